@@ -1,0 +1,42 @@
+# The two commands of the README. Each makes its environment if it is missing and reuses it afterwards.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-slow lint clean
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/facemargin demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m "any_backend and not slow"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -m "any_backend and not slow"
+
+# Minutes more: every Applications family, full training runs.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || \
+		{ echo "keras_facemargin needs Python 3.11, 3.12 or 3.13. Received: $$($(PYTHON) --version). Run: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing keras_facemargin into $(VENV) (once, about 1.5 GB) ..."
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing keras_facemargin with its test tools into $(VENV) (once, about 3 GB) ..."
+	$(BIN)/pip install $(PIP_FLAGS) -e '.[cpu,dev]'
+	@touch $(VENV)/.installed-demo $@
