@@ -1,0 +1,63 @@
+"""ArcFace, additive angular margin (Deng et al. 2019, arXiv:1801.07698)."""
+
+import math
+
+import keras
+
+from keras_facemargin import margins
+from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class ArcFace(MarginHead):
+    """ArcFace: a margin is added to the angle of the true class.
+
+    `z_y = s cos(theta_y + m)`, `z_j = s cos(theta_j)`
+
+    Reference: Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face
+    Recognition", arXiv:1801.07698, Eq. 3. Where implementations differ: what happens past
+    theta = pi - m, where the formula turns upward; see `margins.additive_angle`. The gradient is
+    the formula's own; today's insightface for PyTorch passes the one of plain `s cos(theta)`.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees).
+        scale: s > 0.
+        continuation: "reflect" (monotone and smooth), "linear" or "easy", past the bend.
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits, in [-s (2 - cos m), s].
+
+    Raises:
+        ValueError: `margin` is out of range, `continuation` unknown; see also `MarginHead`. Warns
+            where s is below `scale_lower_bound`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> head = ArcFace(num_classes=3, margin=0.5, scale=64.0, initializer="ones")
+    >>> logits = np.asarray(head(np.ones((1, 4), "float32"), np.array([0])))
+    >>> logits.round(1).tolist()
+    [[56.2, 64.0, 64.0]]
+    """
+
+    def __init__(self, num_classes, margin=0.5, scale=64.0, continuation="reflect", **kwargs):
+        super().__init__(num_classes, scale, **kwargs)
+        if not 0 <= margin < math.pi / 2:
+            raise ValueError(
+                "`margin` is an angle in radians in [0, pi/2). "
+                f"Received: margin={margin}. For degrees pass `math.radians(margin)`."
+            )
+        margins.additive_angle(1.0, margin, continuation)  # refuses an unknown continuation
+        self.margin = float(margin)
+        self.continuation = continuation
+        bound = scale_lower_bound(num_classes)
+        warn_if_below("ArcFace", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+
+    def target(self, cosine, norms, training):
+        return margins.additive_angle(cosine, self.margin, self.continuation)

@@ -1,0 +1,65 @@
+"""CosFace, large margin cosine loss (Wang et al. 2018, arXiv:1801.09414)."""
+
+import keras
+
+from keras_facemargin import margins
+from keras_facemargin.heads.bounds import (
+    cosine_margin_upper_bound,
+    scale_lower_bound,
+    warn_if_above,
+    warn_if_below,
+)
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class CosFace(MarginHead):
+    """CosFace, LMCL, also AM-Softmax: a margin is taken off the cosine of the true class.
+
+    `z_y = s (cos(theta_y) - m)`, `z_j = s cos(theta_j)`
+
+    Reference: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition",
+    arXiv:1801.09414, Eq. 4 (s = 64, m = 0.35); Wang, Cheng, Liu, Liu, "Additive Margin Softmax for
+    Face Verification", arXiv:1801.05599 (s = 30, m = 0.35). Implementations agree on the formula;
+    pytorch-metric-learning takes m in the same unit, its ArcFace in degrees.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m >= 0, in units of cosine.
+        scale: s > 0.
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits, in [-s (1 + m), s].
+
+    Raises:
+        ValueError: `margin` is negative; see also `MarginHead`. Warns where s is below
+            `scale_lower_bound` or m above `cosine_margin_upper_bound`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> head = CosFace(num_classes=3, margin=0.35, scale=64.0, initializer="ones")
+    >>> logits = np.asarray(head(np.ones((1, 4), "float32"), np.array([0])))
+    >>> logits.round(1).tolist()
+    [[41.6, 64.0, 64.0]]
+    """
+
+    def __init__(self, num_classes, margin=0.35, scale=64.0, **kwargs):
+        super().__init__(num_classes, scale, **kwargs)
+        if margin < 0:
+            raise ValueError(f"`margin` must not be negative. Received: margin={margin}")
+        self.margin = float(margin)
+        bound = scale_lower_bound(num_classes)
+        warn_if_below("CosFace", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        bound = cosine_margin_upper_bound(self.num_classes, self.embedding_dim)
+        warn_if_above("CosFace", "margin", self.margin, bound, "arXiv:1801.09414, Eq. 7")
+
+    def target(self, cosine, norms, training):
+        return margins.additive_cosine(cosine, self.margin)

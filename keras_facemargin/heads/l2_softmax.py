@@ -1,0 +1,72 @@
+"""L2-constrained softmax (Ranjan et al. 2017), later named Crystal loss (2018)."""
+
+import math
+
+import keras
+
+from keras_facemargin.heads.bounds import alpha_lower_bound, warn_if_below
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class L2Softmax(MarginHead):
+    """L2-constrained softmax, also Crystal loss: every embedding on a sphere of radius alpha.
+
+    `z_j = W_j . (alpha x / |x|) + b_j`
+
+    The prototypes keep their norms and the bias stays: that is the difference from NormFace and
+    CosFace. Only the embedding is constrained, so easy and hard images count alike.
+
+    Reference: Ranjan, Castillo, Chellappa, "L2-constrained Softmax Loss for Discriminative Face
+    Verification", arXiv:1703.09507, Eq. 2-3; the same loss in Ranjan et al., "Crystal Loss and
+    Quality Pooling for Unconstrained Face Verification and Recognition", arXiv:1804.01159. There is
+    no official code; ports use alpha from 10 to 28. The paper finds a fixed alpha slightly better
+    than a trained one and [16, 32] nearly equal.
+
+    Args:
+        num_classes: C, integer >= 3.
+        alpha: radius of the sphere, > 0. None takes `max(16, ceil(alpha_lower_bound(C)))`.
+        trainable_alpha: whether alpha is a weight that training moves.
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: see `MarginHead`. Warns where alpha is below `alpha_lower_bound`.
+
+    Example:
+
+    >>> L2Softmax(num_classes=58207).alpha
+    16.0
+    """
+
+    def __init__(self, num_classes, alpha=None, trainable_alpha=False, **kwargs):
+        super().__init__(num_classes, scale=1.0, **kwargs)
+        bound = alpha_lower_bound(num_classes) if num_classes > 2 else 0.0
+        self.alpha = float(max(16, math.ceil(bound)) if alpha is None else alpha)
+        if not self.alpha > 0:
+            raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
+        self.trainable_alpha = trainable_alpha
+        warn_if_below("L2Softmax", "alpha", self.alpha, bound, "arXiv:1703.09507, section 3.3")
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+        if self.trainable_alpha:
+            self.alpha_weight = self.add_weight(
+                name="alpha", shape=(), initializer=keras.initializers.Constant(self.alpha)
+            )
+
+    def features(self, embeddings):
+        directions, norms = super().features(embeddings)
+        return (self.alpha_weight if self.trainable_alpha else self.alpha) * directions, norms
+
+    def measure(self, features, prototypes, bias, product):
+        return product(features, prototypes) + bias
+
+
+CrystalLoss = L2Softmax

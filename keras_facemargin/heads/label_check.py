@@ -1,0 +1,47 @@
+"""Refuses labels outside [0, C). Alone in its file because a compiled graph can only be asked in
+its backend's own words.
+"""
+
+import keras
+import numpy as np
+
+_RULE = "`labels` must lie in [0, num_classes), counted from 0"
+
+
+def check_labels(labels, num_classes):
+    """Returns `labels`, or raises where one lies outside [0, C).
+
+    Concrete labels are checked on every backend. Inside a compiled TensorFlow step the graph
+    asserts. A compiled jax step cannot raise; there a stray label makes the loss NaN.
+
+    Args:
+        labels: (B,) int32 tensor.
+        num_classes: C.
+
+    Raises:
+        ValueError: (concrete labels) naming the largest and smallest label received.
+        tf.errors.InvalidArgumentError: (TensorFlow graph) the same words.
+    """
+    if keras.backend.is_keras_tensor(labels):
+        return labels
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
+            inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
+            with tf.control_dependencies([tf.debugging.Assert(inside, [message, labels])]):
+                return tf.identity(labels)
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        if isinstance(labels, jax.core.Tracer):
+            return labels
+    values = keras.ops.convert_to_numpy(labels)
+    if values.size and (values.min() < 0 or values.max() >= num_classes):
+        raise ValueError(
+            f"{_RULE}; here num_classes={num_classes}. Received: labels from {np.min(values)} to "
+            f"{np.max(values)}. Renumber the identities, or make the head with "
+            f"num_classes={int(np.max(values)) + 1}."
+        )
+    return labels

@@ -1,0 +1,69 @@
+"""NormFace: softmax over scaled cosines (Wang et al. 2017, arXiv:1704.06369)."""
+
+import keras
+
+from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.head import MarginHead
+
+# A scale that is learned moves 100 times faster than other weights in the authors' recipe
+# (lr_mult 100). Keras has no per-weight rate; storing s / 10 has the same effect under SGD: the
+# gradient grows tenfold and so does what a step of the weight does to s.
+_SCALE_UNIT = 10.0
+_SMALLEST_SCALE = 0.01
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class NormFace(MarginHead):
+    """NormFace, normalised softmax: unit embeddings, unit prototypes, a scale, no margin.
+
+    `z_j = s cos(theta_j)`
+
+    Reference: Wang, Xiang, Cheng, Yuille, "NormFace: L2 Hypersphere Embedding for Face
+    Verification", arXiv:1704.06369, section 3.3. CosFace and ArcFace with margin 0 are this loss.
+    Where implementations differ: the authors learn s from 10 upwards (`learn_scale=True,
+    scale=10.0`); most later codes fix it.
+
+    Args:
+        num_classes: C, integer >= 2.
+        scale: s > 0, fixed, or where learning starts.
+        learn_scale: whether s is trained (kept at 0.01 or more).
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits, in [-s, s].
+
+    Raises:
+        ValueError: see `MarginHead`. Warns where s is below `scale_lower_bound`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> head = NormFace(num_classes=10, scale=20.0)
+    >>> bool(abs(np.asarray(head(np.ones((1, 4), "float32")))).max() <= 20.0)
+    True
+    """
+
+    def __init__(self, num_classes, scale=30.0, learn_scale=False, **kwargs):
+        super().__init__(num_classes, scale, **kwargs)
+        self.learn_scale = learn_scale
+        if not learn_scale:
+            bound = scale_lower_bound(num_classes)
+            warn_if_below("NormFace", "scale", self.scale, bound, "CosFace, Eq. 6")
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        if self.learn_scale:
+            self.scale_weight = self.add_weight(
+                name="scale_over_10",
+                shape=(),
+                initializer=keras.initializers.Constant(self.scale / _SCALE_UNIT),
+            )
+
+    def logits(self, similarities, norms):
+        if not self.learn_scale:
+            return super().logits(similarities, norms)
+        scale = keras.ops.maximum(_SCALE_UNIT * self.scale_weight, _SMALLEST_SCALE)
+        return scale * similarities

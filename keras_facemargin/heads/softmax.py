@@ -1,0 +1,49 @@
+"""Plain softmax: the baseline that every margin paper starts from."""
+
+import keras
+
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class SoftmaxHead(MarginHead):
+    """Softmax over free inner products; no normalisation, no margin.
+
+    `z_j = W_j . x + b_j`
+
+    What `Dense(num_classes)` with sparse cross-entropy does, behind the interface of the other
+    heads, so that a recipe can swap one for the other.
+
+    Args:
+        num_classes: C, integer >= 2.
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: see `MarginHead`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> head = SoftmaxHead(num_classes=10)
+    >>> tuple(head(np.ones((2, 4), "float32"), np.array([3, 7])).shape)
+    (2, 10)
+    """
+
+    def __init__(self, num_classes, **kwargs):
+        super().__init__(num_classes, scale=1.0, **kwargs)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+
+    def features(self, embeddings):
+        return embeddings, None
+
+    def measure(self, features, prototypes, bias, product):
+        return product(features, prototypes) + bias

@@ -1,0 +1,83 @@
+"""SV-Softmax, support-vector guided softmax (Wang et al. 2018, arXiv:1812.11317)."""
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.head import MarginHead
+
+_PAPER_MARGINS = {"plain": 0.0, "am": 0.35, "arc": 0.5}
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class SVSoftmax(MarginHead):
+    """SV-Softmax, SV-AM-Softmax, SV-Arc-Softmax: wrong classes that win are made to weigh more.
+
+    `z_y = s f(theta_y)`; `z_j = s (t cos(theta_j) + t - 1)` where `cos(theta_j) > f(theta_y)` (the
+    class is a support vector), else `s cos(theta_j)`; `f` is `cos(theta)` ("plain"),
+    `cos(theta) - m` ("am") or `cos(theta + m)` ("arc"). The choice of support vectors carries no
+    gradient.
+
+    Reference: Wang et al., "Support Vector Guided Softmax Loss for Face Recognition",
+    arXiv:1812.11317, Eq. 5-7 and 12-13 (s = 30, t = 1.2; t > 1.4 may not converge). Where
+    implementations differ: the authors' later code (MV-Softmax) counts its t from 0, so that
+    t_MV = t - 1; FaceX-Zoo's `mv_weight` is this t.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m, in units of cosine for "am", radians for "arc"; None takes the paper's
+            0 / 0.35 / 0.5. "plain" has none.
+        variant: "plain", "am" or "arc".
+        hardness: t >= 1; 1 switches the reweighing off.
+        scale: s > 0.
+        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: `variant` unknown, `hardness` below 1, a margin for "plain"; see also
+            `MarginHead`. Warns where s is below `scale_lower_bound`.
+
+    Example:
+
+    >>> SVSoftmax(num_classes=100, variant="am").margin
+    0.35
+    """
+
+    def __init__(
+        self, num_classes, margin=None, variant="plain", hardness=1.2, scale=30.0, **kwargs
+    ):
+        super().__init__(num_classes, scale, **kwargs)
+        if variant not in _PAPER_MARGINS:
+            raise ValueError(
+                f"`variant` must be one of {tuple(_PAPER_MARGINS)}. Received: variant={variant!r}"
+            )
+        if hardness < 1:
+            raise ValueError(
+                "`hardness` is the paper's t and must be at least 1 (codes that count from 0 mean "
+                f"t - 1). Received: hardness={hardness}"
+            )
+        if variant == "plain" and margin:
+            raise ValueError(
+                "`margin` has no place in the plain variant. "
+                f"Received: margin={margin}. Pass variant='am' or variant='arc'."
+            )
+        self.variant = variant
+        self.margin = float(_PAPER_MARGINS[variant] if margin is None else margin)
+        self.hardness = float(hardness)
+        bound = scale_lower_bound(num_classes)
+        warn_if_below("SVSoftmax", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+
+    def target(self, cosine, norms, training):
+        if self.variant == "arc":
+            return margins.additive_angle(cosine, self.margin)
+        return margins.additive_cosine(cosine, self.margin)
+
+    def others(self, cosines, target, moved):
+        harder = self.hardness * (cosines + 1.0) - 1.0
+        return ops.where(cosines > moved, harder, cosines)
