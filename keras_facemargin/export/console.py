@@ -1,0 +1,35 @@
+"""Keeping the converters' chatter away from the user, who should see one verdict."""
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+
+
+@contextlib.contextmanager
+def quiet():
+    """Holds back what converters print; if one of them fails, prints it all.
+
+    TensorFlow, LiteRT and XLA write to file descriptor 2 from C++, past `sys.stderr`; their Python
+    halves log. A conversion prints 20 to 100 such lines, none of which a user can act on.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,149 @@
+"""The graph that every format is written from: raw RGB in, L2-normalised float32 embedding out.
+
+TensorFlow only. The graph is frozen (its variables become constants) before a converter sees it,
+because converters lose what they do not recognise without a word: the variables of a Keras 3 model
+vanish from `TFLiteConverter.from_concrete_functions(..., model)` and from a SavedModel of a plain
+`tf.Module`, and the mean and variance of a `Normalization` layer become dangling inputs in
+`tf2onnx.convert.from_function`.
+"""
+
+import keras
+
+INPUT_NAME = "image"
+OUTPUT_NAME = "embedding"
+
+
+def float32_embedder(embedder):
+    """Checks an embedder's backend and interface and gives it back computing in float32.
+
+    An embedder trained in mixed precision is rebuilt from its own configuration with every dtype
+    policy set to float32 and given the same weights (its variables are float32 anyway): phones and
+    ONNX Runtime have no bfloat16 kernels, and half the digits of the embedding would be lost.
+
+    Args:
+        embedder: a Functional `keras.Model`, `(B, H, W, 3)` RGB 0..255 -> `(B, D)`.
+
+    Returns:
+        The embedder itself if it computes in float32 already, otherwise its float32 twin.
+
+    Raises:
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ValueError: the model has another interface, or quantised layers.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise RuntimeError(
+            "Export goes through TensorFlow's graph, so Keras must run on the tensorflow backend. "
+            f"Received: the {backend} backend. Save the embedder with "
+            "embedder.save('embedder.keras'), then open it with "
+            "keras.models.load_model('embedder.keras') in a process started with "
+            "KERAS_BACKEND=tensorflow and export it there."
+        )
+    _check_interface(embedder)
+    config = embedder.get_config()
+    if not _set_float32(config):
+        return embedder
+    twin = type(embedder).from_config(config)
+    twin.set_weights(embedder.get_weights())
+    return twin
+
+
+def _check_interface(embedder):
+    rule = (
+        "An embedder to export must be a built Functional keras.Model with one input "
+        "(None, H, W, 3), RGB 0..255, and one output (None, D). "
+    )
+    if not isinstance(embedder, keras.Model):
+        raise ValueError(
+            f"{rule}Received: embedder={embedder!r} (type {type(embedder).__name__}). "
+            "Open a saved file first: keras.models.load_model(path)."
+        )
+    # Subclassed models and unbuilt Sequential ones know no symbolic inputs.
+    inputs = getattr(embedder, "inputs", None) or []
+    outputs = getattr(embedder, "outputs", None) or []
+    if not inputs or not outputs:
+        raise ValueError(
+            f"{rule}Received: a {type(embedder).__name__} without fixed inputs and outputs. "
+            "Of a classifier, export its embedder: classifier.embedder."
+        )
+    input_shapes = [tuple(tensor.shape) for tensor in inputs]
+    output_shapes = [tuple(tensor.shape) for tensor in outputs]
+    if not (
+        len(input_shapes) == len(output_shapes) == 1
+        and len(input_shapes[0]) == 4
+        and input_shapes[0][0] is None
+        and input_shapes[0][3] == 3
+        and None not in input_shapes[0][1:]
+        and len(output_shapes[0]) == 2
+        and output_shapes[0][1] is not None
+    ):
+        raise ValueError(
+            f"{rule}Received: inputs {input_shapes}, outputs {output_shapes}. Build the embedder "
+            "with build_embedder(backbone, embedding_dim), or pass the part of your model that "
+            "ends at the embedding."
+        )
+
+
+def _set_float32(config):
+    """Sets every dtype policy in a config to float32, in place; returns how many changed."""
+    if isinstance(config, (list, tuple)):
+        return sum(_set_float32(item) for item in config)
+    if not isinstance(config, dict):
+        return 0
+    changed = sum(_set_float32(item) for item in config.values())
+    kind = config.get("class_name", "")
+    if kind == "DTypePolicy":
+        if config["config"]["name"] != "float32":
+            config["config"]["name"] = "float32"
+            changed += 1
+    elif kind.endswith(("DTypePolicy", "DTypePolicyMap")):
+        raise ValueError(
+            "A quantised Keras model cannot be exported: the formats here quantise from float32 "
+            f"themselves. Received: a layer with {kind} {config['config']}. Export the embedder "
+            "as it was before quantize()."
+        )
+    elif config.get("dtype") in ("float16", "bfloat16"):  # Inputs and Cast name a bare dtype.
+        config["dtype"] = "float32"
+        changed += 1
+    return changed
+
+
+def normalised(embedder, batch_size=None):
+    """The function that is exported, still on the Keras variables.
+
+    Args:
+        embedder: what `float32_embedder` returned.
+        batch_size: fixed number of images per call, or None for any number.
+
+    Returns:
+        A `tf.function` from `image`, float32 `(B, H, W, 3)` RGB 0..255, to
+        `{"embedding": float32 (B, D)}` of unit length.
+    """
+    import tensorflow as tf
+
+    shape = (batch_size, *embedder.inputs[0].shape[1:])
+
+    @tf.function(
+        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
+        # Autograph has nothing to rewrite here and would leave files in the temporary folder.
+        autograph=False,
+    )
+    def embed(image):
+        embedding = embedder(image, training=False)
+        # This very call becomes one L2_NORMALIZATION op in TFLite, with an int8 kernel;
+        # keras.layers.UnitNormalization becomes five float ones.
+        return {OUTPUT_NAME: tf.math.l2_normalize(embedding, axis=-1)}
+
+    return embed
+
+
+def frozen(embedder, batch_size=None):
+    """`normalised` as a concrete function whose graph holds the weights as constants."""
+    # Semi-public, and what TensorFlow's own converters call; there is no public name for it.
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    return convert_variables_to_constants_v2(
+        normalised(embedder, batch_size).get_concrete_function()
+    )

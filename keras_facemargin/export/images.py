@@ -1,0 +1,46 @@
+"""The face crops that an exported file is judged on."""
+
+import numpy as np
+
+
+def check_images(images, input_shape):
+    """Checks the images that parity is measured on, or makes some if there are none.
+
+    Args:
+        images: uint8 or float array `(N, H, W, 3)`, RGB 0..255, aligned as in training; None for
+            64 synthetic faces (16 people who do not exist).
+        input_shape: `(H, W, 3)` of the embedder.
+
+    Returns:
+        The images, uint8 or float, `(N, H, W, 3)`.
+
+    Raises:
+        ValueError: another shape, dtype or range.
+    """
+    if images is None:
+        from keras_facemargin.data.synthetic import synthesize_faces
+
+        images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0)
+    images = np.asarray(images)
+    shape = ", ".join(str(side) for side in input_shape)
+    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or not len(images):
+        raise ValueError(
+            f"images must have the shape (N, {shape}) of this embedder's input. "
+            f"Received: shape {images.shape}. Read crops with read_face, or pass images of that "
+            "size."
+        )
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise ValueError(
+            "images must be uint8 or float, RGB 0..255. "
+            f"Received: dtype {images.dtype}. Convert them: images.astype('uint8')."
+        )
+    low, high = float(images.min()), float(images.max())  # NaN compares false below.
+    if not (low >= 0.0 and 1.0 < high <= 255.0):
+        raise ValueError(
+            "Float images must be RGB 0..255: the embedder holds its own preprocessing. "
+            f"Received: values from {low:g} to {high:g}. Undo the scaling, for example "
+            "images * 255 for values in 0..1, (images + 1) * 127.5 for -1..1."
+        )
+    return images

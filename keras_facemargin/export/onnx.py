@@ -1,0 +1,109 @@
+"""An embedder as an ONNX file for servers and other runtimes."""
+
+from keras_facemargin.export.console import quiet
+from keras_facemargin.export.graph import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    float32_embedder,
+    frozen,
+    normalised,
+)
+from keras_facemargin.export.images import check_images
+from keras_facemargin.export.verdict import Tolerance, check_path, deliver, threads
+
+_TOLERANCE = Tolerance(0.9999, 0.99999)  # The order of summation; 1 - 1e-6 is usual.
+_OPSET = 15
+
+
+def export_onnx(embedder, path, images=None, tolerance=None):
+    """Writes an embedder as a float32 ONNX file (opset 15) and judges it against Keras.
+
+    The file takes `"image"`, float32 `(batch, H, W, 3)`, NHWC, RGB 0..255 (the preprocessing is
+    inside), any number at once, and gives `"embedding"`, float32 `(batch, D)`, L2-normalised.
+
+    Args:
+        embedder: a Functional `keras.Model`, `(B, H, W, 3)` float32 RGB 0..255 -> `(B, D)`. One
+            trained in mixed precision is exported, and judged, in float32.
+        path: the file to write, ending in `.onnx`. A file already there is replaced only by one
+            that passes, in one step.
+        images: aligned face crops to judge on, uint8 or float `(N, H, W, 3)`, RGB 0..255. Default:
+            64 synthetic faces.
+        tolerance: a `Tolerance`. Default: least cosine 0.9999, mean 0.99999.
+
+    Returns:
+        A `Verdict`; print it, or keep its `to_dict()`.
+
+    Raises:
+        ExportError: the file misses the tolerance; it is kept as `<path>.failed`.
+        ValueError: a wrong path, embedder or image.
+        RuntimeError: Keras runs on another backend than TensorFlow.
+        ImportError: tf2onnx or ONNX Runtime is not installed (extra `export`).
+
+    Example:
+
+    ```python
+    print(export_onnx(embedder, "face.onnx"))
+    ```
+    """
+    path = check_path(path, ".onnx")
+    _import_onnx()
+    embedder = float32_embedder(embedder)
+    images = check_images(images, embedder.input_shape[1:])
+    with quiet():
+        artefact = _convert(embedder)
+        run = _runner(artefact)
+    return deliver(
+        artefact,
+        path,
+        run,
+        normalised(embedder),
+        images,
+        tolerance=tolerance or _TOLERANCE,
+        format="onnx",
+        precision="float32",
+    )
+
+
+def _import_onnx():
+    try:
+        import onnxruntime
+        import tf2onnx
+    except ImportError as error:
+        raise ImportError(
+            "Writing and judging an ONNX file needs tf2onnx and ONNX Runtime. "
+            "Run: pip install 'keras_facemargin[export]'"
+        ) from error
+    return tf2onnx, onnxruntime
+
+
+def _convert(embedder):
+    """The bytes of the ONNX file."""
+    tf2onnx, _ = _import_onnx()
+    graph = frozen(embedder)
+    (image,), (embedding,) = graph.inputs, graph.outputs
+    model, _ = tf2onnx.convert.from_graph_def(
+        graph.graph.as_graph_def(),
+        name=embedder.name,
+        input_names=[image.name],
+        output_names=[embedding.name],
+        opset=_OPSET,
+        tensors_to_rename={image.name: INPUT_NAME, embedding.name: OUTPUT_NAME},
+    )
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model.SerializeToString()
+
+
+def _runner(artefact):
+    """A function of images to embeddings, by the names in the file."""
+    _, onnxruntime = _import_onnx()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
+
+    def run(images):
+        # An input that the converter left dangling would be missing here, and raise.
+        (embedding,) = session.run([OUTPUT_NAME], {INPUT_NAME: images.astype("float32")})
+        return embedding
+
+    return run

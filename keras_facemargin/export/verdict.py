@@ -1,0 +1,247 @@
+"""The verdict on an exported file: is it still the embedder that was trained?"""
+
+import os
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+_BATCH = 32  # Images per Keras call.
+_WARM_UP = 5
+_ROUNDS = 30
+
+
+class Tolerance(NamedTuple):
+    """Least cosine between an exported embedding and Keras' own, over the images judged.
+
+    What it costs: the score of a pair moves by at most sqrt(2 (1 - c)) for each of its two images,
+    and by about sqrt(2 (1 - c) / D) if the error points anywhere in D dimensions. With c = 0.98,
+    D = 512 that is 0.2 at worst and 0.009 as a rule; thresholds at FAR 1e-3 lie near 0.3.
+
+    Attributes:
+        cosine_min: for the worst image.
+        cosine_mean: for all images on average.
+    """
+
+    cosine_min: float
+    cosine_mean: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an exported file compares with the Keras embedder it was made from.
+
+    Attributes:
+        format: `"tflite"` or `"onnx"`.
+        precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
+        path: the file written (`<path>.failed` if it did not pass).
+        size_bytes: its size.
+        num_images: how many images were judged.
+        cosine_min: lowest cosine to the Keras embedding of the same image.
+        cosine_mean: mean of these cosines.
+        latency_ms: milliseconds per image: median of batch-1 runs that alternate with Keras.
+        keras_latency_ms: the same for the float32 Keras embedder, compiled by `tf.function`.
+        threads: CPU threads that both were given.
+        tolerance: what was asked of the cosines.
+        passed: whether they meet it.
+        float_islands: ops of an int8 file that still compute in float, in order, by TFLite name.
+    """
+
+    format: str
+    precision: str
+    path: str
+    size_bytes: int
+    num_images: int
+    cosine_min: float
+    cosine_mean: float
+    latency_ms: float
+    keras_latency_ms: float
+    threads: int
+    tolerance: Tolerance
+    passed: bool
+    float_islands: tuple[str, ...] = ()
+
+    def to_dict(self):
+        """Plain numbers, strings, lists and dicts, ready for JSON."""
+        return asdict(self) | {
+            "tolerance": self.tolerance._asdict(),
+            "float_islands": list(self.float_islands),
+        }
+
+    def __str__(self):
+        lines = [
+            f"{self.path}: {self.format} {self.precision}, {'passed' if self.passed else 'FAILED'}",
+            f"  cosine to Keras  min {self.cosine_min:.6f}, mean {self.cosine_mean:.6f} over "
+            f"{self.num_images} images (required: {self.tolerance.cosine_min:g} and "
+            f"{self.tolerance.cosine_mean:g})",
+            f"  size             {self.size_bytes / 1e6:.2f} MB",
+            f"  latency          {self.latency_ms:.2f} ms, Keras {self.keras_latency_ms:.2f} ms "
+            f"(one image, {self.threads} threads)",
+        ]
+        if self.precision == "int8":
+            lines.append(f"  float islands    {', '.join(self.float_islands) or 'none'}")
+        return "\n".join(lines)
+
+
+class ExportError(RuntimeError):
+    """An exported file is too far from the Keras embedder.
+
+    Attributes:
+        verdict: the `Verdict`; its `path` is where the file was put aside.
+    """
+
+    def __init__(self, verdict, kept):
+        advice = {
+            "float16": "A value may have left float16's range; export float32.",
+            "dynamic_int8": "Export float16, at twice the size.",
+            "int8": "Pass more and more varied aligned faces as images, or export dynamic_int8 "
+            "or float16. Untrained weights quantise badly: judge int8 on a trained embedder.",
+        }.get(
+            verdict.precision,
+            "The conversion itself went wrong; please report it with the embedder's summary().",
+        )
+        super().__init__(
+            f"An exported embedding must have a cosine to Keras' own of at least "
+            f"{verdict.tolerance.cosine_min:g} for every image and "
+            f"{verdict.tolerance.cosine_mean:g} on average. Received: min "
+            f"{verdict.cosine_min:.6f}, mean {verdict.cosine_mean:.6f} over "
+            f"{verdict.num_images} images ({verdict.format}, {verdict.precision}). {advice} "
+            f"{kept}"
+        )
+        self.verdict = verdict
+
+
+def threads():
+    """CPU threads that TensorFlow uses for one op, so that the exported file gets the same."""
+    import tensorflow as tf
+
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+
+
+def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
+    """Judges an exported file held in memory, then puts it at its place or aside.
+
+    Args:
+        artefact: the file's bytes.
+        path: where it belongs. Nothing but a file that passed is ever written there, in one step.
+        run: function of one batch of one image, as in `images`, to its `(1, D)` embedding.
+        reference: `normalised(embedder)` of the same embedder.
+        images: `(N, H, W, 3)`, uint8 or float.
+        tolerance: a `Tolerance`.
+        **facts: the other fields of `Verdict`: format, precision, float_islands.
+
+    Returns:
+        The `Verdict`.
+
+    Raises:
+        ExportError: the verdict is a failure; the file lies at `<path>.failed`.
+        ValueError: the Keras embeddings of the images are so alike that a file which ignores its
+            input would pass.
+    """
+    expected = _reference_embeddings(reference, images)
+    _check_contrast(expected, tolerance)
+    received = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
+    cosine = _cosine(received, expected)
+    passed = _meets(cosine, tolerance)
+    latency_ms, keras_latency_ms = _alternating_medians(
+        lambda: run(images[:1]), lambda: _embed(reference, images[:1])
+    )
+    place = path if passed else path.with_name(f"{path.name}.failed")
+    verdict = Verdict(
+        path=str(place),
+        size_bytes=len(artefact),
+        num_images=len(images),
+        cosine_min=float(cosine.min()),
+        cosine_mean=float(cosine.mean()),
+        latency_ms=latency_ms,
+        keras_latency_ms=keras_latency_ms,
+        threads=threads(),
+        tolerance=tolerance,
+        passed=passed,
+        **facts,
+    )
+    _write(artefact, place)
+    if not passed:
+        untouched = " the file that was there before is untouched;" if path.exists() else ""
+        raise ExportError(
+            verdict, f"Nothing was written to {path};{untouched} the failed file is {place}."
+        )
+    return verdict
+
+
+def check_path(path, suffix):
+    """Checks where the file shall go before minutes are spent on making it.
+
+    Raises:
+        ValueError: the path does not end in `suffix`.
+        IsADirectoryError: the path is a folder.
+    """
+    path = Path(path)
+    if path.suffix.lower() != suffix:
+        raise ValueError(
+            f"The path of this format must end in {suffix!r}. Received: {str(path)!r}. "
+            f"Write {str(path.with_suffix(suffix))!r}."
+        )
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"path must be a file to write. Received: the folder {str(path)!r}. Name a file "
+            f"inside it."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write(artefact, path):
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(artefact)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _embed(reference, images):
+    return reference(images.astype("float32"))["embedding"].numpy()
+
+
+def _reference_embeddings(reference, images):
+    batches = range(0, len(images), _BATCH)
+    return np.concatenate([_embed(reference, images[i : i + _BATCH]) for i in batches])
+
+
+def _cosine(a, b):
+    """Row-wise cosine in float64; 0 where a row is all zeros."""
+    a, b = a.astype("float64"), b.astype("float64")
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a * b).sum(axis=1) / np.where(norms == 0.0, 1.0, norms)
+
+
+def _meets(cosine, tolerance):
+    # NaN compares false: an embedding with NaN in it fails.
+    return bool(cosine.min() >= tolerance.cosine_min and cosine.mean() >= tolerance.cosine_mean)
+
+
+def _check_contrast(embeddings, tolerance):
+    constant = np.broadcast_to(embeddings.mean(axis=0), embeddings.shape)
+    if _meets(_cosine(constant, embeddings), tolerance):
+        raise ValueError(
+            "The images that a file is judged on must have different Keras embeddings, or a file "
+            f"that ignores its input would pass. Received: {len(embeddings)} images whose "
+            "embeddings are (nearly) equal. Pass images of several people; if they are, the "
+            "embedder is untrained or has collapsed."
+        )
+
+
+def _alternating_medians(*functions):
+    """Median milliseconds of each function, run in turn so that a busy host slows all alike."""
+    times = [[] for _ in functions]
+    for round_ in range(_WARM_UP + _ROUNDS):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if round_ >= _WARM_UP:
+                taken.append(1000.0 * (time.perf_counter() - start))
+    return [statistics.median(taken) for taken in times]
