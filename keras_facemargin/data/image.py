@@ -2,9 +2,19 @@
 
 import io
 import os
+import re
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
+
+# Pillow's names of the pixels that have one obvious way to RGB 0..255.
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"} | {
+    "I;16",
+    "I;16L",
+    "I;16B",
+}
+# A JPEG marker that may not stand inside a scan: neither a stuffed zero nor a restart.
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
 
 class BadImage(ValueError):
@@ -49,7 +59,8 @@ def read_face(path, size=112):
         A uint8 array of shape `(size, size, 3)`, RGB.
 
     Raises:
-        BadImage: the file is empty, truncated, not an image, not square, or has 32-bit pixels.
+        BadImage: the file is empty, truncated, not an image, not square, or of a kind
+            of pixel without an agreed way to RGB (32-bit, Lab).
         OSError: the file cannot be opened (it is missing, a directory, or not readable).
 
     Example:
@@ -79,6 +90,33 @@ def decode_face(encoded, size=112, name="<bytes>"):
     return _to_rgb(_decode(encoded, name), size, name)
 
 
+def check_face(path, size=112):
+    """Decodes a file to its last pixel and tells which decoder may read it from now on.
+
+    Args:
+        path: the image file.
+        size: side of the crop in pixels.
+
+    Returns:
+        True if the file is plain: TensorFlow's decoder for JPEG and PNG accepts it and gives
+        exactly the pixels of `read_face`. False if only `read_face` does.
+
+    Raises:
+        BadImage, OSError: as `read_face`.
+    """
+    with open(path, "rb") as file:
+        encoded = file.read()
+    image = _decode(encoded, path)
+    _to_rgb(image, size, path)
+    return (
+        image.size == (size, size)
+        and image.mode in ("RGB", "L")
+        and not image.has_transparency_data
+        and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        and (image.format == "PNG" or (image.format == "JPEG" and _is_intact_baseline(encoded)))
+    )
+
+
 def _decode(encoded, name):
     """Bytes -> a fully decoded, square Pillow image, its pixels still as stored."""
     if not encoded:
@@ -96,7 +134,17 @@ def _decode(encoded, name):
             f"Received: {image.width}x{image.height} (width x height). "
             "Align the photo first (five points to the 112x112 template).",
         )
+    if image.mode not in _MODES:
+        raise BadImage(
+            name,
+            f"pixels of mode {image.mode} have no agreed way to RGB 0..255. "
+            "Save the image as RGB or grey with 8 or 16 bits.",
+        )
     try:
+        if image.format == "PNG":
+            # Loading passes over the checksums of a PNG; verifying reads them but spends the image.
+            image.verify()
+            image = Image.open(io.BytesIO(encoded))
         image.load()
     except Exception as error:  # As above, for the damaged body.
         raise BadImage(name, f"it does not decode to the end: {error}") from error
@@ -104,14 +152,14 @@ def _decode(encoded, name):
 
 
 def _to_rgb(image, size, name):
-    image = ImageOps.exif_transpose(image)
+    """A decoded Pillow image -> `(size, size, 3)` uint8 RGB."""
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # As above, for damaged metadata.
+        raise BadImage(name, f"its EXIF orientation does not decode: {error}") from error
     if image.mode.startswith("I;16"):
         # Pillow's own conversion to 8 bits clips at 255: nearly every pixel would turn white.
         image = Image.fromarray((np.asarray(image) >> 8).astype("uint8"))
-    elif image.mode in ("I", "F"):
-        raise BadImage(
-            name, "pixels of 32 bits have no agreed range; save the image with 8 or 16 bits."
-        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
@@ -119,3 +167,19 @@ def _to_rgb(image, size, name):
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     return np.array(image)
+
+
+def _is_intact_baseline(jpeg):
+    """Whether a JPEG is baseline, of one scan, with no stray marker in it.
+
+    Pillow reads past damage that TensorFlow refuses: a byte turned into a marker amid the scan, a
+    lost end marker. Neither may surface in the middle of a training run.
+    """
+    scan = jpeg.find(b"\xff\xda")
+    stop = _MARKER.search(jpeg, scan + 2)
+    return (
+        jpeg.find(b"\xff\xc0", 0, scan) > 0
+        and jpeg.endswith(b"\xff\xd9")
+        and stop is not None
+        and stop.start() == len(jpeg) - 2
+    )
