@@ -1,5 +1,6 @@
 """Pixels in: image files to `(B, 112, 112, 3)` RGB 0..255, and the faces made for the demo."""
 
+from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face
 
-__all__ = ["BadImage", "decode_face", "read_face"]
+__all__ = ["BadImage", "FaceFolder", "decode_face", "read_face"]

@@ -8,13 +8,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 # Pillow's names of the pixels that have one obvious way to RGB 0..255.
-_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"} | {
-    "I;16",
-    "I;16L",
-    "I;16B",
-}
+_MODES = frozenset("1 L LA P PA RGB RGBA RGBX CMYK YCbCr HSV I;16 I;16L I;16B".split())
 # A JPEG marker that may not stand inside a scan: neither a stuffed zero nor a restart.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class BadImage(ValueError):
@@ -113,7 +110,7 @@ def check_face(path, size=112):
         and image.mode in ("RGB", "L")
         and not image.has_transparency_data
         and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        and (image.format == "PNG" or (image.format == "JPEG" and _is_intact_baseline(encoded)))
+        and _is_intact(encoded, image.format)
     )
 
 
@@ -169,17 +166,19 @@ def _to_rgb(image, size, name):
     return np.array(image)
 
 
-def _is_intact_baseline(jpeg):
-    """Whether a JPEG is baseline, of one scan, with no stray marker in it.
+def _is_intact(encoded, kind):
+    """Whether a decodable file is a whole PNG or a baseline JPEG of one scan with no stray marker.
 
-    Pillow reads past damage that TensorFlow refuses: a byte turned into a marker amid the scan, a
-    lost end marker. Neither may surface in the middle of a training run.
+    Pillow reads past damage that TensorFlow refuses: a byte of the scan turned into a marker, a
+    lost end. Neither may surface in the middle of a training run.
     """
-    scan = jpeg.find(b"\xff\xda")
-    stop = _MARKER.search(jpeg, scan + 2)
+    if kind == "PNG":
+        return encoded.endswith(_PNG_END)
+    scan = encoded.find(b"\xff\xda")
+    stop = _MARKER.search(encoded, scan + 2)
     return (
-        jpeg.find(b"\xff\xc0", 0, scan) > 0
-        and jpeg.endswith(b"\xff\xd9")
+        kind == "JPEG"
+        and encoded.find(b"\xff\xc0", 0, scan) > 0
         and stop is not None
-        and stop.start() == len(jpeg) - 2
+        and encoded[stop.start() :] == b"\xff\xd9"
     )

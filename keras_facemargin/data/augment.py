@@ -1,0 +1,80 @@
+"""Light augmentation of aligned faces: what a folder's training pipeline does to each image.
+
+The random numbers are drawn here in numpy, a block of images at a time, and arrive in the
+TensorFlow graph as finished parameters: an epoch depends on its seed alone, and the graph holds
+only the five operations that touch pixels. On two CPU cores the dozen scalar operations that would
+draw and combine the same numbers in the graph cost as much as the pixels themselves.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Largest shift in pixels: within it the eyes stay where 112x112 embedders tolerate them, 4 % of
+# the side. What is shifted in is black, as the border that alignment leaves.
+SHIFT = 4
+BRIGHTNESS = 24.0  # added to every channel, at most, of 255
+CONTRAST = 0.2  # factor 1 +- this about mid-grey
+SATURATION = 0.3  # factor 1 +- this about the pixel's luma
+_LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+
+
+class Augmentation(NamedTuple):
+    """Parameters for N images; `augment` takes those of one.
+
+    Attributes:
+        corner: int32 `(N, 3)`, where the crop starts in the padded image (row, column, 0).
+        mirror: bool `(N, 3)`, which axes are reversed (only ever the columns).
+        colour: float32 `(N, 3, 3)`, RGB row vector times this.
+        offset: float32 `(N, 1)`, added to every channel after that.
+    """
+
+    corner: np.ndarray
+    mirror: np.ndarray
+    colour: np.ndarray
+    offset: np.ndarray
+
+
+def draw_augmentation(rng, count):
+    """Draws shift, mirroring, saturation, contrast and brightness for `count` images.
+
+    Args:
+        rng: a `numpy.random.Generator`.
+        count: number of images.
+
+    Returns:
+        An `Augmentation` of `count` rows.
+    """
+    corner = np.zeros((count, 3), "int32")
+    corner[:, :2] = rng.integers(0, 2 * SHIFT + 1, (count, 2))
+    mirror = np.zeros((count, 3), "bool")
+    mirror[:, 1] = rng.random(count) < 0.5
+    jitter = rng.uniform(-1.0, 1.0, (3, count, 1, 1)).astype("float32")
+    saturation, contrast = 1 + SATURATION * jitter[0], 1 + CONTRAST * jitter[1]
+    # Saturation, then contrast about 127.5, then brightness, as one affine map per image.
+    grey = np.broadcast_to(_LUMA[:, None], (3, 3))
+    colour = contrast * (saturation * np.eye(3, dtype="float32") + (1 - saturation) * grey)
+    offset = 127.5 * (1 - contrast) + BRIGHTNESS * jitter[2]
+    return Augmentation(corner, mirror, colour, offset[:, :, 0])
+
+
+def augment(image, parameters):
+    """Applies one row of an `Augmentation` in a TensorFlow graph.
+
+    Args:
+        image: uint8 `(S, S, 3)` of static shape, RGB.
+        parameters: an `Augmentation` whose fields lack the leading axis.
+
+    Returns:
+        float32 `(S, S, 3)`, RGB 0..255.
+    """
+    import tensorflow as tf
+
+    shape = image.shape
+    image = tf.pad(image, [[SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
+    image = tf.slice(image, parameters.corner, shape)
+    # The raw operation takes one flag per axis, so that no branch is needed.
+    image = tf.raw_ops.Reverse(tensor=image, dims=parameters.mirror)
+    pixels = tf.reshape(tf.cast(image, tf.float32), (-1, 3))
+    pixels = tf.matmul(pixels, parameters.colour) + parameters.offset
+    return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), shape)
