@@ -11,11 +11,21 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """Folder of real faces, protocols and foreign files; a test that asks for it skips without it."""
+    """Folder of real faces, protocols and foreign files; a test that needs it skips without."""
     path = Path(os.environ.get("FACEMARGIN_DATA", CHECKOUT.parent / "shared" / "data"))
     if not path.is_dir():
         pytest.skip(f"needs the measured data: no folder {path}; set FACEMARGIN_DATA")
     return path
+
+
+def pytest_configure():
+    """Two logical CPU devices, so that MirroredStrategy has replicas to disagree."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -30,4 +40,5 @@ def pytest_collection_modifyitems(items):
         return
     for item in items:
         if "any_backend" not in item.keywords:
-            item.add_marker(pytest.mark.skip(reason=f"promised on tensorflow only, not on {backend}"))
+            reason = f"promised on tensorflow only, not on {backend}"
+            item.add_marker(pytest.mark.skip(reason=reason))
