@@ -162,9 +162,7 @@ class FaceFolder:
             if self._plain.all():
                 image = decode_plain(path)
             else:
-                image = tf.cond(
-                    plain[index], lambda: decode_plain(path), lambda: decode_odd(path)
-                )
+                image = tf.cond(plain[index], lambda: decode_plain(path), lambda: decode_odd(path))
             return tf.ensure_shape(image, shape), labels[index]
 
         def as_stored(index):

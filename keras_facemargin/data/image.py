@@ -8,7 +8,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 # Pillow's names of the pixels that have one obvious way to RGB 0..255.
-_MODES = frozenset("1 L LA P PA RGB RGBA RGBX CMYK YCbCr HSV I;16 I;16L I;16B".split())
+_MODES = frozenset(
+    ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I;16B"]
+)
 # A JPEG marker that may not stand inside a scan: neither a stuffed zero nor a restart.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
