@@ -46,12 +46,12 @@ def export_onnx(embedder, path, images=None, tolerance=None):
     ```
     """
     path = check_path(path, ".onnx")
-    _import_onnx()
     embedder = float32_embedder(embedder)
     images = check_images(images, embedder.input_shape[1:])
+    tf2onnx, onnxruntime = _import_onnx()
     with quiet():
-        artefact = _convert(embedder)
-        run = _runner(artefact)
+        artefact = _convert(embedder, tf2onnx)
+        run = _runner(artefact, onnxruntime)
     return deliver(
         artefact,
         path,
@@ -76,9 +76,8 @@ def _import_onnx():
     return tf2onnx, onnxruntime
 
 
-def _convert(embedder):
+def _convert(embedder, tf2onnx):
     """The bytes of the ONNX file."""
-    tf2onnx, _ = _import_onnx()
     graph = frozen(embedder)
     (image,), (embedding,) = graph.inputs, graph.outputs
     model, _ = tf2onnx.convert.from_graph_def(
@@ -94,9 +93,8 @@ def _convert(embedder):
     return model.SerializeToString()
 
 
-def _runner(artefact):
+def _runner(artefact, onnxruntime):
     """A function of images to embeddings, by the names in the file."""
-    _, onnxruntime = _import_onnx()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])

@@ -79,17 +79,16 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
             f"precision must be one of {list(_TOLERANCES)}. Received: precision={precision!r}."
         )
     path = check_path(path, ".tflite")
-    _import_litert()
     embedder = float32_embedder(embedder)
     representative = None
     if precision == "int8":
         representative, images = _split_representative(images, embedder.input_shape[1:])
     else:
         images = check_images(images, embedder.input_shape[1:])
-
+    litert = _import_litert()
     with quiet():
         artefact = _convert(embedder, precision, representative)
-        run = _runner(artefact)
+        run = _runner(artefact, litert)
     return deliver(
         artefact,
         path,
@@ -144,7 +143,9 @@ def _convert(embedder, precision, representative):
     )
     # By way of a SavedModel, because only that carries the names of input and output.
     with tempfile.TemporaryDirectory(prefix="facemargin-") as folder:
-        tf.saved_model.save(module, folder, signatures=module.embed)
+        # Gradients would only be in the way: swish has one of its own, which saving refuses.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(module, folder, signatures=module.embed, options=options)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -160,9 +161,9 @@ def _convert(embedder, precision, representative):
         return converter.convert()
 
 
-def _runner(artefact):
+def _runner(artefact, litert):
     """A function of `(1, H, W, 3)` images to `(1, D)` embeddings, by the names in the file."""
-    interpreter = _import_litert().Interpreter(model_content=artefact, num_threads=threads())
+    interpreter = litert.Interpreter(model_content=artefact, num_threads=threads())
     interpreter.allocate_tensors()
     signature = interpreter.get_signature_runner()
     (details,) = signature.get_input_details().values()

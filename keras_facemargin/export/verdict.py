@@ -190,11 +190,11 @@ def check_path(path, suffix):
             f"path must be a file to write. Received: the folder {str(path)!r}. Name a file "
             f"inside it."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def _write(artefact, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(artefact)

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+
+from keras_facemargin.export.images import check_images
+
+SHAPE = (112, 112, 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_good_images_come_back_unchanged(faces, dtype):
+    images = faces[:2].astype(dtype)
+    assert check_images(images, SHAPE) is images
+
+
+@pytest.mark.parametrize("shape", [(112, 112, 3), (2, 160, 160, 3), (2, 3, 112, 112), (0, *SHAPE)])
+def test_wrong_shape(shape):
+    with pytest.raises(ValueError, match=r"\(N, 112, 112, 3\).*Received: shape"):
+        check_images(np.zeros(shape, "uint8"), SHAPE)
+
+
+def test_wrong_dtype(faces):
+    with pytest.raises(ValueError, match="Received: dtype int64"):
+        check_images(faces.astype("int64"), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        (lambda x: x / 255, "from 0 to 1"),
+        (lambda x: x / 127.5 - 1, "from -1 to 1"),
+        (lambda x: x * 2, "from 0 to 510"),
+        (lambda x: np.where(x > 200, np.nan, x), "from nan to nan"),
+    ],
+)
+def test_wrong_range(faces, change, received):
+    images = faces[:2].astype("float32")
+    images[0, 0, 0], images[0, 0, 1] = 0, 255
+    with pytest.raises(ValueError, match=rf"RGB 0\.\.255.*Received: values {received}"):
+        check_images(change(images), SHAPE)

@@ -1,0 +1,73 @@
+"""ONNX files are opened here with ONNX Runtime itself, not through the code that judged them."""
+
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from keras_facemargin.export import ExportError, Tolerance, export_onnx
+
+
+@pytest.fixture(scope="module")
+def verdict(embedder, faces, tmp_path_factory):
+    return export_onnx(embedder, tmp_path_factory.mktemp("onnx") / "face.onnx", faces)
+
+
+def run(path, images):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(["embedding"], {"image": images.astype("float32")})[0]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 128])
+def test_file_equals_keras_for_any_batch(verdict, embedder, faces, unit_embeddings, batch):
+    expected = unit_embeddings(embedder, faces[:batch])
+    np.testing.assert_allclose(run(verdict.path, faces[:batch]), expected, atol=1e-5)
+
+
+def test_verdict(verdict, faces):
+    assert verdict.passed
+    assert verdict.cosine_min > 0.999999
+    assert verdict.num_images == len(faces)
+    assert (verdict.format, verdict.precision) == ("onnx", "float32")
+
+
+def test_interface(verdict):
+    session = onnxruntime.InferenceSession(verdict.path, providers=["CPUExecutionProvider"])
+    (image,), (embedding,) = session.get_inputs(), session.get_outputs()
+    assert (image.name, image.shape, image.type) == (
+        "image",
+        ["batch", 112, 112, 3],
+        "tensor(float)",
+    )
+    assert (embedding.name, embedding.shape) == ("embedding", ["batch", 32])
+    model = onnx.load(verdict.path)
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 15
+
+
+def test_graph_that_converters_stumble_over(make_embedder, stumbling_blocks, faces, tmp_path):
+    embedder = make_embedder(stumbling_blocks)
+    verdict = export_onnx(embedder, tmp_path / "face.onnx", faces[::8])
+    assert verdict.passed
+    session = onnxruntime.InferenceSession(verdict.path, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["image"]
+
+
+def test_failure_raises_and_keeps_the_old_file(embedder, faces, tmp_path, capfd):
+    path = tmp_path / "face.onnx"
+    path.write_bytes(b"the good one")
+    with pytest.raises(ExportError, match="please report it") as info:
+        export_onnx(embedder, path, faces, tolerance=Tolerance(1.1, 1.1))
+    assert path.read_bytes() == b"the good one"
+    assert info.value.verdict.path == f"{path}.failed"
+    assert run(info.value.verdict.path, faces[:1]).shape == (1, 32)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("module", ["tf2onnx", "onnxruntime"])
+def test_missing_package_names_the_extra(embedder, faces, tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pip install 'keras_facemargin\[export\]'"):
+        export_onnx(embedder, tmp_path / "face.onnx", faces)

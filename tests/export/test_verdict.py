@@ -1,0 +1,173 @@
+"""The judge, with made-up files: what passes, what fails, and what lies on the disk afterwards."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_facemargin.export import ExportError, Tolerance, Verdict
+from keras_facemargin.export.verdict import check_path, deliver
+
+TOLERANCE = Tolerance(0.9, 0.95)
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).uniform(0, 255, (40, 2, 2, 3)).astype("float32")
+
+
+def embed(images):
+    return images.reshape(len(images), -1) - 127.5
+
+
+def keras_function(images):
+    return {"embedding": tf.constant(embed(images))}
+
+
+def judge(path, images, run=embed, tolerance=TOLERANCE, reference=keras_function):
+    return deliver(
+        b"artefact",
+        path,
+        run,
+        reference,
+        images,
+        tolerance=tolerance,
+        format="tflite",
+        precision="float16",
+    )
+
+
+def test_equal_embeddings_pass(tmp_path, images):
+    path = tmp_path / "new folder" / "face.tflite"
+    verdict = judge(path, images)
+    assert verdict.passed
+    assert verdict.cosine_min == pytest.approx(1.0)
+    assert verdict.cosine_mean == pytest.approx(1.0)
+    assert (verdict.path, verdict.size_bytes, verdict.num_images) == (str(path), 8, 40)
+    assert path.read_bytes() == b"artefact"
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_cosines_are_of_each_image(tmp_path, images):
+    def last_one_turned(batch):
+        turned = embed(batch)
+        if (batch == images[-1]).all():
+            turned = np.roll(turned, 1, axis=1)
+        return turned
+
+    turned = np.roll(embed(images[-1:]), 1, axis=1)
+    cosine = (turned * embed(images[-1:])).sum() / (embed(images[-1:]) ** 2).sum()
+    tolerance = Tolerance(-1.0, 0.9)
+    verdict = judge(tmp_path / "face.tflite", images, last_one_turned, tolerance)
+    assert verdict.cosine_min == pytest.approx(cosine, abs=1e-6)
+    assert verdict.cosine_mean == pytest.approx((39 + cosine) / 40, abs=1e-6)
+    with pytest.raises(ExportError):  # The mean is good enough, the one image is not.
+        judge(tmp_path / "face.tflite", images, last_one_turned, Tolerance(0.9, 0.9))
+
+
+def test_scale_of_the_embedding_does_not_matter(tmp_path, images):
+    assert judge(tmp_path / "face.tflite", images, lambda x: embed(x) / 1000).passed
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda x: -embed(x),
+        lambda x: np.zeros_like(embed(x)),
+        lambda x: np.ones_like(embed(x)),
+        lambda x: np.full_like(embed(x), np.nan),
+    ],
+    ids=["opposite", "zeros", "constant", "nan"],
+)
+def test_broken_file_fails_and_is_put_aside(tmp_path, images, broken):
+    path = tmp_path / "face.tflite"
+    with pytest.raises(ExportError, match=r"Received: min .*export float32") as info:
+        judge(path, images, broken)
+    assert not path.exists()
+    failed = tmp_path / "face.tflite.failed"
+    assert failed.read_bytes() == b"artefact"
+    assert info.value.verdict.path == str(failed)
+    assert str(failed) in str(info.value) and "untouched" not in str(info.value)
+    assert "FAILED" in str(info.value.verdict)
+
+
+def test_old_file_survives_a_failed_verdict(tmp_path, images):
+    path = tmp_path / "face.tflite"
+    path.write_bytes(b"the good one")
+    with pytest.raises(ExportError, match="untouched"):
+        judge(path, images, lambda x: -embed(x))
+    assert path.read_bytes() == b"the good one"
+
+
+def test_old_file_survives_a_full_disk(tmp_path, images, monkeypatch):
+    path = tmp_path / "face.tflite"
+    path.write_bytes(b"the good one")
+
+    def half_written(self, data):
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        judge(path, images)
+    assert path.read_bytes() == b"the good one"
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_passed_file_replaces_the_old_one(tmp_path, images):
+    path = tmp_path / "face.tflite"
+    path.write_bytes(b"the old one")
+    judge(path, images)
+    assert path.read_bytes() == b"artefact"
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_equal_embeddings_prove_nothing(tmp_path, images, count):
+    same = np.repeat(images[:1], count, axis=0)
+    with pytest.raises(ValueError, match=rf"Received: {count} images whose embeddings"):
+        judge(tmp_path / "face.tflite", same)
+
+
+def test_verdict_reads_and_serialises():
+    verdict = Verdict(
+        format="tflite",
+        precision="int8",
+        path="face.tflite",
+        size_bytes=1_234_567,
+        num_images=64,
+        cosine_min=0.97,
+        cosine_mean=0.991234,
+        latency_ms=1.234,
+        keras_latency_ms=5.678,
+        threads=2,
+        tolerance=Tolerance(0.95, 0.98),
+        passed=True,
+        float_islands=("SOFTMAX",),
+    )
+    text = str(verdict)
+    for fact in (
+        "face.tflite: tflite int8, passed",
+        "min 0.970000, mean 0.991234 over 64 images (required: 0.95 and 0.98)",
+        "1.23 MB",
+        "1.23 ms, Keras 5.68 ms (one image, 2 threads)",
+        "float islands    SOFTMAX",
+    ):
+        assert fact in text
+    facts = json.loads(json.dumps(verdict.to_dict()))
+    assert facts["tolerance"] == {"cosine_min": 0.95, "cosine_mean": 0.98}
+    assert facts["float_islands"] == ["SOFTMAX"]
+    assert facts["passed"] is True
+
+
+def test_wrong_suffix(tmp_path):
+    with pytest.raises(ValueError, match=r"end in '.tflite'. Received: 'face.onnx'. Write 'face"):
+        check_path("face.onnx", ".tflite")
+
+
+def test_path_is_a_folder(tmp_path):
+    (tmp_path / "face.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="Received: the folder"):
+        check_path(tmp_path / "face.onnx", ".onnx")
