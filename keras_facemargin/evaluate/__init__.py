@@ -1,0 +1,49 @@
+"""Scores in, measures out: how good an embedder is, by definitions stated exactly once.
+
+`verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
+reads that protocol's official lists into `Pairs`. `plots` draws what `verification` counted.
+"""
+
+from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
+from keras_facemargin.evaluate.pairs import Pairs, score_pairs
+from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
+from keras_facemargin.evaluate.verification import (
+    FoldAccuracy,
+    Roc,
+    TarAtFar,
+    Verification,
+    all_pairs,
+    area_under_curve,
+    cosine_scores,
+    equal_error_rate,
+    fold_accuracy,
+    roc,
+    tar_at_far,
+    threshold_at_far,
+    verify,
+)
+
+__all__ = [
+    "FoldAccuracy",
+    "Pairs",
+    "Roc",
+    "TarAtFar",
+    "Verification",
+    "all_pairs",
+    "area_under_curve",
+    "cosine_scores",
+    "embed",
+    "equal_error_rate",
+    "evaluate_lfw",
+    "fold_accuracy",
+    "plot_hardest_pairs",
+    "plot_roc",
+    "plot_scores",
+    "read_pairs",
+    "roc",
+    "score_pairs",
+    "tar_at_far",
+    "threshold_at_far",
+    "verify",
+]

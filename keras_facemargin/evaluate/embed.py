@@ -1,0 +1,143 @@
+"""Images -> embeddings, each image once, read by threads while the model runs."""
+
+import collections
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_facemargin.data.image import read_face
+
+# Decoding releases the GIL and costs far less than any embedder, so few threads keep up with it.
+READERS = 4
+# Batches being read ahead of the one that the model works on.
+READ_AHEAD = 2
+
+
+def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) -> np.ndarray:
+    """Embeds image files or images.
+
+    With `flip` the embeddings of the image and of its mirror image are concatenated as they come,
+    neither normalised, so that a cosine weighs the two by their own lengths: SphereFace's and
+    CosFace's way. Implementations differ: InsightFace adds the two instead.
+
+    Every batch has one shape (the last is padded), so the model is traced once.
+
+    Args:
+        embedder: a Keras model, or any callable, from float32 ``(B, H, W, 3)``, RGB 0..255, to
+            ``(B, D)``.
+        paths_or_images: sequence of image files, read with `keras_facemargin.data.read_face` at
+            the embedder's input size (112 if it has none), or an array ``(N, H, W, 3)``, RGB
+            0..255, of any number type.
+        flip: whether to append the mirror image's embedding.
+        batch_size: images per call of the embedder; fewer if there are fewer images.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        float32 ``(N, D)``, or ``(N, 2 * D)`` with `flip`; not normalised, in the order given.
+
+    Raises:
+        ValueError: if there is nothing to embed, an array is not of that shape or range, a file is
+            not a face crop, or an embedding is not finite (naming the file or row).
+        OSError: if a file cannot be opened.
+
+    Example:
+        >>> def brightness(images):
+        ...     return images.mean(axis=(1, 2))
+        >>> images = np.full((3, 112, 112, 3), 200, dtype="uint8")
+        >>> embed(brightness, images, progress=False).shape
+        (3, 6)
+    """
+    count = len(paths_or_images)
+    if count == 0:
+        raise ValueError("`embed` needs at least one image. Received: none.")
+    batch_size = min(batch_size, count)
+    if isinstance(paths_or_images, np.ndarray) and paths_or_images.ndim != 1:
+        _check_pixels(paths_or_images)
+        batches = _slices(paths_or_images, batch_size)
+    else:
+        size = getattr(embedder, "input_shape", (None, None))[1] or 112
+        batches = _read(paths_or_images, batch_size, size)
+    # A Keras model's own inference call is compiled; a plain callable is what it is.
+    predict = getattr(embedder, "predict_on_batch", embedder)
+
+    embeddings = None
+    done = 0
+    with _bar(progress) as bar:
+        task = bar.add_task("Embedding", total=count)
+        for batch in batches:
+            rows = _embed_batch(predict, batch.astype("float32"), batch_size, flip)
+            _check_finite(rows, paths_or_images, done)
+            if embeddings is None:
+                embeddings = np.empty((count, rows.shape[1]), dtype="float32")
+            embeddings[done : done + len(rows)] = rows
+            done += len(rows)
+            bar.advance(task, len(rows))
+    return embeddings
+
+
+def _embed_batch(predict, images, batch_size, flip):
+    count = len(images)
+    if count < batch_size:
+        padding = np.zeros((batch_size - count, *images.shape[1:]), dtype="float32")
+        images = np.concatenate([images, padding])
+    views = [images, np.ascontiguousarray(images[:, :, ::-1])] if flip else [images]
+    return np.concatenate([np.asarray(predict(view))[:count] for view in views], axis=1)
+
+
+def _slices(images, batch_size):
+    for start in range(0, len(images), batch_size):
+        yield images[start : start + batch_size]
+
+
+def _read(paths, batch_size, size):
+    starts = range(0, len(paths), batch_size)
+    pending = collections.deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in starts:
+            batch = paths[start : start + batch_size]
+            pending.append([pool.submit(read_face, path, size) for path in batch])
+            if len(pending) > READ_AHEAD:
+                yield np.stack([face.result() for face in pending.popleft()])
+        while pending:
+            yield np.stack([face.result() for face in pending.popleft()])
+
+
+def _check_pixels(images):
+    rule = "Images must be of shape (N, H, W, 3), RGB 0..255."
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"{rule} Received: shape {images.shape}.")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 255):
+        raise ValueError(f"{rule} Received: values from {low} to {high}.")
+    if images.dtype.kind == "f" and 0 < high <= 1:
+        raise ValueError(
+            f"{rule} Received: values from {low} to {high}, which look scaled to 0..1; multiply "
+            "them by 255 (the embedder holds its own preprocessing)."
+        )
+
+
+def _check_finite(rows, paths_or_images, offset):
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        index = offset + int(bad[0])
+        item = paths_or_images[index]
+        name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"image {index}"
+        raise ValueError(
+            f"The embedder gave an embedding that is not finite. Received: {rows[bad[0]]} for "
+            f"{name}. Check the embedder's weights."
+        )
+
+
+def _bar(progress):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )

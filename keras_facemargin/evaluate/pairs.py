@@ -1,0 +1,67 @@
+"""Pairs of image files: what every 1:1 protocol's official list comes down to."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.verification import cosine_scores
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of images with their truth.
+
+    Attributes:
+        first, second: image files, N each.
+        same: bool ``(N,)``, True for genuine pairs.
+        folds: int ``(N,)``, or ``None`` where the protocol has none.
+        missing: those of the images that are not there (no face was found in them, say).
+    """
+
+    first: tuple[Path, ...]
+    second: tuple[Path, ...]
+    same: np.ndarray
+    folds: np.ndarray | None = None
+    missing: frozenset[Path] = frozenset()
+
+    def __len__(self):
+        return len(self.same)
+
+    @property
+    def unseen(self) -> np.ndarray:
+        """bool ``(N,)``, True for pairs that have a missing image."""
+        return np.array(
+            [bool(self.missing & {*pair}) for pair in zip(self.first, self.second, strict=True)]
+        )
+
+
+def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.ndarray:
+    """Cosine score of every pair; an image that stands in several pairs is embedded once.
+
+    A pair with a missing image scores -1, the lowest cosine: a face that cannot be enrolled is
+    accepted as nobody's. To leave such pairs out instead would reward a detector for giving up on
+    the hard images.
+
+    Args:
+        embedder, flip, batch_size, progress: as `embed`.
+        pairs: a `Pairs`.
+
+    Returns:
+        float64 ``(N,)`` in [-1, 1].
+
+    Raises:
+        ValueError, OSError: as `embed` and `cosine_scores`.
+    """
+    seen = ~pairs.unseen
+    first = [path for path, keep in zip(pairs.first, seen, strict=True) if keep]
+    second = [path for path, keep in zip(pairs.second, seen, strict=True) if keep]
+    images = list(dict.fromkeys([*first, *second]))
+    row = {path: index for index, path in enumerate(images)}
+    embeddings = embed(embedder, images, flip, batch_size, progress)
+    scores = np.full(len(pairs), -1.0)
+    scores[seen] = cosine_scores(
+        embeddings[[row[path] for path in first]], embeddings[[row[path] for path in second]]
+    )
+    return scores

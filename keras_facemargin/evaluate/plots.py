@@ -1,0 +1,172 @@
+"""Pictures of what `verification` counted, as matplotlib figures that belong to the caller.
+
+No pyplot: nothing is shown, no global state is touched; call ``figure.savefig(path)`` or hand the
+figure to `keras_facemargin.report.Report`.
+"""
+
+import numpy as np
+
+from keras_facemargin.data.image import read_face
+from keras_facemargin.evaluate.verification import roc
+
+# Okabe and Ito's colours, told apart by colour-blind eyes.
+GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
+CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+INK, GREY = "#222222", "#8a8a8a"
+
+
+def plot_roc(models):
+    """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
+
+    Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
+    `tar_at_far`. It begins with a dot at ``1 / impostors``; to the left nothing was measured.
+
+    Args:
+        models: dict of name -> ``(scores, same)`` as `verify` takes them.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: if `models` is empty, or as `roc`.
+    """
+    if not models:
+        raise ValueError("`models` must hold at least one name -> (scores, same). Received: none.")
+    figure = _figure(7.0, 4.6)
+    axes = figure.subplots()
+    lowest_tar, limit = 1.0, 1.0
+    for number, (name, (scores, same)) in enumerate(models.items()):
+        curve = roc(scores, same)
+        # At most 1,000 points, each exact: the best TAR with that many impostors accepted.
+        counts = np.unique(np.geomspace(1, curve.impostors, 1_000).round())
+        tar = curve.tar[np.searchsorted(curve.false_accepts, counts, side="right") - 1]
+        far = counts / curve.impostors
+        color = CURVES[number % len(CURVES)]
+        label = f"{name}   AUC {curve.area():.4f}   EER {curve.equal_error_rate():.2%}"
+        axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
+        axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
+        lowest_tar, limit = min(lowest_tar, tar[0]), min(limit, far[0])
+    left = limit / 2.5
+    axes.axvspan(left, limit, facecolor="#f2f2f2", edgecolor="#d8d8d8", hatch="///", linewidth=0)
+    axes.annotate(
+        f"below 1 / {1 / limit:,.0f}: no impostor pair",
+        xy=(np.sqrt(left * limit), 0.5),
+        xycoords=axes.get_xaxis_transform(),
+        rotation=90,
+        ha="center",
+        va="center",
+        color="#6b6b6b",
+        fontsize=8.5,
+        bbox={"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 2},
+    )
+    # Room below the lowest point, in whole steps of 5 %.
+    bottom = max(0.0, np.floor((lowest_tar - 0.02) * 20) / 20)
+    axes.set(
+        xscale="log",
+        xlim=(left, 1),
+        ylim=(bottom, 1 + (1 - bottom) * 0.03),
+        xlabel="False accept rate (FAR)",
+        ylabel="True accept rate (TAR)",
+    )
+    _dress(axes)
+    axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    return figure
+
+
+def plot_scores(scores, same, threshold=None):
+    """Histograms of genuine and impostor scores, each as shares of its own kind.
+
+    Args:
+        scores, same: as `verify`.
+        threshold: where pairs are accepted; a line is drawn there and both error rates named.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: as `roc`.
+    """
+    roc(scores, same)
+    scores, same = np.asarray(scores, dtype="float64"), np.asarray(same, dtype=bool)
+    genuine, impostor = scores[same], scores[~same]
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    edges = np.linspace(scores.min(), scores.max(), 81)
+    for values, color, name in ((impostor, IMPOSTOR, "impostor"), (genuine, GENUINE, "genuine")):
+        shares = np.histogram(values, edges)[0] / len(values)
+        style = {"baseline": 0, "color": color}
+        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
+        axes.stairs(shares, edges, linewidth=1.4, label=f"{len(values):,} {name} pairs", **style)
+    if threshold is not None:
+        axes.axvline(threshold, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
+        axes.set_title(
+            f"threshold {threshold:.4f}:   FAR {np.mean(impostor >= threshold):.2%},   "
+            f"FNMR {np.mean(genuine < threshold):.2%}",
+            fontsize=9.5,
+            color=INK,
+        )
+    axes.set(xlabel="Score", ylabel="Share of pairs of the kind", ylim=(0, None))
+    _dress(axes)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def plot_hardest_pairs(pairs, scores, count=6):
+    """The genuine pairs that look least alike to the embedder, and the impostors most alike.
+
+    Args:
+        pairs: a `Pairs`.
+        scores: its scores, ``(N,)``, as `score_pairs` gives them.
+        count: pairs of each kind.
+
+    Returns:
+        A `matplotlib.figure.Figure` with a row of genuine pairs above a row of impostor pairs.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: as `roc`, or if an image is not a face crop.
+    """
+    roc(scores, pairs.same)
+    ascending = np.argsort(scores, kind="stable")
+    ascending = ascending[~pairs.unseen[ascending]]
+    genuine = ascending[pairs.same[ascending]][:count]
+    impostor = ascending[~pairs.same[ascending]][::-1][:count]
+    rows = (
+        (genuine, GENUINE, "Genuine pairs with the lowest scores"),
+        (impostor, IMPOSTOR, "Impostor pairs with the highest scores"),
+    )
+    figure = _figure(1.55 * count, 2.7)
+    for strip, (indices, color, title) in zip(figure.subfigures(2, 1), rows, strict=True):
+        strip.suptitle(title, fontsize=10, color=color, fontweight="bold")
+        for axes, index in zip(strip.subplots(1, count, squeeze=False)[0], indices, strict=False):
+            faces = [read_face(pairs.first[index]), read_face(pairs.second[index])]
+            axes.imshow(np.concatenate(faces, axis=1))
+            axes.set_xlabel(f"{scores[index]:.3f}", fontsize=9)
+    for axes in figure.get_axes():
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def _figure(width, height):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib. Install it with: pip install 'keras_facemargin[plots]'"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
+
+
+def _dress(axes):
+    """The looks that the curves and histograms share: rates in percent, a quiet frame."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)

@@ -1,0 +1,203 @@
+"""A report as one HTML file that needs nothing else: pictures inside, readable on a phone."""
+
+import base64
+import html
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+# Follows the reader's light or dark setting; pictures keep a white ground in both.
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #63686f; --line: #dfe2e6; --ground: #fff;
+  --raised: #f6f7f9; --accent: #0072b2; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e9eb; --soft: #9aa0a8; --line: #33373d;
+  --ground: #16181b; --raised: #1f2226; --accent: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2.5rem 1.1rem 4rem; max-width: 54rem; background: var(--ground);
+  color: var(--ink); font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { margin: 0 0 1.5rem; font-size: 1.9rem; line-height: 1.2; letter-spacing: -0.015em; }
+h2 { margin: 2.6rem 0 0.6rem; padding-top: 1.2rem; border-top: 1px solid var(--line);
+  font-size: 1.25rem; line-height: 1.3; }
+p { margin: 0.7rem 0; max-width: 42rem; }
+figure { margin: 1.4rem 0; }
+figcaption { margin-top: 0.5rem; color: var(--soft); font-size: 0.9rem; line-height: 1.45; }
+img { display: block; max-width: 100%; height: auto; border-radius: 8px; background: #fff; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
+table { width: 100%; border-collapse: collapse; font-size: 0.94rem;
+  font-variant-numeric: tabular-nums; }
+th, td { padding: 0.5rem 0.85rem; text-align: left; vertical-align: top; }
+th { background: var(--raised); color: var(--soft); font-weight: 600; font-size: 0.85rem; }
+td { border-top: 1px solid var(--line); }
+.number { text-align: right; white-space: nowrap; }
+@media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+# Formats that every browser shows, by Pillow's name for them.
+_BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+
+
+class Report:
+    """Collects text, tables and pictures in order and writes them as one HTML file.
+
+    All text is escaped; the file refers to no other file and no host. Every method but `write`
+    returns the report, so calls can be chained.
+
+    Args:
+        title: the page's title and first heading.
+
+    Example:
+        >>> report = Report("Two faces").paragraph("Scored by cosine.")
+        >>> path = report.table(["pair", "score"], [["A, B", 0.71]]).write("report.html")
+    """
+
+    def __init__(self, title):
+        self.title = title
+        self._blocks = []
+
+    def heading(self, text):
+        """Begins a section."""
+        return self._add(f"<h2>{html.escape(text)}</h2>")
+
+    def paragraph(self, text):
+        """Adds a paragraph of plain text."""
+        return self._add(f"<p>{html.escape(text)}</p>")
+
+    def table(self, headers, rows, caption=None):
+        """Adds a table; a column that holds only numbers is set flush right.
+
+        Args:
+            headers: one text per column.
+            rows: rows of as many cells; each is shown as ``str(cell)``.
+            caption: text below the table.
+
+        Raises:
+            ValueError: if a row has another number of cells than there are headers.
+        """
+        headers, rows = list(headers), [list(row) for row in rows]
+        for row in rows:
+            if len(row) != len(headers):
+                raise ValueError(
+                    f"Each row must hold one cell per header ({len(headers)}: {headers}). "
+                    f"Received: {len(row)} cells: {row}."
+                )
+        columns = zip(*rows, strict=True) if rows else [()] * len(headers)
+        kinds = [
+            ' class="number"' if column and all(map(_is_number, column)) else ""
+            for column in columns
+        ]
+        head = _cells("th", headers, kinds)
+        body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in rows)
+        return self._figure(
+            f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+            f"<tbody>\n{body}\n</tbody></table></div>",
+            caption,
+        )
+
+    def figure(self, figure, caption=None):
+        """Adds a matplotlib figure as a PNG picture."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        return self._picture("image/png", buffer.getvalue(), caption)
+
+    def image(self, image, caption=None):
+        """Adds a picture.
+
+        Args:
+            image: a uint8 array, ``(H, W, 3)`` RGB or ``(H, W)`` grey, or a PNG, JPEG or WebP file,
+                which goes in byte for byte.
+            caption: text below the picture.
+
+        Raises:
+            ValueError: if the array is not of that kind or the file not of those formats.
+            OSError: if the file cannot be read.
+        """
+        if isinstance(image, np.ndarray):
+            return self._picture("image/png", _png(image), caption)
+        return self._picture(*_browser_picture(Path(image)), caption)
+
+    def write(self, path) -> Path:
+        """Writes the page, whole or not at all, and returns its path."""
+        path = Path(path)
+        page = _PAGE.format(
+            title=html.escape(self.title), style=_STYLE, body="\n".join(self._blocks)
+        )
+        # Beside its place, so that moving it there is one step that cannot be seen half done.
+        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(page)
+            os.chmod(draft, 0o644)
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+        return path
+
+    def _add(self, block):
+        self._blocks.append(block)
+        return self
+
+    def _figure(self, content, caption):
+        words = f"\n<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+        return self._add(f"<figure>\n{content}{words}\n</figure>")
+
+    def _picture(self, media_type, data, caption):
+        source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+        words = html.escape(caption or "")
+        return self._figure(f'<img src="{source}" alt="{words}">', caption)
+
+
+def _cells(tag, cells, kinds):
+    return "".join(
+        f"<{tag}{kind}>{html.escape(str(cell))}</{tag}>"
+        for cell, kind in zip(cells, kinds, strict=True)
+    )
+
+
+def _is_number(cell):
+    return isinstance(cell, int | float | np.number) and not isinstance(cell, bool)
+
+
+def _png(pixels):
+    grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
+    if pixels.dtype != np.uint8 or not grey_or_rgb:
+        raise ValueError(
+            "`image` must be a uint8 array of shape (H, W, 3) or (H, W), or a file. "
+            f"Received: {pixels.dtype} of shape {pixels.shape}."
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _browser_picture(path):
+    data = path.read_bytes()
+    try:
+        kind = Image.open(io.BytesIO(data)).format
+    except Image.UnidentifiedImageError:
+        kind = "no image"
+    if kind not in _BROWSER_FORMATS:
+        formats = ", ".join(_BROWSER_FORMATS)
+        raise ValueError(
+            f"{path}: must be one of {formats}, which browsers show. Received: {kind}."
+        )
+    return _BROWSER_FORMATS[kind], data
