@@ -39,8 +39,9 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
     | `"dynamic_int8"` | int8 | int8 products, float32 between the layers | float32 0..255 |
     | `"int8"` | int8 | int8 throughout | uint8 RGB bytes |
 
-    Full int8 takes the bytes of a camera frame as they are (scale 1, zero point 0), which MediaPipe
-    also accepts, and dequantises its output itself, so that no program needs to know a scale. Its
+    Full int8 takes the bytes of a camera frame as they are (scale 1, zero point 0) and dequantises
+    its output itself, so that no program needs to know a scale. MediaPipe's ImageEmbedder opens
+    this file as it is and refuses the float ones (no NormalizationOptions metadata). The int8
     embeddings are multiples of 1/128, of unit length only to within a few per cent: compare them
     with the cosine, not the dot product, and calibrate their threshold on the file itself.
 
