@@ -37,3 +37,15 @@ def test_wrong_range(faces, change, received):
     images[0, 0, 0], images[0, 0, 1] = 0, 255
     with pytest.raises(ValueError, match=rf"RGB 0\.\.255.*Received: values {received}"):
         check_images(change(images), SHAPE)
+
+
+def test_default_images_are_synthetic_faces():
+    images = check_images(None, SHAPE)
+    assert images.shape == (64, *SHAPE)
+    assert images.dtype == np.uint8
+    assert len(np.unique(images.reshape(64, -1), axis=0)) == 64
+
+
+def test_no_default_images_for_another_input_size():
+    with pytest.raises(ValueError, match=r"\(N, 80, 80, 3\).*Received: shape \(64, 112"):
+        check_images(None, (80, 80, 3))
