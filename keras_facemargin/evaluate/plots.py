@@ -137,7 +137,7 @@ def plot_hardest_pairs(pairs, scores, count=6):
         (genuine, GENUINE, "Genuine pairs with the lowest scores"),
         (impostor, IMPOSTOR, "Impostor pairs with the highest scores"),
     )
-    figure = _figure(1.55 * count, 2.7)
+    figure = _figure(1.55 * count, 2.45)
     for strip, (indices, color, title) in zip(figure.subfigures(2, 1), rows, strict=True):
         strip.suptitle(title, fontsize=10, color=color, fontweight="bold")
         for axes, index in zip(strip.subplots(1, count, squeeze=False)[0], indices, strict=False):

@@ -1,0 +1,50 @@
+"""Scoring pairs of files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_facemargin.evaluate import Pairs, cosine_scores, score_pairs
+
+
+def flatten(batch):
+    return batch.reshape(len(batch), -1)
+
+
+@pytest.fixture
+def files(tmp_path):
+    faces = np.random.default_rng(0).integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for path, face in zip(paths, faces, strict=True):
+        Image.fromarray(face).save(path)
+    return paths, flatten(faces)
+
+
+def test_each_image_is_embedded_once_and_scored_in_order(files):
+    paths, rows = files
+    seen = []
+
+    def spy(batch):
+        seen.append(len(batch))
+        return flatten(batch)
+
+    first, second = [0, 2, 1, 0], [1, 1, 3, 2]
+    pairs = Pairs(
+        tuple(paths[i] for i in first), tuple(paths[i] for i in second), np.array([1, 0, 1, 0]) > 0
+    )
+    scores = score_pairs(spy, pairs, flip=False, progress=False)
+    assert seen == [4]
+    np.testing.assert_allclose(scores, cosine_scores(rows[first], rows[second]))
+    assert len(pairs) == 4
+
+
+def test_a_pair_with_a_missing_image_has_the_lowest_score(files, tmp_path):
+    paths, _ = files
+    lost = tmp_path / "lost.png"
+    pairs = Pairs(
+        (paths[0], paths[1]), (lost, paths[2]), np.array([True, False]), missing=frozenset({lost})
+    )
+    np.testing.assert_array_equal(pairs.unseen, [True, False])
+    scores = score_pairs(flatten, pairs, flip=False, progress=False)
+    assert scores[0] == -1.0
+    assert scores[1] > 0
