@@ -2,8 +2,8 @@
 
 The random numbers are drawn here in numpy, a block of images at a time, and arrive in the
 TensorFlow graph as finished parameters: an epoch depends on its seed alone, and the graph holds
-only the five operations that touch pixels. On two CPU cores the dozen scalar operations that would
-draw and combine the same numbers in the graph cost as much as the pixels themselves.
+only the few operations that touch pixels. Images are moved one by one, as bytes that stay in the
+cache; colours change a batch at a time, where one matrix product serves all images.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
 
 
 class Augmentation(NamedTuple):
-    """Parameters for N images; `augment` takes those of one.
+    """Parameters for N images.
 
     Attributes:
         corner: int32 `(N, 3)`, where the crop starts in the padded image (row, column, 0).
@@ -58,23 +58,37 @@ def draw_augmentation(rng, count):
     return Augmentation(corner, mirror, colour, offset[:, :, 0])
 
 
-def augment(image, parameters):
-    """Applies one row of an `Augmentation` in a TensorFlow graph.
+def move(image, corner, mirror):
+    """Shifts and mirrors one image in a TensorFlow graph, still in bytes.
 
     Args:
-        image: uint8 `(S, S, 3)` of static shape, RGB.
-        parameters: an `Augmentation` whose fields lack the leading axis.
+        image: uint8 `(S, S, 3)` of static shape.
+        corner, mirror: one row of an `Augmentation`'s fields.
 
     Returns:
-        float32 `(S, S, 3)`, RGB 0..255.
+        uint8 `(S, S, 3)`.
     """
     import tensorflow as tf
 
-    shape = image.shape
-    image = tf.pad(image, [[SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
-    image = tf.slice(image, parameters.corner, shape)
+    padded = tf.pad(image, [[SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
+    shifted = tf.slice(padded, corner, image.shape)
     # The raw operation takes one flag per axis, so that no branch is needed.
-    image = tf.raw_ops.Reverse(tensor=image, dims=parameters.mirror)
-    pixels = tf.reshape(tf.cast(image, tf.float32), (-1, 3))
-    pixels = tf.matmul(pixels, parameters.colour) + parameters.offset
-    return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), shape)
+    return tf.raw_ops.Reverse(tensor=shifted, dims=mirror)
+
+
+def recolour(images, colour, offset):
+    """Applies each image's colour map to a batch in a TensorFlow graph.
+
+    Args:
+        images: uint8 `(B, S, S, 3)` of static side, RGB.
+        colour, offset: B rows of an `Augmentation`'s fields.
+
+    Returns:
+        float32 `(B, S, S, 3)`, RGB 0..255.
+    """
+    import tensorflow as tf
+
+    _, height, width, channels = images.shape
+    pixels = tf.reshape(tf.cast(images, tf.float32), (-1, height * width, channels))
+    pixels = tf.matmul(pixels, colour) + offset[:, None]
+    return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), (-1, height, width, channels))

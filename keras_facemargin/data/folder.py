@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from keras_facemargin.data.augment import Augmentation, augment, draw_augmentation
+from keras_facemargin.data.augment import Augmentation, draw_augmentation, move, recolour
 from keras_facemargin.data.image import BadImage, check_face, read_face
 
 _NAMED = 10  # bad entries that an error or a warning spells out
@@ -165,13 +165,16 @@ class FaceFolder:
                 image = tf.cond(plain[index], lambda: decode_plain(path), lambda: decode_odd(path))
             return tf.ensure_shape(image, shape), labels[index]
 
-        def as_stored(index):
-            image, label = decode(index)
-            return tf.cast(image, tf.float32), label
+        def to_float(images, labels):
+            return tf.cast(images, tf.float32), labels
 
-        def augmented(index, parameters):
+        def decode_and_move(index, parameters):
             image, label = decode(index)
-            return augment(image, parameters), label
+            moved = move(image, parameters.corner, parameters.mirror)
+            return moved, label, parameters.colour, parameters.offset
+
+        def recolour_batch(images, labels, colour, offset):
+            return recolour(images, colour, offset), labels
 
         if training:
             steps = tf.data.Dataset.from_generator(
@@ -187,12 +190,13 @@ class FaceFolder:
                 ),
             )
             steps = steps.unbatch().apply(tf.data.experimental.assert_cardinality(len(self)))
+            prepare, finish = decode_and_move, recolour_batch
         else:
             steps = tf.data.Dataset.range(len(self))
-        images = steps.map(
-            augmented if training else as_stored, num_parallel_calls=tf.data.AUTOTUNE
-        )
-        return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+            prepare, finish = decode, to_float
+        images = steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        return batches.prefetch(tf.data.AUTOTUNE)
 
     def split(self, held_out_identities, seed=0):
         """Splits by person: nobody is on both sides.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data.augment import augment, draw_augmentation
+from keras_facemargin.data.augment import draw_augmentation, move, recolour
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import read_face
 
@@ -281,7 +281,8 @@ def test_keras_fits_on_it(directory):
 
 
 def augment_one(image, parameters):
-    return np.array(augment(image, type(parameters)(*(field[0] for field in parameters))))
+    moved = move(image, parameters.corner[0], parameters.mirror[0])
+    return np.array(recolour(moved[None], parameters.colour, parameters.offset)[0])
 
 
 @pytest.fixture
@@ -336,14 +337,29 @@ def test_drawn_parameters_stay_in_their_ranges_and_fill_them():
     assert -24.1 < brightness.min() < -23 < 23 < brightness.max() < 24.1
 
 
+def test_colours_follow_saturation_then_contrast_then_brightness():
+    from PIL import ImageEnhance
+
+    parameters = draw_augmentation(np.random.default_rng(0), 3)
+    pixels = np.random.default_rng(1).integers(60, 196, (3, 112, 112, 3)).astype("uint8")
+    recoloured = np.array(recolour(pixels, parameters.colour, parameters.offset))
+    for row in range(3):
+        contrast = parameters.colour[row].sum(axis=0)[0]
+        saturation = (parameters.colour[row, 0, 0] - parameters.colour[row, 0, 1]) / contrast
+        brightness = parameters.offset[row, 0] - 127.5 * (1 - contrast)
+        enhanced = ImageEnhance.Color(Image.fromarray(pixels[row])).enhance(saturation)
+        expected = (np.array(enhanced, "float32") - 127.5) * contrast + 127.5 + brightness
+        np.testing.assert_allclose(recoloured[row], expected.clip(0, 255), atol=1.5)
+
+
 def test_augmented_pixels_differ_and_stay_in_range(image):
     parameters = draw_augmentation(np.random.default_rng(0), 20)
-    for row in range(20):
-        one = type(parameters)(*(field[row : row + 1] for field in parameters))
-        augmented = augment_one(image, one)
-        assert augmented.dtype == np.float32
-        assert augmented.min() >= 0 and augmented.max() <= 255
-        assert np.abs(augmented - np.array(image, "float32")).mean() > 1
+    moved = np.stack([move(image, *both) for both in zip(*parameters[:2], strict=True)])
+    augmented = np.array(recolour(moved, parameters.colour, parameters.offset))
+    assert augmented.dtype == np.float32
+    assert augmented.min() == 0  # noise reaches both ends
+    assert augmented.max() == 255
+    assert np.abs(augmented - np.array(image, "float32")).mean(axis=(1, 2, 3)).min() > 1
 
 
 # Splits
