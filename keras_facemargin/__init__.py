@@ -1,7 +1,43 @@
 """Face recognition in Keras 3: margin heads, embedders, evaluation and export.
 
-The front door: names only. Rooms that need more than Keras (`data`, `evaluate`, `export`, `zoo`)
-are opened by importing them.
+The front door: names only. Opening it registers every layer with Keras, so that a saved classifier
+loads. The rooms that go with it are opened by importing them: `keras_facemargin.data`, `.evaluate`,
+`.export`.
 """
 
+import os
+
+# TensorFlow prints INFO lines when it starts; a user who wants them sets the variable to 0.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+
+from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.embedder import build_embedder
+from keras_facemargin.heads import (
+    ArcFace,
+    CosFace,
+    CrystalLoss,
+    L2Softmax,
+    NormFace,
+    SoftmaxHead,
+    SphereFace,
+    SVSoftmax,
+)
+from keras_facemargin.zoo import list_embedders, load_card, load_embedder
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "ArcFace",
+    "CosFace",
+    "CrystalLoss",
+    "L2Softmax",
+    "MarginClassifier",
+    "NormFace",
+    "SVSoftmax",
+    "SoftmaxHead",
+    "SphereFace",
+    "build_embedder",
+    "list_embedders",
+    "load_card",
+    "load_embedder",
+]

@@ -93,7 +93,9 @@ def build_embedder(
     image = keras.Input(input_shape, name="image")
     x = _preprocess(image, preprocessing)
     if size != tuple(input_shape[:2]):
-        x = layers.Resizing(*size, interpolation="bilinear", name="enlarge")(x)
+        # The op, not `layers.Resizing`, which makes Keras 3.15 record training=True in the graph:
+        # every batch normalisation after it would then normalise by the batch in `embedder(x)`.
+        x = ops.image.resize(x, size, interpolation="bilinear")
     x = _accepting(backbone, (*size, 3))(x)
     return keras.Model(image, _neck(x, embedding_dim), name=name or f"{backbone.name}_embedder")
 

@@ -120,6 +120,7 @@ def test_losses_equal_the_plain_loop_reference(case):
         embeddings, labels, prototypes = batch(seed)
         head.prototypes.assign(prototypes)
         expected = reference(embeddings, labels, prototypes)
+        embeddings = keras.ops.convert_to_tensor(embeddings, dtype=dtype)
         logits = keras.ops.convert_to_numpy(head(embeddings, labels))
         losses = keras.ops.convert_to_numpy(head.judge(embeddings, labels)[0])
         np.testing.assert_allclose(logits, expected, rtol=tolerance, atol=tolerance)

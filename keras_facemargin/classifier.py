@@ -1,0 +1,150 @@
+"""MarginClassifier: embedder + head, trained with Keras' own `fit`."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class MarginClassifier(keras.Model):
+    """Trains an embedder with a margin head through `compile` and `fit`; predicts embeddings.
+
+    ```
+    classifier = MarginClassifier(embedder, CosFace(num_classes))
+    classifier.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    classifier.fit(images, labels)
+    embeddings = classifier.predict(images)
+    classifier.embedder.save("embedder.keras")
+    ```
+
+    The loss is the head's, asked for directly: it is no Keras loss, takes integer labels that never
+    pass through a compute dtype, and is averaged over the *global* batch, so that replicas with
+    unequal or empty shares of a last batch train as one device does. `accuracy` is that of the
+    plain, margin-free similarities, in training and in evaluation.
+
+    Under `tf.distribute.MirroredStrategy` make embedder, head and classifier inside
+    `strategy.scope()`; batch normalisation is then synchronised over the replicas.
+
+    Args:
+        embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); see `build_embedder`.
+        head: a `MarginHead`, such as `CosFace(num_classes)`.
+        **kwargs: of `keras.Model`.
+
+    Raises:
+        ValueError: `embedder` does not give (B, D); `fit` or `evaluate` without labels; labels out
+            of range (see `MarginHead`).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_facemargin.heads import CosFace
+    >>> embedder = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(),
+    ...                              keras.layers.Dense(16)])
+    >>> classifier = MarginClassifier(embedder, CosFace(num_classes=4))
+    >>> classifier.compile("sgd")
+    >>> images, labels = np.random.rand(6, 8, 8, 3) * 255, np.array([0, 1, 2, 3, 0, 1])
+    >>> history = classifier.fit(images, labels, verbose=0)
+    >>> sorted(history.history)
+    ['accuracy', 'loss']
+    >>> classifier.predict(images, verbose=0).shape
+    (6, 16)
+    """
+
+    def __init__(self, embedder, head, **kwargs):
+        super().__init__(**kwargs)
+        if len(embedder.output_shape) != 2:
+            raise ValueError(
+                "`embedder` must map images to embeddings of shape (batch, dim). "
+                f"Received: {embedder.name!r} with output shape {embedder.output_shape}"
+            )
+        self.embedder = embedder
+        self.head = head
+        self.accuracy = keras.metrics.Mean(name="accuracy")
+        if not head.built:
+            head.build(embedder.output_shape)
+        self.build(embedder.input_shape)
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, images, training=None):
+        return self.embedder(images, training=training)
+
+    def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
+        """As `keras.Model.compile`, without `loss`, which the head is.
+
+        Args:
+            optimizer: a Keras optimizer or its name.
+            jit_compile: None compiles with XLA where that is faster and possible: on jax, and on
+                one TensorFlow GPU. (On the CPU TensorFlow's own kernels are faster; with several
+                replicas XLA fails.)
+            **kwargs: `metrics`, `run_eagerly`, `steps_per_execution`, ...
+
+        Raises:
+            ValueError: a `loss` was passed.
+        """
+        if kwargs.pop("loss", None) is not None:
+            raise ValueError("The head is the loss: leave `loss` out of compile().")
+        replicas = self._replicas()
+        if jit_compile is None:
+            jit_compile = "auto" if _xla_pays(replicas) else False
+        for layer in self.embedder._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = replicas > 1
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config):
+        config = keras.saving.deserialize_keras_object(config)
+        config.pop("jit_compile")  # decided anew: the backend may be another one
+        self.compile(**config)
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if y is None:
+            raise ValueError(
+                "`fit` and `evaluate` need the class of each image: pass (images, labels)."
+            )
+        losses, hits = self.head.judge(y_pred, y, training=training)
+        if sample_weight is not None:
+            losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
+        self.accuracy.update_state(hits)
+        loss = ops.sum(losses) / self._global_batch_size(losses)
+        for extra in self.losses:  # weight regularisers
+            loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self._replicas()
+        return loss
+
+    def _replicas(self):
+        strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
+        return 1 if strategy is None else strategy.num_replicas_in_sync
+
+    def _global_batch_size(self, losses):
+        size = ops.cast(ops.shape(losses)[0], losses.dtype)
+        if self._replicas() > 1:
+            import tensorflow as tf
+
+            context = tf.distribute.get_replica_context()
+            if context is not None:
+                size = context.all_reduce(tf.distribute.ReduceOp.SUM, size)
+        return ops.maximum(size, 1.0)
+
+    def get_config(self):
+        config = super().get_config()
+        config["embedder"] = keras.saving.serialize_keras_object(self.embedder)
+        config["head"] = keras.saving.serialize_keras_object(self.head)
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for part in ("embedder", "head"):
+            config[part] = keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def _xla_pays(replicas):
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return replicas == 1 and bool(tf.config.list_physical_devices("GPU"))

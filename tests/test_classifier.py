@@ -1,0 +1,176 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_facemargin import ArcFace, CosFace, MarginClassifier, SphereFace
+
+SIDE, DIM, CLASSES = 8, 6, 5
+any_backend = pytest.mark.any_backend
+
+
+def make_embedder():
+    return keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            keras.layers.Rescaling(1 / 128, offset=-1),
+            keras.layers.Conv2D(4, 3, strides=2),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(DIM),
+            keras.layers.BatchNormalization(dtype="float32"),
+        ]
+    )
+
+
+def make(head=CosFace, **arguments):
+    keras.utils.set_random_seed(1)
+    head = head(CLASSES, **(arguments or {"scale": 16.0}))
+    classifier = MarginClassifier(make_embedder(), head)
+    classifier.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    return classifier
+
+
+def faces(count=40, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, count)
+    patterns = np.random.default_rng(9).uniform(0, 255, (CLASSES, SIDE, SIDE, 3))
+    images = patterns[labels] + rng.normal(0, 20, (count, SIDE, SIDE, 3))
+    return images.clip(0, 255).astype("float32"), labels
+
+
+@any_backend
+def test_fit_learns_evaluate_reports_predict_embeds():
+    images, labels = faces()
+    classifier = make()
+    before = classifier.evaluate(images, labels, verbose=0, return_dict=True)
+    history = classifier.fit(images, labels, batch_size=8, epochs=8, verbose=0).history
+    after = classifier.evaluate(images, labels, verbose=0, return_dict=True)
+    assert set(history) == set(after) == {"loss", "accuracy"}
+    assert after["loss"] < 0.2 * before["loss"]
+    assert after["accuracy"] == 1.0
+    embeddings = classifier.predict(images, verbose=0)
+    assert embeddings.shape == (40, DIM)
+    np.testing.assert_allclose(
+        embeddings, classifier.embedder.predict(images, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+@any_backend
+def test_accuracy_is_that_of_plain_cosines_and_loss_that_of_the_margin():
+    images, labels = faces()
+    classifier = make(ArcFace, margin=1.2, scale=16.0)
+    report = classifier.evaluate(images, labels, batch_size=16, verbose=0, return_dict=True)
+    embeddings = classifier.predict(images, verbose=0)
+    plain = keras.ops.convert_to_numpy(classifier.head(embeddings))
+    margined = keras.ops.convert_to_numpy(classifier.head(embeddings, labels))
+    assert report["accuracy"] == pytest.approx((plain.argmax(1) == labels).mean(), abs=1e-6)
+    assert (margined.argmax(1) == labels).mean() < report["accuracy"]
+    losses = np.log(np.exp(margined).sum(1)) - margined[np.arange(len(labels)), labels]
+    assert report["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+
+
+@any_backend
+def test_sample_weights_weigh():
+    images, labels = faces(8)
+    classifier = make()
+    half = np.array([1.0, 0.0] * 4, "float32")
+    weighted = classifier.evaluate(images, labels, sample_weight=half, verbose=0)[0]
+    alone = classifier.evaluate(images[::2], labels[::2], verbose=0)[0]
+    assert weighted == pytest.approx(alone / 2, rel=1e-5)
+
+
+@any_backend
+def test_saved_loaded_and_resumed_as_if_never_stopped(tmp_path):
+    """Head state and optimiser included: the annealing goes on where it was."""
+    images, labels = faces()
+    classifier = make(SphereFace, base=50.0, minimum=1.0)
+    classifier.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    classifier.save(tmp_path / "run.keras")
+    resumed = keras.models.load_model(tmp_path / "run.keras")
+    assert int(keras.ops.convert_to_numpy(resumed.head.step)) == 10
+    losses = [
+        model.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0).history["loss"]
+        for model in (classifier, resumed)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@any_backend
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_trains_in_mixed_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        classifier = make()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert classifier.head.compute_dtype == "float32"
+    images, labels = faces()
+    losses = classifier.fit(images, labels, batch_size=8, epochs=6, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and losses[-1] < 0.5 * losses[0]
+
+
+@any_backend
+def test_wrong_use_is_answered_with_the_rule():
+    images, labels = faces(8)
+    with pytest.raises(ValueError, match=r"labels|class of each image"):
+        make().fit(images, verbose=0)
+    with pytest.raises(ValueError, match="head is the loss"):
+        make().compile("sgd", loss="mse")
+    backbone = keras.Sequential([keras.Input((SIDE, SIDE, 3)), keras.layers.Conv2D(2, 3)])
+    with pytest.raises(ValueError, match=r"`embedder`.*Received"):
+        MarginClassifier(backbone, CosFace(CLASSES))
+    assert len(labels) == 8
+
+
+@any_backend
+def test_a_label_out_of_range_stops_training():
+    images, labels = faces(8)
+    classifier = make()
+    if keras.backend.backend() == "jax":  # a compiled jax step cannot raise
+        loss = classifier.fit(images, labels + CLASSES, verbose=0).history["loss"]
+        assert np.isnan(loss).all()
+    else:
+        with pytest.raises(Exception, match="counted from 0"):
+            classifier.fit(images, labels + CLASSES, verbose=0)
+
+
+def replicas(count):
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
+
+
+@pytest.mark.parametrize("batch_size", [8, 7], ids=["even shares", "a remainder on one replica"])
+def test_two_replicas_train_as_one_device(batch_size):
+    """24 images: batches of 7 leave 4 and 3 to the replicas, then a last batch of 3."""
+    import tensorflow as tf
+
+    images, labels = faces(24)
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+    if batch_size == 7:  # Keras cannot trace a *first* batch that does not divide
+        data = (
+            tf.data.Dataset.from_tensor_slices((images[:8], labels[:8])).batch(8).concatenate(data)
+        )
+    runs = []
+    for count in (1, 2):
+        with replicas(count).scope():
+            classifier = make(SphereFace, base=50.0, minimum=1.0)
+        classifier.fit(data, epochs=2, shuffle=False, verbose=0)
+        runs.append(classifier)
+    one, two = runs
+    assert one.head.step.numpy() == two.head.step.numpy() == 2 * len(list(data))
+    for first, second in zip(one.weights, two.weights, strict=True):
+        np.testing.assert_allclose(first.numpy(), second.numpy(), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        one.predict(images, verbose=0), two.predict(images, verbose=0), rtol=2e-4, atol=2e-4
+    )
+
+
+def test_xla_equals_the_graph():
+    images, labels = faces()
+    losses = []
+    for jit_compile in (False, True):
+        classifier = make()
+        classifier.compile(keras.optimizers.SGD(0.05, momentum=0.9), jit_compile=jit_compile)
+        losses.append(classifier.fit(images, labels, shuffle=False, epochs=3, verbose=0))
+    np.testing.assert_allclose(*(run.history["loss"] for run in losses), rtol=1e-4)
