@@ -99,7 +99,8 @@ class ProtocolResult:
         standard_error: of that mean.
         tar_at_far: true accept rate, keyed by the false accept rate as text ("1e-3").
         eer, auc: equal error rate and area under the ROC.
-        pairs: number of pairs scored.
+        pairs: number of pairs judged.
+        unseen_pairs: those among them that count as rejected because an image is missing.
         flip: whether the mirror image's embedding was appended.
         command: what measures it again.
         seeds: of the trainings behind the figure; one seed is one sample.
@@ -112,6 +113,7 @@ class ProtocolResult:
     eer: float
     auc: float
     pairs: int
+    unseen_pairs: int
     flip: bool
     command: str
     seeds: tuple[int, ...]

@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_facemargin.backbones.spherenet import SphereNet
+from keras_facemargin.data.image import read_face
 from keras_facemargin.embedder import build_embedder
 
 NAME = "spherenet_distilled"
@@ -98,7 +99,7 @@ def split_identities(directory, seed):
 
 
 def read_faces(paths):
-    return np.stack([cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) for path in paths])
+    return np.stack([read_face(path, SIZE) for path in paths])
 
 
 class Teacher:
