@@ -14,13 +14,14 @@ it stopped and two runs see the same pictures.
 3. Train for `--steps` steps. `WORK/student.keras` (weights and optimizer) is renewed after each
    epoch; the same command resumes from it.
 4. `WORK/embedder.keras`, renewed with each validation, is the deployable file: float32, no
-   optimizer.
+   optimizer. `WORK/starts.jsonl` tells with which settings each start of the run went on.
 
 LFW is never read here; `tools/write_default_card.py` measures the finished file once.
 """
 
 import argparse
 import itertools
+import json
 import os
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def main():
     student = resume_or_build(options)
     epochs = -(-options.steps // STEPS_PER_EPOCH)
     step = int(student.optimizer.iterations)
+    record_start(options, step)
     student.fit(
         draw_batches(views, targets, options, step),
         steps_per_epoch=STEPS_PER_EPOCH,
@@ -261,6 +263,13 @@ def draw_batches(views, targets, options, first_step):
         mirrored = rng.random(len(rows)) < 0.5
         images[mirrored] = images[mirrored, :, ::-1]
         yield images, targets[rows]
+
+
+def record_start(options, step):
+    """One line per start in WORK/starts.jsonl: from which step the run went on with what."""
+    settings = {k: v for k, v in vars(options).items() if not isinstance(v, Path)}
+    with (options.work / "starts.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"from_step": step, **settings}) + "\n")
 
 
 def build_student():

@@ -1,7 +1,6 @@
 """Puts the embedder that tools/train_default.py made into the zoo, measured, with its card.
 
-    python tools/write_default_card.py --data ../shared/data --embedder WORK/embedder.keras \\
-        --steps STEPS --views VIEWS
+    python tools/write_default_card.py --data ../shared/data --work WORK
 
 The only place where LFW's View 2 is looked at: nothing is chosen by it. The threshold is calibrated
 on the identities that training held out.
@@ -32,16 +31,16 @@ LFW_FARS = (1e-1, 1e-2, 1e-3)  # what 3,000 impostor pairs support
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with celeb/ and lfw/")
-    parser.add_argument("--embedder", type=Path, required=True, help="the trained .keras file")
-    parser.add_argument("--steps", type=int, required=True, help="steps it was trained for")
-    parser.add_argument("--views", type=int, required=True, help="views it was trained on")
-    parser.add_argument("--seed", type=int, default=0, help="seed it was trained with")
+    parser.add_argument("--work", type=Path, required=True, help="tools/train_default.py's folder")
     options = parser.parse_args()
+    lines = (options.work / "starts.jsonl").read_text(encoding="utf-8").splitlines()
+    starts = [json.loads(line) for line in lines]
+    seed = starts[-1]["seed"]
 
     folder = zoo.DIRECTORY / NAME
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "embedder.keras"
-    shutil.copyfile(options.embedder, weights)
+    shutil.copyfile(options.work / "embedder.keras", weights)
     embedder = zoo.load_embedder(weights)
 
     lfw = options.data / "lfw"
@@ -82,14 +81,14 @@ def main():
             "Student: regression on the teacher's unit embeddings (one minus the cosine), no "
             "labels, from random initial weights.",
         ),
-        training=describe_training(options),
+        training=describe_training(starts),
         weights=zoo.Weights(
             file=weights.name,
             sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
             bytes=weights.stat().st_size,
         ),
-        protocols={"lfw": describe_lfw(verification, options.seed)},
-        threshold=calibrate(embedder, options),
+        protocols={"lfw": describe_lfw(verification, seed)},
+        threshold=calibrate(embedder, options.data, seed),
         caution=(
             "A biometric tool with errors that are not equal between groups of people: the "
             "training faces are celebrities, mostly light-skinned adults, and no error rate by "
@@ -106,23 +105,27 @@ def main():
     console.print(dataclasses.asdict(card.threshold))
 
 
-def describe_training(options):
+def describe_training(starts):
+    last = starts[-1]
+    commands = "; ".join(
+        f"from step {start['from_step']:,}: python tools/train_default.py --data DATA --work WORK"
+        f" --views {start['views']} --steps {start['steps']} --batch {start['batch']}"
+        f" --learning-rate {start['learning_rate']} --seed {start['seed']}"
+        for start in starts
+    )
     return zoo.Training(
         data=(
             "Aligned crops of celebrities (CelebA, PubFig), none of a person of LFW: 9,383 of "
             "1,130 labelled identities (labels unused) and 6,691 unlabelled ones. "
-            f"{options.views:,} views of them, labelled by the teacher: each crop once, the rest "
+            f"{last['views']:,} views of them, labelled by the teacher: each crop once, the rest "
             "mixtures and augmentations drawn by the seed. Held out: "
             f"{HELD_OUT_IDENTITIES} of the 1,255 labelled identities, drawn by the seed; the "
             "unlabelled crops may show some of them."
         ),
         tool="tools/train_default.py",
-        command=(
-            "python tools/train_default.py --data DATA --work WORK "
-            f"--views {options.views} --steps {options.steps} --seed {options.seed}"
-        ),
-        seed=options.seed,
-        steps=options.steps,
+        command=commands,
+        seed=last["seed"],
+        steps=last["steps"],
     )
 
 
@@ -150,8 +153,8 @@ def describe_lfw(verification, seed):
     )
 
 
-def calibrate(embedder, options):
-    _, held_out = split_identities(options.data / "celeb" / "train", options.seed)
+def calibrate(embedder, data, seed):
+    _, held_out = split_identities(data / "celeb" / "train", seed)
     paths, identities = zip(*held_out, strict=True)
     scores, same = all_pairs(embed(embedder, paths), np.array(identities))
     cosine = threshold_at_far(scores[~same], FAR)
@@ -173,14 +176,14 @@ def write_folds(path, accuracy):
     """`embedder, fold, accuracy, threshold`; rows of other embedders stay."""
     path.parent.mkdir(exist_ok=True)
     header = ["embedder", "fold", "accuracy", "threshold"]
-    rows = []
+    others = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in list(csv.reader(file))[1:] if row[0] != NAME]
+            others = [row for row in list(csv.reader(file))[1:] if row[0] != NAME]
     folds = zip(accuracy.folds, accuracy.accuracies, accuracy.thresholds, strict=True)
-    rows += [[NAME, str(n), f"{share:.6f}", f"{cosine:.6f}"] for n, share, cosine in folds]
+    rows = [[NAME, number, f"{share:.6f}", f"{cosine:.6f}"] for number, share, cosine in folds]
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *sorted(rows)])
+        csv.writer(file, lineterminator="\n").writerows([header, *others, *rows])
 
 
 if __name__ == "__main__":
