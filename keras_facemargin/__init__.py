@@ -5,11 +5,6 @@ loads. The rooms that go with it are opened by importing them: `keras_facemargin
 `.export`.
 """
 
-import os
-
-# TensorFlow prints INFO lines when it starts; a user who wants them sets the variable to 0.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.heads import (

@@ -19,6 +19,7 @@ ORDER = (
     "export",
     "zoo",
     "report",
+    "finetune",
     "demo",
     "cli",
 )

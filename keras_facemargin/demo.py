@@ -1,0 +1,214 @@
+"""The main job from end to end: faces, fine-tuning, verification, export, one report to look at."""
+
+import math
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_facemargin.data import FaceFolder, read_face
+from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores, threshold_at_far
+from keras_facemargin.export import export_onnx, export_tflite
+from keras_facemargin.finetune import compared, finetune
+from keras_facemargin.report import Report
+from keras_facemargin.zoo import load_card, load_embedder
+
+PEOPLE, IMAGES_EACH = 64, 12
+_FAR = 1e-3  # where the threshold of the report lies
+_CAUTION = (
+    "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
+    "groups of people. Do not decide about a person by it alone, ask for consent, and check the "
+    "law that applies to you."
+)
+
+
+def run_demo(output, faces=None, embedder="spherenet_distilled", epochs=6, seed=0):
+    """Fine-tunes an embedder, verifies strangers before and after, exports it, writes a report.
+
+    Args:
+        output: folder for everything that is made: `report.html`, `embedder.keras`,
+            `classifier.keras`, `embedder.onnx`, four `.tflite` files and, without `faces`, the
+            synthetic `faces/`. Made if missing.
+        faces: folder of aligned crops of real people, one folder a person; None makes 64 people
+            who do not exist.
+        embedder: name in the zoo or path of a `.keras` file.
+        epochs: of fine-tuning.
+        seed: of the people, the split and the training.
+
+    Returns:
+        `pathlib.Path` of the report.
+
+    Raises:
+        ValueError: `faces` is no such folder or too small, or the embedder is unknown.
+    """
+    console = Console()
+    began = time.monotonic()
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+
+    console.rule("1/4  Faces")
+    if faces is None:
+        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed{seed}"
+        if not folder.is_dir():
+            with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
+                draft = folder.with_suffix(".draft")
+                shutil.rmtree(draft, ignore_errors=True)
+                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed)
+                draft.rename(folder)
+        origin = "people who do not exist, drawn from a statistical face model"
+    else:
+        folder, origin = Path(faces), "real people, from your folder"
+    people = FaceFolder(folder, on_bad="skip")
+    console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
+
+    console.rule("2/4  Fine-tuning")
+    model = load_embedder(embedder)
+    tuned = finetune(model, people, epochs=epochs, learning_rate=1e-3, seed=seed)
+    console.print(
+        f"Trained on {tuned.training.num_classes} identities; "
+        f"{tuned.held_out.num_classes} others only judge."
+    )
+    model.save(output / "embedder.keras")
+    tuned.classifier.save(output / "classifier.keras")
+
+    console.rule("3/4  Verification of people never seen in training")
+    table = Table("Measure", "Before", "After")
+    for row in compared(tuned):
+        table.add_row(*row)
+    console.print(table)
+
+    console.rule("4/4  Export")
+    images = np.stack([read_face(path) for path in _spread(tuned.training.paths, 128)])
+    verdicts = []
+    for precision in ("float32", "float16", "dynamic_int8", "int8"):
+        path = output / f"embedder_{precision}.tflite"
+        with console.status(f"Exporting {path.name} ..."):
+            verdicts.append(export_tflite(model, path, precision, images))
+        console.print(str(verdicts[-1]), highlight=False)
+    with console.status("Exporting embedder.onnx ..."):
+        verdicts.append(export_onnx(model, output / "embedder.onnx", images))
+    console.print(str(verdicts[-1]), highlight=False)
+
+    seconds = time.monotonic() - began
+    report = _write_report(output, people, origin, embedder, tuned, verdicts, seconds)
+    console.rule("Done")
+    console.print(f"{report} ({seconds:.0f} s). Open it in a browser.", soft_wrap=True)
+    return report
+
+
+def contact_sheet(folder, rows=6, columns=12):
+    """Faces of a `FaceFolder` as one picture: a person a row, (112 rows, 112 columns, 3) uint8."""
+    sheet = np.full((112 * rows, 112 * columns, 3), 255, "uint8")
+    for row, label in enumerate(range(min(rows, folder.num_classes))):
+        for column, index in enumerate(np.flatnonzero(folder.labels == label)[:columns]):
+            face = read_face(folder.paths[index])
+            sheet[112 * row : 112 * (row + 1), 112 * column : 112 * (column + 1)] = face
+    return sheet
+
+
+def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
+    report = Report("keras_facemargin: load, fine-tune, verify, export")
+    report.paragraph(
+        f"{len(people):,} images of {people.num_classes:,} identities: {origin}. The embedder "
+        f"{embedder} was fine-tuned on {tuned.training.num_classes} of them with a CosFace head; "
+        f"the {tuned.held_out.num_classes} others only judge. It all took {seconds:.0f} seconds."
+    )
+    report.paragraph(_CAUTION)
+
+    report.heading("Faces")
+    report.image(contact_sheet(people), f"A person a row. They are {origin}.")
+
+    report.heading("Fine-tuning")
+    report.figure(
+        _plot_history(tuned.history),
+        "Loss with the margin; accuracy without it, as a user of the classifier sees it.",
+    )
+
+    report.heading("Verification of people never seen in training")
+    report.table(
+        ("Measure", "Before", "After"),
+        compared(tuned),
+        "All pairs of the held-out images. A rate below what the number of impostor pairs can "
+        "tell is not given.",
+    )
+    before, after = tuned.before, tuned.after
+    report.figure(
+        plot_roc({"before": (before.scores, before.same), "after": (after.scores, after.same)}),
+        "Share of genuine pairs accepted at each share of impostor pairs accepted.",
+    )
+    threshold = None
+    if after.impostors >= 1 / _FAR:
+        threshold = threshold_at_far(after.scores[~after.same], _FAR)
+    report.figure(
+        plot_scores(after.scores, after.same, threshold),
+        "Scores after fine-tuning"
+        + (f", with the threshold at FAR {_FAR:g}." if threshold is not None else "."),
+    )
+    report.figure(
+        plot_hardest_pairs(tuned.pairs, after.scores), "Where the fine-tuned embedder errs most."
+    )
+
+    report.heading("Export")
+    report.table(
+        ("File", "MB", "Cosine to Keras, min", "mean", "ms per image", "Keras ms", "Verdict"),
+        [
+            (
+                Path(verdict.path).name,
+                f"{verdict.size_bytes / 1e6:.2f}",
+                f"{verdict.cosine_min:.5f}",
+                f"{verdict.cosine_mean:.5f}",
+                f"{verdict.latency_ms:.2f}",
+                f"{verdict.keras_latency_ms:.2f}",
+                "passed" if verdict.passed else "failed",
+            )
+            for verdict in verdicts
+        ],
+        f"Batch of one on this host, {verdicts[0].threads} threads; each file was compared with "
+        f"Keras on {verdicts[0].num_images} faces. A file that fails its tolerance is an error and "
+        "is not written.",
+    )
+
+    if Path(str(embedder)).suffix != ".keras":
+        card = load_card(str(embedder))
+        report.heading(f"The embedder: {card.name}")
+        report.paragraph(card.description)
+        report.table(
+            ("", ""),
+            [
+                ("Architecture", card.architecture),
+                ("Training", card.training.data),
+                *(("Lineage", line) for line in card.lineage),
+                ("Licence", card.licence.weights),
+                *(("Limit", limit) for limit in card.licence.limits),
+                ("Caution", card.caution),
+            ],
+        )
+    return report.write(output / "report.html")
+
+
+def _plot_history(history):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 2.8), layout="constrained", dpi=160, facecolor="white")
+    axes = figure.subplots(1, 2)
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    for axis, key, name in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
+        axis.plot(epochs, history[key], marker="o", markersize=3, label="training images")
+        axis.plot(
+            epochs, history[f"val_{key}"], marker="o", markersize=3, label="held-out images of them"
+        )
+        axis.set(xlabel="Epoch", ylabel=name, xticks=epochs)
+        axis.set_ylim(0, 1.02 if key == "accuracy" else None)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _spread(items, count):
+    """`count` items spread evenly over a list: every identity has its share."""
+    step = max(1, math.ceil(len(items) / count))
+    return items[::step]
