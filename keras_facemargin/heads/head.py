@@ -116,6 +116,9 @@ class MarginHead(keras.layers.Layer):
         )
         labels = _flat(labels)
         losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
+        known = ops.logical_and(labels >= 0, labels < self.num_classes)
+        losses = ops.where(known, losses, float("nan"))
         hits = ops.equal(ops.argmax(similarities, axis=-1), ops.cast(labels, "int32"))
         return losses, ops.cast(hits, self.compute_dtype)
 
