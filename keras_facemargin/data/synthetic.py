@@ -23,12 +23,18 @@ so `x` is who is seen and `y` is light, pose, expression and hair of one picture
 comes on top: a small similarity transform (imperfect alignment), exposure, gamma, colour balance,
 focus and sensor noise.
 
-**Origin and limits.** `tools/fit_face_model.py` made `face_model.npz` from crops of research sets
-(CelebA among them) whose terms allow non-commercial research; the file holds means and principal
-directions over thousands of pictures, quantised to 8 bits. It depicts no person. The samples
-inherit the make-up of the sets (public figures, mostly young, light-skinned, posing), so they say
-nothing about how an embedder fares across groups of people, and an embedder trained on them alone
-recognises them rather than anybody real. Use them to see the machinery run.
+**Origin and limits.** `tools/fit_face_model.py` made `face_model.npz` from 8,705 crops of
+research sets (CelebA among them) whose terms allow non-commercial research: means, 330 directions
+of variation and how much of each is identity, quantised to 8 bits. LFW was not read. Nobody is
+depicted: the file holds no picture and no coefficients of one. A published embedder
+(MobileFaceNet, MS1M) finds no sample nearer to any of 7,817 labelled crops (cosine at most 0.52)
+than the hundredth part of those crops that most resemble a stranger (0.55 and above); for plain
+pixels the figures are 0.93 and 0.93.
+
+The same embedder tells 60 sampled people apart with an EER of 4.4 %. The samples inherit the
+make-up of the sets (public figures, mostly young, light-skinned, posing), so they say nothing
+about how an embedder fares across groups of people, and one trained on them alone recognises them
+rather than anybody real. Use them to see the machinery run.
 """
 
 import functools
@@ -41,9 +47,11 @@ from PIL import Image
 
 _SIZE = 112
 _CUT = 2.0  # Deviations at which the normal distributions end: no monsters from the tails.
-_IDENTITY_SPREAD = 0.9  # Factors on the learned deviations; below 1, faces are calmer than life.
-_IMAGE_SPREAD = {"even": 0.65, "odd": 0.5}
-_SHARPENING = (0.2, 1.2)
+# Factors on the learned deviations. People stand a little further apart than in life and pictures
+# closer: faces stay sharp and plain, and recognising them is neither trivial nor hopeless.
+_IDENTITY_SPREAD = 1.2
+_IMAGE_SPREAD = {"even": 0.65, "odd": 0.55}
+_SHARPENING = (0.5, 1.6)  # Components are softer than the faces they come from.
 # Coefficients become integers of this many fractional bits. Sums of integers below 2**24 are exact
 # in float32, so every BLAS, whatever its order of summation, gives the same faces.
 _FRACTION_BITS = {"luma": 8, "chroma": 8, "shape": 14}
@@ -235,7 +243,7 @@ def _catmull_rom(t):
 
 def _camera(luma, picture):
     """What a camera does to the light: focus, exposure, gamma, noise."""
-    # Unsharp masking, more or less of it: components are softer than the faces they come from.
+    # Unsharp masking, more or less of it.
     padded = np.pad(luma, ((1, 1), (1, 1), (0, 0)), mode="edge")
     soft = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
     soft = (soft[:, :-2] + 2 * soft[:, 1:-1] + soft[:, 2:]) / 4
@@ -243,7 +251,7 @@ def _camera(luma, picture):
     exposure, gamma = np.exp(picture.normal(0.0, 0.08, 2)).astype(np.float32)
     luma = 255 * np.clip(luma * (exposure / 255), 0, 1) ** gamma
     noise = picture.standard_normal(luma.shape, np.float32)
-    return luma + np.float32(picture.uniform(0.5, 3.0)) * noise
+    return luma + np.float32(picture.uniform(0.5, 2.0)) * noise
 
 
 def _to_rgb(luma, chroma):
