@@ -1,0 +1,261 @@
+"""Images per second of `MarginClassifier.fit`: against a bare TensorFlow loop, and from files.
+
+    python tools/benchmark_fit.py
+    python tools/benchmark_fit.py --network mobilefacenet --steps 4
+    python tools/benchmark_fit.py --faces FOLDER --csv fit.csv
+
+Three ways to train one network with CosFace and Adam, from the same initial weights:
+
+- bare: a `tf.function` with a `GradientTape` over batches that lie in memory as tensors, the loss
+  written straight from the formula;
+- memory: `fit(images, labels)` on the same batches as arrays;
+- files: `fit(FaceFolder(...).dataset(batch_size, training=True))`, as many images read from JPEG
+  files (which the system has cached), augmented and shuffled.
+
+They take turns, one round of `--steps` steps each, in one process; the first rounds warm up and do
+not count. A round of `fit` is a whole call, with all that Keras does around the steps. The loss of
+the first round is printed to show that bare and memory did the same work.
+
+The figures mean little on a machine that does something else; the load is printed beside them.
+"""
+
+import argparse
+import csv
+import dataclasses
+import datetime
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from keras_facemargin.backbones import MobileFaceNet, SphereNet
+from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.data.folder import FaceFolder
+from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.embedder import build_embedder
+from keras_facemargin.heads import CosFace
+
+NETWORKS = {
+    # The default embedder's, see its card in zoo/.
+    "spherenet": lambda: SphereNet(widths=(16, 32, 96, 160), depths=(0, 1, 2, 1)),
+    "mobilefacenet": MobileFaceNet,
+}
+EMBEDDING_DIM, MARGIN, SCALE, LEARNING_RATE = 128, 0.35, 64.0, 1e-3
+WARM_UP = 2  # rounds: the first traces the graphs, the second fills the allocator
+IMAGES_PER_PERSON = 16  # of the synthetic faces
+
+console = Console()
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--network", choices=sorted(NETWORKS), default="spherenet")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7, help=f"counted, after {WARM_UP} more")
+    parser.add_argument("--steps", type=int, default=20, help="batches a round")
+    parser.add_argument("--identities", type=int, default=1000, help="classes of the head")
+    parser.add_argument("--faces", type=Path, help="folder of identities; else synthetic faces")
+    parser.add_argument("--csv", type=Path, help="file to append the figures to")
+    options = parser.parse_args(arguments)
+    keras.utils.set_random_seed(0)
+
+    console.print(f"{machine()}; {versions()}")
+    load = [os.getloadavg()[0]]
+    with tempfile.TemporaryDirectory() as work:
+        faces = FaceFolder(options.faces or write_faces(Path(work, "faces"), options))
+        if len(faces) < options.batch_size * options.steps:
+            parser.error(
+                "a round must not see an image twice, so there must be at least --batch-size times "
+                f"--steps images: {options.batch_size * options.steps}. Received: {faces}"
+            )
+        if options.identities < faces.num_classes:
+            parser.error(
+                f"--identities must be at least {faces.num_classes}, the number of people in "
+                f"{faces.directory}. Received: --identities {options.identities}"
+            )
+        rates, losses = race(faces, options)
+    load.append(os.getloadavg()[0])
+
+    results = [
+        Comparison("fit / bare loop", rates["memory"], rates["bare"], aim=0.95),
+        Comparison("files / memory", rates["files"], rates["memory"], aim=0.9),
+    ]
+    console.print(rates_table(rates, options), ratios_table(results))
+    console.print(
+        f"Mean loss of the first round: bare {losses['bare']:.4f}, memory {losses['memory']:.4f}."
+    )
+    console.print(
+        f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. An idle machine "
+        "starts near 0: distrust the figures otherwise."
+    )
+    if options.csv:
+        append(options.csv, results, load, options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Images per second of two ways in the same rounds."""
+
+    case: str
+    rates: list
+    base: list
+    aim: float
+
+    @property
+    def ratio(self):
+        return statistics.median(self.rates) / statistics.median(self.base)
+
+    @property
+    def round_ratios(self):
+        return [rate / base for rate, base in zip(self.rates, self.base, strict=True)]
+
+
+class BareLoop:
+    """What one writes in TensorFlow without this package: CosFace by its formula."""
+
+    def __init__(self, network, prototypes, optimizer):
+        self.network, self.optimizer = network, optimizer
+        self.prototypes = keras.Variable(prototypes)
+        self.variables = [*network.trainable_variables, self.prototypes]
+        optimizer.build(self.variables)
+
+    @tf.function
+    def step(self, images, labels):
+        with tf.GradientTape() as tape:
+            embeddings = tf.math.l2_normalize(self.network(images, training=True), axis=1)
+            prototypes = tf.math.l2_normalize(self.prototypes.value, axis=1)
+            cosines = tf.matmul(embeddings, prototypes, transpose_b=True)
+            logits = SCALE * (cosines - MARGIN * tf.one_hot(labels, cosines.shape[1]))
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            )
+        gradients = tape.gradient(loss, self.variables)
+        self.optimizer.apply_gradients(zip(gradients, self.variables, strict=True))
+        return loss
+
+
+def competitors(make_embedder, num_classes):
+    """A compiled `MarginClassifier` and a `BareLoop` with the same weights."""
+    classifier = MarginClassifier(make_embedder(), CosFace(num_classes, MARGIN, SCALE))
+    classifier.compile(keras.optimizers.Adam(LEARNING_RATE))
+    network = make_embedder()
+    network.set_weights(classifier.embedder.get_weights())
+    prototypes = keras.ops.convert_to_numpy(classifier.head.prototypes)
+    return classifier, BareLoop(network, prototypes, keras.optimizers.Adam(LEARNING_RATE))
+
+
+def race(faces, options):
+    """Images per second of each way, a list by round, and its mean loss in the first round."""
+    dataset = faces.dataset(options.batch_size, training=True).take(options.steps)
+    batches = list(dataset)
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    classifier, bare = competitors(
+        lambda: build_embedder(NETWORKS[options.network](), EMBEDDING_DIM), options.identities
+    )
+
+    def fit(*data, **more):
+        return classifier.fit(*data, **more, shuffle=False, verbose=0).history["loss"][0]
+
+    ways = {
+        "bare": lambda: np.mean([bare.step(*batch) for batch in batches]),
+        "memory": lambda: fit(images, labels, batch_size=options.batch_size),
+        "files": lambda: fit(dataset),
+    }
+    rates, losses = {way: [] for way in ways}, {}
+    for round_ in track(
+        range(WARM_UP + options.rounds), "Training", console=console, transient=True
+    ):
+        for way, train in ways.items():
+            start = time.perf_counter()
+            loss = train()
+            seconds = time.perf_counter() - start
+            losses.setdefault(way, loss)
+            if round_ >= WARM_UP:
+                rates[way].append(len(images) / seconds)
+    return rates, losses
+
+
+def write_faces(directory, options):
+    people = max(2, -(-options.batch_size * options.steps // IMAGES_PER_PERSON))
+    with console.status(f"Writing {people * IMAGES_PER_PERSON:,} synthetic faces"):
+        write_synthetic_faces(directory, people, IMAGES_PER_PERSON)
+    return directory
+
+
+def machine():
+    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux, Python itself knows the name
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def versions():
+    python = platform.python_version()
+    return f"Python {python}, Keras {keras.__version__}, TensorFlow {tf.__version__}"
+
+
+def rates_table(rates, options):
+    table = Table(
+        title=f"{options.network}, batches of {options.batch_size}, {options.identities:,} classes",
+        caption=f"{options.rounds} rounds of {options.steps} steps",
+    )
+    for column in ("images/s", "median", "slowest", "fastest"):
+        table.add_column(column, justify="left" if column == "images/s" else "right")
+    for way, values in rates.items():
+        figures = (statistics.median(values), min(values), max(values))
+        table.add_row(way, *(f"{figure:,.1f}" for figure in figures))
+    return table
+
+
+def ratios_table(results):
+    table = Table("ratio", "of medians", "median of rounds", "aim")
+    for result in results:
+        rounds = result.round_ratios
+        table.add_row(
+            result.case,
+            f"{result.ratio:.3f}",
+            f"{statistics.median(rounds):.3f} ({min(rounds):.3f}..{max(rounds):.3f})",
+            f"{result.aim} {'reached' if result.ratio >= result.aim else 'missed'}",
+        )
+    return table
+
+
+def append(path, results, load, options):
+    rows = [
+        {
+            "date": datetime.date.today().isoformat(),
+            "cpu": machine(),
+            "load_before": f"{load[0]:.2f}",
+            "load_after": f"{load[1]:.2f}",
+            "versions": versions(),
+            "network": options.network,
+            "batch_size": options.batch_size,
+            "classes": options.identities,
+            "steps": options.steps,
+            "rounds": options.rounds,
+            "case": result.case,
+            "images_per_second": f"{statistics.median(result.rates):.1f}",
+            "ratio": f"{result.ratio:.4f}",
+            "median_of_round_ratios": f"{statistics.median(result.round_ratios):.4f}",
+        }
+        for result in results
+    ]
+    new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
