@@ -1,12 +1,15 @@
 """The command `facemargin`: each subcommand opens its room only when it is asked."""
 
 import json
+import math
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 DEFAULT = "spherenet_distilled"
@@ -14,6 +17,7 @@ DEFAULT = "spherenet_distilled"
 app = typer.Typer(
     help="Face recognition in Keras 3: load an embedder, fine-tune it, verify, export to mobile.",
     no_args_is_help=True,
+    add_completion=False,  # opening Keras takes seconds, too long for a press of the tab key
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,39 +28,12 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="Name in the zoo, or path of a .keras file.")
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
+Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
 
 
-class Head(StrEnum):
-    """Heads that `finetune` offers by name, with the papers' parameters."""
-
-    cosface = "cosface"
-    arcface = "arcface"
-    normface = "normface"
-    l2softmax = "l2softmax"
-    svsoftmax = "svsoftmax"
-
-
-class Format(StrEnum):
-    """What `export` writes."""
-
-    tflite = "tflite"
-    onnx = "onnx"
-
-
-class Precision(StrEnum):
-    """Precisions of a TFLite file."""
-
-    float32 = "float32"
-    float16 = "float16"
-    dynamic_int8 = "dynamic_int8"
-    int8 = "int8"
-
-
-class Missing(StrEnum):
-    """What to do about an image that a protocol lists and the folder lacks."""
-
-    refuse = "refuse"
-    reject = "reject"
+Head = StrEnum("Head", ["cosface", "arcface", "normface", "l2softmax", "svsoftmax"])
+Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
+OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 
 
 @app.command()
@@ -69,11 +46,14 @@ def demo(
 ):
     """Run the whole job and leave a report: faces, fine-tuning, verification, export.
 
+    Without --faces it draws 64 people who do not exist. A second run replaces the results of the
+    first, but uses its faces again.
+
     Example: `facemargin demo --output facemargin-demo`
     """
     from keras_facemargin.demo import run_demo
 
-    run_demo(output, faces, model)
+    run_demo(output, model, faces)
 
 
 @app.command()
@@ -83,7 +63,7 @@ def embed(
         "embeddings.npz"
     ),
     model: Model = DEFAULT,
-    flip: Annotated[bool, typer.Option(help="Append the mirror image's embedding.")] = True,
+    flip: Flip = True,
 ):
     """Embed images: writes `embeddings` (N, D) float32 and `paths` (N,) to a .npz file.
 
@@ -94,10 +74,19 @@ def embed(
     from keras_facemargin.evaluate import embed
     from keras_facemargin.zoo import load_embedder
 
+    embedder = load_embedder(model)
     paths = _image_files(images)
-    embeddings = embed(load_embedder(model), paths, flip=flip)
-    np.savez(output, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
-    console.print(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
+    _prepare_file(output, ".npz")
+    embeddings = embed(embedder, paths, flip=flip)
+    _note_resized(paths, embedder)
+    draft = output.with_name(f".{output.name}.draft")
+    try:
+        with draft.open("wb") as file:
+            np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+        draft.replace(output)
+    finally:
+        draft.unlink(missing_ok=True)
+    _say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
 
 
 @app.command()
@@ -106,38 +95,40 @@ def verify(
     second: Annotated[Path, typer.Argument(help="Aligned face crop.")],
     model: Model = DEFAULT,
     threshold: Annotated[
-        float | None, typer.Option(help="Cosine to accept from; default: the card's.")
+        float | None,
+        typer.Option(min=-1, max=1, help="Cosine to accept from; default: the card's."),
     ] = None,
 ):
     """Say whether two aligned crops show the same person, at the threshold of the model's card.
 
-    The images must be aligned to the ArcFace template; an unaligned photo gives a meaningless
-    score.
+    The images must be aligned to the ArcFace template: the score of unaligned photos means nothing.
+    A .keras file of your own needs --threshold; `finetune` prints one.
 
-    Example: `facemargin verify A.jpg B.jpg`
+    Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
+    facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
     """
     from keras_facemargin.evaluate import cosine_scores, embed
     from keras_facemargin.zoo import load_card, load_embedder
 
-    origin = "as you gave it"
-    flip = True
+    embedder, paths = load_embedder(model), [first, second]
+    flip, origin = True, "as you gave it"
     if threshold is None:
         if model.endswith(".keras"):
             raise ValueError(
                 "A .keras file has no card, so verify needs a threshold for it. "
-                f"Received: --model {model} without --threshold. Calibrate one on impostor pairs "
-                "with keras_facemargin.evaluate.threshold_at_far."
+                f"Received: --model {model} without --threshold. finetune prints one with its "
+                "result; keras_facemargin.evaluate.threshold_at_far finds one on impostor pairs."
             )
         chosen = load_card(model).threshold
         threshold, flip = chosen.cosine, chosen.flip
         origin = f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
-    embeddings = embed(load_embedder(model), [first, second], flip=flip, progress=False)
+    embeddings = embed(embedder, paths, flip=flip, progress=False)
+    _note_resized(paths, embedder)
     score = float(cosine_scores(embeddings[:1], embeddings[1:])[0])
-    same = score >= threshold
-    verdict = "[green]same person[/]" if same else "[red]different people[/]"
+    verdict = "[green]same person[/]" if score >= threshold else "[red]different people[/]"
     console.print(f"{verdict}: cosine {score:.4f}, threshold {threshold:.4f}")
-    console.print(f"[dim]threshold: {origin}[/]")
-    console.print("[dim]A score is no proof: do not decide about a person by it alone.[/]")
+    _say(f"threshold: {origin}", style="dim")
+    _say("A score is no proof: do not decide about a person by it alone.", style="dim")
 
 
 @app.command()
@@ -146,47 +137,52 @@ def finetune(
     output: Output = Path("finetuned"),
     model: Model = DEFAULT,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option(help="Adam's first one.")] = 3e-4,
-    seed: Annotated[int, typer.Option(help="Of the split, the shuffling, the changes.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Adam's first one; it falls to zero along a cosine.")
+    ] = 3e-4,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the split, the shuffling and the augmentation.")
+    ] = 0,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave bad images out instead of refusing.")
     ] = False,
 ):
     """Fine-tune an embedder on your people; a quarter of them is held out to judge it.
 
-    Writes embedder.keras (to use), classifier.keras (to train on) and report.json.
+    Writes embedder.keras (to use), classifier.keras (to train on) and report.json, and prints the
+    threshold that accepts one in a thousand pairs of held-out strangers.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
     from keras_facemargin.data import FaceFolder
-    from keras_facemargin.finetune import compared, finetune
+    from keras_facemargin.finetune import FAR, finetune
     from keras_facemargin.zoo import load_embedder
 
-    faces = FaceFolder(directory, on_bad="skip" if skip_bad else "refuse")
-    console.print(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    embedder_file = output / "embedder.keras"
+    if embedder_file.exists():
+        raise FileExistsError(
+            f"An embedder is never trained over another. Received: {embedder_file} is there "
+            "already. Name another folder with --output, or remove it."
+        )
     embedder = load_embedder(model)
-    tuned = finetune(embedder, faces, _head(head), epochs, batch_size, learning_rate, seed=seed)
-    output.mkdir(parents=True, exist_ok=True)
-    embedder.save(output / "embedder.keras")
-    tuned.classifier.save(output / "classifier.keras")
-    _write_json(
-        output / "report.json",
-        {
-            "model": model,
-            "head": head.value,
-            "held_out_identities": tuned.held_out.identities,
-            "history": tuned.history,
-            "before": tuned.before.to_dict(),
-            "after": tuned.after.to_dict(),
-        },
+    faces = FaceFolder(
+        directory,
+        image_size=embedder.input_shape[1] or 112,
+        on_bad="skip" if skip_bad else "refuse",
     )
-    table = Table("Held-out people", "Before", "After")
-    for row in compared(tuned):
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"{output}/embedder.keras, classifier.keras, report.json")
+    _say(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the training
+    tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
+    tuned.save(output, model)
+    console.print(tuned)
+    if tuned.threshold is not None:
+        _say(
+            f"Threshold at FAR {FAR:g}: verify --model {embedder_file} "
+            f"--threshold {tuned.threshold:.4f}"
+        )
+    _say(f"{embedder_file}, classifier.keras, report.json")
 
 
 evaluate = typer.Typer(help="Run a verification protocol on an embedder.", no_args_is_help=True)
@@ -207,11 +203,11 @@ def lfw(
     pairs: Annotated[Path, typer.Option(help="The official pairs.txt.")],
     model: Model = DEFAULT,
     output: Output = Path("lfw-results"),
-    flip: Annotated[bool, typer.Option(help="Append the mirror image's embedding.")] = True,
+    flip: Flip = True,
     on_missing: Annotated[
-        Missing,
+        OnMissing,
         typer.Option(help="A listed image that is not there: refuse, or count its pair rejected."),
-    ] = Missing.refuse,
+    ] = OnMissing.refuse,
 ):
     """LFW, View 2: 10 folds, the threshold of each chosen on the other nine.
 
@@ -230,23 +226,26 @@ def lfw(
     )
     from keras_facemargin.zoo import load_embedder
 
+    embedder = load_embedder(model)
     listed = read_pairs(pairs, images, on_missing.value)
-    result = evaluate_lfw(load_embedder(model), images, pairs, flip, on_missing.value)
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+    result = evaluate_lfw(embedder, images, pairs, flip, on_missing.value)
     console.print(result)
-    output.mkdir(parents=True, exist_ok=True)
+    record = {"model": model, "flip": flip, **result.to_dict()}
+    (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
     plot_roc({model: (result.scores, result.same)}).savefig(output / "roc.png")
     plot_scores(result.scores, result.same, threshold).savefig(output / "scores.png")
     plot_hardest_pairs(listed, result.scores).savefig(output / "hardest_pairs.png")
-    _write_json(output / "results.json", {"model": model, "flip": flip, **result.to_dict()})
-    console.print(f"{output}/roc.png, scores.png, hardest_pairs.png, results.json")
+    _say(f"{output}/results.json, roc.png, scores.png, hardest_pairs.png")
 
 
 @app.command()
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx.")
+    ],
     model: Model = DEFAULT,
-    format: Annotated[Format | None, typer.Option(help="Default: by the file's ending.")] = None,
     precision: Annotated[Precision, typer.Option(help="Of a TFLite file.")] = Precision.float32,
     images: Annotated[
         Path | None,
@@ -267,25 +266,26 @@ def export(
     from keras_facemargin.export import export_onnx, export_tflite
     from keras_facemargin.zoo import load_embedder
 
+    to_onnx = output.suffix == ".onnx"
+    if to_onnx and precision is not Precision.float32:
+        raise ValueError(
+            "An ONNX file is written in float32. "
+            f"Received: --precision {precision.value}. Quantise it with onnxruntime, or export "
+            "to .tflite."
+        )
     embedder = load_embedder(model)
+    _prepare_file(output, ".tflite", ".onnx")
     if images is None:
         pixels, _ = synthesize_faces(64, 2)
     else:
         paths = _image_files([images])
-        pixels = np.stack([read_face(path) for path in paths[:: max(1, len(paths) // 256)]])
-    if format is None:
-        format = Format.onnx if output.suffix == ".onnx" else Format.tflite
-    if format is Format.onnx:
-        if precision is not Precision.float32:
-            raise ValueError(
-                "An ONNX file is written in float32. "
-                f"Received: --precision {precision.value}. Quantise it with onnxruntime, or export "
-                "to .tflite."
-            )
+        spread = paths[:: math.ceil(len(paths) / 256)]  # each person has a share
+        pixels = np.stack([read_face(path, embedder.input_shape[1] or 112) for path in spread])
+    if to_onnx:
         verdict = export_onnx(embedder, output, pixels)
     else:
         verdict = export_tflite(embedder, output, precision.value, pixels)
-    console.print(str(verdict), highlight=False)
+    _say(str(verdict))
 
 
 @app.command()
@@ -318,38 +318,52 @@ def zoo(
 
 def main():
     """Runs the command; an expected error is one sentence on standard error and exit code 1."""
-    try:
-        app()
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {_plain(error)}", highlight=False)
-        raise SystemExit(1) from None
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app()
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            _complain("[bold red]Error:[/]", _sentence(error))
+            raise SystemExit(1) from None
 
 
-def _plain(error):
-    from rich.markup import escape
+def _sentence(error):
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}."
+    return str(error)
 
-    return escape(str(error))
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    _complain("[yellow]Warning:[/]", str(message))
 
 
-def _head(name):
-    from keras_facemargin import heads
+def _complain(label, text):
+    Console(stderr=True).print(f"{label} {escape(text)}", highlight=False, soft_wrap=True)
 
-    makers = {
-        Head.cosface: lambda n: heads.CosFace(n, margin=0.35, scale=30.0),
-        Head.arcface: lambda n: heads.ArcFace(n, margin=0.5, scale=30.0),
-        Head.normface: lambda n: heads.NormFace(n, scale=30.0),
-        Head.l2softmax: lambda n: heads.L2Softmax(n),
-        Head.svsoftmax: lambda n: heads.SVSoftmax(n, variant="am"),
-    }
-    return makers[name]
+
+def _say(text, style=None):
+    """Prints text as it is: paths may hold what rich takes for markup, and are copied whole."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _prepare_file(path, *endings):
+    """Refuses a file that could not be written before minutes are spent on making it."""
+    if path.suffix not in endings or path.is_dir():
+        raise ValueError(f"--output must be a file *{' or *'.join(endings)}. Received: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _image_files(places):
+    """The files named and all images in the folders named, in order."""
     endings = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
     files = []
     for place in places:
         if place.is_dir():
-            found = sorted(p for p in place.rglob("*") if p.suffix.lower() in endings)
+            found = sorted(
+                path
+                for path in place.rglob("*")
+                if path.suffix.lower() in endings and not path.name.startswith(".")
+            )
             if not found:
                 raise ValueError(
                     f"A folder must hold images ({', '.join(endings)}). Received: {place}"
@@ -358,9 +372,23 @@ def _image_files(places):
         elif place.is_file():
             files.append(place)
         else:
-            raise ValueError(f"There is no such image or folder. Received: {place}")
+            raise FileNotFoundError(f"There is no such image or folder. Received: {place}")
     return files
 
 
-def _write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _note_resized(paths, embedder):
+    """Warns of images that are not of the embedder's size: often photos that nobody aligned."""
+    from PIL import Image
+
+    side = embedder.input_shape[1] or 112
+    resized = []
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size != (side, side):
+                resized.append(f"{path} ({image.width}x{image.height})")
+    if resized:
+        warnings.warn(
+            f"{len(resized):,} of {len(paths):,} images were resized to {side}x{side}, beginning "
+            f"with {resized[0]}: unless they are aligned crops, their embeddings mean nothing.",
+            stacklevel=2,
+        )

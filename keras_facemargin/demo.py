@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from keras_facemargin.data import FaceFolder, read_face
 from keras_facemargin.data.synthetic import write_synthetic_faces
-from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores, threshold_at_far
+from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
-from keras_facemargin.finetune import compared, finetune
+from keras_facemargin.finetune import FAR, finetune
 from keras_facemargin.report import Report
 from keras_facemargin.zoo import load_card, load_embedder
 
-PEOPLE, IMAGES_EACH = 64, 12
-_FAR = 1e-3  # where the threshold of the report lies
+PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
+_FEWEST_IMAGES = 64  # `export_tflite`'s, said here before minutes of training and not after them
 _CAUTION = (
     "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
     "groups of people. Do not decide about a person by it alone, ask for consent, and check the "
@@ -26,77 +25,81 @@ _CAUTION = (
 )
 
 
-def run_demo(output, faces=None, embedder="spherenet_distilled", epochs=6, seed=0):
+def run_demo(output, embedder, faces=None):
     """Fine-tunes an embedder, verifies strangers before and after, exports it, writes a report.
 
     Args:
-        output: folder for everything that is made: `report.html`, `embedder.keras`,
-            `classifier.keras`, `embedder.onnx`, four `.tflite` files and, without `faces`, the
-            synthetic `faces/`. Made if missing.
-        faces: folder of aligned crops of real people, one folder a person; None makes 64 people
-            who do not exist.
+        output: folder for everything that is made: `report.html`, what `FineTuned.save` writes,
+            `embedder.onnx`, four `.tflite` files and, without `faces`, the faces drawn. Made if
+            missing; files of an earlier demo are replaced, but its faces are used again.
         embedder: name in the zoo or path of a `.keras` file.
-        epochs: of fine-tuning.
-        seed: of the people, the split and the training.
+        faces: folder of aligned crops of real people, one folder a person; bad images are left out
+            with a warning. None draws 64 people who do not exist.
 
     Returns:
         `pathlib.Path` of the report.
 
     Raises:
-        ValueError: `faces` is no such folder or too small, or the embedder is unknown.
+        ValueError: `faces` is no such folder or too small (eight people and 64 images are needed),
+            or the embedder is unknown.
     """
     console = Console()
     began = time.monotonic()
+    model = load_embedder(embedder)
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
 
     console.rule("1/4  Faces")
     if faces is None:
-        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed{seed}"
+        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0"
         if not folder.is_dir():
             with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
                 draft = folder.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
-                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed)
+                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0)
                 draft.rename(folder)
         origin = "people who do not exist, drawn from a statistical face model"
     else:
         folder, origin = Path(faces), "real people, from your folder"
-    people = FaceFolder(folder, on_bad="skip")
+    people = FaceFolder(folder, image_size=model.input_shape[1] or 112, on_bad="skip")
+    if len(people) < _FEWEST_IMAGES:
+        raise ValueError(
+            f"The demo exports to int8 too, which takes at least {_FEWEST_IMAGES} images to find "
+            f"its ranges. Received: {len(people)} images in {folder}. `facemargin finetune` takes "
+            "fewer."
+        )
     console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
 
     console.rule("2/4  Fine-tuning")
-    model = load_embedder(embedder)
-    tuned = finetune(model, people, epochs=epochs, learning_rate=1e-3, seed=seed)
+    tuned = finetune(model, people, epochs=EPOCHS)
     console.print(
         f"Trained on {tuned.training.num_classes} identities; "
         f"{tuned.held_out.num_classes} others only judge."
     )
-    model.save(output / "embedder.keras")
-    tuned.classifier.save(output / "classifier.keras")
+    tuned.save(output, embedder)
 
     console.rule("3/4  Verification of people never seen in training")
-    table = Table("Measure", "Before", "After")
-    for row in compared(tuned):
-        table.add_row(*row)
-    console.print(table)
+    console.print(tuned)
 
     console.rule("4/4  Export")
-    images = np.stack([read_face(path) for path in _spread(tuned.training.paths, 128)])
+    spread = people.paths[:: math.ceil(len(people) / 256)]  # each person has a share
+    images = np.stack([read_face(path, people.image_size) for path in spread])
     verdicts = []
     for precision in ("float32", "float16", "dynamic_int8", "int8"):
         path = output / f"embedder_{precision}.tflite"
         with console.status(f"Exporting {path.name} ..."):
             verdicts.append(export_tflite(model, path, precision, images))
-        console.print(str(verdicts[-1]), highlight=False)
+        console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
     with console.status("Exporting embedder.onnx ..."):
         verdicts.append(export_onnx(model, output / "embedder.onnx", images))
-    console.print(str(verdicts[-1]), highlight=False)
+    console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
 
     seconds = time.monotonic() - began
     report = _write_report(output, people, origin, embedder, tuned, verdicts, seconds)
     console.rule("Done")
-    console.print(f"{report} ({seconds:.0f} s). Open it in a browser.", soft_wrap=True)
+    console.print(
+        f"{report} ({seconds:.0f} s). Open it in a browser.", markup=False, soft_wrap=True
+    )
     return report
 
 
@@ -131,7 +134,7 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
     report.heading("Verification of people never seen in training")
     report.table(
         ("Measure", "Before", "After"),
-        compared(tuned),
+        tuned.rows(),
         "All pairs of the held-out images. A rate below what the number of impostor pairs can "
         "tell is not given.",
     )
@@ -140,13 +143,10 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         plot_roc({"before": (before.scores, before.same), "after": (after.scores, after.same)}),
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
     )
-    threshold = None
-    if after.impostors >= 1 / _FAR:
-        threshold = threshold_at_far(after.scores[~after.same], _FAR)
     report.figure(
-        plot_scores(after.scores, after.same, threshold),
+        plot_scores(after.scores, after.same, tuned.threshold),
         "Scores after fine-tuning"
-        + (f", with the threshold at FAR {_FAR:g}." if threshold is not None else "."),
+        + (f", with the threshold at FAR {FAR:g}." if tuned.threshold is not None else "."),
     )
     report.figure(
         plot_hardest_pairs(tuned.pairs, after.scores), "Where the fine-tuned embedder errs most."
@@ -206,9 +206,3 @@ def _plot_history(history):
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=8)
     return figure
-
-
-def _spread(items, count):
-    """`count` items spread evenly over a list: every identity has its share."""
-    step = max(1, math.ceil(len(items) / count))
-    return items[::step]

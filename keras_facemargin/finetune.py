@@ -1,19 +1,40 @@
 """Fine-tuning an embedder on a folder of people, measured on people it was not tuned on."""
 
+import functools
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import FaceFolder
-from keras_facemargin.evaluate import Pairs, Verification, all_pairs, embed, verify
-from keras_facemargin.heads import CosFace
+from keras_facemargin.evaluate import (
+    Pairs,
+    Verification,
+    all_pairs,
+    embed,
+    threshold_at_far,
+    verify,
+)
+from keras_facemargin.heads import ArcFace, CosFace, L2Softmax, NormFace, SVSoftmax
 
-_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs, few enough to show
+# Margins are the papers'; scales suit hundreds of people, not the papers' tens of thousands.
+HEADS = {
+    "cosface": functools.partial(CosFace, margin=0.35, scale=30.0),
+    "arcface": functools.partial(ArcFace, margin=0.5, scale=30.0),
+    "normface": functools.partial(NormFace, scale=30.0),
+    "l2softmax": L2Softmax,
+    "svsoftmax": functools.partial(SVSoftmax, variant="am"),
+}
+FAR = 1e-3  # what `FineTuned.threshold` allows
+_HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by
+_MOST_JUDGED = 2_000  # held-out images: two million pairs
 
 
 @dataclass(frozen=True)
@@ -21,12 +42,13 @@ class FineTuned:
     """What fine-tuning gave.
 
     Attributes:
-        classifier: the trained `MarginClassifier`; its `embedder` is the result.
+        classifier: the trained `MarginClassifier`; its `embedder` is the result. It is not
+            compiled: the learning rate of this training has run out, so the next one needs its own.
         history: lists by epoch: "loss", "accuracy" and, on images held out of the training
             identities, "val_loss", "val_accuracy".
         training: `FaceFolder` of the identities trained on.
         held_out: `FaceFolder` of the identities that only judge.
-        pairs: all pairs of the held-out images.
+        pairs: all pairs of the held-out images (of a sample, if there are more than 2,000).
         before, after: `Verification` on these pairs with the embedder as it came and as it went.
     """
 
@@ -38,9 +60,61 @@ class FineTuned:
     before: Verification
     after: Verification
 
+    @property
+    def threshold(self) -> float | None:
+        """Cosine that accepts one in a thousand held-out impostor pairs; None if there are fewer.
+
+        It is for embeddings with the mirror image's appended, `embed`'s and the command line's way.
+        """
+        if self.after.impostors < 1 / FAR:
+            return None
+        return float(threshold_at_far(self.after.scores[~self.after.same], FAR))
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """(measure, before, after) as text, for a table."""
+        rows = zip(self.before.rows(), self.after.rows(), strict=True)
+        return [(measure, before, after) for (measure, before), (_, after) in rows]
+
+    def save(self, directory, model):
+        """Writes `embedder.keras` (to use), `classifier.keras` (to train on) and `report.json`.
+
+        Args:
+            directory: folder, made if missing; files of these names in it are replaced.
+            model: name or path that the embedder came from, for the record.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.classifier.embedder.save(directory / "embedder.keras")
+        self.classifier.save(directory / "classifier.keras")
+        record = {
+            "model": str(model),
+            "head": type(self.classifier.head).__name__,
+            "identities": self.training.identities,
+            "held_out_identities": self.held_out.identities,
+            "history": self.history,
+            "threshold": self.threshold,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        (directory / "report.json").write_text(text, encoding="utf-8")
+
+    def __rich__(self):
+        table = Table("Held-out people", "Before", "After")
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
 
 def finetune(
-    embedder, faces, head=None, epochs=10, batch_size=32, learning_rate=3e-4, seed=0, progress=True
+    embedder,
+    faces,
+    head="cosface",
+    epochs=10,
+    batch_size=32,
+    learning_rate=3e-4,
+    seed=0,
+    progress=True,
 ) -> FineTuned:
     """Fine-tunes an embedder on new people and measures it on people held out.
 
@@ -50,10 +124,9 @@ def finetune(
     its statistics, which a few hundred faces would only blur.
 
     Args:
-        embedder: `keras.Model`, (B, 112, 112, 3) RGB 0..255 -> (B, D); trained in place.
+        embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); trained in place.
         faces: a `FaceFolder` with at least eight identities.
-        head: function of the number of training identities to a `MarginHead`; None takes
-            `CosFace(n, margin=0.35, scale=30)`.
+        head: one of `HEADS`, or a function of the number of training identities to a `MarginHead`.
         epochs: passes over the training images.
         batch_size: images per step.
         learning_rate: Adam's first one; it falls to zero along a cosine.
@@ -64,7 +137,8 @@ def finetune(
         A `FineTuned`.
 
     Raises:
-        ValueError: fewer than eight identities, or held-out ones without two images each.
+        ValueError: fewer than eight identities; nobody with two images among those trained on or
+            those held out; images of another size than the embedder's; an unknown head.
 
     Example:
 
@@ -74,92 +148,75 @@ def finetune(
     >>> result = finetune(load_embedder("spherenet_distilled"), faces)  # doctest: +SKIP
     >>> result.before.eer, result.after.eer  # doctest: +SKIP
     """
+    make_head = HEADS.get(head, head)
+    if not callable(make_head):
+        raise ValueError(
+            f"`head` must be one of {', '.join(sorted(HEADS))} or a function of the number of "
+            f"identities. Received: {head!r}"
+        )
+    people, held_out = _split(faces, seed)
+    training, validation = people.split_images(1, seed)
+    _check_size(embedder, faces)
+    paths, labels = _sample(held_out, seed)
+
+    def judge():
+        return verify(*all_pairs(embed(embedder, paths, progress=progress), labels))
+
+    before = judge()
+    classifier = MarginClassifier(embedder, make_head(training.num_classes))
+    _imprint(classifier, training, progress)
+    history = _fit(
+        classifier, training, validation, epochs, batch_size, learning_rate, seed, progress
+    )
+    first, second = np.triu_indices(len(paths), 1)
+    return FineTuned(
+        classifier=MarginClassifier(embedder, classifier.head),  # without the optimizer, used up
+        history=history,
+        training=training,
+        held_out=held_out,
+        pairs=Pairs(tuple(paths[first]), tuple(paths[second]), before.same),
+        before=before,
+        after=judge(),
+    )
+
+
+def _split(faces, seed):
+    """(people to train on, people to judge by), both with pairs of images of one person."""
     if faces.num_classes < 8:
         raise ValueError(
-            "Fine-tuning holds a quarter of the identities out to judge by, so `faces` must have "
-            f"at least 8. Received: {faces.num_classes} identities in {faces.directory}"
+            "Fine-tuning holds a quarter of the identities out to judge by, so there must be at "
+            f"least 8. Received: {faces.num_classes} identities in {faces.directory}"
         )
     count = min(_MOST_HELD_OUT, math.ceil(_HELD_OUT_SHARE * faces.num_classes))
-    people, held_out = faces.split(count, seed)
-    training, validation = people.split_images(1, seed)
-
-    before, pairs = _judge(embedder, held_out, progress)
-    classifier = MarginClassifier(embedder, (head or _default_head)(training.num_classes))
-    _imprint(classifier, training, progress)
-    frozen = [
-        layer
-        for layer in embedder._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-    for layer in frozen:
-        layer.trainable = False
-    steps = math.ceil(len(training) / batch_size)
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
-    classifier.compile(keras.optimizers.Adam(schedule))
-    history = classifier.fit(
-        training.dataset(batch_size, training=True, seed=seed),
-        validation_data=validation.dataset(batch_size),
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=[FitProgress()] if progress else None,
-    ).history
-    for layer in frozen:
-        layer.trainable = True
-    after, _ = _judge(embedder, held_out, progress)
-    return FineTuned(classifier, history, training, held_out, pairs, before, after)
+    parts = faces.split(count, seed)
+    for part, role in zip(parts, ("trained on", "held out"), strict=True):
+        if len(part) == part.num_classes:
+            raise ValueError(
+                f"Among the identities {role} somebody must have two images or more, to compare "
+                f"one with the other. Received: {part.num_classes} identities of one image each, "
+                f"drawn from {faces.directory}. Add images, or try another seed."
+            )
+    return parts
 
 
-def compared(tuned) -> list[tuple[str, str, str]]:
-    """(measure, before, after) as text, for a table."""
-    rows = zip(tuned.before.rows(), tuned.after.rows(), strict=True)
-    return [(measure, before, after) for (measure, before), (_, after) in rows]
-
-
-class FitProgress(keras.callbacks.Callback):
-    """Draws `fit` as one rich progress bar with the running loss and accuracy."""
-
-    def __init__(self):
-        super().__init__()
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True),
+def _check_size(embedder, faces):
+    size = (faces.image_size, faces.image_size)
+    if any(side not in (None, faces.image_size) for side in embedder.input_shape[1:3]):
+        raise ValueError(
+            "`faces` must be read at the size that the embedder takes. Received: images of "
+            f"{size} for an input of {embedder.input_shape[1:3]}. Make the FaceFolder with "
+            f"image_size={embedder.input_shape[1]}."
         )
 
-    def on_train_begin(self, logs=None):
-        self.task = None
-        self.bar.start()
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-        if self.task is None:
-            steps = self.params["steps"]
-            total = steps and steps * self.params["epochs"]
-            self.task = self.bar.add_task("Training", total=total, state="")
-
-    def on_train_batch_end(self, batch, logs=None):
-        epochs = self.params["epochs"]
-        state = f"epoch {self.epoch + 1}/{epochs}  loss {logs['loss']:.3f}"
-        self.bar.update(self.task, advance=1, state=f"{state}  accuracy {logs['accuracy']:.1%}")
-
-    def on_train_end(self, logs=None):
-        self.bar.stop()
-
-
-def _default_head(num_classes):
-    return CosFace(num_classes, margin=0.35, scale=30.0)
-
-
-def _judge(embedder, held_out, progress):
-    embeddings = embed(embedder, held_out.paths, progress=progress)
-    scores, same = all_pairs(embeddings, held_out.labels)
-    first, second = np.triu_indices(len(held_out), 1)
-    paths = np.array(held_out.paths, object)
-    return verify(scores, same), Pairs(list(paths[first]), list(paths[second]), same)
+def _sample(held_out, seed):
+    """(paths, labels) of at most `_MOST_JUDGED` images, equally many of each identity."""
+    most = max(2, _MOST_JUDGED // held_out.num_classes)
+    shuffled = np.random.default_rng(seed).permutation(len(held_out))
+    order = shuffled[np.argsort(held_out.labels[shuffled], kind="stable")]
+    labels = held_out.labels[order]
+    chosen = np.sort(order[np.arange(len(order)) - np.searchsorted(labels, labels) < most])
+    return np.array(held_out.paths, object)[chosen], held_out.labels[chosen]
 
 
 def _imprint(classifier, training, progress):
@@ -170,3 +227,58 @@ def _imprint(classifier, training, progress):
     np.add.at(means, training.labels, embeddings)
     means /= np.bincount(training.labels)[:, None]
     classifier.head.prototypes.assign(means)
+
+
+def _fit(classifier, training, validation, epochs, batch_size, learning_rate, seed, progress):
+    """Trains with the batch normalisation as it is; returns the history."""
+    frozen = [
+        layer
+        for layer in classifier.embedder._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    steps = epochs * math.ceil(len(training) / batch_size)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+    for layer in frozen:
+        layer.trainable = False
+    try:
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+        classifier.compile(keras.optimizers.Adam(schedule))
+        with bar:
+            return classifier.fit(
+                training.dataset(batch_size, training=True, seed=seed),
+                validation_data=validation.dataset(batch_size),
+                epochs=epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[_Steps(bar, steps)],
+            ).history
+    finally:
+        for layer in frozen:
+            layer.trainable = True
+
+
+class _Steps(keras.callbacks.Callback):
+    """Moves a progress bar with every step and writes the running loss and accuracy beside it."""
+
+    def __init__(self, bar, steps):
+        super().__init__()
+        self.bar = bar
+        self.task = bar.add_task("Training", total=steps, state="")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        state = (
+            f"epoch {self.epoch + 1}/{self.params['epochs']}  loss {logs['loss']:.3f}  "
+            f"accuracy {logs['accuracy']:.1%}"
+        )
+        self.bar.update(self.task, advance=1, state=state)

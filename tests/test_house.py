@@ -22,6 +22,7 @@ ORDER = (
     "finetune",
     "demo",
     "cli",
+    "__main__",
 )
 HEAVY = ("tensorflow", "jax", "torch", "matplotlib", "onnxruntime", "ai_edge_litert", "tf2onnx")
 FILES = sorted(PACKAGE.rglob("*.py"))
