@@ -155,8 +155,11 @@ def _preprocess(image, preprocessing):
 
 
 def _input_size(model, input_shape):
-    """Smallest (height, width) not below the crop's whose last map is 7x7 or more."""
+    """The network's own (height, width) if its last map is 7x7, else the smallest that gives one."""
     height, width = input_shape[:2]
+    own, last = model.input_shape[1:3], model.output_shape[1:3]
+    if None not in own and min(last) == _MAP and own[0] * width == own[1] * height:
+        return own
     for factor in (1.0, *(2.0 + 0.125 * i for i in range(9))):
         size = (round(height * factor), round(width * factor))
         rows, columns = _accepting(model, (*size, 3)).output_shape[1:3]
@@ -172,7 +175,14 @@ def _accepting(model, input_shape):
     """The same network with the same weights on another input size."""
     if tuple(model.input_shape[1:]) == tuple(input_shape):
         return model
-    resized = keras.models.clone_model(model, input_tensors=keras.Input(input_shape))
+    try:
+        resized = keras.models.clone_model(model, input_tensors=keras.Input(input_shape))
+    except ValueError as error:  # some families fix the size inside
+        raise ValueError(
+            f"`backbone` must be of a size whose last map is {_MAP}x{_MAP}, or be one that can be "
+            f"rebuilt for another. Received: {model.name!r} for {model.input_shape[1:]}, which "
+            "cannot. Make it with input_shape=(224, 224, 3)."
+        ) from error
     resized.set_weights(model.get_weights())
     return resized
 

@@ -146,6 +146,14 @@ def test_embeddings_leave_in_float32_under_a_mixed_policy():
             "Received: a model named 'mine'.*`preprocessing`",
         ),
         (
+            lambda: build_embedder(
+                keras.applications.NASNetMobile(
+                    include_top=False, weights=None, input_shape=(112, 112, 3)
+                )
+            ),
+            "input_shape=\\(224, 224, 3\\)",
+        ),
+        (
             lambda: build_embedder("MobileNetV2", preprocessing="bgr"),
             "Received: preprocessing='bgr'",
         ),
