@@ -155,7 +155,7 @@ def _preprocess(image, preprocessing):
 
 
 def _input_size(model, input_shape):
-    """The network's own (height, width) if its last map is 7x7, else the smallest that gives one."""
+    """The network's own (height, width) if it ends at 7x7, else the smallest that does."""
     height, width = input_shape[:2]
     own, last = model.input_shape[1:3], model.output_shape[1:3]
     if None not in own and min(last) == _MAP and own[0] * width == own[1] * height:
