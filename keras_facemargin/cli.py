@@ -10,18 +10,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 DEFAULT = "spherenet_distilled"
 
 app = typer.Typer(
-    help="Face recognition in Keras 3: load an embedder, fine-tune it, verify, export to mobile.",
     no_args_is_help=True,
     add_completion=False,  # opening Keras takes seconds, too long for a press of the tab key
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+evaluate = typer.Typer(no_args_is_help=True)
+app.add_typer(evaluate, name="evaluate")
 console = Console()
 
 Model = Annotated[
@@ -30,10 +31,26 @@ Model = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
 Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
 
-
 Head = StrEnum("Head", ["cosface", "arcface", "normface", "l2softmax", "svsoftmax"])
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
+OnBad = StrEnum("OnBad", ["refuse", "skip"])
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
+
+
+@app.callback()
+def _facemargin():
+    """Face recognition in Keras 3: load an embedder, fine-tune it, verify, export to mobile.
+
+    Example: `facemargin demo`
+    """
+
+
+@evaluate.callback()
+def _evaluate():
+    """Run a verification protocol on an embedder.
+
+    Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
+    """
 
 
 @app.command()
@@ -145,9 +162,10 @@ def finetune(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the split, the shuffling and the augmentation.")
     ] = 0,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad images out instead of refusing.")
-    ] = False,
+    on_bad: Annotated[
+        OnBad,
+        typer.Option(help="A file that is no face crop: refuse the folder, or skip the file."),
+    ] = OnBad.refuse,
 ):
     """Fine-tune an embedder on your people; a quarter of them is held out to judge it.
 
@@ -170,7 +188,7 @@ def finetune(
     faces = FaceFolder(
         directory,
         image_size=embedder.input_shape[1] or 112,
-        on_bad="skip" if skip_bad else "refuse",
+        on_bad=on_bad.value,
     )
     _say(f"{len(faces):,} images of {faces.num_classes:,} identities")
     output.mkdir(parents=True, exist_ok=True)  # now, not after the training
@@ -183,18 +201,6 @@ def finetune(
             f"--threshold {tuned.threshold:.4f}"
         )
     _say(f"{embedder_file}, classifier.keras, report.json")
-
-
-evaluate = typer.Typer(help="Run a verification protocol on an embedder.", no_args_is_help=True)
-app.add_typer(evaluate, name="evaluate")
-
-
-@evaluate.callback()
-def _protocols():
-    """Run a verification protocol on an embedder.
-
-    Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
-    """
 
 
 @evaluate.command()
@@ -301,7 +307,14 @@ def zoo(
     if name is not None:
         console.print_json(json.dumps(load_card(name).to_dict()))
         return
-    table = Table("Embedder", "Parameters", "D", "LFW 10-fold", "Threshold", "Commercial use")
+    table = Table(
+        Column("Embedder", no_wrap=True),
+        "Parameters",
+        "D",
+        "LFW 10-fold",
+        "Threshold",
+        "Commercial use",
+    )
     for known in list_embedders():
         card = load_card(known)
         result = card.protocols.get("lfw")
@@ -317,7 +330,7 @@ def zoo(
 
 
 def main():
-    """Runs the command; an expected error is one sentence on standard error and exit code 1."""
+    """Runs the command; an expected error is one message on standard error and exit code 1."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:

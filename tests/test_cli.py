@@ -1,0 +1,378 @@
+"""The command line: every help shows an example that parses, every wrong door says one sentence."""
+
+import inspect
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from rich.console import Console
+from tiny import tiny_embedder
+from typer.testing import CliRunner
+
+from keras_facemargin import cli
+from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.finetune import HEADS, finetune
+from keras_facemargin.zoo import load_card
+
+ROOT = typer.main.get_command(cli.app)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    tiny_embedder().save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("people") / "faces"
+    write_synthetic_faces(directory, 8, 8)
+    return directory
+
+
+@pytest.fixture
+def facemargin(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "console", Console(width=200))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["facemargin", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+def assert_one_sentence(result, *parts):
+    """Exit code 1 and, apart from progress, one line on standard error that holds the parts."""
+    code, _, error = result
+    assert code == 1
+    (line,) = [line for line in error.splitlines() if line.startswith("Error: ")]
+    assert error.rstrip().splitlines()[-1] == line
+    assert "Traceback" not in error
+    for part in parts:
+        assert str(part) in line
+
+
+# Help.
+
+
+def commands(command=ROOT, words=("facemargin",)):
+    yield words, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*words, name))
+
+
+COMMANDS = dict(commands())
+
+
+def examples(command):
+    return re.findall(r"`(facemargin [^`]+)`", command.help)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_answers(words):
+    result = CliRunner().invoke(cli.app, [*words[1:], "--help"])
+    assert result.exit_code == 0
+    assert "Example:" in result.output
+    assert "Usage: " in result.output
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_example_is_of_that_command_and_parses(words):
+    (example,) = examples(COMMANDS[words])
+    found, rest = (), shlex.split(example)
+    while rest and (*found, rest[0]) in COMMANDS:
+        found += (rest.pop(0),)
+    assert found[: len(words)] == words
+    COMMANDS[found].make_context(found[-1], rest)  # raises on what it does not know
+
+
+def test_the_examples_names_are_the_demos():
+    from keras_facemargin import demo
+
+    folder = f"facemargin-demo/faces-{demo.PEOPLE}x{demo.IMAGES_EACH}-seed0"
+    texts = " ".join(example for each in COMMANDS.values() for example in examples(each))
+    assert set(re.findall(r"facemargin-demo/faces[^/ ]*", texts)) == {folder}
+
+
+def test_the_command_and_the_function_agree_on_defaults():
+    mine, theirs = (inspect.signature(f).parameters for f in (cli.finetune, finetune))
+    for name in ("head", "epochs", "batch_size", "learning_rate", "seed"):
+        assert mine[name].default == theirs[name].default
+    assert list(cli.Head) == list(HEADS)
+
+
+# What each command does.
+
+
+def test_embed_writes_embeddings_and_paths(facemargin, model, faces):
+    code, out, _ = facemargin("embed", faces, "-m", model, "-o", "new/folder/e.npz")
+    assert code == 0
+    assert "new/folder/e.npz: 64 embeddings of 48 numbers" in out
+    with np.load("new/folder/e.npz", allow_pickle=False) as file:
+        assert file["embeddings"].shape == (64, 48)
+        assert file["embeddings"].dtype == "float32"
+        assert list(file["paths"]) == [str(path) for path in sorted(faces.rglob("*.jpg"))]
+    assert [path.name for path in Path("new/folder").iterdir()] == ["e.npz"]
+
+
+def test_embed_takes_files_in_order_and_passes_over_hidden_ones(facemargin, model, faces):
+    shutil.copytree(faces / "person_001", "more")
+    Path("more/._000.jpg").write_bytes(b"junk")
+    first = faces / "person_003" / "002.jpg"
+    code, *_ = facemargin("embed", first, "more", "--no-flip", "-m", model, "-o", "e.npz")
+    assert code == 0
+    with np.load("e.npz") as file:
+        assert file["embeddings"].shape == (9, 24)
+        assert file["paths"][0] == str(first)
+
+
+def test_verify_at_a_threshold_of_ones_own(facemargin, model, faces):
+    pair = [faces / "person_000" / "000.jpg", faces / "person_001" / "000.jpg"]
+    code, out, _ = facemargin("verify", *pair, "-m", model, "--threshold", "-1")
+    assert (code, out.split(":")[0]) == (0, "same person")
+    code, out, _ = facemargin("verify", *pair, "-m", model, "--threshold", "1")
+    assert (code, out.split(":")[0]) == (0, "different people")
+    code, out, _ = facemargin("verify", pair[0], pair[0], "-m", model, "--threshold", "0.999")
+    assert "same person: cosine 1.0000, threshold 0.9990" in out
+
+
+def test_verify_at_the_cards_threshold(facemargin, faces):
+    different = [faces / "person_000" / "000.jpg", faces / "person_001" / "000.jpg"]
+    chosen = load_card(cli.DEFAULT).threshold
+    _, out, _ = facemargin("verify", *different)
+    assert out.startswith("different people: ")
+    assert f"threshold {chosen.cosine:.4f}" in out
+    assert f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs" in out
+
+
+@pytest.mark.filterwarnings("always")
+def test_verify_warns_of_what_looks_like_an_unaligned_photo(facemargin, model, faces):
+    face = faces / "person_000" / "000.jpg"
+    Image.new("RGB", (250, 250), "grey").save("photo.jpg")
+    code, _, error = facemargin("verify", face, "photo.jpg", "-m", model, "--threshold", "0.5")
+    assert code == 0
+    assert "1 of 2 images were resized to 112x112" in error
+    assert "photo.jpg (250x250)" in error
+    _, _, error = facemargin("verify", face, face, "-m", model, "--threshold", "0.5")
+    assert error == ""
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(head, marks=[] if head is cli.Head.cosface else pytest.mark.slow)
+        for head in cli.Head
+    ],
+)
+def test_finetune_trains_with_each_head(facemargin, model, faces, head):
+    code, out, _ = facemargin(
+        *("finetune", faces, "-m", model, "--head", head.value),
+        *("--epochs", 4, "--learning-rate", 0.003, "-o", "new/[1]"),
+    )
+    assert code == 0
+    assert "new/[1]/embedder.keras, classifier.keras, report.json" in out
+    assert re.search(r"EER\W+\d+\.\d+%\W+\d+\.\d+%", out)
+    record = json.loads(Path("new/[1]/report.json").read_text())
+    assert record["head"].lower() == head.value
+    assert record["history"]["loss"][-1] < record["history"]["loss"][0]
+    assert keras.saving.load_model("new/[1]/embedder.keras").output_shape == (None, 24)
+
+
+@pytest.mark.filterwarnings("always")
+def test_finetune_leaves_bad_images_out_when_told(facemargin, model, faces):
+    shutil.copytree(faces, "faces")
+    Path("faces/person_000/bad.jpg").write_bytes(b"junk")
+    code, _, error = facemargin("finetune", "faces", "-m", model)
+    assert code == 1
+    assert error.startswith(
+        "Error: faces has 1 entry that is no face crop:\n  faces/person_000/bad"
+    )
+    assert 'on_bad="skip"' in error
+    assert not Path("finetuned").exists()
+    code, out, error = facemargin(
+        "finetune", "faces", "-m", model, "--epochs", 1, "--on-bad", "skip"
+    )
+    assert code == 0
+    assert "64 images of 8 identities" in out
+    assert "Warning: faces has 1 entry" in error
+    assert "faces/person_000/bad.jpg" in error
+
+
+def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
+    write_synthetic_faces("synthetic", 6, 2)
+    for person in Path("synthetic").iterdir():
+        for number, image in enumerate(sorted(person.iterdir()), start=1):
+            place = Path("lfw", person.name, f"{person.name}_{number:04d}.jpg")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.rename(place)
+    lines = ["2\t3"]
+    for fold in range(2):
+        names = [f"person_{3 * fold + number:03d}" for number in range(3)]
+        lines += [f"{name}\t1\t2" for name in names]
+        lines += [f"{names[i]}\t1\t{names[i - 1]}\t2" for i in range(3)]
+    Path("pairs.txt").write_text("\n".join(lines) + "\n")
+    command = ("evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt", "-m", model)
+    code, out, _ = facemargin(*command, "-o", "results")
+    assert code == 0
+    assert "6 genuine, 6 impostor" in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert record["folds"] == [1, 2]
+    assert 0 <= record["accuracy"] <= 1
+    for name in ("roc", "scores", "hardest_pairs"):
+        with Image.open(f"results/{name}.png") as picture:
+            assert picture.width > 300
+
+    Path("lfw/person_000/person_000_0002.jpg").unlink()
+    code, _, error = facemargin(*command, "-o", "refused")
+    assert code == 1
+    assert "person_000_0002.jpg" in error
+    assert not Path("refused").exists()
+    code, out, _ = facemargin(*command, "-o", "rejected", "--on-missing", "reject")
+    assert code == 0
+    assert "counted as rejected" in out
+
+
+def test_export_to_onnx(facemargin, model):
+    code, out, _ = facemargin("export", "-m", model, "-o", "made/embedder.onnx")
+    assert code == 0
+    assert "made/embedder.onnx: onnx float32, passed" in out
+    assert Path("made/embedder.onnx").stat().st_size > 1000
+
+
+def test_export_int8_by_faces_of_ones_own(facemargin, model, faces):
+    code, out, _ = facemargin(
+        *("export", "-m", model, "-o", "e.tflite", "--precision", "int8", "--images", faces)
+    )
+    assert code == 0
+    assert "int8, passed" in out
+    assert "over 32 images" in out  # the other 32 set the ranges
+
+
+def test_zoo_lists_and_prints_cards(facemargin):
+    cli.console.width = 80  # the name is what one types: it must not be cut
+    code, out, _ = facemargin("zoo")
+    assert code == 0
+    assert cli.DEFAULT in out
+    assert f"{load_card(cli.DEFAULT).threshold.cosine:.3f}" in out
+    code, out, _ = facemargin("zoo", cli.DEFAULT)
+    assert json.loads(out) == json.loads(json.dumps(load_card(cli.DEFAULT).to_dict()))
+
+
+# Wrong doors.
+
+
+@pytest.fixture
+def wrong(faces, model):
+    """A folder's worth of wrong things, in the current one; returns a good image."""
+    Path("bad.jpg").write_bytes(b"junk")
+    Path("bad.keras").write_bytes(b"junk")
+    Path("empty").mkdir()
+    Path("one/a").mkdir(parents=True)
+    good = faces / "person_000" / "000.jpg"
+    Path("cut.jpg").write_bytes(good.read_bytes()[:2000])
+    Image.new("RGB", (100, 80)).save("wide.png")
+    shutil.copy(good, "one/a")
+    for person in range(5):
+        shutil.copytree(faces / f"person_{person:03d}", f"few/{person}")
+    Path("finetuned").mkdir()
+    Path("finetuned/embedder.keras").write_bytes(b"hours of work")
+    Path("pairs.txt").write_text("10\t300\nA\t1\t2\n")
+    Path("words.txt").write_text("no pairs\n")
+    return good
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("verify GOOD nothere.jpg --threshold 0", ["nothere.jpg: No such file"]),
+        ("verify GOOD bad.jpg --threshold 0", ["bad.jpg: not an image"]),
+        ("verify GOOD cut.jpg --threshold 0", ["cut.jpg: it does not decode"]),
+        ("verify GOOD wide.png --threshold 0", ["wide.png: ", "must be square", "100x80"]),
+        ("verify GOOD one --threshold 0", ["one: Is a directory"]),
+        ("verify GOOD GOOD", ["needs a threshold", "Received: --model", "finetune prints"]),
+        ("embed nothere", ["no such image or folder", "Received: nothere"]),
+        ("embed empty", ["must hold images", "Received: empty"]),
+        ("embed bad.jpg", ["bad.jpg: not an image"]),
+        ("embed GOOD -o e.txt", ["*.npz", "Received: e.txt"]),
+        ("embed GOOD -o bad.jpg/e.npz", ["bad.jpg"]),
+        ("finetune nothere -o new", ["folder of identity folders", "nothere"]),
+        ("finetune one -o new", ["at least two identities", "Received: 1"]),
+        ("finetune few -o new", ["at least 8", "Received: 5 identities in few"]),
+        ("finetune few", ["finetuned/embedder.keras is there already", "--output"]),
+        ("finetune few -o bad.jpg", ["bad.jpg"]),
+        ("demo --faces few -o new", ["at least 64 images", "Received: 40 images in few"]),
+        ("demo --faces nothere -o new", ["folder of identity folders", "nothere"]),
+        ("demo -o bad.jpg", ["bad.jpg: File exists"]),
+        ("evaluate lfw --images few --pairs nothere.txt", ["nothere.txt: No such file"]),
+        ("evaluate lfw --images few --pairs pairs.txt", ["announces 6,000 pairs", "1 lines"]),
+        ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
+        ("export -o e.txt", ["*.tflite or *.onnx", "Received: e.txt"]),
+        ("export -o e.onnx --precision int8", ["float32", "Received: --precision int8"]),
+        ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),
+    ],
+)
+def test_wrong_doors(facemargin, model, wrong, command, parts):
+    before = sorted(path for path in Path().rglob("*"))
+    words = [str(wrong) if word == "GOOD" else word for word in command.split()]
+    assert_one_sentence(facemargin(*words, "-m", model), *parts)
+    after = sorted(path for path in Path().rglob("*") if path != Path("new"))
+    assert after == before
+    assert Path("finetuned/embedder.keras").read_bytes() == b"hours of work"
+
+
+@pytest.mark.parametrize("command", ["embed GOOD", "verify GOOD GOOD", "finetune few -o new"])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("nosuch", "Received: 'nosuch'"), ("nothere.keras", "no such"), ("bad.keras", "bad.keras")],
+)
+def test_no_such_model(facemargin, wrong, command, name, part):
+    words = [str(wrong) if word == "GOOD" else word for word in command.split()]
+    assert_one_sentence(facemargin(*words, "-m", name), part)
+
+
+def test_an_unknown_card(facemargin):
+    assert_one_sentence(facemargin("zoo", "nosuch"), cli.DEFAULT, "Received: 'nosuch'")
+
+
+def test_an_embedding_file_is_replaced_whole_or_not_at_all(facemargin, model, faces, monkeypatch):
+    Path("e.npz").write_bytes(b"before")
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device", "e.npz")
+
+    monkeypatch.setattr(np, "savez", full)
+    result = facemargin("embed", faces / "person_000", "-m", model, "-o", "e.npz")
+    assert_one_sentence(result, "e.npz: No space left on device.")
+    assert Path("e.npz").read_bytes() == b"before"
+    assert [path.name for path in Path().iterdir()] == ["e.npz"]
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(facemargin):
+    assert_one_sentence(facemargin("embed", "[red]/[/]"), "Received: [red]/[/]")
+
+
+def test_a_defect_keeps_its_traceback(facemargin, monkeypatch):
+    monkeypatch.setattr(cli, "_image_files", lambda places: {}["defect"])
+    monkeypatch.setattr(sys, "argv", ["facemargin", "embed", "x"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_an_option_that_is_none_is_a_usage_error(facemargin):
+    code, _, error = facemargin("embed", "x", "--nosuch")
+    assert code == 2
+    assert "--nosuch" in error

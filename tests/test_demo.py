@@ -1,0 +1,161 @@
+"""The demo: every file it promises, faces drawn once, one report with its tables and pictures."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny import tiny_embedder
+
+from keras_facemargin import demo as module
+from keras_facemargin.data import FaceFolder, read_face
+from keras_facemargin.demo import contact_sheet, run_demo
+from keras_facemargin.export import export_tflite
+from keras_facemargin.zoo import load_card
+
+PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
+FACES = "faces-10x8-seed0"
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The demo with fewer people and epochs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "PEOPLE", 10)
+        patch.setattr(module, "IMAGES_EACH", 8)
+        patch.setattr(module, "EPOCHS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    tiny_embedder().save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def output(small, model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "new" / "folder"
+    assert run_demo(folder, model) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture
+def quick_exports(monkeypatch):
+    """One export done, the others claimed: what a second run is not about."""
+    done = []
+
+    def export(embedder, path, precision="float32", images=None):
+        if not done:
+            done.append(export_tflite(embedder, Path(path).with_suffix(".tflite")))
+        return dataclasses.replace(done[0], path=str(path), precision=precision)
+
+    monkeypatch.setattr(module, "export_tflite", export)
+    monkeypatch.setattr(
+        module, "export_onnx", lambda embedder, path, images: export(embedder, path)
+    )
+
+
+def test_every_file_is_there(output):
+    assert sorted(path.name for path in output.iterdir()) == sorted(
+        [
+            FACES,
+            "classifier.keras",
+            "embedder.keras",
+            "embedder.onnx",
+            "report.html",
+            "report.json",
+            *(f"embedder_{precision}.tflite" for precision in PRECISIONS),
+        ]
+    )
+    assert len(FaceFolder(output / FACES)) == 80
+
+
+def test_the_embedder_is_the_tuned_one(output, model):
+    tuned = keras.saving.load_model(output / "embedder.keras")
+    original = keras.saving.load_model(model)
+    kernels = [m.trainable_weights[0].numpy() for m in (tuned, original)]
+    assert not np.allclose(*kernels)
+    assert json.loads((output / "report.json").read_text())["model"] == model
+
+
+def test_the_report_has_its_sections_tables_and_pictures(output):
+    page = (output / "report.html").read_text()
+    assert re.findall(r"<h2>([^<]+)</h2>", page) == [
+        "Faces",
+        "Fine-tuning",
+        "Verification of people never seen in training",
+        "Export",
+    ]
+    assert page.count("<table>") == 2
+    # Contact sheet, training curves, ROC, score histograms, hardest pairs.
+    assert page.count('src="data:image/png;base64,') == 5
+    assert "80 images of 10 identities: people who do not exist" in page
+    assert module._CAUTION in page
+    record = json.loads((output / "report.json").read_text())
+    for moment in ("before", "after"):
+        assert f"<td>{record[moment]['eer']:.2%}</td>" in page.replace(' class="number"', "")
+    for precision in PRECISIONS:
+        assert f"embedder_{precision}.tflite" in page
+    assert page.count("passed") == 5
+
+
+def test_a_second_run_uses_the_faces_again_and_shows_a_zoo_embedders_card(
+    output, model, small, quick_exports, monkeypatch
+):
+    monkeypatch.setattr(module, "load_embedder", lambda name: keras.saving.load_model(model))
+    card = load_card("spherenet_distilled")
+    face = output / FACES / "person_000" / "000.jpg"
+    drawn = face.stat().st_mtime_ns
+    page = run_demo(output, card.name).read_text()
+    assert face.stat().st_mtime_ns == drawn
+    assert f"<h2>The embedder: {card.name}</h2>" in page
+    assert card.licence.limits[0] in page
+
+
+def test_half_drawn_faces_are_drawn_again(model, small, monkeypatch, tmp_path):
+    draft = tmp_path / f"{FACES}.draft" / "person_000"
+    draft.mkdir(parents=True)
+    (draft / "000.jpg").write_bytes(b"half")
+
+    def far_enough(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "finetune", far_enough)
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, model)
+    assert len(FaceFolder(tmp_path / FACES)) == 80
+    assert not draft.exists()
+
+
+def test_a_folder_of_ones_own_with_a_bad_image(output, model, small, quick_exports, tmp_path):
+    people = tmp_path / "people"
+    people.mkdir()
+    for person in sorted((output / FACES).iterdir()):
+        (people / person.name).symlink_to(person)
+    (people / "notes.txt").write_text("no face")
+    with pytest.warns(UserWarning, match=r"notes\.txt"):
+        report = run_demo(tmp_path / "out", model, people)
+    page = report.read_text()
+    assert "80 images of 10 identities: real people, from your folder" in page
+    assert "do not exist" not in page
+    assert not list((tmp_path / "out").glob("faces-*"))
+
+
+def test_nothing_is_drawn_for_an_unknown_embedder(tmp_path):
+    with pytest.raises(ValueError, match="Received: 'nosuch'"):
+        run_demo(tmp_path / "out", "nosuch")
+    assert not (tmp_path / "out").exists()
+
+
+def test_contact_sheet_has_a_person_a_row(output):
+    folder = FaceFolder(output / FACES)
+    sheet = contact_sheet(folder, rows=3, columns=9)
+    assert sheet.shape == (3 * 112, 9 * 112, 3)
+    second = read_face(output / FACES / "person_001" / "002.jpg")
+    np.testing.assert_array_equal(sheet[112:224, 224:336], second)
+    assert (sheet[:, 8 * 112 :] == 255).all()  # each has eight images
