@@ -313,7 +313,7 @@ def zoo(
         "D",
         "LFW 10-fold",
         "Threshold",
-        "Commercial use",
+        Column("Commercial use", min_width=10),
     )
     for known in list_embedders():
         card = load_card(known)
@@ -323,7 +323,7 @@ def zoo(
             f"{card.parameters:,}",
             str(card.embedding_dim),
             "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
-            f"cosine {card.threshold.cosine:.3f} at FAR {card.threshold.far:g}",
+            f"{card.threshold.cosine:.3f} at FAR {card.threshold.far:g}",
             "cleared" if card.licence.commercial_use else "not cleared",
         )
     console.print(table)
