@@ -309,18 +309,18 @@ def zoo(
         return
     table = Table(
         Column("Embedder", no_wrap=True),
-        "Parameters",
+        "Weights",
         "D",
         "LFW 10-fold",
         "Threshold",
-        Column("Commercial use", min_width=10),
+        "Commercial use",
     )
     for known in list_embedders():
         card = load_card(known)
         result = card.protocols.get("lfw")
         table.add_row(
             card.name,
-            f"{card.parameters:,}",
+            f"{card.parameters / 1e6:.2f} M",
             str(card.embedding_dim),
             "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
             f"{card.threshold.cosine:.3f} at FAR {card.threshold.far:g}",
