@@ -5,6 +5,14 @@ loads. The rooms that go with it are opened by importing them: `keras_facemargin
 `.export`.
 """
 
+try:
+    import keras  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"Keras needs a backend. Received: {error}. Install one: pip install "
+        "'keras_facemargin[tensorflow]' (or [jax], [torch] with KERAS_BACKEND set to its name)."
+    ) from error
+
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.heads import (

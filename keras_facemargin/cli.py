@@ -224,7 +224,7 @@ def lfw(
     import numpy as np
 
     from keras_facemargin.evaluate import (
-        evaluate_lfw,
+        evaluate_pairs,
         plot_hardest_pairs,
         plot_roc,
         plot_scores,
@@ -235,7 +235,7 @@ def lfw(
     embedder = load_embedder(model)
     listed = read_pairs(pairs, images, on_missing.value)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
-    result = evaluate_lfw(embedder, images, pairs, flip, on_missing.value)
+    result = evaluate_pairs(embedder, listed, flip)
     console.print(result)
     record = {"model": model, "flip": flip, **result.to_dict()}
     (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -267,8 +267,7 @@ def export(
     """
     import numpy as np
 
-    from keras_facemargin.data import read_face
-    from keras_facemargin.data.synthetic import synthesize_faces
+    from keras_facemargin.data import read_face, synthesize_faces
     from keras_facemargin.export import export_onnx, export_tflite
     from keras_facemargin.zoo import load_embedder
 

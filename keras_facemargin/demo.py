@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_facemargin.data import FaceFolder, read_face
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.data import FaceFolder, read_face, write_synthetic_faces
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
 from keras_facemargin.finetune import FAR, finetune

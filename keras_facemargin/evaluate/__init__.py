@@ -6,7 +6,7 @@ reads that protocol's official lists into `Pairs`. `plots` draws what `verificat
 
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
-from keras_facemargin.evaluate.pairs import Pairs, score_pairs
+from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
@@ -36,6 +36,7 @@ __all__ = [
     "embed",
     "equal_error_rate",
     "evaluate_lfw",
+    "evaluate_pairs",
     "fold_accuracy",
     "plot_hardest_pairs",
     "plot_roc",

@@ -3,13 +3,12 @@
 Huang, Ramesh, Berg, Learned-Miller, "Labeled Faces in the Wild", 2007.
 """
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.pairs import Pairs, score_pairs
-from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs
+from keras_facemargin.evaluate.verification import Verification
 
 SUFFIXES = (".jpg", ".png")
 
@@ -41,7 +40,12 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
     if on_missing not in ("refuse", "reject"):
         raise ValueError(f"`on_missing` must be 'refuse' or 'reject'. Received: {on_missing!r}.")
     file, images_dir = Path(file), Path(images_dir)
-    header, *lines = file.read_text(encoding="utf-8").rstrip().split("\n")
+    try:
+        header, *lines = file.read_text(encoding="utf-8").rstrip().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file}: must be LFW's list of pairs, a text file. Received: a file that is no text."
+        ) from error
     fold_count, per_kind, has_folds = _parse_header(file, header)
     expected = 2 * fold_count * per_kind
     if len(lines) != expected:
@@ -92,9 +96,7 @@ def evaluate_lfw(
         ValueError, OSError: as `read_pairs` and `embed`.
     """
     pairs = read_pairs(pairs_file, images_dir, on_missing)
-    scores = score_pairs(embedder, pairs, flip, batch_size, progress)
-    result = verify(scores, pairs.same, pairs.folds)
-    return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+    return evaluate_pairs(embedder, pairs, flip, batch_size, progress)
 
 
 def _parse_header(file, line):

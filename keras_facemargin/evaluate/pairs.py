@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.verification import cosine_scores
+from keras_facemargin.evaluate.verification import Verification, cosine_scores, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,3 +65,22 @@ def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.
         embeddings[[row[path] for path in first]], embeddings[[row[path] for path in second]]
     )
     return scores
+
+
+def evaluate_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> Verification:
+    """Scores pairs and verifies them: what every 1:1 protocol does once its list is read.
+
+    Args:
+        embedder, flip, batch_size, progress: as `embed`.
+        pairs: a `Pairs`.
+
+    Returns:
+        A `Verification`; its scores are in the order of the pairs, and it holds an accuracy where
+        they have folds.
+
+    Raises:
+        ValueError, OSError: as `score_pairs` and `verify`.
+    """
+    scores = score_pairs(embedder, pairs, flip, batch_size, progress)
+    result = verify(scores, pairs.same, pairs.folds)
+    return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))

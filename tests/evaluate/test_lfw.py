@@ -84,6 +84,12 @@ def test_a_broken_file_is_refused_at_its_line(tmp_path, old, new, message):
         read_pairs(write(tmp_path, VIEW_2.replace(old, new, 1)), tmp_path)
 
 
+def test_a_picture_is_no_list_of_pairs(tmp_path):
+    (tmp_path / "pairs.txt").write_bytes(b"\xff\xd8\xff\xe0 a JPEG")
+    with pytest.raises(ValueError, match="list of pairs"):
+        read_pairs(tmp_path / "pairs.txt", tmp_path)
+
+
 def test_missing_images_are_counted_and_listed(tmp_path):
     file = write(tmp_path, VIEW_2, names=("Ada 1", "Ada 2", "Bob 1"))
     with pytest.raises(FileNotFoundError, match=r"(?s)2 of 5 images missing.*Bob_0002.*Cy_0001"):
