@@ -16,7 +16,10 @@ it stopped and two runs see the same pictures.
 4. `WORK/embedder.keras`, renewed with each validation, is the deployable file: float32, no
    optimizer. `WORK/starts.jsonl` tells with which settings each start of the run went on.
 
-LFW is never read here; `tools/write_default_card.py` measures the finished file once.
+Runs on Keras' TensorFlow backend in mixed bfloat16. Two free cores with AVX-512 label 300 views and
+train on 280 to 390 images a second, so 80,000 views and 11,000 steps are about 45 minutes of work.
+
+LFW is never read here; `tools/write_default_card.py` measures the finished file.
 """
 
 import argparse
@@ -51,8 +54,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with celeb/ and weights/")
     parser.add_argument("--work", type=Path, required=True, help="folder for views, checkpoints")
-    parser.add_argument("--views", type=int, default=120_000, help="pictures the teacher labels")
-    parser.add_argument("--steps", type=int, default=20_000, help="training steps in all")
+    parser.add_argument("--views", type=int, default=80_000, help="pictures the teacher labels")
+    parser.add_argument("--steps", type=int, default=11_000, help="training steps in all")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the schedule")
     parser.add_argument("--seed", type=int, default=0)

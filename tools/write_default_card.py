@@ -90,10 +90,10 @@ def main():
         protocols={"lfw": describe_lfw(verification, seed)},
         threshold=calibrate(embedder, options.data, seed),
         caution=(
-            "A biometric tool with errors that are not equal between groups of people: the "
-            "training faces are celebrities, mostly light-skinned adults, and no error rate by "
-            "group has been measured. Do not decide about a person by it alone; obtain consent and "
-            "check the law (in the EU: GDPR article 9, AI Act)."
+            "A biometric tool whose errors are not equal between groups of people: it learned from "
+            "celebrities only, and no error rate by age, sex or skin colour has been measured. Do "
+            "not decide about a person by it alone; obtain consent and check the law (in the EU: "
+            "GDPR article 9, AI Act)."
         ),
     )
     text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
