@@ -76,3 +76,13 @@ def test_readme_examples_run_in_order(tmp_path, monkeypatch):
     names = {}
     for number, block in enumerate(blocks, start=1):
         exec(compile(block, f"README.md, python block {number}", "exec"), names)
+
+
+def test_the_readme_tells_what_each_card_says():
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    for name in keras_facemargin.list_embedders():
+        card = keras_facemargin.load_card(name)
+        lfw = card.protocols["lfw"]
+        figures = f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%} | {lfw.tar_at_far['1e-3']:.1%}"
+        assert f"| {card.parameters:,} | {card.embedding_dim} |" in readme
+        assert figures in readme

@@ -6,14 +6,15 @@
 
 Three ways to train one network with CosFace and Adam, from the same initial weights:
 
-- bare: a `tf.function` with a `GradientTape` over batches that lie in memory as tensors, the loss
-  written straight from the formula;
-- memory: `fit(images, labels)` on the same batches as arrays;
+- bare: a `tf.function` with a `GradientTape` over a `tf.data` set of batches that lie in memory,
+  the loss written straight from the formula;
+- memory: `fit` on the same set of batches;
 - files: `fit(FaceFolder(...).dataset(batch_size, training=True))`, as many images read from JPEG
   files (which the system has cached), augmented and shuffled.
 
 They take turns, one round of `--steps` steps each, in one process; the first rounds warm up and do
-not count. A round of `fit` is a whole call, with all that Keras does around the steps. The loss of
+not count. A round of `fit` is a whole call, with all that Keras does around the steps. (Arrays are
+not handed to `fit`: it copies them once a call, which here would be once a round.) The loss of
 the first round is printed to show that bare and memory did the same work, up to rounding that
 Adam's first steps amplify.
 
@@ -172,21 +173,22 @@ def competitors(make_embedder, num_classes):
 
 def race(faces, options):
     """Trains all ways in turns; returns a `Way` by name."""
-    dataset = faces.dataset(options.batch_size, training=True).take(options.steps)
-    batches = list(dataset)
-    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    files = faces.dataset(options.batch_size, training=True).take(options.steps)
+    parts = (np.stack(part) for part in zip(*files, strict=True))
+    memory = tf.data.Dataset.from_tensor_slices(tuple(parts))
     classifier, bare = competitors(
         lambda: build_embedder(NETWORKS[options.network](), EMBEDDING_DIM), options.identities
     )
 
-    def fit(*data, **more):
-        return classifier.fit(*data, **more, shuffle=False, verbose=0).history["loss"][0]
+    def fit(dataset):
+        return classifier.fit(dataset, shuffle=False, verbose=0).history["loss"][0]
 
     trainers = {
-        "bare": lambda: np.mean([bare.step(*batch) for batch in batches]),
-        "memory": lambda: fit(images, labels, batch_size=options.batch_size),
-        "files": lambda: fit(dataset),
+        "bare": lambda: np.mean([bare.step(*batch) for batch in memory]),
+        "memory": lambda: fit(memory),
+        "files": lambda: fit(files),
     }
+    images = options.steps * options.batch_size
     ways = {name: Way() for name in trainers}
     rounds = range(WARM_UP + options.rounds)
     for number in track(rounds, "Training", console=console, transient=True):
@@ -197,8 +199,8 @@ def race(faces, options):
             if number == 0:
                 ways[name].first_loss = loss
             if number >= WARM_UP:
-                ways[name].rates.append(len(images) / seconds)
-                ways[name].costs.append(1e3 * cpu_seconds / len(images))
+                ways[name].rates.append(images / seconds)
+                ways[name].costs.append(1e3 * cpu_seconds / images)
     return ways
 
 
