@@ -11,6 +11,7 @@ import json
 import re
 import types
 import typing
+import zipfile
 from pathlib import Path
 
 import keras
@@ -264,6 +265,11 @@ def load_embedder(name_or_path) -> keras.Model:
 def _open(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no such embedder file. Received: {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} cannot be opened as a Keras model: it is no .keras archive, or only a part of "
+            "one. Copy it again."
+        )
     try:
         model = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises a different type for each way to be broken
