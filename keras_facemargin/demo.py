@@ -11,12 +11,12 @@ from rich.console import Console
 from keras_facemargin.data import FaceFolder, read_face, write_synthetic_faces
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
+from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.finetune import FAR, finetune
 from keras_facemargin.report import Report
 from keras_facemargin.zoo import load_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
-_FEWEST_IMAGES = 64  # `export_tflite`'s, said here before minutes of training and not after them
 _CAUTION = (
     "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
     "groups of people. Do not decide about a person by it alone, ask for consent, and check the "
@@ -61,11 +61,11 @@ def run_demo(output, embedder, faces=None):
     else:
         folder, origin = Path(faces), "real people, from your folder"
     people = FaceFolder(folder, image_size=model.input_shape[1] or 112, on_bad="skip")
-    if len(people) < _FEWEST_IMAGES:
+    if len(people) < MIN_REPRESENTATIVE:  # said before minutes of training, not after them
         raise ValueError(
-            f"The demo exports to int8 too, which takes at least {_FEWEST_IMAGES} images to find "
-            f"its ranges. Received: {len(people)} images in {folder}. `facemargin finetune` takes "
-            "fewer."
+            f"The demo exports to int8 too, which takes at least {MIN_REPRESENTATIVE} images to "
+            f"find its ranges. Received: {len(people)} images in {folder}. `facemargin finetune` "
+            "takes fewer."
         )
     console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
 

@@ -89,15 +89,17 @@ def build_embedder(
     if preprocessing is None:
         preprocessing = _preprocessing_of(backbone)
 
-    size = _input_size(backbone, input_shape)
+    network = _ending_at_7x7(backbone, input_shape)
+    size = network.input_shape[1:3]
     image = keras.Input(input_shape, name="image")
     x = _preprocess(image, preprocessing)
     if size != tuple(input_shape[:2]):
         # The op, not `layers.Resizing`, which makes Keras 3.15 record training=True in the graph:
         # every batch normalisation after it would then normalise by the batch in `embedder(x)`.
         x = ops.image.resize(x, size, interpolation="bilinear")
-    x = _accepting(backbone, (*size, 3))(x)
-    return keras.Model(image, _neck(x, embedding_dim), name=name or f"{backbone.name}_embedder")
+    return keras.Model(
+        image, _neck(network(x), embedding_dim), name=name or f"{backbone.name}_embedder"
+    )
 
 
 def _by_name(name, weights, preprocessing, input_shape):
@@ -154,17 +156,17 @@ def _preprocess(image, preprocessing):
     )
 
 
-def _input_size(model, input_shape):
-    """The network's own (height, width) if it ends at 7x7, else the smallest that does."""
+def _ending_at_7x7(model, input_shape):
+    """The network as it is if it ends at 7x7, else on the smallest input size on which it does."""
     height, width = input_shape[:2]
     own, last = model.input_shape[1:3], model.output_shape[1:3]
     if None not in own and min(last) == _MAP and own[0] * width == own[1] * height:
-        return own
+        return model
     for factor in (1.0, *(2.0 + 0.125 * i for i in range(9))):
-        size = (round(height * factor), round(width * factor))
-        rows, columns = _accepting(model, (*size, 3)).output_shape[1:3]
+        resized = _accepting(model, (round(height * factor), round(width * factor), 3))
+        rows, columns = resized.output_shape[1:3]
         if min(rows, columns) >= _MAP:
-            return size
+            return resized
     raise ValueError(
         f"`backbone` must reach a {_MAP}x{_MAP} map from a crop of {height}x{width} enlarged up to "
         f"three times. Received: {model.name!r}, which ends at {rows}x{columns}"

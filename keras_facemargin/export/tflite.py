@@ -21,7 +21,7 @@ _TOLERANCES = {
     "dynamic_int8": Tolerance(0.99, 0.995),  # 8 bits per weight, activations rounded on the fly.
     "int8": Tolerance(0.95, 0.98),  # 8 bits everywhere, ranges from the representative set.
 }
-_MIN_REPRESENTATIVE = 64
+MIN_REPRESENTATIVE = 64
 
 
 def export_tflite(embedder, path, precision="float32", images=None, tolerance=None):
@@ -115,11 +115,11 @@ def _import_litert():
 
 def _split_representative(images, input_shape):
     """Images -> (float32 images that set the ranges, uint8 images that judge)."""
-    if images is None or len(images) < _MIN_REPRESENTATIVE:
+    if images is None or len(images) < MIN_REPRESENTATIVE:
         received = "none" if images is None else f"{len(images)} images"
         raise ValueError(
             "precision='int8' needs a representative set: images, at least "
-            f"{_MIN_REPRESENTATIVE} aligned face crops (N, H, W, 3), RGB 0..255; one half sets the "
+            f"{MIN_REPRESENTATIVE} aligned face crops (N, H, W, 3), RGB 0..255; one half sets the "
             f"ranges of the activations, the other judges the file. Received: {received}. Pass "
             "more crops, or use precision='dynamic_int8', which needs none."
         )
