@@ -1,9 +1,9 @@
-"""Margins: pure functions of a cosine. No weights, no labels, no scale.
+"""Margins: pure functions of a cosine or an angle. No weights, no labels, no scale.
 
-A head calls these on the B target cosines of a batch, never on the (B, C) matrix. Every function
-is finite in value and gradient for all cosines, those that rounding pushed past +-1 included, and
-by default falls as the angle grows, so that a sample on the far side of the sphere is still pulled
-home.
+A head calls these on the B target cosines of a batch, hardly ever on the (B, C) matrix. Every
+function is finite in value and gradient for all cosines, those that rounding pushed past +-1
+included, and by default falls as the angle grows, so that a sample on the far side of the sphere is
+still pulled home.
 """
 
 import math
@@ -14,7 +14,8 @@ from keras import ops
 # one grows without bound there while the direction it would push in is lost to rounding.
 _SMALLEST_SQUARED_SINE = 1e-7
 
-CONTINUATIONS = ("reflect", "linear", "easy")
+CONTINUATIONS = ("reflect", "linear", "easy", "clip", "none")
+ANGLE_CONTINUATIONS = ("reflect", "clip", "none")
 
 
 def sine_of(cosine):
@@ -43,6 +44,51 @@ def sine_of(cosine):
     return smooth + ops.stop_gradient(exact - smooth)
 
 
+def angle_of(cosine):
+    """The angle in [0, pi] whose cosine is given: `atan2(sin, cos)`, bounded gradient.
+
+    arccos in float32 has the derivative -inf at +-1, NaN beyond, and half the digits near 1. The
+    derivative here is the true `-1 / sin` down to 3e-4 rad from either end and zero below.
+
+    Args:
+        cosine: float tensor of any shape.
+
+    Returns:
+        Tensor of the same shape and dtype, radians.
+
+    Example:
+
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.angle_of(0.5)), 4), float(margins.angle_of(1.0000001))
+    (1.0472, 0.0)
+    """
+    cosine = ops.convert_to_tensor(cosine)
+    return ops.arctan2(sine_of(cosine), cosine)
+
+
+def straight_through(plain, moved):
+    """The value of `moved` with the gradient of `plain`: a margin that is not differentiated.
+
+    What insightface for PyTorch does (its margin is applied under `no_grad`) and opensphere calls
+    characteristic gradient detachment (arXiv:2109.05565): stable, but not the gradient of the loss
+    that the papers print.
+
+    Args:
+        plain: float tensor, similarities before the margin.
+        moved: tensor of the same shape, after it.
+
+    Returns:
+        Tensor of the same shape.
+
+    Example:
+
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.straight_through(0.5, margins.additive_cosine(0.5, 0.35))), 2)
+    0.15
+    """
+    return plain + ops.stop_gradient(moved - plain)
+
+
 def additive_cosine(cosine, margin):
     """`cos(theta) - m`: CosFace (arXiv:1801.09414, Eq. 4), AM-Softmax (arXiv:1801.05599).
 
@@ -52,6 +98,12 @@ def additive_cosine(cosine, margin):
 
     Returns:
         Tensor of the shape of `cosine`, in [-1 - m, 1 - m].
+
+    Example:
+
+    >>> from keras_facemargin import margins
+    >>> round(margins.additive_cosine(0.5, 0.35), 2)
+    0.15
     """
     return cosine - margin
 
@@ -67,9 +119,11 @@ def additive_angle(cosine, margin, continuation="reflect"):
     - `"linear"`: `cos(theta) - m sin(m)` past the bend; falls, but jumps there, by 0.117 at m = 0.5
       (insightface for MXNet, CurricularFace);
     - `"easy"`: the margin only where theta < pi/2, else `cos(theta)`; not monotone at pi/2 (the
-      same codes with `easy_margin=True`).
-
-    Today's insightface for PyTorch and pytorch-metric-learning before 2.0 do nothing there.
+      same codes with `easy_margin=True`);
+    - `"clip"`: -1 past the bend; never rises, but no longer pulls (the codes of AdaFace and
+      opensphere, which clip theta + m);
+    - `"none"`: the bare formula, which rises again (insightface for PyTorch,
+      pytorch-metric-learning before 2.0).
 
     Args:
         cosine: float tensor of any shape, cosines of the true class.
@@ -84,21 +138,58 @@ def additive_angle(cosine, margin, continuation="reflect"):
 
     Example:
 
-    >>> round(float(additive_angle(0.5, 0.5)), 6)
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.additive_angle(0.5, 0.5)), 6)
     0.023597
     """
-    if continuation not in CONTINUATIONS:
-        raise ValueError(
-            f"`continuation` must be one of {CONTINUATIONS}. "
-            f"Received: continuation={continuation!r}"
-        )
+    _check_continuation(continuation, CONTINUATIONS)
     cos_margin, sin_margin = _cos(margin), _sin(margin)
     moved = cosine * cos_margin - sine_of(cosine) * sin_margin
-    if continuation == "reflect":
-        return ops.where(cosine > -cos_margin, moved, -2.0 - moved)
-    if continuation == "linear":
-        return ops.where(cosine > -cos_margin, moved, cosine - margin * sin_margin)
-    return ops.where(cosine > 0.0, moved, cosine)
+    if continuation == "none":
+        return moved
+    if continuation == "easy":
+        return ops.where(cosine > 0.0, moved, cosine)
+    past = {
+        "reflect": -2.0 - moved,
+        "linear": cosine - margin * sin_margin,
+        "clip": -ops.ones_like(moved),
+    }[continuation]
+    return ops.where(cosine > -cos_margin, moved, past)
+
+
+def continued_cosine(angle, continuation="reflect"):
+    """The cosine of an angle that a margin may have moved past pi.
+
+    - `"reflect"` (default): `(-1)^k cos(angle) - 2k`, k = floor(angle / pi), which falls on without
+      end (SphereFace's psi, arXiv:1704.08063, Eq. 7, for any angle);
+    - `"clip"`: `cos(min(angle, pi))` (arXiv:2109.05565, SphereFace-R v1);
+    - `"none"`: `cos(angle)`, which rises again (combined margin as published).
+
+    Args:
+        angle: float tensor of any shape, radians, >= 0.
+        continuation: one of the names above.
+
+    Returns:
+        Tensor of the shape of `angle`.
+
+    Raises:
+        ValueError: `continuation` is none of the names above.
+
+    Example:
+
+    >>> import math
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.continued_cosine(1.5 * math.pi)), 6)
+    -2.0
+    """
+    _check_continuation(continuation, ANGLE_CONTINUATIONS)
+    angle = ops.convert_to_tensor(angle)
+    if continuation == "none":
+        return ops.cos(angle)
+    if continuation == "clip":
+        return ops.cos(ops.minimum(angle, math.pi))
+    bends = ops.stop_gradient(ops.floor(angle / math.pi))
+    return _reflected(ops.cos(angle), bends)
 
 
 def multiplied_angle(cosine, margin):
@@ -106,6 +197,7 @@ def multiplied_angle(cosine, margin):
 
     (arXiv:1704.08063.) Evaluated as a Chebyshev polynomial in the cosine, `cos(m theta) = T_m(c)`,
     so that no arccos is taken: the derivative is the polynomial `m U_(m-1)(c)`, finite everywhere.
+    For a multiplier that is no integer: `continued_cosine(m * angle_of(cosine))`.
 
     Args:
         cosine: float tensor of any shape, cosines of the true class.
@@ -119,7 +211,8 @@ def multiplied_angle(cosine, margin):
 
     Example:
 
-    >>> round(float(multiplied_angle(0.5, 4)), 6)
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.multiplied_angle(0.5, 4)), 6)
     -1.5
     """
     if margin != int(margin) or margin < 1:
@@ -135,8 +228,37 @@ def multiplied_angle(cosine, margin):
     bends = ops.zeros_like(cosine)
     for i in range(1, int(margin)):
         bends = bends + ops.cast(cosine < math.cos(i * math.pi / margin), cosine.dtype)
-    sign = 1.0 - 2.0 * ops.mod(bends, 2.0)
-    return sign * chebyshev - 2.0 * bends
+    return _reflected(chebyshev, bends)
+
+
+def divided_angle(cosine, margin):
+    """`cos(theta / m)`: what SphereFace-R v2 makes of the wrong classes (arXiv:2109.05565).
+
+    Args:
+        cosine: float tensor of any shape.
+        margin: float >= 1, divides the angle.
+
+    Returns:
+        Tensor of the shape of `cosine`, in [cos(pi / m), 1].
+
+    Example:
+
+    >>> from keras_facemargin import margins
+    >>> round(float(margins.divided_angle(-0.5, 2.0)), 6)
+    0.5
+    """
+    return ops.cos(angle_of(cosine) / margin)
+
+
+def _reflected(cosine, bends):
+    return (1.0 - 2.0 * ops.mod(bends, 2.0)) * cosine - 2.0 * bends
+
+
+def _check_continuation(continuation, names):
+    if continuation not in names:
+        raise ValueError(
+            f"`continuation` must be one of {names}. Received: continuation={continuation!r}"
+        )
 
 
 def _cos(margin):

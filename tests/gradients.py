@@ -1,38 +1,43 @@
-"""Value and gradients of a head on whichever backend runs the tests."""
+"""Values and gradients on whichever backend runs the tests."""
 
 import keras
 import numpy as np
 
 
-def sum_of_losses(head, embeddings, labels):
-    """Sum of the head's losses, and its gradients by embeddings and prototypes, as numpy."""
+def value_and_gradients(function, *tensors):
+    """A scalar function of tensors, and its gradients by each of them, as numpy."""
     backend = keras.backend.backend()
-    embeddings = keras.ops.convert_to_tensor(embeddings, dtype=head.compute_dtype)
     if backend == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            tape.watch(embeddings)
-            loss = keras.ops.sum(head.judge(embeddings, labels)[0])
-        by_embeddings, by_prototypes = tape.gradient(loss, [embeddings, head.prototypes.value])
-        by_prototypes = tf.convert_to_tensor(by_prototypes)
+            tape.watch(tensors)
+            value = function(*tensors)
+        gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
     elif backend == "jax":
         import jax
 
-        def objective(embeddings, prototypes):
-            mapping = [(head.prototypes, prototypes)]
-            with keras.StatelessScope(state_mapping=mapping):
-                return keras.ops.sum(head.judge(embeddings, labels)[0])
-
-        loss, (by_embeddings, by_prototypes) = jax.value_and_grad(objective, argnums=(0, 1))(
-            embeddings, head.prototypes.value
+        value, gradients = jax.value_and_grad(function, argnums=tuple(range(len(tensors))))(
+            *tensors
         )
     else:
-        embeddings = embeddings.detach().requires_grad_(True)
-        head.prototypes.value.grad = None
-        loss = keras.ops.sum(head.judge(embeddings, labels)[0])
-        loss.backward()
-        by_embeddings, by_prototypes = embeddings.grad, head.prototypes.value.grad
-    return tuple(
-        np.asarray(keras.ops.convert_to_numpy(t)) for t in (loss, by_embeddings, by_prototypes)
+        import torch
+
+        tensors = [tensor.detach().requires_grad_(True) for tensor in tensors]
+        value = function(*tensors)
+        gradients = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
+    return tuple(np.asarray(keras.ops.convert_to_numpy(t)) for t in (value, *gradients))
+
+
+def sum_of_losses(head, embeddings, labels):
+    """Sum of the head's losses, and its gradients by embeddings and prototypes, as numpy."""
+
+    def total(embeddings, prototypes):
+        with keras.StatelessScope(state_mapping=[(head.prototypes, prototypes)]):
+            return keras.ops.sum(head.judge(embeddings, labels)[0])
+
+    return value_and_gradients(
+        total,
+        keras.ops.convert_to_tensor(embeddings, dtype=head.compute_dtype),
+        keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(head.prototypes)),
     )

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from strategies import replicas
 
 from keras_facemargin import ArcFace, CosFace, MarginClassifier, SphereFace
 
@@ -132,12 +133,6 @@ def test_a_label_out_of_range_stops_training():
     else:
         with pytest.raises(Exception, match="counted from 0"):
             classifier.fit(images, labels + CLASSES, verbose=0)
-
-
-def replicas(count):
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(count)])
 
 
 @pytest.mark.parametrize("batch_size", [8, 7], ids=["even shares", "a remainder on one replica"])

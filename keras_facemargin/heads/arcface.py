@@ -5,7 +5,8 @@ import math
 import keras
 
 from keras_facemargin import margins
-from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -18,17 +19,19 @@ class ArcFace(MarginHead):
     Reference: Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face
     Recognition", arXiv:1801.07698, Eq. 3. Where implementations differ: what happens past
     theta = pi - m, where the formula turns upward; see `margins.additive_angle`. The gradient is
-    the formula's own; today's insightface for PyTorch passes the one of plain `s cos(theta)`.
+    the formula's own; today's insightface for PyTorch is `continuation="none",
+    detach_margin=True`, its MXNet ancestor `continuation="linear"` (or "easy").
 
     Args:
         num_classes: C, integer >= 2.
         margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees).
         scale: s > 0.
-        continuation: "reflect" (monotone and smooth), "linear" or "easy", past the bend.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        continuation: past the bend "reflect" (monotone and smooth), or one of the published
+            "linear", "easy", "clip", "none".
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits, in [-s (2 - cos m), s].
@@ -48,16 +51,12 @@ class ArcFace(MarginHead):
 
     def __init__(self, num_classes, margin=0.5, scale=64.0, continuation="reflect", **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        if not 0 <= margin < math.pi / 2:
-            raise ValueError(
-                "`margin` is an angle in radians in [0, pi/2). "
-                f"Received: margin={margin}. For degrees pass `math.radians(margin)`."
-            )
-        margins.additive_angle(1.0, margin, continuation)  # refuses an unknown continuation
+        check_radians("margin", margin)
+        check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.margin = float(margin)
         self.continuation = continuation
-        bound = scale_lower_bound(num_classes)
-        warn_if_below("ArcFace", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+        self.bend = math.pi - self.margin
+        warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, training):
+    def target(self, cosine, norms, own, training):
         return margins.additive_angle(cosine, self.margin, self.continuation)

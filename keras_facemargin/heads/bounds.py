@@ -139,15 +139,22 @@ def loss_lower_bound(num_classes, scale):
     return math.log1p((num_classes - 1) * math.exp(-scale * num_classes / (num_classes - 1)))
 
 
-def warn_if_below(head, name, value, bound, source):
+def warn_if_below(head, name, value, bound, source, stacklevel=3):
     """Warns that a head's parameter lies below what its paper proves necessary."""
     if value < bound:
         warnings.warn(
             f"{head}: `{name}` should be at least {bound:.4g} for this number of classes "
             f"({source}). Received: {name}={value:.4g}. The loss cannot become small: "
             f"raise `{name}`.",
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
+
+
+def warn_if_scale_is_low(head):
+    """`warn_if_below` for the scale of a head with unit embeddings and unit prototypes."""
+    bound = scale_lower_bound(head.num_classes)
+    source = "arXiv:1801.09414, Eq. 6"
+    warn_if_below(type(head).__name__, "scale", head.scale, bound, source, stacklevel=4)
 
 
 def warn_if_above(head, name, value, bound, source):

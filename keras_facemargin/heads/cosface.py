@@ -3,11 +3,11 @@
 import keras
 
 from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_at_least
 from keras_facemargin.heads.bounds import (
     cosine_margin_upper_bound,
-    scale_lower_bound,
     warn_if_above,
-    warn_if_below,
+    warn_if_scale_is_low,
 )
 from keras_facemargin.heads.head import MarginHead
 
@@ -27,10 +27,10 @@ class CosFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m >= 0, in units of cosine.
         scale: s > 0.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits, in [-s (1 + m), s].
@@ -50,16 +50,14 @@ class CosFace(MarginHead):
 
     def __init__(self, num_classes, margin=0.35, scale=64.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        if margin < 0:
-            raise ValueError(f"`margin` must not be negative. Received: margin={margin}")
+        check_at_least("margin", margin, 0)
         self.margin = float(margin)
-        bound = scale_lower_bound(num_classes)
-        warn_if_below("CosFace", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+        warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
         bound = cosine_margin_upper_bound(self.num_classes, self.embedding_dim)
         warn_if_above("CosFace", "margin", self.margin, bound, "arXiv:1801.09414, Eq. 7")
 
-    def target(self, cosine, norms, training):
+    def target(self, cosine, norms, own, training):
         return margins.additive_cosine(cosine, self.margin)

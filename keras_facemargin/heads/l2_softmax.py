@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_facemargin.heads.argument_check import check_positive
 from keras_facemargin.heads.bounds import alpha_lower_bound, warn_if_below
 from keras_facemargin.heads.head import MarginHead
 
@@ -27,10 +28,10 @@ class L2Softmax(MarginHead):
         num_classes: C, integer >= 3.
         alpha: radius of the sphere, > 0. None takes `max(16, ceil(alpha_lower_bound(C)))`.
         trainable_alpha: whether alpha is a weight that training moves.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits.
@@ -45,11 +46,10 @@ class L2Softmax(MarginHead):
     """
 
     def __init__(self, num_classes, alpha=None, trainable_alpha=False, **kwargs):
-        super().__init__(num_classes, scale=1.0, **kwargs)
+        super().__init__(num_classes, **kwargs)
         bound = alpha_lower_bound(num_classes) if num_classes > 2 else 0.0
         self.alpha = float(max(16, math.ceil(bound)) if alpha is None else alpha)
-        if not self.alpha > 0:
-            raise ValueError(f"`alpha` must be positive. Received: alpha={alpha}")
+        check_positive("alpha", self.alpha)
         self.trainable_alpha = trainable_alpha
         warn_if_below("L2Softmax", "alpha", self.alpha, bound, "arXiv:1703.09507, section 3.3")
 
@@ -67,6 +67,9 @@ class L2Softmax(MarginHead):
 
     def measure(self, features, prototypes, bias, product):
         return product(features, prototypes) + bias
+
+    def logits(self, similarities, norms):
+        return similarities
 
 
 CrystalLoss = L2Softmax

@@ -1,15 +1,16 @@
-"""Refuses labels outside [0, C). Alone in its file because a compiled graph can only be asked in
+"""Refuses labels outside [-1, C). Alone in its file because a compiled graph can only be asked in
 its backend's own words.
 """
 
 import keras
 import numpy as np
 
-_RULE = "`labels` must lie in [0, num_classes), counted from 0"
+IGNORED = -1  # the label of a sample that belongs to no class
+_RULE = "`labels` must lie in [0, num_classes), counted from 0, or be -1 to be ignored"
 
 
 def check_labels(labels, num_classes):
-    """Returns `labels`, or raises where one lies outside [0, C).
+    """Returns `labels`, or raises where one is neither a class nor -1.
 
     Concrete labels are checked on every backend. Inside a compiled TensorFlow step the graph
     asserts. A compiled jax step cannot raise; there a stray label makes the loss NaN.
@@ -29,7 +30,7 @@ def check_labels(labels, num_classes):
 
         if not tf.executing_eagerly():
             message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
-            inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
+            inside = tf.reduce_all((labels >= IGNORED) & (labels < num_classes))
             with tf.control_dependencies([tf.debugging.Assert(inside, [message, labels])]):
                 return tf.identity(labels)
     elif keras.backend.backend() == "jax":
@@ -38,7 +39,7 @@ def check_labels(labels, num_classes):
         if isinstance(labels, jax.core.Tracer):
             return labels
     values = keras.ops.convert_to_numpy(labels)
-    if values.size and (values.min() < 0 or values.max() >= num_classes):
+    if values.size and (values.min() < IGNORED or values.max() >= num_classes):
         raise ValueError(
             f"{_RULE}; here num_classes={num_classes}. Received: labels from {np.min(values)} to "
             f"{np.max(values)}. Renumber the identities, or make the head with "

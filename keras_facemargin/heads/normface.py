@@ -1,14 +1,15 @@
 """NormFace: softmax over scaled cosines (Wang et al. 2017, arXiv:1704.06369)."""
 
 import keras
+from keras import ops
 
-from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 
 # A scale that is learned moves 100 times faster than other weights in the authors' recipe
-# (lr_mult 100). Keras has no per-weight rate; storing s / 10 has the same effect under SGD: the
-# gradient grows tenfold and so does what a step of the weight does to s.
-_SCALE_UNIT = 10.0
+# (lr_mult 100). Keras has no per-weight rate: the gradient is multiplied instead, which is the same
+# under SGD and nothing under Adam.
+_RATE = 100.0
 _SMALLEST_SCALE = 0.01
 
 
@@ -27,10 +28,10 @@ class NormFace(MarginHead):
         num_classes: C, integer >= 2.
         scale: s > 0, fixed, or where learning starts.
         learn_scale: whether s is trained (kept at 0.01 or more).
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits, in [-s, s].
@@ -50,20 +51,11 @@ class NormFace(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         self.learn_scale = learn_scale
         if not learn_scale:
-            bound = scale_lower_bound(num_classes)
-            warn_if_below("NormFace", "scale", self.scale, bound, "CosFace, Eq. 6")
-
-    def build(self, embeddings_shape, labels_shape=None):
-        super().build(embeddings_shape)
-        if self.learn_scale:
-            self.scale_weight = self.add_weight(
-                name="scale_over_10",
-                shape=(),
-                initializer=keras.initializers.Constant(self.scale / _SCALE_UNIT),
-            )
+            warn_if_scale_is_low(self)
 
     def logits(self, similarities, norms):
         if not self.learn_scale:
             return super().logits(similarities, norms)
-        scale = keras.ops.maximum(_SCALE_UNIT * self.scale_weight, _SMALLEST_SCALE)
-        return scale * similarities
+        scale = ops.convert_to_tensor(self.scale_weight)
+        faster = _RATE * scale - ops.stop_gradient((_RATE - 1.0) * scale)
+        return ops.maximum(faster, _SMALLEST_SCALE) * similarities

@@ -16,10 +16,10 @@ class SoftmaxHead(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits.
@@ -36,7 +36,7 @@ class SoftmaxHead(MarginHead):
     """
 
     def __init__(self, num_classes, **kwargs):
-        super().__init__(num_classes, scale=1.0, **kwargs)
+        super().__init__(num_classes, **kwargs)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
@@ -47,3 +47,6 @@ class SoftmaxHead(MarginHead):
 
     def measure(self, features, prototypes, bias, product):
         return product(features, prototypes) + bias
+
+    def logits(self, similarities, norms):
+        return similarities

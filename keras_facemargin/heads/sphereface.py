@@ -1,9 +1,9 @@
 """SphereFace, A-Softmax (Liu et al. 2017, arXiv:1704.08063)."""
 
 import keras
-from keras import ops
 
 from keras_facemargin import margins
+from keras_facemargin.heads.annealing import add_step, mix
 from keras_facemargin.heads.bounds import angle_multiplier_lower_bound, warn_if_below
 from keras_facemargin.heads.head import MarginHead
 
@@ -16,9 +16,8 @@ class SphereFace(MarginHead):
     `psi(theta) = (-1)^k cos(m theta) - 2k` on `[k pi / m, (k + 1) pi / m]`,
     `lambda = max(minimum, base (1 + gamma n)^(-power))` at training step n = 1, 2, ...
 
-    From scratch the bare psi does not train; lambda starts near plain softmax and falls. Step n is
-    a weight of this layer: it is saved, restored and equal on all replicas (in the authors' Caffe
-    layer it is not in the snapshot, so that a resumed run restarts its annealing).
+    From scratch the bare psi does not train; lambda starts near plain softmax and falls
+    (`heads/annealing.py`).
 
     Reference: Liu et al., "SphereFace: Deep Hypersphere Embedding for Face Recognition",
     arXiv:1704.08063, Eq. 6-7, annealing in its appendix G; schedule of the authors' released model.
@@ -30,10 +29,11 @@ class SphereFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m, integer >= 1, multiplies the angle; 1 is modified softmax, 4 the paper's choice.
         base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
+        or -1.
 
     Output shape:
         (B, C) float32 logits.
@@ -53,7 +53,7 @@ class SphereFace(MarginHead):
     def __init__(
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
-        super().__init__(num_classes, scale=1.0, **kwargs)
+        super().__init__(num_classes, **kwargs)
         margins.multiplied_angle(1.0, margin)  # refuses a margin that is no whole number
         self.margin = int(margin)
         self.base, self.gamma, self.power, self.minimum = base, gamma, power, minimum
@@ -63,27 +63,13 @@ class SphereFace(MarginHead):
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
-        self.step = self.add_weight(
-            name="step",
-            shape=(),
-            dtype="int32",
-            initializer="zeros",
-            trainable=False,
-            aggregation="only_first_replica",
-        )
+        self.step = add_step(self)
 
-    def target(self, cosine, norms, training):
-        if training:
-            self.step.assign(self.step + 1)
-        annealed = self.annealing()
-        return (annealed * cosine + margins.multiplied_angle(cosine, self.margin)) / (
-            1.0 + annealed
-        )
+    def observe(self, target, norms, similarities, is_target, known):
+        self.step.assign(self.step + 1)
 
-    def annealing(self):
-        """Lambda at the current step, a float32 scalar."""
-        step = ops.cast(self.step, self.compute_dtype)
-        return ops.maximum(self.minimum, self.base * (1.0 + self.gamma * step) ** (-self.power))
+    def target(self, cosine, norms, own, training):
+        return mix(self, cosine, margins.multiplied_angle(cosine, self.margin))
 
     def logits(self, similarities, norms):
         return norms * similarities

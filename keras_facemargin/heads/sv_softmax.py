@@ -3,11 +3,9 @@
 import keras
 from keras import ops
 
-from keras_facemargin import margins
-from keras_facemargin.heads.bounds import scale_lower_bound, warn_if_below
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
-
-_PAPER_MARGINS = {"plain": 0.0, "am": 0.35, "arc": 0.5}
+from keras_facemargin.heads.variants import bend, checked_margin, moved
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -31,10 +29,10 @@ class SVSoftmax(MarginHead):
         variant: "plain", "am" or "arc".
         hardness: t >= 1; 1 switches the reweighing off.
         scale: s > 0.
-        **kwargs: `initializer` of the prototypes, and those of `keras.layers.Layer`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
-        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C).
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
 
     Output shape:
         (B, C) float32 logits.
@@ -53,30 +51,19 @@ class SVSoftmax(MarginHead):
         self, num_classes, margin=None, variant="plain", hardness=1.2, scale=30.0, **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
-        if variant not in _PAPER_MARGINS:
-            raise ValueError(
-                f"`variant` must be one of {tuple(_PAPER_MARGINS)}. Received: variant={variant!r}"
-            )
         if hardness < 1:
             raise ValueError(
                 "`hardness` is the paper's t and must be at least 1 (codes that count from 0 mean "
                 f"t - 1). Received: hardness={hardness}"
             )
-        if variant == "plain" and margin:
-            raise ValueError(
-                "`margin` has no place in the plain variant. "
-                f"Received: margin={margin}. Pass variant='am' or variant='arc'."
-            )
         self.variant = variant
-        self.margin = float(_PAPER_MARGINS[variant] if margin is None else margin)
+        self.margin = checked_margin(variant, margin, ("plain", "am", "arc"))
+        self.bend = bend(variant, self.margin)
         self.hardness = float(hardness)
-        bound = scale_lower_bound(num_classes)
-        warn_if_below("SVSoftmax", "scale", self.scale, bound, "arXiv:1801.09414, Eq. 6")
+        warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, training):
-        if self.variant == "arc":
-            return margins.additive_angle(cosine, self.margin)
-        return margins.additive_cosine(cosine, self.margin)
+    def target(self, cosine, norms, own, training):
+        return moved(self.variant, cosine, self.margin)
 
     def others(self, cosines, target, moved):
         harder = self.hardness * (cosines + 1.0) - 1.0

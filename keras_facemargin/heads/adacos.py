@@ -1,0 +1,71 @@
+"""AdaCos (Zhang et al. 2019, arXiv:1905.00292)."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_at_least
+from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.replicas import batch_mean, gather
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class AdaCos(MarginHead):
+    """AdaCos: scaled cosines without a margin, whose scale chooses itself.
+
+    `z_j = s cos(theta_j)`, with `s = sqrt(2) log(C - 1)` (fixed), or from each training batch
+    (dynamic, starting there)
+
+    `s = log B / cos(min(pi / 4, theta_med))`, `B` the batch's mean of `sum_{j != y} exp(s' cos_j)`
+    under the scale s' before, `theta_med` the median angle to the true class.
+
+    Batch means and medians are those of the global batch under `MirroredStrategy`; the scale is a
+    weight, saved and used as it is in evaluation.
+
+    Reference: Zhang, Zhao, Qiao, Wang, Li, "AdaCos: Adaptively Scaling Cosine Logits for
+    Effectively Learning Deep Face Representations", arXiv:1905.00292, Eq. 11 (fixed), 14-15
+    (dynamic). Where implementations differ: of an even number of angles published code for PyTorch
+    takes the lower median, and so does this.
+
+    Args:
+        num_classes: C, integer >= 3.
+        dynamic: whether the scale follows the training.
+        **kwargs: `initializer` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: C is below 3; see also `MarginHead`.
+
+    Example:
+
+    >>> round(AdaCos(num_classes=10, dynamic=False).scale, 6)
+    3.107345
+    """
+
+    def __init__(self, num_classes, dynamic=True, **kwargs):
+        check_at_least("num_classes", num_classes, 3)
+        super().__init__(num_classes, math.sqrt(2.0) * math.log(num_classes - 1), **kwargs)
+        self.dynamic = bool(dynamic)
+
+    def observe(self, target, norms, similarities, is_target, known):
+        if not self.dynamic:
+            return
+        logits = ops.where(is_target, -math.inf, self.scale_weight * similarities)
+        sums = ops.logsumexp(logits, axis=-1)  # a log: exp(s) overflows for large s
+        largest = ops.max(ops.append(gather(sums), 0.0))
+        mean, count = batch_mean(ops.exp(sums - largest), known)
+        angles = ops.where(known, margins.angle_of(ops.squeeze(target, -1)), math.inf)
+        ordered = ops.sort(ops.append(gather(angles), math.inf))
+        middle = ops.cast(ops.maximum(count - 1.0, 0.0), "int32") // 2
+        median = ops.take(ordered, middle, axis=0)
+        # The logarithm of nothing, where no sample counts, is never used.
+        log_mean = largest + ops.log(ops.maximum(mean, 1e-30))
+        scale = log_mean / ops.cos(ops.minimum(math.pi / 4, median))
+        self.update(self.scale_weight, scale, count > 0)

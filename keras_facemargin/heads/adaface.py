@@ -1,0 +1,118 @@
+"""AdaFace (Kim et al. 2022, arXiv:2204.00964)."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.replicas import batch_mean
+
+_SHORTEST, _LONGEST = 1e-3, 100.0  # norms beyond are not told apart
+_SMALLEST_DEVIATION = 1e-3
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class AdaFace(MarginHead):
+    """AdaFace: the norm of the embedding stands for image quality and shapes the margin.
+
+    `z_y = s (cos(max(theta_y + g_angle, 0)) - g_add)`, `z_j = s cos(theta_j)`, with
+
+    `q = clip(h (|x| - mu) / (sigma + 1e-3), -1, 1)`, `g_angle = -m q`, `g_add = m + m q`
+
+    mu, sigma are moving averages of mean and standard deviation of the norms, `rate * batch +
+    (1 - rate) * old`, updated before use; q carries no gradient. q = -1 is ArcFace with m, q = 0
+    CosFace with m. Batch mean and deviation are those of the global batch under `MirroredStrategy`,
+    the deviation with n - 1; both averages are weights, saved with the layer.
+
+    Reference: Kim, Jain, Liu, "AdaFace: Quality Adaptive Margin for Face Recognition",
+    arXiv:2204.00964, Eq. 14-17; starts 20 and 100 of the authors' code. Where implementations
+    differ: the authors clip the moved angle to [1e-3, pi - 1e-3] and cosines to +-(1 - 1e-3), so
+    that a sample past the bend is no longer pulled (`continuation="clip"`); their class has
+    `t_alpha=1.0` (no average), their recipe 0.01; CVLface passes the gradient straight through
+    (`detach_margin=True`) and keeps the averages per GPU.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m in [0, pi/2): radians in g_angle, units of cosine in g_add.
+        concentration: h > 0.
+        rate: of the moving averages, in (0, 1].
+        scale: s > 0.
+        continuation: past the bend "reflect", "clip" or "none"; see `margins.continued_cosine`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
+        or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: an argument is out of range or unknown; see also `MarginHead`. Warns where s is
+            below `scale_lower_bound`.
+
+    Example:
+
+    >>> head = AdaFace(num_classes=3)
+    >>> head.build((None, 4))
+    >>> float(head.norm_mean), float(head.norm_deviation)
+    (20.0, 100.0)
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        margin=0.4,
+        concentration=0.333,
+        rate=0.01,
+        scale=64.0,
+        continuation="reflect",
+        **kwargs,
+    ):
+        super().__init__(num_classes, scale, **kwargs)
+        check_radians("margin", margin)
+        check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
+        if not concentration > 0:
+            raise ValueError(
+                f"`concentration` must be positive. Received: concentration={concentration}"
+            )
+        if not 0 < rate <= 1:
+            raise ValueError(f"`rate` must lie in (0, 1]. Received: rate={rate}")
+        self.margin = float(margin)
+        self.concentration = float(concentration)
+        self.rate = float(rate)
+        self.continuation = continuation
+        self.bend = math.pi - self.margin
+        warn_if_scale_is_low(self)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.norm_mean = self.add_statistic("norm_mean", 20.0)
+        self.norm_deviation = self.add_statistic("norm_deviation", 100.0)
+
+    def observe(self, target, norms, similarities, is_target, known):
+        norms = ops.squeeze(ops.clip(norms, _SHORTEST, _LONGEST), -1)
+        mean, count = batch_mean(norms, known)
+        variance, _ = batch_mean(ops.square(norms - mean), known)
+        deviation = ops.sqrt(variance * count / ops.maximum(count - 1.0, 1.0))
+        self._average(self.norm_mean, mean, count > 0)
+        self._average(self.norm_deviation, deviation, count > 1)
+
+    def _average(self, statistic, value, defined):
+        self.update(statistic, self.rate * value + (1.0 - self.rate) * statistic, defined)
+
+    def quality(self, norms):
+        """q of norms: -1 poor, 1 good; no gradient."""
+        norms = ops.stop_gradient(ops.clip(norms, _SHORTEST, _LONGEST))
+        spread = self.norm_deviation + _SMALLEST_DEVIATION
+        return ops.clip(self.concentration * (norms - self.norm_mean) / spread, -1.0, 1.0)
+
+    def target(self, cosine, norms, own, training):
+        quality = self.quality(norms)
+        angle = ops.maximum(margins.angle_of(cosine) - self.margin * quality, 0.0)
+        moved = margins.continued_cosine(angle, self.continuation)
+        return moved - self.margin * (1.0 + quality)

@@ -1,0 +1,34 @@
+"""The annealing that L-Softmax and SphereFace share: from plain softmax to their margin.
+
+`lambda = max(minimum, base (1 + gamma n)^(-power))` at training step n = 1, 2, ...; the target
+becomes `(lambda plain + margin) / (1 + lambda)` (arXiv:1704.08063, appendix G).
+
+Step n is a weight of the head: it is saved, restored and equal on all replicas. (In the authors'
+Caffe layer it is not in the snapshot, so that a resumed run restarts its annealing.)
+"""
+
+from keras import ops
+
+
+def add_step(head):
+    """The counter of training steps, a weight of the head."""
+    return head.add_weight(
+        name="step",
+        shape=(),
+        dtype="int32",
+        initializer="zeros",
+        trainable=False,
+        aggregation="only_first_replica",
+    )
+
+
+def annealed(head):
+    """Lambda of a head at its current `step`, a float scalar."""
+    step = ops.cast(head.step, head.compute_dtype)
+    return ops.maximum(head.minimum, head.base * (1.0 + head.gamma * step) ** (-head.power))
+
+
+def mix(head, plain, moved):
+    """`(lambda plain + moved) / (1 + lambda)`."""
+    weight = annealed(head)
+    return (weight * plain + moved) / (1.0 + weight)

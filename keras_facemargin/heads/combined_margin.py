@@ -1,0 +1,73 @@
+"""The combined margin of the ArcFace paper (Deng et al. 2019, arXiv:1801.07698, Eq. 4)."""
+
+import math
+
+import keras
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_positive,
+    check_radians,
+)
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class CombinedMargin(MarginHead):
+    """Combined margin: SphereFace's, ArcFace's and CosFace's in one formula.
+
+    `z_y = s (cos(m1 theta_y + m2) - m3)`, `z_j = s cos(theta_j)`
+
+    Reference: Deng et al., "ArcFace", arXiv:1801.07698, Eq. 4; the paper's two settings are
+    (1, 0.3, 0.2) and (0.9, 0.4, 0.15). Where implementations differ: past `m1 theta + m2 = pi` the
+    formula turns upward, as published (insightface for MXNet: `continuation="none"`); here it falls
+    on by default. insightface for PyTorch ignores m1 and m2 as soon as m3 > 0: its
+    `CombinedMarginLoss(64, 1, 0.3, 0.2)` is CosFace with 0.2.
+
+    Args:
+        num_classes: C, integer >= 2.
+        m1: > 0, multiplies the angle.
+        m2: in [0, pi/2), radians, added to the angle.
+        m3: >= 0, units of cosine, subtracted.
+        scale: s > 0.
+        continuation: past the bend "reflect" (monotone and smooth), "clip" or "none"; see
+            `margins.continued_cosine`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: an argument is out of range or unknown; see also `MarginHead`. Warns where s is
+            below `scale_lower_bound`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> head = CombinedMargin(num_classes=3, m1=1.0, m2=0.3, m3=0.2, initializer="ones")
+    >>> np.asarray(head(np.ones((1, 4), "float32"), np.array([0]))).round(1).tolist()
+    [[48.3, 64.0, 64.0]]
+    """
+
+    def __init__(
+        self, num_classes, m1=1.0, m2=0.3, m3=0.2, scale=64.0, continuation="reflect", **kwargs
+    ):
+        super().__init__(num_classes, scale, **kwargs)
+        check_positive("m1", m1)
+        check_radians("m2", m2)
+        check_at_least("m3", m3, 0)
+        check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
+        self.m1, self.m2, self.m3 = float(m1), float(m2), float(m3)
+        self.continuation = continuation
+        self.bend = min(math.pi, (math.pi - self.m2) / self.m1)
+        warn_if_scale_is_low(self)
+
+    def target(self, cosine, norms, own, training):
+        angle = self.m1 * margins.angle_of(cosine) + self.m2
+        return margins.continued_cosine(angle, self.continuation) - self.m3

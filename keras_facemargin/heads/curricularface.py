@@ -1,0 +1,83 @@
+"""CurricularFace (Huang et al. 2020, arXiv:2004.00288)."""
+
+import math
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.replicas import batch_mean
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class CurricularFace(MarginHead):
+    """CurricularFace: ArcFace whose hard wrong classes weigh little at first and more later.
+
+    `z_y = s cos(theta_y + m)`; `z_j = s cos(theta_j) (t + cos(theta_j))` where
+    `cos(theta_j) > cos(theta_y + m)`, else `s cos(theta_j)`; at each training step, before use,
+    `t = rate * mean(cos(theta_y)) + (1 - rate) t`, t = 0 at the start.
+
+    The mean is over the global batch under `MirroredStrategy`; t is a weight, saved with the layer.
+
+    Reference: Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss for Deep Face
+    Recognition", arXiv:2004.00288, Eq. 5-8. Where implementations differ: the authors' code
+    continues the true class past pi - m in a line (`continuation="linear"`); that a wrong class is
+    hard is judged by the bare `cos(theta_y + m)` there and here.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m in [0, pi/2), radians.
+        rate: of the moving average of t, in [0, 1].
+        scale: s > 0.
+        continuation: of the true class past the bend, see `margins.additive_angle`.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: an argument is out of range or unknown; see also `MarginHead`. Warns where s is
+            below `scale_lower_bound`.
+
+    Example:
+
+    >>> head = CurricularFace(num_classes=3)
+    >>> head.build((None, 4))
+    >>> float(head.t)
+    0.0
+    """
+
+    def __init__(
+        self, num_classes, margin=0.5, rate=0.01, scale=64.0, continuation="reflect", **kwargs
+    ):
+        super().__init__(num_classes, scale, **kwargs)
+        check_radians("margin", margin)
+        check_choice("continuation", continuation, margins.CONTINUATIONS)
+        if not 0 <= rate <= 1:
+            raise ValueError(f"`rate` must lie in [0, 1]. Received: rate={rate}")
+        self.margin = float(margin)
+        self.rate = float(rate)
+        self.continuation = continuation
+        self.bend = math.pi - self.margin
+        warn_if_scale_is_low(self)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.t = self.add_statistic("t", 0.0)
+
+    def observe(self, target, norms, similarities, is_target, known):
+        mean, count = batch_mean(ops.squeeze(target, -1), known)
+        self.update(self.t, self.rate * mean + (1.0 - self.rate) * self.t, count > 0)
+
+    def target(self, cosine, norms, own, training):
+        return margins.additive_angle(cosine, self.margin, self.continuation)
+
+    def others(self, cosines, target, moved):
+        bare = margins.additive_angle(target, self.margin, "none")
+        return ops.where(cosines > bare, cosines * (self.t + cosines), cosines)

@@ -1,0 +1,120 @@
+"""ElasticFace (Boutros et al. 2022, arXiv:2109.09416)."""
+
+import random
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.annealing import add_step
+from keras_facemargin.heads.argument_check import check_at_least, check_choice
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.replicas import gather, share
+from keras_facemargin.heads.variants import bend, checked_margin, moved
+
+_PAPER_DEVIATIONS = {
+    ("arc", False): 0.05,
+    ("arc", True): 0.0175,
+    ("am", False): 0.05,
+    ("am", True): 0.02,
+}
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class ElasticFace(MarginHead):
+    """ElasticFace-Arc, -Cos, -Arc+, -Cos+: each sample draws its own margin at each step.
+
+    `z_y = s cos(theta_y + m_i)` ("arc") or `s (cos(theta_y) - m_i)` ("am"), `z_j = s cos(theta_j)`,
+    `m_i ~ N(m, sigma^2)` in training, `m_i = m` otherwise
+
+    `plus`: the margins drawn for a batch are handed out by rank, the largest to the sample farthest
+    from its class.
+
+    The draws are those of the global batch under `MirroredStrategy`; seed and step are saved with
+    the layer, so that a resumed run draws on.
+
+    Reference: Boutros, Damer, Kirchbuchner, Kuijper, "ElasticFace: Elastic Margin Loss for Deep
+    Face Recognition", arXiv:2109.09416, Eq. 5-7. Where implementations differ: the authors'
+    code of "plus" indexes the sorted margins with argsort, not with ranks, so that the farthest
+    sample does not always draw the largest; here it does. Margins are not clipped, there or here.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m, radians for "arc", units of cosine for "am"; None takes 0.5 / 0.35.
+        variant: "arc" or "am".
+        plus: see above.
+        deviation: sigma >= 0; None takes the authors' 0.05, with `plus` 0.0175 / 0.02.
+        scale: s > 0.
+        continuation: of "arc" past the bend, see `margins.additive_angle`.
+        seed: integer, of the draws; None takes one from Python's generator.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: an argument is out of range or unknown; see also `MarginHead`. Warns where s is
+            below `scale_lower_bound`.
+
+    Example:
+
+    >>> ElasticFace(num_classes=100, variant="am", plus=True).deviation
+    0.02
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        margin=None,
+        variant="arc",
+        plus=False,
+        deviation=None,
+        scale=64.0,
+        continuation="reflect",
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(num_classes, scale, **kwargs)
+        self.margin = checked_margin(variant, margin, ("arc", "am"))
+        self.variant = variant
+        self.plus = bool(plus)
+        paper = _PAPER_DEVIATIONS[variant, self.plus]
+        self.deviation = float(paper if deviation is None else deviation)
+        check_at_least("deviation", self.deviation, 0)
+        check_choice("continuation", continuation, margins.CONTINUATIONS)
+        self.continuation = continuation
+        # Kept, so that a saved layer draws on from the same sequence.
+        self.seed = random.randint(1, 10**9) if seed is None else int(seed)
+        self.draws = keras.random.SeedGenerator(self.seed)
+        self.bend = bend(variant, self.margin)
+        warn_if_scale_is_low(self)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.step = add_step(self)
+
+    def observe(self, target, norms, similarities, is_target, known):
+        # Keras does not save the state of a generator: it follows from the step, which is saved.
+        step = self.step + 1
+        self.step.assign(step)
+        state = ops.stack([ops.full_like(step, self.seed), step])
+        self.draws.state.assign(ops.cast(state, self.draws.state.dtype))
+
+    def target(self, cosine, norms, own, training):
+        margin = self._draw(cosine) if training else self.margin
+        return moved(self.variant, cosine, margin, self.continuation)
+
+    def _draw(self, cosine):
+        """A margin for each sample, (B, 1): the draws of the whole global batch, its own share."""
+        cosines = gather(ops.squeeze(cosine, -1))
+        drawn = keras.random.normal(
+            ops.shape(cosines), self.margin, self.deviation, cosines.dtype, seed=self.draws
+        )
+        if self.plus:
+            ranks = ops.argsort(ops.argsort(cosines))
+            drawn = ops.take(ops.flip(ops.sort(drawn)), ranks, axis=0)
+        return ops.expand_dims(share(drawn, ops.shape(cosine)[0]), -1)

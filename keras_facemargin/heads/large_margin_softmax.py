@@ -1,0 +1,76 @@
+"""L-Softmax, large-margin softmax (Liu et al. 2016, arXiv:1612.02295)."""
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.annealing import add_step, mix
+from keras_facemargin.heads.head import MarginHead
+
+_TINY = 1e-6  # of a prototype's norm
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class LargeMarginSoftmax(MarginHead):
+    """L-Softmax: the angle to the true class is multiplied; norms of embedding and class stay free.
+
+    `z_y = |W_y| |x| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)`, `z_j = W_j . x`,
+    `psi(theta) = (-1)^k cos(m theta) - 2k` on `[k pi / m, (k + 1) pi / m]`,
+    `lambda = max(minimum, base (1 + gamma n)^(-power))` at training step n (`heads/annealing.py`)
+
+    SphereFace is this loss with `|W_j| = 1`.
+
+    Reference: Liu, Wen, Yu, Yang, "Large-Margin Softmax Loss for Convolutional Neural Networks",
+    arXiv:1612.02295, Eq. 4-6; m = 4 and the annealing of section 4. Where implementations differ:
+    the authors' Caffe layer sets the schedule per data set; here it is by default that of their
+    SphereFace release.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m, integer >= 1, multiplies the angle; 1 is softmax without bias.
+        base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
+        or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: `margin` is not an integer >= 1; see also `MarginHead`.
+
+    Example:
+
+    >>> head = LargeMarginSoftmax(num_classes=1000, margin=4)
+    >>> head.build((None, 128))
+    >>> tuple(head.prototypes.shape)
+    (1000, 128)
+    """
+
+    def __init__(
+        self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
+    ):
+        super().__init__(num_classes, **kwargs)
+        margins.multiplied_angle(1.0, margin)  # refuses a margin that is no whole number
+        self.margin = int(margin)
+        self.base, self.gamma, self.power, self.minimum = base, gamma, power, minimum
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.step = add_step(self)
+
+    def measure(self, features, prototypes, bias, product):
+        return product(features, prototypes)
+
+    def observe(self, target, norms, similarities, is_target, known):
+        self.step.assign(self.step + 1)
+
+    def target(self, cosine, norms, own, training):
+        length = ops.maximum(ops.norm(own, axis=-1, keepdims=True), _TINY)
+        psi = margins.multiplied_angle(cosine / length, self.margin)
+        return mix(self, cosine, length * psi)
+
+    def logits(self, similarities, norms):
+        return norms * similarities

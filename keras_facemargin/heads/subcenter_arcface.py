@@ -1,0 +1,93 @@
+"""Sub-centre ArcFace (Deng et al. 2020, ECCV; Table 3 of arXiv:1801.07698)."""
+
+import functools
+import math
+
+import keras
+from keras import ops
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class SubCenterArcFace(MarginHead):
+    """Sub-center ArcFace: each class has K prototypes, and the nearest counts.
+
+    `cos(theta_j) = max_k cos(theta_{j,k})`, then ArcFace: `z_y = s cos(theta_y + m)`,
+    `z_j = s cos(theta_j)`
+
+    A class's clean faces gather around one sub-centre, its noise around others: samples far from
+    the dominant one (the paper: over 75 degrees) are likely mislabelled.
+
+    Reference: Deng, Guo, Liu, Gong, Zafeiriou, "Sub-center ArcFace: Boosting Face Recognition by
+    Large-scale Noisy Web Faces", ECCV 2020, Eq. 3; K = 3. K = 1 is ArcFace. Where implementations
+    differ: pytorch-metric-learning takes the margin in degrees.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m in [0, pi/2), radians.
+        num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
+        scale: s > 0.
+        continuation: past the bend, see `margins.additive_angle`.
+        **kwargs: `initializer` (the authors' normal of deviation 0.01 by default), `detach_margin`
+            (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits.
+
+    Raises:
+        ValueError: an argument is out of range or unknown; see also `MarginHead`. Warns where s is
+            below `scale_lower_bound`.
+
+    Example:
+
+    >>> head = SubCenterArcFace(num_classes=100, num_centers=3)
+    >>> head.build((None, 8))
+    >>> tuple(head.prototypes.shape)
+    (100, 3, 8)
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        margin=0.5,
+        num_centers=3,
+        scale=64.0,
+        continuation="reflect",
+        initializer=None,
+        **kwargs,
+    ):
+        initializer = initializer or keras.initializers.RandomNormal(stddev=0.01)
+        super().__init__(num_classes, scale, initializer, **kwargs)
+        check_radians("margin", margin)
+        check_choice("continuation", continuation, margins.CONTINUATIONS)
+        if num_centers != int(num_centers) or num_centers < 1:
+            raise ValueError(
+                "`num_centers` must be an integer of at least 1. "
+                f"Received: num_centers={num_centers}"
+            )
+        self.margin = float(margin)
+        self.num_centers = int(num_centers)
+        self.continuation = continuation
+        self.bend = math.pi - self.margin
+        warn_if_scale_is_low(self)
+
+    @property
+    def prototypes_shape(self):
+        return (self.num_classes, self.num_centers, self.embedding_dim)
+
+    def measure(self, features, prototypes, bias, product):
+        cosines = [
+            super(SubCenterArcFace, self).measure(features, prototypes[:, k], bias, product)
+            for k in range(self.num_centers)
+        ]
+        return functools.reduce(ops.maximum, cosines)
+
+    def target(self, cosine, norms, own, training):
+        return margins.additive_angle(cosine, self.margin, self.continuation)

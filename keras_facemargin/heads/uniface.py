@@ -1,0 +1,75 @@
+"""UniFace, unified cross-entropy (Zhou et al. 2023, ICCV)."""
+
+import math
+
+import keras
+
+from keras_facemargin import margins
+from keras_facemargin.heads.argument_check import check_at_least
+from keras_facemargin.heads.binary import binary_losses
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.head import MarginHead
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class UniFace(MarginHead):
+    """UniFace: one learned threshold b for all classes, a yes-or-no question per class.
+
+    `loss = log(1 + exp(-z_y)) + sum_{j != y} log(1 + exp(z_j))`, `z_y = s (cos(theta_y) - m) - b`,
+    `z_j = s cos(theta_j) - b`; b starts at `log(10 C)`
+
+    What training learns as b / s is the cosine that parts genuine from impostor for every class at
+    once, as verification asks.
+
+    Reference: Zhou, Jia, Li, Shen, Duan, "UniFace: Unified Cross-Entropy Loss for Deep Face
+    Recognition", ICCV 2023, Eq. 13 and 16. Where implementations differ: the authors' code clips
+    the exponents to [-s, s], which stops the pull on samples far away; softplus does not overflow
+    and none is needed. Their weight of the negatives and the share of negatives sampled are 1 here,
+    as in their recipe.
+
+    Args:
+        num_classes: C, integer >= 2.
+        margin: m >= 0, units of cosine.
+        scale: s > 0.
+        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+
+    Input shape:
+        `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
+
+    Output shape:
+        (B, C) float32 logits; a sigmoid, not a softmax, makes them probabilities.
+
+    Raises:
+        ValueError: `margin` is negative; see also `MarginHead`. Warns where s is below
+            `scale_lower_bound`.
+
+    Example:
+
+    >>> head = UniFace(num_classes=10572)
+    >>> head.build((None, 512))
+    >>> round(float(head.threshold), 3)
+    11.569
+    """
+
+    def __init__(self, num_classes, margin=0.4, scale=64.0, **kwargs):
+        super().__init__(num_classes, scale, **kwargs)
+        check_at_least("margin", margin, 0)
+        self.margin = float(margin)
+        warn_if_scale_is_low(self)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        super().build(embeddings_shape)
+        self.threshold = self.add_weight(
+            name="threshold",
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(10.0 * self.num_classes)),
+        )
+
+    def target(self, cosine, norms, own, training):
+        return margins.additive_cosine(cosine, self.margin)
+
+    def logits(self, similarities, norms):
+        return super().logits(similarities, norms) - self.threshold
+
+    def losses(self, logits, labels, is_target):
+        return binary_losses(logits, is_target)

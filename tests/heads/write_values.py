@@ -1,0 +1,25 @@
+"""Losses, gradients and state of every case on the current backend: write_values.py OUT.npz"""
+
+import sys
+
+import keras
+import numpy as np
+from cases import CASES, DIM, batch, make
+from gradients import sum_of_losses
+
+values = {}
+for case in CASES:
+    head = make(case)
+    head.build((None, DIM))
+    embeddings, labels, prototypes = batch(1, shape=head.prototypes_shape)
+    embeddings = embeddings.astype("float32")
+    head.prototypes.assign(prototypes.astype("float32"))
+    head.judge(embeddings, labels, training=True)
+    _, by_embeddings, by_prototypes = sum_of_losses(head, embeddings, labels)
+    values[f"{case}/losses"] = keras.ops.convert_to_numpy(head.judge(embeddings, labels)[0])
+    values[f"{case}/by_embeddings"] = by_embeddings
+    values[f"{case}/by_prototypes"] = by_prototypes
+    values[f"{case}/state"] = np.concatenate(
+        [keras.ops.convert_to_numpy(weight).ravel() for weight in head.weights]
+    )
+np.savez(sys.argv[1], **values)
