@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.label_check import IGNORED
+from keras_facemargin.heads.replicas import total
+
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class MarginClassifier(keras.Model):
@@ -19,7 +22,8 @@ class MarginClassifier(keras.Model):
     The loss is the head's, asked for directly: it is no Keras loss, takes integer labels that never
     pass through a compute dtype, and is averaged over the *global* batch, so that replicas with
     unequal or empty shares of a last batch train as one device does. `accuracy` is that of the
-    plain, margin-free similarities, in training and in evaluation.
+    plain, margin-free similarities, in training and in evaluation. A sample labelled -1 counts in
+    neither: the average is over the others.
 
     Under `tf.distribute.MirroredStrategy` make embedder, head and classifier inside
     `strategy.scope()`; batch normalisation is then synchronised over the replicas.
@@ -104,10 +108,11 @@ class MarginClassifier(keras.Model):
                 "`fit` and `evaluate` need the class of each image: pass (images, labels)."
             )
         losses, hits = self.head.judge(y_pred, y, training=training)
+        known = ops.cast(ops.not_equal(ops.reshape(y, (-1,)), IGNORED), losses.dtype)
         if sample_weight is not None:
             losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
-        self.accuracy.update_state(hits)
-        loss = ops.sum(losses) / self._global_batch_size(losses)
+        self.accuracy.update_state(hits, sample_weight=known)
+        loss = ops.sum(losses) / ops.maximum(total(ops.sum(known)), 1.0)
         for extra in self.losses:  # weight regularisers
             loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self._replicas()
         return loss
@@ -115,16 +120,6 @@ class MarginClassifier(keras.Model):
     def _replicas(self):
         strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
         return 1 if strategy is None else strategy.num_replicas_in_sync
-
-    def _global_batch_size(self, losses):
-        size = ops.cast(ops.shape(losses)[0], losses.dtype)
-        if self._replicas() > 1:
-            import tensorflow as tf
-
-            context = tf.distribute.get_replica_context()
-            if context is not None:
-                size = context.all_reduce(tf.distribute.ReduceOp.SUM, size)
-        return ops.maximum(size, 1.0)
 
     def get_config(self):
         config = super().get_config()

@@ -42,3 +42,22 @@ def pytest_collection_modifyitems(items):
         if "any_backend" not in item.keywords:
             reason = f"promised on tensorflow only, not on {backend}"
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How much of the heads' contract was shown in this run: heads x settings x properties."""
+    heads, settings, properties, checks = set(), set(), set(), 0
+    for report in terminalreporter.stats.get("passed", []):
+        path, _, name = report.nodeid.rpartition("::")
+        if report.when == "call" and path.endswith("test_contract.py") and "[" in name:
+            function, _, parameters = name.rstrip("]").partition("[")
+            case = next(p for p in parameters.split("-") if p[:1].isupper())
+            heads.add(case.split(" ")[0])
+            settings.add(case)
+            properties.add(function)
+            checks += 1
+    if checks:
+        terminalreporter.write_line(
+            f"heads' contract on {keras.backend.backend()}: {len(heads)} heads "
+            f"({len(settings)} settings) x {len(properties)} properties, {checks} checks passed"
+        )

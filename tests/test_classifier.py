@@ -169,3 +169,16 @@ def test_xla_equals_the_graph():
         classifier.compile(keras.optimizers.SGD(0.05, momentum=0.9), jit_compile=jit_compile)
         losses.append(classifier.fit(images, labels, shuffle=False, epochs=3, verbose=0))
     np.testing.assert_allclose(*(run.history["loss"] for run in losses), rtol=1e-4)
+
+
+@any_backend
+def test_samples_labelled_minus_one_count_in_neither_loss_nor_accuracy():
+    images, labels = faces(8)
+    ignored = labels.copy()
+    ignored[::2] = -1
+    classifier = make()
+    some = classifier.evaluate(images, ignored, verbose=0)
+    alone = classifier.evaluate(images[1::2], labels[1::2], verbose=0)
+    np.testing.assert_allclose(some, alone, rtol=1e-5)
+    nothing = classifier.evaluate(images, np.full(8, -1), verbose=0)
+    assert nothing[0] == 0

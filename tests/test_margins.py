@@ -67,6 +67,48 @@ def test_the_papers_combined_table(degrees, cosface, arcface):
     assert value(margins.additive_angle, cosine, 0.5) == pytest.approx(arcface, abs=5e-5)
 
 
+def test_the_published_continuations_past_the_bend():
+    past = np.array([-0.9, -1.0])
+    bare = np.cos(np.arccos(past) + 0.5)
+    np.testing.assert_allclose(value(margins.additive_angle, past, 0.5, "none"), bare, atol=2e-6)
+    np.testing.assert_allclose(value(margins.additive_angle, past, 0.5, "clip"), -1, atol=0)
+
+
+@pytest.mark.parametrize("margin", [1, 2, 3, 4])
+def test_a_continued_cosine_is_psi_for_any_multiplier(margin):
+    cosines = np.linspace(-0.999, 0.999, 41)
+    whole = value(margins.multiplied_angle, cosines, margin)
+    np.testing.assert_allclose(
+        value(lambda c: margins.continued_cosine(margin * margins.angle_of(c)), cosines),
+        whole,
+        atol=2e-5,
+    )
+
+
+def test_a_continued_cosine_stops_or_rises_where_asked():
+    angles = np.array([0.5, np.pi, 4.0, 7.0])
+    clip = value(lambda a: margins.continued_cosine(a, "clip"), angles)
+    np.testing.assert_allclose(clip, np.cos(np.minimum(angles, np.pi)), atol=1e-6)
+    none = value(lambda a: margins.continued_cosine(a, "none"), angles)
+    np.testing.assert_allclose(none, np.cos(angles), atol=1e-6)
+    assert value(margins.continued_cosine, 4.0) == pytest.approx(-2 - np.cos(4.0), abs=1e-6)
+
+
+def test_angles_are_exact_where_arccos_loses_half_its_digits():
+    angles = np.array([1e-3, 0.01, 1.0, np.pi - 1e-2], "float64")
+    cosines = np.cos(angles).astype("float32")
+    got = value(margins.angle_of, cosines)
+    np.testing.assert_allclose(got, np.arccos(cosines.astype("float64")), rtol=1e-5)
+    beyond = value(margins.angle_of, np.array([1 + 1.2e-7, -1 - 1.2e-7], "float32"))
+    np.testing.assert_allclose(beyond, [0, np.pi], atol=1e-6)
+
+
+def test_a_divided_angle():
+    degrees = np.array([0.0, 60.0, 180.0])
+    got = value(margins.divided_angle, np.cos(np.radians(degrees)), 1.5)
+    np.testing.assert_allclose(got, np.cos(np.radians(degrees / 1.5)), atol=1e-6)
+
+
 def test_sine_is_exact_and_survives_rounding_past_one():
     cosines = np.array([1.0, 1 + 1.2e-7, -1 - 1.2e-7, 0.6, 0.0, 0.9999999], "float32")
     expected = np.sqrt(np.maximum(0, 1 - cosines.astype("float64") ** 2))
@@ -79,6 +121,7 @@ def test_sine_is_exact_and_survives_rounding_past_one():
         (lambda: margins.multiplied_angle(0.5, 1.5), "`margin`.*Received: margin=1.5"),
         (lambda: margins.multiplied_angle(0.5, 0), "`margin`.*Received: margin=0"),
         (lambda: margins.additive_angle(0.5, 0.5, "up"), "`continuation`.*Received"),
+        (lambda: margins.continued_cosine(0.5, "linear"), "`continuation`.*Received"),
     ],
 )
 def test_bad_arguments_are_named(call, rule):
