@@ -63,6 +63,7 @@ class MarginClassifier(keras.Model):
         self.embedder = embedder
         self.head = head
         self.accuracy = keras.metrics.Mean(name="accuracy")
+        self.guard = None  # a `FiniteGuard` while one watches `fit`
         if not head.built:
             head.build(embedder.output_shape)
         self.build(embedder.input_shape)
@@ -102,12 +103,51 @@ class MarginClassifier(keras.Model):
         self.compile(**config)
         self.optimizer.build(self.trainable_variables)
 
+    def with_head(self, head):
+        """The same embedder under another head, which goes on with the prototypes of this one.
+
+        Softmax first, a margin later: train under one head, swap, compile, train on. The embedder
+        is shared, not copied; the prototypes are copied (`MarginHead.take_prototypes`).
+
+        Args:
+            head: a `MarginHead` with as many classes.
+
+        Returns:
+            A `MarginClassifier`, not compiled.
+
+        Raises:
+            ValueError: the head has other classes.
+        """
+        classifier = type(self)(self.embedder, head)
+        head.take_prototypes(self.head)
+        return classifier
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`.
+
+        Raises:
+            FloatingPointError: under a `FiniteGuard`, at a loss that is not finite.
+        """
+        try:
+            return super().fit(*args, **kwargs)
+        except Exception as error:
+            # What a callback of a compiled step raises comes wrapped by the backend.
+            report = self.guard and self.guard.report
+            if report is None or isinstance(error, FloatingPointError):
+                raise
+            raise FloatingPointError(report) from None
+        finally:
+            if self.guard is not None:
+                self.guard.release()
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if y is None:
             raise ValueError(
                 "`fit` and `evaluate` need the class of each image: pass (images, labels)."
             )
         losses, hits = self.head.judge(y_pred, y, training=training)
+        if self.guard is not None and training:
+            losses = self.guard.watch(x, y, losses)
         known = ops.cast(ops.not_equal(ops.reshape(y, (-1,)), IGNORED), losses.dtype)
         if sample_weight is not None:
             losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from strategies import replicas
 
-from keras_facemargin import ArcFace, CosFace, MarginClassifier, SphereFace
+from keras_facemargin import (
+    ArcFace,
+    CosFace,
+    MarginClassifier,
+    NormFace,
+    SphereFace,
+    SubCenterArcFace,
+)
 
 SIDE, DIM, CLASSES = 8, 6, 5
 any_backend = pytest.mark.any_backend
@@ -182,3 +189,56 @@ def test_samples_labelled_minus_one_count_in_neither_loss_nor_accuracy():
     np.testing.assert_allclose(some, alone, rtol=1e-5)
     nothing = classifier.evaluate(images, np.full(8, -1), verbose=0)
     assert nothing[0] == 0
+
+
+@any_backend
+def test_softmax_first_then_a_margin_goes_on_with_what_was_learned():
+    images, labels = faces()
+    keras.utils.set_random_seed(1)
+    softmax = MarginClassifier(make_embedder(), NormFace(CLASSES, scale=16.0))
+    softmax.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    softmax.fit(images, labels, batch_size=8, epochs=4, verbose=0)
+    margin = softmax.with_head(ArcFace(CLASSES, margin=0.3, scale=16.0))
+    margin.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    assert margin.embedder is softmax.embedder
+    before, after = (m.evaluate(images, labels, verbose=0) for m in (softmax, margin))
+    assert after[1] == before[1] > 0.9 and after[0] > before[0]
+    losses = margin.fit(images, labels, batch_size=8, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+@any_backend
+def test_a_head_over_other_classes_is_refused():
+    with pytest.raises(ValueError, match=r"same classes.*Received: 5 classes"):
+        make().with_head(CosFace(CLASSES + 1, scale=16.0))
+
+
+@any_backend
+def test_prototypes_go_into_sub_centres_and_out_of_them():
+    one, three = ArcFace(CLASSES), SubCenterArcFace(CLASSES)
+    with pytest.raises(ValueError, match="two built heads"):
+        three.take_prototypes(one)
+    for head in (one, three):
+        head.build((None, DIM))
+    before = keras.ops.convert_to_numpy(three.prototypes)
+    three.take_prototypes(one)
+    taken = keras.ops.convert_to_numpy(three.prototypes)
+    np.testing.assert_array_equal(taken[:, 0], keras.ops.convert_to_numpy(one.prototypes))
+    np.testing.assert_array_equal(taken[:, 1:], before[:, 1:])
+    back = ArcFace(CLASSES)
+    back.build((None, DIM))
+    back.take_prototypes(three)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(back.prototypes), taken[:, 0])
+
+
+def test_a_ramp_moves_all_replicas():
+    from keras_facemargin.callbacks import MarginRamp
+
+    images, labels = faces(24)
+    with replicas(2).scope():
+        classifier = make()
+    classifier.fit(
+        images, labels, batch_size=8, epochs=1, verbose=0, callbacks=[MarginRamp(epochs=3)]
+    )
+    copies = replicas(2).experimental_local_results(classifier.head.margin_share.value)
+    assert [float(copy) for copy in copies] == pytest.approx([2 / 9, 2 / 9])

@@ -14,6 +14,7 @@ ORDER = (
     "backbones",
     "embedder",
     "classifier",
+    "callbacks",
     "data",
     "evaluate",
     "export",

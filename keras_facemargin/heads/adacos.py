@@ -54,6 +54,10 @@ class AdaCos(MarginHead):
         super().__init__(num_classes, math.sqrt(2.0) * math.log(num_classes - 1), **kwargs)
         self.dynamic = bool(dynamic)
 
+    @property
+    def scale_is_fixed(self):
+        return not self.dynamic
+
     def observe(self, target, norms, similarities, is_target, known):
         if not self.dynamic:
             return

@@ -29,6 +29,7 @@ import inspect
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
@@ -51,7 +52,7 @@ class MarginHead(keras.layers.Layer):
     A sample whose label is -1 belongs to no class: its logits are the plain ones, its loss is 0 and
     it moves nothing.
 
-    Two scalar weights, 1 and `scale` unless a schedule moves them (`keras_facemargin.schedules`):
+    Two scalar weights, 1 and `scale` unless a schedule moves them (`keras_facemargin.callbacks`):
     `margin_share` is how much of the margin is in force, `plain + share (margin - plain)` for every
     similarity (for CosFace that is the margin `share * m`); `scale_weight` is the scale in force.
 
@@ -110,6 +111,11 @@ class MarginHead(keras.layers.Layer):
         """Shape of the prototypes, one row a class."""
         return (self.num_classes, self.embedding_dim)
 
+    @property
+    def scale_is_fixed(self):
+        """Whether there is a scale and nothing but a schedule moves it."""
+        return self.scale is not None and not self.learn_scale
+
     def build(self, embeddings_shape, labels_shape=None):
         if len(embeddings_shape) != 2 or embeddings_shape[-1] is None:
             raise ValueError(
@@ -148,6 +154,37 @@ class MarginHead(keras.layers.Layer):
     def update(self, statistic, value, defined):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
+
+    def take_prototypes(self, head):
+        """Goes on with the prototypes of another head over the same classes.
+
+        Of a head with K sub-centres into one with fewer, the first are taken; into one with more,
+        the others stay as they are.
+
+        Args:
+            head: a built `MarginHead` with the same number of classes and embedding length.
+
+        Raises:
+            ValueError: the numbers differ, or one of the heads is not built.
+        """
+        if not (self.built and head.built):
+            raise ValueError(
+                "`take_prototypes` needs two built heads: call them once, or `build` them with the "
+                f"shape of the embeddings. Received: built={self.built} and built={head.built}."
+            )
+        if (self.num_classes, self.embedding_dim) != (head.num_classes, head.embedding_dim):
+            raise ValueError(
+                "`head` must have the same classes and embedding length. Received: "
+                f"{head.num_classes} classes of length {head.embedding_dim} for "
+                f"{self.num_classes} of length {self.embedding_dim}."
+            )
+        centers, taken = (
+            keras.ops.convert_to_numpy(h.prototypes).reshape(h.num_classes, -1, h.embedding_dim)
+            for h in (self, head)
+        )
+        count = min(centers.shape[1], taken.shape[1])
+        taken = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
+        self.prototypes.assign(taken.reshape(self.prototypes_shape))
 
     def call(self, embeddings, labels=None, training=None):
         if labels is None:

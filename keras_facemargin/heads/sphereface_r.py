@@ -35,7 +35,7 @@ class SphereFaceR(MarginHead):
     Recognition", arXiv:2109.05565; weights w = 50, t = 0.01 of the authors' opensphere (which
     later kept the hard form alone). Where implementations differ: opensphere renormalises the
     prototypes in place at each step and raises m in steps; here the prototypes' norms are free and
-    a schedule may ramp the margin (`keras_facemargin.schedules`).
+    a schedule may ramp the margin (`keras_facemargin.callbacks`).
 
     Args:
         num_classes: C, integer >= 2.

@@ -1,0 +1,19 @@
+"""The warm-start kit: what a margin loss needs around it to train from scratch.
+
+`MarginRamp` and `ScaleRamp` let margin and scale grow; `MarginClassifier.with_head` goes on under
+another head with the prototypes that were learned; `CollapseDetector` says early that embeddings
+fall together; `FiniteGuard` stops on a loss that is not finite and says where it came from.
+"""
+
+from keras_facemargin.callbacks.collapse import CollapseDetector, Spread, measure_spread
+from keras_facemargin.callbacks.finite_guard import FiniteGuard
+from keras_facemargin.callbacks.ramps import MarginRamp, ScaleRamp
+
+__all__ = [
+    "CollapseDetector",
+    "FiniteGuard",
+    "MarginRamp",
+    "ScaleRamp",
+    "Spread",
+    "measure_spread",
+]

@@ -1,0 +1,127 @@
+"""Ramps: a margin that grows from nothing, a scale that grows from small, step by step."""
+
+import keras
+
+
+class _Ramp(keras.callbacks.Callback):
+    """Moves a scalar weight of the head along a line, by the epoch and the batch within it.
+
+    The place on the line follows from the epoch number alone, so that a run resumed with
+    `fit(initial_epoch=...)` goes on where it was.
+    """
+
+    def __init__(self, start, epochs, after):
+        super().__init__()
+        if not epochs > 0:
+            raise ValueError(f"`epochs` must be positive. Received: epochs={epochs}")
+        if not after >= 0:
+            raise ValueError(f"`after` must not be negative. Received: after={after}")
+        self.start = float(start)
+        self.epochs = float(epochs)
+        self.after = float(after)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._move(epoch)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        steps = self.params.get("steps")
+        if steps:  # unknown in the first epoch of data without a length: that epoch is one step
+            self._move(self._epoch + batch / steps)
+
+    def _move(self, epoch):
+        share = min(1.0, max(0.0, (epoch - self.after) / self.epochs))
+        value = self.start + share * (self._end() - self.start)
+        if value != self._value:
+            self._value = value
+            if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
+                self.model.jax_state_sync()
+            self._weight().assign(value)
+
+    def on_train_begin(self, logs=None):
+        self._value = None
+        if not hasattr(self.model, "head"):
+            raise ValueError(
+                f"{type(self).__name__} moves the head of a MarginClassifier. "
+                f"Received: a model of type {type(self.model).__name__}."
+            )
+
+
+class MarginRamp(_Ramp):
+    """Lets the margin grow from a share of itself to the whole of it.
+
+    Every similarity is `plain + share * (margin - plain)`: for CosFace that is the margin
+    `share * m`, for SphereFace its own annealing with `share = 1 / (1 + lambda)`
+    (arXiv:1704.08063, appendix G), and it holds for every head alike. From scratch a full angular
+    margin often collapses: the cheapest way to shrink all angles is to send every face to one
+    point. Once classes have parted, the margin is safe.
+
+    Args:
+        epochs: length of the ramp, may be a fraction.
+        start: share of the margin before it, in [0, 1].
+        after: epochs before the ramp begins: a softmax-first stage of plain scaled cosines.
+
+    Raises:
+        ValueError: an argument is out of range; the model is no `MarginClassifier`.
+
+    Example:
+
+    >>> ramp = MarginRamp(epochs=4, after=2)  # two epochs without margin, four to the whole of it
+    >>> ramp.start, ramp.epochs, ramp.after
+    (0.0, 4.0, 2.0)
+    """
+
+    def __init__(self, epochs, start=0.0, after=0):
+        super().__init__(start, epochs, after)
+        if not 0 <= start <= 1:
+            raise ValueError(
+                f"`start` is a share of the margin and must lie in [0, 1]. Received: start={start}"
+            )
+
+    def _end(self):
+        return 1.0
+
+    def _weight(self):
+        return self.model.head.margin_share
+
+
+class ScaleRamp(_Ramp):
+    """Lets the scale grow from a small one to the head's own.
+
+    A small scale keeps the softmax soft, so that gradients reach all classes before any is learned;
+    `heads.scale_lower_bound(num_classes)` is where a scale begins to be able to part them.
+
+    Args:
+        epochs: length of the ramp, may be a fraction.
+        start: scale before it, > 0.
+        after: epochs before the ramp begins.
+
+    Raises:
+        ValueError: an argument is out of range; the head has no fixed scale (softmax, SphereFace,
+            a learned or adaptive one); the model is no `MarginClassifier`.
+
+    Example:
+
+    >>> ScaleRamp(epochs=2, start=16.0).start
+    16.0
+    """
+
+    def __init__(self, epochs, start, after=0):
+        super().__init__(start, epochs, after)
+        if not start > 0:
+            raise ValueError(f"`start` must be positive. Received: start={start}")
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        head = self.model.head
+        if not head.scale_is_fixed:
+            raise ValueError(
+                f"ScaleRamp moves a fixed scale. Received: a {type(head).__name__}, whose scale is "
+                "learned, adaptive or absent. Leave the ramp out."
+            )
+
+    def _end(self):
+        return self.model.head.scale
+
+    def _weight(self):
+        return self.model.head.scale_weight
