@@ -30,6 +30,7 @@ class Faces:
     """What every container of labelled faces offers; made by `FaceFolder` and `FaceRecords`.
 
     Attributes:
+        source: the folder or file, a string.
         image_size: side of the crops in pixels.
         paths: sequence of the images; each is read by `read_face`.
         labels: int32 array `(N,)`, the identity of each image, 0..`num_classes - 1`.
@@ -40,7 +41,7 @@ class Faces:
 
     def _set(self, source, image_size, paths, labels, identities, plain, skipped):
         """Fills the object: `source` names the container, `plain` is as in `check_face`."""
-        self._source = source
+        self.source = source
         self.image_size = image_size
         self.paths = paths
         self.labels = np.asarray(labels, "int32")
@@ -59,7 +60,7 @@ class Faces:
         counts = np.bincount(self.labels, minlength=self.num_classes)
         skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
         return (
-            f"<{type(self).__name__} {self._source!r}: {len(self):,} images of "
+            f"<{type(self).__name__} {self.source!r}: {len(self):,} images of "
             f"{self.num_classes:,} identities, {counts.min()} to {counts.max()} each{skipped}>"
         )
 
@@ -341,11 +342,11 @@ def _share(order, shard):
 def _compress(paths, chosen):
     if isinstance(paths, list):
         return list(itertools.compress(paths, chosen))
-    return paths[chosen]
+    return paths.compress(chosen)
 
 
 def check_all(check, count):
-    """Results of `check(0)` .. `check(count - 1)`, made by all cores, with a bar when it takes time.
+    """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
 
     Args:
         check: function of an index; what it raises ends the checking.
@@ -378,13 +379,14 @@ def check_on_bad(on_bad, *choices):
         raise ValueError(f"`on_bad` must be {words}. Received: on_bad={on_bad!r}")
 
 
-def settle_bad(source, bad, on_bad, stacklevel=3):
+def settle_bad(source, bad, on_bad, what="face crop", stacklevel=3):
     """Refuses the bad entries of a container, or warns of them once, in the same words.
 
     Args:
         source: what the container is called.
         bad: list of `BadImage`.
         on_bad: "refuse" or "skip".
+        what: what they are not.
         stacklevel: of the warning, counted from here.
 
     Raises:
@@ -392,17 +394,17 @@ def settle_bad(source, bad, on_bad, stacklevel=3):
     """
     if bad and on_bad == "refuse":
         raise ValueError(
-            f"{report(source, bad)}\nRepair or remove them, or leave them out with "
+            f"{report(source, bad, what)}\nRepair or remove them, or leave them out with "
             f'on_bad="skip". Received: on_bad={on_bad!r}'
         )
     if bad:
-        warnings.warn(f"{report(source, bad)}\nThey are left out.", stacklevel=stacklevel)
+        warnings.warn(f"{report(source, bad, what)}\nThey are left out.", stacklevel=stacklevel)
 
 
-def report(source, bad):
+def report(source, bad, what="face crop"):
     """Counts the bad entries of a container and names up to ten of them, with their reasons."""
     lines = [f"  {each}" for each in bad[:_NAMED]]
     if len(bad) > _NAMED:
         lines.append(f"  ... and {len(bad) - _NAMED:,} more.")
     noun = "entry that is" if len(bad) == 1 else "entries that are"
-    return "\n".join([f"{source} has {len(bad):,} {noun} no face crop:", *lines])
+    return "\n".join([f"{source} has {len(bad):,} {noun} no {what}:", *lines])

@@ -159,8 +159,8 @@ def _decode(encoded, name):
     if image.width > _LARGEST:
         raise BadImage(
             name,
-            f"a face crop has at most {_LARGEST:,} pixels a side. Received: {image.width:,}. Shrink "
-            "it, or repair its header.",
+            f"a face crop has at most {_LARGEST:,} pixels a side. Received: {image.width:,}. "
+            "Shrink it, or repair its header.",
         )
     if image.mode not in _MODES:
         raise BadImage(
