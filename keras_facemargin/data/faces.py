@@ -13,6 +13,7 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import track
@@ -182,7 +183,8 @@ class Faces:
 
         For Keras on jax or torch without TensorFlow at hand; where it is, `dataset` decodes faster.
         Epochs have the order of `dataset` for the same `seed` and `shard`; what augmentation draws
-        for an image differs, for any batch can be made alone.
+        for an image differs, for any batch can be made alone. The next order comes with
+        `on_epoch_begin` and `on_epoch_end`, which `fit` calls.
 
         Args:
             batch_size, training, seed, shard: as `dataset`.
@@ -195,38 +197,8 @@ class Faces:
         Raises:
             ValueError: as `dataset`.
         """
-        import keras
-
-        faces, shard = self, _checked_shard(shard, len(self))
-
-        class Batches(keras.utils.PyDataset):
-            def __init__(self):
-                super().__init__(**options)
-                self._epoch = -1
-                self.on_epoch_end()
-
-            def on_epoch_end(self):
-                self._epoch += 1
-                if training:
-                    rng = np.random.default_rng([seed, self._epoch])
-                    self._order = _share(rng.permutation(len(faces)), shard)
-                else:
-                    self._order = np.arange(shard[0], len(faces), shard[1])
-
-            def __len__(self):
-                return math.ceil(len(self._order) / batch_size)
-
-            def __getitem__(self, step):
-                chosen = self._order[step * batch_size : (step + 1) * batch_size]
-                images = np.stack(
-                    [read_face(faces.paths[index], faces.image_size) for index in chosen]
-                )
-                if training:
-                    rng = np.random.default_rng([seed, self._epoch, shard[0], step])
-                    images = augment(images, draw_augmentation(rng, len(chosen)))
-                return images.astype("float32", copy=False), faces.labels[chosen]
-
-        return Batches()
+        shard = _checked_shard(shard, len(self))
+        return _Batches(self, batch_size, training, seed, shard, **options)
 
     def split(self, held_out_identities, seed=0):
         """Splits by person: nobody is on both sides.
@@ -295,6 +267,51 @@ class Faces:
         part.skipped = []
         part._plain = self._plain[chosen]
         return part
+
+
+class _Batches(keras.utils.PyDataset):
+    """What `Faces.py_dataset` gives."""
+
+    def __init__(self, faces, batch_size, training, seed, shard, **options):
+        super().__init__(**options)
+        self._faces = faces
+        self._batch_size = batch_size
+        self._training = training
+        self._seed = seed
+        self._shard = shard
+        self._epoch = 0
+        self._begun = False
+        self._draw()
+
+    # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
+    # read already: so the begin is noted and the end draws the next order.
+    def on_epoch_begin(self):
+        self._begun = True
+
+    def on_epoch_end(self):
+        if self._begun:
+            self._epoch += 1
+            self._begun = False
+            self._draw()
+
+    def _draw(self):
+        if self._training:
+            rng = np.random.default_rng([self._seed, self._epoch])
+            self._order = _share(rng.permutation(len(self._faces)), self._shard)
+        else:
+            self._order = np.arange(self._shard[0], len(self._faces), self._shard[1])
+
+    def __len__(self):
+        return math.ceil(len(self._order) / self._batch_size)
+
+    def __getitem__(self, step):
+        faces = self._faces
+        chosen = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
+        if self._training:
+            rng = np.random.default_rng([self._seed, self._epoch, self._shard[0], step])
+            images = augment(images, draw_augmentation(rng, len(chosen)))
+        return images.astype("float32", copy=False), faces.labels[chosen]
 
 
 class _EpochDrawer:
