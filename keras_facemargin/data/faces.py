@@ -117,7 +117,7 @@ class Faces:
                 tf.uint8,
             )
 
-        def decode(index, key):
+        def decode(index, label, key):
             encoded = read(key)
             if self._plain.all():
                 image = decode_plain(encoded)
@@ -125,13 +125,13 @@ class Faces:
                 image = tf.cond(
                     plain[index], lambda: decode_plain(encoded), lambda: decode_odd(encoded, index)
                 )
-            return tf.ensure_shape(image, shape), labels[index]
+            return tf.ensure_shape(image, shape), label
 
         def to_float(images, labels):
             return tf.cast(images, tf.float32), labels
 
-        def decode_and_move(index, key, parameters):
-            image, label = decode(index, key)
+        def decode_and_move(index, label, key, parameters):
+            image, _ = decode(index, label, key)
             moved = move(image, parameters.corner, parameters.mirror)
             return moved, label, parameters.colour, parameters.offset
 
@@ -161,7 +161,7 @@ class Faces:
             prepare, finish = decode, to_float
         keys, read = self._bytes_in_graph()
         blocks = blocks.map(
-            lambda indices, *rest: (indices, keys(indices), *rest),
+            lambda indices, *rest: (indices, tf.gather(labels, indices), keys(indices), *rest),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(count))

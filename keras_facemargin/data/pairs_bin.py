@@ -51,7 +51,7 @@ _INSTRUCTIONS = {ord(each.code): each.name for each in pickletools.opcodes}
 class PairsBin:
     """The pairs of images in an InsightFace verification file.
 
-    Held in memory: some 25 bytes an image, and one image while it is read; threads and forked
+    Held in memory: 32 bytes an image, and one image while it is read; threads and forked
     processes may read from one object at once. While the file is opened its instructions are
     walked over once, in memory that is bounded by its size (a few hundred bytes for an image), and
     what a file says about sizes is believed only as far as it has bytes. Nothing of it is executed.
@@ -612,7 +612,7 @@ def _truths(value, stream, file):
             _numbers(each, stream, file) if isinstance(each, _Array) else each for each in value
         ]
         for number, each in enumerate(value):
-            if not (isinstance(each, int | np.ndarray) and np.size(each) == 1 and each in (0, 1)):
+            if not (isinstance(each, int | np.ndarray) and np.ndim(each) == 0 and each in (0, 1)):
                 shown = repr(each) if isinstance(each, int) else _kind(each)
                 raise ValueError(_not_pairs(file, f"truth {number} as {shown}, not true or false"))
     else:
@@ -631,7 +631,7 @@ def _numbers(value, stream, file):
         data = _read(stream, value.data, file)
     dtype = np.dtype(dtypes.get(value.dtype.name, "V1") if value.dtype else "V1")
     dtype = dtype.newbyteorder(">" if value.dtype and value.dtype.big else "<")
-    counts = all(type(side) is int and side >= 0 for side in value.shape)
+    counts = all(type(side) is int and side >= 0 for side in value.shape) and len(value.shape) < 3
     if dtype.kind == "V" or not counts or math.prod(value.shape) * dtype.itemsize != len(data):
         raise ValueError(
             _not_pairs(file, "truths as an array whose dtype, shape and bytes do not agree")

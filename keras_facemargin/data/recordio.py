@@ -326,18 +326,23 @@ class RecordReader:
 
     def read_row(self, row):
         """The payload of the record `keys[row]`, bytes; raises BadImage as `read`."""
-        return self.read_extent(row)[0]
+        return self._payload(self.offsets.item(row), lambda: self.place(row))[0]
 
     def place(self, row):
         """What errors call the record `keys[row]`: file, key and byte."""
         return f"{self.file}, record {self.keys[row]} (byte {self.offsets[row]:,})"
 
     def read_extent(self, row):
-        """The payload of the record `keys[row]` and the byte behind the record, as `read_row`."""
-        return self._payload(int(self.offsets[row]), lambda: self.place(row))
+        """The payload of the record `keys[row]` and the byte behind the record, as `read_row`.
+
+        Searches the payload for the beginning of another record, too, which a damaged length may
+        have brought into it; `read` and `read_row` do so only where no record may end.
+        """
+        return self._payload(self.offsets.item(row), lambda: self.place(row), thorough=True)
 
     def close(self):
         """Closes the file; later reads raise ValueError. Without it, garbage collection does."""
+        self._descriptor = None
         self._closer()
 
     def _open(self):
@@ -359,9 +364,10 @@ class RecordReader:
 
     def _bytes(self, start, length):
         """Bytes of the file, fewer at its end."""
-        if not self._closer.alive:
+        if self._descriptor is None:
             raise ValueError(f"A closed reader reads no more. Received: a read of {self.file}")
-        length = max(0, min(length, self.size - start))
+        if length > _USUAL:
+            length = max(0, min(length, self.size - start))
         if hasattr(os, "pread"):
             return os.pread(self._descriptor, length, start)
         with open(self.file, "rb") as file:  # Windows: a position of its own for each read
@@ -412,14 +418,26 @@ class RecordReader:
             if flag in (_WHOLE, _LAST):
                 return parts
 
-    def _payload(self, offset, place):
-        """The payload of the record at `offset` and the byte behind the record."""
+    def _payload(self, offset, place, thorough=False):
+        """The payload of the record at `offset` and the byte behind the record.
+
+        Args:
+            place: a function that names the record.
+            thorough: whether to search the payload for another record, which a damaged length may
+                have brought into it, even if it ends where a record may end.
+        """
         block = self._bytes(offset, _USUAL)
         if len(block) >= _HEAD.size:
             magic, length = _HEAD.unpack_from(block)
             stop = _HEAD.size + length + -length % 4
             if magic == _MAGIC and stop <= len(block):  # whole, for a flag would make it long
                 data = block[_HEAD.size : _HEAD.size + length]
+                # The search takes longer than the read, and where the next record begins right
+                # behind this one, or the file ends, it hardly ever finds anything.
+                if not thorough and (
+                    block[stop : stop + 4] == _MAGIC_BYTES or offset + stop == self.size
+                ):
+                    return data, offset + stop
                 if _MAGIC_BYTES not in data:
                     return data, offset + stop
         parts = self._parts(offset, place)
@@ -439,7 +457,7 @@ class RecordReader:
                 stop = self._parts(offset, str)[-1][1]
                 if stop < self.size and self._bytes(stop, 4) != _MAGIC_BYTES:
                     # What follows is damaged, or this record's length is: then it spans a head.
-                    self._payload(offset, str)
+                    self._payload(offset, str, thorough=True)
                 offsets.append(offset)
             except BadImage as error:
                 stop = self._next_head(offset + 4)
@@ -488,14 +506,14 @@ class _Images(collections.abc.Sequence):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [RecordImage(self._reader, row) for row in self._rows[index].tolist()]
-        return RecordImage(self._reader, int(self._rows[index]))
+        return RecordImage(self._reader, self._rows.item(index))
 
     def compress(self, chosen):
         return _Images(self._reader, self._rows[chosen])
 
     def payloads(self, indices):
         """The images' bytes, an object array."""
-        images = [self[index].read_bytes() for index in indices]
+        images = [self[index].read_bytes() for index in indices.tolist()]
         return np.array([*images, None], object)[:-1]  # an array of objects, however many
 
 

@@ -350,6 +350,14 @@ OTHERS = {
     "truth text": (pickle.dumps(([b"", b""], ["yes"])), "truth 0 as a string"),
     "truth 7": (pickle.dumps(([b"", b""], np.array([7]))), "not all 0 or 1"),
     "truths 2-d": (pickle.dumps(([b"", b""], np.array([[True]]))), "not all 0 or 1"),
+    "truths of two shapes": (
+        pickle.dumps(([b""] * 4, [np.bool_(True), np.array([True])])),
+        "truth 1 as a ndarray",
+    ),
+    "truths of many dimensions": (
+        pickle.dumps(([b""] * 2, np.zeros((1,) * 30, bool))),
+        "do not agree",
+    ),
     "float truths": (pickle.dumps(([b"", b""], np.array([1.0]))), "do not agree"),
     "pixels": (
         pickle.dumps(([np.zeros((112, 112, 3), "u1")] * 2, [True])),
