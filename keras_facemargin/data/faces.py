@@ -184,7 +184,8 @@ class Faces:
         For Keras on jax or torch without TensorFlow at hand; where it is, `dataset` decodes faster.
         Epochs have the order of `dataset` for the same `seed` and `shard`; what augmentation draws
         for an image differs, for any batch can be made alone. The next order comes with
-        `on_epoch_begin` and `on_epoch_end`, which `fit` calls.
+        `on_epoch_begin` and `on_epoch_end`, which `fit` calls; on jax and torch it begins one epoch
+        more, to look at a batch, if the model is not built yet.
 
         Args:
             batch_size, training, seed, shard: as `dataset`.

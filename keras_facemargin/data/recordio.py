@@ -225,7 +225,7 @@ class RecordReader:
 
     A mapping in spirit: `keys`, `len`, `read(key)`; iterating gives `(key, payload)`. Threads and
     forked processes may read from one object at once, for a read leaves no position behind
-    (`os.pread`); a pickled one opens the file again. Held in memory: 16 bytes a record, and one
+    (`os.pread`); a pickled one opens the file again. Held in memory: 24 bytes a record, and one
     payload while it is read. Lengths and counts that the file states are believed only as far as
     the file has bytes, so a damaged one cannot make it allocate more than its own size.
 
