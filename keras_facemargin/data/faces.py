@@ -167,6 +167,12 @@ class Faces:
         steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(count))
         images = steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        if shard[1] > 1:  # tf.distribute would take a worker's share of the share
+            options = tf.data.Options()
+            options.experimental_distribute.auto_shard_policy = (
+                tf.data.experimental.AutoShardPolicy.OFF
+            )
+            batches = batches.with_options(options)
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _bytes_in_graph(self):

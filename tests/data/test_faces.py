@@ -121,6 +121,17 @@ def test_both_kinds_of_dataset_have_the_same_order(faces, order):
         next_epoch(batches)
 
 
+def test_a_share_is_not_shared_out_again(faces):
+    import tensorflow as tf
+
+    def policy(dataset):
+        return dataset.options().experimental_distribute.auto_shard_policy
+
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    assert policy(faces.dataset(4, shard=(1, 2))) is off
+    assert policy(faces.dataset(4)) is not off
+
+
 def test_workers_augment_each_in_their_own_way(faces):
     moved = []
     for index in range(3):
