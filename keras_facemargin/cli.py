@@ -150,7 +150,9 @@ def verify(
 
 @app.command()
 def finetune(
-    directory: Annotated[Path, typer.Argument(help="Aligned crops, one folder a person.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Aligned crops, one folder a person; or an MXNet .rec file.")
+    ],
     output: Output = Path("finetuned"),
     model: Model = DEFAULT,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
@@ -174,7 +176,7 @@ def finetune(
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
-    from keras_facemargin.data import FaceFolder
+    from keras_facemargin.data import FaceFolder, FaceRecords
     from keras_facemargin.finetune import FAR, finetune
     from keras_facemargin.zoo import load_embedder
 
@@ -185,7 +187,7 @@ def finetune(
             "already. Name another folder with --output, or remove it."
         )
     embedder = load_embedder(model)
-    faces = FaceFolder(
+    faces = (FaceRecords if directory.suffix == ".rec" else FaceFolder)(
         directory,
         image_size=embedder.input_shape[1] or 112,
         on_bad=on_bad.value,
@@ -221,6 +223,34 @@ def lfw(
 
     Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt`
     """
+    from keras_facemargin.evaluate import read_pairs
+
+    _evaluate_pairs(lambda: read_pairs(pairs, images, on_missing.value), model, output, flip)
+
+
+@evaluate.command("bin")
+def verification_bin(
+    file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
+    model: Model = DEFAULT,
+    output: Output = Path("bin-results"),
+    flip: Flip = True,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Equal parts of the pairs, in their order; 0: no accuracy.")
+    ] = 10,
+):
+    """InsightFace's verification files (lfw.bin, cfp_fp.bin), read without executing the pickle.
+
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json.
+
+    Example: `facemargin evaluate bin lfw.bin`
+    """
+    from keras_facemargin.evaluate import read_bin_pairs
+
+    _evaluate_pairs(lambda: read_bin_pairs(file, folds or None), model, output, flip)
+
+
+def _evaluate_pairs(read, model, output, flip):
+    """What every 1:1 protocol prints and writes, once `read` has read its pairs."""
     import numpy as np
 
     from keras_facemargin.evaluate import (
@@ -228,12 +258,11 @@ def lfw(
         plot_hardest_pairs,
         plot_roc,
         plot_scores,
-        read_pairs,
     )
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
-    listed = read_pairs(pairs, images, on_missing.value)
+    listed = read()
     output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
     result = evaluate_pairs(embedder, listed, flip)
     console.print(result)

@@ -125,7 +125,7 @@ def finetune(
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); trained in place.
-        faces: a `FaceFolder` with at least eight identities.
+        faces: a `FaceFolder` or `FaceRecords` with at least eight identities.
         head: one of `HEADS`, or a function of the number of training identities to a `MarginHead`.
         epochs: passes over the training images.
         batch_size: images per step.
@@ -185,7 +185,7 @@ def _split(faces, seed):
     if faces.num_classes < 8:
         raise ValueError(
             "Fine-tuning holds a quarter of the identities out to judge by, so there must be at "
-            f"least 8. Received: {faces.num_classes} identities in {faces.directory}"
+            f"least 8. Received: {faces.num_classes} identities in {faces.source}"
         )
     count = min(_MOST_HELD_OUT, math.ceil(_HELD_OUT_SHARE * faces.num_classes))
     parts = faces.split(count, seed)
@@ -194,7 +194,7 @@ def _split(faces, seed):
             raise ValueError(
                 f"Among the identities {role} somebody must have two images or more, to compare "
                 f"one with the other. Received: {part.num_classes} identities of one image each, "
-                f"drawn from {faces.directory}. Add images, or try another seed."
+                f"drawn from {faces.source}. Add images, or try another seed."
             )
     return parts
 

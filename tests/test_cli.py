@@ -18,6 +18,7 @@ from tiny import tiny_embedder
 from typer.testing import CliRunner
 
 from keras_facemargin import cli
+from keras_facemargin.data import FaceFolder, write_face_records, write_pairs_bin
 from keras_facemargin.data.synthetic import write_synthetic_faces
 from keras_facemargin.finetune import HEADS, finetune
 from keras_facemargin.zoo import load_card
@@ -245,6 +246,37 @@ def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
     assert "counted as rejected" in out
 
 
+def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
+    files = write_synthetic_faces("people", 4, 2)
+    pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]
+    write_pairs_bin("pairs.bin", pairs, [True, False, True, False])
+    command = ("evaluate", "bin", "pairs.bin", "-m", model)
+    code, out, _ = facemargin(*command, "--folds", 2)
+    assert code == 0
+    assert "2 genuine, 2 impostor" in out
+    record = json.loads(Path("bin-results/results.json").read_text())
+    assert record["folds"] == [1, 2]
+    assert {path.name for path in Path("bin-results").iterdir()} == {
+        *("results.json", "roc.png", "scores.png", "hardest_pairs.png")
+    }
+    code, _, _ = facemargin(*command, "--folds", 0, "-o", "plain")
+    assert code == 0
+    assert "accuracy" not in json.loads(Path("plain/results.json").read_text())
+    code, _, error = facemargin(*command, "-o", "refused")
+    assert code == 1
+    assert "Each fold needs pairs of both kinds" in error
+    assert not Path("refused").exists()
+
+
+def test_finetune_takes_records(facemargin, model, faces):
+    folder = FaceFolder(faces)
+    write_face_records("faces.rec", folder.paths, folder.labels)
+    code, out, _ = facemargin("finetune", "faces.rec", "-m", model, "--epochs", 1)
+    assert code == 0
+    assert "64 images of 8 identities" in out
+    assert Path("finetuned/embedder.keras").exists()
+
+
 def test_export_to_onnx(facemargin, model):
     code, out, _ = facemargin("export", "-m", model, "-o", "made/embedder.onnx")
     assert code == 0
@@ -319,6 +351,9 @@ def wrong(faces, model):
         ("evaluate lfw --images few --pairs nothere.txt", ["nothere.txt: No such file"]),
         ("evaluate lfw --images few --pairs pairs.txt", ["announces 6,000 pairs", "1 lines"]),
         ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
+        ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
+        ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
+        ("finetune nothere.rec -o new", ["nothere.rec: No such file"]),
         ("export -o e.txt", ["*.tflite or *.onnx", "Received: e.txt"]),
         ("export -o e.onnx --precision int8", ["float32", "Received: --precision int8"]),
         ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),

@@ -1,14 +1,36 @@
-"""Pixels in: image files to `(B, 112, 112, 3)` RGB 0..255, and the faces made for the demo."""
+"""Pixels in: image files and their containers to `(B, 112, 112, 3)` RGB 0..255.
+
+And the faces that are made for the demo.
+"""
 
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face
+from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
+from keras_facemargin.data.recordio import (
+    FaceRecords,
+    Record,
+    RecordReader,
+    RecordWriter,
+    pack_record,
+    unpack_record,
+    write_face_records,
+)
 from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_faces
 
 __all__ = [
     "BadImage",
     "FaceFolder",
+    "FaceRecords",
+    "PairsBin",
+    "Record",
+    "RecordReader",
+    "RecordWriter",
     "decode_face",
+    "pack_record",
     "read_face",
     "synthesize_faces",
+    "unpack_record",
+    "write_face_records",
+    "write_pairs_bin",
     "write_synthetic_faces",
 ]

@@ -92,3 +92,26 @@ def recolour(images, colour, offset):
     pixels = tf.reshape(tf.cast(images, tf.float32), (-1, height * width, channels))
     pixels = tf.matmul(pixels, colour) + offset[:, None]
     return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), (-1, height, width, channels))
+
+
+def augment(images, parameters):
+    """What `move` and `recolour` do to a batch, in numpy.
+
+    Args:
+        images: uint8 `(B, S, S, 3)`, RGB.
+        parameters: an `Augmentation` of B rows.
+
+    Returns:
+        float32 `(B, S, S, 3)`, RGB 0..255: as `recolour`, up to the rounding of its sums.
+    """
+    side = images.shape[1]
+    padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
+    moved = np.empty_like(images)
+    for place, image, (row, column, _), mirror in zip(
+        moved, padded, parameters.corner, parameters.mirror[:, 1], strict=True
+    ):
+        crop = image[row : row + side, column : column + side]
+        place[:] = crop[:, ::-1] if mirror else crop
+    pixels = moved.reshape(len(moved), -1, 3).astype("float32") @ parameters.colour
+    pixels += parameters.offset[:, None]
+    return np.clip(pixels, 0.0, 255.0).reshape(moved.shape)

@@ -13,6 +13,8 @@ _MODES = frozenset(
 )
 # A JPEG marker that may not stand inside a scan: neither a stuffed zero nor a restart.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+# Pixels a side. A crop is never so large; a damaged header may say anything, and would be believed.
+_LARGEST = 4096
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -26,8 +28,8 @@ class BadImage(ValueError):
 
     def __init__(self, path, reason):
         # Both arguments go to ValueError so that the error survives pickling between processes.
-        super().__init__(os.fspath(path), reason)
-        self.path = os.fspath(path)
+        self.path = os.fspath(path) if isinstance(path, os.PathLike) else str(path)
+        super().__init__(self.path, reason)
         self.reason = reason
 
     def __str__(self):
@@ -48,18 +50,19 @@ def read_face(path, size=112):
 
     A square image of another size is resized with Pillow's antialiased LANCZOS filter. An image
     that is not square is refused: squeezing or cropping it would move the eyes and mouth off the
-    places where an embedder expects them.
+    places where an embedder expects them. So is one of more than 4096 pixels a side.
 
     Args:
-        path: the image file.
+        path: the image file, or an image in a container: anything with `read_bytes()`, as
+            `pathlib.Path` and `zipfile.Path` have it and what `FaceRecords` and `PairsBin` list.
         size: side of the crop in pixels.
 
     Returns:
         A uint8 array of shape `(size, size, 3)`, RGB.
 
     Raises:
-        BadImage: the file is empty, truncated, not an image, not square, or of a kind
-            of pixel without an agreed way to RGB (32-bit, Lab).
+        BadImage: the file is empty, truncated, not an image, not square, too large, or of a
+            kind of pixel without an agreed way to RGB (32-bit, Lab).
         OSError: the file cannot be opened (it is missing, a directory, or not readable).
 
     Example:
@@ -68,8 +71,15 @@ def read_face(path, size=112):
     image = read_face("faces/Ada Lovelace/0001.jpg")  # (112, 112, 3) uint8
     ```
     """
+    return decode_face(read_bytes(path), size, name=path)
+
+
+def read_bytes(path):
+    """The bytes of an image file, or of an image in a container (see `read_face`)."""
+    if hasattr(path, "read_bytes"):
+        return path.read_bytes()
     with open(path, "rb") as file:
-        return decode_face(file.read(), size, name=path)
+        return file.read()
 
 
 def decode_face(encoded, size=112, name="<bytes>"):
@@ -90,10 +100,10 @@ def decode_face(encoded, size=112, name="<bytes>"):
 
 
 def check_face(path, size=112):
-    """Decodes a file to its last pixel and tells which decoder may read it from now on.
+    """Decodes an image to its last pixel and tells which decoder may read it from now on.
 
     Args:
-        path: the image file.
+        path: as `read_face`.
         size: side of the crop in pixels.
 
     Returns:
@@ -103,10 +113,23 @@ def check_face(path, size=112):
     Raises:
         BadImage, OSError: as `read_face`.
     """
-    with open(path, "rb") as file:
-        encoded = file.read()
-    image = _decode(encoded, path)
-    _to_rgb(image, size, path)
+    return check_encoded(read_bytes(path), size, path)
+
+
+def check_encoded(encoded, size=112, name="<bytes>"):
+    """Checks the bytes of an image file as `check_face` does.
+
+    Args:
+        encoded, size, name: as `decode_face`.
+
+    Returns:
+        bool, as `check_face`.
+
+    Raises:
+        BadImage: as `read_face`.
+    """
+    image = _decode(encoded, name)
+    _to_rgb(image, size, name)
     return (
         image.size == (size, size)
         and image.mode in ("RGB", "L")
@@ -132,6 +155,12 @@ def _decode(encoded, name):
             "an aligned face crop must be square. "
             f"Received: {image.width}x{image.height} (width x height). "
             "Align the photo first (five points to the 112x112 template).",
+        )
+    if image.width > _LARGEST:
+        raise BadImage(
+            name,
+            f"a face crop has at most {_LARGEST:,} pixels a side. Received: {image.width:,}. "
+            "Shrink it, or repair its header.",
         )
     if image.mode not in _MODES:
         raise BadImage(

@@ -5,6 +5,7 @@ reads that protocol's official lists into `Pairs`. `plots` draws what `verificat
 """
 
 from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
@@ -35,12 +36,14 @@ __all__ = [
     "cosine_scores",
     "embed",
     "equal_error_rate",
+    "evaluate_bin",
     "evaluate_lfw",
     "evaluate_pairs",
     "fold_accuracy",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
+    "read_bin_pairs",
     "read_pairs",
     "roc",
     "score_pairs",

@@ -1,7 +1,6 @@
 """Images -> embeddings, each image once, read by threads while the model runs."""
 
 import collections
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,9 +27,9 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
     Args:
         embedder: a Keras model, or any callable, from float32 ``(B, H, W, 3)``, RGB 0..255, to
             ``(B, D)``.
-        paths_or_images: sequence of image files, read with `keras_facemargin.data.read_face` at
-            the embedder's input size (112 if it has none), or an array ``(N, H, W, 3)``, RGB
-            0..255, of any number type.
+        paths_or_images: sequence of image files or images in a container, read with
+            `keras_facemargin.data.read_face` at the embedder's input size (112 if it has none), or
+            an array ``(N, H, W, 3)``, RGB 0..255, of any number type.
         flip: whether to append the mirror image's embedding.
         batch_size: images per call of the embedder; fewer if there are fewer images.
         progress: whether to draw a progress bar on standard error.
@@ -124,7 +123,7 @@ def _check_finite(rows, paths_or_images, offset):
     if len(bad):
         index = offset + int(bad[0])
         item = paths_or_images[index]
-        name = os.fspath(item) if isinstance(item, str | os.PathLike) else f"image {index}"
+        name = f"image {index}" if isinstance(item, np.ndarray) else str(item)
         raise ValueError(
             f"The embedder gave an embedding that is not finite. Received: {rows[bad[0]]} for "
             f"{name}. Check the embedder's weights."

@@ -1,4 +1,4 @@
-"""Pairs of image files: what every 1:1 protocol's official list comes down to."""
+"""Pairs of images: what every 1:1 protocol's official list comes down to."""
 
 import dataclasses
 from pathlib import Path
@@ -14,7 +14,7 @@ class Pairs:
     """Pairs of images with their truth.
 
     Attributes:
-        first, second: image files, N each.
+        first, second: N images each: files, or images in a container, as `read_face` takes them.
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` where the protocol has none.
         missing: those of the images that are not there (no face was found in them, say).

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -221,3 +223,23 @@ def test_damage_that_only_tensorflow_refuses_is_not_plain(pixels, tmp_path):
         except BadImage:
             plain = False  # refused altogether, as good
         assert not plain, name
+
+
+def test_a_crop_of_absurd_size_is_refused_before_its_pixels_are_made():
+    header = bytearray(encode(Image.new("L", (4096, 4096)), "JPEG"))
+    assert decode_face(bytes(header)).shape == (112, 112, 3)
+    frame = header.index(b"\xff\xc0")
+    header[frame + 5 : frame + 9] = struct.pack(">HH", 4097, 4097)
+    with pytest.raises(BadImage, match=r"at most 4,096 pixels a side\. Received: 4,097"):
+        decode_face(bytes(header))
+
+
+def test_an_image_in_a_container_is_read_like_a_file(pixels, tmp_path):
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        archive.writestr("ada.png", encode(Image.fromarray(pixels)))
+        archive.writestr("bad.png", b"junk")
+    with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
+        np.testing.assert_array_equal(read_face(zipfile.Path(archive, "ada.png")), pixels)
+        assert check_face(zipfile.Path(archive, "ada.png"))
+        with pytest.raises(BadImage, match=r"faces\.zip/bad\.png: not an image"):
+            read_face(zipfile.Path(archive, "bad.png"))

@@ -1,0 +1,434 @@
+"""Labelled faces, wherever their bytes lie -> checked lists, splits, batches for `fit`.
+
+`FaceFolder` and `FaceRecords` know how to find images and labels in their container. What is done
+with them afterwards is written here, once: the report on what is bad, the order of an epoch, the
+share of a worker, decoding, augmentation, splitting.
+"""
+
+import copy
+import itertools
+import math
+import operator
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import keras
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from keras_facemargin.data.augment import Augmentation, augment, draw_augmentation, move, recolour
+from keras_facemargin.data.image import decode_face, read_face
+
+_NAMED = 10  # bad entries that an error or a warning spells out
+_BLOCK = 256  # images that a checking thread takes at a time
+_DRAWN = 4096  # images whose augmentation is drawn at a time
+_HANDED = 256  # images that the pipeline hands on at a time before it decodes each
+
+
+class Faces:
+    """What every container of labelled faces offers; made by `FaceFolder` and `FaceRecords`.
+
+    Attributes:
+        source: the folder or file, a string.
+        image_size: side of the crops in pixels.
+        paths: sequence of the images; each is read by `read_face`.
+        labels: int32 array `(N,)`, the identity of each image, 0..`num_classes - 1`.
+        identities: list; `identities[label]` is what the container calls the person of a label.
+        num_classes: number of identities.
+        skipped: list of `BadImage`, each with its `path` and `reason`.
+    """
+
+    def _set(self, source, image_size, paths, labels, identities, plain, skipped):
+        """Fills the object: `source` names the container, `plain` is as in `check_face`."""
+        self.source = source
+        self.image_size = image_size
+        self.paths = paths
+        self.labels = np.asarray(labels, "int32")
+        self.identities = identities
+        self._plain = np.asarray(plain, "bool")
+        self.skipped = skipped
+
+    @property
+    def num_classes(self):
+        return len(self.identities)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __repr__(self):
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
+        return (
+            f"<{type(self).__name__} {self.source!r}: {len(self):,} images of "
+            f"{self.num_classes:,} identities, {counts.min()} to {counts.max()} each{skipped}>"
+        )
+
+    def dataset(self, batch_size, training=False, seed=0, shard=(0, 1)):
+        """A `tf.data.Dataset` of `(images, labels)` batches; any Keras backend can be fed with it.
+
+        Without `training` the images come in the order of `paths`, with exactly the pixels of
+        `read_face`. With it, all images are shuffled anew in every epoch and lightly augmented:
+        mirrored, shifted, and changed in brightness, contrast and saturation. The n-th pass over a
+        dataset depends on `seed` and n alone, not on TensorFlow's global seed. The last batch may
+        be smaller. Hand it to `fit` with `shuffle=False`: Keras warns otherwise about a shuffle
+        that it would not do anyway.
+
+        With `shard=(index, count)` the dataset is the share of one of `count` workers: images
+        `index`, `index + count`, ... of the order. In training all workers draw the same order and
+        take equally many images, so that none waits for another at the end of an epoch: where
+        `count` does not divide their number, the first of the order are seen once more at its end,
+        `count - 1` of them at most. Without `training` each image is seen once.
+
+        Args:
+            batch_size: images per batch.
+            training: whether to shuffle and augment.
+            seed: non-negative integer, the seed of order and augmentation.
+            shard: `(index, count)`, this worker and the number of workers.
+
+        Returns:
+            Dataset of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
+
+        Raises:
+            ValueError: `shard` is no worker of so many.
+            ImportError: TensorFlow is missing.
+        """
+        shard = _checked_shard(shard, len(self))
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise ImportError(
+                "The input pipeline is made of tf.data: pip install 'keras_facemargin[tensorflow]'"
+            ) from error
+
+        labels = tf.constant(self.labels)
+        plain = tf.constant(self._plain)
+        shape = (self.image_size, self.image_size, 3)
+
+        def decode_plain(encoded):
+            # Reads PNG as well. The default transform is off by up to 12 levels from libjpeg's own.
+            return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+        def decode_odd(encoded, index):
+            return tf.numpy_function(
+                lambda encoded, index: decode_face(encoded, shape[0], name=self.paths[index]),
+                [encoded, index],
+                tf.uint8,
+            )
+
+        def decode(index, label, key):
+            encoded = read(key)
+            if self._plain.all():
+                image = decode_plain(encoded)
+            else:
+                image = tf.cond(
+                    plain[index], lambda: decode_plain(encoded), lambda: decode_odd(encoded, index)
+                )
+            return tf.ensure_shape(image, shape), label
+
+        def to_float(images, labels):
+            return tf.cast(images, tf.float32), labels
+
+        def decode_and_move(index, label, key, parameters):
+            image, _ = decode(index, label, key)
+            moved = move(image, parameters.corner, parameters.mirror)
+            return moved, label, parameters.colour, parameters.offset
+
+        def recolour_batch(images, labels, colour, offset):
+            return recolour(images, colour, offset), labels
+
+        if training:
+            blocks = tf.data.Dataset.from_generator(
+                _EpochDrawer(len(self), seed, shard),
+                output_signature=(
+                    tf.TensorSpec((None,), tf.int64),
+                    Augmentation(
+                        corner=tf.TensorSpec((None, 3), tf.int32),
+                        mirror=tf.TensorSpec((None, 3), tf.bool),
+                        colour=tf.TensorSpec((None, 3, 3), tf.float32),
+                        offset=tf.TensorSpec((None, 1), tf.float32),
+                    ),
+                ),
+            )
+            count = math.ceil(len(self) / shard[1])
+            prepare, finish = decode_and_move, recolour_batch
+        else:
+            order = range(shard[0], len(self), shard[1])
+            blocks = tf.data.Dataset.range(order.start, order.stop, order.step).batch(_HANDED)
+            blocks = blocks.map(lambda indices: (indices,))
+            count = len(order)
+            prepare, finish = decode, to_float
+        keys, read = self._bytes_in_graph()
+        blocks = blocks.map(
+            lambda indices, *rest: (indices, tf.gather(labels, indices), keys(indices), *rest),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(count))
+        images = steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+        if shard[1] > 1:  # tf.distribute would take a worker's share of the share
+            options = tf.data.Options()
+            options.experimental_distribute.auto_shard_policy = (
+                tf.data.experimental.AutoShardPolicy.OFF
+            )
+            batches = batches.with_options(options)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _bytes_in_graph(self):
+        """Where a TensorFlow graph gets the bytes of the images from, in two steps.
+
+        Returns:
+            A function from indices, int64 `(n,)`, to as many keys, and one from a key to the bytes
+            of an image file. What is dear for one image and cheap for many goes into the first.
+        """
+        raise NotImplementedError
+
+    def py_dataset(self, batch_size, training=False, seed=0, shard=(0, 1), **options):
+        """The batches of `dataset` as a `keras.utils.PyDataset`: numpy and Pillow, no TensorFlow.
+
+        For Keras on jax or torch without TensorFlow at hand; where it is, `dataset` decodes faster.
+        Epochs have the order of `dataset` for the same `seed` and `shard`; what augmentation draws
+        for an image differs, for any batch can be made alone. The next order comes with
+        `on_epoch_begin` and `on_epoch_end`, which `fit` calls; on jax and torch it begins one epoch
+        more, to look at a batch, if the model is not built yet.
+
+        Args:
+            batch_size, training, seed, shard: as `dataset`.
+            **options: of `keras.utils.PyDataset`: `workers`, `use_multiprocessing`,
+                `max_queue_size`. Images are read safely from threads and from forked processes.
+
+        Returns:
+            A `PyDataset` of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
+
+        Raises:
+            ValueError: as `dataset`.
+        """
+        shard = _checked_shard(shard, len(self))
+        return _Batches(self, batch_size, training, seed, shard, **options)
+
+    def split(self, held_out_identities, seed=0):
+        """Splits by person: nobody is on both sides.
+
+        Args:
+            held_out_identities: how many identities, drawn by `seed`, go to the second part.
+            seed: non-negative integer.
+
+        Returns:
+            Two objects of this class, each with its own labels from 0. No image is checked again.
+
+        Raises:
+            ValueError: a side would have fewer than two identities.
+        """
+        if not 2 <= held_out_identities <= self.num_classes - 2:
+            raise ValueError(
+                "Both sides of a split need at least two identities, so `held_out_identities` must "
+                f"lie in 2..{self.num_classes - 2} for {self.num_classes} identities. "
+                f"Received: held_out_identities={held_out_identities}"
+            )
+        drawn = np.random.default_rng(seed).permutation(self.num_classes)[:held_out_identities]
+        held_out = np.isin(self.labels, drawn)
+        parts = self._take(~held_out), self._take(held_out)
+        for part in parts:
+            kept, labels = np.unique(part.labels, return_inverse=True)
+            part.identities = [self.identities[label] for label in kept]
+            part.labels = labels.astype("int32")
+        return parts
+
+    def split_images(self, held_out_per_identity, seed=0):
+        """Splits within each person: the same identities and labels on both sides.
+
+        An identity gives up images only if at least one remains, so one with
+        `held_out_per_identity` images or fewer stays wholly in the first part.
+
+        Args:
+            held_out_per_identity: how many images of each identity, drawn by `seed`, go to the
+                second part.
+            seed: non-negative integer.
+
+        Returns:
+            Two objects of this class. No image is checked again.
+
+        Raises:
+            ValueError: `held_out_per_identity` is below 1, or no identity has more images than it.
+        """
+        counts = np.bincount(self.labels, minlength=self.num_classes)
+        if not 1 <= held_out_per_identity < counts.max():
+            raise ValueError(
+                "`held_out_per_identity` must be at least 1 and less than the images of the "
+                f"largest identity, {counts.max()}. "
+                f"Received: held_out_per_identity={held_out_per_identity}"
+            )
+        rng = np.random.default_rng(seed)
+        held_out = np.zeros(len(self), "bool")
+        by_identity = np.argsort(self.labels, kind="stable")
+        for images in np.split(by_identity, np.cumsum(counts)[:-1]):
+            if len(images) > held_out_per_identity:
+                held_out[rng.choice(images, held_out_per_identity, replace=False)] = True
+        return self._take(~held_out), self._take(held_out)
+
+    def _take(self, chosen):
+        part = copy.copy(self)
+        part.paths = _compress(self.paths, chosen)
+        part.labels = self.labels[chosen]
+        part.skipped = []
+        part._plain = self._plain[chosen]
+        return part
+
+
+class _Batches(keras.utils.PyDataset):
+    """What `Faces.py_dataset` gives."""
+
+    def __init__(self, faces, batch_size, training, seed, shard, **options):
+        super().__init__(**options)
+        self._faces = faces
+        self._batch_size = batch_size
+        self._training = training
+        self._seed = seed
+        self._shard = shard
+        self._epoch = 0
+        self._begun = False
+        self._draw()
+
+    # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
+    # read already: so the begin is noted and the end draws the next order.
+    def on_epoch_begin(self):
+        self._begun = True
+
+    def on_epoch_end(self):
+        if self._begun:
+            self._epoch += 1
+            self._begun = False
+            self._draw()
+
+    def _draw(self):
+        if self._training:
+            rng = np.random.default_rng([self._seed, self._epoch])
+            self._order = _share(rng.permutation(len(self._faces)), self._shard)
+        else:
+            self._order = np.arange(self._shard[0], len(self._faces), self._shard[1])
+
+    def __len__(self):
+        return math.ceil(len(self._order) / self._batch_size)
+
+    def __getitem__(self, step):
+        faces = self._faces
+        chosen = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
+        if self._training:
+            rng = np.random.default_rng([self._seed, self._epoch, self._shard[0], step])
+            images = augment(images, draw_augmentation(rng, len(chosen)))
+        return images.astype("float32", copy=False), faces.labels[chosen]
+
+
+class _EpochDrawer:
+    """Each call is an epoch: blocks of shuffled indices with their augmentation."""
+
+    def __init__(self, count, seed, shard):
+        self._count = count
+        self._seed = seed
+        self._shard = shard
+        self._epochs = itertools.count()
+
+    def __call__(self):
+        epoch = next(self._epochs)
+        rng = np.random.default_rng([self._seed, epoch])
+        order = _share(rng.permutation(self._count), self._shard)
+        if self._shard[0]:  # the first worker goes on with the stream that drew the order
+            rng = np.random.default_rng([self._seed, epoch, self._shard[0]])
+        for start in range(0, len(order), _DRAWN):
+            block = order[start : start + _DRAWN]
+            drawn = draw_augmentation(rng, len(block))
+            for first in range(0, len(block), _HANDED):
+                part = slice(first, first + _HANDED)
+                yield block[part], Augmentation(*(field[part] for field in drawn))
+
+
+def _checked_shard(shard, images):
+    try:
+        index, count = map(operator.index, shard)
+    except (TypeError, ValueError):
+        index, count = 0, 0
+    if not 0 <= index < count <= images:
+        raise ValueError(
+            "`shard` must be (index, count) with index 0..count-1 and an image for each of the "
+            f"count workers. Received: shard={shard!r} for {images:,} images"
+        )
+    return index, count
+
+
+def _share(order, shard):
+    """A worker's part of an epoch, as long as every other's: the order begins again at its end."""
+    index, count = shard
+    return np.resize(order, math.ceil(len(order) / count) * count)[index::count]
+
+
+def _compress(paths, chosen):
+    if isinstance(paths, list):
+        return list(itertools.compress(paths, chosen))
+    return paths.compress(chosen)
+
+
+def check_all(check, count):
+    """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
+
+    Args:
+        check: function of an index; what it raises ends the checking.
+        count: number of images.
+
+    Returns:
+        List of what `check` returned.
+    """
+
+    def check_block(start):
+        return [check(index) for index in range(start, min(start + _BLOCK, count))]
+
+    starts = range(0, count, _BLOCK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        blocks = track(
+            pool.map(check_block, starts),
+            total=len(starts),
+            description=f"Checking {count:,} images",
+            console=Console(stderr=True),
+            transient=True,
+            disable=len(starts) < 8,  # a second or less
+        )
+        return list(itertools.chain.from_iterable(blocks))
+
+
+def check_on_bad(on_bad, *choices):
+    """Raises ValueError unless `on_bad` is one of the choices."""
+    if on_bad not in choices:
+        words = " or ".join(f'"{choice}"' for choice in choices)
+        raise ValueError(f"`on_bad` must be {words}. Received: on_bad={on_bad!r}")
+
+
+def settle_bad(source, bad, on_bad, what="face crop", stacklevel=3):
+    """Refuses the bad entries of a container, or warns of them once, in the same words.
+
+    Args:
+        source: what the container is called.
+        bad: list of `BadImage`.
+        on_bad: "refuse" or "skip".
+        what: what they are not.
+        stacklevel: of the warning, counted from here.
+
+    Raises:
+        ValueError: there are bad entries and `on_bad` is "refuse".
+    """
+    if bad and on_bad == "refuse":
+        raise ValueError(
+            f"{report(source, bad, what)}\nRepair or remove them, or leave them out with "
+            f'on_bad="skip". Received: on_bad={on_bad!r}'
+        )
+    if bad:
+        warnings.warn(f"{report(source, bad, what)}\nThey are left out.", stacklevel=stacklevel)
+
+
+def report(source, bad, what="face crop"):
+    """Counts the bad entries of a container and names up to ten of them, with their reasons."""
+    lines = [f"  {each}" for each in bad[:_NAMED]]
+    if len(bad) > _NAMED:
+        lines.append(f"  ... and {len(bad) - _NAMED:,} more.")
+    noun = "entry that is" if len(bad) == 1 else "entries that are"
+    return "\n".join([f"{source} has {len(bad):,} {noun} no {what}:", *lines])

@@ -1,0 +1,235 @@
+"""What every container of faces offers: the share of a worker, a PyDataset, splits."""
+
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_facemargin.data.augment import augment, draw_augmentation, move, recolour
+from keras_facemargin.data.folder import FaceFolder
+from keras_facemargin.data.image import read_face
+from keras_facemargin.data.recordio import FaceRecords, write_face_records
+
+COUNT, PEOPLE = 23, 5
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """The same flat images, each of a grey of its own, as a folder and as records."""
+    place = tmp_path_factory.mktemp("faces")
+    for number in range(COUNT):
+        file = place / "folder" / str(number % PEOPLE) / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (112, 112), (10 * number,) * 3).save(file)
+    folder = FaceFolder(place / "folder")
+    write_face_records(place / "faces.rec", folder.paths, folder.labels)
+    return place
+
+
+@pytest.fixture(params=["folder", "records"])
+def faces(request, places):
+    if request.param == "folder":
+        return FaceFolder(places / "folder")
+    return FaceRecords(places / "faces.rec")
+
+
+def collect(dataset):
+    images, labels = zip(*dataset, strict=True)
+    return np.concatenate([np.asarray(each) for each in images]), np.concatenate(labels)
+
+
+def next_epoch(batches):
+    batches.on_epoch_begin()
+    batches.on_epoch_end()
+
+
+@pytest.fixture
+def order(monkeypatch, faces):
+    """The images of a pass, as row numbers in `faces`: augmentation is switched off."""
+
+    def still(rng, count):
+        parameters = draw_augmentation(rng, count)
+        return parameters._replace(
+            corner=np.array([[4, 4, 0]] * count, "int32"),
+            colour=np.broadcast_to(np.eye(3, dtype="float32"), (count, 3, 3)).copy(),
+            offset=np.zeros((count, 1), "float32"),
+        )
+
+    monkeypatch.setattr("keras_facemargin.data.faces.draw_augmentation", still)
+    greys = {int(read_face(path)[0, 0, 0]): row for row, path in enumerate(faces.paths)}
+    assert len(greys) == COUNT
+
+    def rows(dataset):
+        images, labels = collect(dataset)
+        found = [greys[round(float(image[50, 50, 0]))] for image in images]
+        assert labels.tolist() == faces.labels[found].tolist()
+        return found
+
+    return rows
+
+
+def test_both_containers_give_the_same_epochs(places):
+    folder, records = FaceFolder(places / "folder"), FaceRecords(places / "faces.rec")
+    ours, theirs = (each.dataset(4, training=True, seed=5) for each in (folder, records))
+    for _ in range(2):
+        for (a, x), (b, y) in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_share_an_epoch(faces, order, kind, workers):
+    make = getattr(faces, kind)
+    datasets = [make(3, training=True, seed=7, shard=(index, workers)) for index in range(workers)]
+    epochs = []
+    for _ in range(2):
+        shares = [order(dataset) for dataset in datasets]
+        sizes = {len(share) for share in shares}
+        assert sizes == {-(-COUNT // workers)}
+        seen = np.bincount(np.concatenate(shares), minlength=COUNT)
+        assert seen.min() == 1
+        assert (seen - 1).sum() == sizes.pop() * workers - COUNT
+        epochs.append(shares)
+        if kind == "py_dataset":
+            for dataset in datasets:
+                next_epoch(dataset)
+    assert epochs[0] != epochs[1]
+    whole = order(make(3, training=True, seed=7))
+    for index, share in enumerate(epochs[0]):
+        mine = whole[index::workers]
+        assert share[: len(mine)] == mine
+
+
+@pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
+def test_without_training_each_image_is_seen_once(faces, order, kind):
+    make = getattr(faces, kind)
+    for workers in (1, 2, 4):
+        shares = [order(make(3, shard=(index, workers))) for index in range(workers)]
+        assert shares == [list(range(index, COUNT, workers)) for index in range(workers)]
+        lengths = [len(make(3, shard=(index, workers))) for index in range(workers)]
+        assert lengths == [-(-len(share) // 3) for share in shares]
+
+
+def test_both_kinds_of_dataset_have_the_same_order(faces, order):
+    dataset = faces.dataset(4, training=True, seed=3)
+    batches = faces.py_dataset(4, training=True, seed=3)
+    for _ in range(3):
+        assert order(dataset) == order(batches)
+        next_epoch(batches)
+
+
+def test_a_share_is_not_shared_out_again(faces):
+    import tensorflow as tf
+
+    def policy(dataset):
+        return dataset.options().experimental_distribute.auto_shard_policy
+
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    assert policy(faces.dataset(4, shard=(1, 2))) is off
+    assert policy(faces.dataset(4)) is not off
+
+
+def test_workers_augment_each_in_their_own_way(faces):
+    moved = []
+    for index in range(3):
+        images, _ = collect(faces.dataset(9, training=True, shard=(index, 3)))
+        # Whether black came in from the left and the top tells the shift apart.
+        moved.append([(image[56] > 0).any(axis=-1).tolist() for image in images])
+    assert moved[0] != moved[1] != moved[2]
+
+
+@pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0), (0, 24), (0,), 3, ("a", "b"), (0.0, 1)])
+@pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
+def test_no_such_worker(faces, kind, shard):
+    with pytest.raises(ValueError, match=r"Received: shard=.* for 23 images"):
+        getattr(faces, kind)(4, shard=shard)
+
+
+def test_py_dataset_gives_exactly_the_pixels_of_read_face(faces):
+    batches = faces.py_dataset(4)
+    images, labels = collect(batches[step] for step in range(len(batches)))
+    assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+    np.testing.assert_array_equal(images, [read_face(path) for path in faces.paths])
+    np.testing.assert_array_equal(labels, faces.labels)
+
+
+def test_py_dataset_repeats_itself_by_seed_and_epoch(faces):
+    def epochs(seed):
+        batches, result = faces.py_dataset(4, training=True, seed=seed), []
+        for _ in range(2):
+            result.append(collect(batches[step] for step in range(len(batches)))[0])
+            next_epoch(batches)
+        return result
+
+    first, again, other = epochs(0), epochs(0), epochs(1)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_py_dataset_goes_to_other_processes(faces):
+    batches = faces.py_dataset(4, training=True)
+    copy = pickle.loads(pickle.dumps(batches))
+    np.testing.assert_array_equal(batches[2][0], copy[2][0])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize(
+    "options", [{}, {"workers": 2}, {"workers": 1, "use_multiprocessing": True}]
+)
+def test_keras_fits_on_a_py_dataset(faces, options):
+    model = keras.Sequential(
+        [
+            keras.layers.Input((112, 112, 3)),
+            keras.layers.AveragePooling2D(56),
+            keras.layers.Flatten(),
+            keras.layers.Dense(faces.num_classes),
+        ]
+    )
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = faces.py_dataset(4, training=True, **options)
+    for fits in (1, 2):  # whatever else Keras calls, an epoch is one
+        history = model.fit(batches, epochs=2, shuffle=False, verbose=0)
+        assert len(history.history["loss"]) == 2
+        assert batches._epoch == 2 * fits
+
+
+def test_splits_keep_images_and_labels_together(faces):
+    for parts in (faces.split(2, seed=1), faces.split_images(1, seed=1)):
+        assert sum(map(len, parts)) == len(faces)
+        seen = []
+        for part in parts:
+            images, labels = collect(part.dataset(4))
+            np.testing.assert_array_equal(images, [read_face(path) for path in part.paths])
+            for image, label in zip(images, labels, strict=True):
+                row = int(image[0, 0, 0]) // 10
+                seen.append(row)
+                assert int(part.identities[label]) == row % PEOPLE
+            assert repr(part)
+        assert sorted(seen) == list(range(COUNT))
+
+
+def test_split_images_of_people_who_are_not_in_order(places):
+    faces = FaceRecords(places / "faces.rec")
+    shuffled = faces._take(np.random.default_rng(0).permutation(COUNT))
+    kept, held_out = shuffled.split_images(2, seed=4)
+    assert np.bincount(held_out.labels).tolist() == [2] * PEOPLE
+    assert np.bincount(kept.labels).tolist() == [3, 3, 3, 2, 2]
+
+
+def test_augmentation_in_numpy_is_that_of_the_graph():
+    images = np.random.default_rng(0).integers(0, 256, (20, 112, 112, 3)).astype("uint8")
+    parameters = draw_augmentation(np.random.default_rng(1), 20)
+    moved = np.stack(
+        [
+            move(image, corner, mirror)
+            for image, corner, mirror in zip(
+                images, parameters.corner, parameters.mirror, strict=True
+            )
+        ]
+    )
+    expected = recolour(moved, parameters.colour, parameters.offset)
+    np.testing.assert_allclose(augment(images, parameters), expected, atol=1e-3)
