@@ -86,8 +86,8 @@ class CollapseDetector(keras.callbacks.Callback):
     A margin loss can fall while nothing is learned: if all embeddings and all prototypes move to
     one point, every target angle is small, and the loss sits near `log C` plus what the margin
     costs. That shows as a cosine near 1 between different people, whatever the loss says. An
-    untrained network looks alike, so that a check counts against the run only from the second on,
-    and only while the cosine is not falling.
+    untrained network looks alike, which is why one check alone never stops a run: one that learns
+    is below the limit by the second.
 
     Each check is kept in `history` and put into the epoch's logs as `likeness` and `target_angle`.
 
@@ -143,13 +143,9 @@ class CollapseDetector(keras.callbacks.Callback):
     def _check(self):
         if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
             self.model.jax_state_sync()
-        before = self.history[-1].likeness if self.history else 0.0
         now = measure_spread(self.model, self.images, self.labels)
         self.history.append(now)
-        collapsing = now.likeness > self.limit and (
-            now.likeness > before - 0.01 or not np.isfinite(now.likeness)
-        )
-        self._above = self._above + 1 if collapsing else 0
+        self._above = self._above + 1 if now.likeness > self.limit else 0
         if self._above >= self.patience or not np.isfinite(now.norm):
             self.model.stop_training = True
             self.verdict = (
