@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.argument_check import check_choice, check_positive, check_radians
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import batch_mean
@@ -76,10 +76,7 @@ class AdaFace(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         check_radians("margin", margin)
         check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
-        if not concentration > 0:
-            raise ValueError(
-                f"`concentration` must be positive. Received: concentration={concentration}"
-            )
+        check_positive("concentration", concentration)
         if not 0 < rate <= 1:
             raise ValueError(f"`rate` must lie in (0, 1]. Received: rate={rate}")
         self.margin = float(margin)

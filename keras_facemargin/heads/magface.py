@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
@@ -65,7 +66,11 @@ class MagFace(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, scale, **kwargs)
-        if len(margin) != 2 or len(norm_range) != 2 or not 0 < norm_range[0] < norm_range[1]:
+        if (
+            np.shape(margin) != (2,)
+            or np.shape(norm_range) != (2,)
+            or not (0 < norm_range[0] < norm_range[1])
+        ):
             raise ValueError(
                 "`margin` and `norm_range` are pairs (of the shortest, of the longest embedding), "
                 f"`norm_range` positive and rising. Received: margin={margin}, "

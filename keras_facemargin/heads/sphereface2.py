@@ -6,7 +6,12 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least, check_choice, check_radians
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_positive,
+    check_radians,
+)
 from keras_facemargin.heads.binary import binary_losses
 from keras_facemargin.heads.head import MarginHead
 
@@ -81,6 +86,7 @@ class SphereFace2(MarginHead):
         else:
             check_at_least("margin", margin, 0 if variant == "C" else 1)
         check_at_least("sharpness", sharpness, 1)
+        check_positive("loss_weight", loss_weight)
         if not 0 < balance < 1:
             raise ValueError(
                 "`balance` is the weight of the own class against the others and must lie strictly "

@@ -4,7 +4,11 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least, check_choice
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_positive,
+)
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 
@@ -86,6 +90,7 @@ class SphereFaceR(MarginHead):
             **kwargs,
         )
         check_at_least("margin", margin, 1)
+        check_positive("loss_weight", loss_weight)
         check_at_least("norm_weight", norm_weight, 0)
         self.margin = float(margin)
         self.version = version

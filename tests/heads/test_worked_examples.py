@@ -395,3 +395,50 @@ def test_default_alpha_follows_the_bound():
     assert heads.L2Softmax(100).alpha == 16
     many = 10_000_000
     assert heads.L2Softmax(many).alpha == math.ceil(heads.alpha_lower_bound(many)) == 19
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rule"),
+    [
+        ("ArcFace", {"margin": 28.6}, "radians"),
+        ("ArcFace", {"continuation": "up"}, "continuation"),
+        ("CosFace", {"margin": -0.1}, "margin"),
+        ("CombinedMargin", {"m1": 0}, "m1"),
+        ("CombinedMargin", {"m2": 2.0}, "m2"),
+        ("CombinedMargin", {"m3": -0.1}, "m3"),
+        ("CombinedMargin", {"continuation": "linear"}, "continuation"),
+        ("LargeMarginSoftmax", {"margin": 1.5}, "margin"),
+        ("SphereFace", {"margin": 0}, "margin"),
+        ("SphereFaceR", {"margin": 0.9}, "margin"),
+        ("SphereFaceR", {"version": "v3"}, "version"),
+        ("SphereFaceR", {"normalization": "l2"}, "normalization"),
+        ("SphereFaceR", {"norm_weight": -1}, "norm_weight"),
+        ("SphereFaceR", {"loss_weight": 0}, "loss_weight"),
+        ("SphereFace2", {"variant": "B"}, "variant"),
+        ("SphereFace2", {"variant": "M", "margin": 0.5}, "margin"),
+        ("SphereFace2", {"balance": 1.0}, "balance"),
+        ("SphereFace2", {"sharpness": 0.5}, "sharpness"),
+        ("SphereFace2", {"loss_weight": -1}, "loss_weight"),
+        ("AdaCos", {"num_classes": 2}, "num_classes"),
+        ("SVSoftmax", {"hardness": 0.2}, "hardness"),
+        ("SVSoftmax", {"margin": 0.35}, "plain"),
+        ("MVSoftmax", {"hardness": -0.1}, "hardness"),
+        ("MVSoftmax", {"mode": "soft"}, "mode"),
+        ("MVSoftmax", {"variant": "plain"}, "variant"),
+        ("CurricularFace", {"rate": 1.5}, "rate"),
+        ("AdaFace", {"rate": 0}, "rate"),
+        ("AdaFace", {"concentration": 0}, "concentration"),
+        ("MagFace", {"margin": 0.5}, "margin"),
+        ("MagFace", {"norm_range": (110, 10)}, "norm_range"),
+        ("MagFace", {"regularization": -1}, "regularization"),
+        ("ElasticFace", {"deviation": -0.1}, "deviation"),
+        ("SubCenterArcFace", {"num_centers": 0}, "num_centers"),
+        ("CircleLoss", {"margin": 1.0}, "margin"),
+        ("L2Softmax", {"alpha": -1}, "alpha"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*should be at:UserWarning")
+def test_an_argument_out_of_its_range_is_answered_by_name(name, arguments, rule):
+    with pytest.raises(ValueError, match=rule) as error:
+        getattr(heads, name)(**{"num_classes": 10, **arguments})
+    assert "Received" in str(error.value)
