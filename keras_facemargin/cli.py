@@ -31,7 +31,15 @@ Model = Annotated[
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
 Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
 
-Head = StrEnum("Head", ["cosface", "arcface", "normface", "l2softmax", "svsoftmax"])
+# The names of `finetune.HEADS`, written out: that room opens TensorFlow.
+Head = StrEnum(
+    "Head",
+    [
+        *("cosface", "arcface", "normface", "l2softmax", "svsoftmax", "mvsoftmax", "combined"),
+        *("adacos", "curricularface", "adaface", "elasticface", "subcenter", "sphereface2"),
+        *("circle", "uniface"),
+    ],
+)
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 OnBad = StrEnum("OnBad", ["refuse", "skip"])
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])

@@ -22,7 +22,23 @@ from keras_facemargin.evaluate import (
     threshold_at_far,
     verify,
 )
-from keras_facemargin.heads import ArcFace, CosFace, L2Softmax, NormFace, SVSoftmax
+from keras_facemargin.heads import (
+    AdaCos,
+    AdaFace,
+    ArcFace,
+    CircleLoss,
+    CombinedMargin,
+    CosFace,
+    CurricularFace,
+    ElasticFace,
+    L2Softmax,
+    MVSoftmax,
+    NormFace,
+    SphereFace2,
+    SubCenterArcFace,
+    SVSoftmax,
+    UniFace,
+)
 
 # Margins are the papers'; scales suit hundreds of people, not the papers' tens of thousands.
 HEADS = {
@@ -31,6 +47,16 @@ HEADS = {
     "normface": functools.partial(NormFace, scale=30.0),
     "l2softmax": L2Softmax,
     "svsoftmax": functools.partial(SVSoftmax, variant="am"),
+    "mvsoftmax": MVSoftmax,
+    "combined": functools.partial(CombinedMargin, scale=30.0),
+    "adacos": AdaCos,
+    "curricularface": functools.partial(CurricularFace, scale=30.0),
+    "adaface": functools.partial(AdaFace, scale=30.0),
+    "elasticface": functools.partial(ElasticFace, scale=30.0),
+    "subcenter": functools.partial(SubCenterArcFace, scale=30.0),
+    "sphereface2": SphereFace2,
+    "circle": CircleLoss,
+    "uniface": functools.partial(UniFace, scale=30.0),
 }
 FAR = 1e-3  # what `FineTuned.threshold` allows
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by

@@ -145,7 +145,13 @@ def draw(rows):
     axes[0].set_ylim(0, 1)
     axes[2].axhline(0.9, color="#888888", linewidth=1, linestyle=":")
     axes[2].annotate(
-        "CollapseDetector's limit", (1, 0.9), (0, -12), textcoords="offset points", fontsize=8
+        "CollapseDetector's limit",
+        (1, 0.9),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
     )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
