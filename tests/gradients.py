@@ -36,3 +36,26 @@ def sum_of_losses(head, embeddings, labels):
     return tuple(
         np.asarray(keras.ops.convert_to_numpy(t)) for t in (loss, by_embeddings, by_prototypes)
     )
+
+
+def value_and_gradient(function, inputs, dtype="float32"):
+    """A scalar function of one tensor, and its gradient, as numpy."""
+    backend = keras.backend.backend()
+    inputs = keras.ops.convert_to_tensor(inputs, dtype=dtype)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            value = function(inputs)
+        gradient = tf.convert_to_tensor(tape.gradient(value, inputs))
+    elif backend == "jax":
+        import jax
+
+        value, gradient = jax.value_and_grad(function)(inputs)
+    else:
+        inputs = inputs.detach().requires_grad_(True)
+        value = function(inputs)
+        value.backward()
+        gradient = inputs.grad
+    return tuple(np.asarray(keras.ops.convert_to_numpy(t)) for t in (value, gradient))
