@@ -38,23 +38,23 @@ def batches():
         x = normal(*shape)
         return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-    twins = normal(9, 4)
+    twins = normal(12, 4)
     twins[1], twins[5] = twins[0], twins[4]
-    lattice = rng.integers(-2, 3, (8, 3)).astype("float32")
-    lattice[4:] = lattice[:4]
+    lattice = rng.integers(-2, 3, (12, 4)).astype("float32")
+    lattice[3:6] = -lattice[:3]  # mean 0: its distances are exact in any order of summation
+    lattice[6:] = lattice[:6]
     return {
-        "random": (rng.integers(0, 4, 16), normal(16, 4)),
-        "random, of length 1": (rng.integers(0, 5, 16), unit(16, 4)),
-        "random, wide": (rng.integers(0, 3, 10), 4 * normal(10, 4)),
-        "random, far from the origin": (rng.integers(0, 3, 10), normal(10, 4) + 20),
-        "four of each of five": (np.repeat(np.arange(5), 4), unit(20, 4)),
-        "some people once": (np.array([3, 3, 5, 7, 9, 9, 9, 2]), unit(8, 4)),
-        "each person once": (np.arange(6), unit(6, 4)),
-        "one person": (np.full(6, 2), unit(6, 4)),
-        "two samples, two people": (np.array([0, 1]), unit(2, 4)),
+        "random": (rng.integers(0, 4, 12), normal(12, 4)),
+        "random, of length 1": (rng.integers(0, 5, 12), unit(12, 4)),
+        "random, wide": (rng.integers(0, 3, 12), 4 * normal(12, 4)),
+        "random, far from the origin": (rng.integers(0, 3, 12), normal(12, 4) + 20),
+        "four of each of three": (np.repeat(np.arange(3), 4), unit(12, 4)),
+        "some people once": (np.array([3, 3, 5, 7, 9, 9, 9, 2, 4, 11, 11, 8]), unit(12, 4)),
+        "each person once": (np.arange(12), unit(12, 4)),
+        "one person": (np.full(12, 2), unit(12, 4)),
         "one sample": (np.array([4]), unit(1, 4)),
-        "twins": (np.array([0, 0, 0, 1, 1, 1, 2, 2, 0]), twins),
-        "twins of different people": (np.array([0, 0, 1, 1, 2, 2, 0, 0]), lattice),
+        "twins": (np.array([0, 0, 0, 1, 1, 1, 2, 2, 0, 3, 3, 2]), twins),
+        "twins of different people": (np.array([0, 0, 1, 1, 2, 2, 0, 1, 1, 0, 0, 2]), lattice),
         "all at one point": (np.array([0, 0, 1, 1]), np.full((4, 4), 0.5, "float32")),
         "all zero": (np.array([0, 0, 1, 1]), np.zeros((4, 4), "float32")),
         "far apart": (np.array([0, 0, 1, 1]), 200 * unit(4, 4)),
