@@ -41,11 +41,8 @@ def semi_hard(labels, x, margin, metric):
         for j in positives:
             near = metric(x[i], x[j])
             far = [metric(x[i], x[k]) for k in negatives]
-            beyond = [d for d in far if d > near]
-            if beyond:
-                negative = min(beyond)
-            else:
-                negative = max(far) if far else 0.0
+            farthest = max(far, default=0.0)
+            negative = min((d for d in far if d > near), default=farthest)
             losses.append(max(0.0, near + margin - negative))
     return sum(losses) / len(losses) if losses else 0.0
 

@@ -174,13 +174,11 @@ def main():
     add_pairs("NpairsMultilabelLoss", {}, nothing, rng.normal(size=(3, 3)))
 
     GOLDEN.parent.mkdir(exist_ok=True)
-    lines = [json.dumps(golden["batches"])]
+    lines = ['{"batches": ' + json.dumps(golden["batches"])]
     for part in ("cases", "pairs"):
-        lines.append(",\n".join(json.dumps(case, allow_nan=False) for case in golden[part]))
-    GOLDEN.write_text(
-        '{"batches": %s,\n"cases": [\n%s\n],\n"pairs": [\n%s\n]}\n' % tuple(lines),
-        encoding="utf-8",
-    )
+        cases_of_part = ",\n".join(json.dumps(case, allow_nan=False) for case in golden[part])
+        lines.append(f'"{part}": [\n{cases_of_part}\n]')
+    GOLDEN.write_text(",\n".join(lines) + "}\n", encoding="utf-8")
     print(f"{GOLDEN}: {len(golden['cases'])} cases, {len(golden['pairs'])} of given pairs")
 
 

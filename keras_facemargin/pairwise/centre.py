@@ -19,8 +19,8 @@ class CentreLoss(keras.layers.Layer):
     head that it stands beside, and stands where the head would.
 
     ```
-    MarginClassifier(embedder, CentreLoss(SoftmaxHead(num_classes)))     # integer labels through fit
-    logits = CentreLoss(SoftmaxHead(num_classes))(embeddings, labels)    # labels as an input
+    MarginClassifier(embedder, CentreLoss(SoftmaxHead(num_classes)))   # labels through fit
+    logits = CentreLoss(SoftmaxHead(num_classes))(embeddings, labels)  # labels as an input
     ```
 
     In the second form the head's logits come back, to be trained on with a cross-entropy, and the

@@ -12,7 +12,7 @@ _MOST_STEPS = 17
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class TripletSemiHardLoss(MetricLoss):
-    """Triplet loss with semi-hard negatives: the nearest negative that is farther than the positive.
+    """Triplet loss with semi-hard negatives: the nearest that is farther than the positive.
 
     `L = 1/P sum_(i, j) max(0, D_ij + m - D_in)` over the P ordered pairs (i, j) of one label, j not
     i, where `D_in = min {D_ik : k of another label, D_ik > D_ij}`, or, where no negative is
@@ -151,19 +151,22 @@ def _nearest(distances, mask):
 def _nearest_beyond(distances, negatives):
     """For each (i, j): the distance of i's nearest negative farther than j, and is there one?
 
-    Each row's negatives are sorted once; a binary search then finds for each distance how many of
-    them do not exceed it. Nothing larger than (B, B) is formed.
+    Each row's negatives are put in order once; a binary search then finds for each distance how
+    many of them do not exceed it. Nothing larger than (B, B) is formed. The search itself has no
+    gradient; that of its result is the gradient of the distance it picked.
     """
-    ordered = ops.sort(ops.where(negatives, distances, float("inf")), axis=1)
-    known = ops.stop_gradient(ordered)
+    fenced = ops.stop_gradient(ops.where(negatives, distances, float("inf")))
+    order = ops.argsort(fenced, axis=1)
+    ordered = ops.take_along_axis(fenced, order, axis=1)
     queries = ops.stop_gradient(distances)
     size = ops.shape(distances)[1]
-    count = ops.zeros_like(queries, dtype="int32")
     static = distances.shape[1]
     steps = _MOST_STEPS if static is None else static.bit_length()
+    count = ops.zeros_like(queries, dtype="int32")
     for step in reversed([2**power for power in range(steps)]):
         probe = count + step
-        values = ops.take_along_axis(known, ops.minimum(probe, size) - 1, axis=1)
+        values = ops.take_along_axis(ordered, ops.minimum(probe, size) - 1, axis=1)
         count = ops.where(ops.logical_and(probe <= size, values <= queries), probe, count)
     exists = count < ops.sum(ops.cast(negatives, "int32"), axis=1, keepdims=True)
-    return ops.take_along_axis(ordered, ops.minimum(count, size - 1), axis=1), exists
+    picked = ops.take_along_axis(order, ops.minimum(count, size - 1), axis=1)
+    return ops.take_along_axis(distances, picked, axis=1), exists
