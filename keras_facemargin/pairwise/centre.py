@@ -136,7 +136,7 @@ class CentreLoss(keras.layers.Layer):
         labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
         away = embeddings - ops.take(self.centres, labels, axis=0)
         if training:
-            self._follow(ops.stop_gradient(away), labels)
+            self._follow(away, labels)
         return 0.5 * ops.sum(ops.square(away), axis=-1)
 
     def _follow(self, away, labels):

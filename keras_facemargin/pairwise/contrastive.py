@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_facemargin.pairwise.distances import itself, l2, squared_l2
+from keras_facemargin.pairwise.distances import l2, squared_l2
 from keras_facemargin.pairwise.loss import PairwiseLoss, check_margin, check_same_batch, flat
 
 
@@ -90,8 +90,7 @@ class ContrastiveLoss(PairwiseLoss):
             losses = self._judge(same, y_pred, ops.square(y_pred))
             return ops.where(known, losses, float("nan"))
         losses = self._judge(same, l2(y_pred), squared_l2(y_pred))
-        losses = ops.where(itself(losses), 0.0, losses)
-        others = ops.cast(ops.shape(losses)[0] - 1, losses.dtype)
+        others = ops.cast(ops.shape(losses)[0] - 1, losses.dtype)  # a sample costs itself nothing
         return ops.sum(losses, axis=1) / ops.maximum(others, 1.0)
 
     def _judge(self, same, distance, squared):

@@ -25,9 +25,12 @@ class PairwiseLoss(keras.losses.Loss):
     averages them; each class says what scalar that is. `sample_weight` of shape (B,) weighs the
     anchors' losses; a sample of weight 0 still is a positive or a negative of others.
 
-    Computed in float32 whatever the global policy (or in float64, if `dtype` says so). On several
-    replicas each compares the pairs of its own share of the batch, and the shares' losses are
-    averaged.
+    Computed in float32 whatever the global policy (or in float64, if `dtype` says so). Labels are
+    integers of up to 64 bits; on jax, like all integers there, of 32.
+
+    On several replicas of `tf.distribute` each compares the pairs of its own share of the batch, as
+    in tensorflow-addons, and Keras averages the shares' losses: let each share hold several samples
+    of each person.
 
     Args:
         name: of the loss.

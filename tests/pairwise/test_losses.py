@@ -5,6 +5,7 @@ A new loss joins by a line in CASES: how to make it, and its plain-loop referenc
 """
 
 import functools
+import warnings
 
 import keras
 import numpy as np
@@ -216,6 +217,27 @@ def test_value_and_gradient_are_finite_at_the_edges(case, edge):
     assert np.isfinite(gradient).all() and np.abs(gradient).max(initial=0) < 1e5
     if edge == "none" or (edge == "one sample" and "hard" not in case and "soft" not in case):
         assert value == 0 and not gradient.any()
+
+
+@every_loss
+def test_no_nan_is_made_and_masked_on_the_way(case):
+    """What a debugger of NaN would stop at. TensorFlow's stops at infinity too, which is used."""
+    labels, embeddings = EDGES["all at one point"]
+    loss = make(case)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        with jax.debug_nans(True):
+            value_and_gradient(lambda x: loss(labels, x), embeddings)
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        with warnings.catch_warnings(action="ignore"):  # "anomaly detection is slow"
+            context = torch.autograd.detect_anomaly(check_nan=True)
+        with context:
+            value_and_gradient(lambda x: loss(labels, x), embeddings)
+    else:
+        pytest.skip("seen on jax and torch")
 
 
 @pytest.mark.parametrize(

@@ -214,3 +214,12 @@ def test_two_replicas_average_the_losses_of_their_shares(make):
         model.get_weights()[0], initial[0] - 0.1 * gradient, rtol=1e-4, atol=1e-5
     )
     assert np.abs(gradient).max() > 0.01
+
+
+def test_float_labels_stop_training_on_replicas_too():
+    """There Keras' trial run hands floats to the loss for labels that are integers."""
+    features, labels = people(16)
+    with replicas(2).scope():
+        model = embedder(optimizer="sgd", loss=LOSSES["hard"](), jit_compile=False)
+    with pytest.raises(ValueError, match="must be integers"):
+        model.fit(features, labels.astype("float32"), batch_size=16, verbose=0)
