@@ -1,8 +1,8 @@
 """Face recognition in Keras 3: margin heads, embedders, evaluation and export.
 
-The front door: names only. Opening it registers every layer with Keras, so that a saved classifier
-loads. The rooms that go with it are opened by importing them: `keras_facemargin.data`, `.evaluate`,
-`.export`.
+The front door: names only. Opening it registers every layer and loss with Keras, so that a saved
+model loads. The rooms that go with it are opened by importing them: `keras_facemargin.pairwise`,
+`.data`, `.evaluate`, `.export`.
 """
 
 try:
@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
         "'keras_facemargin[tensorflow]' (or [jax], [torch] with KERAS_BACKEND set to its name)."
     ) from error
 
+from keras_facemargin import pairwise  # noqa: F401  (registers its losses)
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.heads import (

@@ -14,6 +14,7 @@ def value_and_gradients(function, *tensors):
             tape.watch(tensors)
             value = function(*tensors)
         gradients = tape.gradient(value, tensors, unconnected_gradients="zero")
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
     elif backend == "jax":
         import jax
 
@@ -41,3 +42,8 @@ def sum_of_losses(head, embeddings, labels):
         keras.ops.convert_to_tensor(embeddings, dtype=head.compute_dtype),
         keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(head.prototypes)),
     )
+
+
+def value_and_gradient(function, values, dtype="float32"):
+    """A scalar function of one array, and its gradient, as numpy."""
+    return value_and_gradients(function, keras.ops.convert_to_tensor(values, dtype=dtype))
