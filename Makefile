@@ -5,15 +5,18 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-tensorflow test-jax test-torch test-slow lint clean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/facemargin demo
 
-test: $(VENV)/.installed-dev
+test: test-tensorflow test-jax test-torch
+
+test-tensorflow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m "any_backend and not slow"
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -m "any_backend and not slow"
+
+test-jax test-torch: test-%: $(VENV)/.installed-dev
+	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "any_backend and not slow"
 
 # Minutes more: every Applications family, full training runs.
 test-slow: $(VENV)/.installed-dev
