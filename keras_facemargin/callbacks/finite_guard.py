@@ -13,9 +13,9 @@ class FiniteGuard(keras.callbacks.Callback):
     Keras' `TerminateOnNaN` sees the mean loss after the step, when every weight is NaN already.
     This looks at the per-sample losses inside the step; where one is not finite, the batch goes
     through the embedder again, layer by layer, and `fit` raises with what was found. On TensorFlow
-    and torch the weights are then those before the step; on jax, whose compiled step gives its
-    weights away, reload the last checkpoint. A step without such a loss costs one look at (B,)
-    numbers.
+    and torch the trainable weights are then those before the step (batch normalisation's averages
+    have seen the batch); on jax, whose compiled step gives its weights away, reload the last
+    checkpoint. A step without such a loss costs one look at (B,) numbers.
 
     `culprit` holds what was found: `epoch`, `batch`, `index` (the sample's place in the batch),
     `label`, `image`, `layer` (None where all outputs are finite: then it is the head).
@@ -63,15 +63,20 @@ class FiniteGuard(keras.callbacks.Callback):
     def watch(self, images, labels, losses):
         """Inside the step: the losses, which do not go on where one of them is not finite."""
         bad = ops.logical_not(ops.all(ops.isfinite(losses)))
-        weights = [ops.convert_to_tensor(v) for v in self.model.embedder.variables]
+        variables = (*self.model.embedder.variables, *self.model.head.variables)
+        weights = [ops.convert_to_tensor(variable) for variable in variables]
         return losses * call_if(bad, self._explain, images, labels, losses, *weights)
 
     def _explain(self, images, labels, losses, *weights):
         index = int(np.flatnonzero(~np.isfinite(losses))[0])
         count = int((~np.isfinite(losses)).sum())
         clone = keras.models.clone_model(self.model.embedder)
-        clone.set_weights(weights)
+        own = len(clone.variables)
+        clone.set_weights(weights[:own])
         layer, finding = _first_not_finite(clone, images, index)
+        for variable, value in zip(self.model.head.variables, weights[own:], strict=True):
+            if layer is None and not np.isfinite(value.astype("float64")).all():
+                finding = f"The weight {variable.path} of the head is not finite."
         self.culprit = {
             "epoch": self._epoch,
             "batch": self._batch,
@@ -83,7 +88,7 @@ class FiniteGuard(keras.callbacks.Callback):
         self.report = (
             f"The loss is not finite in epoch {self._epoch}, batch {self._batch}: {count} of "
             f"{len(losses)} samples, the first at index {index} with label "
-            f"{self.culprit['label']}. {finding} The step was not taken. Look at that image "
+            f"{self.culprit['label']}. {finding} No weight was trained on it. Look at that image "
             "(`guard.culprit['image']`), lower the learning rate, clip gradients, or let margin "
             "and scale grow (`MarginRamp`, `ScaleRamp`)."
         )

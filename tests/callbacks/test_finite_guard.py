@@ -71,7 +71,15 @@ def test_a_finite_embedder_leaves_the_head():
     images, labels = faces()
     model = classifier()
     model.head.scale_weight.assign(np.nan)
-    with pytest.raises(FloatingPointError, match=r"it is the head"):
+    with pytest.raises(FloatingPointError, match=r"/scale of the head is not finite"):
+        fit(model, images, labels, FiniteGuard())
+
+
+def test_a_head_of_finite_weights_may_still_overflow():
+    images, labels = faces()
+    model = classifier()
+    model.head.margin_share.assign(3e38)  # times s m overflows
+    with pytest.raises(FloatingPointError, match=r"largest is .*: it is the head"):
         fit(model, images, labels, FiniteGuard())
 
 
