@@ -1,0 +1,61 @@
+"""docs/losses.md names every head, its figures are those measured, and its links lead somewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from cases import HEADS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = ("losses.md", "comparison.md")
+
+
+def _tool():
+    path = DOCS.parent / "tools" / "draw_losses.py"
+    spec = importlib.util.spec_from_file_location("draw_losses", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = _tool()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_page_has_a_line_for_every_head(name):
+    page = (DOCS / "losses.md").read_text(encoding="utf-8")
+    assert f"\n| `{name}`" in page.partition("## All of them")[2]
+    assert name in TOOL.PLANE
+
+
+def test_the_figures_are_those_measured():
+    table = TOOL.figures(DOCS / "losses_digits.csv")
+    assert table in (DOCS / "losses.md").read_text(encoding="utf-8")
+    assert table.count("\n") == len(HEADS)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_relative_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#\s]+)\)", (DOCS / page).read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (DOCS / link).is_file(), link
+
+
+def test_curves_are_those_of_the_heads():
+    by_label = {curve.label: curve for *_, curves in TOOL.PANELS for curve in curves}
+    degrees, at_right_angles = TOOL.DEGREES, list(TOOL.DEGREES).index(90.0)
+    assert degrees[at_right_angles] == 90.0
+    _, cosface = TOOL.logits_of(by_label["CosFace 0.35; MVSoftmax, SVSoftmax am"])
+    assert cosface[at_right_angles] == pytest.approx(-0.35)
+    _, wrong = TOOL.logits_of(by_label["SVSoftmax, t = 1.2"])
+    assert wrong[0] == pytest.approx(1.4, abs=1e-5)  # 1.2 cos(0) + 0.2
+    assert wrong[at_right_angles] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_angular_fisher_score_of_collapsed_classes_is_zero():
+    points, labels = TOOL.np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]), TOOL.np.array([0, 0, 1])
+    assert TOOL.angular_fisher_score(points, labels) == pytest.approx(0.0)
+    points[1] = [1.0, 1.0]
+    assert TOOL.angular_fisher_score(points, labels) > 0.05
