@@ -117,13 +117,16 @@ def additive_angle(cosine, margin, continuation="reflect"):
     - `"reflect"` (default): `-2 - cos(theta + m)` past the bend, continuous with continuous slope
       (as Keras_insightface does);
     - `"linear"`: `cos(theta) - m sin(m)` past the bend; falls, but jumps there, by 0.117 at m = 0.5
-      (insightface for MXNet, CurricularFace);
+      (insightface for MXNet at first, CurricularFace, arcface-tf2, pytorch-metric-learning from
+      2.0);
     - `"easy"`: the margin only where theta < pi/2, else `cos(theta)`; not monotone at pi/2 (the
       same codes with `easy_margin=True`);
     - `"clip"`: -1 past the bend; never rises, but no longer pulls (the codes of AdaFace and
       opensphere, which clip theta + m);
-    - `"none"`: the bare formula, which rises again (insightface for PyTorch,
+    - `"none"`: the bare formula, which rises again (insightface for MXNet later and for PyTorch,
       pytorch-metric-learning before 2.0).
+
+    `docs/comparison.md` has the numbers of each.
 
     Args:
         cosine: float tensor of any shape, cosines of the true class.

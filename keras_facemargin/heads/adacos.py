@@ -25,9 +25,8 @@ class AdaCos(MarginHead):
     weight, saved and used as it is in evaluation.
 
     Reference: Zhang, Zhao, Qiao, Wang, Li, "AdaCos: Adaptively Scaling Cosine Logits for
-    Effectively Learning Deep Face Representations", arXiv:1905.00292, Eq. 11 (fixed), 14-15
-    (dynamic). Where implementations differ: of an even number of angles published code for PyTorch
-    takes the lower median, and so does this.
+    Effectively Learning Deep Face Representations", arXiv:1905.00292. Where implementations differ:
+    of an even number of angles published code for PyTorch takes the lower median, and so does this.
 
     Args:
         num_classes: C, integer >= 3.

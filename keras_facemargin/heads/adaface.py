@@ -29,11 +29,11 @@ class AdaFace(MarginHead):
     the deviation with n - 1; both averages are weights, saved with the layer.
 
     Reference: Kim, Jain, Liu, "AdaFace: Quality Adaptive Margin for Face Recognition",
-    arXiv:2204.00964, Eq. 14-17; starts 20 and 100 of the authors' code. Where implementations
+    arXiv:2204.00964, Eq. 18; starts 20 and 100 of the authors' code. Where implementations
     differ: the authors clip the moved angle to [1e-3, pi - 1e-3] and cosines to +-(1 - 1e-3), so
     that a sample past the bend is no longer pulled (`continuation="clip"`); their class has
-    `t_alpha=1.0` (no average), their recipe 0.01; CVLface passes the gradient straight through
-    (`detach_margin=True`) and keeps the averages per GPU.
+    `t_alpha=1.0` (no average), their recipe 0.01; CVLface clips nothing, passes the gradient
+    straight through (`continuation="none", detach_margin=True`) and keeps the averages per GPU.
 
     Args:
         num_classes: C, integer >= 2.

@@ -20,7 +20,7 @@ class ArcFace(MarginHead):
     Recognition", arXiv:1801.07698, Eq. 3. Where implementations differ: what happens past
     theta = pi - m, where the formula turns upward; see `margins.additive_angle`. The gradient is
     the formula's own; today's insightface for PyTorch is `continuation="none",
-    detach_margin=True`, its MXNet ancestor `continuation="linear"` (or "easy").
+    detach_margin=True`; its MXNet ancestor was "linear" (or "easy") at first, "none" later.
 
     Args:
         num_classes: C, integer >= 2.

@@ -16,7 +16,7 @@ class CircleLoss(MarginHead):
     The boundary between classes is the circle `c_j^2 + (1 - c_y)^2 = 2 m^2`.
 
     Reference: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization",
-    arXiv:2002.10857, Eq. 6-8 with class prototypes for the pairs; gamma = 256, m = 0.25 for faces.
+    arXiv:2002.10857, Eq. 6 with class prototypes for the pairs; gamma = 256, m = 0.25 for faces.
     Where implementations differ: FaceX-Zoo's port is this; pytorch-metric-learning and
     tensorflow-similarity have the pair form.
 

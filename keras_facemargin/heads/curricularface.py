@@ -23,9 +23,11 @@ class CurricularFace(MarginHead):
     The mean is over the global batch under `MirroredStrategy`; t is a weight, saved with the layer.
 
     Reference: Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss for Deep Face
-    Recognition", arXiv:2004.00288, Eq. 5-8. Where implementations differ: the authors' code
-    continues the true class past pi - m in a line (`continuation="linear"`); that a wrong class is
-    hard is judged by the bare `cos(theta_y + m)` there and here.
+    Recognition", arXiv:2004.00288, moving average in its Eq. 9. Where implementations differ: as
+    printed the average takes 0.99 of the batch's *sum*; the authors' code, and this, 0.01 of its
+    mean. Their code continues the true class past pi - m in a line (`continuation="linear"`). That
+    a wrong class is hard is judged by the bare `cos(theta_y + m)` there and here, by the reflected
+    one in Keras_insightface.
 
     Args:
         num_classes: C, integer >= 2.

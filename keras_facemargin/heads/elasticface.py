@@ -35,9 +35,10 @@ class ElasticFace(MarginHead):
     the layer, so that a resumed run draws on.
 
     Reference: Boutros, Damer, Kirchbuchner, Kuijper, "ElasticFace: Elastic Margin Loss for Deep
-    Face Recognition", arXiv:2109.09416, Eq. 5-7. Where implementations differ: the authors'
-    code of "plus" indexes the sorted margins with argsort, not with ranks, so that the farthest
-    sample does not always draw the largest; here it does. Margins are not clipped, there or here.
+    Face Recognition", arXiv:2109.09416. Where implementations differ: the authors' code goes on
+    past the bend as `continuation="none"`. Their code of "plus" indexes the sorted margins with
+    argsort, not with ranks, so that the farthest sample does not always draw the largest; here it
+    does. Margins are not clipped, there or here.
 
     Args:
         num_classes: C, integer >= 2.

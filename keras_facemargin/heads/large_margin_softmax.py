@@ -21,7 +21,7 @@ class LargeMarginSoftmax(MarginHead):
     SphereFace is this loss with `|W_j| = 1`.
 
     Reference: Liu, Wen, Yu, Yang, "Large-Margin Softmax Loss for Convolutional Neural Networks",
-    arXiv:1612.02295, Eq. 4-6; m = 4 and the annealing of section 4. Where implementations differ:
+    arXiv:1612.02295, psi in its Eq. 6. Where implementations differ:
     the authors' Caffe layer sets the schedule per data set; here it is by default that of their
     SphereFace release.
 

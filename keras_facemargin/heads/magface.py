@@ -24,7 +24,7 @@ class MagFace(MarginHead):
     The norm becomes a measure of quality. Both m(a) and g(a) are differentiated.
 
     Reference: Meng, Zhao, Huang, Zhou, "MagFace: A Universal Representation for Face Recognition
-    and Quality Assessment", arXiv:2103.06627, Eq. 3-4; numbers of the authors' code. Where
+    and Quality Assessment", arXiv:2103.06627; numbers of the authors' code. Where
     implementations differ: the authors' code has `easy_margin=True`, here `continuation="easy"`.
 
     Args:

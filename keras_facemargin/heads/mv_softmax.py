@@ -20,10 +20,11 @@ class MVSoftmax(MarginHead):
     The adaptive form is SV-Softmax with `t_SV = t + 1` (`SVSoftmax`), t = 0 is the bare margin.
 
     Reference: Wang, Zhang, Wang, Fu, Shi, Mei, "Mis-Classified Vector Guided Softmax Loss for Face
-    Recognition", arXiv:1912.00833, Eq. 7-9; defaults of the authors' code. Where implementations
+    Recognition", arXiv:1912.00833; defaults of the authors' code. Where implementations
     differ: the authors apply the margin only where the cosine is positive (`easy_margin`) while the
     test for a mis-classified class ignores that; here the margin always applies and falls on past
-    the bend. FaceX-Zoo's `mv_weight` is t + 1.
+    the bend. FaceX-Zoo's `mv_weight` is t + 1, and its AM margin applies only where
+    cos(theta_y) > m.
 
     Args:
         num_classes: C, integer >= 2.

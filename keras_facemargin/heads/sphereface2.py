@@ -34,9 +34,10 @@ class SphereFace2(MarginHead):
     Without labels the logits are `r cos(theta_j) + b`: the same ranking, neither g nor margin.
 
     Reference: Wen, Liu, Weller, Raj, Singh, "SphereFace2: Binary Classification is All You Need for
-    Deep Face Recognition", arXiv:2108.01513; defaults and the bias' start of the authors'
-    opensphere: at right angles to all prototypes the pull to the own class balances the push from
-    the others. Where implementations differ: opensphere today detaches g, that is
+    Deep Face Recognition", arXiv:2108.01513, lambda in its Eq. 5; defaults and the bias' start of
+    the authors' opensphere: at right angles to all prototypes the pull to the own class balances
+    the push from the others (for a handful of classes in few dimensions that start is high: set
+    `shared_bias` to -log(10 C)). Where implementations differ: opensphere today detaches g, that is
     `detach_margin=True`.
 
     Args:

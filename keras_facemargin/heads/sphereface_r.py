@@ -32,14 +32,14 @@ class SphereFaceR(MarginHead):
     | soft | `norm of x` | `w / s` times the loss, plus `t abs(norm of x - s)` |
     | none | `norm of x` | the loss |
 
-    The gradient is by default that of the plain cosines ("characteristic gradient detachment",
-    section 4.3 of the paper): `detach_margin=False` takes the gradient of the formula.
+    The gradient is by default that of the plain cosines ("characteristic gradient detachment"):
+    `detach_margin=False` takes the gradient of the formula.
 
     Reference: Liu, Wen, Raj, Singh, Weller, "SphereFace Revived: Unifying Hyperspherical Face
-    Recognition", arXiv:2109.05565; weights w = 50, t = 0.01 of the authors' opensphere (which
-    later kept the hard form alone). Where implementations differ: opensphere renormalises the
-    prototypes in place at each step and raises m in steps; here the prototypes' norms are free and
-    a schedule may ramp the margin (`keras_facemargin.callbacks`).
+    Recognition", arXiv:2109.05565; weights w = 50, t = 0.01 of the authors' opensphere (which later
+    kept the hard form alone). Where implementations differ: opensphere renormalises the prototypes
+    in place at each step and raises m in steps in its soft and unscaled forms; here the prototypes'
+    norms are free and a schedule may ramp the margin (`keras_facemargin.callbacks`).
 
     Args:
         num_classes: C, integer >= 2.

@@ -23,7 +23,7 @@ class SubCenterArcFace(MarginHead):
     the dominant one (the paper: over 75 degrees) are likely mislabelled.
 
     Reference: Deng, Guo, Liu, Gong, Zafeiriou, "Sub-center ArcFace: Boosting Face Recognition by
-    Large-scale Noisy Web Faces", ECCV 2020, Eq. 3; K = 3. K = 1 is ArcFace. Where implementations
+    Large-scale Noisy Web Faces", ECCV 2020; K = 3. K = 1 is ArcFace. Where implementations
     differ: pytorch-metric-learning takes the margin in degrees.
 
     Args:

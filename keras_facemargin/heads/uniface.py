@@ -22,10 +22,10 @@ class UniFace(MarginHead):
     once, as verification asks.
 
     Reference: Zhou, Jia, Li, Shen, Duan, "UniFace: Unified Cross-Entropy Loss for Deep Face
-    Recognition", ICCV 2023, Eq. 13 and 16. Where implementations differ: the authors' code clips
-    the exponents to [-s, s], which stops the pull on samples far away; softplus does not overflow
-    and none is needed. Their weight of the negatives and the share of negatives sampled are 1 here,
-    as in their recipe.
+    Recognition", ICCV 2023, pages 20673-20682. Where implementations differ: the authors' code
+    clips the exponents to [-s, s], which stops the pull on samples far away; softplus does not
+    overflow and none is needed. Their weight of the negatives and the share of negatives sampled
+    are 1 here, as in their recipe.
 
     Args:
         num_classes: C, integer >= 2.
