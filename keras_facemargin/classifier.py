@@ -119,7 +119,7 @@ class MarginClassifier(keras.Model):
             ValueError: the head has other classes.
         """
         classifier = type(self)(self.embedder, head)
-        head.take_prototypes(self.head)
+        head.take_prototypes(self.head.prototypes)
         return classifier
 
     def fit(self, *args, **kwargs):

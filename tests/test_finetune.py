@@ -227,3 +227,9 @@ def test_images_of_another_size_than_the_embedders_are_refused(faces, tmp_path):
 def test_an_unknown_head_is_refused(faces):
     with pytest.raises(ValueError, match=r"`head` must be one of arcface.*Received: 'cosine'"):
         finetune(tiny_embedder(), faces, head="cosine", progress=False)
+
+
+@pytest.mark.parametrize("head", module.HEADS)
+def test_every_head_fine_tunes(faces, head):
+    history = finetune(tiny_embedder(), faces, head=head, epochs=1, progress=False).history
+    assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()

@@ -155,36 +155,46 @@ class MarginHead(keras.layers.Layer):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
-    def take_prototypes(self, head):
-        """Goes on with the prototypes of another head over the same classes.
+    def take_prototypes(self, prototypes):
+        """Goes on with prototypes from elsewhere: another head's, or the mean embeddings of people.
 
-        Of a head with K sub-centres into one with fewer, the first are taken; into one with more,
-        the others stay as they are.
+        Of K sub-centres into a head with fewer, the first are taken; into one with more, the others
+        stay as they are.
 
         Args:
-            head: a built `MarginHead` with the same number of classes and embedding length.
+            prototypes: (C, D) or (C, K, D) float array or weight.
 
         Raises:
-            ValueError: the numbers differ, or one of the heads is not built.
+            ValueError: the classes or the length of the embeddings differ; the head is not built.
+
+        Example:
+
+        >>> head = MarginHead(num_classes=2, scale=30.0)
+        >>> head.build((None, 3))
+        >>> head.take_prototypes(np.ones((2, 3)))
         """
-        if not (self.built and head.built):
+        taken = ops.convert_to_numpy(prototypes)
+        if not self.built:
             raise ValueError(
-                "`take_prototypes` needs two built heads: call them once, or `build` them with the "
-                f"shape of the embeddings. Received: built={self.built} and built={head.built}."
+                "A head has prototypes once it is built: `build((None, embedding_dim))` it, or put "
+                f"it into a MarginClassifier. Received: a {type(self).__name__} that is not."
             )
-        if (self.num_classes, self.embedding_dim) != (head.num_classes, head.embedding_dim):
+        if taken.ndim not in (2, 3) or (len(taken), taken.shape[-1]) != (
+            self.num_classes,
+            self.embedding_dim,
+        ):
             raise ValueError(
-                "`head` must have the same classes and embedding length. Received: "
-                f"{head.num_classes} classes of length {head.embedding_dim} for "
-                f"{self.num_classes} of length {self.embedding_dim}."
+                "`prototypes` must have a row for each class, as long as an embedding: here "
+                f"({self.num_classes}, {self.embedding_dim}), sub-centres in between. "
+                f"Received: prototypes of shape {taken.shape}."
             )
-        centers, taken = (
-            keras.ops.convert_to_numpy(h.prototypes).reshape(h.num_classes, -1, h.embedding_dim)
-            for h in (self, head)
+        centers = ops.convert_to_numpy(self.prototypes)
+        taken, centers = (
+            rows.reshape(self.num_classes, -1, self.embedding_dim) for rows in (taken, centers)
         )
         count = min(centers.shape[1], taken.shape[1])
-        taken = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
-        self.prototypes.assign(taken.reshape(self.prototypes_shape))
+        rows = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
+        self.prototypes.assign(rows.reshape(self.prototypes_shape))
 
     def call(self, embeddings, labels=None, training=None):
         if labels is None:
