@@ -1,9 +1,11 @@
 """Scores in, measures out: how good an embedder is, by definitions stated exactly once.
 
 `verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
-reads that protocol's official lists into `Pairs`. `plots` draws what `verification` counted.
+reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings and whose they are,
+and streams. `plots` draws what `verification` counted.
 """
 
+from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
@@ -14,7 +16,6 @@ from keras_facemargin.evaluate.verification import (
     Roc,
     TarAtFar,
     Verification,
-    all_pairs,
     area_under_curve,
     cosine_scores,
     equal_error_rate,
@@ -26,6 +27,7 @@ from keras_facemargin.evaluate.verification import (
 )
 
 __all__ = [
+    "AllPairs",
     "FoldAccuracy",
     "Pairs",
     "Roc",
@@ -50,4 +52,5 @@ __all__ = [
     "tar_at_far",
     "threshold_at_far",
     "verify",
+    "verify_all_pairs",
 ]

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from keras_facemargin.evaluate import verification
 from keras_facemargin.evaluate.verification import (
-    all_pairs,
     area_under_curve,
     cosine_scores,
     equal_error_rate,
@@ -268,24 +267,6 @@ def test_cosine_of_any_length_and_in_blocks(monkeypatch):
     assert scores.dtype == np.float64
     np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert cosine_scores(a, a).max() <= 1.0
-
-
-def test_all_pairs_against_loops():
-    rng = np.random.default_rng(0)
-    embeddings, labels = rng.normal(size=(12, 5)), rng.integers(0, 3, size=12)
-    scores, same = all_pairs(embeddings, labels)
-    pairs = [(i, j) for i in range(12) for j in range(i + 1, 12)]
-    first, second = np.array(pairs).T
-    np.testing.assert_allclose(scores, cosine_scores(embeddings[first], embeddings[second]))
-    np.testing.assert_array_equal(same, labels[first] == labels[second])
-
-
-def test_all_pairs_refuses_what_does_not_fit():
-    limit = verification.ALL_PAIRS_LIMIT
-    with pytest.raises(ValueError, match=r"takes 2 to 5,000 embeddings. Received: 5,001"):
-        all_pairs(np.ones((limit + 1, 1)), np.zeros(limit + 1))
-    with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(2,\)"):
-        all_pairs(np.ones((3, 2)), [0, 1])
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan])
