@@ -13,6 +13,7 @@ ORDER = (
     "heads",
     "backbones",
     "embedder",
+    "pooling",
     "classifier",
     "callbacks",
     "data",
