@@ -2,11 +2,18 @@
 
 `verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
 reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings and whose they are,
-and streams. `plots` draws what `verification` counted.
+and streams; `identification` searches a gallery. `plots` draws what `verification` counted.
 """
 
 from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.identification import (
+    Identification,
+    TpirAtFpir,
+    closed_gallery_rate,
+    identify,
+    mean_over_galleries,
+)
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
@@ -29,12 +36,15 @@ from keras_facemargin.evaluate.verification import (
 __all__ = [
     "AllPairs",
     "FoldAccuracy",
+    "Identification",
     "Pairs",
     "Roc",
     "TarAtFar",
+    "TpirAtFpir",
     "Verification",
     "all_pairs",
     "area_under_curve",
+    "closed_gallery_rate",
     "cosine_scores",
     "embed",
     "equal_error_rate",
@@ -42,6 +52,8 @@ __all__ = [
     "evaluate_lfw",
     "evaluate_pairs",
     "fold_accuracy",
+    "identify",
+    "mean_over_galleries",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",

@@ -407,7 +407,9 @@ def _refined(work, sweep, windows):
     for low, high in reversed(windows):
         chosen = (bins >= low) & (bins <= high)
         row, column = np.divmod(pairs[chosen], len(work.units))
-        scores = cosine_scores_of(work.embeddings, work.order[row], work.order[column])
+        scores = cosine_scores_of_pairs(
+            work.embeddings, work.order[row], work.embeddings, work.order[column]
+        )
         same = work.labels[row] == work.labels[column]
         levels, place = np.unique(-scores, return_inverse=True)
         counts = [np.bincount(place[kind], minlength=len(levels)) for kind in (~same, same)]
@@ -422,10 +424,10 @@ def _refined(work, sweep, windows):
     return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
 
 
-def cosine_scores_of(embeddings, first, second, rows=65_536):
-    """`cosine_scores` of the rows `first` and `second` of one array, gathered a part at a time."""
+def cosine_scores_of_pairs(a, first, b, second, rows=16_384):
+    """`cosine_scores` of the rows `first` of `a` and `second` of `b`, gathered a part at a time."""
     parts = [slice(start, start + rows) for start in range(0, len(first), rows)]
-    scores = [cosine_scores(embeddings[first[p]], embeddings[second[p]]) for p in parts]
+    scores = [cosine_scores(a[first[part]], b[second[part]]) for part in parts]
     return np.concatenate([np.empty(0), *scores])
 
 

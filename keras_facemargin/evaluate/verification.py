@@ -469,9 +469,9 @@ def cosine_scores(a, b) -> np.ndarray:
     # In float64 only a block at a time: the pairs of a protocol may be many times the embeddings.
     for start in range(0, len(a), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        scores[rows] = np.einsum(
-            "nd,nd->n", unit_rows(a[rows], "a", start), unit_rows(b[rows], "b", start)
-        )
+        # Not einsum, which adds in another order where it cuts long rows into buffers.
+        products = unit_rows(a[rows], "a", start) * unit_rows(b[rows], "b", start)
+        scores[rows] = products.sum(axis=1)
     return np.clip(scores, -1.0, 1.0)
 
 
@@ -533,7 +533,9 @@ def _finite_vector(values, name):
 
 def unit_rows(embeddings, name, offset=0):
     """Rows in float64, each divided by its length; an error names row `offset` + its index."""
-    embeddings = np.asarray(embeddings, dtype=np.float64)
+    # In C order the sums run along each row the same way, wherever it stands: the score of a pair
+    # is one number, whatever array it is computed in.
+    embeddings = np.asarray(embeddings, dtype=np.float64, order="C")
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):

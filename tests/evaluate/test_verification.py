@@ -269,6 +269,22 @@ def test_cosine_of_any_length_and_in_blocks(monkeypatch):
     assert cosine_scores(a, a).max() <= 1.0
 
 
+@pytest.mark.parametrize("size", [1, 7, 256, 513, 9_001])
+def test_the_score_of_a_pair_is_one_number_wherever_it_stands(size):
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 30, size)).astype("float32")
+    expected = cosine_scores(a, b)
+    np.testing.assert_array_equal(cosine_scores(b, a), expected)
+    np.testing.assert_array_equal(cosine_scores(a[::-1], b[::-1]), expected[::-1])
+    np.testing.assert_array_equal(cosine_scores(np.asfortranarray(a), b), expected)
+    for row in range(30):
+        np.testing.assert_array_equal(
+            cosine_scores(a[row : row + 1], b[row : row + 1]), expected[row]
+        )
+        repeated = np.broadcast_to(a[row], a.shape)
+        assert cosine_scores(repeated, b)[row] == expected[row]
+
+
 @pytest.mark.parametrize("bad", [0.0, np.nan])
 def test_a_row_without_direction_is_named(bad, monkeypatch):
     monkeypatch.setattr(verification, "ROWS_AT_ONCE", 2)
