@@ -5,7 +5,12 @@ reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings 
 and streams; `identification` searches a gallery. `plots` draws what `verification` counted.
 """
 
-from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
+from keras_facemargin.evaluate.all_pairs import (
+    AllPairs,
+    all_pairs,
+    cosine_scores_of_pairs,
+    verify_all_pairs,
+)
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import (
     Identification,
@@ -46,6 +51,7 @@ __all__ = [
     "area_under_curve",
     "closed_gallery_rate",
     "cosine_scores",
+    "cosine_scores_of_pairs",
     "embed",
     "equal_error_rate",
     "evaluate_bin",

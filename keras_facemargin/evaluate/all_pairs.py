@@ -54,6 +54,9 @@ CANDIDATES = 8_000_000
 # Rows of the sample that the windows are guessed from, at most.
 SAMPLE = 16_384
 
+# Pairs that are gathered at a time to be scored in float64: two arrays of 1 MB at 512 numbers.
+PAIRS_AT_ONCE = 256
+
 # Between two savings of the state.
 SAVE_SECONDS = 10.0
 
@@ -424,11 +427,42 @@ def _refined(work, sweep, windows):
     return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
 
 
-def cosine_scores_of_pairs(a, first, b, second, rows=16_384):
-    """`cosine_scores` of the rows `first` of `a` and `second` of `b`, gathered a part at a time."""
-    parts = [slice(start, start + rows) for start in range(0, len(first), rows)]
-    scores = [cosine_scores(a[first[part]], b[second[part]]) for part in parts]
-    return np.concatenate([np.empty(0), *scores])
+def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
+    """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
+
+    A protocol's list names each template in many pairs: its length is taken once, and what the
+    pairs need is gathered a part at a time.
+
+    Args:
+        a, b: ``(N, D)`` and ``(M, D)`` embeddings, of any length but zero; they may be the same.
+        first, second: ``(P,)`` integers each, rows of `a` and of `b`.
+
+    Returns:
+        float64 ``(P,)`` in [-1, 1].
+
+    Raises:
+        ValueError: if a row that is needed is zero or not finite.
+        IndexError: if there is no such row.
+
+    Example:
+        >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]
+        >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
+        [0.0, 1.0]
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
+    scores = np.empty(len(first))
+    if len(first) < len(a) + len(b):
+        for start in range(0, len(first), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            scores[part] = cosine_scores(a[first[part]], b[second[part]])
+        return scores
+    units = unit_rows(a, "a")
+    others = units if b is a else unit_rows(b, "b")
+    for start in range(0, len(first), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
+    return np.clip(scores, -1.0, 1.0, out=scores)
 
 
 def _windows(work, impostor, genuine):
