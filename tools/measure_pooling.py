@@ -17,8 +17,9 @@ Three cases:
   luminance. A simple measure that happens to fit this damage: an upper estimate of what a general
   one would find.
 
-Features are of unit length. The gain to believe is the last row of each case: λ chosen on one half of the people, the gain taken
-on the other half. LFW has no videos, so media pooling cannot be shown on it.
+Features are of unit length. The gain to believe is the last row of each case: λ chosen on one half
+of the people, the gain taken on the other half. LFW has no videos, so media pooling cannot be shown
+on it.
 """
 
 import argparse

@@ -17,6 +17,7 @@ the windows that the full histogram names. Guesses cost time, never exactness.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import math
@@ -355,7 +356,7 @@ class _Sweep:
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
         if diagonal:  # its upper triangle; the pairs below are the same ones
-            upper = np.flatnonzero(np.triu(np.ones(shape, bool), k=1))
+            upper = np.flatnonzero(_above_diagonal(shape[0]))
             bins = bins[upper]
         self.everyone += np.bincount(bins, minlength=work.bins)
         if work.labels[rows.stop - 1] >= work.labels[columns.start]:
@@ -406,16 +407,23 @@ def _curve_near_thresholds(work, state, progress):
 
 def _refined(work, sweep, windows):
     pairs, bins = sweep.candidates()
+    needed = np.zeros(work.bins, bool)
+    for low, high in windows:
+        needed[low : high + 1] = True
+    chosen = needed[bins]
+    pairs, bins = pairs[chosen], bins[chosen]
+    row, column = np.divmod(pairs, len(work.units))
+    scores = cosine_scores_of_pairs(
+        work.embeddings, work.order[row], work.embeddings, work.order[column]
+    )
+    same = work.labels[row] == work.labels[column]
     points = [(np.array([np.inf]), np.zeros((2, 1), np.int64))]
     for low, high in reversed(windows):
-        chosen = (bins >= low) & (bins <= high)
-        row, column = np.divmod(pairs[chosen], len(work.units))
-        scores = cosine_scores_of_pairs(
-            work.embeddings, work.order[row], work.embeddings, work.order[column]
-        )
-        same = work.labels[row] == work.labels[column]
-        levels, place = np.unique(-scores, return_inverse=True)
-        counts = [np.bincount(place[kind], minlength=len(levels)) for kind in (~same, same)]
+        here = (bins >= low) & (bins <= high)
+        levels, place = np.unique(-scores[here], return_inverse=True)
+        counts = [
+            np.bincount(place[kind], minlength=len(levels)) for kind in (~same[here], same[here])
+        ]
         genuines = int(sweep.genuine[high + 1 :].sum())
         above = np.array([[int(sweep.everyone[high + 1 :].sum()) - genuines], [genuines]])
         # All that lies between two windows enters at once, at a threshold that nobody asks for.
@@ -491,7 +499,7 @@ def _whole(counts, largest):
 def _guessed_windows(work):
     """Where the thresholds will lie, as far as a sample of the rows can tell."""
     count = len(work.units)
-    size = min(count, max(count // 4, 2_048), SAMPLE)
+    size = min(count, max(count // 5, 2_048), SAMPLE)
     rows = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
     sample = _Sweep(dataclasses.replace(work, units=work.units[rows], labels=work.labels[rows]), [])
     sample.run(_State(None, None), progress=False)
@@ -520,14 +528,18 @@ def _genuine_histogram(work):
     total, pending, held = np.zeros(work.bins, np.int64), [], 0
     for start, stop in itertools.pairwise(edges):
         units = work.units[start : min(stop, start + BLOCK)]
-        upper = np.triu_indices(len(units), k=1)
-        pending.append((units @ units.T)[upper] + np.float32(work.offset))
+        pending.append((units @ units.T)[_above_diagonal(len(units))] + np.float32(work.offset))
         held += len(pending[-1])
         if held > BLOCK * BLOCK or stop == edges[-1]:
             bins = np.concatenate(pending).astype(np.intp)
             total += np.bincount(bins, minlength=work.bins)
             pending, held = [], 0
     return total
+
+
+@functools.lru_cache(maxsize=64)
+def _above_diagonal(count):
+    return np.triu(np.ones((count, count), bool), k=1)
 
 
 def _merged(windows, bins):
