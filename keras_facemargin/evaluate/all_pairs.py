@@ -297,7 +297,6 @@ class _Sweep:
 
     def arrays(self):
         pairs, bins = self.candidates()
-        self.pairs, self.pair_bins = [pairs], [bins]
         return {
             "number": self.number,
             "windows": np.array(self.windows, np.int64).reshape(-1, 2),
@@ -320,11 +319,9 @@ class _Sweep:
 
     def candidates(self):
         """Pairs inside the windows, as row * N + column, and their bins."""
-        none = np.empty(0, np.int64), np.empty(0, np.int32)
-        return (
-            np.concatenate([none[0], *self.pairs]),
-            np.concatenate([none[1], *self.pair_bins]),
-        )
+        self.pairs = [np.concatenate([np.empty(0, np.int64), *self.pairs])]
+        self.pair_bins = [np.concatenate([np.empty(0, np.int32), *self.pair_bins])]
+        return self.pairs[0], self.pair_bins[0]
 
     def run(self, state, progress):
         blocks = list(_blocks(len(self.work.units)))
@@ -465,12 +462,21 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
             part = slice(start, start + PAIRS_AT_ONCE)
             scores[part] = cosine_scores(a[first[part]], b[second[part]])
         return scores
-    units = unit_rows(a, "a")
-    others = units if b is a else unit_rows(b, "b")
+    units = _float64_units(a, "a")
+    others = units if b is a else _float64_units(b, "b")
     for start in range(0, len(first), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
     return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def _float64_units(embeddings, name):
+    """`unit_rows`, without a second copy on the way."""
+    units = np.empty(embeddings.shape)
+    for start in range(0, len(embeddings), BLOCK):
+        rows = slice(start, start + BLOCK)
+        units[rows] = unit_rows(embeddings[rows], name, start)
+    return units
 
 
 def _windows(work, impostor, genuine):
