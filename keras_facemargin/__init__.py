@@ -39,6 +39,7 @@ from keras_facemargin.heads import (
     SVSoftmax,
     UniFace,
 )
+from keras_facemargin.pooling import MediaPooling, QualityPooling
 from keras_facemargin.zoo import list_embedders, load_card, load_embedder
 
 __version__ = "0.1.0"
@@ -58,7 +59,9 @@ __all__ = [
     "MVSoftmax",
     "MagFace",
     "MarginClassifier",
+    "MediaPooling",
     "NormFace",
+    "QualityPooling",
     "SVSoftmax",
     "SoftmaxHead",
     "SphereFace",

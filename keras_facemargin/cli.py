@@ -257,6 +257,63 @@ def verification_bin(
     _evaluate_pairs(lambda: read_bin_pairs(file, folds or None), model, output, flip)
 
 
+@evaluate.command("all-pairs")
+def every_pair(
+    faces: Annotated[
+        Path, typer.Argument(help="A .npz file that embed wrote; or aligned crops, a folder each.")
+    ],
+    model: Model = DEFAULT,
+    output: Output = Path("all-pairs-results"),
+    flip: Flip = True,
+):
+    """Every pair of a set of faces, exactly: EER and TAR at FAR 1e-1 to 1e-8.
+
+    Who is on an image is the name of the folder that it lies in; a .npz file may hold `labels` (N,)
+    of its own. Prints the table and writes results.json. Of a .npz file the work is saved in
+    state.npz meanwhile: after an interruption the same command goes on.
+
+    Example: `facemargin evaluate all-pairs embeddings.npz`
+    """
+    from keras_facemargin.evaluate import embed, verify_all_pairs
+    from keras_facemargin.zoo import load_embedder
+
+    record, state = {"faces": str(faces)}, None
+    if faces.suffix == ".npz" and not faces.is_dir():
+        embeddings, labels = _read_embeddings(faces)
+        state = output / "state.npz"
+    else:
+        embedder, paths = load_embedder(model), _image_files([faces])
+        embeddings, labels = embed(embedder, paths, flip=flip), [path.parent.name for path in paths]
+        _note_resized(paths, embedder)
+        record |= {"model": model, "flip": flip}
+    output.mkdir(parents=True, exist_ok=True)
+    result = verify_all_pairs(embeddings, labels, state=state)
+    console.print(result)
+    record |= result.to_dict()
+    (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _say(f"{output}/results.json")
+
+
+def _read_embeddings(file):
+    """`embeddings` and whose they are, from what the command embed writes."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with file.open("rb") as stream:
+            arrays = dict(np.load(stream, allow_pickle=False))
+        embeddings = arrays["embeddings"]
+        if "labels" in arrays:
+            return embeddings, arrays["labels"]
+        return embeddings, [Path(path).parent.name for path in arrays["paths"].tolist()]
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "Embeddings must be a .npz file with `embeddings` and `paths` (or `labels`), as "
+            f"`facemargin embed` writes it. Received: {file} ({error})"
+        ) from error
+
+
 def _evaluate_pairs(read, model, output, flip):
     """What every 1:1 protocol prints and writes, once `read` has read its pairs."""
     import numpy as np

@@ -246,6 +246,36 @@ def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
     assert "counted as rejected" in out
 
 
+def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model, faces):
+    code, out, _ = facemargin("evaluate", "all-pairs", faces, "-m", model, "-o", "folder")
+    assert code == 0
+    assert "224 genuine, 1,792 impostor" in out
+    assert "not supported by 1,792 impostor pairs" in out
+    assert facemargin("embed", faces, "-m", model, "-o", "e.npz")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "-o", "file")[0] == 0
+    of_folder, of_file = (
+        json.loads(Path(name, "results.json").read_text()) for name in ("folder", "file")
+    )
+    assert of_folder.pop("flip") is True
+    assert of_folder.pop("model") == str(model)
+    assert of_folder.pop("faces") == str(faces)
+    assert of_file.pop("faces") == "e.npz"
+    assert of_folder == of_file
+    assert [path.name for path in Path("file").iterdir()] == ["results.json"]
+
+
+def test_evaluate_all_pairs_takes_labels_and_goes_on_from_its_state(facemargin):
+    embeddings = np.random.default_rng(0).normal(size=(6, 4))
+    np.savez("e.npz", embeddings=embeddings, labels=[1, 1, 2, 2, 3, 3])
+    Path("out").mkdir()
+    Path("out/state.npz").write_bytes(b"of something else")
+    assert_one_sentence(facemargin("evaluate", "all-pairs", "e.npz", "-o", "out"), "state.npz")
+    Path("out/state.npz").unlink()
+    code, out, _ = facemargin("evaluate", "all-pairs", "e.npz", "-o", "out")
+    assert code == 0
+    assert "3 genuine, 12 impostor" in out
+
+
 def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
     files = write_synthetic_faces("people", 4, 2)
     pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]
@@ -323,6 +353,7 @@ def wrong(faces, model):
     Path("finetuned/embedder.keras").write_bytes(b"hours of work")
     Path("pairs.txt").write_text("10\t300\nA\t1\t2\n")
     Path("words.txt").write_text("no pairs\n")
+    np.savez("wrong.npz", vectors=np.ones(3))
     return good
 
 
@@ -353,6 +384,9 @@ def wrong(faces, model):
         ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
         ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
         ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
+        ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
+        ("evaluate all-pairs wrong.npz", ["`embeddings` and `paths`", "Received: wrong.npz"]),
+        ("evaluate all-pairs one -o new", ["1 people", "0 impostor pairs"]),
         ("finetune nothere.rec -o new", ["nothere.rec: No such file"]),
         ("export -o e.txt", ["*.tflite or *.onnx", "Received: e.txt"]),
         ("export -o e.onnx --precision int8", ["float32", "Received: --precision int8"]),

@@ -14,6 +14,7 @@ ORDER = (
     "pairwise",
     "backbones",
     "embedder",
+    "pooling",
     "classifier",
     "callbacks",
     "data",

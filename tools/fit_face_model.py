@@ -18,7 +18,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.synthetic import synthesize_faces
-from keras_facemargin.evaluate.verification import all_pairs, equal_error_rate
+from keras_facemargin.evaluate import all_pairs, equal_error_rate
 
 MODEL = Path(__file__).resolve().parents[1] / "keras_facemargin" / "data" / "face_model.npz"
 SIZE, HALF, CORNERS = 112, 56, 29  # luma; chroma; corners of the 4-pixel cells of a shape

@@ -1,10 +1,24 @@
 """Scores in, measures out: how good an embedder is, by definitions stated exactly once.
 
 `verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
-reads that protocol's official lists into `Pairs`. `plots` draws what `verification` counted.
+reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings and whose they are,
+and streams; `identification` searches a gallery. `plots` draws what `verification` counted.
 """
 
+from keras_facemargin.evaluate.all_pairs import (
+    AllPairs,
+    all_pairs,
+    cosine_scores_of_pairs,
+    verify_all_pairs,
+)
 from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.identification import (
+    Identification,
+    TpirAtFpir,
+    closed_gallery_rate,
+    identify,
+    mean_over_galleries,
+)
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
@@ -14,7 +28,6 @@ from keras_facemargin.evaluate.verification import (
     Roc,
     TarAtFar,
     Verification,
-    all_pairs,
     area_under_curve,
     cosine_scores,
     equal_error_rate,
@@ -26,20 +39,27 @@ from keras_facemargin.evaluate.verification import (
 )
 
 __all__ = [
+    "AllPairs",
     "FoldAccuracy",
+    "Identification",
     "Pairs",
     "Roc",
     "TarAtFar",
+    "TpirAtFpir",
     "Verification",
     "all_pairs",
     "area_under_curve",
+    "closed_gallery_rate",
     "cosine_scores",
+    "cosine_scores_of_pairs",
     "embed",
     "equal_error_rate",
     "evaluate_bin",
     "evaluate_lfw",
     "evaluate_pairs",
     "fold_accuracy",
+    "identify",
+    "mean_over_galleries",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
@@ -50,4 +70,5 @@ __all__ = [
     "tar_at_far",
     "threshold_at_far",
     "verify",
+    "verify_all_pairs",
 ]

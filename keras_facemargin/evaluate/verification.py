@@ -13,9 +13,6 @@ import numpy as np
 
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
-# All pairs of 5,000 embeddings are 12.5 million scores and about 400 MB while they are formed.
-ALL_PAIRS_LIMIT = 5_000
-
 # Pairs whose embeddings `cosine_scores` holds in float64 at a time.
 ROWS_AT_ONCE = 1_024
 
@@ -106,7 +103,7 @@ class Roc:
 
     def tar_at_far(self, far: float) -> TarAtFar:
         """See the function `tar_at_far`."""
-        allowed = _allowed_false_accepts(far, self.impostors)
+        allowed = allowed_false_accepts(far, self.impostors)
         if allowed == 0:
             return TarAtFar(far, self.impostors)
         # The first point with too many false accepts exists, because far < 1.
@@ -245,7 +242,7 @@ def threshold_at_far(impostor_scores, far: float) -> float:
         True
     """
     scores = _finite_vector(impostor_scores, "impostor_scores")
-    allowed = _allowed_false_accepts(far, len(scores))
+    allowed = allowed_false_accepts(far, len(scores))
     if allowed == 0:
         raise ValueError(
             f"`far` must be at least 1 / (number of impostor pairs): {len(scores):,} pairs support "
@@ -472,50 +469,13 @@ def cosine_scores(a, b) -> np.ndarray:
     # In float64 only a block at a time: the pairs of a protocol may be many times the embeddings.
     for start in range(0, len(a), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        scores[rows] = np.einsum(
-            "nd,nd->n", _unit_rows(a[rows], "a", start), _unit_rows(b[rows], "b", start)
-        )
+        # Not einsum, which adds in another order where it cuts long rows into buffers.
+        products = unit_rows(a[rows], "a", start) * unit_rows(b[rows], "b", start)
+        scores[rows] = products.sum(axis=1)
     return np.clip(scores, -1.0, 1.0)
 
 
-def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine scores of every pair of different embeddings, for sets that fit in memory.
-
-    Args:
-        embeddings: ``(N, D)``, N at most `ALL_PAIRS_LIMIT`.
-        labels: ``(N,)``, whose face each row is.
-
-    Returns:
-        ``scores`` float64 and ``same`` bool, ``(N * (N - 1) / 2,)`` each, in the order (0, 1),
-        (0, 2), ..., (1, 2), ...
-
-    Raises:
-        ValueError: if there are more rows than the limit or fewer than two, lengths differ, or a
-            row is zero or not finite.
-
-    Example:
-        >>> scores, same = all_pairs([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]], labels=[7, 7, 8])
-        >>> scores.tolist(), same.tolist()
-        ([1.0, 0.0, 0.0], [True, False, False])
-    """
-    embeddings, labels = np.asarray(embeddings), np.asarray(labels)
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
-        raise ValueError(
-            "`embeddings` must be of shape (N, D) and `labels` of shape (N,). "
-            f"Received: shapes {embeddings.shape} and {labels.shape}."
-        )
-    if not 2 <= len(embeddings) <= ALL_PAIRS_LIMIT:
-        raise ValueError(
-            f"`all_pairs` holds every pair in memory and takes 2 to {ALL_PAIRS_LIMIT:,} "
-            f"embeddings. Received: {len(embeddings):,}. Pass a sample of the rows."
-        )
-    units = _unit_rows(embeddings, "embeddings")
-    upper = np.triu(np.ones((len(units), len(units)), dtype=bool), k=1)
-    scores = np.clip((units @ units.T)[upper], -1.0, 1.0)
-    return scores, (labels[:, None] == labels)[upper]
-
-
-def _allowed_false_accepts(far, impostors):
+def allowed_false_accepts(far, impostors):
     """The largest count whose share of `impostors` is at most `far`."""
     if not 0 < far < 1:
         raise ValueError(f"`far` must be a rate in (0, 1). Received: far={far}.")
@@ -571,8 +531,11 @@ def _finite_vector(values, name):
     return values
 
 
-def _unit_rows(embeddings, name, offset=0):
-    embeddings = np.asarray(embeddings, dtype=np.float64)
+def unit_rows(embeddings, name, offset=0):
+    """Rows in float64, each divided by its length; an error names row `offset` + its index."""
+    # In C order the sums run along each row the same way, wherever it stands: the score of a pair
+    # is one number, whatever array it is computed in.
+    embeddings = np.asarray(embeddings, dtype=np.float64, order="C")
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
     if len(bad):

@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score, roc_curve
 
 from keras_facemargin.evaluate import verification
 from keras_facemargin.evaluate.verification import (
-    all_pairs,
     area_under_curve,
     cosine_scores,
     equal_error_rate,
@@ -270,22 +269,20 @@ def test_cosine_of_any_length_and_in_blocks(monkeypatch):
     assert cosine_scores(a, a).max() <= 1.0
 
 
-def test_all_pairs_against_loops():
+@pytest.mark.parametrize("size", [1, 7, 256, 513, 9_001])
+def test_the_score_of_a_pair_is_one_number_wherever_it_stands(size):
     rng = np.random.default_rng(0)
-    embeddings, labels = rng.normal(size=(12, 5)), rng.integers(0, 3, size=12)
-    scores, same = all_pairs(embeddings, labels)
-    pairs = [(i, j) for i in range(12) for j in range(i + 1, 12)]
-    first, second = np.array(pairs).T
-    np.testing.assert_allclose(scores, cosine_scores(embeddings[first], embeddings[second]))
-    np.testing.assert_array_equal(same, labels[first] == labels[second])
-
-
-def test_all_pairs_refuses_what_does_not_fit():
-    limit = verification.ALL_PAIRS_LIMIT
-    with pytest.raises(ValueError, match=r"takes 2 to 5,000 embeddings. Received: 5,001"):
-        all_pairs(np.ones((limit + 1, 1)), np.zeros(limit + 1))
-    with pytest.raises(ValueError, match=r"shapes \(3, 2\) and \(2,\)"):
-        all_pairs(np.ones((3, 2)), [0, 1])
+    a, b = rng.normal(size=(2, 30, size)).astype("float32")
+    expected = cosine_scores(a, b)
+    np.testing.assert_array_equal(cosine_scores(b, a), expected)
+    np.testing.assert_array_equal(cosine_scores(a[::-1], b[::-1]), expected[::-1])
+    np.testing.assert_array_equal(cosine_scores(np.asfortranarray(a), b), expected)
+    for row in range(30):
+        np.testing.assert_array_equal(
+            cosine_scores(a[row : row + 1], b[row : row + 1]), expected[row]
+        )
+        repeated = np.broadcast_to(a[row], a.shape)
+        assert cosine_scores(repeated, b)[row] == expected[row]
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan])

@@ -1,0 +1,485 @@
+"""Templates: many embeddings of one person become one.
+
+A template is a set of images of one person: stills, frames of videos. Pooling weighs its features,
+adds them and divides by the length of the sum, so that a dot product of templates is a cosine:
+
+    r = Σ_k w_k f_k,    template = r / |r|
+
+| pooling | w_k |
+| --- | --- |
+| mean (`video_pooling`) | 1 / K |
+| quality (`quality_pooling`) | softmax over k of λ l_k, l_k = min(log(d_k / (1 - d_k)) / 2, 7) |
+| media (`media_pooling`) | 1 / (media x images of this one's medium) |
+| both | softmax over media of λ (mean l of the medium), shared equally within the medium |
+
+d_k in [0, 1] is the quality of image k, such as a detector's score (Crystal Loss,
+arXiv:1804.01159). A medium is a still or a video, whose many frames are to count once.
+
+Ragged templates come padded, ``(T, K, D)`` with a mask (`quality_pooling`, `media_pooling`, their
+layers), or in a row, ``(N, D)`` with a template number each (`segment_pooling`, and on arrays with
+any identifiers `pool_templates`). All is computed in float32, or in float64 if the features are, on
+any backend. A template without an image is the zero vector: it has no direction, gradients through
+it are zero, and `keras_facemargin.evaluate` refuses it by its row.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+# The paper's upper limit of a logit: a quality of 0.99999917.
+LIMIT = 7.0
+
+# Of a squared length: the direction of a zero vector is zero, not NaN.
+_TINY = 1e-30
+
+
+def quality_logits(quality):
+    """`min(log(d / (1 - d)) / 2, 7)` of qualities d: Crystal Loss (arXiv:1804.01159).
+
+    The formula falls without end at d = 0; here it stops at -7 (d = 8.3e-7), so that a template all
+    of whose qualities are 0 still has weights. Another implementation in use adds 1e-8 to d and to
+    1 - d, which ends at -9.2. Where the limits hold, the gradient is zero.
+
+    Args:
+        quality: float tensor of any shape, in [0, 1]; beyond that it counts as 0 or 1.
+
+    Returns:
+        Tensor of the same shape, in [-7, 7].
+
+    Raises:
+        ValueError: `quality` is a NumPy array or list, and holds a number outside [0, 1].
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> [round(float(l), 6) for l in pooling.quality_logits([0.5, 0.75, 0.9, 1.0])]
+    [0.0, 0.549306, 1.098612, 7.0]
+    """
+    _check_quality(quality)
+    quality = _float(quality)
+    # Beyond the limits on either side, where the derivative 1 / (2 d (1 - d)) is still finite.
+    inner = ops.clip(quality, 2.0**-23, 1.0 - 2.0**-23)
+    logits = 0.5 * (ops.log(inner) - ops.log1p(-inner))
+    return ops.clip(logits, -LIMIT, LIMIT)
+
+
+def quality_pooling(features, quality, lam, present=None, media=None):
+    """Quality pooling of padded templates: Crystal Loss (arXiv:1804.01159).
+
+    `lam` = 0 is the mean; large, the best image alone. The paper chooses λ on held-out data; there
+    is no default here.
+
+    Implementations differ in what becomes of videos: one that cites the paper weighs all images
+    alike, as this does without `media`. With `media` an image's weight is its medium's, the softmax
+    of λ times the mean logit of the medium's images, shared equally among these; with `lam` = 0
+    that is `media_pooling`, and with one image a medium it is quality pooling again.
+
+    Args:
+        features: ``(T, K, D)`` float, K images of T templates, of unit length or raw, as the
+            embedder's recipe has it: raw ones weigh by their lengths too.
+        quality: ``(T, K)`` float in [0, 1].
+        lam: λ >= 0.
+        present: ``(T, K)`` bool, False for padding, which may hold anything; None: all there.
+        media: ``(T, K)`` numbers; images of one medium share one, within a template. K^2 numbers
+            are compared for each template.
+
+    Returns:
+        ``(T, D)`` of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: `lam` is negative or not finite; shapes do not fit; `quality` as
+            `quality_logits`.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> faces = [[[1.0, 0.0], [0.0, 1.0]]]
+    >>> sharp_and_blurred = [[0.9, 0.5]]
+    >>> pooled = pooling.quality_pooling(faces, sharp_and_blurred, lam=1.0)
+    >>> [round(float(x), 4) for x in pooled[0]]
+    [0.9487, 0.3162]
+    """
+    _check_lam(lam)
+    logits = lam * quality_logits(quality)
+    return _pooled(_float(features), logits, present, media)
+
+
+def media_pooling(features, media, present=None):
+    """Mean within each medium, then over the media: padded templates.
+
+    The common way with IJB-A, B and C: a video of a thousand frames counts like one still.
+    Implementations differ in the last step: InsightFace adds the media, which has the same
+    direction.
+
+    Args:
+        features, media, present: as `quality_pooling`.
+
+    Returns:
+        ``(T, D)`` of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> two_frames_and_a_still = [[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]
+    >>> pooled = pooling.media_pooling(two_frames_and_a_still, media=[[7, 7, 8]])
+    >>> [round(float(x), 4) for x in pooled[0]]
+    [0.7071, 0.7071]
+    """
+    features = _float(features)
+    return _pooled(features, ops.zeros_like(features[..., 0]), present, media)
+
+
+def video_pooling(features, present=None):
+    """The mean of a video's frames, normalised: what most papers compare on YouTube Faces.
+
+    Implementations differ: NormFace averages the scores of all pairs of frames instead.
+
+    Args:
+        features: ``(V, K, D)`` float, K frames of V videos.
+        present: ``(V, K)`` bool, False for padding; None: all there.
+
+    Returns:
+        ``(V, D)`` of unit length; zeros for a video without a frame.
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> [round(float(x), 2) for x in pooling.video_pooling([[[3.0, 0.0], [0.0, 4.0]]])[0]]
+    [0.6, 0.8]
+    """
+    features = _float(features)
+    return _pooled(features, ops.zeros_like(features[..., 0]), present, None)
+
+
+def segment_pooling(
+    features, templates, num_templates, quality=None, lam=0.0, media=None, num_media=None
+):
+    """The same poolings of images in a row, each with the number of its template.
+
+    Args:
+        features: ``(N, D)`` float.
+        templates: ``(N,)`` integers in [0, `num_templates`), in any order.
+        num_templates: T.
+        quality: ``(N,)`` float in [0, 1], or None.
+        lam: λ >= 0 of `quality_pooling`; 0 without `quality`.
+        media: ``(N,)`` integers in [0, `num_media`), or None. A medium belongs to one template: a
+            video with frames in two of them has two numbers.
+        num_media: number of media over all templates, with `media`.
+
+    Returns:
+        ``(T, D)`` of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: `lam` is negative or not finite, or not 0 without `quality`; one of `media` and
+            `num_media` is missing; shapes do not fit; `quality` as `quality_logits`.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> rows = [[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]]
+    >>> pooled = pooling.segment_pooling(rows, templates=[0, 1, 0], num_templates=2)
+    >>> [[round(float(x), 4) for x in row] for row in pooled]
+    [[0.7071, 0.7071], [0.0, 1.0]]
+    """
+    _check_lam(lam)
+    if quality is None and lam:
+        raise ValueError(
+            "`lam` sharpens the weights of `quality`, so they come together. "
+            f"Received: lam={lam} without quality. Pass the qualities, or lam=0 for the mean."
+        )
+    if (media is None) != (num_media is None):
+        raise ValueError(
+            "`media` and `num_media` come together. "
+            f"Received: media={'None' if media is None else 'given'}, num_media={num_media}."
+        )
+    features = _float(features)
+    templates = ops.cast(ops.convert_to_tensor(templates), "int32")
+    row_shape = tuple(features.shape[:1])
+    _check_shape("features", features.shape, 2, "(N, D)")
+    _check_same_shape("templates", templates.shape, row_shape)
+    logits = ops.zeros_like(features[:, 0])
+    if quality is not None:
+        logits = lam * ops.cast(quality_logits(quality), features.dtype)
+        _check_same_shape("quality", logits.shape, row_shape)
+    share = ops.ones_like(logits)
+    if media is not None:
+        media = ops.cast(ops.convert_to_tensor(media), "int32")
+        _check_same_shape("media", media.shape, row_shape)
+        share = 1.0 / ops.take(ops.segment_sum(share, media, num_media), media)
+        logits = ops.take(ops.segment_sum(logits * share, media, num_media), media)
+    top = ops.stop_gradient(ops.segment_max(ops.stop_gradient(logits), templates, num_templates))
+    # Their sum needs no division: the length of the pooled vector is 1 in the end.
+    weights = share * ops.exp(logits - ops.take(top, templates))
+    return _direction(ops.segment_sum(weights[:, None] * features, templates, num_templates))
+
+
+def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=None):
+    """Templates of embeddings, by identifiers of any kind: a list as the IJB protocols give it.
+
+    Args:
+        embeddings: ``(N, D)`` array.
+        template_ids: ``(N,)`` integers or strings.
+        quality: ``(N,)`` in [0, 1], or None.
+        lam: λ >= 0 of `quality_pooling`; 0 without `quality`.
+        media_ids: ``(N,)`` integers or strings, or None. The same identifier in two templates is
+            two media.
+
+    Returns:
+        ``templates`` float32 ``(T, D)`` of unit length, and ``ids`` ``(T,)``, sorted: whose they
+        are.
+
+    Raises:
+        ValueError: lengths differ or there is nothing to pool; else as `segment_pooling`.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> rows = [[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]]
+    >>> templates, ids = pooling.pool_templates(rows, ["ann", "bob", "ann"])
+    >>> [str(name) for name in ids], templates.round(4).tolist()
+    (['ann', 'bob'], [[0.7071, 0.7071], [0.0, 1.0]])
+    """
+    embeddings, template_ids = np.asarray(embeddings, np.float32), np.asarray(template_ids)
+    given = {"template_ids": template_ids}
+    given |= {} if quality is None else {"quality": np.asarray(quality)}
+    given |= {} if media_ids is None else {"media_ids": np.asarray(media_ids)}
+    if embeddings.ndim != 2 or not len(embeddings):
+        raise ValueError(
+            f"`embeddings` must be of shape (N, D), N > 0. Received: shape {embeddings.shape}."
+        )
+    for name, values in given.items():
+        _check_same_shape(name, values.shape, embeddings.shape[:1])
+    ids, templates = np.unique(template_ids, return_inverse=True)
+    media = num_media = None
+    if media_ids is not None:
+        names, numbers = np.unique(media_ids, return_inverse=True)
+        pairs, media = np.unique(templates * len(names) + numbers, return_inverse=True)
+        num_media = len(pairs)
+    pooled = segment_pooling(embeddings, templates, len(ids), quality, lam, media, num_media)
+    return ops.convert_to_numpy(pooled), ids
+
+
+def attenuate(scores, quality_a, quality_b, threshold, ratio):
+    """Quality attenuation: a pair with a poor side scores less.
+
+        s' = min(s, s / ratio)  if min(quality_a, quality_b) <= threshold,  else  s
+
+    The abstract of Crystal Loss (arXiv:1804.01159) says that the score is rescaled by the quality
+    of the pair. This rule is the one that its readers use, a template's quality being that of its
+    best image; neither the rule nor values of `threshold` and `ratio` could be checked against the
+    paper, so there are no defaults: choose them on held-out pairs. A negative score stays as it is,
+    because dividing it would raise it, and a poor image is no sign of likeness.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        quality_a, quality_b: quality of either side, ``(N,)`` in [0, 1].
+        threshold: in [0, 1].
+        ratio: >= 1; 1 changes nothing.
+
+    Returns:
+        float64 ``(N,)``, at most `scores`.
+
+    Raises:
+        ValueError: shapes differ, or a number is out of its range.
+
+    Example:
+
+    >>> from keras_facemargin import pooling
+    >>> scores = [0.55, 0.55, -0.1]
+    >>> attenuated = pooling.attenuate(scores, [0.9, 0.6, 0.6], [0.9] * 3, threshold=0.7, ratio=1.1)
+    >>> attenuated.round(2).tolist()
+    [0.55, 0.5, -0.1]
+    """
+    scores = np.asarray(scores, np.float64)
+    for name, quality in {"quality_a": quality_a, "quality_b": quality_b}.items():
+        _check_same_shape(name, np.shape(quality), scores.shape)
+        _check_quality(np.asarray(quality), name)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"`threshold` is a quality in [0, 1]. Received: threshold={threshold}.")
+    if not 1 <= ratio < float("inf"):
+        raise ValueError(
+            "`ratio` divides scores, to lower them, and must be at least 1. "
+            f"Received: ratio={ratio}."
+        )
+    poor = np.minimum(quality_a, quality_b) <= threshold
+    return np.where(poor, np.minimum(scores, scores / ratio), scores)
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class QualityPooling(keras.layers.Layer):
+    """`quality_pooling` as a layer: ``layer(features, quality, present=None, media=None)``.
+
+    Without weights, for the end of an embedder's graph or for a template's. It computes in float32
+    whatever the global policy: weights and lengths do not survive half precision.
+
+    Args:
+        lam: λ >= 0; 0 is the mean.
+        **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
+
+    Input shape:
+        `features` (T, K, D), `quality` (T, K) in [0, 1], `present` (T, K) bool, `media` (T, K).
+
+    Output shape:
+        (T, D), of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: `lam` is negative or not finite; `dtype` is of half precision; shapes do not
+            fit.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_facemargin.pooling import QualityPooling
+    >>> features, quality = keras.Input((None, 128)), keras.Input((None,))
+    >>> model = keras.Model([features, quality], QualityPooling(lam=0.5)(features, quality))
+    >>> model.output_shape
+    (None, 128)
+    """
+
+    def __init__(self, lam, **kwargs):
+        super().__init__(**_float32_policy(kwargs))
+        _check_precision(self)
+        _check_lam(lam)
+        self.lam = float(lam)
+
+    def call(self, features, quality, present=None, media=None):
+        return quality_pooling(features, quality, self.lam, present, media)
+
+    def get_config(self):
+        return {**super().get_config(), "lam": self.lam}
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class MediaPooling(keras.layers.Layer):
+    """`media_pooling` as a layer: ``layer(features, media, present=None)``.
+
+    It computes in float32 whatever the global policy.
+
+    Args:
+        **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
+
+    Input shape:
+        `features` (T, K, D), `media` (T, K) integers, `present` (T, K) bool.
+
+    Output shape:
+        (T, D), of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: `dtype` is of half precision; shapes do not fit.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_facemargin.pooling import MediaPooling
+    >>> features, media = keras.Input((None, 128)), keras.Input((None,), dtype="int32")
+    >>> keras.Model([features, media], MediaPooling()(features, media)).output_shape
+    (None, 128)
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**_float32_policy(kwargs))
+        _check_precision(self)
+
+    def call(self, features, media, present=None):
+        return media_pooling(features, media, present)
+
+
+def _pooled(features, logits, present, media):
+    """Padded templates by the softmax of `logits`, made equal within a medium."""
+    _check_shape("features", features.shape, 3, "(T, K, D)")
+    images = tuple(features.shape[:2])
+    _check_same_shape("quality", logits.shape, images)
+    logits = ops.cast(logits, features.dtype)
+    if present is None:
+        present = ops.ones_like(logits, dtype="bool")
+    else:
+        present = ops.cast(ops.convert_to_tensor(present), "bool")
+        _check_same_shape("present", present.shape, images)
+        # Padding may hold NaN, which no weight of zero would stop.
+        features = ops.where(present[..., None], features, ops.zeros_like(features))
+        logits = ops.where(present, logits, ops.zeros_like(logits))
+    share = ops.cast(present, features.dtype)
+    if media is not None:
+        media = ops.convert_to_tensor(media)
+        _check_same_shape("media", media.shape, images)
+        together = ops.cast(media[:, :, None] == media[:, None, :], features.dtype)
+        together = together * share[:, None, :]
+        sizes = ops.maximum(ops.sum(together, axis=2), 1.0)
+        logits = ops.sum(together * logits[:, None, :], axis=2) / sizes
+        share = share / sizes
+    top = ops.max(ops.where(present, logits, -1e30 * ops.ones_like(logits)), axis=1, keepdims=True)
+    below = ops.where(present, logits - ops.stop_gradient(top), ops.zeros_like(logits))
+    # Their sum needs no division: the length of the pooled vector is 1 in the end.
+    weights = share * ops.exp(below)
+    return _direction(ops.sum(weights[..., None] * features, axis=1))
+
+
+def _direction(vectors):
+    squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squared, _TINY))
+
+
+def _float(values):
+    """A tensor of float32, or of float64 if the values are."""
+    values = ops.convert_to_tensor(values)
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    return values if dtype == "float64" else ops.cast(values, "float32")
+
+
+def _float32_policy(kwargs):
+    # Not the global policy, which may be half precision.
+    dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
+    return {**kwargs, "dtype": dtype}
+
+
+def _check_precision(layer):
+    if layer.compute_dtype not in ("float32", "float64"):
+        raise ValueError(
+            "A pooling layer computes in float32 (or float64). "
+            f"Received: dtype={layer.compute_dtype!r}. Leave `dtype` out; under a mixed policy the "
+            "embedder alone computes in half precision."
+        )
+
+
+def _check_lam(lam):
+    if not 0 <= lam < float("inf"):
+        raise ValueError(
+            "`lam` sharpens the weights and must be a number of at least 0 (the mean). "
+            f"Received: lam={lam}."
+        )
+
+
+def _check_quality(quality, name="quality"):
+    """Of arrays and lists; what a tensor holds is known only when the graph runs."""
+    if not isinstance(quality, np.ndarray | list | tuple | float | int):
+        return
+    quality = np.asarray(quality)
+    bad = np.argwhere(~((quality >= 0) & (quality <= 1)))
+    if len(bad):
+        place = tuple(int(index) for index in bad[0])
+        raise ValueError(
+            f"`{name}` must be in [0, 1], like a detector's score. "
+            f"Received: {quality[place]} at index {place}. Map another measure to a probability."
+        )
+
+
+def _check_shape(name, shape, rank, letters):
+    if len(shape) != rank:
+        raise ValueError(f"`{name}` must be of shape {letters}. Received: shape {tuple(shape)}.")
+
+
+def _check_same_shape(name, shape, expected):
+    """Lengths that a graph does not know yet fit any."""
+    shape, expected = tuple(shape), tuple(expected)
+    if len(shape) != len(expected) or any(
+        a is not None and b is not None and a != b for a, b in zip(shape, expected, strict=True)
+    ):
+        raise ValueError(
+            f"`{name}` must hold one value per image, shape {expected}. Received: shape {shape}."
+        )
