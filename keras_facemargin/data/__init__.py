@@ -3,8 +3,14 @@
 And the faces that are made for the demo.
 """
 
+from keras_facemargin.data.align import (
+    align_face,
+    alignment_matrix,
+    similarity_transform,
+    template_points,
+)
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.image import BadImage, decode_face, read_face
+from keras_facemargin.data.image import BadImage, decode_face, read_face, read_photo
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
 from keras_facemargin.data.recordio import (
     FaceRecords,
@@ -25,10 +31,15 @@ __all__ = [
     "Record",
     "RecordReader",
     "RecordWriter",
+    "align_face",
+    "alignment_matrix",
     "decode_face",
     "pack_record",
     "read_face",
+    "read_photo",
+    "similarity_transform",
     "synthesize_faces",
+    "template_points",
     "unpack_record",
     "write_face_records",
     "write_pairs_bin",
