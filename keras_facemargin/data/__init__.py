@@ -9,6 +9,14 @@ from keras_facemargin.data.align import (
     similarity_transform,
     template_points,
 )
+from keras_facemargin.data.align_folder import AlignedFolder, align_folder, read_landmarks
+from keras_facemargin.data.detect import (
+    DetectedFace,
+    Detector,
+    MtcnnDetector,
+    choose_face,
+    load_detector,
+)
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face, read_photo
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
@@ -24,18 +32,26 @@ from keras_facemargin.data.recordio import (
 from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_faces
 
 __all__ = [
+    "AlignedFolder",
     "BadImage",
+    "DetectedFace",
+    "Detector",
     "FaceFolder",
     "FaceRecords",
+    "MtcnnDetector",
     "PairsBin",
     "Record",
     "RecordReader",
     "RecordWriter",
     "align_face",
+    "align_folder",
     "alignment_matrix",
+    "choose_face",
     "decode_face",
+    "load_detector",
     "pack_record",
     "read_face",
+    "read_landmarks",
     "read_photo",
     "similarity_transform",
     "synthesize_faces",
