@@ -78,7 +78,9 @@ def demo(
 @app.command()
 def align(
     photos: Annotated[Path, typer.Argument(help="Folder of photos, one subfolder a person.")],
-    crops: Annotated[Path, typer.Argument(help="Folder for the crops, with the same subfolders.")],
+    crops: Annotated[
+        Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
+    ] = None,
     detector: Annotated[
         str | None, typer.Option(help="mtcnn, or MODULE:FUNCTION of your own. Default: mtcnn.")
     ] = None,
@@ -91,6 +93,9 @@ def align(
         Template, typer.Option(help="arcface: 112x112, what the zoo needs; sphereface: 112x96.")
     ] = Template.arcface,
     size: Annotated[int, typer.Option(min=7, max=4096, help="Height of a crop in pixels.")] = 112,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
+    ] = False,
 ):
     """Cut aligned face crops out of photos: what every other command needs.
 
@@ -101,10 +106,22 @@ def align(
     with the columns file,x1,y1,...,x5,y5: left eye, right eye, nose, left and right mouth corner as
     a viewer sees them, in pixels.
 
+    `--check` looks at the mean of up to 200 images, without a detector: shifted, scaled, turned,
+    upside down, BGR? Exit code 1 if so.
+
     Example: `facemargin align photos faces`
     """
-    from keras_facemargin.data import align_folder
+    from keras_facemargin.data import align_folder, alignment_report
 
+    if check:
+        report = alignment_report(photos)
+        _say(str(report))
+        raise typer.Exit(0 if report.aligned else 1)
+    if crops is None:
+        raise ValueError(
+            f"The crops need a folder. Received: facemargin align {photos}. Name one, or say "
+            "--check to look at the images only."
+        )
     if detector is None and landmarks is None:
         detector = "mtcnn"
     done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
@@ -233,6 +250,7 @@ def finetune(
         on_bad=on_bad.value,
     )
     _say(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    _note_unaligned(faces)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the training
     tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
     tuned.save(output, model)
@@ -455,6 +473,21 @@ def _image_files(places):
         else:
             raise FileNotFoundError(f"There is no such image or folder. Received: {place}")
     return files
+
+
+def _note_unaligned(faces):
+    """Warns of a set that does not sit on the template, from the mean of a few images of it."""
+    from keras_facemargin.data import alignment_report
+
+    if len(faces) < 12:  # no mean to speak of
+        return
+    report = alignment_report(faces, most=100)
+    if not report.aligned:
+        warnings.warn(
+            f"{report} What an embedder makes of such crops means little: facemargin align makes "
+            "new ones from the photos.",
+            stacklevel=2,
+        )
 
 
 def _note_resized(paths, embedder):

@@ -9,7 +9,7 @@ from keras_facemargin.data.align import (
     similarity_transform,
     template_points,
 )
-from keras_facemargin.data.align_folder import AlignedFolder, align_folder, read_landmarks
+from keras_facemargin.data.alignment_check import AlignmentReport, alignment_report
 from keras_facemargin.data.detect import (
     DetectedFace,
     Detector,
@@ -20,6 +20,7 @@ from keras_facemargin.data.detect import (
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face, read_photo
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
+from keras_facemargin.data.photos import AlignedFolder, align_folder, read_landmarks
 from keras_facemargin.data.recordio import (
     FaceRecords,
     Record,
@@ -33,6 +34,7 @@ from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_fa
 
 __all__ = [
     "AlignedFolder",
+    "AlignmentReport",
     "BadImage",
     "DetectedFace",
     "Detector",
@@ -46,6 +48,7 @@ __all__ = [
     "align_face",
     "align_folder",
     "alignment_matrix",
+    "alignment_report",
     "choose_face",
     "decode_face",
     "load_detector",

@@ -12,9 +12,9 @@ from PIL import Image
 
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.data.align import align_face, template_points
-from keras_facemargin.data.align_folder import align_folder, read_landmarks
 from keras_facemargin.data.detect import DetectedFace
 from keras_facemargin.data.image import read_face, read_photo
+from keras_facemargin.data.photos import align_folder, read_landmarks
 
 POINTS = 1.2 * template_points()[0] + 15
 
