@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+fetch = typer.Typer(no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
 console = Console()
 
 Model = Annotated[
@@ -34,6 +36,7 @@ Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")
 Head = StrEnum("Head", ["cosface", "arcface", "normface", "l2softmax", "svsoftmax"])
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 OnBad = StrEnum("OnBad", ["refuse", "skip"])
+LfwImages = StrEnum("LfwImages", ["funneled", "original"])
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 Choose = StrEnum("Choose", ["centre", "largest"])
 Template = StrEnum("Template", ["arcface", "sphereface"])
@@ -52,6 +55,14 @@ def _evaluate():
     """Run a verification protocol on an embedder.
 
     Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
+    """
+
+
+@fetch.callback()
+def _fetch():
+    """Fetch a public data set, resumed where it stopped and checked by its SHA-256.
+
+    Example: `facemargin fetch lfw lfw`
     """
 
 
@@ -261,6 +272,26 @@ def finetune(
             f"--threshold {tuned.threshold:.4f}"
         )
     _say(f"{embedder_file}, classifier.keras, report.json")
+
+
+@fetch.command("lfw")
+def fetch_lfw(
+    directory: Annotated[Path, typer.Argument(help="Folder to fill.")],
+    images: Annotated[
+        LfwImages, typer.Option(help="funneled, or the photos before funneling.")
+    ] = LfwImages.funneled,
+):
+    """Fetch Labeled Faces in the Wild and its lists: 240 MB of photos, for research.
+
+    A second run goes on where the first was stopped. Sets that are given on application only are
+    described in docs/datasets.md.
+
+    Example: `facemargin fetch lfw lfw`
+    """
+    from keras_facemargin.data.fetch import fetch_lfw
+
+    photos = fetch_lfw(directory, images.value)
+    _say(f"{photos}: photos, not aligned yet: facemargin align {photos} {directory}/aligned")
 
 
 @evaluate.command()

@@ -17,6 +17,7 @@ from keras_facemargin.data.detect import (
     choose_face,
     load_detector,
 )
+from keras_facemargin.data.fetch import FetchError, RemoteFile, fetch_lfw
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face, read_photo
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
@@ -40,17 +41,20 @@ __all__ = [
     "Detector",
     "FaceFolder",
     "FaceRecords",
+    "FetchError",
     "MtcnnDetector",
     "PairsBin",
     "Record",
     "RecordReader",
     "RecordWriter",
+    "RemoteFile",
     "align_face",
     "align_folder",
     "alignment_matrix",
     "alignment_report",
     "choose_face",
     "decode_face",
+    "fetch_lfw",
     "load_detector",
     "pack_record",
     "read_face",
