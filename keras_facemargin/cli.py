@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+fetch = typer.Typer(no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
 console = Console()
 
 Model = Annotated[
@@ -42,7 +44,10 @@ Head = StrEnum(
 )
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 OnBad = StrEnum("OnBad", ["refuse", "skip"])
+LfwImages = StrEnum("LfwImages", ["funneled", "original"])
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
+Choose = StrEnum("Choose", ["centre", "largest"])
+Template = StrEnum("Template", ["arcface", "sphereface"])
 
 
 @app.callback()
@@ -58,6 +63,14 @@ def _evaluate():
     """Run a verification protocol on an embedder.
 
     Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
+    """
+
+
+@fetch.callback()
+def _fetch():
+    """Fetch a public data set, resumed where it stopped and checked by its SHA-256.
+
+    Example: `facemargin fetch lfw lfw`
     """
 
 
@@ -79,6 +92,61 @@ def demo(
     from keras_facemargin.demo import run_demo
 
     run_demo(output, model, faces)
+
+
+@app.command()
+def align(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos, one subfolder a person.")],
+    crops: Annotated[
+        Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="mtcnn, or MODULE:FUNCTION of your own. Default: mtcnn.")
+    ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="Points that you have, .jsonl or .csv, in place of a detector."),
+    ] = None,
+    choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.centre,
+    template: Annotated[
+        Template, typer.Option(help="arcface: 112x112, what the zoo needs; sphereface: 112x96.")
+    ] = Template.arcface,
+    size: Annotated[int, typer.Option(min=7, max=4096, help="Height of a crop in pixels.")] = 112,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
+    ] = False,
+):
+    """Cut aligned face crops out of photos: what every other command needs.
+
+    A second run goes on where the first was stopped. Photos without a crop are listed with the
+    reason in CROPS.misses.csv.
+
+    `--landmarks` takes lines of `{"file": "ADA/1.jpg", "points": [[x, y], ... five]}`, or a CSV
+    with the columns file,x1,y1,...,x5,y5: left eye, right eye, nose, left and right mouth corner as
+    a viewer sees them, in pixels.
+
+    `--check` looks at the mean of up to 200 images, without a detector: shifted, scaled, turned,
+    upside down, BGR? Exit code 1 if so.
+
+    Example: `facemargin align photos faces`
+    """
+    from keras_facemargin.data import align_folder, alignment_report
+
+    if check:
+        report = alignment_report(photos)
+        _say(str(report))
+        raise typer.Exit(0 if report.aligned else 1)
+    if crops is None:
+        raise ValueError(
+            f"The crops need a folder. Received: facemargin align {photos}. Name one, or say "
+            "--check to look at the images only."
+        )
+    if detector is None and landmarks is None:
+        detector = "mtcnn"
+    done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
+    console.print(done)
+    if done.misses:
+        _say(f"{len(done.misses):,} photos without a crop: {done.misses_file}")
 
 
 @app.command()
@@ -201,6 +269,7 @@ def finetune(
         on_bad=on_bad.value,
     )
     _say(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    _note_unaligned(faces)
     output.mkdir(parents=True, exist_ok=True)  # now, not after the training
     tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
     tuned.save(output, model)
@@ -211,6 +280,26 @@ def finetune(
             f"--threshold {tuned.threshold:.4f}"
         )
     _say(f"{embedder_file}, classifier.keras, report.json")
+
+
+@fetch.command("lfw")
+def fetch_lfw(
+    directory: Annotated[Path, typer.Argument(help="Folder to fill.")],
+    images: Annotated[
+        LfwImages, typer.Option(help="funneled, or the photos before funneling.")
+    ] = LfwImages.funneled,
+):
+    """Fetch Labeled Faces in the Wild and its lists: 240 MB of photos, for research.
+
+    A second run goes on where the first was stopped. Sets that are given on application only are
+    described in docs/datasets.md.
+
+    Example: `facemargin fetch lfw lfw`
+    """
+    from keras_facemargin.data.fetch import fetch_lfw
+
+    photos = fetch_lfw(directory, images.value)
+    _say(f"{photos}: photos, not aligned yet: facemargin align {photos} {directory}/aligned")
 
 
 @evaluate.command()
@@ -480,6 +569,21 @@ def _image_files(places):
         else:
             raise FileNotFoundError(f"There is no such image or folder. Received: {place}")
     return files
+
+
+def _note_unaligned(faces):
+    """Warns of a set that does not sit on the template, from the mean of a few images of it."""
+    from keras_facemargin.data import alignment_report
+
+    if len(faces) < 12:  # no mean to speak of
+        return
+    report = alignment_report(faces, most=100)
+    if not report.aligned:
+        warnings.warn(
+            f"{report} What an embedder makes of such crops means little: facemargin align makes "
+            "new ones from the photos.",
+            stacklevel=2,
+        )
 
 
 def _note_resized(paths, embedder):

@@ -27,7 +27,16 @@ ORDER = (
     "cli",
     "__main__",
 )
-HEAVY = ("tensorflow", "jax", "torch", "matplotlib", "onnxruntime", "ai_edge_litert", "tf2onnx")
+HEAVY = (
+    "tensorflow",
+    "jax",
+    "torch",
+    "matplotlib",
+    "mtcnn",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tf2onnx",
+)
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -1,4 +1,4 @@
-"""One image file -> one aligned face crop, by rules that hold for every reader of the package."""
+"""One image file -> one aligned face crop or one photo, by rules that hold for every reader."""
 
 import io
 import os
@@ -15,6 +15,7 @@ _MODES = frozenset(
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 # Pixels a side. A crop is never so large; a damaged header may say anything, and would be believed.
 _LARGEST = 4096
+_LARGEST_PHOTO = 16384
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
@@ -82,6 +83,33 @@ def read_bytes(path):
         return file.read()
 
 
+def read_photo(path):
+    """Reads a photo of any shape as `(H, W, 3)` uint8 RGB, to find and align the faces in it.
+
+    The rules are those of `read_face`, but that a photo need not be square, is not resized, and has
+    up to 16,384 pixels a side. The EXIF orientation is applied: points on the photo (`align_face`)
+    count on the picture as a viewer shows it, not on the pixels as stored.
+
+    Args:
+        path: as `read_face`.
+
+    Returns:
+        A uint8 array of shape `(H, W, 3)`, RGB.
+
+    Raises:
+        BadImage: the file is empty, truncated, not an image, too large, or of a kind of pixel
+            without an agreed way to RGB.
+        OSError: as `read_face`.
+
+    Example:
+
+    ```python
+    photo = read_photo("holiday/IMG_0001.jpg")  # (3024, 4032, 3) uint8
+    ```
+    """
+    return np.array(_convert(_decode(read_bytes(path), path, photo=True), path))
+
+
 def decode_face(encoded, size=112, name="<bytes>"):
     """Decodes the bytes of an image file by the rules of `read_face`.
 
@@ -139,8 +167,8 @@ def check_encoded(encoded, size=112, name="<bytes>"):
     )
 
 
-def _decode(encoded, name):
-    """Bytes -> a fully decoded, square Pillow image, its pixels still as stored."""
+def _decode(encoded, name, photo=False):
+    """Bytes -> a fully decoded Pillow image, its pixels still as stored; square if no photo."""
     if not encoded:
         raise BadImage(name, "the file is empty (0 bytes).")
     try:
@@ -149,17 +177,18 @@ def _decode(encoded, name):
         raise BadImage(name, "not an image in any format that Pillow reads.") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on a damaged header.
         raise BadImage(name, f"its header does not decode: {error}") from error
-    if image.width != image.height:
+    if image.width != image.height and not photo:
         raise BadImage(
             name,
             "an aligned face crop must be square. "
             f"Received: {image.width}x{image.height} (width x height). "
-            "Align the photo first (five points to the 112x112 template).",
+            "Align the photo first (five points to the 112x112 template): facemargin align.",
         )
-    if image.width > _LARGEST:
+    what, largest = ("photo", _LARGEST_PHOTO) if photo else ("face crop", _LARGEST)
+    if max(image.size) > largest:
         raise BadImage(
             name,
-            f"a face crop has at most {_LARGEST:,} pixels a side. Received: {image.width:,}. "
+            f"a {what} has at most {largest:,} pixels a side. Received: {max(image.size):,}. "
             "Shrink it, or repair its header.",
         )
     if image.mode not in _MODES:
@@ -181,6 +210,14 @@ def _decode(encoded, name):
 
 def _to_rgb(image, size, name):
     """A decoded Pillow image -> `(size, size, 3)` uint8 RGB."""
+    image = _convert(image, name)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def _convert(image, name):
+    """A decoded Pillow image -> the same upright and in RGB."""
     try:
         image = ImageOps.exif_transpose(image)
     except Exception as error:  # As above, for damaged metadata.
@@ -191,10 +228,7 @@ def _to_rgb(image, size, name):
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.LANCZOS)
-    return np.array(image)
+    return image.convert("RGB")
 
 
 def _is_intact(encoded, kind):

@@ -129,6 +129,16 @@ def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0
     return paths
 
 
+def mean_luma():
+    """The mean face that the samples vary: float32 `(112, 112)`, luma 0..255, on the template."""
+    model = _model()
+    field = _field(model["shape_mean"])
+    rows, columns = np.mgrid[:_SIZE, :_SIZE].astype(np.float32)
+    return _sample(model["luma_mean"], rows + field[..., 1], columns + field[..., 0], _catmull_rom)[
+        ..., 0
+    ]
+
+
 def _whole(name, value, minimum):
     try:
         number = operator.index(value)
@@ -198,9 +208,7 @@ def _photograph(picture, luma, chroma, shape):
 
 def _grid(shape, picture):
     """Where in the texture each pixel of the image looks: rows and columns, `(112, 112)` each."""
-    # Displacements are known at the corners of square cells, the first at the image's corner.
-    corner = (np.arange(_SIZE, dtype=np.float32) + 0.5) * np.float32((len(shape) - 1) / _SIZE)
-    field = _sample(shape, *np.meshgrid(corner, corner, indexing="ij"), _linear)
+    field = _field(shape)
     turn, zoom = picture.normal(0.0, 0.025), np.exp(picture.normal(0.0, 0.015))
     cosine, sine = np.float32(zoom * np.cos(turn)), np.float32(zoom * np.sin(turn))
     shift = picture.normal(0.0, 0.6, 2).astype(np.float32)
@@ -209,6 +217,13 @@ def _grid(shape, picture):
     rows = sine * x + cosine * y + centre + shift[0] + field[..., 1]
     columns = cosine * x - sine * y + centre + shift[1] + field[..., 0]
     return rows, columns
+
+
+def _field(shape):
+    """How far from itself each pixel looks: x and y, `(112, 112, 2)`."""
+    # Displacements are known at the corners of square cells, the first at the image's corner.
+    corner = (np.arange(_SIZE, dtype=np.float32) + 0.5) * np.float32((len(shape) - 1) / _SIZE)
+    return _sample(shape, *np.meshgrid(corner, corner, indexing="ij"), _linear)
 
 
 def _sample(array, rows, columns, kernel):

@@ -1,0 +1,301 @@
+"""Data sets from their addresses: resumed where they stopped, believed by their digest alone.
+
+Nothing here runs by itself: a file is fetched when somebody asks for it by name. Sets that are
+given on application only are described in `docs/datasets.md`.
+"""
+
+import contextlib
+import errno
+import hashlib
+import http.client
+import os
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+_BLOCK = 1 << 18  # bytes read at a time
+_TRIES = 5  # in a row without a single new byte
+
+
+class RemoteFile(NamedTuple):
+    """A file and what it must be.
+
+    Attributes:
+        name: of the file on disk.
+        urls: http or https addresses, tried in order.
+        sha256: hexadecimal digest that the file must have, wherever it comes from.
+    """
+
+    name: str
+    urls: tuple
+    sha256: str
+
+
+def _lfw(name, copy, sha256):
+    authors = f"http://vis-www.cs.umass.edu/lfw/{name}"
+    return RemoteFile(name, (authors, f"https://ndownloader.figshare.com/files/{copy}"), sha256)
+
+
+# The authors' addresses; a copy and the digests as scikit-learn publishes them in
+# sklearn/datasets/_lfw.py. The digests of the three lists are those of the lists that this
+# package is tested with; the archives' were not compared with an archive.
+LFW_ARCHIVES = {
+    "funneled": _lfw(
+        "lfw-funneled.tgz",
+        5976015,
+        "b47c8422c8cded889dc5a13418c4bc2abbda121092b3533a83306f90d900100a",
+    ),
+    "original": _lfw(
+        "lfw.tgz",
+        5976018,
+        "055f7d9c632d7370e6fb4afc7468d40f970c34a80d4c6f50ffec63f5a8d536c0",
+    ),
+}
+LFW_LISTS = (
+    _lfw(
+        "pairs.txt",
+        5976006,
+        "ea42330c62c92989f9d7c03237ed5d591365e89b3e649747777b70e692dc1592",
+    ),
+    _lfw(
+        "pairsDevTrain.txt",
+        5976012,
+        "1d454dada7dfeca0e7eab6f65dc4e97a6312d44cf142207be28d688be92aabfa",
+    ),
+    _lfw(
+        "pairsDevTest.txt",
+        5976009,
+        "7cb06600ea8b2814ac26e946201cdb304296262aad67d046a16a7ec85d0ff87c",
+    ),
+)
+_LFW_FOLDERS = {"funneled": "lfw_funneled", "original": "lfw"}
+
+
+class FetchError(OSError):
+    """A file that could not be had; what was received is kept, and the message says where."""
+
+
+def fetch_lfw(directory, images="funneled"):
+    """Fetches Labeled Faces in the Wild: 13,233 photos of 5,749 people, 250x250, and its lists.
+
+    About 240 MB, and as much again unpacked. The photos are not aligned to the template:
+    `facemargin align` does that. Terms: for research; the photographs belong to their owners.
+
+    **Where implementations differ.** Published figures are mostly of the deep-funneled photos cut
+    by another detector, which no source with a SHA-256 publishes; `funneled` is the nearest.
+
+    Args:
+        directory: folder to fill; made if missing. What is in it already is checked and not
+            fetched again.
+        images: `"funneled"`, or `"original"` for the photos before funneling.
+
+    Returns:
+        Path of the folder of photos, a string; `pairs.txt`, `pairsDevTrain.txt` and
+        `pairsDevTest.txt` lie beside it.
+
+    Raises:
+        ValueError: `images` is neither.
+        FetchError: as `fetch`, or the archive does not unpack.
+
+    Example:
+
+    ```python
+    photos = fetch_lfw("lfw")
+    align_folder(photos, "lfw/aligned", detector="mtcnn")
+    ```
+    """
+    if images not in LFW_ARCHIVES:
+        raise ValueError(
+            f"`images` must be {' or '.join(map(repr, LFW_ARCHIVES))}. Received: images={images!r}"
+        )
+    directory = os.fspath(directory)
+    os.makedirs(directory, exist_ok=True)
+    for each in LFW_LISTS:
+        fetch(each, directory)
+    photos = os.path.join(directory, _LFW_FOLDERS[images])
+    if not os.path.isdir(photos):
+        _unpack(fetch(LFW_ARCHIVES[images], directory), photos)
+    return photos
+
+
+def fetch(remote, directory, pause=2.0):
+    """Fetches one file, and believes it only if its digest is right.
+
+    A connection that breaks is taken up where it broke, in this call and in later ones (HTTP
+    Range); a server that knows no ranges begins anew. The file appears under its name when it is
+    whole and its digest right; until then it is `NAME.part`. A file with another digest is kept as
+    `NAME.wrong-DIGEST` and the next address is tried. Proxies are taken from the environment.
+
+    Args:
+        remote: a `RemoteFile`.
+        directory: an existing folder.
+        pause: seconds before another try, at least 0.
+
+    Returns:
+        Path of the file, a string.
+
+    Raises:
+        ValueError: an address is neither http nor https.
+        FetchError: no address gave the file (each one's reason is named); a file of that name is
+            there already and has another digest; the disk is full.
+
+    Example:
+
+    ```python
+    path = fetch(LFW_LISTS[0], "lfw")
+    ```
+    """
+    for url in remote.urls:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"An address must begin with http:// or https://. Received: {url!r}")
+    path = os.path.join(os.fspath(directory), remote.name)
+    if os.path.exists(path):
+        digest = _digest(path)
+        if digest != remote.sha256:
+            raise FetchError(
+                f"{path} is there already and is another file: its SHA-256 must be "
+                f"{remote.sha256}. Received: {digest}. It was left as it is; move it away to fetch "
+                "anew."
+            )
+        return path
+    part, reasons = path + ".part", []
+    for url in remote.urls:
+        try:
+            _download(url, part, remote.name, pause)
+        except _NoFile as error:
+            reasons.append(f"{url}: {error}")
+            continue
+        digest = _digest(part)
+        if digest == remote.sha256:
+            os.replace(part, path)
+            return path
+        kept = f"{path}.wrong-{digest[:16]}"
+        os.replace(part, kept)
+        reasons.append(f"{url}: its SHA-256 is {digest}, not {remote.sha256}; kept as {kept}")
+    begun = ""
+    if os.path.exists(part):
+        begun = (
+            f"\n{os.path.getsize(part):,} bytes are kept in {part}: the next call goes on there."
+        )
+    said = "\n".join(f"  {reason}" for reason in reasons)
+    raise FetchError(f"{remote.name} could not be fetched. Received:\n{said}{begun}")
+
+
+class _NoFile(Exception):
+    """Why an address does not give the file."""
+
+
+def _download(url, part, name, pause):
+    """Appends to `part` until the server has no more; raises _NoFile if it cannot be had."""
+    tries = 0
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(name, total=None)
+        while True:
+            before = os.path.getsize(part) if os.path.exists(part) else 0
+            try:
+                if _download_once(url, part, before, bar, task):
+                    return
+                reason = "the connection ended early"
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise _NoFile(f"the server says {error.code} {error.reason}") from None
+                reason = f"the server says {error.code} {error.reason}"
+            except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+            except TimeoutError:
+                reason = "the server did not answer in time"
+            now = os.path.getsize(part) if os.path.exists(part) else 0
+            tries = 0 if now > before else tries + 1
+            if tries == _TRIES:
+                raise _NoFile(f"{reason}, {_TRIES} times in a row without a new byte")
+            time.sleep(pause)
+
+
+def _download_once(url, part, begun, bar, task):
+    """One connection; whether the file is whole after it."""
+    request = urllib.request.Request(url, headers={"User-Agent": "keras_facemargin"})
+    if begun:
+        request.add_header("Range", f"bytes={begun}-")
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # there is nothing behind what is there: whole, or another file
+            return True
+        raise
+    with answer:
+        start = begun
+        if answer.status != 206:
+            start = 0
+        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
+            raise http.client.HTTPException("the server answers with another range than was asked")
+        length = answer.headers.get("Content-Length")
+        left = int(length) if length and length.isdecimal() else None
+        free = shutil.disk_usage(os.path.dirname(part) or ".").free + begun - start
+        if left is not None and left > free:
+            raise _full(part, f"{left:,} bytes more are needed, {free:,} are free")
+        bar.update(task, completed=start, total=None if left is None else start + left)
+        with open(part, "ab" if start else "wb") as file:
+            while block := answer.read(_BLOCK):
+                try:
+                    file.write(block)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise _full(part, error.strerror) from error
+                    raise FetchError(f"{part} cannot be written: {error.strerror}") from error
+                bar.update(task, advance=len(block))
+                if left is not None:
+                    left -= len(block)
+    return not left
+
+
+def _full(part, reason):
+    return FetchError(
+        f"The disk is full: {reason}. Received so far is kept in {part}. Make room and call again: "
+        "it goes on there."
+    )
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack(archive, folder):
+    """`folder` of an archive, with all that is in it or not at all."""
+    if not hasattr(tarfile, "data_filter"):
+        raise FetchError(
+            f"Unpacking {archive} safely needs Python 3.11.4 or later. Unpack it by hand."
+        )
+    draft = f"{folder}.draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(draft, filter="data")
+        os.replace(os.path.join(draft, os.path.basename(folder)), folder)
+    except (tarfile.TarError, EOFError, FileNotFoundError) as error:
+        raise FetchError(
+            f"An archive with the folder {os.path.basename(folder)} is needed. "
+            f"Received: {archive}, {error}. It was left as it is."
+        ) from error
+    except OSError as error:
+        raise FetchError(
+            f"{archive} could not be unpacked beside it: {error.strerror}. Call again; nothing is "
+            "fetched twice."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(draft)

@@ -1,0 +1,336 @@
+"""Folders of photos to folders of crops: names, misses, stops in the middle, files of points."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.data.align import align_face, template_points
+from keras_facemargin.data.detect import DetectedFace
+from keras_facemargin.data.image import read_face, read_photo
+from keras_facemargin.data.photos import align_folder, read_landmarks
+
+POINTS = 1.2 * template_points()[0] + 15
+
+
+def photo(seed, shape=(200, 180)):
+    """Smooth enough for JPEG to keep."""
+    small = np.random.default_rng(seed).integers(0, 256, (12, 12, 3)).astype("uint8")
+    image = Image.fromarray(small).resize(shape[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(image)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """ada/1.png, ada/2.png, bob/sub/1.jpg, bob/none.png (dark: nobody is seen on it)."""
+    folder = tmp_path / "photos"
+    for seed, name in enumerate(["ada/1.png", "ada/2.png", "bob/sub/1.jpg"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(seed)).save(folder / name)
+    Image.fromarray(np.zeros((150, 150, 3), "uint8")).save(folder / "bob" / "none.png")
+    (folder / "ada" / ".DS_Store").write_bytes(b"x")
+    return folder
+
+
+def detect(image):
+    """A face wherever the photo is not black."""
+    if not image.any():
+        return []
+    box = np.concatenate([POINTS.min(0), POINTS.max(0)])
+    return [DetectedFace(box, 0.9, POINTS), DetectedFace(box * 0.1, 0.8, POINTS * 0.1)]
+
+
+def files(folder):
+    return sorted(
+        os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/")
+        for place, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".")
+    )
+
+
+def test_folders_are_kept_and_misses_named(photos, tmp_path):
+    done = align_folder(photos, tmp_path / "faces", detect)
+    assert files(tmp_path / "faces") == ["ada/1.png.jpg", "ada/2.png.jpg", "bob/sub/1.jpg"]
+    assert (done.written, done.kept, done.several) == (3, 0, 3)
+    assert [(miss.path, miss.reason) for miss in done.misses] == [
+        ("bob/none.png", "the detector found no face.")
+    ]
+    with open(tmp_path / "faces.misses.csv", encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["file", "reason"],
+            ["bob/none.png", "the detector found no face."],
+        ]
+    expected = align_face(read_photo(photos / "ada" / "1.png"), POINTS)
+    crop = read_face(tmp_path / "faces" / "ada" / "1.png.jpg")
+    assert np.abs(crop.astype(float) - expected).mean() < 2
+
+
+def test_the_crops_open_as_a_face_folder(photos, tmp_path):
+    (photos / "bob" / "none.png").unlink()
+    (photos / "bob" / "sub" / "1.jpg").rename(photos / "bob" / "1.jpg")
+    (photos / "bob" / "sub").rmdir()
+    align_folder(photos, tmp_path / "faces", detect)
+    assert len(FaceFolder(tmp_path / "faces")) == 3
+    assert not (tmp_path / "faces.misses.csv").exists()
+
+
+def test_every_bad_photo_is_a_miss_and_ends_nothing(photos, tmp_path):
+    (photos / "ada" / "0.jpg").write_bytes(b"")
+    (photos / "ada" / "notes.txt").write_text("Ada, 1843")
+    torn = (photos / "ada" / "1.png").read_bytes()[:900]
+    (photos / "ada" / "torn.png").write_bytes(torn)
+    (photos / "ada" / "1.png.jpg").write_bytes((photos / "bob" / "sub" / "1.jpg").read_bytes())
+    os.symlink(photos / "gone.jpg", photos / "ada" / "link.jpg")
+
+    done = align_folder(photos, tmp_path / "faces", detect)
+    reasons = {miss.path: miss.reason for miss in done.misses}
+    assert set(reasons) == {
+        "ada/0.jpg",
+        "ada/notes.txt",
+        "ada/torn.png",
+        "ada/1.png.jpg",
+        "ada/link.jpg",
+        "bob/none.png",
+    }
+    assert "empty" in reasons["ada/0.jpg"]
+    assert "not an image" in reasons["ada/notes.txt"]
+    assert "Rename" in reasons["ada/1.png.jpg"]
+    assert "No such file" in reasons["ada/link.jpg"]
+    assert done.written == 3
+
+
+def test_points_of_no_face_are_a_miss(photos, tmp_path):
+    def flat(image):
+        return [DetectedFace(np.array([0, 0, 9, 9]), 0.9, np.full((5, 2), 4.0))]
+
+    done = align_folder(photos, tmp_path / "faces", flat)
+    assert done.written == 0
+    assert all("must not all be the same" in miss.reason for miss in done.misses)
+
+
+def test_a_second_run_makes_only_what_is_missing(photos, tmp_path):
+    align_folder(photos, tmp_path / "faces", detect)
+    marked = tmp_path / "faces" / "ada" / "1.png.jpg"
+    marked.write_bytes(b"as it was")
+    (tmp_path / "faces" / "ada" / "2.png.jpg").unlink()
+    seen = []
+
+    def watching(image):
+        seen.append(image.shape)
+        return detect(image)
+
+    watching.__qualname__ = detect.__qualname__
+    done = align_folder(photos, tmp_path / "faces", watching)
+    assert (done.written, done.kept, len(done.misses), len(seen)) == (1, 2, 1, 2)
+    assert marked.read_bytes() == b"as it was"
+
+
+def test_a_stop_in_the_middle_leaves_whole_crops_and_the_misses_so_far(photos, tmp_path):
+    (photos / "ada" / "0.jpg").write_bytes(b"")
+    calls = []
+
+    def stopping(image):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return detect(image)
+
+    stopping.__qualname__ = detect.__qualname__
+    with pytest.raises(KeyboardInterrupt):
+        align_folder(photos, tmp_path / "faces", stopping)
+    assert files(tmp_path / "faces") == ["ada/1.png.jpg"]
+    assert "ada/0.jpg" in (tmp_path / "faces.misses.csv").read_text()
+    done = align_folder(photos, tmp_path / "faces", detect)
+    assert (done.written, done.kept) == (2, 1)
+
+
+def test_a_full_disk_loses_no_finished_crop(photos, tmp_path, monkeypatch):
+    replace, made = os.replace, []
+
+    def full(draft, target):
+        if target.endswith(".jpg"):
+            if made:
+                raise OSError(28, "No space left on device", target)
+            made.append(target)
+        replace(draft, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        align_folder(photos, tmp_path / "faces", detect)
+    assert files(tmp_path / "faces") == ["ada/1.png.jpg"]
+    drafts = [name for _, _, names in os.walk(tmp_path) for name in names if "draft" in name]
+    assert drafts == []
+
+
+@pytest.mark.parametrize(
+    "other", [{"template": "sphereface"}, {"size": 224}, {"choose": "largest"}]
+)
+def test_crops_of_other_settings_are_not_mixed(photos, tmp_path, other):
+    align_folder(photos, tmp_path / "faces", detect)
+    with pytest.raises(ValueError, match=r"alike.*Received.*Name another folder"):
+        align_folder(photos, tmp_path / "faces", detect, **other)
+    done = align_folder(photos, tmp_path / "others", detect, **other)
+    assert done.written == 3
+
+
+def test_sphereface_crops_have_96_columns(photos, tmp_path):
+    align_folder(photos, tmp_path / "faces", detect, template="sphereface")
+    with Image.open(tmp_path / "faces" / "bob" / "sub" / "1.jpg") as crop:
+        assert crop.size == (96, 112)
+
+
+def test_the_choice_is_made(photos, tmp_path):
+    def pair(image):
+        far = POINTS + 60
+        return [
+            DetectedFace(np.array([80, 90, 100, 110]), 0.9, POINTS),
+            DetectedFace(np.array([0, 0, 80, 80]), 0.9, far),
+        ]
+
+    align_folder(photos, tmp_path / "centre", pair)
+    align_folder(photos, tmp_path / "largest", pair, choose="largest")
+    image = read_photo(photos / "ada" / "1.png")
+    for choose, points in (("centre", POINTS), ("largest", POINTS + 60)):
+        crop = read_face(tmp_path / choose / "ada" / "1.png.jpg").astype(float)
+        assert np.abs(crop - align_face(image, points)).mean() < 3
+
+
+def test_links_are_followed_and_circles_ended(photos, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Image.fromarray(photo(9)).save(elsewhere / "1.jpg")
+    os.symlink(elsewhere, photos / "cyd")
+    os.symlink(photos, photos / "zoe")
+    align_folder(photos, tmp_path / "faces", detect)
+    assert "cyd/1.jpg" in files(tmp_path / "faces")
+    assert not any(name.startswith("zoe") for name in files(tmp_path / "faces"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({}, "exactly one"),
+        ({"detector": detect, "landmarks": "points.csv"}, "exactly one"),
+        ({"detector": detect, "choose": "first"}, "choose='first'"),
+        ({"detector": detect, "template": "dlib"}, "template='dlib'"),
+        ({"detector": detect, "size": 3}, "size=3"),
+        ({"detector": "yunet"}, "MODULE:FUNCTION"),
+        ({"landmarks": "points.txt"}, r"\.jsonl or a \.csv"),
+    ],
+)
+def test_bad_arguments_are_refused_before_a_photo_is_read(photos, tmp_path, arguments, said):
+    with pytest.raises(ValueError, match=f"(?s){said}"):
+        align_folder(photos, tmp_path / "faces", **arguments)
+    assert not (tmp_path / "faces").exists()
+
+
+def test_folders_inside_one_another_are_refused(photos, tmp_path):
+    for destination in (photos, photos / "crops", tmp_path):
+        with pytest.raises(ValueError, match=r"apart.*Received"):
+            align_folder(photos, destination, detect)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="must be a photo"):
+        align_folder(tmp_path / "empty", tmp_path / "faces", detect)
+    with pytest.raises(ValueError, match="folder of photos is needed"):
+        align_folder(tmp_path / "gone", tmp_path / "faces", detect)
+
+
+def write_points(path, faces):
+    if path.suffix == ".csv":
+        columns = [f"{axis}{point}" for point in range(1, 6) for axis in "xy"]
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["score", *reversed(columns), "file"])
+            for name, points in faces:
+                writer.writerow(["", *reversed(points.ravel().tolist()), name])
+    else:
+        lines = [json.dumps({"file": name, "points": points.tolist()}) for name, points in faces]
+        path.write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_points_that_are_known_replace_the_detector(photos, tmp_path, ending):
+    path = tmp_path / f"points{ending}"
+    write_points(
+        path, [("ada/1.png", POINTS), ("ada/1.png", POINTS * 0.1), ("bob/sub/1.jpg", POINTS)]
+    )
+    faces = read_landmarks(path)
+    assert {name: len(each) for name, each in faces.items()} == {"ada/1.png": 2, "bob/sub/1.jpg": 1}
+    np.testing.assert_allclose(faces["ada/1.png"][0].points, POINTS)
+    assert np.isnan(faces["ada/1.png"][0].score)
+    done = align_folder(photos, tmp_path / "faces", landmarks=path)
+    align_folder(photos, tmp_path / "detected", detect)
+    assert done.written == 2 and done.several == 1
+    assert [miss.path for miss in done.misses] == ["ada/2.png", "bob/none.png"]
+    assert "lists no face" in done.misses[0].reason
+    for name in ("ada/1.png.jpg", "bob/sub/1.jpg"):
+        ours = (tmp_path / "faces" / name).read_bytes()
+        assert ours == (tmp_path / "detected" / name).read_bytes()
+
+
+def test_other_points_are_other_settings(photos, tmp_path):
+    path = tmp_path / "points.csv"
+    write_points(path, [("ada/1.png", POINTS)])
+    align_folder(photos, tmp_path / "faces", landmarks=path)
+    write_points(path, [("ada/1.png", POINTS + 3)])
+    with pytest.raises(ValueError, match="alike"):
+        align_folder(photos, tmp_path / "faces", landmarks=path)
+
+
+HEADER = "file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "said"),
+    [
+        (".jsonl", '{"file": "a.jpg"}\n', "line 1"),
+        (".jsonl", '{"file": "a.jpg", "points": [[1, 2]]}\n', "line 1"),
+        (
+            ".jsonl",
+            '\n\n{"file": 3, "points": [[1, 2], [1, 2], [1, 2], [1, 2], [1, 2]]}\n',
+            "line 3",
+        ),
+        (".jsonl", "[1, 2]\n", "line 1"),
+        (".jsonl", "not json\n", "line 1"),
+        (".csv", HEADER + "a.jpg,1,2,3,4,5,6,7,8,9,ten\n", "line 2"),
+        (".csv", HEADER + "a.jpg,1,2,3,4,5,6,7,8,9\n", "line 2"),
+        (".csv", "file,x1,y1\na.jpg,1,2\n", "without x2, y2"),
+        (".csv", "", "without file"),
+    ],
+)
+def test_a_line_of_another_form_is_named(tmp_path, ending, text, said):
+    path = tmp_path / f"points{ending}"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"(?s)Received.*{said}"):
+        read_landmarks(path)
+
+
+def test_the_command(photos, tmp_path):
+    write_points(tmp_path / "points.csv", [("ada/1.png", POINTS), ("ada/2.png", POINTS)])
+    command = [sys.executable, "-m", "keras_facemargin", "align", str(photos)]
+    command += [str(tmp_path / "faces"), "--landmarks", str(tmp_path / "points.csv")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "crops written" in ran.stdout and "faces.misses.csv" in ran.stdout
+    assert files(tmp_path / "faces") == ["ada/1.png.jpg", "ada/2.png.jpg"]
+    ran = subprocess.run([*command, "--size", "224"], capture_output=True, text=True)
+    assert ran.returncode == 1 and "Error:" in ran.stderr and "alike" in ran.stderr
+
+
+def test_real_photos_with_their_points(shared_data, tmp_path):
+    """The 250 photos from the file of points that came with them."""
+    path = tmp_path / "points.jsonl"
+    with open(shared_data / "lfw" / "landmarks.jsonl", encoding="utf-8") as file:
+        rows = [row for row in map(json.loads, file) if row["r"]]
+    write_points(path, [(row["file"], np.array(row["r"]["pts"])) for row in rows])
+    done = align_folder(shared_data / "photos", tmp_path / "faces", landmarks=path)
+    assert (done.written, len(done.misses)) == (250, 0)
+    for name in files(tmp_path / "faces")[::25]:
+        theirs = read_face(shared_data / "lfw" / "aligned" / name).astype(float)
+        assert np.abs(read_face(tmp_path / "faces" / name) - theirs).mean() < 3
