@@ -16,21 +16,33 @@ from keras_facemargin.data.recordio import (
     write_face_records,
 )
 from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_faces
+from keras_facemargin.data.tfrecord import (
+    FaceTFRecords,
+    TFRecordReader,
+    pack_example,
+    unpack_example,
+    write_face_tfrecords,
+)
 
 __all__ = [
     "BadImage",
     "FaceFolder",
     "FaceRecords",
+    "FaceTFRecords",
     "PairsBin",
     "Record",
     "RecordReader",
     "RecordWriter",
+    "TFRecordReader",
     "decode_face",
+    "pack_example",
     "pack_record",
     "read_face",
     "synthesize_faces",
+    "unpack_example",
     "unpack_record",
     "write_face_records",
+    "write_face_tfrecords",
     "write_pairs_bin",
     "write_synthetic_faces",
 ]

@@ -1,11 +1,13 @@
 """Labelled faces, wherever their bytes lie -> checked lists, splits, batches for `fit`.
 
-`FaceFolder` and `FaceRecords` know how to find images and labels in their container. What is done
-with them afterwards is written here, once: the report on what is bad, the order of an epoch, the
-share of a worker, decoding, augmentation, splitting.
+Each container knows how to find its images and labels. What is done with them afterwards is written
+here, once: the report on what is bad, the order of an epoch, the share of a worker, decoding,
+augmentation, splitting.
 """
 
+import collections.abc
 import copy
+import dataclasses
 import itertools
 import math
 import operator
@@ -28,7 +30,7 @@ _HANDED = 256  # images that the pipeline hands on at a time before it decodes e
 
 
 class Faces:
-    """What every container of labelled faces offers; made by `FaceFolder` and `FaceRecords`.
+    """What every container of labelled faces offers; made by `FaceFolder` and its like.
 
     Attributes:
         source: the folder or file, a string.
@@ -274,6 +276,68 @@ class Faces:
         part.skipped = []
         part._plain = self._plain[chosen]
         return part
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredImage:
+    """An image in a container, read when it is wanted; `read_face` takes it like a path.
+
+    Attributes:
+        reader: what opened the container; has `read_image(row)` and `place(row)`.
+        row: number of the image in it.
+    """
+
+    reader: object
+    row: int
+
+    def read_bytes(self):
+        """The bytes of the image file."""
+        return self.reader.read_image(self.row)
+
+    def __str__(self):
+        return self.reader.place(self.row)
+
+
+class StoredImages(collections.abc.Sequence):
+    """Some images of a container, made as they are asked for.
+
+    Args:
+        reader: as in `StoredImage`.
+        rows: int64 array `(N,)`.
+    """
+
+    def __init__(self, reader, rows):
+        self._reader = reader
+        self._rows = rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [StoredImage(self._reader, row) for row in self._rows[index].tolist()]
+        return StoredImage(self._reader, self._rows.item(index))
+
+    def compress(self, chosen):
+        return StoredImages(self._reader, self._rows[chosen])
+
+    def payloads(self, indices):
+        """The images' bytes, an object array."""
+        images = [self._reader.read_image(row) for row in self._rows[indices].tolist()]
+        return np.array([*images, None], object)[:-1]  # an array of objects, however many
+
+
+class StoredFaces(Faces):
+    """Faces whose `paths` are `StoredImages`."""
+
+    def _bytes_in_graph(self):
+        import tensorflow as tf
+
+        def read(indices):
+            payloads = tf.numpy_function(self.paths.payloads, [indices], tf.string)
+            return tf.ensure_shape(payloads, (None,))
+
+        return read, lambda encoded: encoded
 
 
 class _Batches(keras.utils.PyDataset):
