@@ -151,7 +151,7 @@ def verify(
 @app.command()
 def finetune(
     directory: Annotated[
-        Path, typer.Argument(help="Aligned crops, one folder a person; or an MXNet .rec file.")
+        Path, typer.Argument(help="Aligned crops, one folder a person; or a .rec or .tfrecord.")
     ],
     output: Output = Path("finetuned"),
     model: Model = DEFAULT,
@@ -176,7 +176,7 @@ def finetune(
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
-    from keras_facemargin.data import FaceFolder, FaceRecords
+    from keras_facemargin.data import open_faces
     from keras_facemargin.finetune import FAR, finetune
     from keras_facemargin.zoo import load_embedder
 
@@ -187,7 +187,7 @@ def finetune(
             "already. Name another folder with --output, or remove it."
         )
     embedder = load_embedder(model)
-    faces = (FaceRecords if directory.suffix == ".rec" else FaceFolder)(
+    faces = open_faces(
         directory,
         image_size=embedder.input_shape[1] or 112,
         on_bad=on_bad.value,
@@ -203,6 +203,36 @@ def finetune(
             f"--threshold {tuned.threshold:.4f}"
         )
     _say(f"{embedder_file}, classifier.keras, report.json")
+
+
+@app.command()
+def pack(
+    source: Annotated[
+        Path, typer.Argument(help="Folder, .rec, .tfrecord, list (.csv, .lst) or CelebA's .txt.")
+    ],
+    destination: Annotated[Path, typer.Argument(help="The same, which must not be there yet.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the paths of a list start from.")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, help="Files of a .tfrecord.")] = 1,
+):
+    """Copy labelled face crops from one container into another, byte for byte.
+
+    What is no face crop is skipped, counted and listed in DESTINATION.skipped.csv. Stopped by
+    whatever means, the same command goes on and ends with the same bytes.
+
+    Example: `facemargin pack facemargin-demo/faces-64x12-seed0 train.rec`
+    """
+    from keras_facemargin.data import pack_faces
+
+    packed = pack_faces(source, destination, images, shards)
+    _say(f"{destination}: {packed.images:,} images of {packed.identities:,} identities")
+    if packed.skipped:
+        table = Table(Column("Skipped", justify="right"), "because")
+        for reason, count in packed.reasons().items():
+            table.add_row(f"{count:,}", escape(reason))
+        console.print(table)
+        _say(f"Each is listed in {destination}.skipped.csv.")
 
 
 @evaluate.command()

@@ -3,8 +3,10 @@
 And the faces that are made for the demo.
 """
 
+from keras_facemargin.data.containers import open_faces
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face
+from keras_facemargin.data.pack import Packed, pack_faces
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
 from keras_facemargin.data.recordio import (
     FaceRecords,
@@ -29,13 +31,16 @@ __all__ = [
     "FaceFolder",
     "FaceRecords",
     "FaceTFRecords",
+    "Packed",
     "PairsBin",
     "Record",
     "RecordReader",
     "RecordWriter",
     "TFRecordReader",
     "decode_face",
+    "open_faces",
     "pack_example",
+    "pack_faces",
     "pack_record",
     "read_face",
     "synthesize_faces",

@@ -307,23 +307,23 @@ class StoredImages(collections.abc.Sequence):
     """
 
     def __init__(self, reader, rows):
-        self._reader = reader
-        self._rows = rows
+        self.reader = reader
+        self.rows = rows
 
     def __len__(self):
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return [StoredImage(self._reader, row) for row in self._rows[index].tolist()]
-        return StoredImage(self._reader, self._rows.item(index))
+            return [StoredImage(self.reader, row) for row in self.rows[index].tolist()]
+        return StoredImage(self.reader, self.rows.item(index))
 
     def compress(self, chosen):
-        return StoredImages(self._reader, self._rows[chosen])
+        return StoredImages(self.reader, self.rows[chosen])
 
     def payloads(self, indices):
         """The images' bytes, an object array."""
-        images = [self._reader.read_image(row) for row in self._rows[indices].tolist()]
+        images = [self.reader.read_image(row) for row in self.rows[indices].tolist()]
         return np.array([*images, None], object)[:-1]  # an array of objects, however many
 
 
@@ -433,12 +433,13 @@ def _compress(paths, chosen):
     return paths.compress(chosen)
 
 
-def check_all(check, count):
+def check_all(check, count, doing="Checking"):
     """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
 
     Args:
         check: function of an index; what it raises ends the checking.
         count: number of images.
+        doing: what the bar says.
 
     Returns:
         List of what `check` returned.
@@ -452,7 +453,7 @@ def check_all(check, count):
         blocks = track(
             pool.map(check_block, starts),
             total=len(starts),
-            description=f"Checking {count:,} images",
+            description=f"{doing} {count:,} images",
             console=Console(stderr=True),
             transient=True,
             disable=len(starts) < 8,  # a second or less

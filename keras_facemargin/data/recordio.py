@@ -56,7 +56,7 @@ _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _HEAD = struct.Struct("<II")
 _LABEL = struct.Struct("<IfQQ")
 _LONGEST = (1 << 29) - 1  # bytes of a part
-_EXACT = 1 << 24  # float32 holds every whole number up to it
+EXACT = 1 << 24  # float32 holds every whole number up to it
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _USUAL = 1 << 13  # bytes that hold nearly any record of a 112x112 crop: one read instead of two
 _STRIDE = 1 << 20  # bytes read at a time in search of a magic
@@ -607,9 +607,9 @@ def write_face_records(file, images, labels, index="auto"):
         )
     identities, counts = np.unique(labels, return_counts=True)
     end = 1 + len(images)
-    if identities[0] < 0 or max(identities[-1], end + len(identities)) > _EXACT:
+    if identities[0] < 0 or max(identities[-1], end + len(identities)) > EXACT:
         raise ValueError(
-            f"The format holds labels and counts as float32, exact from 0 to {_EXACT:,}. "
+            f"The format holds labels and counts as float32, exact from 0 to {EXACT:,}. "
             f"Received: labels {identities[0]:,} to {identities[-1]:,}, {len(images):,} images. "
             "Write several files, or records without a header with RecordWriter."
         )
@@ -631,10 +631,10 @@ _BAD, _EMPTY, _ODD, _PLAIN = range(4)
 def _identity(label, place):
     """The identity that a label states, a float."""
     value = float(label if np.ndim(label) == 0 else label[0])
-    if not (0 <= value <= _EXACT and value.is_integer()):
+    if not (0 <= value <= EXACT and value.is_integer()):
         raise BadImage(
             place,
-            f"its label must be a whole number 0..{_EXACT:,}, beyond which float32 confuses "
+            f"its label must be a whole number 0..{EXACT:,}, beyond which float32 confuses "
             f"neighbours. Received: {value!r}.",
         )
     return value

@@ -497,13 +497,13 @@ class _Spans:
     """Where the images lie in the payloads of a reader."""
 
     def __init__(self, reader, starts, lengths):
-        self._reader, self._starts, self._lengths = reader, starts, lengths
+        self.reader, self._starts, self._lengths = reader, starts, lengths
 
     def read_image(self, row):
-        return self._reader.read_part(row, self._starts.item(row), self._lengths.item(row))
+        return self.reader.read_part(row, self._starts.item(row), self._lengths.item(row))
 
     def place(self, row):
-        return self._reader.place(row)
+        return self.reader.place(row)
 
 
 class FaceTFRecords(StoredFaces):
