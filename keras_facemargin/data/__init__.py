@@ -6,6 +6,18 @@ And the faces that are made for the demo.
 from keras_facemargin.data.containers import open_faces
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face
+from keras_facemargin.data.layers import (
+    FaceAugmentation,
+    RandomBlur,
+    RandomCropAndPad,
+    RandomCutout,
+    RandomFaceMask,
+    RandomJPEG,
+    RandomLowResolution,
+    RandomMirror,
+    RandomPhotometric,
+    RandomShift,
+)
 from keras_facemargin.data.pack import Packed, pack_faces
 from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
 from keras_facemargin.data.recordio import (
@@ -28,11 +40,21 @@ from keras_facemargin.data.tfrecord import (
 
 __all__ = [
     "BadImage",
+    "FaceAugmentation",
     "FaceFolder",
     "FaceRecords",
     "FaceTFRecords",
     "Packed",
     "PairsBin",
+    "RandomBlur",
+    "RandomCropAndPad",
+    "RandomCutout",
+    "RandomFaceMask",
+    "RandomJPEG",
+    "RandomLowResolution",
+    "RandomMirror",
+    "RandomPhotometric",
+    "RandomShift",
     "Record",
     "RecordReader",
     "RecordWriter",
