@@ -29,6 +29,12 @@ from keras_facemargin.data.recordio import (
     unpack_record,
     write_face_records,
 )
+from keras_facemargin.data.samplers import (
+    BalancedSampler,
+    CappedSampler,
+    IdentityBatches,
+    Sampler,
+)
 from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_faces
 from keras_facemargin.data.tfrecord import (
     FaceTFRecords,
@@ -40,10 +46,13 @@ from keras_facemargin.data.tfrecord import (
 
 __all__ = [
     "BadImage",
+    "BalancedSampler",
+    "CappedSampler",
     "FaceAugmentation",
     "FaceFolder",
     "FaceRecords",
     "FaceTFRecords",
+    "IdentityBatches",
     "Packed",
     "PairsBin",
     "RandomBlur",
@@ -58,6 +67,7 @@ __all__ = [
     "Record",
     "RecordReader",
     "RecordWriter",
+    "Sampler",
     "TFRecordReader",
     "decode_face",
     "open_faces",
