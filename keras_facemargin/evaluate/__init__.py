@@ -2,8 +2,18 @@
 
 `verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
 reads that protocol's official lists into `Pairs`. `plots` draws what `verification` counted.
+`audit` turns embeddings on the data that they come from.
 """
 
+from keras_facemargin.evaluate.audit import (
+    AlikePairs,
+    LabelNoise,
+    draw_audit,
+    label_noise,
+    near_duplicates,
+    shared_identities,
+    shared_images,
+)
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
@@ -26,7 +36,9 @@ from keras_facemargin.evaluate.verification import (
 )
 
 __all__ = [
+    "AlikePairs",
     "FoldAccuracy",
+    "LabelNoise",
     "Pairs",
     "Roc",
     "TarAtFar",
@@ -34,12 +46,15 @@ __all__ = [
     "all_pairs",
     "area_under_curve",
     "cosine_scores",
+    "draw_audit",
     "embed",
     "equal_error_rate",
     "evaluate_bin",
     "evaluate_lfw",
     "evaluate_pairs",
     "fold_accuracy",
+    "label_noise",
+    "near_duplicates",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
@@ -47,6 +62,8 @@ __all__ = [
     "read_pairs",
     "roc",
     "score_pairs",
+    "shared_identities",
+    "shared_images",
     "tar_at_far",
     "threshold_at_far",
     "verify",
