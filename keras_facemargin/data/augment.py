@@ -1,4 +1,7 @@
-"""Light augmentation of aligned faces: what a folder's training pipeline does to each image.
+"""Light augmentation of aligned faces: what a training pipeline does unless it is told else.
+
+`RandomShift`, `RandomMirror` and `RandomPhotometric`, one after the other, do the same to the
+pixels; here it is done by half as many passes over them, the first two still in bytes.
 
 The random numbers are drawn here in numpy, a block of images at a time, and arrive in the
 TensorFlow graph as finished parameters: an epoch depends on its seed alone, and the graph holds
@@ -16,7 +19,8 @@ SHIFT = 4
 BRIGHTNESS = 24.0  # added to every channel, at most, of 255
 CONTRAST = 0.2  # factor 1 +- this about mid-grey
 SATURATION = 0.3  # factor 1 +- this about the pixel's luma
-_LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
+GREY = np.repeat(LUMA[:, None], 3, axis=1)  # what makes three channels of the luma
 
 
 class Augmentation(NamedTuple):
@@ -51,11 +55,25 @@ def draw_augmentation(rng, count):
     mirror[:, 1] = rng.random(count) < 0.5
     jitter = rng.uniform(-1.0, 1.0, (3, count, 1, 1)).astype("float32")
     saturation, contrast = 1 + SATURATION * jitter[0], 1 + CONTRAST * jitter[1]
-    # Saturation, then contrast about 127.5, then brightness, as one affine map per image.
-    grey = np.broadcast_to(_LUMA[:, None], (3, 3))
-    colour = contrast * (saturation * np.eye(3, dtype="float32") + (1 - saturation) * grey)
-    offset = 127.5 * (1 - contrast) + BRIGHTNESS * jitter[2]
+    unit = np.eye(3, dtype="float32")
+    colour, offset = colour_map(saturation, contrast, BRIGHTNESS * jitter[2], unit, GREY)
     return Augmentation(corner, mirror, colour, offset[:, :, 0])
+
+
+def colour_map(saturation, contrast, brightness, unit, grey):
+    """Saturation, then contrast about 127.5, then brightness, as one affine map per image.
+
+    Args:
+        saturation, contrast: factors, `(N, 1, 1)`, arrays or tensors of any backend.
+        brightness: added to every channel, `(N, 1, 1)`.
+        unit, grey: the unit matrix and `GREY`, of the same kind.
+
+    Returns:
+        The matrices `(N, 3, 3)` that RGB row vectors are multiplied with, and what is added to
+        every channel, `(N, 1, 1)`.
+    """
+    colour = contrast * (saturation * unit + (1.0 - saturation) * grey)
+    return colour, 127.5 * (1.0 - contrast) + brightness
 
 
 def move(image, corner, mirror):

@@ -1,11 +1,13 @@
 """Labelled faces, wherever their bytes lie -> checked lists, splits, batches for `fit`.
 
-`FaceFolder` and `FaceRecords` know how to find images and labels in their container. What is done
-with them afterwards is written here, once: the report on what is bad, the order of an epoch, the
-share of a worker, decoding, augmentation, splitting.
+Each container knows how to find its images and labels. What is done with them afterwards is written
+here, once: the report on what is bad, the order of an epoch, the share of a worker, decoding,
+augmentation, splitting.
 """
 
+import collections.abc
 import copy
+import dataclasses
 import itertools
 import math
 import operator
@@ -28,7 +30,7 @@ _HANDED = 256  # images that the pipeline hands on at a time before it decodes e
 
 
 class Faces:
-    """What every container of labelled faces offers; made by `FaceFolder` and `FaceRecords`.
+    """What every container of labelled faces offers; made by `FaceFolder` and its like.
 
     Attributes:
         source: the folder or file, a string.
@@ -65,7 +67,15 @@ class Faces:
             f"{self.num_classes:,} identities, {counts.min()} to {counts.max()} each{skipped}>"
         )
 
-    def dataset(self, batch_size, training=False, seed=0, shard=(0, 1)):
+    def dataset(
+        self,
+        batch_size,
+        training=False,
+        seed=0,
+        shard=(0, 1),
+        sampler=None,
+        augmentation=None,
+    ):
         """A `tf.data.Dataset` of `(images, labels)` batches; any Keras backend can be fed with it.
 
         Without `training` the images come in the order of `paths`, with exactly the pixels of
@@ -86,15 +96,20 @@ class Faces:
             training: whether to shuffle and augment.
             seed: non-negative integer, the seed of order and augmentation.
             shard: `(index, count)`, this worker and the number of workers.
+            sampler: in training, which images an epoch shows: a `Sampler`, by default each once.
+            augmentation: in training, a list of `FaceAugmentation` layers, applied one after the
+                other in place of the light augmentation; an empty list changes nothing. Their
+                numbers are drawn here, by `seed` and epoch, and not by the layers' own seeds.
 
         Returns:
             Dataset of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
 
         Raises:
-            ValueError: `shard` is no worker of so many.
+            ValueError: `shard` is no worker of so many, `batch_size` is not whole batches of the
+                sampler, or `sampler` or `augmentation` is given without training.
             ImportError: TensorFlow is missing.
         """
-        shard = _checked_shard(shard, len(self))
+        plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
         try:
             import tensorflow as tf
         except ImportError as error:
@@ -138,36 +153,45 @@ class Faces:
         def recolour_batch(images, labels, colour, offset):
             return recolour(images, colour, offset), labels
 
+        def augment_batch(images, labels, numbers):
+            return plan.augment(tf.cast(images, tf.float32), numbers), labels
+
+        def decode_with(index, label, key, numbers):
+            return *decode(index, label, key), numbers
+
         if training:
+            numbers = tf.TensorSpec((None, plan.numbers), tf.float32)
+            light = Augmentation(
+                corner=tf.TensorSpec((None, 3), tf.int32),
+                mirror=tf.TensorSpec((None, 3), tf.bool),
+                colour=tf.TensorSpec((None, 3, 3), tf.float32),
+                offset=tf.TensorSpec((None, 1), tf.float32),
+            )
             blocks = tf.data.Dataset.from_generator(
-                _EpochDrawer(len(self), seed, shard),
+                _EpochDrawer(plan),
                 output_signature=(
                     tf.TensorSpec((None,), tf.int64),
-                    Augmentation(
-                        corner=tf.TensorSpec((None, 3), tf.int32),
-                        mirror=tf.TensorSpec((None, 3), tf.bool),
-                        colour=tf.TensorSpec((None, 3, 3), tf.float32),
-                        offset=tf.TensorSpec((None, 1), tf.float32),
-                    ),
+                    light if augmentation is None else numbers,
                 ),
             )
-            count = math.ceil(len(self) / shard[1])
-            prepare, finish = decode_and_move, recolour_batch
+            if augmentation is None:
+                prepare, finish = decode_and_move, recolour_batch
+            else:
+                prepare, finish = decode_with, augment_batch
         else:
-            order = range(shard[0], len(self), shard[1])
+            order = range(plan.shard[0], len(self), plan.shard[1])
             blocks = tf.data.Dataset.range(order.start, order.stop, order.step).batch(_HANDED)
             blocks = blocks.map(lambda indices: (indices,))
-            count = len(order)
             prepare, finish = decode, to_float
         keys, read = self._bytes_in_graph()
         blocks = blocks.map(
             lambda indices, *rest: (indices, tf.gather(labels, indices), keys(indices), *rest),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(count))
+        steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(plan.count))
         images = steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-        if shard[1] > 1:  # tf.distribute would take a worker's share of the share
+        if plan.shard[1] > 1:  # tf.distribute would take a worker's share of the share
             options = tf.data.Options()
             options.experimental_distribute.auto_shard_policy = (
                 tf.data.experimental.AutoShardPolicy.OFF
@@ -184,7 +208,16 @@ class Faces:
         """
         raise NotImplementedError
 
-    def py_dataset(self, batch_size, training=False, seed=0, shard=(0, 1), **options):
+    def py_dataset(
+        self,
+        batch_size,
+        training=False,
+        seed=0,
+        shard=(0, 1),
+        sampler=None,
+        augmentation=None,
+        **options,
+    ):
         """The batches of `dataset` as a `keras.utils.PyDataset`: numpy and Pillow, no TensorFlow.
 
         For Keras on jax or torch without TensorFlow at hand; where it is, `dataset` decodes faster.
@@ -194,7 +227,7 @@ class Faces:
         more, to look at a batch, if the model is not built yet.
 
         Args:
-            batch_size, training, seed, shard: as `dataset`.
+            batch_size, training, seed, shard, sampler, augmentation: as `dataset`.
             **options: of `keras.utils.PyDataset`: `workers`, `use_multiprocessing`,
                 `max_queue_size`. Images are read safely from threads and from forked processes.
 
@@ -204,8 +237,8 @@ class Faces:
         Raises:
             ValueError: as `dataset`.
         """
-        shard = _checked_shard(shard, len(self))
-        return _Batches(self, batch_size, training, seed, shard, **options)
+        plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
+        return _Batches(self, plan, **options)
 
     def split(self, held_out_identities, seed=0):
         """Splits by person: nobody is on both sides.
@@ -276,19 +309,159 @@ class Faces:
         return part
 
 
+@dataclasses.dataclass(frozen=True)
+class StoredImage:
+    """An image in a container, read when it is wanted; `read_face` takes it like a path.
+
+    Attributes:
+        reader: what opened the container; has `read_image(row)` and `place(row)`.
+        row: number of the image in it.
+    """
+
+    reader: object
+    row: int
+
+    def read_bytes(self):
+        """The bytes of the image file."""
+        return self.reader.read_image(self.row)
+
+    def __str__(self):
+        return self.reader.place(self.row)
+
+
+class StoredImages(collections.abc.Sequence):
+    """Some images of a container, made as they are asked for.
+
+    Args:
+        reader: as in `StoredImage`.
+        rows: int64 array `(N,)`.
+    """
+
+    def __init__(self, reader, rows):
+        self.reader = reader
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [StoredImage(self.reader, row) for row in self.rows[index].tolist()]
+        return StoredImage(self.reader, self.rows.item(index))
+
+    def compress(self, chosen):
+        return StoredImages(self.reader, self.rows[chosen])
+
+    def payloads(self, indices):
+        """The images' bytes, an object array."""
+        images = [self.reader.read_image(row) for row in self.rows[indices].tolist()]
+        return np.array([*images, None], object)[:-1]  # an array of objects, however many
+
+
+class StoredFaces(Faces):
+    """Faces whose `paths` are `StoredImages`."""
+
+    def _bytes_in_graph(self):
+        import tensorflow as tf
+
+        def read(indices):
+            payloads = tf.numpy_function(self.paths.payloads, [indices], tf.string)
+            return tf.ensure_shape(payloads, (None,))
+
+        return read, lambda encoded: encoded
+
+
+class _Plan:
+    """What a training pipeline was asked for, checked, and the epochs that follow from it."""
+
+    def __init__(self, faces, batch_size, training, seed, shard, sampler, augmentation):
+        if not training and (sampler is not None or augmentation is not None):
+            raise ValueError(
+                "`sampler` and `augmentation` are for training. "
+                f"Received: training={training} with sampler={sampler} and "
+                f"augmentation={augmentation}"
+            )
+        for layer in augmentation or []:
+            if not hasattr(layer, "transform"):
+                raise ValueError(
+                    "`augmentation` must be a list of FaceAugmentation layers. "
+                    f"Received: {layer!r} in it"
+                )
+        self._labels = faces.labels
+        self._sampler = sampler
+        self._seed = seed
+        self._layers = augmentation
+        self.batch_size = batch_size
+        self.training = training
+        self._unit = 1 if sampler is None else sampler.unit
+        if batch_size % self._unit:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {self._unit} images of one batch of "
+                f"{sampler!r}. Received: batch_size={batch_size}"
+            )
+        drawn = len(faces) if sampler is None else len(sampler.draw(self._labels, self._rng(0)))
+        self.shard = _checked_shard(shard, drawn, self._unit)
+        index, count = self.shard
+        if training:
+            self.count = math.ceil(drawn / self._unit / count) * self._unit
+        else:
+            self.count = len(range(index, drawn, count))
+
+    @property
+    def numbers(self):
+        """Numbers that are drawn for an image; one at least: TensorFlow crashes on empty rows."""
+        return max(1, sum(layer.numbers for layer in self._layers or []))
+
+    def _rng(self, epoch):
+        return np.random.default_rng([self._seed, epoch])
+
+    def order(self, epoch):
+        """This worker's images of an epoch, and the generator that drew them."""
+        index, count = self.shard
+        if not self.training:
+            return np.arange(index, len(self._labels), count), None
+        rng = self._rng(epoch)
+        if self._sampler is None:
+            order = rng.permutation(len(self._labels))
+        else:
+            order = self._sampler.draw(self._labels, rng)
+        return _share(order, self.shard, self._unit), rng
+
+    def worker_rng(self, epoch, *rest):
+        return np.random.default_rng([self._seed, epoch, self.shard[0], *rest])
+
+    def draw(self, rng, count):
+        """What augmentation needs for so many images."""
+        if self._layers is None:
+            return draw_augmentation(rng, count)
+        return rng.random((count, self.numbers), "float32")
+
+    def augment(self, images, numbers):
+        """The layers one after the other, each with its own columns of the numbers."""
+        start = 0
+        for layer in self._layers:
+            images = layer.transform(images, numbers[:, start : start + layer.numbers])
+            start += layer.numbers
+        return images
+
+    def augment_arrays(self, images, drawn):
+        """As `augment` and as the light augmentation, of uint8 arrays."""
+        if self._layers is None:
+            return augment(images, drawn)
+        images, drawn = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
+        return keras.ops.convert_to_numpy(self.augment(images, drawn))
+
+
 class _Batches(keras.utils.PyDataset):
     """What `Faces.py_dataset` gives."""
 
-    def __init__(self, faces, batch_size, training, seed, shard, **options):
+    def __init__(self, faces, plan, **options):
         super().__init__(**options)
         self._faces = faces
-        self._batch_size = batch_size
-        self._training = training
-        self._seed = seed
-        self._shard = shard
+        self._plan = plan
         self._epoch = 0
         self._begun = False
-        self._draw()
+        self._order, _ = plan.order(0)
 
     # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
     # read already: so the begin is noted and the end draws the next order.
@@ -299,68 +472,66 @@ class _Batches(keras.utils.PyDataset):
         if self._begun:
             self._epoch += 1
             self._begun = False
-            self._draw()
-
-    def _draw(self):
-        if self._training:
-            rng = np.random.default_rng([self._seed, self._epoch])
-            self._order = _share(rng.permutation(len(self._faces)), self._shard)
-        else:
-            self._order = np.arange(self._shard[0], len(self._faces), self._shard[1])
+            self._order, _ = self._plan.order(self._epoch)
 
     def __len__(self):
-        return math.ceil(len(self._order) / self._batch_size)
+        return math.ceil(len(self._order) / self._plan.batch_size)
 
     def __getitem__(self, step):
-        faces = self._faces
-        chosen = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        faces, plan = self._faces, self._plan
+        chosen = self._order[step * plan.batch_size : (step + 1) * plan.batch_size]
         images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
-        if self._training:
-            rng = np.random.default_rng([self._seed, self._epoch, self._shard[0], step])
-            images = augment(images, draw_augmentation(rng, len(chosen)))
+        if plan.training:
+            rng = plan.worker_rng(self._epoch, step)
+            images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))
         return images.astype("float32", copy=False), faces.labels[chosen]
 
 
 class _EpochDrawer:
-    """Each call is an epoch: blocks of shuffled indices with their augmentation."""
+    """Each call is an epoch: blocks of indices in their order, with their augmentation."""
 
-    def __init__(self, count, seed, shard):
-        self._count = count
-        self._seed = seed
-        self._shard = shard
+    def __init__(self, plan):
+        self._plan = plan
         self._epochs = itertools.count()
 
     def __call__(self):
-        epoch = next(self._epochs)
-        rng = np.random.default_rng([self._seed, epoch])
-        order = _share(rng.permutation(self._count), self._shard)
-        if self._shard[0]:  # the first worker goes on with the stream that drew the order
-            rng = np.random.default_rng([self._seed, epoch, self._shard[0]])
+        plan, epoch = self._plan, next(self._epochs)
+        order, rng = plan.order(epoch)
+        if plan.shard[0]:  # the first worker goes on with the stream that drew the order
+            rng = plan.worker_rng(epoch)
         for start in range(0, len(order), _DRAWN):
             block = order[start : start + _DRAWN]
-            drawn = draw_augmentation(rng, len(block))
+            drawn = plan.draw(rng, len(block))
             for first in range(0, len(block), _HANDED):
                 part = slice(first, first + _HANDED)
-                yield block[part], Augmentation(*(field[part] for field in drawn))
+                if isinstance(drawn, Augmentation):
+                    yield block[part], Augmentation(*(field[part] for field in drawn))
+                else:
+                    yield block[part], drawn[part]
 
 
-def _checked_shard(shard, images):
+def _checked_shard(shard, images, unit):
     try:
         index, count = map(operator.index, shard)
     except (TypeError, ValueError):
         index, count = 0, 0
-    if not 0 <= index < count <= images:
+    if not 0 <= index < count <= images // unit:
+        what = "images" if unit == 1 else f"images in batches of {unit:,}"
         raise ValueError(
-            "`shard` must be (index, count) with index 0..count-1 and an image for each of the "
-            f"count workers. Received: shard={shard!r} for {images:,} images"
+            "`shard` must be (index, count) with index 0..count-1 and an image (of a sampler: a "
+            f"batch) for each of the count workers. Received: shard={shard!r} for {images:,} {what}"
         )
     return index, count
 
 
-def _share(order, shard):
-    """A worker's part of an epoch, as long as every other's: the order begins again at its end."""
+def _share(order, shard, unit):
+    """A worker's part of an epoch, as long as every other's: the order begins again at its end.
+
+    What the sampler put into one batch stays together.
+    """
     index, count = shard
-    return np.resize(order, math.ceil(len(order) / count) * count)[index::count]
+    batches = math.ceil(len(order) / unit / count) * count
+    return np.resize(order, batches * unit).reshape(batches, unit)[index::count].reshape(-1)
 
 
 def _compress(paths, chosen):
@@ -369,12 +540,13 @@ def _compress(paths, chosen):
     return paths.compress(chosen)
 
 
-def check_all(check, count):
+def check_all(check, count, doing="Checking"):
     """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
 
     Args:
         check: function of an index; what it raises ends the checking.
         count: number of images.
+        doing: what the bar says.
 
     Returns:
         List of what `check` returned.
@@ -388,7 +560,7 @@ def check_all(check, count):
         blocks = track(
             pool.map(check_block, starts),
             total=len(starts),
-            description=f"Checking {count:,} images",
+            description=f"{doing} {count:,} images",
             console=Console(stderr=True),
             transient=True,
             disable=len(starts) < 8,  # a second or less

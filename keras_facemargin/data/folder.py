@@ -52,7 +52,7 @@ class FaceFolder(Faces):
         check_on_bad(on_bad, "refuse", "skip")
         self.directory = os.fspath(directory)
         kept, paths, labels, plain = [], [], [], []
-        files, bad = _list_files(self.directory)
+        files, bad = list_files(self.directory)
         listed = list(itertools.chain(*files.values()))
         checks = iter(check_all(lambda index: _check_file(listed[index], image_size), len(listed)))
         for identity, its_paths in files.items():
@@ -90,7 +90,7 @@ class FaceFolder(Faces):
         return lambda indices: tf.gather(paths, indices), tf.io.read_file
 
 
-def _list_files(directory):
+def list_files(directory):
     """Folder -> files of each identity, in order, and a list of what is neither."""
     if not os.path.isdir(directory):
         raise ValueError(f"A folder of identity folders is needed. Received: {directory!r}")

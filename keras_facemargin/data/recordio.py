@@ -30,27 +30,33 @@ by these numbers. Sets without such records (MXNet's own `im2rec`) are read as w
 """
 
 import array
-import collections.abc
-import dataclasses
 import numbers
 import operator
 import os
 import re
 import struct
-import weakref
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_facemargin.data.faces import Faces, check_all, check_on_bad, report, settle_bad
+from keras_facemargin.data.faces import (
+    StoredFaces,
+    StoredImage,
+    StoredImages,
+    check_all,
+    check_on_bad,
+    report,
+    settle_bad,
+)
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
+from keras_facemargin.data.shared_file import SharedFile
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _HEAD = struct.Struct("<II")
 _LABEL = struct.Struct("<IfQQ")
 _LONGEST = (1 << 29) - 1  # bytes of a part
-_EXACT = 1 << 24  # float32 holds every whole number up to it
+EXACT = 1 << 24  # float32 holds every whole number up to it
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _USUAL = 1 << 13  # bytes that hold nearly any record of a 112x112 crop: one read instead of two
 _STRIDE = 1 << 20  # bytes read at a time in search of a magic
@@ -140,6 +146,19 @@ def pack_record(record):
     return _LABEL.pack(vector.size, 0.0, number, number2) + vector.tobytes() + image
 
 
+def frame_record(payload):
+    """The bytes that a payload is in a file: heads, parts and padding."""
+    start, parts, cuts = 0, [], list(_magic_places(payload))
+    for cut in cuts:
+        parts += _part(_MIDDLE if start else _FIRST, payload[start:cut])
+        start = cut + 4
+    return b"".join([*parts, *_part(_LAST if cuts else _WHOLE, payload[start:])])
+
+
+def _part(flag, data):
+    return _HEAD.pack(_MAGIC, flag << 29 | len(data)), data, bytes(-len(data) % 4)
+
+
 class RecordWriter:
     """Writes records to a `.rec` file and their places to an `.idx`, byte for byte as MXNet does.
 
@@ -187,16 +206,7 @@ class RecordWriter:
             )
         self._keys.add(key)
         self._lines.append(f"{key}\t{self._records.tell()}\n")
-        start, cuts = 0, list(_magic_places(payload))
-        for cut in cuts:
-            self._part(_MIDDLE if start else _FIRST, payload[start:cut])
-            start = cut + 4
-        self._part(_LAST if cuts else _WHOLE, payload[start:])
-
-    def _part(self, flag, data):
-        self._records.write(_HEAD.pack(_MAGIC, flag << 29 | len(data)))
-        self._records.write(data)
-        self._records.write(bytes(-len(data) % 4))
+        self._records.write(frame_record(payload))
 
     def close(self):
         """Finishes both files."""
@@ -272,7 +282,8 @@ class RecordReader:
     def __init__(self, file, index="auto", on_bad="refuse"):
         check_on_bad(on_bad, "refuse", "skip", "list")
         self.file = os.fspath(file)
-        self._open()
+        self._shared = SharedFile(self.file)
+        self.size = self._shared.size
         if not self.size:
             raise ValueError(f"A .rec file must hold records. Received: {self.file} of 0 bytes")
         self.skipped = []
@@ -328,6 +339,10 @@ class RecordReader:
         """The payload of the record `keys[row]`, bytes; raises BadImage as `read`."""
         return self._payload(self.offsets.item(row), lambda: self.place(row))[0]
 
+    def read_image(self, row):
+        """The bytes of the image file in the record `keys[row]`; raises BadImage as `read`."""
+        return unpack_record(self.read_row(row), StoredImage(self, row)).image
+
     def place(self, row):
         """What errors call the record `keys[row]`: file, key and byte."""
         return f"{self.file}, record {self.keys[row]} (byte {self.offsets[row]:,})"
@@ -342,37 +357,13 @@ class RecordReader:
 
     def close(self):
         """Closes the file; later reads raise ValueError. Without it, garbage collection does."""
-        self._descriptor = None
-        self._closer()
-
-    def _open(self):
-        self._descriptor = os.open(self.file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self._closer = weakref.finalize(self, os.close, self._descriptor)
-        self.size = os.fstat(self._descriptor).st_size
-
-    def __getstate__(self):
-        return {k: v for k, v in vars(self).items() if k not in ("_descriptor", "_closer")}
-
-    def __setstate__(self, state):
-        vars(self).update(state)
-        self._open()
-        if self.size != state["size"]:
-            raise ValueError(
-                "A reader that is opened again, in another process, must find the same file. "
-                f"Received: {self.file} of {self.size:,} bytes, not {state['size']:,}"
-            )
+        self._shared.close()
 
     def _bytes(self, start, length):
         """Bytes of the file, fewer at its end."""
-        if self._descriptor is None:
-            raise ValueError(f"A closed reader reads no more. Received: a read of {self.file}")
         if length > _USUAL:
             length = max(0, min(length, self.size - start))
-        if hasattr(os, "pread"):
-            return os.pread(self._descriptor, length, start)
-        with open(self.file, "rb") as file:  # Windows: a position of its own for each read
-            file.seek(start)
-            return file.read(length)
+        return self._shared.read(start, length)
 
     def _parts(self, offset, place):
         """Bounds `(first, last + padding, last)` of the data of each part of a record.
@@ -478,46 +469,7 @@ class RecordReader:
         return self.size
 
 
-@dataclasses.dataclass(frozen=True)
-class RecordImage:
-    """An image in a record file, read when it is wanted; `read_face` takes it like a path."""
-
-    reader: RecordReader
-    row: int
-
-    def read_bytes(self):
-        """The bytes of the image file."""
-        return unpack_record(self.reader.read_row(self.row), self).image
-
-    def __str__(self):
-        return self.reader.place(self.row)
-
-
-class _Images(collections.abc.Sequence):
-    """The images of some records, made as they are asked for."""
-
-    def __init__(self, reader, rows):
-        self._reader = reader
-        self._rows = rows
-
-    def __len__(self):
-        return len(self._rows)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [RecordImage(self._reader, row) for row in self._rows[index].tolist()]
-        return RecordImage(self._reader, self._rows.item(index))
-
-    def compress(self, chosen):
-        return _Images(self._reader, self._rows[chosen])
-
-    def payloads(self, indices):
-        """The images' bytes, an object array."""
-        images = [self[index].read_bytes() for index in indices.tolist()]
-        return np.array([*images, None], object)[:-1]  # an array of objects, however many
-
-
-class FaceRecords(Faces):
+class FaceRecords(StoredFaces):
     """Aligned face crops in a `.rec` file: InsightFace's training sets, without MXNet.
 
     What `FaceFolder` is to a folder: the same attributes and methods (`dataset`, `py_dataset`,
@@ -598,7 +550,7 @@ class FaceRecords(Faces):
         self._set(
             source=self.file,
             image_size=image_size,
-            paths=_Images(reader, rows),
+            paths=StoredImages(reader, rows),
             labels=labels,
             identities=identities.tolist(),
             plain=kinds[rows] == _PLAIN,
@@ -613,15 +565,6 @@ class FaceRecords(Faces):
                 + (f"\n{report(self.file, bad)}" if bad else "")
             )
         settle_bad(self.file, bad, on_bad)
-
-    def _bytes_in_graph(self):
-        import tensorflow as tf
-
-        def read(indices):
-            payloads = tf.numpy_function(self.paths.payloads, [indices], tf.string)
-            return tf.ensure_shape(payloads, (None,))
-
-        return read, lambda encoded: encoded
 
 
 def write_face_records(file, images, labels, index="auto"):
@@ -664,9 +607,9 @@ def write_face_records(file, images, labels, index="auto"):
         )
     identities, counts = np.unique(labels, return_counts=True)
     end = 1 + len(images)
-    if identities[0] < 0 or max(identities[-1], end + len(identities)) > _EXACT:
+    if identities[0] < 0 or max(identities[-1], end + len(identities)) > EXACT:
         raise ValueError(
-            f"The format holds labels and counts as float32, exact from 0 to {_EXACT:,}. "
+            f"The format holds labels and counts as float32, exact from 0 to {EXACT:,}. "
             f"Received: labels {identities[0]:,} to {identities[-1]:,}, {len(images):,} images. "
             "Write several files, or records without a header with RecordWriter."
         )
@@ -688,10 +631,10 @@ _BAD, _EMPTY, _ODD, _PLAIN = range(4)
 def _identity(label, place):
     """The identity that a label states, a float."""
     value = float(label if np.ndim(label) == 0 else label[0])
-    if not (0 <= value <= _EXACT and value.is_integer()):
+    if not (0 <= value <= EXACT and value.is_integer()):
         raise BadImage(
             place,
-            f"its label must be a whole number 0..{_EXACT:,}, beyond which float32 confuses "
+            f"its label must be a whole number 0..{EXACT:,}, beyond which float32 confuses "
             f"neighbours. Received: {value!r}.",
         )
     return value

@@ -2,7 +2,8 @@
 
 `verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
 reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings and whose they are,
-and streams; `identification` searches a gallery. `plots` draws what `verification` counted.
+and streams; `identification` searches a gallery. `plots` draws what `verification` counted, and
+`audit` turns embeddings on the data that they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import (
@@ -10,6 +11,15 @@ from keras_facemargin.evaluate.all_pairs import (
     all_pairs,
     cosine_scores_of_pairs,
     verify_all_pairs,
+)
+from keras_facemargin.evaluate.audit import (
+    AlikePairs,
+    LabelNoise,
+    draw_audit,
+    label_noise,
+    near_duplicates,
+    shared_identities,
+    shared_images,
 )
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import (
@@ -39,9 +49,11 @@ from keras_facemargin.evaluate.verification import (
 )
 
 __all__ = [
+    "AlikePairs",
     "AllPairs",
     "FoldAccuracy",
     "Identification",
+    "LabelNoise",
     "Pairs",
     "Roc",
     "TarAtFar",
@@ -52,6 +64,7 @@ __all__ = [
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
+    "draw_audit",
     "embed",
     "equal_error_rate",
     "evaluate_bin",
@@ -59,7 +72,9 @@ __all__ = [
     "evaluate_pairs",
     "fold_accuracy",
     "identify",
+    "label_noise",
     "mean_over_galleries",
+    "near_duplicates",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
@@ -67,6 +82,8 @@ __all__ = [
     "read_pairs",
     "roc",
     "score_pairs",
+    "shared_identities",
+    "shared_images",
     "tar_at_far",
     "threshold_at_far",
     "verify",

@@ -11,6 +11,7 @@ from keras_facemargin.data.augment import augment, draw_augmentation, move, reco
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.recordio import FaceRecords, write_face_records
+from keras_facemargin.data.tfrecord import FaceTFRecords, write_face_tfrecords
 
 COUNT, PEOPLE = 23, 5
 
@@ -25,13 +26,18 @@ def places(tmp_path_factory):
         Image.new("RGB", (112, 112), (10 * number,) * 3).save(file)
     folder = FaceFolder(place / "folder")
     write_face_records(place / "faces.rec", folder.paths, folder.labels)
+    write_face_tfrecords(
+        place / "faces.tfrecord", folder.paths, folder.labels, folder.identities, shards=3
+    )
     return place
 
 
-@pytest.fixture(params=["folder", "records"])
+@pytest.fixture(params=["folder", "records", "tfrecords"])
 def faces(request, places):
     if request.param == "folder":
         return FaceFolder(places / "folder")
+    if request.param == "tfrecords":
+        return FaceTFRecords(places / "faces.tfrecord")
     return FaceRecords(places / "faces.rec")
 
 
@@ -70,9 +76,11 @@ def order(monkeypatch, faces):
     return rows
 
 
-def test_both_containers_give_the_same_epochs(places):
-    folder, records = FaceFolder(places / "folder"), FaceRecords(places / "faces.rec")
-    ours, theirs = (each.dataset(4, training=True, seed=5) for each in (folder, records))
+@pytest.mark.parametrize("other", [FaceRecords, FaceTFRecords])
+def test_all_containers_give_the_same_epochs(places, other):
+    name = {FaceRecords: "faces.rec", FaceTFRecords: "faces.tfrecord"}[other]
+    folder, stored = FaceFolder(places / "folder"), other(places / name)
+    ours, theirs = (each.dataset(4, training=True, seed=5) for each in (folder, stored))
     for _ in range(2):
         for (a, x), (b, y) in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(a, b)

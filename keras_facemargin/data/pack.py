@@ -1,0 +1,531 @@
+"""From one container of faces to another: bytes copied, never encoded anew; stopped and gone on.
+
+**How it goes on.** Everything is written under `NAME.draft`. Every so many images what was written
+is handed to the disk, and then `DESTINATION.journal` is replaced by one that says how many images
+are done and how long each file was. Whoever calls again after a kill cuts the files to those
+lengths and goes on from there: the bytes are those of a run that was never stopped. When all is
+done the drafts get their names, one after the other, which is gone on with as well.
+"""
+
+import collections
+import contextlib
+import csv
+import dataclasses
+import errno
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from keras_facemargin.data.containers import container_kind, list_faces
+from keras_facemargin.data.faces import report
+from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
+from keras_facemargin.data.recordio import EXACT, Record, frame_record, pack_record
+from keras_facemargin.data.tfrecord import face_example, frame_tfrecord, shard_names
+
+_JOURNALLED = 1024  # images between two entries of the journal
+_READ = 16  # images that a reading thread takes at a time
+_ENDINGS = {
+    b"\xff\xd8": ".jpg",
+    b"\x89P": ".png",
+    b"RI": ".webp",
+    b"BM": ".bmp",
+    b"GI": ".gif",
+    b"II": ".tif",
+    b"MM": ".tif",
+}
+_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """What `pack_faces` did.
+
+    Attributes:
+        destination: the container that was made, a string.
+        images, identities: how many it holds.
+        skipped: list of `BadImage`, each with its `path` and `reason`; also in
+            `DESTINATION.skipped.csv` if there are any.
+    """
+
+    destination: str
+    images: int
+    identities: int
+    skipped: list
+
+    def reasons(self):
+        """How many were skipped for what: dict from the beginning of a reason to a count."""
+        kinds = (each.reason.split(" Received")[0] for each in self.skipped)
+        counts = collections.Counter(
+            kind.split(":")[0].split(". ")[0].rstrip(".") for kind in kinds
+        )
+        return dict(counts.most_common())
+
+
+def pack_faces(source, destination, images=None, shards=1, progress=True):
+    """Copies the faces of one container into another, byte for byte.
+
+    - a folder: IDENTITY/NAME, LFW's layout among them. As a destination it names images that have
+      no name as LFW does, IDENTITY_0001.jpg;
+    - `.rec`: as `write_face_records` makes it, with `.idx`, and with a `.lst` that holds the names;
+    - `.tfrecord`: one file, or the name that stands for its shards;
+    - `.csv` (path, label, with or without a head line) and `.lst` (the same between tabs, or the
+      three columns of MXNet or InsightFace). As a destination with the images beside it, in a
+      folder of its name;
+    - `.txt`: CelebA's lines `000001.jpg 2880`, the images in `img_align_celeba`. As a destination
+      it numbers identities from 1 and loses their names.
+
+    Identities are sorted by name and get the labels 0, 1, 2, ... in that order, whatever they were;
+    `.lst` and `.tfrecord` state whose label it is. Every image is decoded by the rules of
+    `read_face`; one that is no face crop is skipped and listed with its reason. What there is
+    already is never written over. If the call is interrupted, by whatever means, the same call goes
+    on and ends with the same bytes.
+
+    Implementations differ: InsightFace's and arcface-tf2's converters take whatever the file holds,
+    and begin from the first image again.
+
+    Args:
+        source: the container to read.
+        destination: the container to make, which must not be there.
+        images: folder that the paths of a list start from; by default where it lies.
+        shards: number of files of a `.tfrecord`.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        `Packed`.
+
+    Raises:
+        ValueError: an argument, less than two identities with a good image, or a source that has
+            changed since the call that was interrupted.
+        FileExistsError: the destination is there.
+        OSError: a file cannot be read or written. A full disk says how much is needed, before the
+            first byte where it can be known; what was written stays and the same call goes on.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> _ = write_synthetic_faces("people", num_identities=2, images_per_identity=3)
+        >>> pack_faces("people", "faces.rec", progress=False)
+        Packed(destination='faces.rec', images=6, identities=2, skipped=[])
+        >>> pack_faces("faces.rec", "faces.tfrecord", progress=False).images
+        6
+    """
+    source, destination = os.fspath(source), os.path.normpath(os.fspath(destination))
+    kind = container_kind(destination)
+    if shards != 1 and (kind != "tfrecords" or not 1 < shards < 100_000):
+        raise ValueError(
+            "Only a .tfrecord is written in shards, 1 to 99,999 of them. "
+            f"Received: shards={shards!r} for {destination}"
+        )
+    if os.path.commonpath([os.path.realpath(source), os.path.realpath(destination)]) == (
+        os.path.realpath(source)
+    ):
+        raise ValueError(
+            "A destination must lie outside of what is read. "
+            f"Received: {destination} within {source}"
+        )
+    sink = _SINKS[kind](destination, shards)
+    journal = _Journal(destination + ".journal")
+    there = [final for _, final in sink.moves() if os.path.lexists(final)]
+    if there and not journal.state.get("moving"):
+        raise FileExistsError(
+            f"What is there is never written over. Received: {there[0]} is there already. Remove "
+            "it, or name another destination."
+        )
+    if not journal.state.get("moving"):
+        listing = list_faces(source, images)
+        _copy(listing, sink, journal, progress)
+    return _move(sink, journal)
+
+
+def _copy(listing, sink, journal, progress):
+    count = len(listing.labels)
+    sink.check(listing)
+    plan = hashlib.sha256(f"{listing.fingerprint()} {sink.kind} {sink.shards}".encode()).hexdigest()
+    if journal.state and journal.state["plan"] != plan:
+        raise ValueError(
+            "What was begun can only be gone on with if source and arguments are the same. "
+            f"Received: {journal.file} of another call, or {listing.source} has changed since. "
+            f"Repeat that call, or remove {journal.file} to begin anew."
+        )
+    state = journal.state or {"plan": plan, "done": 0, "kept": 0, "last": -1, "label": -1}
+    done, kept, last, label = (state[name] for name in ("done", "kept", "last", "label"))
+
+    def remaining():
+        return int(listing.size * (1 - done / count)) if count else 0
+
+    def note():
+        sizes = sink.sizes()
+        journal.write(
+            {"plan": plan, "done": done, "kept": kept, "last": last, "label": label, "sizes": sizes}
+        )
+
+    folder = os.path.dirname(os.path.abspath(sink.destination))
+    os.makedirs(folder, exist_ok=True)
+    if shutil.disk_usage(folder).free < remaining():
+        raise _full(sink, remaining(), done and f"{done:,} of {count:,} images")
+    try:
+        sink.open(state.get("sizes"))
+        if not journal.state:
+            for each in listing.skipped:
+                sink.skip(each)
+            note()
+        with _bar(progress) as bar, contextlib.closing(_read_all(listing, done)) as read:
+            task = bar.add_task("Packing", total=count, completed=done)
+            for found in read:
+                if isinstance(found, BadImage):
+                    sink.skip(found)
+                else:
+                    encoded, name = found
+                    if listing.labels[done] != last:
+                        last, label = int(listing.labels[done]), label + 1
+                    sink.shard = done * sink.shards // count
+                    sink.write(kept, label, listing.identities[last], name, encoded)
+                    kept += 1
+                done += 1
+                bar.advance(task)
+                if done % _JOURNALLED == 0:
+                    note()
+        if label < 1:
+            note()
+            skipped = sink.read_skipped()
+            sink.discard()
+            journal.remove()
+            raise ValueError(
+                "Telling people apart needs at least two identities with a good image each. "
+                f"Received: {label + 1} in {report(listing.source, skipped)}"
+            )
+        sink.finish(kept)
+        sizes = sink.sizes()
+        sink.close()
+        journal.write({"moving": True, "images": kept, "identities": label + 1, "sizes": sizes})
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full(sink, remaining(), f"{done:,} of {count:,} images") from None
+        raise
+    finally:
+        sink.close()
+
+
+def _full(sink, needed, done):
+    folder = os.path.dirname(os.path.abspath(sink.destination))
+    free = shutil.disk_usage(folder).free
+    kept = f"What is written of {done} stays" if done else "Nothing is lost"
+    error = OSError(
+        f"The disk is full: {folder} needs about {_mib(needed)} more for {sink.destination} and "
+        f"has {_mib(free)}. {kept}; make room and call again, it goes on."
+    )
+    error.errno = errno.ENOSPC
+    return error
+
+
+def _mib(size):
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def _move(sink, journal):
+    state = journal.state
+    skipped = sink.read_skipped()
+    for draft, final in sink.moves():
+        if os.path.lexists(draft):  # else it was moved before the call was interrupted
+            os.rename(draft, final)
+    if not skipped:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(sink.skipped_file)
+    journal.remove()
+    return Packed(sink.destination, state["images"], state["identities"], skipped)
+
+
+def _read_all(listing, start):
+    """Yields `(bytes, name)` or the `BadImage` of each image in order, read ahead on all cores."""
+    places = np.flatnonzero(np.diff(listing.labels, prepend=-1))  # where an identity begins
+
+    def read(row):
+        image = listing.images[row]
+        try:
+            encoded = read_bytes(image)
+            check_encoded(encoded, name=image)
+        except BadImage as error:
+            return BadImage(error.path, error.reason)  # afresh: a traceback keeps the pixels
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return BadImage(image, f"it cannot be read: {reason}.")
+        if listing.names is not None:
+            return encoded, listing.names[row]
+        number = row - places[np.searchsorted(places, row, "right") - 1] + 1
+        identity = listing.identities[listing.labels[row]]
+        return encoded, f"{identity}_{number:04d}{_ENDINGS.get(encoded[:2], '.img')}"
+
+    def read_block(first):
+        return [read(row) for row in range(first, min(first + _READ, len(listing.labels)))]
+
+    firsts = iter(range(start, len(listing.labels), _READ))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        pending = collections.deque()
+        try:
+            for first in itertools.islice(firsts, 4 * (os.cpu_count() or 1)):
+                pending.append(pool.submit(read_block, first))
+            while pending:
+                yield from pending.popleft().result()
+                for first in itertools.islice(firsts, 1):
+                    pending.append(pool.submit(read_block, first))
+        finally:
+            for each in pending:
+                each.cancel()
+
+
+def _bar(progress):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+
+
+class _Journal:
+    """What is done so far, replaced whole."""
+
+    def __init__(self, file):
+        self.file = file
+        try:
+            with open(file, **_TEXT) as stream:
+                self.state = json.load(stream)
+        except FileNotFoundError:
+            self.state = {}
+
+    def write(self, state):
+        draft = self.file + ".draft"
+        with open(draft, "w", **_TEXT) as stream:
+            json.dump(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, self.file)
+        self.state = state
+
+    def remove(self):
+        for file in (self.file, self.file + ".draft"):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(file)
+
+
+class _Sink:
+    """Files under draft names that grow at their ends."""
+
+    kind = "records"
+
+    def __init__(self, destination, shards):
+        self.destination = destination
+        self.shards = shards
+        self.shard = 0
+        self.skipped_file = destination + ".skipped.csv"
+        self._streams = {}
+
+    def files(self):
+        """The files to write, those first that are read with others."""
+        raise NotImplementedError
+
+    def check(self, listing):
+        """Refuses what the container cannot hold."""
+
+    def moves(self):
+        """Draft and name of all that is made, in the order in which it appears."""
+        return [(file + ".draft", file) for file in (self.skipped_file, *self.files())]
+
+    def open(self, sizes):
+        """Opens the drafts, cut to the sizes that the journal says if it says any."""
+        for file in (self.skipped_file, *self.files()):
+            draft = file + ".draft"
+            self._streams[draft] = stream = open(draft, "r+b" if sizes else "w+b")  # noqa: SIM115
+            if sizes:
+                stream.truncate(sizes[draft])
+                stream.seek(0, os.SEEK_END)
+        if not sizes:
+            self.begin()
+
+    def begin(self):
+        """What stands before the first image."""
+
+    def finish(self, images):
+        """What stands behind the last of so many images."""
+
+    def put(self, file, data):
+        self._streams[file + ".draft"].write(data)
+
+    def put_row(self, file, fields, **style):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n", **style).writerow(fields)
+        self.put(file, text.getvalue().encode(*_TEXT.values()))
+
+    def skip(self, bad):
+        self.put_row(self.skipped_file, [bad.path, bad.reason])
+
+    def read_skipped(self):
+        draft, final = self.skipped_file + ".draft", self.skipped_file
+        file = draft if os.path.exists(draft) else final
+        if not os.path.exists(file):
+            return []
+        with open(file, newline="", **_TEXT) as stream:
+            return [BadImage(*row) for row in csv.reader(stream)]
+
+    def sizes(self):
+        """Hands all to the disk; the length of each draft."""
+        for stream in self._streams.values():
+            stream.flush()
+            os.fsync(stream.fileno())
+        return {draft: stream.tell() for draft, stream in self._streams.items()}
+
+    def close(self):
+        for stream in self._streams.values():
+            with contextlib.suppress(OSError):  # what a full disk did not take is written anew
+                stream.close()
+
+    def discard(self):
+        self.close()
+        for draft, _ in self.moves():
+            if os.path.isdir(draft):
+                shutil.rmtree(draft)
+            elif os.path.exists(draft):
+                os.remove(draft)
+
+
+class _RecordSink(_Sink):
+    def files(self):
+        stem = os.path.splitext(self.destination)[0]
+        self._index, self._list = stem + ".idx", stem + ".lst"
+        return [self._index, self._list, self.destination]
+
+    def check(self, listing):
+        records = 1 + len(listing.labels) + len(listing.identities)
+        if records > EXACT:
+            raise ValueError(
+                f"A .rec counts its records in float32, exact up to {EXACT:,}. Received: "
+                f"{records:,} for {listing.source}. Pack into a .tfrecord instead."
+            )
+
+    def begin(self):
+        self._record(0, [0, 0], b"")  # counts are known at the end
+
+    def write(self, row, label, identity, name, encoded):
+        self._record(row + 1, float(label), encoded)
+        line = [row + 1, label, f"{identity}/{name}"]
+        self.put_row(self._list, line, delimiter="\t")
+
+    def _record(self, key, label, encoded):
+        place = self._streams[self.destination + ".draft"].tell()
+        self.put(self._index, f"{key}\t{place}\n".encode())
+        self.put(self.destination, frame_record(pack_record(Record(label, encoded, key))))
+
+    def finish(self, images):
+        names = self._streams[self._list + ".draft"]
+        names.flush()
+        with open(names.name, newline="", **_TEXT) as stream:
+            labels = [int(line[1]) for line in csv.reader(stream, delimiter="\t")]
+        stops = np.cumsum(np.bincount(labels)) + 1
+        end = 1 + images
+        for key, (start, stop) in enumerate(itertools.pairwise([1, *stops.tolist()]), start=end):
+            self._record(key, [start, stop], b"")
+        records = self._streams[self.destination + ".draft"]
+        records.seek(0)
+        records.write(frame_record(pack_record(Record([end, end + len(stops)], b"", 0))))
+        records.seek(0, os.SEEK_END)
+
+
+class _TFRecordSink(_Sink):
+    kind = "tfrecords"
+
+    def files(self):
+        return shard_names(self.destination, self.shards)
+
+    def write(self, row, label, identity, name, encoded):
+        example = face_example(encoded, label, identity, name)
+        self.put(self.files()[self.shard], frame_tfrecord(example))
+
+
+class _FolderSink(_Sink):
+    """Images as files of their own, under `tree`, and maybe a list of them."""
+
+    kind = "folder"
+
+    def files(self):
+        return []
+
+    @property
+    def tree(self):
+        return self.destination
+
+    def moves(self):
+        return [(self.tree + ".draft", self.tree), *super().moves()]
+
+    def open(self, sizes):
+        if not sizes and os.path.exists(self.tree + ".draft"):
+            shutil.rmtree(self.tree + ".draft")  # of a call whose journal was removed
+        os.makedirs(self.tree + ".draft", exist_ok=True)
+        super().open(sizes)
+
+    def write(self, row, label, identity, name, encoded):
+        self.write_file(os.path.join(identity, name), encoded)
+
+    def write_file(self, name, encoded):
+        file = os.path.join(self.tree + ".draft", name)
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        with open(file, "wb") as stream:
+            stream.write(encoded)
+
+
+class _ListSink(_FolderSink):
+    kind = "list"
+
+    def files(self):
+        return [self.destination]
+
+    @property
+    def tree(self):
+        return os.path.splitext(self.destination)[0]
+
+    def write(self, row, label, identity, name, encoded):
+        super().write(row, label, identity, name, encoded)
+        path = f"{os.path.basename(self.tree)}/{identity}/{name}"
+        style = {"delimiter": "\t"} if self.destination.lower().endswith(".lst") else {}
+        self.put_row(self.destination, [path, identity], **style)
+
+
+class _CelebASink(_FolderSink):
+    kind = "celeba"
+
+    def files(self):
+        return [self.destination]
+
+    @property
+    def tree(self):
+        return os.path.join(os.path.dirname(self.destination), "img_align_celeba")
+
+    def write(self, row, label, identity, name, encoded):
+        name = f"{row + 1:06d}{os.path.splitext(name)[1]}"
+        self.write_file(name, encoded)
+        self.put(self.destination, f"{name} {label + 1}\n".encode(*_TEXT.values()))
+
+
+_SINKS = {
+    "folder": _FolderSink,
+    "records": _RecordSink,
+    "tfrecords": _TFRecordSink,
+    "list": _ListSink,
+    "celeba": _CelebASink,
+}
