@@ -50,7 +50,7 @@ class FaceAugmentation(keras.layers.Layer):
 
     Example:
         >>> faces = np.full((2, 112, 112, 3), 100, "uint8")
-        >>> RandomPhotometric(seed=0)(faces, training=True).shape
+        >>> tuple(RandomPhotometric(seed=0)(faces, training=True).shape)
         (2, 112, 112, 3)
     """
 
@@ -162,7 +162,7 @@ class RandomShift(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomShift(pixels=2, seed=0)(np.ones((1, 8, 8, 3)), training=True).shape
+        >>> tuple(RandomShift(pixels=2, seed=0)(np.ones((1, 8, 8, 3)), training=True).shape)
         (1, 8, 8, 3)
     """
 
@@ -254,7 +254,7 @@ class RandomLowResolution(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomLowResolution(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape
+        >>> tuple(RandomLowResolution(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
         (2, 112, 112, 3)
     """
 
@@ -288,7 +288,7 @@ class RandomBlur(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomBlur(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape
+        >>> tuple(RandomBlur(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
         (2, 112, 112, 3)
     """
 
@@ -329,7 +329,7 @@ class RandomJPEG(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomJPEG(quality=(30, 90), seed=0)(np.ones((2, 112, 112, 3)), training=True).shape
+        >>> tuple(RandomJPEG(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
         (2, 112, 112, 3)
     """
 
@@ -391,7 +391,7 @@ class RandomPhotometric(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomPhotometric(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape
+        >>> tuple(RandomPhotometric(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
         (2, 112, 112, 3)
     """
 
@@ -488,7 +488,7 @@ class RandomFaceMask(FaceAugmentation):
         ValueError: an argument is out of its range.
 
     Example:
-        >>> RandomFaceMask(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape
+        >>> tuple(RandomFaceMask(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
         (2, 112, 112, 3)
     """
 

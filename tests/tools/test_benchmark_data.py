@@ -11,7 +11,9 @@ import pytest
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.recordio import FaceRecords, write_face_records
 from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.data.tfrecord import FaceTFRecords, write_face_tfrecords
 
+WAYS = ["records", "shuffled", "tfrecord", "folder", "augmented", "layers", "adaface"]
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_data.py"
 
 
@@ -34,7 +36,8 @@ def records(tmp_path):
 def test_all_ways_lead_to_the_same_images(benchmark_data, records, tmp_path):
     folder = FaceFolder(benchmark_data.write_files(tmp_path / "files", records))
     bare = list(benchmark_data.bare_dataset(records, 5).as_numpy_iterator())
-    for faces in (records, folder):
+    write_face_tfrecords(tmp_path / "faces.tfrecord", records.paths, records.labels)
+    for faces in (records, folder, FaceTFRecords(tmp_path / "faces.tfrecord")):
         for (a, x), (b, y) in zip(bare, faces.dataset(5).as_numpy_iterator(), strict=True):
             np.testing.assert_array_equal(a, b)
             np.testing.assert_array_equal(x, y)
@@ -61,10 +64,12 @@ def test_prints_ratios_with_their_aims_and_appends_them(
     source = ["--records", records.file] if given else ["--people", "2"]
     benchmark_data.main([*tiny, *source])
     printed = capsys.readouterr().out
-    for name in ("records", "shuffled", "folder"):
-        assert re.search(rf"{name} / bare .* 0\.9 (reached|missed)", printed)
+    aims = {"records": 0.9, "tfrecord": 0.85, "augmented": 0.6}
+    for name, aim in aims.items():
+        assert re.search(rf"{name} / bare .* {aim} (reached|missed)", printed)
+    assert re.search(r"adaface / bare .* - ", printed)
     assert "Load of the machine" in printed
     with figures.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["case"].split()[0] for row in rows] == ["records", "shuffled", "folder"]
+    assert [row["case"].split()[0] for row in rows] == WAYS
     assert all(float(row["ratio"]) > 0 and float(row["images_per_second"]) > 0 for row in rows)
