@@ -28,8 +28,6 @@ The ratio of CPU time, taken over all threads, bears neighbours better but is bl
 """
 
 import argparse
-import csv
-import dataclasses
 import datetime
 import os
 import platform
@@ -43,6 +41,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from side_by_side import Comparison, Way, append_rows, machine, ratios_table
 
 from keras_facemargin.data.faces import Faces
 from keras_facemargin.data.folder import FaceFolder
@@ -86,7 +85,10 @@ def main(arguments=None):
         reads = random_reads(records.file)
     load.append(os.getloadavg()[0])
 
-    results = [Comparison(name, ways[name], ways["bare"]) for name in list(ways)[1:]]
+    results = [
+        Comparison(f"{name} / bare", ways[name], ways["bare"], AIMS.get(name))
+        for name in list(ways)[1:]
+    ]
     size = np.mean([len(image.read_bytes()) for image in records.paths])
     console.print(rates_table(ways, records, size, options), ratios_table(results))
     console.print(f"Records read at random, not decoded, one thread: {reads:,.0f} per second.")
@@ -96,46 +98,6 @@ def main(arguments=None):
     )
     if options.csv:
         append(options.csv, results, reads, load, records, options)
-
-
-@dataclasses.dataclass
-class Way:
-    """What one way to the images did, round by round."""
-
-    rates: list = dataclasses.field(default_factory=list)  # images per second
-    costs: list = dataclasses.field(default_factory=list)  # CPU microseconds per image
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Two ways in the same rounds; ratios above 1 are in favour of `way`."""
-
-    name: str
-    way: Way
-    base: Way
-
-    @property
-    def case(self):
-        return f"{self.name} / bare"
-
-    @property
-    def verdict(self):
-        if self.name not in AIMS:
-            return "-"
-        aim = AIMS[self.name]
-        return f"{aim} {'reached' if self.ratio >= aim else 'missed'}"
-
-    @property
-    def ratio(self):
-        return statistics.median(self.way.rates) / statistics.median(self.base.rates)
-
-    @property
-    def round_ratios(self):
-        return [a / b for a, b in zip(self.way.rates, self.base.rates, strict=True)]
-
-    @property
-    def cpu_ratio(self):
-        return statistics.median(self.base.costs) / statistics.median(self.way.costs)
 
 
 def bare_dataset(faces, batch_size):
@@ -223,13 +185,6 @@ def write_files(directory, records):
     return directory
 
 
-def machine():
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux, Python itself knows the name
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-
-
 def versions():
     return f"Python {platform.python_version()}, TensorFlow {tf.__version__}"
 
@@ -245,20 +200,6 @@ def rates_table(ways, records, size, options):
         figures = (statistics.median(way.rates), min(way.rates), max(way.rates))
         cost = f"{statistics.median(way.costs):.0f}"
         table.add_row(name, *(f"{figure:,.0f}" for figure in figures), cost)
-    return table
-
-
-def ratios_table(results):
-    table = Table("ratio", "of medians", "median of rounds", "CPU time", "aim")
-    for result in results:
-        rounds = result.round_ratios
-        table.add_row(
-            result.case,
-            f"{result.ratio:.3f}",
-            f"{statistics.median(rounds):.3f} ({min(rounds):.3f}..{max(rounds):.3f})",
-            f"{result.cpu_ratio:.3f}",
-            result.verdict,
-        )
     return table
 
 
@@ -283,12 +224,7 @@ def append(path, results, reads, load, records, options):
         }
         for result in results
     ]
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    append_rows(path, rows)
 
 
 if __name__ == "__main__":

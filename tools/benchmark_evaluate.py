@@ -21,7 +21,6 @@ for a busy core spin, which CPU time counts.
 """
 
 import argparse
-import csv
 import dataclasses
 import datetime
 import os
@@ -35,6 +34,7 @@ import numpy as np
 import sklearn
 from rich.console import Console
 from rich.table import Table
+from side_by_side import append_rows, machine
 from sklearn.metrics import roc_curve
 
 from keras_facemargin.evaluate import (
@@ -229,13 +229,6 @@ CASES = {
 }
 
 
-def machine():
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux, Python itself knows the name
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-
-
 def versions():
     return (
         f"Python {platform.python_version()}, NumPy {np.__version__}, "
@@ -283,12 +276,7 @@ def append(path, results, options):
         }
         for result in results
     ]
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    append_rows(path, rows)
 
 
 if __name__ == "__main__":

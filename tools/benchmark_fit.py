@@ -26,8 +26,6 @@ for arrays, a copy of each batch: few or small steps a round measure that instea
 """
 
 import argparse
-import csv
-import dataclasses
 import datetime
 import os
 import platform
@@ -42,6 +40,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from side_by_side import Comparison, Way, append_rows, machine, ratios_table
 
 from keras_facemargin.backbones import MobileFaceNet, SphereNet
 from keras_facemargin.classifier import MarginClassifier
@@ -86,9 +85,9 @@ def main(arguments=None):
         if options.identities < faces.num_classes:
             parser.error(
                 f"--identities must be at least {faces.num_classes}, the number of people in "
-                f"{faces.directory}. Received: --identities {options.identities}"
+                f"{faces.source}. Received: --identities {options.identities}"
             )
-        ways = race(faces, options)
+        ways, first_losses = race(faces, options)
     load.append(os.getloadavg()[0])
 
     results = [
@@ -96,7 +95,7 @@ def main(arguments=None):
         Comparison("files / memory", ways["files"], ways["memory"], aim=0.9),
     ]
     console.print(rates_table(ways, options), ratios_table(results))
-    bare, memory = ways["bare"].first_loss, ways["memory"].first_loss
+    bare, memory = first_losses["bare"], first_losses["memory"]
     console.print(f"Mean loss of the first round: bare {bare:.4f}, memory {memory:.4f}.")
     console.print(
         f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. An idle machine "
@@ -104,37 +103,6 @@ def main(arguments=None):
     )
     if options.csv:
         append(options.csv, results, load, options)
-
-
-@dataclasses.dataclass
-class Way:
-    """What one way to train did, round by round."""
-
-    first_loss: float = None
-    rates: list = dataclasses.field(default_factory=list)  # images per second
-    costs: list = dataclasses.field(default_factory=list)  # CPU milliseconds per image
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Two ways in the same rounds; ratios above 1 are in favour of `way`."""
-
-    case: str
-    way: Way
-    base: Way
-    aim: float
-
-    @property
-    def ratio(self):
-        return statistics.median(self.way.rates) / statistics.median(self.base.rates)
-
-    @property
-    def round_ratios(self):
-        return [a / b for a, b in zip(self.way.rates, self.base.rates, strict=True)]
-
-    @property
-    def cpu_ratio(self):
-        return statistics.median(self.base.costs) / statistics.median(self.way.costs)
 
 
 class BareLoop:
@@ -172,7 +140,7 @@ def competitors(make_embedder, num_classes):
 
 
 def race(faces, options):
-    """Trains all ways in turns; returns a `Way` by name."""
+    """Trains all ways in turns; returns a `Way` and the first round's loss, by name."""
     files = faces.dataset(options.batch_size, training=True).take(options.steps)
     parts = (np.stack(part) for part in zip(*files, strict=True))
     memory = tf.data.Dataset.from_tensor_slices(tuple(parts))
@@ -189,7 +157,7 @@ def race(faces, options):
         "files": lambda: fit(files),
     }
     images = options.steps * options.batch_size
-    ways = {name: Way() for name in trainers}
+    ways, first_losses = {name: Way() for name in trainers}, {}
     rounds = range(WARM_UP + options.rounds)
     for number in track(rounds, "Training", console=console, transient=True):
         for name, train in trainers.items():
@@ -197,11 +165,11 @@ def race(faces, options):
             loss = train()
             seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
             if number == 0:
-                ways[name].first_loss = loss
+                first_losses[name] = loss
             if number >= WARM_UP:
                 ways[name].rates.append(images / seconds)
                 ways[name].costs.append(1e3 * cpu_seconds / images)
-    return ways
+    return ways, first_losses
 
 
 def write_faces(directory, options):
@@ -209,13 +177,6 @@ def write_faces(directory, options):
     with console.status(f"Writing {people * IMAGES_PER_PERSON:,} synthetic faces"):
         write_synthetic_faces(directory, people, IMAGES_PER_PERSON)
     return directory
-
-
-def machine():
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux, Python itself knows the name
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def versions():
@@ -234,20 +195,6 @@ def rates_table(ways, options):
         figures = (statistics.median(way.rates), min(way.rates), max(way.rates))
         cost = f"{statistics.median(way.costs):.2f}"
         table.add_row(name, *(f"{figure:,.1f}" for figure in figures), cost)
-    return table
-
-
-def ratios_table(results):
-    table = Table("ratio", "of medians", "median of rounds", "CPU time", "aim")
-    for result in results:
-        rounds = result.round_ratios
-        table.add_row(
-            result.case,
-            f"{result.ratio:.3f}",
-            f"{statistics.median(rounds):.3f} ({min(rounds):.3f}..{max(rounds):.3f})",
-            f"{result.cpu_ratio:.3f}",
-            f"{result.aim} {'reached' if result.ratio >= result.aim else 'missed'}",
-        )
     return table
 
 
@@ -272,12 +219,7 @@ def append(path, results, load, options):
         }
         for result in results
     ]
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
+    append_rows(path, rows)
 
 
 if __name__ == "__main__":
