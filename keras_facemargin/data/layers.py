@@ -102,7 +102,14 @@ class FaceAugmentation(keras.layers.Layer):
         """
         ops = _operations(images)
         changed = self.change(ops, images, [numbers[:, n] for n in range(1, self.numbers)])
-        return ops.where(_each(ops, numbers[:, 0] < self.rate), changed, images)
+        if self.rate == 1.0:
+            return changed
+        # Images as rows: TensorFlow chooses between rows several times faster than by broadcasting
+        # over four axes.
+        shape = (-1, *images.shape[1:])
+        size = images.shape[1] * images.shape[2] * images.shape[3]
+        changed, images = (ops.reshape(each, (-1, size)) for each in (changed, images))
+        return ops.reshape(ops.where(numbers[:, :1] < self.rate, changed, images), shape)
 
     def change(self, ops, images, numbers):
         """The images, all of them changed.
@@ -541,11 +548,6 @@ def _checked_range(name, value, lowest, highest):
 def _between(number, bounds):
     low, high = bounds
     return low + (high - low) * number
-
-
-def _each(ops, values):
-    """`(B,)` for use with `(B, S, S, 3)`."""
-    return values[:, None, None, None]
 
 
 def _grid(ops, count):
