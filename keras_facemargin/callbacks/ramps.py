@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_facemargin.heads.argument_check import check_at_least, check_positive
+
 
 class _Ramp(keras.callbacks.Callback):
     """Moves a scalar weight of the head along a line, by the epoch and the batch within it.
@@ -12,10 +14,8 @@ class _Ramp(keras.callbacks.Callback):
 
     def __init__(self, start, epochs, after):
         super().__init__()
-        if not epochs > 0:
-            raise ValueError(f"`epochs` must be positive. Received: epochs={epochs}")
-        if not after >= 0:
-            raise ValueError(f"`after` must not be negative. Received: after={after}")
+        check_positive("epochs", epochs)
+        check_at_least("after", after, 0)
         self.start = float(start)
         self.epochs = float(epochs)
         self.after = float(after)
@@ -108,8 +108,7 @@ class ScaleRamp(_Ramp):
 
     def __init__(self, epochs, start, after=0):
         super().__init__(start, epochs, after)
-        if not start > 0:
-            raise ValueError(f"`start` must be positive. Received: start={start}")
+        check_positive("start", start)
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)

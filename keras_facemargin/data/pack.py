@@ -21,18 +21,11 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from keras_facemargin.data.containers import container_kind, list_faces
 from keras_facemargin.data.faces import report
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
+from keras_facemargin.data.progress import image_bar
 from keras_facemargin.data.recordio import EXACT, Record, frame_record, pack_record
 from keras_facemargin.data.tfrecord import face_example, frame_tfrecord, shard_names
 
@@ -183,7 +176,7 @@ def _copy(listing, sink, journal, progress):
             for each in listing.skipped:
                 sink.skip(each)
             note()
-        with _bar(progress) as bar, contextlib.closing(_read_all(listing, done)) as read:
+        with image_bar(progress) as bar, contextlib.closing(_read_all(listing, done)) as read:
             task = bar.add_task("Packing", total=count, completed=done)
             for found in read:
                 if isinstance(found, BadImage):
@@ -285,18 +278,6 @@ def _read_all(listing, start):
         finally:
             for each in pending:
                 each.cancel()
-
-
-def _bar(progress):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
 
 
 class _Journal:

@@ -4,10 +4,9 @@ import collections
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.data.image import read_face
+from keras_facemargin.data.progress import image_bar
 
 # Decoding releases the GIL and costs far less than any embedder, so few threads keep up with it.
 READERS = 4
@@ -64,7 +63,7 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
 
     embeddings = None
     done = 0
-    with _bar(progress) as bar:
+    with image_bar(progress) as bar:
         task = bar.add_task("Embedding", total=count)
         for batch in batches:
             rows = _embed_batch(predict, batch.astype("float32"), batch_size, flip)
@@ -128,15 +127,3 @@ def _check_finite(rows, paths_or_images, offset):
             f"The embedder gave an embedding that is not finite. Received: {rows[bad[0]]} for "
             f"{name}. Check the embedder's weights."
         )
-
-
-def _bar(progress):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("images"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
