@@ -30,12 +30,12 @@ def value_and_gradients(function, *tensors):
     return tuple(np.asarray(keras.ops.convert_to_numpy(t)) for t in (value, *gradients))
 
 
-def sum_of_losses(head, embeddings, labels):
+def sum_of_losses(head, embeddings, labels, training=False):
     """Sum of the head's losses, and its gradients by embeddings and prototypes, as numpy."""
 
     def total(embeddings, prototypes):
         with keras.StatelessScope(state_mapping=[(head.prototypes, prototypes)]):
-            return keras.ops.sum(head.judge(embeddings, labels)[0])
+            return keras.ops.sum(head.judge(embeddings, labels, training=training)[0])
 
     return value_and_gradients(
         total,

@@ -57,11 +57,10 @@ class AdaCos(MarginHead):
     def scale_is_fixed(self):
         return not self.dynamic
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         if not self.dynamic:
             return
-        logits = ops.where(is_target, -math.inf, self.scale_weight * similarities)
-        sums = ops.logsumexp(logits, axis=-1)  # a log: exp(s) overflows for large s
+        sums = log_sum()  # a log: exp(s) overflows for large s
         largest = ops.max(ops.append(gather(sums), 0.0))
         mean, count = batch_mean(ops.exp(sums - largest), known)
         angles = ops.where(known, margins.angle_of(ops.squeeze(target, -1)), math.inf)

@@ -91,7 +91,7 @@ class AdaFace(MarginHead):
         self.norm_mean = self.add_statistic("norm_mean", 20.0)
         self.norm_deviation = self.add_statistic("norm_deviation", 100.0)
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         norms = ops.squeeze(ops.clip(norms, _SHORTEST, _LONGEST), -1)
         mean, count = batch_mean(norms, known)
         variance, _ = batch_mean(ops.square(norms - mean), known)

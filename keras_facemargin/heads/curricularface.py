@@ -73,7 +73,7 @@ class CurricularFace(MarginHead):
         super().build(embeddings_shape)
         self.t = self.add_statistic("t", 0.0)
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         mean, count = batch_mean(ops.squeeze(target, -1), known)
         self.update(self.t, self.rate * mean + (1.0 - self.rate) * self.t, count > 0)
 

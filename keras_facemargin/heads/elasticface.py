@@ -98,7 +98,7 @@ class ElasticFace(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         # Keras does not save the state of a generator: it follows from the step, which is saved.
         step = self.step + 1
         self.step.assign(step)

@@ -7,7 +7,8 @@ another way:
 
 The core therefore works target first: it gathers the true class's prototype of each sample, takes
 those B similarities in float32, applies the margin to B numbers, and only then forms the (B, C)
-product. No one-hot labels, no arccos of a matrix.
+product, one block of classes after the other (`heads.blocks`). No one-hot labels, no arccos of a
+matrix.
 
 A loss is a subclass that overrides one or two of eight hooks, each a term of that equation:
 
@@ -25,6 +26,7 @@ A loss is a subclass that overrides one or two of eight hooks, each a term of th
 Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
 """
 
+import functools
 import inspect
 import math
 
@@ -33,10 +35,14 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
+from keras_facemargin.heads import blocks
 from keras_facemargin.heads.argument_check import check_positive
 from keras_facemargin.heads.label_check import IGNORED, check_labels
+from keras_facemargin.heads.reductions import NEVER, LogSumExp
 
 _TINY = 1e-12  # of a squared norm: a zero vector has direction zero, not NaN
+_MOST_KEPT = 2**24  # products of embeddings and prototypes that stay in memory: 64 MiB
+_LARGE_BATCH = 512
 
 
 class MarginHead(keras.layers.Layer):
@@ -63,6 +69,10 @@ class MarginHead(keras.layers.Layer):
         detach_margin: whether the gradient is taken as if there were no margin, the straight-
             through gradient of insightface for PyTorch and opensphere (`margins.straight_through`);
             False takes the gradient of the loss itself.
+        blockwise: True forms the products of a block of classes twice, in the forward and again in
+            the backward pass, and keeps none: training then takes no memory that grows with B x C,
+            for one matrix product in four more. False keeps them, 4 B C bytes. None, the default,
+            keeps them up to 64 MiB (512 samples are counted where the batch size is not known).
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
 
     Input shape:
@@ -74,6 +84,7 @@ class MarginHead(keras.layers.Layer):
     """
 
     learn_scale = False
+    reduction = LogSumExp()  # of the wrong classes' logits
 
     def __init__(
         self,
@@ -81,6 +92,7 @@ class MarginHead(keras.layers.Layer):
         scale=None,
         initializer="glorot_uniform",
         detach_margin=False,
+        blockwise=None,
         **kwargs,
     ):
         # Not the global policy, which may be half precision.
@@ -103,6 +115,7 @@ class MarginHead(keras.layers.Layer):
         self.scale = None if scale is None else float(scale)
         self.initializer = keras.initializers.get(initializer)
         self.detach_margin = bool(detach_margin)
+        self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
         self.bend = math.pi
 
@@ -197,14 +210,30 @@ class MarginHead(keras.layers.Layer):
         self.prototypes.assign(rows.reshape(self.prototypes_shape))
 
     def call(self, embeddings, labels=None, training=None):
+        features, norms = self.features(embeddings)
+        weights = self._class_weights()
+        similarities = self.measure(features, *_with_bias(weights), blocks.every_pair)
         if labels is None:
-            features, norms = self.features(embeddings)
-            similarities = self.measure(features, self.prototypes, self.bias, _every_pair)
             return self.logits(similarities, norms)
-        return self._score(embeddings, _flat(labels), training)[0]
+        labels = check_labels(_flat(labels), self.num_classes)
+        rows = ops.maximum(labels, 0)
+        own = [ops.take(weight, rows, axis=0) for weight in weights]
+        classes = ops.arange(self.num_classes, dtype="int32")
+        is_target = ops.equal(classes, ops.expand_dims(labels, -1))
+
+        def log_sum():
+            logits = ops.where(is_target, NEVER, self.logits(similarities, norms))
+            return ops.logsumexp(logits, axis=-1)
+
+        target, moved = self._own(features, norms, own, labels, log_sum, training)
+        others = self._moved_others(similarities, target, moved, labels)
+        moved = self._in_force(target, moved)
+        return self.logits(ops.where(is_target, moved, others), norms)
 
     def judge(self, embeddings, labels, training=None):
         """Per-sample losses, and whether the plain similarities already pick the right class.
+
+        The logits of all classes never stand in memory together (`heads.blocks`).
 
         Args:
             embeddings: (B, D) float.
@@ -213,53 +242,94 @@ class MarginHead(keras.layers.Layer):
 
         Returns:
             Two float tensors of shape (B,): `losses`, for most heads `-log softmax(z)_y` in nats,
-            and `hits`, 1 where the largest *margin-free* similarity is that of the true class, else
-            0. (Accuracy on the margin logits would be depressed by the margin.) Both are 0 where
-            the label is -1.
+            and `hits`, 1 where the *margin-free* similarity of the true class is larger than that
+            of any other, else 0. (Accuracy on the margin logits would be depressed by the margin.)
+            Both are 0 where the label is -1.
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
-        labels = _flat(labels)
-        logits, similarities, is_target, norms = self._score(embeddings, labels, training)
-        losses = self.losses(logits, ops.maximum(labels, 0), is_target)
+        labels = check_labels(_flat(labels), self.num_classes)
+        rows = ops.maximum(labels, 0)
+        features, norms = self.features(embeddings)
+        both = [blocks.with_own_rows(weight, rows) for weight in self._class_weights()]
+        weights, own = zip(*both, strict=True)
+        others_of = functools.partial(self._reduce_others, features, norms, labels, weights)
+
+        def log_sum():
+            return ops.squeeze(others_of(LogSumExp())[0], -1)
+
+        target, moved = self._own(features, norms, own, labels, log_sum, training)
+        keep = bool(training) and self._keeps_products(embeddings.shape[0])
+        others, best = others_of(self.reduction, target, moved, keep=keep)
+        own_logits = self.logits(self._in_force(target, moved), norms)
+        losses = self.losses(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
         losses = self.objective(losses, norms)
-        losses = ops.where(ops.equal(labels, IGNORED), 0.0, losses)
+        known = ops.not_equal(labels, IGNORED)
+        losses = ops.where(known, losses, 0.0)
         # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
         stray = ops.logical_or(labels < IGNORED, labels >= self.num_classes)
         losses = ops.where(stray, float("nan"), losses)
-        hits = ops.equal(ops.argmax(similarities, axis=-1), ops.cast(labels, "int32"))
+        hits = ops.logical_and(known, ops.squeeze(target > best, -1))
         return losses, ops.cast(hits, self.compute_dtype)
 
-    def _score(self, embeddings, labels, training):
-        """Logits with the margin, plain similarities, where the true class is, and norms."""
-        labels = check_labels(labels, self.num_classes)
-        known = ops.not_equal(labels, IGNORED)
-        rows = ops.maximum(labels, 0)
-        features, norms = self.features(embeddings)
-        own = ops.take(self.prototypes, rows, axis=0)
-        own_bias = None if self.bias is None else ops.take(self.bias, rows, axis=0)
-        target = ops.expand_dims(self.measure(features, own, own_bias, _own_pair), -1)
-        similarities = self.measure(features, self.prototypes, self.bias, _every_pair)
-        classes = ops.arange(self.num_classes, dtype="int32")
-        is_target = ops.equal(classes, ops.expand_dims(labels, -1))
+    def _class_weights(self):
+        """The weights with a row for each class: prototypes, maybe a bias."""
+        weights = (self.prototypes,) if self.bias is None else (self.prototypes, self.bias)
+        return tuple(ops.convert_to_tensor(weight) for weight in weights)
+
+    def _own(self, features, norms, own, labels, log_sum, training):
+        """Similarity of the true class (B, 1), before and after its margin."""
+        target = ops.expand_dims(self.measure(features, *_with_bias(own), blocks.own_pair), -1)
         if training:
-            self.observe(target, norms, similarities, is_target, known)
-        moved = self.target(target, norms, own, training)
+            self.observe(target, norms, ops.not_equal(labels, IGNORED), log_sum)
+        return target, self.target(target, norms, own[0], training)
+
+    def _moved_others(self, similarities, target, moved, labels):
         others = self.others(similarities, target, moved)
-        moved = self._in_force(target, moved)
-        if others is not similarities:
-            others = self._in_force(similarities, others)
-            others = ops.where(ops.expand_dims(known, -1), others, similarities)
-        return (
-            self.logits(ops.where(is_target, moved, others), norms),
-            similarities,
-            is_target,
-            norms,
-        )
+        if others is similarities:
+            return others
+        known = ops.expand_dims(ops.not_equal(labels, IGNORED), -1)
+        return ops.where(known, self._in_force(similarities, others), similarities)
 
     def _in_force(self, plain, moved):
         if self.detach_margin:
             moved = margins.straight_through(plain, moved)
         return plain + self.margin_share * (moved - plain)
+
+    def _keeps_products(self, batch):
+        if self.blockwise is not None:
+            return not self.blockwise
+        return (batch or _LARGE_BATCH) * self.num_classes <= _MOST_KEPT
+
+    def _reduce_others(
+        self, features, norms, labels, weights, reduction, target=None, moved=None, keep=False
+    ):
+        """`blocks.reduce_others` of this head's hooks; of its plain logits without `moved`."""
+        named = {"features": features, "norms": norms, "target": target, "moved": moved}
+        named = {name: tensor for name, tensor in named.items() if tensor is not None}
+        # The hooks read the head's other weights: a custom gradient must be handed each.
+        state = [w for w in self.weights if w is not self.prototypes and w is not self.bias]
+        learned = [weight for weight in state if weight.trainable]
+        values = [ops.convert_to_tensor(weight) for weight in state]
+
+        def score(inputs, rows, product):
+            tensors = dict(zip(named, inputs, strict=False))
+            mapping = [
+                *zip(state, values, strict=True),
+                *zip(learned, inputs[len(named) :], strict=True),
+            ]
+            with keras.StatelessScope(state_mapping=mapping):
+                similarities = self.measure(tensors["features"], *_with_bias(rows), product)
+                others = similarities
+                if "moved" in named:
+                    others = self._moved_others(
+                        similarities, tensors["target"], tensors["moved"], labels
+                    )
+                return self.logits(others, tensors.get("norms")), similarities
+
+        inputs = (*named.values(), *(ops.convert_to_tensor(weight) for weight in learned))
+        return blocks.reduce_others(
+            score, reduction, labels, inputs, weights, self.num_classes, keep
+        )
 
     # The eight hooks, in the order they are called.
 
@@ -276,14 +346,15 @@ class MarginHead(keras.layers.Layer):
         The prototypes' norms are divided out after the product: normalising the (C, D) matrix
         first would hold a second copy of it.
         """
-        gain = ops.rsqrt(ops.maximum(ops.sum(ops.square(prototypes), axis=-1), _TINY))
+        gain = ops.rsqrt(ops.maximum(blocks.squared_lengths(prototypes), _TINY))
         return product(features, prototypes) * gain
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         """In training, once a step and before the other hooks: updates the head's own state.
 
-        `known` (B,) is False where the label is -1; the other arguments are those of the hooks
-        below. Nothing here is differentiated.
+        `known` (B,) is False where the label is -1; `log_sum()` gives `log sum exp` of the wrong
+        classes' plain logits (B,), at the price of one more matrix product. Nothing here is
+        differentiated.
         """
 
     def target(self, cosine, norms, own, training):
@@ -294,16 +365,16 @@ class MarginHead(keras.layers.Layer):
         return cosine
 
     def others(self, cosines, target, moved):
-        """Similarities of all classes (B, C), given the true one before and after its margin."""
+        """Similarities of K classes (B, K), given the true one before and after its margin."""
         return cosines
 
     def logits(self, similarities, norms):
-        """Similarities (B, C) and norms (B, 1) -> logits (B, C)."""
+        """Similarities (B, K) and norms (B, 1) -> logits (B, K)."""
         return self.scale_weight * similarities
 
-    def losses(self, logits, labels, is_target):
-        """Logits (B, C), the true class (B,) and where it stands (B, C) -> losses (B,)."""
-        return ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    def losses(self, own, others):
+        """Logit of the true class (B,), and all others reduced by `reduction` (B,) -> losses."""
+        return ops.softplus(others - own)
 
     def objective(self, losses, norms):
         """Per-sample losses (B,) and norms (B, 1) -> what is minimised (B,)."""
@@ -319,15 +390,13 @@ class MarginHead(keras.layers.Layer):
                 config[name] = getattr(self, name)
         config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
+        config["blockwise"] = self.blockwise
         return config
 
 
-def _every_pair(features, prototypes):
-    return ops.matmul(features, ops.transpose(prototypes))
-
-
-def _own_pair(features, prototypes):
-    return ops.sum(features * prototypes, axis=-1)
+def _with_bias(weights):
+    """Prototypes and bias, None where there is none."""
+    return weights if len(weights) == 2 else (*weights, None)
 
 
 def _flat(labels):

@@ -64,7 +64,7 @@ class LargeMarginSoftmax(MarginHead):
     def measure(self, features, prototypes, bias, product):
         return product(features, prototypes)
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)
 
     def target(self, cosine, norms, own, training):

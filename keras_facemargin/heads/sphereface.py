@@ -65,7 +65,7 @@ class SphereFace(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def observe(self, target, norms, similarities, is_target, known):
+    def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)
 
     def target(self, cosine, norms, own, training):

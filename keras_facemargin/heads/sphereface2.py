@@ -12,8 +12,8 @@ from keras_facemargin.heads.argument_check import (
     check_positive,
     check_radians,
 )
-from keras_facemargin.heads.binary import binary_losses
 from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.reductions import SoftplusSum
 
 _PAPER_MARGINS = {"C": 0.4, "A": 0.5, "M": 1.7}
 
@@ -68,6 +68,8 @@ class SphereFace2(MarginHead):
     5.5816
     """
 
+    reduction = SoftplusSum()
+
     def __init__(
         self,
         num_classes,
@@ -120,8 +122,8 @@ class SphereFace2(MarginHead):
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) + self.shared_bias
 
-    def losses(self, logits, labels, is_target):
-        losses = binary_losses(logits, is_target, self.balance, 1.0 - self.balance)
+    def losses(self, own, others):
+        losses = self.balance * ops.softplus(-own) + (1.0 - self.balance) * others
         return self.loss_weight / self.scale_weight * losses
 
     def _sharpen(self, cosine):

@@ -3,12 +3,13 @@
 import math
 
 import keras
+from keras import ops
 
 from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import check_at_least
-from keras_facemargin.heads.binary import binary_losses
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.reductions import SoftplusSum
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -51,6 +52,8 @@ class UniFace(MarginHead):
     11.569
     """
 
+    reduction = SoftplusSum()
+
     def __init__(self, num_classes, margin=0.4, scale=64.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
         check_at_least("margin", margin, 0)
@@ -71,5 +74,5 @@ class UniFace(MarginHead):
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) - self.threshold
 
-    def losses(self, logits, labels, is_target):
-        return binary_losses(logits, is_target)
+    def losses(self, own, others):
+        return ops.softplus(-own) + others

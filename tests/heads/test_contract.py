@@ -19,6 +19,7 @@ from gradients import sum_of_losses, value_and_gradients
 from strategies import replicas
 
 from keras_facemargin import heads
+from keras_facemargin.heads import blocks
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -29,6 +30,12 @@ every_head = pytest.mark.parametrize("case", CASES)
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="promised on tensorflow only"
 )
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_three(monkeypatch):
+    """Seven classes make two blocks and a rest."""
+    monkeypatch.setattr(blocks, "WIDTH", 3)
 
 
 def as_numpy(tensor):
@@ -94,6 +101,21 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
             slopes[index] = (above - below) / (2 * step)
         scale = max(1.0, abs(slopes).max())
         np.testing.assert_allclose(gradient, slopes, rtol=tolerance, atol=tolerance * scale)
+
+
+@every_head
+def test_blocks_of_any_width_with_or_without_kept_products_are_one_loss(case, monkeypatch):
+    values = []
+    for width, blockwise in ((CLASSES, False), (3, False), (3, True), (2, True)):
+        monkeypatch.setattr(blocks, "WIDTH", width)
+        keras.utils.set_random_seed(3)
+        head, embeddings, labels, _, _ = prepared(case, blockwise=blockwise)
+        found = sum_of_losses(head, embeddings, labels, training=True)
+        hits = as_numpy(head.judge(embeddings.astype("float32"), labels)[1])
+        values.append((*found, hits, *map(as_numpy, head.weights)))
+    for other in values[1:]:
+        for a, b in zip(values[0], other, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6 * np.abs(a).max(initial=1))
 
 
 @every_head

@@ -1,0 +1,59 @@
+"""TensorFlow: a graph's loop runs one block after the other; its arrays are filled in place.
+
+`InplaceUpdate` and `InplaceAdd` write into their operand. XLA has neither, and fills in place of
+its own accord what a loop carries.
+"""
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice
+from tensorflow.python.ops import control_flow_util
+
+
+def with_gradient(function, *inputs):
+    @tf.custom_gradient
+    def run(*inputs):
+        outputs, pullback = function(*inputs)
+        return outputs, lambda *cotangents: pullback(cotangents)
+
+    # A variable's value: a custom gradient wants to be told of variables that it meets.
+    return run(*map(tf.convert_to_tensor, inputs))
+
+
+def vjp(function, *inputs):
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = function(*inputs)
+    return outputs, lambda cotangents: tape.gradient(outputs, inputs, cotangents)
+
+
+def loop(count, body, carry):
+    if count == 1:
+        return body(0, *carry)
+    return tf.while_loop(
+        lambda i, *carry: i < count,
+        lambda i, *carry: (i + 1, *body(i, *carry)),
+        (0, *carry),
+        parallel_iterations=1,
+    )[1:]
+
+
+def empty(shape, dtype):
+    if _in_xla():
+        return tf.zeros(shape, dtype)
+    return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=False)
+
+
+def put(array, rows, start):
+    if _in_xla():
+        return dynamic_update_slice(array, rows, [start, *[0] * (len(array.shape) - 1)])
+    return tf.raw_ops.InplaceUpdate(x=array, i=tf.range(start, start + rows.shape[0]), v=rows)
+
+
+def add(array, rows, indices):
+    if _in_xla():
+        return tf.tensor_scatter_nd_add(array, indices[:, None], rows)
+    return tf.raw_ops.InplaceAdd(x=array, i=indices, v=rows)
+
+
+def _in_xla():
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

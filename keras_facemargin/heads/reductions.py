@@ -1,0 +1,44 @@
+"""How the logits of the wrong classes become one number, block by block, and its slopes.
+
+Each has `start(like)`, the carry before the first block for samples (B, 1); `add(logits, *carry)`,
+the carry after a block (B, K); `result(*carry)`, (B, 1); and `slopes(logits, result)`, by how much
+the result moves with each logit of a block (B, K). A class that does not count has logit `NEVER`.
+"""
+
+from keras import ops
+
+NEVER = -1e30  # its exponential is 0, and nothing made of it is infinite
+
+
+class LogSumExp:
+    """log sum_j exp(z_j), with a running maximum: the others in a softmax."""
+
+    def start(self, like):
+        return ops.full_like(like, NEVER), ops.zeros_like(like)
+
+    def add(self, logits, largest, total):
+        larger = ops.maximum(largest, ops.max(logits, axis=-1, keepdims=True, initial=NEVER))
+        block = ops.sum(ops.exp(logits - larger), axis=-1, keepdims=True)
+        return larger, total * ops.exp(largest - larger) + block
+
+    def result(self, largest, total):
+        return largest + ops.log(total)
+
+    def slopes(self, logits, result):
+        return ops.exp(logits - result)
+
+
+class SoftplusSum:
+    """sum_j log(1 + exp(z_j)): each other class a binary decision of its own."""
+
+    def start(self, like):
+        return (ops.zeros_like(like),)
+
+    def add(self, logits, total):
+        return (total + ops.sum(ops.softplus(logits), axis=-1, keepdims=True),)
+
+    def result(self, total):
+        return total
+
+    def slopes(self, logits, result):
+        return ops.sigmoid(logits)
