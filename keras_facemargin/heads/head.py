@@ -356,6 +356,7 @@ class MarginHead(keras.layers.Layer):
         classes' plain logits (B,), at the price of one more matrix product. Nothing here is
         differentiated.
         """
+        return  # AutoGraph cannot read a function without a statement.
 
     def target(self, cosine, norms, own, training):
         """Similarity of the true class (B, 1) -> the one to train with (B, 1).
