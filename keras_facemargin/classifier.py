@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.replicas import total
+from keras_facemargin.heads.sampling import SampleExchange
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -66,6 +67,7 @@ class MarginClassifier(keras.Model):
         self.guard = None  # a `FiniteGuard` while one watches `fit`
         if not head.built:
             head.build(embedder.output_shape)
+        self.sample_exchange = SampleExchange(head) if head.samples else None
         self.build(embedder.input_shape)
 
     def build(self, input_shape):
@@ -96,6 +98,9 @@ class MarginClassifier(keras.Model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = replicas > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        if self.head.samples:
+            self.optimizer.build(self.trainable_variables)
+            self.sample_exchange.follow(self.optimizer)
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
@@ -121,6 +126,34 @@ class MarginClassifier(keras.Model):
         classifier = type(self)(self.embedder, head)
         head.take_prototypes(self.head.prototypes)
         return classifier
+
+    def train_step(self, *state_and_data):
+        exchange = self.sample_exchange
+        if exchange is None:
+            return super().train_step(*state_and_data)
+        *state, data = state_and_data
+        labels = ops.reshape(keras.utils.unpack_x_y_sample_weight(data)[1], (-1,))
+        if not state:  # a trainer whose steps assign
+            exchange.load(labels)
+            logs = super().train_step(data)
+            exchange.store()
+            return logs
+        state = self._with_assigned(state[0], lambda: exchange.load(labels))
+        logs, state = super().train_step(state, data)
+        return logs, self._with_assigned(state, exchange.store)
+
+    def _with_assigned(self, state, assign):
+        """The state of a jax trainer after assignments to any of its variables."""
+        groups = (
+            self.trainable_variables,
+            self.non_trainable_variables,
+            self.optimizer.variables,
+            self.metrics_variables,
+        )
+        mapping = [pair for group in zip(groups, state, strict=True) for pair in zip(*group, strict=True)]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            assign()
+        return tuple([scope.get_current_value(v) for v in group] for group in groups)
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`.

@@ -9,9 +9,9 @@
 | dense | `CosFace(blockwise=False)`, 10,000 and 100,000 classes | Keras' Dense + cross-entropy |
 | blockwise | `CosFace(blockwise=True)`, 100,000 classes | the same |
 | million | a step of `fit` with SGD momentum, 1,000,000 classes | its four matrix products alone |
-| peers | `CosFace` and `ArcFace`, 10,000 and 100,000 classes | pytorch-metric-learning's, on torch |
+| peers | `CosFace`, `ArcFace`, 10,000 and 100,000 classes | pytorch-metric-learning's on torch |
 
-A step is the loss of 128 embeddings of 512 numbers and its gradients by embeddings and weights, in
+A step is the loss of 128 embeddings of 512 numbers and its gradients by embeddings and weights,
 float32, on TensorFlow's graph, on TensorFlow with XLA, and on jax. The two ways of a row run in a
 process each and take turns; the time is the median of the rounds, the ratio the median of the
 rounds' ratios. Memory is the highest resident size while stepping (the first step, which compiles,

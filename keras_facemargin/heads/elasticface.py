@@ -9,6 +9,7 @@ from keras_facemargin import margins
 from keras_facemargin.heads.annealing import add_step
 from keras_facemargin.heads.argument_check import check_at_least, check_choice
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.draws import restart
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import gather, share
 from keras_facemargin.heads.variants import bend, checked_margin, moved
@@ -99,11 +100,9 @@ class ElasticFace(MarginHead):
         self.step = add_step(self)
 
     def observe(self, target, norms, known, log_sum):
-        # Keras does not save the state of a generator: it follows from the step, which is saved.
         step = self.step + 1
         self.step.assign(step)
-        state = ops.stack([ops.full_like(step, self.seed), step])
-        self.draws.state.assign(ops.cast(state, self.draws.state.dtype))
+        restart(self.draws, self.seed, step)
 
     def target(self, cosine, norms, own, training):
         margin = self._draw(cosine) if training else self.margin

@@ -73,6 +73,9 @@ class MarginHead(keras.layers.Layer):
             the backward pass, and keeps none: training then takes no memory that grows with B x C,
             for one matrix product in four more. False keeps them, 4 B C bytes. None, the default,
             keeps them up to 64 MiB (512 samples are counted where the batch size is not known).
+        sample_rate: share r of the prototypes that a step of `MarginClassifier.fit` trains, those
+            of the batch's people always among them (Partial FC, see `heads.sampling`); 1 trains all
+            in every step. At least as many rows as samples a batch must remain.
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
 
     Input shape:
@@ -93,6 +96,7 @@ class MarginHead(keras.layers.Layer):
         initializer="glorot_uniform",
         detach_margin=False,
         blockwise=None,
+        sample_rate=1.0,
         **kwargs,
     ):
         # Not the global policy, which may be half precision.
@@ -115,6 +119,12 @@ class MarginHead(keras.layers.Layer):
         self.scale = None if scale is None else float(scale)
         self.initializer = keras.initializers.get(initializer)
         self.detach_margin = bool(detach_margin)
+        if not 0 < sample_rate <= 1:
+            raise ValueError(
+                "`sample_rate` is the share of the prototypes that a step trains and must lie in "
+                f"(0, 1]. Received: sample_rate={sample_rate}"
+            )
+        self.sample_rate = float(sample_rate)
         self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
         self.bend = math.pi
@@ -140,6 +150,9 @@ class MarginHead(keras.layers.Layer):
             name="prototypes", shape=self.prototypes_shape, initializer=self.initializer
         )
         self.bias = None
+        self.sample = self.sample_bias = None
+        if self.samples:
+            self._add_sample()
         self.margin_share = self.add_statistic("margin_share", 1.0)
         if self.scale is not None:
             self.scale_weight = (
@@ -148,6 +161,35 @@ class MarginHead(keras.layers.Layer):
                 )
                 if self.learn_scale
                 else self.add_statistic("scale", self.scale)
+            )
+
+    @property
+    def samples(self):
+        """Whether a step trains some of the prototypes only."""
+        return self.sample_rate < 1
+
+    def _add_sample(self):
+        rows = math.ceil(self.sample_rate * self.num_classes)
+        self.prototypes.trainable = False
+        self.sample = self.add_weight(
+            name="sample", shape=(rows, *self.prototypes_shape[1:]), initializer="zeros"
+        )
+        self.sample_rows = self.add_weight(
+            name="sample_rows",
+            shape=(rows,),
+            dtype="int32",
+            initializer=lambda shape, dtype=None: ops.arange(shape[0], dtype=dtype),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def add_bias(self):
+        """A number a class, added to its similarity, from 0."""
+        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+        if self.samples:
+            self.bias.trainable = False
+            self.sample_bias = self.add_weight(
+                name="sample_bias", shape=self.sample.shape[:1], initializer="zeros"
             )
 
     def add_statistic(self, name, value):
@@ -248,9 +290,15 @@ class MarginHead(keras.layers.Layer):
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
         labels = check_labels(_flat(labels), self.num_classes)
+        # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
+        stray = ops.logical_or(labels < IGNORED, labels >= self.num_classes)
+        sampled = bool(training) and self.samples
+        if sampled:
+            labels, missing = self._labels_in_sample(labels)
+            stray = ops.logical_or(stray, missing)
         rows = ops.maximum(labels, 0)
         features, norms = self.features(embeddings)
-        both = [blocks.with_own_rows(weight, rows) for weight in self._class_weights()]
+        both = [blocks.with_own_rows(weight, rows) for weight in self._class_weights(sampled)]
         weights, own = zip(*both, strict=True)
         others_of = functools.partial(self._reduce_others, features, norms, labels, weights)
 
@@ -265,16 +313,25 @@ class MarginHead(keras.layers.Layer):
         losses = self.objective(losses, norms)
         known = ops.not_equal(labels, IGNORED)
         losses = ops.where(known, losses, 0.0)
-        # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
-        stray = ops.logical_or(labels < IGNORED, labels >= self.num_classes)
         losses = ops.where(stray, float("nan"), losses)
         hits = ops.logical_and(known, ops.squeeze(target > best, -1))
         return losses, ops.cast(hits, self.compute_dtype)
 
-    def _class_weights(self):
-        """The weights with a row for each class: prototypes, maybe a bias."""
-        weights = (self.prototypes,) if self.bias is None else (self.prototypes, self.bias)
-        return tuple(ops.convert_to_tensor(weight) for weight in weights)
+    def _class_weights(self, sampled=False):
+        """The weights with a row for each class: prototypes, maybe a bias; or those of a sample."""
+        weights = (self.sample, self.sample_bias) if sampled else (self.prototypes, self.bias)
+        return tuple(ops.convert_to_tensor(weight) for weight in weights if weight is not None)
+
+    def _labels_in_sample(self, labels):
+        """Where each label's row stands in the sample, and whether it is not there."""
+        rows = ops.convert_to_tensor(self.sample_rows)
+        places = ops.cast(ops.searchsorted(rows, ops.maximum(labels, 0)), "int32")
+        places = ops.minimum(places, rows.shape[0] - 1)
+        missing = ops.not_equal(ops.take(rows, places, axis=0), labels)
+        ignored = ops.equal(labels, IGNORED)
+        return ops.where(ignored, IGNORED, places), ops.logical_and(
+            missing, ops.logical_not(ignored)
+        )
 
     def _own(self, features, norms, own, labels, log_sum, training):
         """Similarity of the true class (B, 1), before and after its margin."""
@@ -307,7 +364,8 @@ class MarginHead(keras.layers.Layer):
         named = {"features": features, "norms": norms, "target": target, "moved": moved}
         named = {name: tensor for name, tensor in named.items() if tensor is not None}
         # The hooks read the head's other weights: a custom gradient must be handed each.
-        state = [w for w in self.weights if w is not self.prototypes and w is not self.bias]
+        of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
+        state = [w for w in self.weights if not any(w is other for other in of_classes)]
         learned = [weight for weight in state if weight.trainable]
         values = [ops.convert_to_tensor(weight) for weight in state]
 
@@ -328,7 +386,7 @@ class MarginHead(keras.layers.Layer):
 
         inputs = (*named.values(), *(ops.convert_to_tensor(weight) for weight in learned))
         return blocks.reduce_others(
-            score, reduction, labels, inputs, weights, self.num_classes, keep
+            score, reduction, labels, inputs, weights, weights[0].shape[0], keep
         )
 
     # The eight hooks, in the order they are called.
@@ -392,6 +450,7 @@ class MarginHead(keras.layers.Layer):
         config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
         config["blockwise"] = self.blockwise
+        config["sample_rate"] = self.sample_rate
         return config
 
 

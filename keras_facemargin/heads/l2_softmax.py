@@ -55,7 +55,7 @@ class L2Softmax(MarginHead):
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
-        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+        self.add_bias()
         if self.trainable_alpha:
             self.alpha_weight = self.add_weight(
                 name="alpha", shape=(), initializer=keras.initializers.Constant(self.alpha)

@@ -40,7 +40,7 @@ class SoftmaxHead(MarginHead):
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
-        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+        self.add_bias()
 
     def features(self, embeddings):
         return embeddings, None

@@ -98,11 +98,11 @@ def shapes_in_a_step(head, samples):
 
 
 def _sizes_of_jaxpr(jaxpr):
-    import jax
+    from jax.extend import core
 
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
             if np.issubdtype(variable.aval.dtype, np.floating):
                 yield variable.aval.size
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in core.jaxprs_in_params(equation.params):
             yield from _sizes_of_jaxpr(inner)

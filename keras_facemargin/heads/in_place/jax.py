@@ -32,3 +32,11 @@ def put(array, rows, start):
 
 def add(array, rows, indices):
     return array.at[indices].add(rows)
+
+
+def take(variable, rows):
+    return jnp.take(variable.value, rows, axis=0)
+
+
+def store(variable, rows, values):
+    variable.assign(variable.value.at[rows].set(values))

@@ -55,5 +55,14 @@ def add(array, rows, indices):
     return tf.raw_ops.InplaceAdd(x=array, i=indices, v=rows)
 
 
+def take(variable, rows):
+    # Of a variable itself: reading it whole would copy it once rows have been stored.
+    return tf.gather(variable.value, rows)
+
+
+def store(variable, rows, values):
+    variable.value.scatter_update(tf.IndexedSlices(values, rows))
+
+
 def _in_xla():
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())

@@ -46,3 +46,11 @@ def put(array, rows, start):
 
 def add(array, rows, indices):
     return array.index_add_(0, indices, rows)
+
+
+def take(variable, rows):
+    return variable.value.detach()[rows]
+
+
+def store(variable, rows, values):
+    variable.value.data[rows] = values.detach()
