@@ -101,7 +101,7 @@ def test_it_learns_and_is_judged_over_all_classes(tmp_path):
     x = x.astype("float32")
     classifier = classifier_of(CosFace(CLASSES, 0.1, scale=16.0, sample_rate=0.5))
     before = classifier.evaluate(x, y, verbose=0, return_dict=True)
-    fit(classifier, x, y, epochs=8, batch_size=16, shuffle=True)
+    fit(classifier, x, y, epochs=12, batch_size=16, shuffle=True)
     after = classifier.evaluate(x, y, verbose=0, return_dict=True)
     assert after["accuracy"] > 0.9 > 0.5 > before["accuracy"]
     classifier.save(tmp_path / "classifier.keras")
