@@ -96,7 +96,8 @@ def iterate(file):
             if line not in iterators:
                 way, batch_size = line.split("\t")
                 iterators[line] = makers[way](int(batch_size))
-            answer = pass_over(iterators[line])
+            # With round_batch=False the last batch is filled up, and says that it was not.
+            answer = min(pass_over(iterators[line]), len(reader.keys))
         print(answer, flush=True)
 
 
@@ -106,7 +107,7 @@ def pass_over(iterator):
     for batch in iterator:
         batch.data[0].wait_to_read()
         batch.label[0].wait_to_read()
-        seen += len(batch.label[0]) - (batch.pad or 0)
+        seen += len(batch.label[0])
     return seen
 
 
@@ -129,7 +130,7 @@ class InsightFaceWay:
                 header, image = mx.recordio.unpack(self._reader.read_idx(key))
                 data[place][:] = mx.nd.transpose(mx.image.imdecode(image), axes=(2, 0, 1))
                 labels[place] = header.label
-            yield mx.io.DataBatch([data], [labels], pad=self._batch_size - len(keys))
+            yield mx.io.DataBatch([data], [labels])
 
 
 if __name__ == "__main__":
