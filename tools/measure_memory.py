@@ -10,8 +10,8 @@ every image once in each of four ways, one after the other in this process:
 - PyDataset in order, and shuffled.
 
 Resident memory (Linux: `VmRSS`) is noted ten times a way. What stands before the first record of
-the first way is the price of the packages and of the open file: labels, offsets and keys. The file
-is removed at the end.
+the first way is the price of the packages, of writing (keys and lines of the index, which Python
+keeps for later use) and of the open file: labels, offsets and keys. The file is removed at the end.
 """
 
 import argparse
@@ -45,10 +45,11 @@ def main(arguments=None):
         parser.error("resident memory is read from /proc/self/status, which only Linux has.")
 
     console.print(machine())
+    notes = [("packages", 0, resident())]
     with tempfile.TemporaryDirectory(dir=options.directory) as work:
         file = write_records(Path(work, "faces.rec"), options.records)
         size = file.stat().st_size
-        notes = [("packages", 0, resident())]
+        notes.append(("file written", 0, resident()))
         faces = FaceRecords(file, image_size=SIZE)
         notes.append(("open file", 0, resident()))
         for name, batches in ways(faces, options.batch_size).items():

@@ -154,6 +154,16 @@ def test_points_of_no_face_are_a_miss(photos, tmp_path):
     assert all("must not all be the same" in miss.reason for miss in done.misses)
 
 
+def test_points_in_doubt_are_a_miss(photos, tmp_path):
+    def unsure(image):
+        return [face._replace(doubt="two windows differ.") for face in detect(image)]
+
+    done = align_folder(photos, tmp_path / "faces", unsure)
+    assert done.written == 0
+    reasons = {miss.reason for miss in done.misses}
+    assert "its points are in doubt: two windows differ." in reasons
+
+
 def test_a_second_run_makes_only_what_is_missing(photos, tmp_path):
     align_folder(photos, tmp_path / "faces", detect)
     marked = tmp_path / "faces" / "ada" / "1.png.jpg"

@@ -30,9 +30,9 @@ def test_notes_memory_ten_times_a_way_and_removes_its_file(tool, tmp_path, capsy
     assert "400 records" in capsys.readouterr().out
     with figures.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["way"] for row in rows[:2]] == ["packages", "open file"]
-    assert len(rows) == 2 + 4 * 10
-    for start in range(2, 42, 10):
+    assert [row["way"] for row in rows[:3]] == ["packages", "file written", "open file"]
+    assert len(rows) == 3 + 4 * 10
+    for start in range(3, 43, 10):
         assert len({row["way"] for row in rows[start : start + 10]}) == 1
         assert int(rows[start + 9]["read"]) == 400
     assert all(float(row["resident_mib"]) > 1 for row in rows)
