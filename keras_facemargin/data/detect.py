@@ -83,13 +83,14 @@ class MtcnnDetector:
     with this one's to 0.1. About 0.1 s of CPU time a photo.
 
     **Wrong points.** The package answers with the surest of the windows that it searched about a
-    face. For 3 of those 250 photos and their 250 mirror images that window's points are those of a
-    well-shaped face beside the face, the eyes on the forehead: 14 pixels off with a score of 0.9995.
-    Neither the score shows it nor how well the points fit the template: their residual is 1.8
-    pixels of the crop, below the median of 2.8 of 13,232 photos, the largest of which, up to 11.7,
-    are right profiles. The other windows show it. So all of them are asked for here, more than the
-    package keeps (4% more CPU time), the points are their median, and where fewer than half of them
-    agree with it the face carries a `doubt`: 0 of the 500, 1 of 1,219 other crops of LFW and CelebA.
+    face. For 3 of those 250 photos, as they are or mirrored, that window's points are those of a
+    well-shaped face beside the face, the eyes on the forehead: 14 pixels off, with a score of
+    0.9995. Neither the score shows it nor how well the points fit the template: their residual is
+    1.8 pixels of the crop, below the median of 2.8 of 13,232 photos, the largest of which, up to
+    11.7, are right profiles. The other windows show it. So all of them are asked for here, more
+    than the package keeps (4% more CPU time), the points are their median, and where fewer than
+    half of them agree with it the face carries a `doubt`: none of those 500, 1 of 1,219 crops of
+    LFW and CelebA.
 
     **Where implementations differ.** The package's own `detect_faces` cuts points down to whole
     pixels, up to one pixel off; here they keep their fractions. Its boxes are x, y, width, height.
