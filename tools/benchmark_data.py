@@ -2,6 +2,7 @@
 
     python tools/benchmark_data.py
     python tools/benchmark_data.py --records train.rec --csv data.csv
+    python tools/benchmark_data.py --mxnet-python mxnet-env/bin/python
 
 Ways to come to the same decoded images, in batches, labels beside them:
 
@@ -17,7 +18,15 @@ Ways to come to the same decoded images, in batches, labels beside them:
 - layers: the same augmentation made of three layers; adaface: crop, low resolution and photometric
   layers, each on a fifth of the images, as AdaFace trains. These two are shown without an aim.
 
-All use the same decoder, the same number of parallel calls (`tf.data.AUTOTUNE`), the same
+With --mxnet-python, MXNet takes its turns too, in a process of its own (see `mxnet_peer.py`):
+
+- mxnet: its `ImageRecordIter`, in C++, as many threads as cores; mxnet augmented: the same with its
+  own random crop, mirroring, brightness, contrast and saturation, shuffled;
+- mxnet python: InsightFace's published way, `MXIndexedRecordIO` and `mx.image.imdecode`, in random
+  order. `ImageRecordIter` stops at records without an image, which InsightFace's files have, so it
+  gets a copy without them, and as long as all passes, for it takes long to begin anew.
+
+All of ours use the same decoder, the same number of parallel calls (`tf.data.AUTOTUNE`), the same
 batches. They take turns, one pass over all images each, in one process; the first rounds warm up
 and do not count. Without --records, synthetic faces are written as JPEG files and as records.
 
@@ -28,10 +37,10 @@ The ratio of CPU time, taken over all threads, bears neighbours better but is bl
 """
 
 import argparse
-import datetime
+import contextlib
 import os
 import platform
-import statistics
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -39,9 +48,15 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from side_by_side import Comparison, Way, append_rows, machine, ratios_table
+from side_by_side import (
+    LOAD_NOTE,
+    Comparison,
+    append_ratios,
+    machine,
+    race,
+    rates_table,
+    ratios_table,
+)
 
 from keras_facemargin.data.faces import Faces
 from keras_facemargin.data.folder import FaceFolder
@@ -52,12 +67,27 @@ from keras_facemargin.data.layers import (
     RandomPhotometric,
     RandomShift,
 )
-from keras_facemargin.data.recordio import FaceRecords, RecordReader, write_face_records
+from keras_facemargin.data.recordio import (
+    FaceRecords,
+    Record,
+    RecordReader,
+    RecordWriter,
+    pack_record,
+    write_face_records,
+)
 from keras_facemargin.data.synthetic import write_synthetic_faces
 from keras_facemargin.data.tfrecord import FaceTFRecords, write_face_tfrecords
 
 WARM_UP = 2  # rounds: the first traces the graphs, the second fills the caches
-AIMS = {"records": 0.9, "shuffled": 0.9, "tfrecord": 0.85, "folder": 0.85, "augmented": 0.6}
+AIMS = {"records": 0.85, "shuffled": 0.85, "tfrecord": 0.85, "folder": 0.85, "augmented": 0.6}
+AGAINST_MXNET = {"records": "mxnet", "augmented": "mxnet augmented", "shuffled": "mxnet python"}
+PEER = Path(__file__).with_name("mxnet_peer.py")
+
+HOW_TO_MXNET = (
+    "It needs an environment of its own, Python 3.11 or older on Linux: python3.11 -m venv "
+    "mxnet-env && mxnet-env/bin/pip install mxnet==1.9.1 'numpy<1.24', then --mxnet-python "
+    "mxnet-env/bin/python."
+)
 
 console = Console()
 
@@ -71,6 +101,7 @@ def main(arguments=None):
     parser.add_argument(
         "--people", type=int, default=40, help="of the synthetic faces, 12 images each"
     )
+    parser.add_argument("--mxnet-python", type=Path, help="python of an environment with MXNet")
     parser.add_argument("--csv", type=Path, help="file to append the figures to")
     options = parser.parse_args(arguments)
 
@@ -81,23 +112,44 @@ def main(arguments=None):
         folder = FaceFolder(write_files(Path(work, "files"), records))
         write_face_tfrecords(Path(work, "faces.tfrecord"), records.paths, records.labels)
         examples = FaceTFRecords(Path(work, "faces.tfrecord"))
-        ways = race(records, folder, examples, options)
+        ways = our_ways(records, folder, examples, options)
+        with contextlib.ExitStack() as stack:
+            if options.mxnet_python:
+                write_plain_records(Path(work, "plain.rec"), records, options.passes)
+                peer = stack.enter_context(Peer(options.mxnet_python, Path(work, "plain.rec")))
+                ways |= peer.ways(options)
+            ways = race(ways, options.rounds, WARM_UP, "Decoding", console)
         reads = random_reads(records.file)
     load.append(os.getloadavg()[0])
 
+    pairs = [(name, "bare") for name in ways if name != "bare"]
+    pairs += [(ours, theirs) for ours, theirs in AGAINST_MXNET.items() if theirs in ways]
     results = [
-        Comparison(f"{name} / bare", ways[name], ways["bare"], AIMS.get(name))
-        for name in list(ways)[1:]
+        Comparison(f"{a} / {b}", ways[a], ways[b], AIMS.get(a) if b == "bare" else None)
+        for a, b in pairs
     ]
     size = np.mean([len(image.read_bytes()) for image in records.paths])
-    console.print(rates_table(ways, records, size, options), ratios_table(results))
+    title = f"{len(records):,} images of {size:,.0f} bytes, batches of {options.batch_size}"
+    caption = f"{options.rounds} rounds of {options.passes} passes"
+    console.print(rates_table(ways, title, caption), ratios_table(results))
     console.print(f"Records read at random, not decoded, one thread: {reads:,.0f} per second.")
     console.print(
-        f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. An idle machine "
-        "starts near 0: distrust the figures otherwise."
+        f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. {LOAD_NOTE}"
     )
+    if not options.mxnet_python:
+        console.print(f"MXNet's own iterator is left out. {HOW_TO_MXNET}")
     if options.csv:
-        append(options.csv, results, reads, load, records, options)
+        append_ratios(
+            options.csv,
+            results,
+            load,
+            versions=versions(),
+            images=len(records),
+            batch_size=options.batch_size,
+            passes=options.passes,
+            rounds=options.rounds,
+            random_reads_per_second=f"{reads:.0f}",
+        )
 
 
 def bare_dataset(faces, batch_size):
@@ -122,8 +174,8 @@ def shuffled(faces, seed=0):
     return Faces._take(faces, np.random.default_rng(seed).permutation(len(faces)))
 
 
-def race(records, folder, examples, options):
-    """Passes over the images in turns; returns a `Way` by name."""
+def our_ways(records, folder, examples, options):
+    """By name, a function that passes over the images and returns how many it saw."""
     light = [RandomShift(), RandomMirror(), RandomPhotometric()]
     adaface = [
         RandomMirror(),
@@ -142,20 +194,48 @@ def race(records, folder, examples, options):
         "layers": examples.dataset(size, training=True, augmentation=light),
         "adaface": examples.dataset(size, training=True, augmentation=adaface),
     }
-    datasets = {name: each.repeat(options.passes) for name, each in datasets.items()}
-    images = options.passes * len(records)
-    ways = {name: Way() for name in datasets}
-    rounds = range(WARM_UP + options.rounds)
-    for number in track(rounds, "Decoding", console=console, transient=True):
-        for name, dataset in datasets.items():
-            start, cpu_start = time.perf_counter(), time.process_time()
-            seen = sum(len(labels) for _, labels in dataset)
-            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-            assert seen == images
-            if number >= WARM_UP:
-                ways[name].rates.append(images / seconds)
-                ways[name].costs.append(1e6 * cpu_seconds / images)
-    return ways
+
+    def passes(dataset):
+        dataset = dataset.repeat(options.passes)
+        return lambda: sum(len(labels) for _, labels in dataset)
+
+    return {name: passes(dataset) for name, dataset in datasets.items()}
+
+
+class Peer:
+    """MXNet in a process of its own, which works when it is told to."""
+
+    def __init__(self, python, records):
+        command = [python, PEER, "iterate", records]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.communicate()
+
+    def ask(self, *words):
+        """What it answers to a line, a float."""
+        print(*words, sep="\t", file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"MXNet's process ended. {HOW_TO_MXNET}")
+        return float(answer)
+
+    def ways(self, options):
+        """As `our_ways`."""
+
+        def passes(name):
+            def run():
+                return int(self.ask(name, options.batch_size))
+
+            run.cpu_time = lambda: self.ask("cpu")
+            return run
+
+        return {name: passes(name) for name in AGAINST_MXNET.values()}
 
 
 def random_reads(file, count=20000):
@@ -185,46 +265,17 @@ def write_files(directory, records):
     return directory
 
 
+def write_plain_records(file, records, times):
+    """The images, so many times over, as `im2rec` writes them: no header, no identity records."""
+    with RecordWriter(file) as writer:
+        for key in range(times * len(records)):
+            row = key % len(records)
+            image, label = records.paths[row].read_bytes(), float(records.labels[row])
+            writer.write(key, pack_record(Record(label, image, key)))
+
+
 def versions():
     return f"Python {platform.python_version()}, TensorFlow {tf.__version__}"
-
-
-def rates_table(ways, records, size, options):
-    table = Table(
-        title=f"{len(records):,} images of {size:,.0f} bytes, batches of {options.batch_size}",
-        caption=f"{options.rounds} rounds of {options.passes} passes",
-    )
-    for column in ("images/s", "median", "slowest", "fastest", "CPU µs per image"):
-        table.add_column(column, justify="left" if column == "images/s" else "right")
-    for name, way in ways.items():
-        figures = (statistics.median(way.rates), min(way.rates), max(way.rates))
-        cost = f"{statistics.median(way.costs):.0f}"
-        table.add_row(name, *(f"{figure:,.0f}" for figure in figures), cost)
-    return table
-
-
-def append(path, results, reads, load, records, options):
-    rows = [
-        {
-            "date": datetime.date.today().isoformat(),
-            "cpu": machine(),
-            "load_before": f"{load[0]:.2f}",
-            "load_after": f"{load[1]:.2f}",
-            "versions": versions(),
-            "images": len(records),
-            "batch_size": options.batch_size,
-            "passes": options.passes,
-            "rounds": options.rounds,
-            "case": result.case,
-            "images_per_second": f"{statistics.median(result.way.rates):.0f}",
-            "ratio": f"{result.ratio:.4f}",
-            "median_of_round_ratios": f"{statistics.median(result.round_ratios):.4f}",
-            "cpu_ratio": f"{result.cpu_ratio:.4f}",
-            "random_reads_per_second": f"{reads:.0f}",
-        }
-        for result in results
-    ]
-    append_rows(path, rows)
 
 
 if __name__ == "__main__":

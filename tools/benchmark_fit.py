@@ -26,21 +26,24 @@ for arrays, a copy of each batch: few or small steps a round measure that instea
 """
 
 import argparse
-import datetime
 import os
 import platform
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
-from side_by_side import Comparison, Way, append_rows, machine, ratios_table
+from side_by_side import (
+    LOAD_NOTE,
+    Comparison,
+    append_ratios,
+    machine,
+    race,
+    rates_table,
+    ratios_table,
+)
 
 from keras_facemargin.backbones import MobileFaceNet, SphereNet
 from keras_facemargin.classifier import MarginClassifier
@@ -87,22 +90,34 @@ def main(arguments=None):
                 f"--identities must be at least {faces.num_classes}, the number of people in "
                 f"{faces.source}. Received: --identities {options.identities}"
             )
-        ways, first_losses = race(faces, options)
+        trainers, first_losses = make_trainers(faces, options)
+        ways = race(trainers, options.rounds, WARM_UP, "Training", console)
     load.append(os.getloadavg()[0])
 
     results = [
         Comparison("fit / bare loop", ways["memory"], ways["bare"], aim=0.95),
         Comparison("files / memory", ways["files"], ways["memory"], aim=0.9),
     ]
-    console.print(rates_table(ways, options), ratios_table(results))
+    title = f"{options.network}, batches of {options.batch_size}, {options.identities:,} classes"
+    caption = f"{options.rounds} rounds of {options.steps} steps"
+    console.print(rates_table(ways, title, caption), ratios_table(results))
     bare, memory = first_losses["bare"], first_losses["memory"]
     console.print(f"Mean loss of the first round: bare {bare:.4f}, memory {memory:.4f}.")
     console.print(
-        f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. An idle machine "
-        "starts near 0: distrust the figures otherwise."
+        f"Load of the machine before and after: {load[0]:.1f} and {load[1]:.1f}. {LOAD_NOTE}"
     )
     if options.csv:
-        append(options.csv, results, load, options)
+        append_ratios(
+            options.csv,
+            results,
+            load,
+            versions=versions(),
+            network=options.network,
+            batch_size=options.batch_size,
+            classes=options.identities,
+            steps=options.steps,
+            rounds=options.rounds,
+        )
 
 
 class BareLoop:
@@ -139,8 +154,8 @@ def competitors(make_embedder, num_classes):
     return classifier, BareLoop(network, prototypes, keras.optimizers.Adam(LEARNING_RATE))
 
 
-def race(faces, options):
-    """Trains all ways in turns; returns a `Way` and the first round's loss, by name."""
+def make_trainers(faces, options):
+    """By name, a function that trains a round; and, filled by it, the first round's loss."""
     files = faces.dataset(options.batch_size, training=True).take(options.steps)
     parts = (np.stack(part) for part in zip(*files, strict=True))
     memory = tf.data.Dataset.from_tensor_slices(tuple(parts))
@@ -151,25 +166,22 @@ def race(faces, options):
     def fit(dataset):
         return classifier.fit(dataset, shuffle=False, verbose=0).history["loss"][0]
 
-    trainers = {
+    losses = {
         "bare": lambda: np.mean([bare.step(*batch) for batch in memory]),
         "memory": lambda: fit(memory),
         "files": lambda: fit(files),
     }
-    images = options.steps * options.batch_size
-    ways, first_losses = {name: Way() for name in trainers}, {}
-    rounds = range(WARM_UP + options.rounds)
-    for number in track(rounds, "Training", console=console, transient=True):
-        for name, train in trainers.items():
-            start, cpu_start = time.perf_counter(), time.process_time()
-            loss = train()
-            seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-            if number == 0:
-                first_losses[name] = loss
-            if number >= WARM_UP:
-                ways[name].rates.append(images / seconds)
-                ways[name].costs.append(1e3 * cpu_seconds / images)
-    return ways, first_losses
+    first_losses = {}
+
+    def trainer(name):
+        def train():
+            loss = losses[name]()
+            first_losses.setdefault(name, loss)
+            return options.steps * options.batch_size
+
+        return train
+
+    return {name: trainer(name) for name in losses}, first_losses
 
 
 def write_faces(directory, options):
@@ -182,44 +194,6 @@ def write_faces(directory, options):
 def versions():
     python = platform.python_version()
     return f"Python {python}, Keras {keras.__version__}, TensorFlow {tf.__version__}"
-
-
-def rates_table(ways, options):
-    table = Table(
-        title=f"{options.network}, batches of {options.batch_size}, {options.identities:,} classes",
-        caption=f"{options.rounds} rounds of {options.steps} steps",
-    )
-    for column in ("images/s", "median", "slowest", "fastest", "CPU ms per image"):
-        table.add_column(column, justify="left" if column == "images/s" else "right")
-    for name, way in ways.items():
-        figures = (statistics.median(way.rates), min(way.rates), max(way.rates))
-        cost = f"{statistics.median(way.costs):.2f}"
-        table.add_row(name, *(f"{figure:,.1f}" for figure in figures), cost)
-    return table
-
-
-def append(path, results, load, options):
-    rows = [
-        {
-            "date": datetime.date.today().isoformat(),
-            "cpu": machine(),
-            "load_before": f"{load[0]:.2f}",
-            "load_after": f"{load[1]:.2f}",
-            "versions": versions(),
-            "network": options.network,
-            "batch_size": options.batch_size,
-            "classes": options.identities,
-            "steps": options.steps,
-            "rounds": options.rounds,
-            "case": result.case,
-            "images_per_second": f"{statistics.median(result.way.rates):.1f}",
-            "ratio": f"{result.ratio:.4f}",
-            "median_of_round_ratios": f"{statistics.median(result.round_ratios):.4f}",
-            "cpu_ratio": f"{result.cpu_ratio:.4f}",
-        }
-        for result in results
-    ]
-    append_rows(path, rows)
 
 
 if __name__ == "__main__":

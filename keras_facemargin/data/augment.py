@@ -88,7 +88,11 @@ def move(image, corner, mirror):
     """
     import tensorflow as tf
 
-    padded = tf.pad(image, [[SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
+    height, width, channels = image.shape
+    # As rows of bytes: TensorFlow pads along an axis of 336 several times faster than of 3.
+    rows = tf.reshape(image, (height, width * channels))
+    padded = tf.pad(rows, [[SHIFT, SHIFT], [SHIFT * channels, SHIFT * channels]])
+    padded = tf.reshape(padded, (height + 2 * SHIFT, width + 2 * SHIFT, channels))
     shifted = tf.slice(padded, corner, image.shape)
     # The raw operation takes one flag per axis, so that no branch is needed.
     return tf.raw_ops.Reverse(tensor=shifted, dims=mirror)

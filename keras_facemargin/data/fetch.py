@@ -38,13 +38,15 @@ class RemoteFile(NamedTuple):
 
 
 def _lfw(name, copy, sha256):
+    # The authors' host has had no address since January 2025 (pytorch/vision#8888), so the copy
+    # comes first; the digest makes them equals.
     authors = f"http://vis-www.cs.umass.edu/lfw/{name}"
-    return RemoteFile(name, (authors, f"https://ndownloader.figshare.com/files/{copy}"), sha256)
+    return RemoteFile(name, (f"https://ndownloader.figshare.com/files/{copy}", authors), sha256)
 
 
-# The authors' addresses; a copy and the digests as scikit-learn publishes them in
-# sklearn/datasets/_lfw.py. The digests of the three lists are those of the lists that this
-# package is tested with; the archives' were not compared with an archive.
+# The copy and the digests are those that scikit-learn publishes in sklearn/datasets/_lfw.py (a test
+# compares them with the installed one). The digests of the three lists are those of the lists that
+# this package is tested with; the archives' were not compared with an archive.
 LFW_ARCHIVES = {
     "funneled": _lfw(
         "lfw-funneled.tgz",
@@ -85,10 +87,12 @@ def fetch_lfw(directory, images="funneled"):
     """Fetches Labeled Faces in the Wild: 13,233 photos of 5,749 people, 250x250, and its lists.
 
     About 240 MB, and as much again unpacked. The photos are not aligned to the template:
-    `facemargin align` does that. Terms: for research; the photographs belong to their owners.
+    `facemargin align` does that. No licence of the photographs, which come from news pages, could
+    be found: `docs/datasets.md`.
 
     **Where implementations differ.** Published figures are mostly of the deep-funneled photos cut
     by another detector, which no source with a SHA-256 publishes; `funneled` is the nearest.
+    torchvision and TensorFlow Datasets ask the authors' host, which is gone, or a copy.
 
     Args:
         directory: folder to fill; made if missing. What is in it already is checked and not

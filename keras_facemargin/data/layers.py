@@ -10,6 +10,7 @@ Outside of training (`training=False`, the default of a plain call) a layer give
 """
 
 import functools
+import inspect
 import sys
 import types
 
@@ -128,7 +129,9 @@ class FaceAugmentation(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        """What the layer was made with: every argument of its constructor has its attribute."""
+        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -200,9 +203,6 @@ class RandomShift(FaceAugmentation):
             ops.take(ops.reshape(padded, (-1, 3)), places, axis=0), (-1, side, side, 3)
         )
 
-    def get_config(self):
-        return {**super().get_config(), "pixels": self.pixels}
-
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomCropAndPad(FaceAugmentation):
@@ -242,9 +242,6 @@ class RandomCropAndPad(FaceAugmentation):
         width = ops.clip(ops.round(ops.sqrt(area * ratio)), 0.0, side)
         return images * _rectangle(ops, side, height, width, *numbers[2:])
 
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale, "ratio": self.ratio}
-
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomLowResolution(FaceAugmentation):
@@ -279,9 +276,6 @@ class RandomLowResolution(FaceAugmentation):
         matrices = ops.convert_to_tensor(_down_and_up(side, lowest, highest))
         return _along_both(ops, images, ops.take(matrices, ops.cast(drawn, "int32"), axis=0))
 
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale}
-
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomBlur(FaceAugmentation):
@@ -313,9 +307,6 @@ class RandomBlur(FaceAugmentation):
         weights = ops.exp(ops.maximum(-0.5 * distance * distance, -80.0))
         weights = ops.where(distance * distance > 160.0, ops.zeros_like(weights), weights)
         return _along_both(ops, images, weights / ops.sum(weights, axis=2, keepdims=True))
-
-    def get_config(self):
-        return {**super().get_config(), "sigma": self.sigma}
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -376,9 +367,6 @@ class RandomJPEG(FaceAugmentation):
         pixels = ops.matmul(planes, ops.convert_to_tensor(_FROM_YCC))
         return ops.clip(ops.round(ops.reshape(pixels, (-1, side, side, 3))), 0.0, 255.0)
 
-    def get_config(self):
-        return {**super().get_config(), "quality": self.quality}
-
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomPhotometric(FaceAugmentation):
@@ -431,14 +419,6 @@ class RandomPhotometric(FaceAugmentation):
         pixels = ops.matmul(ops.reshape(images, (-1, side * side, 3)), colour) + offset
         return ops.reshape(ops.clip(pixels, 0.0, 255.0), (-1, side, side, 3))
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "brightness": self.brightness,
-            "contrast": self.contrast,
-            "saturation": self.saturation,
-        }
-
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomCutout(FaceAugmentation):
@@ -473,9 +453,6 @@ class RandomCutout(FaceAugmentation):
         length = ops.round(side * _between(numbers[0], self.size))
         covered = _rectangle(ops, side, length, length, *numbers[1:])
         return images + covered * (self.value - images)
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size, "value": self.value}
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -518,9 +495,6 @@ class RandomFaceMask(FaceAugmentation):
         covered = ops.clip(ops.minimum(below, inside) + 0.5, 0.0, 1.0)[..., None]
         colour = 255.0 * ops.stack(numbers[1:], axis=-1)[:, None, None, :]
         return images + covered * (colour - images)
-
-    def get_config(self):
-        return {**super().get_config(), "top": self.top}
 
 
 # Numbers and places.

@@ -68,7 +68,7 @@ def align_folder(
     `source/ADA/1.jpg` becomes `destination/ADA/1.jpg`; a photo that is no JPEG gets `.jpg` appended
     to its whole name (`1.png.jpg`), so that no two photos meet in one crop. Crops are JPEGs of
     quality 95 with colours at full resolution. Names that begin with a dot are passed over, links
-    are followed. A photo without a crop (no face, no points, not an image) is listed with its
+    are followed. A photo without a crop (no face, points in doubt, not an image) is listed with its
     reason in `destination.misses.csv`, beside the folder, and ends nothing.
 
     A run that was stopped is taken up by the same call: crops appear whole or not at all, those
@@ -175,6 +175,9 @@ def align_folder(
             face = choose_face(found, photo.shape, choose)
             if face is None:
                 misses.append(BadImage(name, none))
+                continue
+            if face.doubt:
+                misses.append(BadImage(name, f"its points are in doubt: {face.doubt}"))
                 continue
             try:
                 image = align_face(photo, face.points, template, size)

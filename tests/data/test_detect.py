@@ -83,6 +83,74 @@ def test_arguments_out_of_range_are_refused(arguments, said):
         MtcnnDetector(**arguments)
 
 
+FIVE = np.array([[38.0, 52], [74, 52], [56, 72], [42, 92], [71, 92]])
+
+
+class Windows:
+    """In the place of the package mtcnn: answers with given windows."""
+
+    def __init__(self, *windows):
+        self.rows = [
+            [0, *box, score, *points[:, 0], *points[:, 1]] for box, score, points in windows
+        ]
+
+    def detect_faces(self, image, **options):
+        return np.array(self.rows).reshape(-1, 16)
+
+
+def found_in(*windows, shape=(250, 250, 3), **options):
+    detector = MtcnnDetector.__new__(MtcnnDetector)
+    vars(detector).update({"min_face": 20, "largest_side": 1600, **options})
+    detector._mtcnn = Windows(*windows)
+    return detector(np.zeros(shape, "uint8"))
+
+
+BOX = np.array([20.0, 20, 100, 120])
+
+
+def test_one_surest_window_with_wrong_points_does_not_move_the_face():
+    wrong = FIVE - [4, 14]
+    (face,) = found_in(
+        (BOX, 0.9995, wrong), (BOX + 2, 0.99, FIVE), (BOX - 1, 0.98, FIVE + 1), (BOX, 0.9, FIVE - 1)
+    )
+    assert face.doubt is None
+    assert np.abs(face.points - FIVE).max() <= 1
+    assert face.score == 0.99 and face.box.tolist() == (BOX + 2).tolist()  # not the wrong one's
+
+
+def test_points_are_the_median_of_the_windows():
+    rng = np.random.default_rng(0)
+    all_points = FIVE + rng.normal(0, 1, (5, 5, 2))
+    windows = [(BOX + n, 0.99 - 0.01 * n, points) for n, points in enumerate(all_points)]
+    (face,) = found_in(*windows)
+    np.testing.assert_allclose(face.points, np.median(all_points, axis=0))
+    assert (face.score, face.doubt) == (0.99, None)
+
+
+def test_windows_that_do_not_agree_leave_a_doubt():
+    (face,) = found_in((BOX, 0.99, FIVE), (BOX, 0.98, np.add(FIVE, [0, 20])))
+    assert face.doubt == "only 0 of 2 windows about the face agree on them."
+    (face,) = found_in((BOX, 0.99, FIVE))
+    assert face.doubt is None
+
+
+def test_windows_elsewhere_are_other_faces_and_the_surest_stands_first():
+    far, beside = np.add(BOX, [100, 0, 100, 0]), np.add(BOX, [45, 0, 45, 0])
+    faces = found_in(
+        (BOX, 0.9, FIVE), (far, 0.95, np.add(FIVE, [100, 0])), (beside, 0.8, np.add(FIVE, [45, 0]))
+    )
+    assert [face.score for face in faces] == [0.95, 0.9, 0.8]
+    # A window within a larger one is of the same face.
+    assert len(found_in((BOX, 0.9, FIVE), (np.add(BOX, [10, 10, -10, -10]), 0.8, FIVE))) == 1
+    assert found_in() == []
+
+
+def test_places_on_a_reduced_photo_are_those_of_the_photo():
+    (face,) = found_in((BOX, 0.9, FIVE), shape=(900, 900, 3), largest_side=300)
+    np.testing.assert_allclose(face.points, (FIVE + 0.5) * 3 - 0.5)
+    np.testing.assert_allclose(face.box, (BOX + 0.5) * 3 - 0.5)
+
+
 @pytest.fixture(scope="module")
 def mtcnn():
     pytest.importorskip("mtcnn", reason="needs the extra keras_facemargin[mtcnn]")
@@ -117,6 +185,29 @@ def test_mtcnn_agrees_with_points_found_by_another(mtcnn, shared_data):
         errors.append(np.linalg.norm(found.points - points, axis=1).mean() / eyes)
     assert np.mean(errors) < 0.05
     assert np.max(errors) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "mirror"),
+    [
+        ("Alastair_Campbell/Alastair_Campbell_0001.jpg", False),
+        ("Yolanda_King/Yolanda_King_0001.jpg", True),
+        ("Tony_Blair/Tony_Blair_0107.jpg", True),
+    ],
+)
+def test_photos_whose_surest_window_is_wrong(mtcnn, shared_data, name, mirror):
+    photo = read_photo(shared_data / "photos" / name)
+    listed = (shared_data / "lfw" / "landmarks.jsonl").read_text(encoding="utf-8").splitlines()
+    (points,) = (each["r"]["pts"] for each in map(json.loads, listed) if each["file"] == name)
+    points = np.array(points)
+    if mirror:
+        photo = np.ascontiguousarray(photo[:, ::-1])
+        points = (points * [-1, 1] + [photo.shape[1] - 1, 0])[[1, 0, 2, 4, 3]]
+    found = choose_face(mtcnn(photo), photo.shape)
+    eyes = np.linalg.norm(points[1] - points[0])
+    # The package's own answer is 0.35, 0.4 and 0.6 of the eyes' distance away.
+    assert np.linalg.norm(found.points - points, axis=1).mean() < 0.1 * eyes
+    assert found.doubt is None
 
 
 def test_mtcnn_crops_embed_like_crops_made_by_others(mtcnn, shared_data):

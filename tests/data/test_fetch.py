@@ -307,7 +307,15 @@ def test_other_images_are_refused(tmp_path):
 def test_addresses_and_digests_are_well_formed():
     for each in (*LFW_ARCHIVES.values(), *LFW_LISTS):
         assert len(bytes.fromhex(each.sha256)) == 32
-        assert each.urls[0] == f"http://vis-www.cs.umass.edu/lfw/{each.name}"
+        assert each.urls[1:] == (f"http://vis-www.cs.umass.edu/lfw/{each.name}",)
+
+
+def test_copies_and_digests_are_those_of_scikit_learn():
+    published = pytest.importorskip("sklearn.datasets._lfw")
+    files = [published.ARCHIVE, published.FUNNELED_ARCHIVE, *published.TARGETS]
+    theirs = {each.filename: (each.url, each.checksum) for each in files}
+    ours = [*LFW_ARCHIVES.values(), *LFW_LISTS]
+    assert {each.name: (each.urls[0], each.sha256) for each in ours} == theirs
 
 
 def test_the_lists_digests_are_those_of_the_real_lists(shared_data):

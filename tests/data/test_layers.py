@@ -128,8 +128,10 @@ def test_a_layer_comes_back_from_its_config(faces, kind):
     settings = {key: value for key, value in NOTHING[kind].items() if key != "rate"}
     layer = kind(rate=0.5, seed=3, **settings)
     model = keras.Sequential([keras.Input((112, 112, 3)), kind(rate=1.0, seed=3, name="a")])
-    copy = kind.from_config(layer.get_config())
-    assert copy.get_config() == layer.get_config()
+    config = layer.get_config()
+    assert (config["rate"], config["seed"]) == (0.5, 3)
+    assert {name: config[name] for name in settings} == settings
+    assert kind.from_config(config).get_config() == config
     again = keras.models.model_from_json(model.to_json())
     np.testing.assert_array_equal(call(model, faces), call(again, faces))
 

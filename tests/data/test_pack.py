@@ -335,6 +335,14 @@ def test_wrong_doors(people, source, destination, options, message, tmp_path):
         pack_faces(tmp_path / source, tmp_path / destination, **options)
 
 
+def test_a_folder_with_one_image_is_no_set(tmp_path):
+    write(tmp_path / "one" / "Ada" / "1.jpg", encode(noise(0)))
+    for way in WAYS:
+        with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 in .*one"):
+            pack(tmp_path / "one", tmp_path / way)
+    assert sorted(contents(tmp_path)) == ["one/Ada/1.jpg"]
+
+
 def test_nothing_is_written_over(people, tmp_path):
     for way in ("tree", "a.rec"):
         pack(people, tmp_path / way)

@@ -106,6 +106,45 @@ def test_every_bad_photo_is_a_miss_and_ends_nothing(photos, tmp_path):
     assert done.written == 3
 
 
+def test_photos_of_every_kind_and_name_become_crops(tmp_path):
+    upright = photo(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    alpha = np.dstack([upright, np.full(upright.shape[:2], 255, "uint8")])
+    grey = np.asarray(Image.fromarray(upright).convert("L"))
+    kinds = {
+        "李 娜/grau ü.png": (grey, {}),
+        "李 娜/alpha.png": (alpha, {}),
+        "李 娜/16 bit.png": (grey.astype("uint16") << 8, {}),
+        "Zoë Müller/turned.jpg": (np.rot90(upright), {"exif": turned, "quality": 100}),
+    }
+    for name, (pixels, options) in kinds.items():
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "photos" / name, **options)
+    ink = Image.fromarray(upright).convert("CMYK")
+    ink.save(tmp_path / "photos" / "Zoë Müller" / "ink.jpg", quality=100)
+    done = align_folder(tmp_path / "photos", tmp_path / "faces", detect)
+    assert (done.written, done.misses) == (5, [])
+    for name in [*kinds, "Zoë Müller/ink.jpg"]:
+        crop = name if name.endswith(".jpg") else f"{name}.jpg"
+        found = read_face(tmp_path / "faces" / crop).astype(float)
+        expected = align_face(
+            upright if name[0] == "Z" or "alpha" in name else spread(grey), POINTS
+        )
+        assert np.abs(found - expected).mean() < 3, name
+
+
+def spread(pixels):
+    return np.repeat(pixels[..., None], 3, axis=2)
+
+
+def test_a_folder_with_one_photo(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo(0)).save(tmp_path / "photos" / "only one.png")
+    done = align_folder(tmp_path / "photos", tmp_path / "faces", detect)
+    assert (done.written, files(tmp_path / "faces")) == (1, ["only one.png.jpg"])
+
+
 def test_points_of_no_face_are_a_miss(photos, tmp_path):
     def flat(image):
         return [DetectedFace(np.array([0, 0, 9, 9]), 0.9, np.full((5, 2), 4.0))]
@@ -113,6 +152,16 @@ def test_points_of_no_face_are_a_miss(photos, tmp_path):
     done = align_folder(photos, tmp_path / "faces", flat)
     assert done.written == 0
     assert all("must not all be the same" in miss.reason for miss in done.misses)
+
+
+def test_points_in_doubt_are_a_miss(photos, tmp_path):
+    def unsure(image):
+        return [face._replace(doubt="two windows differ.") for face in detect(image)]
+
+    done = align_folder(photos, tmp_path / "faces", unsure)
+    assert done.written == 0
+    reasons = {miss.reason for miss in done.misses}
+    assert "its points are in doubt: two windows differ." in reasons
 
 
 def test_a_second_run_makes_only_what_is_missing(photos, tmp_path):

@@ -27,11 +27,15 @@ from keras_facemargin.data.synthetic import write_synthetic_faces
 MAGIC = struct.pack("<I", 0xCED7230A)
 
 
-def encoded(seed=0, kind="JPEG", shape=(112, 112, 3), **options):
+def encoded(seed=0, kind="JPEG", shape=(112, 112, 3), dtype="uint8", mode=None, **options):
     """The bytes of an image file of noise."""
-    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype("uint8")
+    pixels = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    if mode is None:
+        image = Image.fromarray(pixels)
+    else:
+        image = Image.frombytes(mode, shape[1::-1], pixels.tobytes())
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -530,13 +534,28 @@ def test_images_are_exactly_those_of_read_face(tmp_path, check):
         encoded(5, "PNG", shape=(112, 112, 4)),
         encoded(6, progressive=True),
         encoded(7, "WEBP"),
+        encoded(8, shape=(112, 112, 4), mode="CMYK"),
+        encoded(9, "PNG", shape=(112, 112), dtype="uint16"),
     ]
     write(tmp_path / "a.rec", [pack_record(Record(k % 3, e)) for k, e in enumerate(kinds)])
     faces = FaceRecords(tmp_path / "a.rec", check=check)
     images, labels = collect(faces.dataset(3).as_numpy_iterator())
     np.testing.assert_array_equal(images, [decode_face(each) for each in kinds])
     np.testing.assert_array_equal(images, [read_face(path) for path in faces.paths])
-    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+
+
+def test_a_hundred_thousand_identities(tmp_path):
+    count = 100_000
+    image = encoded(0, "PNG", shape=(1, 1, 3))
+    write(tmp_path / "a.rec", (pack_record(Record(float(k), image)) for k in range(count)))
+    faces = FaceRecords(tmp_path / "a.rec", check=False)
+    assert faces.num_classes == len(faces) == count
+    assert faces.labels.tolist() == faces.identities == list(range(count))
+    first, second = faces.split(1000)
+    assert not set(first.identities) & set(second.identities)
+    batches = first.py_dataset(4, training=True)
+    assert len(batches) == 99_000 // 4 and batches[0][0].shape == (4, 112, 112, 3)
 
 
 def test_image_size(records):

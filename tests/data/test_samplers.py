@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -203,7 +204,9 @@ def test_both_containers_of_a_split_can_be_sampled(faces):
     assert {len(batch) for batch in batches} == {6}
 
 
+@pytest.mark.any_backend
 def test_augmentation_in_the_pipeline_is_that_of_the_layers(faces):
+    pytest.importorskip("tensorflow")
     epochs = []
     for seed in (1, 1, 2):
         dataset = faces.dataset(7, training=True, seed=seed, augmentation=LAYERS)
@@ -215,13 +218,27 @@ def test_augmentation_in_the_pipeline_is_that_of_the_layers(faces):
     order = rng.permutation(30)
     numbers = rng.random((30, 12), "float32")
     images = np.stack([read_face(faces.paths[row]) for row in order]).astype("float32")
+    images, numbers = map(keras.ops.convert_to_tensor, (images, numbers))
     start = 0
     for layer in LAYERS:
         images = layer.transform(images, numbers[:, start : start + layer.numbers])
         start += layer.numbers
-    np.testing.assert_allclose(epochs[0][0], images, atol=1e-3)
+    np.testing.assert_allclose(epochs[0][0], keras.ops.convert_to_numpy(images), atol=1e-3)
 
 
+@pytest.mark.any_backend
+@pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
+def test_fit_takes_augmented_faces(faces, kind):
+    if kind == "dataset":
+        pytest.importorskip("tensorflow")
+    model = keras.Sequential([keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(8)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = getattr(faces, kind)(10, training=True, augmentation=LAYERS)
+    losses = model.fit(batches, shuffle=False, epochs=2, verbose=0).history["loss"]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+
+
+@pytest.mark.any_backend
 def test_augmentation_in_a_py_dataset_repeats_itself(faces):
     first, again = (faces.py_dataset(7, training=True, augmentation=LAYERS) for _ in range(2))
     for step in (3, 0):

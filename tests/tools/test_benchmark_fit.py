@@ -56,15 +56,6 @@ def test_fit_and_the_bare_loop_take_the_same_steps(benchmark_fit):
         np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=ours.path)
 
 
-def test_ratios_favour_the_faster_way(benchmark_fit):
-    way = benchmark_fit.Way(rates=[9, 20, 44], costs=[4.0, 5.0, 9.0])
-    base = benchmark_fit.Way(rates=[10, 40, 40], costs=[1.0, 2.0, 2.5])
-    comparison = benchmark_fit.Comparison("case", way, base, aim=0.95)
-    assert comparison.ratio == 0.5
-    assert comparison.round_ratios == [0.9, 0.5, 1.1]
-    assert comparison.cpu_ratio == 0.4
-
-
 def test_prints_ratios_with_their_aims_and_appends_them(
     benchmark_fit, tmp_path, capsys, monkeypatch
 ):
