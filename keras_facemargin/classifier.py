@@ -150,7 +150,11 @@ class MarginClassifier(keras.Model):
             self.optimizer.variables,
             self.metrics_variables,
         )
-        mapping = [pair for group in zip(groups, state, strict=True) for pair in zip(*group, strict=True)]
+        mapping = [
+            pair
+            for variables, values in zip(groups, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
         with keras.StatelessScope(state_mapping=mapping) as scope:
             assign()
         return tuple([scope.get_current_value(v) for v in group] for group in groups)

@@ -9,6 +9,7 @@
 | dense | `CosFace(blockwise=False)`, 10,000 and 100,000 classes | Keras' Dense + cross-entropy |
 | blockwise | `CosFace(blockwise=True)`, 100,000 classes | the same |
 | million | a step of `fit` with SGD momentum, 1,000,000 classes | its four matrix products alone |
+| sampled | the same step with `sample_rate=0.1` | the step over all |
 | peers | `CosFace`, `ArcFace`, 10,000 and 100,000 classes | pytorch-metric-learning's on torch |
 
 A step is the loss of 128 embeddings of 512 numbers and its gradients by embeddings and weights,
@@ -25,6 +26,7 @@ pytorch-metric-learning is no dependency: make an environment with it and with t
 import argparse
 import contextlib
 import datetime
+import functools
 import json
 import os
 import statistics
@@ -33,7 +35,7 @@ import sys
 import time
 from pathlib import Path
 
-BATCH = 128
+BATCH = 128  # samples a step
 BACKENDS = ("tensorflow graph", "tensorflow xla", "jax")
 MIB = 2**20
 
@@ -51,6 +53,9 @@ def rows(options):
         for dim in (256, 512):
             on = "tensorflow graph"
             yield "million", 1_000_000, dim, "fit", on, "products", on, (1.5, None)
+    if "sampled" in options.cases:
+        on = "tensorflow graph"
+        yield "sampled", 1_000_000, 256, "fit sampled", on, "fit", on, (0.25, None)
     if "peers" in options.cases:
         for head in ("CosFace", "ArcFace"):
             for classes in (10_000, 100_000):
@@ -61,17 +66,17 @@ def rows(options):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    cases = ("dense", "blockwise", "million", "peers")
-    parser.add_argument("--cases", nargs="+", choices=cases, default=cases[:3])
+    cases = ("dense", "blockwise", "million", "sampled", "peers")
+    parser.add_argument("--cases", nargs="+", choices=cases, default=cases[:4])
     parser.add_argument("--classes", type=int, help="instead of a row's own number")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--peer-python", default=sys.executable, help="has pytorch-metric-learning")
     parser.add_argument("--csv", type=Path, help="file to append the figures to")
-    parser.add_argument("--worker", nargs=4, metavar=("WAY", "ON", "C", "D"), help="internal")
+    parser.add_argument("--worker", nargs=5, metavar=("WAY", "ON", "B", "C", "D"), help="internal")
     options = parser.parse_args(arguments)
     if options.worker:
-        way, on, classes, dim = options.worker
-        return serve(way, on, int(classes), int(dim))
+        way, on, *sizes = options.worker
+        return serve(way, on, *map(int, sizes))
     return compare(options)
 
 
@@ -89,7 +94,7 @@ def compare(options):
         load = os.getloadavg()[0]
         with (
             console.status(f"{case}: {way} against {base}, {classes:,} classes, {on}"),
-            worker(way, on, classes, dim, sys.executable) as ours,
+            worker(way, on, classes, dim) as ours,
             worker(base, base_on, classes, dim, options.peer_python) as theirs,
         ):
             turns = [(ours.step(), theirs.step()) for _ in range(options.rounds)]
@@ -157,8 +162,8 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(way, on, classes, dim, python):
-    command = [python, __file__, "--worker", way, on, str(classes), str(dim)]
+def worker(way, on, classes, dim, python=sys.executable, samples=BATCH):
+    command = [python, __file__, "--worker", way, on, *map(str, (samples, classes, dim))]
     environment = {
         **os.environ,
         "KERAS_BACKEND": on.split()[0],
@@ -175,13 +180,13 @@ def worker(way, on, classes, dim, python):
         process.wait()
 
 
-def serve(way, on, classes, dim):
+def serve(way, on, samples, classes, dim):
     """Answers "step" and "peak" on the standard input until it ends."""
     import gc
 
     make = maker(way, on)
-    make(64, dim)()  # loads what is loaded once
-    step = make(classes, dim)
+    make(samples, 64, dim)()  # loads what is loaded once
+    step = make(samples, classes, dim)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
     before = resident("VmRSS")
@@ -205,12 +210,12 @@ def resident(name):
     raise SystemExit(f"/proc/self/status has no {name}: this benchmark needs Linux.")
 
 
-def batch(classes, dim):
+def batch(samples, classes, dim):
     import numpy as np
 
     rng = np.random.default_rng(0)
-    embeddings = rng.normal(size=(BATCH, dim)).astype("float32")
-    return embeddings, rng.integers(0, classes, BATCH).astype("int32")
+    embeddings = rng.normal(size=(samples, dim)).astype("float32")
+    return embeddings, rng.integers(0, classes, samples).astype("int32")
 
 
 def drawn(shape, dtype=None):
@@ -223,14 +228,20 @@ def drawn(shape, dtype=None):
 
 
 def maker(way, on):
-    """`make(classes, dim)` gives a function that does one step of this way."""
+    """`make(samples, classes, dim)` gives a function that does one step of this way."""
     if way.startswith("pml "):
         return torch_peer(way.removeprefix("pml "))
     if way == "fit":
         return fit
+    if way == "fit sampled":
+        return functools.partial(fit, sample_rate=0.1)
     if way == "products":
         return products
-    return lambda classes, dim: gradients(*layer_and_loss(way, classes, dim), on, classes, dim)
+
+    def make(samples, classes, dim):
+        return gradients(*layer_and_loss(way, classes, dim), on, batch(samples, classes, dim))
+
+    return make
 
 
 def layer_and_loss(way, classes, dim):
@@ -257,10 +268,10 @@ def layer_and_loss(way, classes, dim):
     return layer, loss
 
 
-def gradients(layer, loss, on, classes, dim):
+def gradients(layer, loss, on, embeddings_and_labels):
     import keras
 
-    x, y = (keras.ops.convert_to_tensor(array) for array in batch(classes, dim))
+    x, y = (keras.ops.convert_to_tensor(array) for array in embeddings_and_labels)
     variables = layer.trainable_variables
     if on == "jax":
         import jax
@@ -284,7 +295,7 @@ def gradients(layer, loss, on, classes, dim):
     return lambda: float(run(x)[0]) and None
 
 
-def fit(classes, dim):
+def fit(samples, classes, dim, **arguments):
     """One step of `fit`, whole: the embedder is the embeddings themselves."""
     import keras
 
@@ -292,18 +303,18 @@ def fit(classes, dim):
 
     images = keras.Input((1, 1, dim))
     embedder = keras.Model(images, keras.layers.Flatten()(images))
-    classifier = MarginClassifier(embedder, CosFace(classes, initializer=drawn))
+    classifier = MarginClassifier(embedder, CosFace(classes, initializer=drawn, **arguments))
     classifier.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    x, y = batch(classes, dim)
+    x, y = batch(samples, classes, dim)
     x = x[:, None, None]
-    return lambda: classifier.fit(x, y, batch_size=BATCH, verbose=0) and None
+    return lambda: classifier.fit(x, y, batch_size=samples, verbose=0) and None
 
 
-def products(classes, dim):
+def products(samples, classes, dim):
     """The matrix products of a step that keeps none: two by all, and one for each gradient."""
     import tensorflow as tf
 
-    x = tf.constant(batch(classes, dim)[0])
+    x = tf.constant(batch(samples, classes, dim)[0])
     prototypes = tf.Variable(drawn((classes, dim)))
     width = min(classes, 2048)
     count = classes // width
@@ -334,9 +345,9 @@ def torch_peer(name):
             "environment with both and pass --peer-python OTHER/bin/python."
         ) from None
 
-    def make(classes, dim):
+    def make(samples, classes, dim):
         loss = getattr(losses, f"{name}Loss")(classes, dim)
-        x, y = (torch.tensor(array) for array in batch(classes, dim))
+        x, y = (torch.tensor(array) for array in batch(samples, classes, dim))
         x.requires_grad_()
         y = y.long()
 
