@@ -6,12 +6,7 @@ and streams; `identification` searches a gallery. `plots` draws what `verificati
 `audit` turns embeddings on the data that they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import (
-    AllPairs,
-    all_pairs,
-    cosine_scores_of_pairs,
-    verify_all_pairs,
-)
+from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -21,6 +16,7 @@ from keras_facemargin.evaluate.audit import (
     shared_identities,
     shared_images,
 )
+from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import (
     Identification,
@@ -33,16 +29,13 @@ from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
+from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
-    Roc,
-    TarAtFar,
     Verification,
     area_under_curve,
-    cosine_scores,
     equal_error_rate,
     fold_accuracy,
-    roc,
     tar_at_far,
     threshold_at_far,
     verify,

@@ -30,13 +30,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.verification import (
-    Roc,
-    TarAtFar,
-    allowed_false_accepts,
-    cosine_scores,
-    unit_rows,
-)
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
+from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts
 
 # All pairs of 5,000 embeddings are 12.5 million scores and about 400 MB while they are formed.
 ALL_PAIRS_LIMIT = 5_000
@@ -54,9 +49,6 @@ CANDIDATES = 8_000_000
 
 # Rows of the sample that the windows are guessed from, at most.
 SAMPLE = 16_384
-
-# Pairs that are gathered at a time to be scored in float64: two arrays of 1 MB at 512 numbers.
-PAIRS_AT_ONCE = 256
 
 # Between two savings of the state.
 SAVE_SECONDS = 10.0
@@ -430,53 +422,6 @@ def _refined(work, sweep, windows):
     counts = np.concatenate([counts for _, counts in points], axis=1)
     counts = _whole(counts, work.genuines * work.impostors)
     return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
-
-
-def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
-    """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
-
-    A protocol's list names each template in many pairs: its length is taken once, and what the
-    pairs need is gathered a part at a time.
-
-    Args:
-        a, b: ``(N, D)`` and ``(M, D)`` embeddings, of any length but zero; they may be the same.
-        first, second: ``(P,)`` integers each, rows of `a` and of `b`.
-
-    Returns:
-        float64 ``(P,)`` in [-1, 1].
-
-    Raises:
-        ValueError: if a row that is needed is zero or not finite.
-        IndexError: if there is no such row.
-
-    Example:
-        >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]
-        >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
-        [0.0, 1.0]
-    """
-    a, b = np.asarray(a), np.asarray(b)
-    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
-    scores = np.empty(len(first))
-    if len(first) < len(a) + len(b):
-        for start in range(0, len(first), PAIRS_AT_ONCE):
-            part = slice(start, start + PAIRS_AT_ONCE)
-            scores[part] = cosine_scores(a[first[part]], b[second[part]])
-        return scores
-    units = _float64_units(a, "a")
-    others = units if b is a else _float64_units(b, "b")
-    for start in range(0, len(first), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
-    return np.clip(scores, -1.0, 1.0, out=scores)
-
-
-def _float64_units(embeddings, name):
-    """`unit_rows`, without a second copy on the way."""
-    units = np.empty(embeddings.shape)
-    for start in range(0, len(embeddings), BLOCK):
-        rows = slice(start, start + BLOCK)
-        units[rows] = unit_rows(embeddings[rows], name, start)
-    return units
 
 
 def _windows(work, impostor, genuine):

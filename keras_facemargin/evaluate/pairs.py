@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.evaluate.cosine import cosine_scores
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.verification import Verification, cosine_scores, verify
+from keras_facemargin.evaluate.verification import Verification, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

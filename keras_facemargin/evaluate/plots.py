@@ -7,7 +7,7 @@ figure to `keras_facemargin.report.Report`.
 import numpy as np
 
 from keras_facemargin.data.image import read_face
-from keras_facemargin.evaluate.verification import roc
+from keras_facemargin.evaluate.roc import roc
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"

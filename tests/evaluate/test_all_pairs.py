@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_curve
 
-from keras_facemargin.evaluate.verification import cosine_scores, roc
+from keras_facemargin.evaluate.cosine import cosine_scores
+from keras_facemargin.evaluate.roc import roc
 
 streaming = importlib.import_module("keras_facemargin.evaluate.all_pairs")
 all_pairs, verify_all_pairs = streaming.all_pairs, streaming.verify_all_pairs
@@ -333,13 +334,3 @@ def count_calls(monkeypatch, owner, name):
 
     monkeypatch.setattr(owner, name, counted)
     return calls
-
-
-@pytest.mark.parametrize("pairs", [0, 5, 3_000])
-def test_listed_pairs_score_as_they_do_alone(pairs):
-    rng = np.random.default_rng(0)
-    a, b = (9 * rng.normal(size=(count, 65)).astype("float32") for count in (40, 30))
-    first, second = rng.integers(0, 40, size=pairs), rng.integers(0, 30, size=pairs)
-    np.testing.assert_array_equal(
-        streaming.cosine_scores_of_pairs(a, first, b, second), cosine_scores(a[first], b[second])
-    )
