@@ -1,9 +1,10 @@
 """Scores in, measures out: how good an embedder is, by definitions stated exactly once.
 
-`verification` knows scores only, `embed` images only; `pairs` joins them, and each protocol's file
-reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings and whose they are,
-and streams; `identification` searches a gallery. `plots` draws what `verification` counted, and
-`audit` turns embeddings on the data that they come from.
+`roc` counts scores, `verification` asks it, `conventions` asks as others do, and `bootstrap` asks
+how certain the answer is; `embed` knows images only, `cosine` embeddings; `pairs` joins them, and
+each protocol's file reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings
+and whose they are, and streams; `identification` searches a gallery. `plots` draws what was
+counted, and `audit` turns embeddings on the data that they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
@@ -16,6 +17,8 @@ from keras_facemargin.evaluate.audit import (
     shared_identities,
     shared_images,
 )
+from keras_facemargin.evaluate.bootstrap import Bootstrap, Interval, bootstrap, interval
+from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import (
@@ -44,8 +47,10 @@ from keras_facemargin.evaluate.verification import (
 __all__ = [
     "AlikePairs",
     "AllPairs",
+    "Bootstrap",
     "FoldAccuracy",
     "Identification",
+    "Interval",
     "LabelNoise",
     "Pairs",
     "Roc",
@@ -54,6 +59,7 @@ __all__ = [
     "Verification",
     "all_pairs",
     "area_under_curve",
+    "bootstrap",
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
@@ -65,6 +71,7 @@ __all__ = [
     "evaluate_pairs",
     "fold_accuracy",
     "identify",
+    "interval",
     "label_noise",
     "mean_over_galleries",
     "near_duplicates",
@@ -79,6 +86,7 @@ __all__ = [
     "shared_images",
     "tar_at_far",
     "threshold_at_far",
+    "validation_rate",
     "verify",
     "verify_all_pairs",
 ]

@@ -22,6 +22,8 @@ class TarAtFar:
         tar: share of genuine pairs accepted; ``None`` if `target` is below ``1 / impostors``.
         far: share of impostor pairs really accepted, at most `target`; ``None`` likewise.
         threshold: the smallest float64 that keeps to `target`; ``None`` likewise.
+
+    Other rules than `Roc.tar_at_far` may exceed the target or name no threshold (`conventions`).
     """
 
     target: float
@@ -35,9 +37,16 @@ class TarAtFar:
         """Whether the sample is large enough to say anything at this target."""
         return self.tar is not None
 
+    @property
+    def fnmr(self) -> float | None:
+        """The false non-match rate at the target, FNMR@FMR: what TAR@FAR leaves of 1."""
+        return None if self.tar is None else 1 - self.tar
+
     def __str__(self):
         if not self.supported:
             return f"not supported by {self.impostors:,} impostor pairs"
+        if self.threshold is None:
+            return f"{self.tar:.2%}"
         return f"{self.tar:.2%} (threshold {self.threshold:.4f})"
 
 
@@ -78,6 +87,11 @@ class Roc:
         """True accept rate (also 1 - FNMR, TPR) at each point, ``(K + 1,)``."""
         return self.true_accepts / self.genuines
 
+    @property
+    def fnmr(self) -> np.ndarray:
+        """False non-match rate at each point, ``(K + 1,)``; over `far` it is the DET curve."""
+        return (self.genuines - self.true_accepts) / self.genuines
+
     def area(self) -> float:
         """See `area_under_curve`."""
         # Twice the trapezoids in whole numbers, so that only the division rounds.
@@ -110,6 +124,15 @@ class Roc:
             far=float(self.false_accepts[beyond - 1] / self.impostors),
             threshold=just_above(self.thresholds[beyond]),
         )
+
+    def largest_tar(self, far: float) -> float:
+        """The largest TAR whose FAR does not exceed `far`, even if no impostor pair fits under it.
+
+        It is for resampled pairs, whose number varies; `tar_at_far` asks for support first.
+        """
+        allowed = allowed_false_accepts(far, self.impostors)
+        point = int(np.searchsorted(self.false_accepts, allowed, side="right")) - 1
+        return float(self.true_accepts[point] / self.genuines)
 
     def most_accurate_threshold(self) -> float:
         """The threshold that classifies most pairs correctly, as `fold_accuracy` chooses it."""
@@ -150,12 +173,20 @@ def roc(scores, same) -> Roc:
     """
     scores, same = checked_pairs(scores, same)
     order = np.argsort(scores)[::-1]
-    scores, same = scores[order], same[order]
+    return count_descending(scores[order], same[order])
+
+
+def count_descending(scores, same, times=None) -> Roc:
+    """The `Roc` of scores in descending order, pair i counted ``times[i]`` >= 1 times, or once."""
     last_of_ties = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
-    true_accepts = np.cumsum(same)[last_of_ties]
+    if times is None:
+        accepts, true_accepts = last_of_ties + 1, np.cumsum(same)[last_of_ties]
+    else:
+        accepts = np.cumsum(times)[last_of_ties]
+        true_accepts = np.cumsum(times * same)[last_of_ties]
     return Roc(
         thresholds=np.append(np.inf, scores[last_of_ties]),
-        false_accepts=np.append(0, last_of_ties + 1 - true_accepts),
+        false_accepts=np.append(0, accepts - true_accepts),
         true_accepts=np.append(0, true_accepts),
     )
 
@@ -192,6 +223,26 @@ def checked_pairs(scores, same):
         same = same.astype(bool)
     require_both_kinds(same, "`same`")
     return scores, same
+
+
+def checked_folds(scores, same, folds):
+    """As `checked_pairs`, and folds as an array, at least two, each with both kinds of pairs."""
+    scores, same = checked_pairs(scores, same)
+    folds = np.asarray(folds)
+    if folds.shape != scores.shape:
+        raise ValueError(
+            "`folds` must hold one fold label per score. "
+            f"Received: folds of shape {folds.shape}, scores of shape {scores.shape}."
+        )
+    names = np.unique(folds)
+    if len(names) < 2:
+        raise ValueError(
+            "A threshold is chosen on the other folds, so at least two folds are needed. "
+            f"Received: {len(names)} fold."
+        )
+    for name in names:
+        require_both_kinds(same[folds == name], f"fold {name}")
+    return scores, same, folds
 
 
 def require_both_kinds(same, where):

@@ -5,13 +5,14 @@ import math
 
 import numpy as np
 
+from keras_facemargin.evaluate.conventions import RULES
 from keras_facemargin.evaluate.roc import (
     TarAtFar,
     allowed_false_accepts,
+    checked_folds,
     checked_pairs,
     finite_vector,
     just_above,
-    require_both_kinds,
     roc,
 )
 
@@ -46,33 +47,39 @@ def equal_error_rate(scores, same) -> float:
     return roc(scores, same).equal_error_rate()
 
 
-def tar_at_far(scores, same, far: float) -> TarAtFar:
-    """The largest true accept rate whose false accept rate does not exceed `far`.
+def tar_at_far(scores, same, far: float, rule: str = "conservative") -> TarAtFar:
+    """The true accept rate at a false accept rate of `far`.
 
-    This is the conservative rule. Others are in use and give other numbers on the same scores: the
-    ROC point nearest to `far`, even above it (InsightFace); linear interpolation (OpenSphere); the
-    k-th largest impostor as threshold with k = round(far * impostors) (PFE, BLUFR).
+    By the conservative rule it is the largest TAR whose FAR does not exceed `far`. Published codes
+    use others, which give other numbers on the same scores (see `conventions`).
 
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
         far: target false accept rate, in (0, 1).
+        rule: "conservative"; "nearest", the ROC point nearest to `far`, even above it
+            (InsightFace); "interpolated", linearly between points (OpenSphere); "kth_impostor",
+            the k-th largest impostor score as threshold, k = round(far * impostors) (PFE, BLUFR).
 
     Returns:
-        A `TarAtFar`. Below ``1 / impostors`` no rate was observed: it is not `supported` then and
-        holds no number.
+        A `TarAtFar`; its `fnmr` is FNMR@FMR. Below ``1 / impostors`` no rate was observed: by no
+        rule is it `supported` then, and it holds no number.
 
     Raises:
-        ValueError: as `roc`, or if `far` is not in (0, 1).
+        ValueError: as `roc`, or if `far` is not in (0, 1) or the rule is unknown.
 
     Example:
         >>> scores, same = [0.9, 0.8, 0.4, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0]
         >>> tar_at_far(scores, same, far=0.35).tar
         1.0
+        >>> tar_at_far(scores, same, far=0.35, rule="kth_impostor").tar
+        0.6666666666666666
         >>> print(tar_at_far(scores, same, far=0.1))
         not supported by 3 impostor pairs
     """
-    return roc(scores, same).tar_at_far(far)
+    if rule not in RULES:
+        raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: {rule!r}.")
+    return RULES[rule](roc(scores, same), far)
 
 
 def threshold_at_far(impostor_scores, far: float) -> float:
@@ -161,23 +168,11 @@ def fold_accuracy(scores, same, folds) -> FoldAccuracy:
         >>> result.mean, result.standard_error
         (1.0, 0.0)
     """
-    scores, same = checked_pairs(scores, same)
-    folds = np.asarray(folds)
-    if folds.shape != scores.shape:
-        raise ValueError(
-            "`folds` must hold one fold label per score. "
-            f"Received: folds of shape {folds.shape}, scores of shape {scores.shape}."
-        )
+    scores, same, folds = checked_folds(scores, same, folds)
     names = np.unique(folds)
-    if len(names) < 2:
-        raise ValueError(
-            "A threshold is chosen on the other folds, so at least two folds are needed. "
-            f"Received: {len(names)} fold."
-        )
     accuracies, thresholds = [], []
     for name in names:
         held_out = folds == name
-        require_both_kinds(same[held_out], f"fold {name}")
         threshold = roc(scores[~held_out], same[~held_out]).most_accurate_threshold()
         accuracies.append(float(np.mean((scores[held_out] >= threshold) == same[held_out])))
         thresholds.append(threshold)
