@@ -164,6 +164,7 @@ def embed(
     """
     import numpy as np
 
+    from keras_facemargin.data.whole import whole_file
     from keras_facemargin.evaluate import embed
     from keras_facemargin.zoo import load_embedder
 
@@ -172,13 +173,8 @@ def embed(
     _prepare_file(output, ".npz")
     embeddings = embed(embedder, paths, flip=flip)
     _note_resized(paths, embedder)
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(output, "wb") as file:
+        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     _say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
 
 

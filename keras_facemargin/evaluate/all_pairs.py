@@ -21,7 +21,6 @@ import functools
 import hashlib
 import itertools
 import math
-import os
 import time
 import zipfile
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_facemargin.data.whole import whole_file
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts
 
@@ -259,14 +259,8 @@ class _State:
         return found
 
     def save(self, **arrays):
-        """All or nothing: a draft takes the file's place when it is whole."""
-        draft = self.file.with_name(f".{self.file.name}.{os.getpid()}.draft")
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, digest=self.digest, **arrays)
-            draft.replace(self.file)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(self.file, "wb") as file:
+            np.savez(file, digest=self.digest, **arrays)
 
     def remove(self):
         if self.file is not None:
