@@ -1,10 +1,10 @@
 """Scores in, measures out: how good an embedder is, by definitions stated exactly once.
 
-`roc` counts scores, `verification` asks it, `conventions` asks as others do, and `bootstrap` asks
-how certain the answer is; `embed` knows images only, `cosine` embeddings; `pairs` joins them, and
-each protocol's file reads that protocol's official lists into `Pairs`. `all_pairs` knows embeddings
-and whose they are, and streams; `identification` searches a gallery. `plots` draws what was
-counted, and `audit` turns embeddings on the data that they come from.
+`roc` counts scores, `verification` asks it, `conventions` asks as others do; `bootstrap` says how
+certain the answer is and `groups` for whom. `embed` knows images only, `cosine` embeddings; `pairs`
+joins them, and each protocol's file reads that protocol's official lists into `Pairs`. `all_pairs`
+knows embeddings and whose they are, and streams; `identification` searches a gallery. `plots` draws
+what was counted, and `audit` turns embeddings on the data that they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
@@ -21,6 +21,7 @@ from keras_facemargin.evaluate.bootstrap import Bootstrap, Interval, bootstrap, 
 from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
@@ -49,6 +50,8 @@ __all__ = [
     "AllPairs",
     "Bootstrap",
     "FoldAccuracy",
+    "Group",
+    "GroupRate",
     "Identification",
     "Interval",
     "LabelNoise",
@@ -78,7 +81,9 @@ __all__ = [
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
+    "rates_by_group",
     "read_bin_pairs",
+    "read_groups",
     "read_pairs",
     "roc",
     "score_pairs",
