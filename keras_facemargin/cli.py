@@ -32,6 +32,18 @@ Model = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
 Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
+Models = Annotated[
+    list[str],
+    typer.Option("--model", "-m", help="As elsewhere; several are compared in a --report."),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="Page to write, .html, and its .json, in place of the folder."),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="CSV for a --report: image or person, and a column for each grouping."),
+]
 
 # The names of `finetune.HEADS`, written out: that room opens TensorFlow.
 Head = StrEnum(
@@ -415,44 +427,62 @@ def check_data(
 def lfw(
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     pairs: Annotated[Path, typer.Option(help="The official pairs.txt.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("lfw-results"),
     flip: Flip = True,
     on_missing: Annotated[
         OnMissing,
         typer.Option(help="A listed image that is not there: refuse, or count its pair rejected."),
     ] = OnMissing.refuse,
+    report: ReportFile = None,
+    groups: Groups = None,
 ):
     """LFW, View 2: 10 folds, the threshold of each chosen on the other nine.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json.
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
+    that holds all that and the intervals.
 
-    Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt`
+    Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt --report lfw.html`
     """
     from keras_facemargin.evaluate import read_pairs
 
-    _evaluate_pairs(lambda: read_pairs(pairs, images, on_missing.value), model, output, flip)
+    _evaluate_pairs(
+        "LFW",
+        f"The pairs of {pairs.name}. Unrestricted with labeled outside data, for embedders that "
+        "were trained on other people's labelled faces.",
+        lambda: read_pairs(pairs, images, on_missing.value),
+        *(model, output, flip, report, groups),
+    )
 
 
 @evaluate.command("bin")
 def verification_bin(
     file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("bin-results"),
     flip: Flip = True,
     folds: Annotated[
         int, typer.Option(min=0, help="Equal parts of the pairs, in their order; 0: no accuracy.")
     ] = 10,
+    report: ReportFile = None,
+    groups: Groups = None,
 ):
     """InsightFace's verification files (lfw.bin, cfp_fp.bin), read without executing the pickle.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json.
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
+    that holds all that and the intervals.
 
-    Example: `facemargin evaluate bin lfw.bin`
+    Example: `facemargin evaluate bin lfw.bin --report lfw.html`
     """
     from keras_facemargin.evaluate import read_bin_pairs
 
-    _evaluate_pairs(lambda: read_bin_pairs(file, folds or None), model, output, flip)
+    parts = f", cut into {folds} folds in their order" if folds else ""
+    _evaluate_pairs(
+        file.name,
+        f"The pairs of an InsightFace verification file{parts}.",
+        lambda: read_bin_pairs(file, folds or None),
+        *(model, output, flip, report, groups),
+    )
 
 
 @evaluate.command("all-pairs")
@@ -512,29 +542,64 @@ def _read_embeddings(file):
         ) from error
 
 
-def _evaluate_pairs(read, model, output, flip):
+def _evaluate_pairs(title, about, read, models, output, flip, report, groups):
     """What every 1:1 protocol prints and writes, once `read` has read its pairs."""
-    import numpy as np
-
-    from keras_facemargin.evaluate import (
-        evaluate_pairs,
-        plot_hardest_pairs,
-        plot_roc,
-        plot_scores,
-    )
+    from keras_facemargin.evaluate import evaluate_pairs, read_groups, score_pairs
     from keras_facemargin.zoo import load_embedder
 
-    embedder = load_embedder(model)
+    _check_report(models, report, groups)
+    embedders = {model: load_embedder(model) for model in models}
     listed = read()
-    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
-    result = evaluate_pairs(embedder, listed, flip)
+    if report is None:
+        output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+        (model,) = models
+        _write_results(model, listed, evaluate_pairs(embedders[model], listed, flip), output, flip)
+        return
+    _prepare_file(report, ".html")
+    grouped = None if groups is None else read_groups(groups, listed)
+    scores = {name: score_pairs(each, listed, flip) for name, each in embedders.items()}
+    _write_report(report, title, about, listed, scores, flip, grouped)
+
+
+def _check_report(models, report, groups):
+    """Several embedders and groups have their place in a report only."""
+    if len({*models}) < len(models):
+        raise ValueError(f"Each --model must be named once. Received: {', '.join(models)}")
+    if report is None and (len(models) > 1 or groups is not None):
+        what = "--groups" if len(models) == 1 else f"{len(models)} models"
+        raise ValueError(
+            f"Comparisons are written as one page. Received: {what} without --report. Name the "
+            "page: --report FILE.html"
+        )
+
+
+def _write_report(report, title, about, pairs, scores, flip, groups):
+    from keras_facemargin.report import report_verification
+    from keras_facemargin.report.verification import measures_table
+
+    mirrored = "The embedding of the mirror image is appended." if flip else "No mirror images."
+    models = report_verification(report, title, pairs, scores, [about, mirrored], groups)
+    headers, rows = measures_table(models)
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    _say(f"{report}, {report.with_suffix('.json').name}")
+
+
+def _write_results(model, pairs, result, output, flip):
+    """The table of one embedder, its figures and its plots."""
+    import numpy as np
+
+    from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
+
     console.print(result)
     record = {"model": model, "flip": flip, **result.to_dict()}
     (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
     plot_roc({model: (result.scores, result.same)}).savefig(output / "roc.png")
     plot_scores(result.scores, result.same, threshold).savefig(output / "scores.png")
-    plot_hardest_pairs(listed, result.scores).savefig(output / "hardest_pairs.png")
+    plot_hardest_pairs(pairs, result.scores).savefig(output / "hardest_pairs.png")
     _say(f"{output}/results.json, roc.png, scores.png, hardest_pairs.png")
 
 

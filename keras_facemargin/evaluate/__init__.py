@@ -32,7 +32,13 @@ from keras_facemargin.evaluate.identification import (
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
-from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
+from keras_facemargin.evaluate.plots import (
+    plot_det,
+    plot_groups,
+    plot_hardest_pairs,
+    plot_roc,
+    plot_scores,
+)
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
@@ -78,6 +84,8 @@ __all__ = [
     "label_noise",
     "mean_over_galleries",
     "near_duplicates",
+    "plot_det",
+    "plot_groups",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",
