@@ -651,6 +651,52 @@ def export(
 
 
 @app.command()
+def calibrate(
+    faces: Annotated[
+        Path, typer.Argument(help="Folder, .rec or .tfrecord of labelled crops to calibrate on.")
+    ],
+    card: Annotated[Path, typer.Option(help="card.json, its weights beside it.")],
+    far: Annotated[
+        float, typer.Option(help="Share of the pairs of two people that may be accepted.")
+    ] = 1e-3,
+    flip: Flip = True,
+):
+    """Choose the threshold for a false accept rate and write it into an embedder's card.
+
+    Every pair of the faces counts. They should be of people whom the embedder was neither trained
+    on nor will be tested on. A rate that the pairs cannot show is refused.
+
+    Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --card my_embedder/card.json`
+    """
+    import dataclasses
+
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.zoo import calibrate, load_weights, read_card, write_card
+
+    if not 0 < far < 1:
+        raise ValueError(f"--far must be a rate in (0, 1). Received: {far}")
+    old, embedder = read_card(card), load_weights(card)
+    people = open_faces(faces, embedder.input_shape[1] or 112)
+    _note_unaligned(people)
+    about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
+    embeddings = embed(embedder, people.paths, flip=flip)
+    new = calibrate(embeddings, people.labels, far, flip, about)
+    write_card(card, dataclasses.replace(old, threshold=new))
+    table = Table("Threshold", Column("before", justify="right"), Column("now", justify="right"))
+    for words, name, form in (
+        ("Cosine", "cosine", ".4f"),
+        ("False accept rate", "far", "g"),
+        ("Impostor pairs", "impostor_pairs", ",d"),
+        ("Genuine pairs", "genuine_pairs", ",d"),
+        ("Genuine pairs accepted", "tar", ".2%"),
+    ):
+        table.add_row(words, *(f"{getattr(each, name):{form}}" for each in (old.threshold, new)))
+    console.print(table)
+    _say(f"{card}: {new.data}")
+
+
+@app.command()
 def zoo(
     name: Annotated[str | None, typer.Argument(help="Print this embedder's whole card.")] = None,
 ):

@@ -76,7 +76,8 @@ def plot_det(models, bands=None):
             band_far, low, high = _band(bands[name])
             axes.fill_between(band_far, 1 - high, 1 - low, step="post", color=color, **SHADE)
     fewest = 1 / max(curve.genuines for curve, _, _ in curves.values())
-    axes.set(yscale="log", ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
+    axes.set(ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
+    axes.set_yscale("log")  # with its limits set: there may be no error to take them from
     _dress(axes)
     _far_axis(axes, curves)
     axes.set_xlabel("False match rate (FMR, FAR)")
@@ -246,11 +247,10 @@ def _dress(axes, rates=None):
     from matplotlib.ticker import PercentFormatter
 
     rates = rates or axes.yaxis
-    # On a logarithmic axis each tick has as many digits as it needs.
-    small = rates.get_scale() == "log"
-    rates.set_major_formatter(
-        (lambda rate, _: f"{100 * rate:g}%") if small else PercentFormatter(1.0)
-    )
+    if rates.get_scale() == "log":  # each tick has as many digits as it needs
+        rates.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
+    else:
+        rates.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
