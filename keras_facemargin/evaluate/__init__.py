@@ -7,7 +7,7 @@ knows embeddings and whose they are, and streams; `identification` searches a ga
 what was counted, and `audit` turns embeddings on the data that they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import AllPairs, all_pairs, verify_all_pairs
+from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -31,6 +31,7 @@ from keras_facemargin.evaluate.identification import (
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
 from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
+from keras_facemargin.evaluate.listed_pairs import verify_listed_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import (
     plot_det,
@@ -39,6 +40,7 @@ from keras_facemargin.evaluate.plots import (
     plot_roc,
     plot_scores,
 )
+from keras_facemargin.evaluate.refine import PairRates
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
@@ -53,7 +55,6 @@ from keras_facemargin.evaluate.verification import (
 
 __all__ = [
     "AlikePairs",
-    "AllPairs",
     "Bootstrap",
     "FoldAccuracy",
     "Group",
@@ -61,6 +62,7 @@ __all__ = [
     "Identification",
     "Interval",
     "LabelNoise",
+    "PairRates",
     "Pairs",
     "Roc",
     "TarAtFar",
@@ -102,4 +104,5 @@ __all__ = [
     "validation_rate",
     "verify",
     "verify_all_pairs",
+    "verify_listed_pairs",
 ]

@@ -5,11 +5,7 @@ impostor pairs before it means anything. `verify_all_pairs` counts them without 
 its answer is not an approximation: it is the one that `verification` gives on the full list of
 `cosine_scores`.
 
-How: a float32 product of two blocks is fast, but its last digits depend on the BLAS, its threads
-and the block. So it only *sorts out*. A standard bound says how far it can lie from the float64
-cosine (D times 6e-8, whatever the order of summation); a histogram of float32 scores therefore
-names, for each threshold that is sought, a narrow window outside which every pair's side is
-certain. The few pairs inside are scored again in float64 by `cosine_scores`, and decide.
+How: float32 products sort out and float64 decides, see `refine`.
 
 The windows are guessed from a sample of the rows before the first sweep over the blocks, so that
 the pairs inside them can be collected on the way. If a guess turns out wrong, a second sweep uses
@@ -26,23 +22,28 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.data.whole import whole_file
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
-from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts
+from keras_facemargin.evaluate.refine import (
+    BINS_PER_UNIT,
+    FARS,
+    Bins,
+    PairRates,
+    crossing,
+    exact_curve,
+    float32_units,
+    merged,
+    pairs_bar,
+    windows_of,
+)
+from keras_facemargin.evaluate.roc import allowed_false_accepts
 
 # All pairs of 5,000 embeddings are 12.5 million scores and about 400 MB while they are formed.
 ALL_PAIRS_LIMIT = 5_000
 
-FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
-
-# Of the histogram, a power of 4, so that scaling the units by its root rounds nothing.
-BINS_PER_UNIT = 65_536
 
 # Pairs that the windows may hold at a time, 12 bytes each until they are scored.
 CANDIDATES = 8_000_000
@@ -52,50 +53,6 @@ SAMPLE = 16_384
 
 # Between two savings of the state.
 SAVE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class AllPairs:
-    """What `verify_all_pairs` found.
-
-    Attributes:
-        embeddings: number of embeddings, N.
-        genuines: pairs of one person.
-        impostors: pairs of two people; they resolve rates down to ``1 / impostors``.
-        eer: equal error rate, in [0, 1], as `equal_error_rate`.
-        tar_at_far: a `TarAtFar` for each rate asked for; those out of reach say so.
-    """
-
-    embeddings: int
-    genuines: int
-    impostors: int
-    eer: float
-    tar_at_far: tuple[TarAtFar, ...]
-
-    def to_dict(self) -> dict:
-        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
-        return {
-            "embeddings": self.embeddings,
-            "genuine_pairs": self.genuines,
-            "impostor_pairs": self.impostors,
-            "eer": self.eer,
-            "tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far],
-        }
-
-    def rows(self) -> list[tuple[str, str]]:
-        """(measure, value) as text, for a table."""
-        rows = [("EER", f"{self.eer:.3%}")]
-        rows += [(f"TAR @ FAR {entry.target:.3g}", str(entry)) for entry in self.tar_at_far]
-        pairs = f"{self.genuines:,} genuine, {self.impostors:,} impostor"
-        return [*rows, (f"All pairs of {self.embeddings:,} embeddings", pairs)]
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +87,7 @@ def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
     return scores, (labels[:, None] == labels)[upper]
 
 
-def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -> AllPairs:
+def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -> PairRates:
     """EER and TAR at FAR over every pair of different embeddings, exact, in bounded memory.
 
     The score of a pair is the float64 cosine that `cosine_scores` gives for it, so the result
@@ -152,7 +109,7 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
         progress: whether to draw a progress bar on standard error.
 
     Returns:
-        An `AllPairs`.
+        A `PairRates`.
 
     Raises:
         ValueError: if shapes are not those, a row is zero or not finite, a rate is not in (0, 1),
@@ -183,15 +140,14 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
     work = _Work(
         embeddings=embeddings,
         order=order,
-        units=_float32_units(embeddings, order),
+        units=float32_units(embeddings, order),
         labels=labels[order],
         ranks=sorted({count + 1 for count in allowed if count}),
-        genuines=genuines,
         impostors=impostors,
     )
     digest = None if state is None else _digest(embeddings, labels, work.ranks)
     curve = _curve_near_thresholds(work, _State(state, digest), progress)
-    return AllPairs(
+    return PairRates(
         embeddings=len(labels),
         genuines=genuines,
         impostors=impostors,
@@ -209,27 +165,11 @@ class _Work:
     units: np.ndarray  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
     labels: np.ndarray
     ranks: list[int]  # of the impostor scores that must not be accepted, from the top
-    genuines: int
     impostors: int
 
     @property
-    def margin(self):
-        """Bins on either side of a threshold's bin in which a pair's side is not certain.
-
-        Two float32 scores may each be off by D + 2 roundings (the units once each, products and
-        sums in any order), and by half a unit in the last place of the largest bin number.
-        """
-        roundings = (self.units.shape[1] + 8) * 1.01 * 2.0**-24
-        return math.ceil(2 * (roundings * BINS_PER_UNIT + 0.01)) + 1
-
-    @property
-    def offset(self):
-        """What makes the number of the bin of -1, less rounding, positive."""
-        return BINS_PER_UNIT + self.margin
-
-    @property
     def bins(self):
-        return 2 * self.offset + 1
+        return Bins(self.units.shape[1])
 
 
 class _State:
@@ -274,9 +214,9 @@ class _Sweep:
         self.work, self.number = work, number
         self.windows = windows
         self.done = 0  # blocks
-        self.everyone = np.zeros(work.bins, np.int64)
-        self.genuine = np.zeros(work.bins, np.int64)
-        self.inside = np.zeros(work.bins, bool)
+        self.everyone = np.zeros(work.bins.count, np.int64)
+        self.genuine = np.zeros(work.bins.count, np.int64)
+        self.inside = np.zeros(work.bins.count, bool)
         for low, high in windows:
             self.inside[low : high + 1] = True
         self.pairs, self.pair_bins, self.held = [], [], 0
@@ -315,7 +255,7 @@ class _Sweep:
         bins = np.empty(BLOCK * BLOCK, np.intp)
         total = sum(_pairs_of(block) for block in blocks)
         saved = time.monotonic()
-        with _bar(progress) as bar:
+        with pairs_bar(progress) as bar:
             title = "All pairs" if self.number == 1 else "All pairs, once more"
             task = bar.add_task(title, total=total)
             bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))
@@ -335,17 +275,17 @@ class _Sweep:
         shape = rows.stop - rows.start, columns.stop - columns.start
         scores = scores.ravel()[: shape[0] * shape[1]].reshape(shape)
         np.matmul(work.units[rows], work.units[columns].T, out=scores)
-        np.add(scores, np.float32(work.offset), out=scores)
+        np.add(scores, np.float32(work.bins.offset), out=scores)
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
         if diagonal:  # its upper triangle; the pairs below are the same ones
             upper = np.flatnonzero(_above_diagonal(shape[0]))
             bins = bins[upper]
-        self.everyone += np.bincount(bins, minlength=work.bins)
+        self.everyone += np.bincount(bins, minlength=work.bins.count)
         if work.labels[rows.stop - 1] >= work.labels[columns.start]:
             same = (work.labels[rows, None] == work.labels[columns]).ravel()
             same = same[upper] if diagonal else same
-            self.genuine += np.bincount(bins[same], minlength=work.bins)
+            self.genuine += np.bincount(bins[same], minlength=work.bins.count)
         if self.windows:
             chosen = np.flatnonzero(self.inside.take(bins))
             self.pair_bins.append(bins[chosen].astype(np.int32))
@@ -377,68 +317,26 @@ def _curve_near_thresholds(work, state, progress):
         sweep = _Sweep.restored(work, state.found)
     while True:
         sweep.run(state, progress)
-        windows = _windows(work, sweep.everyone - sweep.genuine, sweep.genuine)
+        impostor = sweep.everyone - sweep.genuine
+        windows = windows_of(work.bins, work.ranks, impostor, sweep.genuine)
         if all(any(a <= low and high <= b for a, b in sweep.windows) for low, high in windows):
             break
         # Wider by another margin: float32 scores may fall out a little otherwise next time.
-        wider = [(low - work.margin, high + work.margin) for low, high in windows]
-        sweep = _Sweep(work, _merged(wider, work.bins), sweep.number + 1)
-    curve = _refined(work, sweep, _merged(windows, work.bins))
+        wider = [(low - work.bins.margin, high + work.bins.margin) for low, high in windows]
+        sweep = _Sweep(work, merged(wider, work.bins.count), sweep.number + 1)
+    pairs, pair_bins = sweep.candidates()
+
+    def score(chosen):
+        row, column = np.divmod(pairs[chosen], len(work.units))
+        scores = cosine_scores_of_pairs(
+            work.embeddings, work.order[row], work.embeddings, work.order[column]
+        )
+        return scores, work.labels[row] == work.labels[column]
+
+    windows = merged(windows, work.bins.count)
+    curve = exact_curve(work.bins, windows, impostor, sweep.genuine, pair_bins, score)
     state.remove()
     return curve
-
-
-def _refined(work, sweep, windows):
-    pairs, bins = sweep.candidates()
-    needed = np.zeros(work.bins, bool)
-    for low, high in windows:
-        needed[low : high + 1] = True
-    chosen = needed[bins]
-    pairs, bins = pairs[chosen], bins[chosen]
-    row, column = np.divmod(pairs, len(work.units))
-    scores = cosine_scores_of_pairs(
-        work.embeddings, work.order[row], work.embeddings, work.order[column]
-    )
-    same = work.labels[row] == work.labels[column]
-    points = [(np.array([np.inf]), np.zeros((2, 1), np.int64))]
-    for low, high in reversed(windows):
-        here = (bins >= low) & (bins <= high)
-        levels, place = np.unique(-scores[here], return_inverse=True)
-        counts = [
-            np.bincount(place[kind], minlength=len(levels)) for kind in (~same[here], same[here])
-        ]
-        genuines = int(sweep.genuine[high + 1 :].sum())
-        above = np.array([[int(sweep.everyone[high + 1 :].sum()) - genuines], [genuines]])
-        # All that lies between two windows enters at once, at a threshold that nobody asks for.
-        points.append((np.array([np.nan]), above))
-        points.append((-levels, above + np.cumsum(counts, axis=1)))
-    points.append((np.array([-np.inf]), np.array([[work.impostors], [work.genuines]])))
-    counts = np.concatenate([counts for _, counts in points], axis=1)
-    counts = _whole(counts, work.genuines * work.impostors)
-    return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
-
-
-def _windows(work, impostor, genuine):
-    """For each threshold sought, the bins (low, high) outside which every pair's side is known."""
-    accepted = np.cumsum(impostor[::-1])[::-1]
-    # The highest bin down to which so many impostors are accepted.
-    found = [work.bins - 1 - int(np.searchsorted(accepted[::-1], rank)) for rank in work.ranks]
-    found.append(_crossing(impostor, genuine))
-    reach = work.margin
-    return [(max(b - reach, 0), min(b + reach, work.bins - 1)) for b in found]
-
-
-def _crossing(impostor, genuine):
-    """The highest bin down to which FAR has reached FNMR."""
-    false_accepts = _whole(np.cumsum(impostor[::-1]), genuine.sum() * 1.0 * impostor.sum())
-    misses = _whole(genuine.sum() - np.cumsum(genuine[::-1]), genuine.sum() * 1.0 * impostor.sum())
-    reached = misses * int(impostor.sum()) <= false_accepts * int(genuine.sum())
-    return len(impostor) - 1 - int(np.argmax(reached))
-
-
-def _whole(counts, largest):
-    """Counts whose products up to `largest` are exact: Python's whole numbers have no end."""
-    return counts.astype(object) if largest >= 2.0**62 else counts
 
 
 def _guessed_windows(work):
@@ -454,30 +352,31 @@ def _guessed_windows(work):
         return []
     accepted = np.cumsum(impostor[::-1])  # from the top
     genuine = _genuine_histogram(work)
-    middle = int(accepted[work.bins - 1 - _crossing(impostor, genuine)])
+    middle = int(accepted[work.bins.count - 1 - crossing(impostor, genuine)])
     windows = []
     for rank in [*(rank * seen / work.impostors for rank in work.ranks), middle]:
         # Pairs that share a row vary together, hence the second term.
         spread = 4 * math.sqrt(rank) + 2 * rank / math.sqrt(size) + 4
         high, low = (
-            work.bins - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
+            work.bins.count - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
             for edge in (rank - spread, rank + spread)
         )
-        windows.append((low - work.margin, high + work.margin))
-    return _merged(windows, work.bins)
+        windows.append((low - work.bins.margin, high + work.bins.margin))
+    return merged(windows, work.bins.count)
 
 
 def _genuine_histogram(work):
     """Of the genuine pairs, person by person, of the first `BLOCK` images of each."""
     edges = np.flatnonzero(np.diff(work.labels, prepend=-1, append=-1))
-    total, pending, held = np.zeros(work.bins, np.int64), [], 0
+    total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
     for start, stop in itertools.pairwise(edges):
         units = work.units[start : min(stop, start + BLOCK)]
-        pending.append((units @ units.T)[_above_diagonal(len(units))] + np.float32(work.offset))
+        scores = (units @ units.T)[_above_diagonal(len(units))]
+        pending.append(scores + np.float32(work.bins.offset))
         held += len(pending[-1])
         if held > BLOCK * BLOCK or stop == edges[-1]:
             bins = np.concatenate(pending).astype(np.intp)
-            total += np.bincount(bins, minlength=work.bins)
+            total += np.bincount(bins, minlength=work.bins.count)
             pending, held = [], 0
     return total
 
@@ -485,17 +384,6 @@ def _genuine_histogram(work):
 @functools.lru_cache(maxsize=64)
 def _above_diagonal(count):
     return np.triu(np.ones((count, count), bool), k=1)
-
-
-def _merged(windows, bins):
-    """Windows within the histogram, ascending, none touching another."""
-    merged = []
-    for low, high in sorted((max(low, 0), min(high, bins - 1)) for low, high in windows):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = merged[-1][0], max(high, merged[-1][1])
-        else:
-            merged.append((low, high))
-    return merged
 
 
 def _blocks(count):
@@ -510,17 +398,6 @@ def _pairs_of(block):
     rows, columns, diagonal = block
     height, width = rows.stop - rows.start, columns.stop - columns.start
     return height * (height - 1) // 2 if diagonal else height * width
-
-
-def _float32_units(embeddings, order):
-    units = np.empty(embeddings.shape, np.float32)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    for start in range(0, len(embeddings), BLOCK):  # in float64 only a block at a time
-        rows = slice(start, start + BLOCK)
-        block = unit_rows(embeddings[rows], "embeddings", start)
-        units[place[rows]] = math.sqrt(BINS_PER_UNIT) * block
-    return units
 
 
 def _digest(embeddings, labels, ranks):
@@ -539,14 +416,3 @@ def _checked(embeddings, labels):
             f"Received: shapes {embeddings.shape} and {labels.shape}."
         )
     return embeddings, labels
-
-
-def _bar(progress):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} pairs"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
