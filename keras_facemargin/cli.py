@@ -38,7 +38,7 @@ Models = Annotated[
 ]
 ReportFile = Annotated[
     Path | None,
-    typer.Option("--report", help="Page to write, .html, and its .json, in place of the folder."),
+    typer.Option("--report", help="Page to write, .html, and its .json, not the folder."),
 ]
 Groups = Annotated[
     Path | None,
@@ -493,19 +493,23 @@ def every_pair(
     model: Model = DEFAULT,
     output: Output = Path("all-pairs-results"),
     flip: Flip = True,
+    report: ReportFile = None,
 ):
     """Every pair of a set of faces, exactly: EER and TAR at FAR 1e-1 to 1e-8.
 
     Who is on an image is the name of the folder that it lies in; a .npz file may hold `labels` (N,)
-    of its own. Prints the table and writes results.json. Of a .npz file the work is saved in
-    state.npz meanwhile: after an interruption the same command goes on.
+    of its own. Prints the table and writes results.json, or one page with intervals. Of a .npz
+    file the work for results.json is saved in state.npz meanwhile: after an interruption the same
+    command goes on.
 
     Example: `facemargin evaluate all-pairs embeddings.npz`
     """
     from keras_facemargin.evaluate import embed, verify_all_pairs
     from keras_facemargin.zoo import load_embedder
 
-    record, state = {"faces": str(faces)}, None
+    if report is not None:
+        _prepare_file(report, ".html")
+    record, state, paths = {"faces": str(faces)}, None, None
     if faces.suffix == ".npz" and not faces.is_dir():
         embeddings, labels = _read_embeddings(faces)
         state = output / "state.npz"
@@ -514,6 +518,13 @@ def every_pair(
         embeddings, labels = embed(embedder, paths, flip=flip), [path.parent.name for path in paths]
         _note_resized(paths, embedder)
         record |= {"model": model, "flip": flip}
+    if report is not None:
+        from keras_facemargin.report import report_all_pairs
+
+        name = faces.name if paths is None else model
+        report_all_pairs(report, f"All pairs of {faces.name}", name, embeddings, labels, paths)
+        _say(f"{report}, {report.with_suffix('.json').name}")
+        return
     output.mkdir(parents=True, exist_ok=True)
     result = verify_all_pairs(embeddings, labels, state=state)
     console.print(result)

@@ -305,6 +305,19 @@ def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, 
     assert not Path("lfw-results").exists()
 
 
+def test_evaluate_all_pairs_writes_a_page(facemargin, model, faces):
+    command = ("evaluate", "all-pairs", faces, "-m", model, "--report", "all.html")
+    assert facemargin(*command)[0] == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["all.html", "all.json"]
+    record = json.loads(Path("all.json").read_text())
+    assert record["models"][str(model)]["impostor_pairs"] == 1_792
+    assert record["intervals"]["units"] == 8
+    assert facemargin("embed", faces, "-m", model, "-o", "e.npz")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "--report", "file.html")[0] == 0
+    again = json.loads(Path("file.json").read_text())["models"]["e.npz"]
+    assert again == record["models"][str(model)]
+
+
 def test_evaluate_bin_writes_a_page(facemargin, model):
     files = write_synthetic_faces("people", 4, 2)
     pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]

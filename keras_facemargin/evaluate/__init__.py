@@ -7,7 +7,12 @@ knows embeddings and whose they are, and streams; `identification` searches a ga
 what was counted, and `audit` turns embeddings on the data that they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
+from keras_facemargin.evaluate.all_pairs import (
+    HardestPairs,
+    all_pairs,
+    hardest_pairs,
+    verify_all_pairs,
+)
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -17,7 +22,13 @@ from keras_facemargin.evaluate.audit import (
     shared_identities,
     shared_images,
 )
-from keras_facemargin.evaluate.bootstrap import Bootstrap, Interval, bootstrap, interval
+from keras_facemargin.evaluate.bootstrap import (
+    Bootstrap,
+    Interval,
+    bootstrap,
+    bootstrap_hardest,
+    interval,
+)
 from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
@@ -59,6 +70,7 @@ __all__ = [
     "FoldAccuracy",
     "Group",
     "GroupRate",
+    "HardestPairs",
     "Identification",
     "Interval",
     "LabelNoise",
@@ -71,6 +83,7 @@ __all__ = [
     "all_pairs",
     "area_under_curve",
     "bootstrap",
+    "bootstrap_hardest",
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
@@ -81,6 +94,7 @@ __all__ = [
     "evaluate_lfw",
     "evaluate_pairs",
     "fold_accuracy",
+    "hardest_pairs",
     "identify",
     "interval",
     "label_noise",

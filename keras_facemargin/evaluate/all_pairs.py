@@ -51,6 +51,9 @@ CANDIDATES = 8_000_000
 # Rows of the sample that the windows are guessed from, at most.
 SAMPLE = 16_384
 
+# Impostor pairs that `hardest_pairs` holds, 40 bytes each.
+TAIL = 1_000_000
+
 # Between two savings of the state.
 SAVE_SECONDS = 10.0
 
@@ -154,6 +157,77 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HardestPairs:
+    """The pairs of a set that decide its rates, and how often they count in draws of people.
+
+    Attributes:
+        first, second: rows of the embeddings, ``(P,)`` each: every genuine pair, and every impostor
+            pair that scores at least `floor`.
+        scores: float64 ``(P,)``, as `cosine_scores`.
+        same: bool ``(P,)``.
+        people: ``(N,)``, whose face each row is, counted from 0.
+        floor: below it no impostor pair is held; -inf if all are.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    people: np.ndarray
+    floor: float
+
+    def impostors(self, counts) -> int:
+        """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
+        weights = counts * np.bincount(self.people)
+        return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
+
+
+def hardest_pairs(embeddings, labels, impostors=TAIL, progress=True) -> HardestPairs:
+    """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
+
+    Args:
+        embeddings, labels, progress: as `verify_all_pairs`.
+        impostors: how many impostor pairs to hold at least, if there are so many.
+
+    Returns:
+        A `HardestPairs`, of which none is left out by rounding.
+
+    Raises:
+        ValueError: as `verify_all_pairs`.
+
+    Example:
+        >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
+        >>> found = hardest_pairs(embeddings, ["a", "a", "b", "b"], 1, progress=False)
+        >>> found.first[~found.same].tolist(), found.second[~found.same].tolist()
+        ([1], [3])
+    """
+    embeddings, labels = _checked(embeddings, labels)
+    _, people = np.unique(labels, return_inverse=True)
+    order = np.argsort(people, kind="stable")
+    work = _Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
+    sweep = _Sweep(work, [])
+    sweep.run(_State(None, None), progress)
+    accepted = np.cumsum((sweep.everyone - sweep.genuine)[::-1])[::-1]
+    wanted = np.flatnonzero(accepted >= min(impostors, accepted[0]))[-1]
+    lowest = max(int(wanted) - 2 * work.bins.margin, 0)
+    sweep = _Sweep(work, [(lowest, work.bins.count - 1)], number=2)
+    sweep.run(_State(None, None), progress)
+    row, column = np.divmod(sweep.candidates()[0], len(order))
+    two = work.labels[row] != work.labels[column]
+    mates = [
+        order[start + np.stack(np.triu_indices(stop - start, k=1))]
+        for start, stop in itertools.pairwise(_edges(work.labels))
+    ]
+    first, second = np.concatenate([np.stack([order[row[two]], order[column[two]]]), *mates], 1)
+    scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
+    # What float32 put below the lowest bin is certainly below the one a margin above it.
+    floor = (lowest + work.bins.margin - work.bins.offset) / BINS_PER_UNIT if lowest else -np.inf
+    same = np.arange(len(first)) >= np.count_nonzero(two)
+    kept = same | (scores >= floor)
+    return HardestPairs(first[kept], second[kept], scores[kept], same[kept], people, floor)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -367,7 +441,7 @@ def _guessed_windows(work):
 
 def _genuine_histogram(work):
     """Of the genuine pairs, person by person, of the first `BLOCK` images of each."""
-    edges = np.flatnonzero(np.diff(work.labels, prepend=-1, append=-1))
+    edges = _edges(work.labels)
     total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
     for start, stop in itertools.pairwise(edges):
         units = work.units[start : min(stop, start + BLOCK)]
@@ -379,6 +453,11 @@ def _genuine_histogram(work):
             total += np.bincount(bins, minlength=work.bins.count)
             pending, held = [], 0
     return total
+
+
+def _edges(labels):
+    """Where each person's rows begin, and the end."""
+    return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
 
 
 @functools.lru_cache(maxsize=64)

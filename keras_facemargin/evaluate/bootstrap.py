@@ -19,7 +19,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.roc import checked_folds, checked_pairs, count_descending
+from keras_facemargin.evaluate.roc import (
+    Roc,
+    allowed_false_accepts,
+    checked_folds,
+    checked_pairs,
+    count_descending,
+)
 from keras_facemargin.evaluate.verification import FAR_TARGETS
 
 LEVEL = 0.95
@@ -49,23 +55,24 @@ class Bootstrap:
     Attributes:
         unit: what was drawn, "identities" or "pairs".
         units: how many of them there are.
-        accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
-        auc, eer: float64 ``(B,)`` each.
+        eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
-        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
-        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`.
+        accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
+        auc: float64 ``(B,)``, or ``None`` where not all scores are held.
+        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1, or ``None`` likewise.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`, or ``None`` likewise.
     """
 
     unit: str
     units: int
-    accuracy: np.ndarray | None
-    auc: np.ndarray
     eer: np.ndarray
     tar: np.ndarray
     fars: tuple[float, ...]
-    band_fars: np.ndarray
-    band: np.ndarray
+    accuracy: np.ndarray | None = None
+    auc: np.ndarray | None = None
+    band_fars: np.ndarray | None = None
+    band: np.ndarray | None = None
 
     @property
     def replicates(self) -> int:
@@ -169,14 +176,69 @@ def bootstrap(
     return Bootstrap(
         unit=draws.unit,
         units=draws.units,
-        accuracy=accuracy if parts else None,
-        auc=auc,
         eer=eer,
         tar=tar,
         fars=tuple(fars),
+        accuracy=accuracy if parts else None,
+        auc=auc,
         band_fars=band_fars,
         band=band,
     )
+
+
+def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+    """`bootstrap` over every pair of a set, from those that decide its rates.
+
+    The pairs that are not held score below all impostor pairs that are, and only their number
+    matters, which the people drawn tell: a set of millions of pairs is drawn at the cost of these.
+
+    Args:
+        pairs: a `HardestPairs`.
+        fars, replicates, seed, progress: as `bootstrap`.
+
+    Returns:
+        A `Bootstrap` of EER and TAR, equal to that of the list of all pairs. A replicate whose EER
+        or TAR lies below the scores that are held is NaN: more are needed to know it.
+
+    Raises:
+        ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
+        >>> pairs = hardest_pairs(rows, np.repeat(np.arange(6), 10), 800, progress=False)
+        >>> draws = bootstrap_hardest(pairs, [0.1], replicates=50, progress=False)
+        >>> draws.units, draws.tar.shape
+        (6, (50, 1))
+    """
+    order = np.argsort(pairs.scores)[::-1]
+    scores, same = pairs.scores[order], pairs.same[order]
+    first, second = pairs.people[pairs.first[order]], pairs.people[pairs.second[order]]
+    draws = Draws(same, (first, second), size=int(pairs.people.max()) + 1, seed=seed)
+    eer, tar = np.full(replicates, np.nan), np.full((replicates, len(fars)), np.nan)
+    with _bar(progress) as bar:
+        task = bar.add_task("Resampling", total=replicates)
+        for b in range(replicates):
+            times = draws.times()
+            seen = np.flatnonzero(times)
+            curve = count_descending(scores[seen], same[seen], times[seen])
+            held, everyone = curve.impostors, pairs.impostors(draws.counts)
+            # The rest enters at once, below all that is held.
+            curve = Roc(
+                np.append(curve.thresholds, -np.inf),
+                np.append(curve.false_accepts, everyone),
+                np.append(curve.true_accepts, curve.genuines),
+            )
+            for column, far in enumerate(fars):
+                if held == everyone or allowed_false_accepts(far, everyone) < held:
+                    tar[b, column] = curve.largest_tar(far)
+            # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+            last = int(np.searchsorted(curve.false_accepts, held))
+            misses = curve.genuines - int(curve.true_accepts[last])
+            if held == everyone or misses * everyone <= held * curve.genuines:
+                eer[b] = curve.equal_error_rate()
+            bar.advance(task)
+    return Bootstrap(draws.unit, draws.units, eer, tar, tuple(fars))
 
 
 class Draws:
@@ -185,17 +247,19 @@ class Draws:
     Attributes:
         unit: "identities" or "pairs".
         units: how many there are.
+        counts: how often each was drawn, where they are identities, ``(units,)``.
     """
 
-    def __init__(self, same, people=None, folds=None, seed=0):
+    def __init__(self, same, people=None, folds=None, seed=0, size=None):
         self._same = same
         self._folds = None if folds is None else np.unique(folds, return_inverse=True)[1]
         self._rng = np.random.default_rng(seed)
         if people is None:
             self.unit, self.units = "pairs", len(same)
             return
-        codes = identity_codes(same, people)
-        self.unit, self.units = "identities", int(codes.max()) + 1
+        # Of a set of `size` people the pairs at hand may show only some.
+        codes = identity_codes(same, people) if size is None else people
+        self.unit, self.units = "identities", size or int(codes.max()) + 1
         # A genuine pair is of one person: its other side counts as somebody always drawn once.
         self._first, self._second = codes[0], np.where(same, self.units, codes[1])
 
@@ -223,7 +287,8 @@ class Draws:
         return times
 
     def _of_identities(self):
-        counts = np.append(self._counts(self.units), 1)
+        self.counts = self._counts(self.units)
+        counts = np.append(self.counts, 1)
         return counts[self._first] * counts[self._second]
 
     def _counts(self, size):

@@ -5,6 +5,6 @@ protocol.
 """
 
 from keras_facemargin.report.page import Report
-from keras_facemargin.report.verification import Measured, report_verification
+from keras_facemargin.report.verification import Measured, report_all_pairs, report_verification
 
-__all__ = ["Measured", "Report", "report_verification"]
+__all__ = ["Measured", "Report", "report_all_pairs", "report_verification"]

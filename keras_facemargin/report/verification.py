@@ -13,8 +13,12 @@ import numpy as np
 from keras_facemargin.data.whole import whole_file
 from keras_facemargin.evaluate import (
     Bootstrap,
+    Pairs,
     Verification,
+    all_pairs,
     bootstrap,
+    bootstrap_hardest,
+    hardest_pairs,
     interval,
     plot_det,
     plot_groups,
@@ -26,6 +30,7 @@ from keras_facemargin.evaluate import (
     threshold_at_far,
     validation_rate,
     verify,
+    verify_all_pairs,
 )
 from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.conventions import RULES
@@ -33,6 +38,9 @@ from keras_facemargin.report.page import Report
 
 # FARs of the table of thresholds.
 FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+# Embeddings whose pairs, two million at most, are listed and drawn one by one.
+LISTED = 2_000
 
 # Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of
 # a group are chance.
@@ -62,7 +70,7 @@ class Measured:
         """(name, value or ``None``, what to say with it or instead, replicates) of each measure."""
         accuracy = self.result.accuracy
         if accuracy is not None:
-            name = f"Accuracy, {len(accuracy.folds)}-fold, ± standard error"
+            name = f"Accuracy, {len(accuracy.folds)}-fold"
             yield name, accuracy.mean, f" ± {accuracy.standard_error:.2%}", self.draws.accuracy
         yield "AUC", self.result.auc, "", self.draws.auc
         yield "EER", self.result.eer, "", self.draws.eer
@@ -119,9 +127,7 @@ def report_verification(
         >>> found["ours"].result.eer, found["ours"].draws.units
         (0.1, 101)
     """
-    output = Path(output)
-    if output.suffix != ".html":
-        raise ValueError(f"`output` must be a file *.html. Received: {output}")
+    output = _page_file(output)
     if not scores:
         raise ValueError(
             "`scores` must hold at least one embedder's name -> scores. Received: none."
@@ -143,10 +149,104 @@ def report_verification(
         for column, sides in (groups or {}).items()
     }
     _write_page(output, title, about, pairs, models, rates)
-    record = _record(title, about, seed, models, rates)
-    with whole_file(output.with_suffix(".json")) as file:
-        file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    _write_record(output, _record(title, about, seed, models, rates))
     return models
+
+
+def report_all_pairs(
+    output,
+    title,
+    name,
+    embeddings,
+    labels,
+    images=None,
+    about=(),
+    replicates=1_000,
+    seed=0,
+    progress=True,
+) -> Bootstrap:
+    """Measures an embedder on every pair of a set of faces and writes an HTML page and its JSON.
+
+    Up to `LISTED` embeddings it is the page of `report_verification`. Of more, the pairs are
+    counted and not kept (`verify_all_pairs`), intervals are drawn over the pairs that decide
+    (`hardest_pairs`), and the page has no curves: rates, thresholds, intervals and pictures.
+
+    Args:
+        output, title, about, replicates, seed, progress: as `report_verification`.
+        name: of the embedder.
+        embeddings: ``(N, D)``, of any length but zero.
+        labels: ``(N,)``, whose face each row is.
+        images: the images ``(N,)``, as `read_face` takes them, or ``None`` for no pictures.
+
+    Returns:
+        A `Bootstrap`.
+
+    Raises:
+        ValueError, ImportError, OSError: as `report_verification` and `verify_all_pairs`.
+    """
+    output = _page_file(output)
+    if len(embeddings) <= LISTED:
+        scores, same = all_pairs(embeddings, labels)
+        sides = np.triu_indices(len(embeddings), k=1)
+        people = np.unique(np.asarray(labels), return_inverse=True)[1]
+        pairs = Pairs(
+            *((None, None) if images is None else (_chosen(images, side) for side in sides)),
+            same=same,
+            people=tuple(people[side] for side in sides),
+        )
+        found = report_verification(
+            *(output, title, pairs, {name: scores}, about, None, replicates, seed, progress)
+        )
+        return found[name].draws
+    rates = verify_all_pairs(embeddings, labels, progress=progress)
+    pairs = hardest_pairs(embeddings, labels, progress=progress)
+    fars = [entry.target for entry in rates.tar_at_far]
+    draws = bootstrap_hardest(pairs, fars, replicates, seed, progress)
+    page = Report(title)
+    page.paragraph(
+        f"All pairs of {rates.embeddings:,} embeddings by {name}: {rates.genuines:,} genuine and "
+        f"{rates.impostors:,} impostor pairs. In brackets: {draws}, over the genuine pairs and the "
+        f"{np.count_nonzero(~pairs.same):,} impostor pairs most alike; the others only count."
+    )
+    for text in about:
+        page.paragraph(text)
+    ends = {"eer": _pair(draws.eer)} if np.isfinite(draws.eer).all() else {}
+    drawn = {
+        entry.target: _pair(values)
+        for entry, values in zip(rates.tar_at_far, draws.tar.T, strict=True)
+        if entry.supported and np.isfinite(values).all()
+    }
+    rows = [["EER", "-", f"{rates.eer:.3%}", _span(ends.get("eer")), "-"]]
+    for entry in rates.tar_at_far:
+        cells = ["-", str(entry), "-", "-"]
+        if entry.supported:
+            span = _span(drawn.get(entry.target))
+            cells = [f"{entry.threshold:.4f}", f"{entry.tar:.2%}", span, f"{entry.fnmr:.2%}"]
+        rows.append([f"TAR @ FAR {_power(entry.target)}", *cells])
+    page.heading("Measures")
+    page.table(
+        ("Measure", "Threshold", "Rate", "Interval", "FNMR"),
+        rows,
+        "The largest TAR whose FAR does not exceed the target, exact over every pair. Without an "
+        "interval: more impostor pairs decide the rate than were drawn.",
+    )
+    if images is not None:
+        page.heading("Hardest pairs")
+        shown, scores = _hardest(pairs, images)
+        page.figure(
+            plot_hardest_pairs(shown, scores),
+            "A genuine pair of two different people, or an impostor pair of one, is an error of "
+            "the labels: look before you blame.",
+        )
+    page.write(output)
+    record = {"title": title, "about": list(about), "model": name, **rates.to_dict()}
+    record["intervals"] = {
+        **_settings(draws, seed),
+        **ends,
+        "tar_at_far": [drawn.get(far) for far in fars],
+    }
+    _write_record(output, record)
+    return draws
 
 
 def measures_table(models):
@@ -199,7 +299,8 @@ def _write_page(output, title, about, pairs, models, rates):
     page.table(
         headers,
         rows,
-        "Accuracy: each fold at the threshold that is most accurate on the others. TAR at FAR: the "
+        "Accuracy ± standard error over the folds, each at the threshold that is most accurate on "
+        "the others. TAR at FAR: the "
         "largest TAR whose FAR does not exceed the target. An interval without width says that no "
         "pair showed the error, not that it cannot happen.",
     )
@@ -343,13 +444,7 @@ def _record(title, about, seed, models, rates):
     record = {
         "title": title,
         "about": list(about),
-        "intervals": {
-            "level": LEVEL,
-            "resampled": first.unit,
-            "units": first.units,
-            "replicates": first.replicates,
-            "seed": seed,
-        },
+        "intervals": _settings(first, seed),
         "models": {},
     }
     for name, each in models.items():
@@ -382,6 +477,45 @@ def _record(title, about, seed, models, rates):
             },
         }
     return record
+
+
+def _settings(draws, seed):
+    return {
+        "level": LEVEL,
+        "resampled": draws.unit,
+        "units": draws.units,
+        "replicates": draws.replicates,
+        "seed": seed,
+    }
+
+
+def _page_file(output):
+    output = Path(output)
+    if output.suffix != ".html":
+        raise ValueError(f"`output` must be a file *.html. Received: {output}")
+    return output
+
+
+def _write_record(output, record):
+    with whole_file(output.with_suffix(".json")) as file:
+        file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def _hardest(pairs, images, count=6):
+    """The few of `HardestPairs` that are shown, as `Pairs` of images, and their scores."""
+    ascending = np.argsort(pairs.scores, kind="stable")
+    same = pairs.same[ascending]
+    rows = np.concatenate([ascending[same][:count], ascending[~same][-count:]])
+    first, second = (_chosen(images, side[rows]) for side in (pairs.first, pairs.second))
+    return Pairs(first, second, pairs.same[rows]), pairs.scores[rows]
+
+
+def _chosen(images, rows):
+    return tuple(images[row] for row in rows.tolist())
+
+
+def _span(ends):
+    return "-" if ends is None else f"{ends[0]:.2%} to {ends[1]:.2%}"
 
 
 def _pair(values):

@@ -6,7 +6,15 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import bootstrap, interval, roc, verify
+from keras_facemargin.evaluate import (
+    bootstrap,
+    bootstrap_hardest,
+    cosine_scores,
+    hardest_pairs,
+    interval,
+    roc,
+    verify,
+)
 from keras_facemargin.evaluate.bootstrap import Draws
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.bootstrap")
@@ -155,3 +163,57 @@ def test_too_few_people_are_refused():
         Draws(np.array([True, False]), None, [1, 1]).times()
     times = Draws(np.array([True, False]), ([0, 0], [0, 1]), None, 0).times()
     assert times.all()
+
+
+def set_of_faces(seed, people=30, size=8):
+    """Embeddings of one to six images a person, in no order."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(people), rng.integers(1, 7, people)))
+    rows = rng.normal(size=(people, size))[labels] + 0.7 * rng.normal(size=(len(labels), size))
+    return rows, np.array([f"person {label:02}" for label in labels])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("impostors", [400, 10**9])
+def test_the_hardest_pairs_draw_as_all_pairs_do(seed, impostors):
+    rows, labels = set_of_faces(seed)
+    first, second = np.triu_indices(len(labels), k=1)
+    same = labels[first] == labels[second]
+    scores = cosine_scores(rows[first], rows[second])
+    fars = (0.5, 0.1, 0.01, 1e-6)
+    people = labels[first], labels[second]
+    expected = bootstrap(scores, same, None, people, fars, 40, seed=seed, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    found = bootstrap_hardest(pairs, fars, 40, seed=seed, progress=False)
+    assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
+    for ours, whole in ((found.eer, expected.eer), *zip(found.tar.T, expected.tar.T, strict=True)):
+        known = ~np.isnan(ours)
+        np.testing.assert_array_equal(ours[known], whole[known])
+        assert known.all() or (impostors == 400 and whole is not expected.tar[:, 2])
+    assert not np.isnan(found.tar[:, 2:]).any()
+    assert np.isnan(found.tar[:, 0]).all() == (impostors == 400)  # half of all are not held
+    assert found.auc is found.band is None
+
+
+@pytest.mark.parametrize("impostors", [1, 50, 10**9])
+def test_the_hardest_pairs_are_all_there(impostors):
+    rows, labels = set_of_faces(4)
+    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    first, second = np.triu_indices(len(labels), k=1)
+    same = labels[first] == labels[second]
+    scores = cosine_scores(rows[first], rows[second])
+    expected = {
+        (i, j): score
+        for i, j, score, one in zip(first, second, scores, same, strict=True)
+        if one or score >= pairs.floor
+    }
+    ordered = np.sort(np.stack([pairs.first, pairs.second]), axis=0)
+    found = dict(zip(zip(*ordered, strict=True), pairs.scores, strict=True))
+    assert found == expected
+    assert len(pairs.scores) == len(expected)
+    np.testing.assert_array_equal(pairs.same, labels[pairs.first] == labels[pairs.second])
+    assert np.count_nonzero(~pairs.same) >= min(impostors, np.count_nonzero(~same))
+    counts = np.random.default_rng(0).integers(0, 3, 30)
+    codes = np.unique(labels, return_inverse=True)[1]
+    times = counts[codes[first]] * counts[codes[second]]
+    assert pairs.impostors(counts) == times[~same].sum()
