@@ -38,7 +38,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
     last bit: equal scores enter together, the rule is the conservative one, and a target below
     ``1 / impostors`` has no number. What needs every score (a whole curve, its area) is not here.
 
-    Memory beyond the arguments is a float32 copy of the embeddings and 12 bytes for every pair.
+    Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
 
     Args:
         embeddings: ``(N, D)`` float, of any length but zero: images' or templates'.
@@ -70,14 +70,19 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
     ranks = sorted({count + 1 for count in allowed if count})
     bins = Bins(embeddings.shape[1])
     everyone, genuine = (np.zeros(bins.count, np.int64) for _ in range(2))
-    order, edges, tiles = _by_tile(first, second, len(embeddings))
+    order, cells, edges, tiles = _by_tile(first, second, len(embeddings))
     pair_bins = np.empty(len(same), np.int32)
     units, buffer = float32_units(embeddings), np.empty((TILE, TILE), np.float32)
     with pairs_bar(progress) as bar:
         task = bar.add_task("Listed pairs", total=len(same))
         for start, stop, tile in zip(edges[:-1], edges[1:], tiles, strict=True):
             part = order[start:stop]
-            scores = _score_tile(units, first[part], second[part], tile, buffer)
+            sides = [units[number * TILE : (number + 1) * TILE] for number in tile]
+            if (stop - start) * CELLS_PER_PAIR > len(sides[0]) * len(sides[1]):
+                np.matmul(sides[0], sides[1].T, out=buffer[: len(sides[0]), : len(sides[1])])
+                scores = buffer.ravel().take(cells[part])
+            else:
+                scores = _gathered(units, first[part], second[part])
             found = pair_bins[start:stop]
             np.copyto(found, scores + np.float32(bins.offset), casting="unsafe")
             everyone += np.bincount(found, minlength=bins.count)
@@ -102,32 +107,32 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
 
 
 def _by_tile(first, second, count):
-    """The order of the pairs by tile, where each tile's begin and end in it, and the tiles.
+    """The order of the pairs by tile, each pair's cell, where tiles begin in the order, the tiles.
 
     A pair and its reverse have one score, so the smaller row comes first: half of the tiles.
     """
     side = -(-count // TILE)
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    keys = (low // TILE * side + high // TILE).astype(np.uint16 if side <= 256 else np.int64)
+    keys = np.empty(len(first), np.uint16 if side <= 256 else np.int64)
+    cells = np.empty(len(first), np.int32)
+    for start in range(0, len(first), TILE * TILE):  # a part at a time stays near the processor
+        part = slice(start, start + TILE * TILE)
+        low, high = np.minimum(first[part], second[part]), np.maximum(first[part], second[part])
+        (row, low), (column, high) = np.divmod(low, TILE), np.divmod(high, TILE)
+        keys[part] = row * side + column
+        cells[part] = low * TILE + high
     order = np.argsort(keys, kind="stable")  # by radix where the keys are short
     counts = np.bincount(keys)
     numbers = np.flatnonzero(counts)
     edges = np.concatenate([[0], np.cumsum(counts[numbers])])
-    return order, edges, [divmod(number, side) for number in numbers.tolist()]
+    return order, cells, edges, [divmod(number, side) for number in numbers.tolist()]
 
 
-def _score_tile(units, first, second, tile, buffer):
-    """float32 scores, in bins, of pairs that all lie in one tile."""
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    rows, columns = (units[number * TILE : (number + 1) * TILE] for number in tile)
-    if len(low) * CELLS_PER_PAIR > len(rows) * len(columns):
-        product = buffer[: len(rows), : len(columns)]
-        np.matmul(rows, columns.T, out=product)
-        return product[low - tile[0] * TILE, high - tile[1] * TILE]
-    scores = np.empty(len(low), np.float32)
-    for start in range(0, len(low), PAIRS_AT_ONCE):
+def _gathered(units, first, second):
+    """float32 scores, in bins, of a few pairs, each from its own two rows."""
+    scores = np.empty(len(first), np.float32)
+    for start in range(0, len(first), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
-        np.einsum("ij,ij->i", units[low[part]], units[high[part]], out=scores[part])
+        np.einsum("ij,ij->i", units[first[part]], units[second[part]], out=scores[part])
     return scores
 
 
