@@ -81,7 +81,7 @@ class Bootstrap:
 
     def __str__(self):
         return (
-            f"{LEVEL:.0%} intervals over {self.replicates:,} draws of {self.units:,} {self.unit} "
+            f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
             "with replacement"
         )
 

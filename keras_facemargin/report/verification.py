@@ -32,6 +32,7 @@ from keras_facemargin.evaluate import (
     verify,
     verify_all_pairs,
 )
+from keras_facemargin.evaluate.all_pairs import TAIL
 from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.conventions import RULES
 from keras_facemargin.report.page import Report
@@ -41,6 +42,9 @@ FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 # Embeddings whose pairs, two million at most, are listed and drawn one by one.
 LISTED = 2_000
+
+# Impostor pairs that are drawn of a larger set, at most.
+MOST_DRAWN = 4_000_000
 
 # Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of
 # a group are chance.
@@ -199,13 +203,15 @@ def report_all_pairs(
         )
         return found[name].draws
     rates = verify_all_pairs(embeddings, labels, progress=progress)
-    pairs = hardest_pairs(embeddings, labels, progress=progress)
+    # As many impostors as decide the EER in every draw, if they can be held.
+    wanted = min(max(TAIL, 2 * round(rates.eer * rates.impostors)), MOST_DRAWN)
+    pairs = hardest_pairs(embeddings, labels, wanted, progress)
     fars = [entry.target for entry in rates.tar_at_far]
     draws = bootstrap_hardest(pairs, fars, replicates, seed, progress)
     page = Report(title)
     page.paragraph(
         f"All pairs of {rates.embeddings:,} embeddings by {name}: {rates.genuines:,} genuine and "
-        f"{rates.impostors:,} impostor pairs. In brackets: {draws}, over the genuine pairs and the "
+        f"{rates.impostors:,} impostor pairs. Intervals: {draws}, over the genuine pairs and the "
         f"{np.count_nonzero(~pairs.same):,} impostor pairs most alike; the others only count."
     )
     for text in about:

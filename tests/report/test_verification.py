@@ -89,7 +89,7 @@ def test_the_page_shows_it(tmp_path, sample):
     assert "<theirs>" not in page
     assert "how it was done" in page
     assert "600 genuine and 600 impostor pairs" in page
-    assert "95% intervals over 30 draws of 150 identities with replacement" in page
+    assert "the middle 95% of 30 draws of 150 identities with replacement" in page
     assert page.count('src="data:image/png') == 2 + 2 * 2  # curves; scores and pairs of each
     result, draws = models["ours"].result, models["ours"].draws
     ends = interval(draws.eer)
