@@ -34,7 +34,9 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is
 Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
 Models = Annotated[
     list[str],
-    typer.Option("--model", "-m", help="As elsewhere; several are compared in a --report."),
+    typer.Option(
+        "--model", "-m", help="Name in the zoo, or path of a .keras file; repeat to compare."
+    ),
 ]
 ReportFile = Annotated[
     Path | None,
