@@ -44,7 +44,7 @@ FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 LISTED = 2_000
 
 # Impostor pairs that are drawn of a larger set, at most.
-MOST_DRAWN = 4_000_000
+MOST_DRAWN = 5_000_000
 
 # Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of
 # a group are chance.
@@ -204,7 +204,7 @@ def report_all_pairs(
         return found[name].draws
     rates = verify_all_pairs(embeddings, labels, progress=progress)
     # As many impostors as decide the EER in every draw, if they can be held.
-    wanted = min(max(TAIL, 2 * round(rates.eer * rates.impostors)), MOST_DRAWN)
+    wanted = min(max(TAIL, 3 * round(rates.eer * rates.impostors)), MOST_DRAWN)
     pairs = hardest_pairs(embeddings, labels, wanted, progress)
     fars = [entry.target for entry in rates.tar_at_far]
     draws = bootstrap_hardest(pairs, fars, replicates, seed, progress)
