@@ -32,6 +32,20 @@ Model = Annotated[
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
 Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", "-m", help="Name in the zoo, or path of a .keras file; repeat to compare."
+    ),
+]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="Page to write, .html, and its .json, not the folder."),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="CSV for a --report: image or person, and a column for each grouping."),
+]
 
 # The names of `finetune.HEADS`, written out: that room opens TensorFlow.
 Head = StrEnum(
@@ -164,6 +178,7 @@ def embed(
     """
     import numpy as np
 
+    from keras_facemargin.data.whole import whole_file
     from keras_facemargin.evaluate import embed
     from keras_facemargin.zoo import load_embedder
 
@@ -172,13 +187,8 @@ def embed(
     _prepare_file(output, ".npz")
     embeddings = embed(embedder, paths, flip=flip)
     _note_resized(paths, embedder)
-    draft = output.with_name(f".{output.name}.draft")
-    try:
-        with draft.open("wb") as file:
-            np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
-        draft.replace(output)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(output, "wb") as file:
+        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     _say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
 
 
@@ -419,44 +429,62 @@ def check_data(
 def lfw(
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     pairs: Annotated[Path, typer.Option(help="The official pairs.txt.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("lfw-results"),
     flip: Flip = True,
     on_missing: Annotated[
         OnMissing,
         typer.Option(help="A listed image that is not there: refuse, or count its pair rejected."),
     ] = OnMissing.refuse,
+    report: ReportFile = None,
+    groups: Groups = None,
 ):
     """LFW, View 2: 10 folds, the threshold of each chosen on the other nine.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json.
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
+    that holds all that and the intervals.
 
-    Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt`
+    Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt --report lfw.html`
     """
     from keras_facemargin.evaluate import read_pairs
 
-    _evaluate_pairs(lambda: read_pairs(pairs, images, on_missing.value), model, output, flip)
+    _evaluate_pairs(
+        "LFW",
+        f"The pairs of {pairs.name}. Unrestricted with labeled outside data, for embedders that "
+        "were trained on other people's labelled faces.",
+        lambda: read_pairs(pairs, images, on_missing.value),
+        *(model, output, flip, report, groups),
+    )
 
 
 @evaluate.command("bin")
 def verification_bin(
     file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("bin-results"),
     flip: Flip = True,
     folds: Annotated[
         int, typer.Option(min=0, help="Equal parts of the pairs, in their order; 0: no accuracy.")
     ] = 10,
+    report: ReportFile = None,
+    groups: Groups = None,
 ):
     """InsightFace's verification files (lfw.bin, cfp_fp.bin), read without executing the pickle.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json.
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
+    that holds all that and the intervals.
 
-    Example: `facemargin evaluate bin lfw.bin`
+    Example: `facemargin evaluate bin lfw.bin --report lfw.html`
     """
     from keras_facemargin.evaluate import read_bin_pairs
 
-    _evaluate_pairs(lambda: read_bin_pairs(file, folds or None), model, output, flip)
+    parts = f", cut into {folds} folds in their order" if folds else ""
+    _evaluate_pairs(
+        file.name,
+        f"The pairs of an InsightFace verification file{parts}.",
+        lambda: read_bin_pairs(file, folds or None),
+        *(model, output, flip, report, groups),
+    )
 
 
 @evaluate.command("all-pairs")
@@ -467,19 +495,23 @@ def every_pair(
     model: Model = DEFAULT,
     output: Output = Path("all-pairs-results"),
     flip: Flip = True,
+    report: ReportFile = None,
 ):
     """Every pair of a set of faces, exactly: EER and TAR at FAR 1e-1 to 1e-8.
 
     Who is on an image is the name of the folder that it lies in; a .npz file may hold `labels` (N,)
-    of its own. Prints the table and writes results.json. Of a .npz file the work is saved in
-    state.npz meanwhile: after an interruption the same command goes on.
+    of its own. Prints the table and writes results.json, or one page with intervals. Of a .npz
+    file the work for results.json is saved in state.npz meanwhile: after an interruption the same
+    command goes on.
 
     Example: `facemargin evaluate all-pairs embeddings.npz`
     """
     from keras_facemargin.evaluate import embed, verify_all_pairs
     from keras_facemargin.zoo import load_embedder
 
-    record, state = {"faces": str(faces)}, None
+    if report is not None:
+        _prepare_file(report, ".html")
+    record, state, paths = {"faces": str(faces)}, None, None
     if faces.suffix == ".npz" and not faces.is_dir():
         embeddings, labels = _read_embeddings(faces)
         state = output / "state.npz"
@@ -488,6 +520,13 @@ def every_pair(
         embeddings, labels = embed(embedder, paths, flip=flip), [path.parent.name for path in paths]
         _note_resized(paths, embedder)
         record |= {"model": model, "flip": flip}
+    if report is not None:
+        from keras_facemargin.report import report_all_pairs
+
+        name = faces.name if paths is None else model
+        report_all_pairs(report, f"All pairs of {faces.name}", name, embeddings, labels, paths)
+        _say(f"{report}, {report.with_suffix('.json').name}")
+        return
     output.mkdir(parents=True, exist_ok=True)
     result = verify_all_pairs(embeddings, labels, state=state)
     console.print(result)
@@ -516,29 +555,64 @@ def _read_embeddings(file):
         ) from error
 
 
-def _evaluate_pairs(read, model, output, flip):
+def _evaluate_pairs(title, about, read, models, output, flip, report, groups):
     """What every 1:1 protocol prints and writes, once `read` has read its pairs."""
-    import numpy as np
-
-    from keras_facemargin.evaluate import (
-        evaluate_pairs,
-        plot_hardest_pairs,
-        plot_roc,
-        plot_scores,
-    )
+    from keras_facemargin.evaluate import evaluate_pairs, read_groups, score_pairs
     from keras_facemargin.zoo import load_embedder
 
-    embedder = load_embedder(model)
+    _check_report(models, report, groups)
+    embedders = {model: load_embedder(model) for model in models}
     listed = read()
-    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
-    result = evaluate_pairs(embedder, listed, flip)
+    if report is None:
+        output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+        (model,) = models
+        _write_results(model, listed, evaluate_pairs(embedders[model], listed, flip), output, flip)
+        return
+    _prepare_file(report, ".html")
+    grouped = None if groups is None else read_groups(groups, listed)
+    scores = {name: score_pairs(each, listed, flip) for name, each in embedders.items()}
+    _write_report(report, title, about, listed, scores, flip, grouped)
+
+
+def _check_report(models, report, groups):
+    """Several embedders and groups have their place in a report only."""
+    if len({*models}) < len(models):
+        raise ValueError(f"Each --model must be named once. Received: {', '.join(models)}")
+    if report is None and (len(models) > 1 or groups is not None):
+        what = "--groups" if len(models) == 1 else f"{len(models)} models"
+        raise ValueError(
+            f"Comparisons are written as one page. Received: {what} without --report. Name the "
+            "page: --report FILE.html"
+        )
+
+
+def _write_report(report, title, about, pairs, scores, flip, groups):
+    from keras_facemargin.report import report_verification
+    from keras_facemargin.report.verification import measures_table
+
+    mirrored = "The embedding of the mirror image is appended." if flip else "No mirror images."
+    models = report_verification(report, title, pairs, scores, [about, mirrored], groups)
+    headers, rows = measures_table(models)
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    _say(f"{report}, {report.with_suffix('.json').name}")
+
+
+def _write_results(model, pairs, result, output, flip):
+    """The table of one embedder, its figures and its plots."""
+    import numpy as np
+
+    from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
+
     console.print(result)
     record = {"model": model, "flip": flip, **result.to_dict()}
     (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
     plot_roc({model: (result.scores, result.same)}).savefig(output / "roc.png")
     plot_scores(result.scores, result.same, threshold).savefig(output / "scores.png")
-    plot_hardest_pairs(listed, result.scores).savefig(output / "hardest_pairs.png")
+    plot_hardest_pairs(pairs, result.scores).savefig(output / "hardest_pairs.png")
     _say(f"{output}/results.json, roc.png, scores.png, hardest_pairs.png")
 
 
@@ -587,6 +661,52 @@ def export(
     else:
         verdict = export_tflite(embedder, output, precision.value, pixels)
     _say(str(verdict))
+
+
+@app.command()
+def calibrate(
+    faces: Annotated[
+        Path, typer.Argument(help="Folder, .rec or .tfrecord of labelled crops to calibrate on.")
+    ],
+    card: Annotated[Path, typer.Option(help="card.json, its weights beside it.")],
+    far: Annotated[
+        float, typer.Option(help="Share of the pairs of two people that may be accepted.")
+    ] = 1e-3,
+    flip: Flip = True,
+):
+    """Choose the threshold for a false accept rate and write it into an embedder's card.
+
+    Every pair of the faces counts. They should be of people whom the embedder was neither trained
+    on nor will be tested on. A rate that the pairs cannot show is refused.
+
+    Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --card my_embedder/card.json`
+    """
+    import dataclasses
+
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.zoo import calibrate, load_weights, read_card, write_card
+
+    if not 0 < far < 1:
+        raise ValueError(f"--far must be a rate in (0, 1). Received: {far}")
+    old, embedder = read_card(card), load_weights(card)
+    people = open_faces(faces, embedder.input_shape[1] or 112)
+    _note_unaligned(people)
+    about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
+    embeddings = embed(embedder, people.paths, flip=flip)
+    new = calibrate(embeddings, people.labels, far, flip, about)
+    write_card(card, dataclasses.replace(old, threshold=new))
+    table = Table("Threshold", Column("before", justify="right"), Column("now", justify="right"))
+    for words, name, form in (
+        ("Cosine", "cosine", ".4f"),
+        ("False accept rate", "far", "g"),
+        ("Impostor pairs", "impostor_pairs", ",d"),
+        ("Genuine pairs", "genuine_pairs", ",d"),
+        ("Genuine pairs accepted", "tar", ".2%"),
+    ):
+        table.add_row(words, *(f"{getattr(each, name):{form}}" for each in (old.threshold, new)))
+    console.print(table)
+    _say(f"{card}: {new.data}")
 
 
 @app.command()

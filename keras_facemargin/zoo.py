@@ -16,6 +16,9 @@ from pathlib import Path
 
 import keras
 
+from keras_facemargin.data.whole import whole_file
+from keras_facemargin.evaluate import verify_all_pairs
+
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"
 DIRECTORY = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
@@ -215,13 +218,93 @@ def load_card(name) -> Card:
     """
     if name not in list_embedders():
         raise ValueError(f"{_known_names('`name` must be one of the zoo')} Received: {name!r}")
-    path = DIRECTORY / name / "card.json"
+    return read_card(DIRECTORY / name / "card.json")
+
+
+def read_card(path) -> Card:
+    """Reads and checks the card in a file; it may lie outside the zoo.
+
+    Args:
+        path: a ``card.json``, in a folder of the embedder's name.
+
+    Raises:
+        ValueError: the card breaks its form, as `load_card`.
+        OSError: it cannot be read.
+
+    Example:
+
+    >>> read_card(DIRECTORY / "spherenet_distilled" / "card.json").threshold.far
+    0.001
+    """
+    path = Path(path)
+    folder = path.resolve().parent.name
     try:
         card = _parse(Card, json.loads(path.read_text(encoding="utf-8")), "")
-        _require(card.name == name, "name", f"the folder's name, {name!r}", card.name)
+        _require(card.name == folder, "name", f"the folder's name, {folder!r}", card.name)
     except ValueError as error:  # json's own error is one too
         raise ValueError(f"{path}: {error}") from error
     return card
+
+
+def write_card(path, card):
+    """Writes a card, whole or not at all.
+
+    Args:
+        path: a ``card.json``, in a folder of the embedder's name.
+        card: a `Card`.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with whole_file(path) as file:
+        file.write(json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n")
+
+
+def calibrate(embeddings, labels, far, flip, data, progress=True) -> Threshold:
+    """The threshold for a false accept rate, over every pair of a set of faces.
+
+    It is the conservative one: the smallest at which at most a share `far` of the pairs of two
+    people is accepted. Calibrate on people whom the embedder has not been trained on and will not
+    be tested on.
+
+    Args:
+        embeddings: ``(N, D)``, as `keras_facemargin.evaluate.embed` gives them.
+        labels: ``(N,)``, whose face each is.
+        far: the false accept rate, in ``[1 / impostor pairs, 1)``.
+        flip: whether the mirror image's embedding is appended in `embeddings`.
+        data: what the faces are, for the card.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        A `Threshold`.
+
+    Raises:
+        ValueError: as `verify_all_pairs`, or if there are too few impostor pairs for `far`.
+
+    Example:
+
+    >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
+    >>> found = calibrate(embeddings, [1, 1, 2, 2], 0.3, False, "four faces", progress=False)
+    >>> found.impostor_pairs, found.tar
+    (4, 1.0)
+    """
+    found = verify_all_pairs(embeddings, labels, [far], progress=progress)
+    (entry,) = found.tar_at_far
+    if not entry.supported:
+        raise ValueError(
+            "A threshold needs at least 1 / far impostor pairs: a rate that no pair could show is "
+            f"a guess. Received: far={far:g}, which is {entry}. Calibrate on more people, or for a "
+            f"rate of at least {1 / entry.impostors:.2g}."
+        )
+    return Threshold(
+        cosine=entry.threshold,
+        far=far,
+        flip=flip,
+        data=data,
+        genuine_pairs=found.genuines,
+        impostor_pairs=found.impostors,
+        tar=entry.tar,
+    )
 
 
 def load_embedder(name_or_path) -> keras.Model:
@@ -251,13 +334,28 @@ def load_embedder(name_or_path) -> keras.Model:
     if str(name_or_path) not in list_embedders():
         rule = _known_names("`name_or_path` must be the path of a .keras file or one of the zoo")
         raise ValueError(f"{rule} Received: {str(name_or_path)!r}")
-    card = load_card(str(name_or_path))
-    path = DIRECTORY / card.name / card.weights.file
+    return load_weights(DIRECTORY / str(name_or_path) / "card.json")
+
+
+def load_weights(card_file) -> keras.Model:
+    """Opens the embedder that a card describes, from the file beside it.
+
+    Args:
+        card_file: as `read_card`.
+
+    Returns:
+        As `load_embedder`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_embedder` and `read_card`.
+    """
+    card = read_card(card_file)
+    path = Path(card_file).parent / card.weights.file
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != card.weights.sha256:
         raise ValueError(
             f"{path} is not the file that its card describes and was not opened: its SHA-256 must "
-            f"be {card.weights.sha256}. Received: {digest}. Install the package again."
+            f"be {card.weights.sha256}. Received: {digest}. Install it again."
         )
     return _open(path)
 

@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 from keras_facemargin import cli
 from keras_facemargin.data import FaceFolder, write_face_records, write_pairs_bin
 from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.evaluate import all_pairs, embed
 from keras_facemargin.finetune import HEADS, finetune
-from keras_facemargin.zoo import load_card
+from keras_facemargin.zoo import DIRECTORY, load_card, load_embedder
 
 ROOT = typer.main.get_command(cli.app)
 
@@ -244,6 +245,122 @@ def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
     code, out, _ = facemargin(*command, "-o", "rejected", "--on-missing", "reject")
     assert code == 0
     assert "counted as rejected" in out
+
+
+@pytest.fixture
+def few_pairs():
+    """A file of pairs and its images, as LFW's are laid out; the command to evaluate them."""
+    files = write_synthetic_faces("people", 6, 2)
+    lines = ["2\t3"]
+    for number, image in enumerate(files):
+        name = f"p{number // 2}"
+        place = Path("lfw", name, f"{name}_{number % 2 + 1:04d}.jpg")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(image).rename(place)
+    for names in (("p0", "p1", "p2"), ("p3", "p4", "p5")):
+        lines += [f"{name}\t1\t2" for name in names]
+        lines += [f"{names[i]}\t1\t{names[i - 1]}\t2" for i in range(3)]
+    Path("pairs.txt").write_text("\n".join(lines) + "\n")
+    return "evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt"
+
+
+def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, few_pairs):
+    shutil.copy(model, "other.keras")
+    rows = [f"p{number},{'odd' if number % 2 else 'even'}" for number in range(6)]
+    Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
+    command = (*few_pairs, "-m", model, "-m", "other.keras")
+    code, out, _ = facemargin(*command, "--report", "new/page.html", "--groups", "groups.csv")
+    assert code == 0
+    assert "new/page.html, page.json" in out
+    assert re.search(r"Measure +┃ \S+tiny.keras +┃ other.keras", out)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["page.html", "page.json"]
+    assert not Path("lfw-results").exists()
+    record = json.loads(Path("new/page.json").read_text())
+    one, other = record["models"][str(model)], record["models"]["other.keras"]
+    assert one == other
+    assert record["intervals"]["resampled"] == "identities"
+    assert [group["name"] for group in one["groups"]["parity"]["groups"]][:2] == [
+        "all pairs",
+        "even",
+    ]
+    assert "Errors by parity" in Path("new/page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ("-m MODEL -m other.keras", ["2 models without --report"]),
+        ("-m MODEL --groups groups.csv", ["--groups without --report"]),
+        ("-m MODEL -m MODEL --report r.html", ["named once"]),
+        ("-m MODEL --report r.pdf", ["*.html", "Received: r.pdf"]),
+        ("-m MODEL --report r.html --groups nothere.csv", ["nothere.csv: No such file"]),
+        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt: must be a CSV"]),
+    ],
+)
+def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, parts):
+    shutil.copy(model, "other.keras")
+    words = [model if word == "MODEL" else word for word in more.split()]
+    assert_one_sentence(facemargin(*few_pairs, *words), *parts)
+    assert not Path("r.html").exists()
+    assert not Path("lfw-results").exists()
+
+
+def test_evaluate_all_pairs_writes_a_page(facemargin, model, faces):
+    command = ("evaluate", "all-pairs", faces, "-m", model, "--report", "all.html")
+    assert facemargin(*command)[0] == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["all.html", "all.json"]
+    record = json.loads(Path("all.json").read_text())
+    assert record["models"][str(model)]["impostor_pairs"] == 1_792
+    assert record["intervals"]["units"] == 8
+    assert facemargin("embed", faces, "-m", model, "-o", "e.npz")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "--report", "file.html")[0] == 0
+    again = json.loads(Path("file.json").read_text())["models"]["e.npz"]
+    assert again == record["models"][str(model)]
+
+
+def test_evaluate_bin_writes_a_page(facemargin, model):
+    files = write_synthetic_faces("people", 4, 2)
+    pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]
+    write_pairs_bin("pairs.bin", pairs, [True, False, True, False])
+    code, _, _ = facemargin(
+        *("evaluate", "bin", "pairs.bin", "-m", model, "--folds", 2, "--report", "bin.html")
+    )
+    assert code == 0
+    assert json.loads(Path("bin.json").read_text())["intervals"]["resampled"] == "pairs"
+
+
+def test_calibrate_writes_the_threshold_into_the_card(facemargin, faces):
+    shutil.copytree(DIRECTORY / cli.DEFAULT, cli.DEFAULT)
+    card = Path(cli.DEFAULT, "card.json")
+    before = json.loads(card.read_text())
+    command = ("calibrate", faces, "--card", card)
+    code, out, _ = facemargin(*command, "--far", 0.01, "--no-flip")
+    assert code == 0
+    assert "all pairs of 64 images of 8 people, faces" in out
+    after = json.loads(card.read_text())
+    threshold = after.pop("threshold")
+    old = before.pop("threshold")
+    assert after == before
+    assert (threshold["far"], threshold["flip"]) == (0.01, False)
+    assert (threshold["genuine_pairs"], threshold["impostor_pairs"]) == (224, 1_792)
+    assert f"{old['cosine']:.4f}" in out and f"{threshold['cosine']:.4f}" in out
+    embedder = load_embedder(cli.DEFAULT)
+    people = FaceFolder(faces)
+    scores, same = all_pairs(
+        embed(embedder, people.paths, flip=False, progress=False), people.labels
+    )
+    impostors = scores[~same]
+    # One per cent of 1,792; the next impostor lies at the threshold, but for a rounding.
+    assert (impostors > threshold["cosine"] + 1e-9).sum() == 17
+    assert (impostors > threshold["cosine"] - 1e-9).sum() == 18
+    assert threshold["tar"] == np.mean(scores[same] > threshold["cosine"] + 1e-9)
+    written = card.read_bytes()
+    assert_one_sentence(
+        facemargin(*command, "--far", 1e-4), "not supported by 1,792 impostor pairs"
+    )
+    assert_one_sentence(facemargin(*command, "--far", 1.5), "--far must be a rate")
+    assert_one_sentence(facemargin("calibrate", faces, "--card", "no.json"), "no.json")
+    assert card.read_bytes() == written
 
 
 def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model, faces):

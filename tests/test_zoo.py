@@ -1,5 +1,6 @@
 """The zoo: every card is whole and true, and nothing that is not what its card says is opened."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_facemargin import zoo
+from keras_facemargin.evaluate import all_pairs
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 4_500_000
@@ -143,6 +145,39 @@ def test_a_card_that_is_no_json_is_named(little_zoo):
 def test_a_whole_number_may_stand_for_a_number(little_zoo):
     change_card(little_zoo, lambda card: card["threshold"].update(cosine=1))
     assert zoo.load_card("tiny").threshold.cosine == 1.0
+
+
+def test_what_is_written_is_read_again(little_zoo):
+    path = little_zoo / "card.json"
+    card = dataclasses.replace(zoo.read_card(path), description="größer")
+    zoo.write_card(path, card)
+    assert zoo.read_card(path) == zoo.load_card("tiny") == card
+    assert sorted(each.name for each in little_zoo.iterdir()) == ["card.json", "net.keras"]
+
+
+def test_a_card_outside_the_zoo_opens_its_weights(little_zoo, tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, "DIRECTORY", tmp_path / "elsewhere")
+    assert zoo.load_weights(little_zoo / "card.json").output_shape == (None, 3)
+    monkeypatch.chdir(little_zoo)
+    assert zoo.read_card("card.json").name == "tiny"
+    (little_zoo / "net.keras").write_bytes(b"other")
+    with pytest.raises(ValueError, match="not the file that its card describes"):
+        zoo.load_weights("card.json")
+
+
+def test_a_threshold_is_calibrated_over_every_pair():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) // 3
+    rows = rng.normal(size=(20, 8))[labels] + rng.normal(size=(60, 8))
+    found = zoo.calibrate(rows, labels, 0.02, True, "noise", progress=False)
+    scores, same = all_pairs(rows, labels)
+    assert (found.genuine_pairs, found.impostor_pairs) == (same.sum(), (~same).sum())
+    assert np.mean(scores[~same] >= found.cosine) <= 0.02
+    assert np.mean(scores[~same] >= found.cosine - 1e-9) > 0.02
+    assert found.tar == np.mean(scores[same] >= found.cosine)
+    assert (found.far, found.flip, found.data) == (0.02, True, "noise")
+    with pytest.raises(ValueError, match=r"far=0\.0005, which is not supported by 1,710 impostor"):
+        zoo.calibrate(rows, labels, 5e-4, True, "noise", progress=False)
 
 
 @pytest.mark.parametrize("load", [zoo.load_card, zoo.load_embedder])

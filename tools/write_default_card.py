@@ -20,7 +20,6 @@ from train_default import DEPTHS, EMBEDDING_DIM, HELD_OUT_IDENTITIES, NAME, WIDT
 from write_zoo_readme import zoo_readme
 
 from keras_facemargin import zoo
-from keras_facemargin.evaluate import all_pairs, threshold_at_far
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.lfw import evaluate_lfw
 
@@ -96,8 +95,7 @@ def main():
             "GDPR article 9, AI Act)."
         ),
     )
-    text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
-    (folder / "card.json").write_text(text, encoding="utf-8")
+    zoo.write_card(folder / "card.json", card)
     zoo.load_card(NAME)  # what was written can be read
     (zoo.DIRECTORY / "README.md").write_text(zoo_readme(), encoding="utf-8")
     console = Console()
@@ -156,20 +154,11 @@ def describe_lfw(verification, seed):
 def calibrate(embedder, data, seed):
     _, held_out = split_identities(data / "celeb" / "train", seed)
     paths, identities = zip(*held_out, strict=True)
-    scores, same = all_pairs(embed(embedder, paths), np.array(identities))
-    cosine = threshold_at_far(scores[~same], FAR)
-    return zoo.Threshold(
-        cosine=cosine,
-        far=FAR,
-        flip=True,
-        data=(
-            f"all pairs of the crops of the {HELD_OUT_IDENTITIES} labelled identities that "
-            "training held out"
-        ),
-        genuine_pairs=int(same.sum()),
-        impostor_pairs=int((~same).sum()),
-        tar=float(np.mean(scores[same] >= cosine)),
+    about = (
+        f"all pairs of the crops of the {HELD_OUT_IDENTITIES} labelled identities that training "
+        "held out"
     )
+    return zoo.calibrate(embed(embedder, paths), np.array(identities), FAR, True, about)
 
 
 def write_folds(path, accuracy):

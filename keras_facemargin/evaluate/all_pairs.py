@@ -5,11 +5,7 @@ impostor pairs before it means anything. `verify_all_pairs` counts them without 
 its answer is not an approximation: it is the one that `verification` gives on the full list of
 `cosine_scores`.
 
-How: a float32 product of two blocks is fast, but its last digits depend on the BLAS, its threads
-and the block. So it only *sorts out*. A standard bound says how far it can lie from the float64
-cosine (D times 6e-8, whatever the order of summation); a histogram of float32 scores therefore
-names, for each threshold that is sought, a narrow window outside which every pair's side is
-certain. The few pairs inside are scored again in float64 by `cosine_scores`, and decide.
+How: float32 products sort out and float64 decides, see `refine`.
 
 The windows are guessed from a sample of the rows before the first sweep over the blocks, so that
 the pairs inside them can be collected on the way. If a guess turns out wrong, a second sweep uses
@@ -21,33 +17,33 @@ import functools
 import hashlib
 import itertools
 import math
-import os
 import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.verification import (
-    Roc,
-    TarAtFar,
-    allowed_false_accepts,
-    cosine_scores,
-    unit_rows,
+from keras_facemargin.data.whole import whole_file
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
+from keras_facemargin.evaluate.refine import (
+    BINS_PER_UNIT,
+    FARS,
+    Bins,
+    PairRates,
+    crossing,
+    exact_curve,
+    float32_units,
+    merged,
+    pairs_bar,
+    windows_of,
 )
+from keras_facemargin.evaluate.roc import allowed_false_accepts
 
 # All pairs of 5,000 embeddings are 12.5 million scores and about 400 MB while they are formed.
 ALL_PAIRS_LIMIT = 5_000
 
-FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
-
-# Of the histogram, a power of 4, so that scaling the units by its root rounds nothing.
-BINS_PER_UNIT = 65_536
 
 # Pairs that the windows may hold at a time, 12 bytes each until they are scored.
 CANDIDATES = 8_000_000
@@ -55,55 +51,11 @@ CANDIDATES = 8_000_000
 # Rows of the sample that the windows are guessed from, at most.
 SAMPLE = 16_384
 
-# Pairs that are gathered at a time to be scored in float64: two arrays of 1 MB at 512 numbers.
-PAIRS_AT_ONCE = 256
+# Impostor pairs that `hardest_pairs` holds, 40 bytes each.
+TAIL = 1_000_000
 
 # Between two savings of the state.
 SAVE_SECONDS = 10.0
-
-
-@dataclasses.dataclass(frozen=True)
-class AllPairs:
-    """What `verify_all_pairs` found.
-
-    Attributes:
-        embeddings: number of embeddings, N.
-        genuines: pairs of one person.
-        impostors: pairs of two people; they resolve rates down to ``1 / impostors``.
-        eer: equal error rate, in [0, 1], as `equal_error_rate`.
-        tar_at_far: a `TarAtFar` for each rate asked for; those out of reach say so.
-    """
-
-    embeddings: int
-    genuines: int
-    impostors: int
-    eer: float
-    tar_at_far: tuple[TarAtFar, ...]
-
-    def to_dict(self) -> dict:
-        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
-        return {
-            "embeddings": self.embeddings,
-            "genuine_pairs": self.genuines,
-            "impostor_pairs": self.impostors,
-            "eer": self.eer,
-            "tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far],
-        }
-
-    def rows(self) -> list[tuple[str, str]]:
-        """(measure, value) as text, for a table."""
-        rows = [("EER", f"{self.eer:.3%}")]
-        rows += [(f"TAR @ FAR {entry.target:.3g}", str(entry)) for entry in self.tar_at_far]
-        pairs = f"{self.genuines:,} genuine, {self.impostors:,} impostor"
-        return [*rows, (f"All pairs of {self.embeddings:,} embeddings", pairs)]
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +90,7 @@ def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
     return scores, (labels[:, None] == labels)[upper]
 
 
-def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -> AllPairs:
+def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -> PairRates:
     """EER and TAR at FAR over every pair of different embeddings, exact, in bounded memory.
 
     The score of a pair is the float64 cosine that `cosine_scores` gives for it, so the result
@@ -160,7 +112,7 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
         progress: whether to draw a progress bar on standard error.
 
     Returns:
-        An `AllPairs`.
+        A `PairRates`.
 
     Raises:
         ValueError: if shapes are not those, a row is zero or not finite, a rate is not in (0, 1),
@@ -191,21 +143,91 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
     work = _Work(
         embeddings=embeddings,
         order=order,
-        units=_float32_units(embeddings, order),
+        units=float32_units(embeddings, order),
         labels=labels[order],
         ranks=sorted({count + 1 for count in allowed if count}),
-        genuines=genuines,
         impostors=impostors,
     )
     digest = None if state is None else _digest(embeddings, labels, work.ranks)
     curve = _curve_near_thresholds(work, _State(state, digest), progress)
-    return AllPairs(
+    return PairRates(
         embeddings=len(labels),
         genuines=genuines,
         impostors=impostors,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HardestPairs:
+    """The pairs of a set that decide its rates, and how often they count in draws of people.
+
+    Attributes:
+        first, second: rows of the embeddings, ``(P,)`` each: every genuine pair, and every impostor
+            pair that scores at least `floor`.
+        scores: float64 ``(P,)``, as `cosine_scores`.
+        same: bool ``(P,)``.
+        people: ``(N,)``, whose face each row is, counted from 0.
+        floor: below it no impostor pair is held; -inf if all are.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    people: np.ndarray
+    floor: float
+
+    def impostors(self, counts) -> int:
+        """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
+        weights = counts * np.bincount(self.people)
+        return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
+
+
+def hardest_pairs(embeddings, labels, impostors=TAIL, progress=True) -> HardestPairs:
+    """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
+
+    Args:
+        embeddings, labels, progress: as `verify_all_pairs`.
+        impostors: how many impostor pairs to hold at least, if there are so many.
+
+    Returns:
+        A `HardestPairs`, of which none is left out by rounding.
+
+    Raises:
+        ValueError: as `verify_all_pairs`.
+
+    Example:
+        >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
+        >>> found = hardest_pairs(embeddings, ["a", "a", "b", "b"], 1, progress=False)
+        >>> found.first[~found.same].tolist(), found.second[~found.same].tolist()
+        ([1], [3])
+    """
+    embeddings, labels = _checked(embeddings, labels)
+    _, people = np.unique(labels, return_inverse=True)
+    order = np.argsort(people, kind="stable")
+    work = _Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
+    sweep = _Sweep(work, [])
+    sweep.run(_State(None, None), progress)
+    accepted = np.cumsum((sweep.everyone - sweep.genuine)[::-1])[::-1]
+    wanted = np.flatnonzero(accepted >= min(impostors, accepted[0]))[-1]
+    lowest = max(int(wanted) - 2 * work.bins.margin, 0)
+    sweep = _Sweep(work, [(lowest, work.bins.count - 1)], number=2)
+    sweep.run(_State(None, None), progress)
+    row, column = np.divmod(sweep.candidates()[0], len(order))
+    two = work.labels[row] != work.labels[column]
+    mates = [
+        order[start + np.stack(np.triu_indices(stop - start, k=1))]
+        for start, stop in itertools.pairwise(_edges(work.labels))
+    ]
+    first, second = np.concatenate([np.stack([order[row[two]], order[column[two]]]), *mates], 1)
+    scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
+    # What float32 put below the lowest bin is certainly below the one a margin above it.
+    floor = (lowest + work.bins.margin - work.bins.offset) / BINS_PER_UNIT if lowest else -np.inf
+    same = np.arange(len(first)) >= np.count_nonzero(two)
+    kept = same | (scores >= floor)
+    return HardestPairs(first[kept], second[kept], scores[kept], same[kept], people, floor)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,27 +239,11 @@ class _Work:
     units: np.ndarray  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
     labels: np.ndarray
     ranks: list[int]  # of the impostor scores that must not be accepted, from the top
-    genuines: int
     impostors: int
 
     @property
-    def margin(self):
-        """Bins on either side of a threshold's bin in which a pair's side is not certain.
-
-        Two float32 scores may each be off by D + 2 roundings (the units once each, products and
-        sums in any order), and by half a unit in the last place of the largest bin number.
-        """
-        roundings = (self.units.shape[1] + 8) * 1.01 * 2.0**-24
-        return math.ceil(2 * (roundings * BINS_PER_UNIT + 0.01)) + 1
-
-    @property
-    def offset(self):
-        """What makes the number of the bin of -1, less rounding, positive."""
-        return BINS_PER_UNIT + self.margin
-
-    @property
     def bins(self):
-        return 2 * self.offset + 1
+        return Bins(self.units.shape[1])
 
 
 class _State:
@@ -267,14 +273,8 @@ class _State:
         return found
 
     def save(self, **arrays):
-        """All or nothing: a draft takes the file's place when it is whole."""
-        draft = self.file.with_name(f".{self.file.name}.{os.getpid()}.draft")
-        try:
-            with draft.open("wb") as file:
-                np.savez(file, digest=self.digest, **arrays)
-            draft.replace(self.file)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(self.file, "wb") as file:
+            np.savez(file, digest=self.digest, **arrays)
 
     def remove(self):
         if self.file is not None:
@@ -288,9 +288,9 @@ class _Sweep:
         self.work, self.number = work, number
         self.windows = windows
         self.done = 0  # blocks
-        self.everyone = np.zeros(work.bins, np.int64)
-        self.genuine = np.zeros(work.bins, np.int64)
-        self.inside = np.zeros(work.bins, bool)
+        self.everyone = np.zeros(work.bins.count, np.int64)
+        self.genuine = np.zeros(work.bins.count, np.int64)
+        self.inside = np.zeros(work.bins.count, bool)
         for low, high in windows:
             self.inside[low : high + 1] = True
         self.pairs, self.pair_bins, self.held = [], [], 0
@@ -329,7 +329,7 @@ class _Sweep:
         bins = np.empty(BLOCK * BLOCK, np.intp)
         total = sum(_pairs_of(block) for block in blocks)
         saved = time.monotonic()
-        with _bar(progress) as bar:
+        with pairs_bar(progress) as bar:
             title = "All pairs" if self.number == 1 else "All pairs, once more"
             task = bar.add_task(title, total=total)
             bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))
@@ -349,17 +349,17 @@ class _Sweep:
         shape = rows.stop - rows.start, columns.stop - columns.start
         scores = scores.ravel()[: shape[0] * shape[1]].reshape(shape)
         np.matmul(work.units[rows], work.units[columns].T, out=scores)
-        np.add(scores, np.float32(work.offset), out=scores)
+        np.add(scores, np.float32(work.bins.offset), out=scores)
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
         if diagonal:  # its upper triangle; the pairs below are the same ones
             upper = np.flatnonzero(_above_diagonal(shape[0]))
             bins = bins[upper]
-        self.everyone += np.bincount(bins, minlength=work.bins)
+        self.everyone += np.bincount(bins, minlength=work.bins.count)
         if work.labels[rows.stop - 1] >= work.labels[columns.start]:
             same = (work.labels[rows, None] == work.labels[columns]).ravel()
             same = same[upper] if diagonal else same
-            self.genuine += np.bincount(bins[same], minlength=work.bins)
+            self.genuine += np.bincount(bins[same], minlength=work.bins.count)
         if self.windows:
             chosen = np.flatnonzero(self.inside.take(bins))
             self.pair_bins.append(bins[chosen].astype(np.int32))
@@ -391,115 +391,26 @@ def _curve_near_thresholds(work, state, progress):
         sweep = _Sweep.restored(work, state.found)
     while True:
         sweep.run(state, progress)
-        windows = _windows(work, sweep.everyone - sweep.genuine, sweep.genuine)
+        impostor = sweep.everyone - sweep.genuine
+        windows = windows_of(work.bins, work.ranks, impostor, sweep.genuine)
         if all(any(a <= low and high <= b for a, b in sweep.windows) for low, high in windows):
             break
         # Wider by another margin: float32 scores may fall out a little otherwise next time.
-        wider = [(low - work.margin, high + work.margin) for low, high in windows]
-        sweep = _Sweep(work, _merged(wider, work.bins), sweep.number + 1)
-    curve = _refined(work, sweep, _merged(windows, work.bins))
+        wider = [(low - work.bins.margin, high + work.bins.margin) for low, high in windows]
+        sweep = _Sweep(work, merged(wider, work.bins.count), sweep.number + 1)
+    pairs, pair_bins = sweep.candidates()
+
+    def score(chosen):
+        row, column = np.divmod(pairs[chosen], len(work.units))
+        scores = cosine_scores_of_pairs(
+            work.embeddings, work.order[row], work.embeddings, work.order[column]
+        )
+        return scores, work.labels[row] == work.labels[column]
+
+    windows = merged(windows, work.bins.count)
+    curve = exact_curve(work.bins, windows, impostor, sweep.genuine, pair_bins, score)
     state.remove()
     return curve
-
-
-def _refined(work, sweep, windows):
-    pairs, bins = sweep.candidates()
-    needed = np.zeros(work.bins, bool)
-    for low, high in windows:
-        needed[low : high + 1] = True
-    chosen = needed[bins]
-    pairs, bins = pairs[chosen], bins[chosen]
-    row, column = np.divmod(pairs, len(work.units))
-    scores = cosine_scores_of_pairs(
-        work.embeddings, work.order[row], work.embeddings, work.order[column]
-    )
-    same = work.labels[row] == work.labels[column]
-    points = [(np.array([np.inf]), np.zeros((2, 1), np.int64))]
-    for low, high in reversed(windows):
-        here = (bins >= low) & (bins <= high)
-        levels, place = np.unique(-scores[here], return_inverse=True)
-        counts = [
-            np.bincount(place[kind], minlength=len(levels)) for kind in (~same[here], same[here])
-        ]
-        genuines = int(sweep.genuine[high + 1 :].sum())
-        above = np.array([[int(sweep.everyone[high + 1 :].sum()) - genuines], [genuines]])
-        # All that lies between two windows enters at once, at a threshold that nobody asks for.
-        points.append((np.array([np.nan]), above))
-        points.append((-levels, above + np.cumsum(counts, axis=1)))
-    points.append((np.array([-np.inf]), np.array([[work.impostors], [work.genuines]])))
-    counts = np.concatenate([counts for _, counts in points], axis=1)
-    counts = _whole(counts, work.genuines * work.impostors)
-    return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
-
-
-def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
-    """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
-
-    A protocol's list names each template in many pairs: its length is taken once, and what the
-    pairs need is gathered a part at a time.
-
-    Args:
-        a, b: ``(N, D)`` and ``(M, D)`` embeddings, of any length but zero; they may be the same.
-        first, second: ``(P,)`` integers each, rows of `a` and of `b`.
-
-    Returns:
-        float64 ``(P,)`` in [-1, 1].
-
-    Raises:
-        ValueError: if a row that is needed is zero or not finite.
-        IndexError: if there is no such row.
-
-    Example:
-        >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]
-        >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
-        [0.0, 1.0]
-    """
-    a, b = np.asarray(a), np.asarray(b)
-    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
-    scores = np.empty(len(first))
-    if len(first) < len(a) + len(b):
-        for start in range(0, len(first), PAIRS_AT_ONCE):
-            part = slice(start, start + PAIRS_AT_ONCE)
-            scores[part] = cosine_scores(a[first[part]], b[second[part]])
-        return scores
-    units = _float64_units(a, "a")
-    others = units if b is a else _float64_units(b, "b")
-    for start in range(0, len(first), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
-    return np.clip(scores, -1.0, 1.0, out=scores)
-
-
-def _float64_units(embeddings, name):
-    """`unit_rows`, without a second copy on the way."""
-    units = np.empty(embeddings.shape)
-    for start in range(0, len(embeddings), BLOCK):
-        rows = slice(start, start + BLOCK)
-        units[rows] = unit_rows(embeddings[rows], name, start)
-    return units
-
-
-def _windows(work, impostor, genuine):
-    """For each threshold sought, the bins (low, high) outside which every pair's side is known."""
-    accepted = np.cumsum(impostor[::-1])[::-1]
-    # The highest bin down to which so many impostors are accepted.
-    found = [work.bins - 1 - int(np.searchsorted(accepted[::-1], rank)) for rank in work.ranks]
-    found.append(_crossing(impostor, genuine))
-    reach = work.margin
-    return [(max(b - reach, 0), min(b + reach, work.bins - 1)) for b in found]
-
-
-def _crossing(impostor, genuine):
-    """The highest bin down to which FAR has reached FNMR."""
-    false_accepts = _whole(np.cumsum(impostor[::-1]), genuine.sum() * 1.0 * impostor.sum())
-    misses = _whole(genuine.sum() - np.cumsum(genuine[::-1]), genuine.sum() * 1.0 * impostor.sum())
-    reached = misses * int(impostor.sum()) <= false_accepts * int(genuine.sum())
-    return len(impostor) - 1 - int(np.argmax(reached))
-
-
-def _whole(counts, largest):
-    """Counts whose products up to `largest` are exact: Python's whole numbers have no end."""
-    return counts.astype(object) if largest >= 2.0**62 else counts
 
 
 def _guessed_windows(work):
@@ -515,48 +426,43 @@ def _guessed_windows(work):
         return []
     accepted = np.cumsum(impostor[::-1])  # from the top
     genuine = _genuine_histogram(work)
-    middle = int(accepted[work.bins - 1 - _crossing(impostor, genuine)])
+    middle = int(accepted[work.bins.count - 1 - crossing(impostor, genuine)])
     windows = []
     for rank in [*(rank * seen / work.impostors for rank in work.ranks), middle]:
         # Pairs that share a row vary together, hence the second term.
         spread = 4 * math.sqrt(rank) + 2 * rank / math.sqrt(size) + 4
         high, low = (
-            work.bins - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
+            work.bins.count - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
             for edge in (rank - spread, rank + spread)
         )
-        windows.append((low - work.margin, high + work.margin))
-    return _merged(windows, work.bins)
+        windows.append((low - work.bins.margin, high + work.bins.margin))
+    return merged(windows, work.bins.count)
 
 
 def _genuine_histogram(work):
     """Of the genuine pairs, person by person, of the first `BLOCK` images of each."""
-    edges = np.flatnonzero(np.diff(work.labels, prepend=-1, append=-1))
-    total, pending, held = np.zeros(work.bins, np.int64), [], 0
+    edges = _edges(work.labels)
+    total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
     for start, stop in itertools.pairwise(edges):
         units = work.units[start : min(stop, start + BLOCK)]
-        pending.append((units @ units.T)[_above_diagonal(len(units))] + np.float32(work.offset))
+        scores = (units @ units.T)[_above_diagonal(len(units))]
+        pending.append(scores + np.float32(work.bins.offset))
         held += len(pending[-1])
         if held > BLOCK * BLOCK or stop == edges[-1]:
             bins = np.concatenate(pending).astype(np.intp)
-            total += np.bincount(bins, minlength=work.bins)
+            total += np.bincount(bins, minlength=work.bins.count)
             pending, held = [], 0
     return total
+
+
+def _edges(labels):
+    """Where each person's rows begin, and the end."""
+    return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
 
 
 @functools.lru_cache(maxsize=64)
 def _above_diagonal(count):
     return np.triu(np.ones((count, count), bool), k=1)
-
-
-def _merged(windows, bins):
-    """Windows within the histogram, ascending, none touching another."""
-    merged = []
-    for low, high in sorted((max(low, 0), min(high, bins - 1)) for low, high in windows):
-        if merged and low <= merged[-1][1] + 1:
-            merged[-1] = merged[-1][0], max(high, merged[-1][1])
-        else:
-            merged.append((low, high))
-    return merged
 
 
 def _blocks(count):
@@ -571,17 +477,6 @@ def _pairs_of(block):
     rows, columns, diagonal = block
     height, width = rows.stop - rows.start, columns.stop - columns.start
     return height * (height - 1) // 2 if diagonal else height * width
-
-
-def _float32_units(embeddings, order):
-    units = np.empty(embeddings.shape, np.float32)
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    for start in range(0, len(embeddings), BLOCK):  # in float64 only a block at a time
-        rows = slice(start, start + BLOCK)
-        block = unit_rows(embeddings[rows], "embeddings", start)
-        units[place[rows]] = math.sqrt(BINS_PER_UNIT) * block
-    return units
 
 
 def _digest(embeddings, labels, ranks):
@@ -600,14 +495,3 @@ def _checked(embeddings, labels):
             f"Received: shapes {embeddings.shape} and {labels.shape}."
         )
     return embeddings, labels
-
-
-def _bar(progress):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} pairs"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )

@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
-from keras_facemargin.evaluate.verification import allowed_false_accepts, unit_rows
+from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.evaluate.roc import allowed_false_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 RANKS = (1, 5, 10)

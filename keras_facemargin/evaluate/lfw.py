@@ -54,11 +54,13 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         )
     # Each fold is `per_kind` genuine pairs, then as many impostor pairs.
     same = np.tile(np.repeat([True, False], per_kind), fold_count)
-    first, second = [], []
+    first, second, people = [], [], ([], [])
     for number, (line, genuine) in enumerate(zip(lines, same, strict=True), start=2):
         (name1, index1), (name2, index2) = _parse_pair(file, number, line, genuine)
         first.append(images_dir / name1 / f"{name1}_{index1:04d}")
         second.append(images_dir / name2 / f"{name2}_{index2:04d}")
+        people[0].append(name1)
+        people[1].append(name2)
     images, missing = _find_images(first + second)
     if missing and (on_missing == "refuse" or len(missing) == len(images)):
         raise FileNotFoundError(_missing_message(file, missing, len(images)))
@@ -68,6 +70,7 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         same=same,
         folds=np.repeat(np.arange(1, fold_count + 1), 2 * per_kind) if has_folds else None,
         missing=frozenset(missing),
+        people=tuple(np.array(side) for side in people),
     )
 
 

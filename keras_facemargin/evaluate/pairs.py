@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.evaluate.cosine import cosine_scores
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.verification import Verification, cosine_scores, verify
+from keras_facemargin.evaluate.verification import Verification, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,16 +16,20 @@ class Pairs:
 
     Attributes:
         first, second: N images each: files, or images in a container, as `read_face` takes them.
+            Or ``None`` where what is compared is no single image (templates).
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` where the protocol has none.
         missing: those of the images that are not there (no face was found in them, say).
+        people: the identities on the two sides, ``(N,)`` each, or ``None`` where the list does not
+            tell them; `bootstrap` draws them.
     """
 
-    first: tuple[Path, ...]
-    second: tuple[Path, ...]
+    first: tuple[Path, ...] | None
+    second: tuple[Path, ...] | None
     same: np.ndarray
     folds: np.ndarray | None = None
     missing: frozenset[Path] = frozenset()
+    people: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self):
         return len(self.same)
@@ -32,6 +37,8 @@ class Pairs:
     @property
     def unseen(self) -> np.ndarray:
         """bool ``(N,)``, True for pairs that have a missing image."""
+        if not self.missing:
+            return np.zeros(len(self), bool)
         return np.array(
             [bool(self.missing & {*pair}) for pair in zip(self.first, self.second, strict=True)]
         )

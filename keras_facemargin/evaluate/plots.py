@@ -1,21 +1,25 @@
-"""Pictures of what `verification` counted, as matplotlib figures that belong to the caller.
+"""Pictures of what was counted, as matplotlib figures that belong to the caller.
 
 No pyplot: nothing is shown, no global state is touched; call ``figure.savefig(path)`` or hand the
 figure to `keras_facemargin.report.Report`.
 """
 
+import types
+
 import numpy as np
 
 from keras_facemargin.data.image import read_face
-from keras_facemargin.evaluate.verification import roc
+from keras_facemargin.evaluate.bootstrap import interval
+from keras_facemargin.evaluate.roc import roc
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GREY = "#222222", "#8a8a8a"
+SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
-def plot_roc(models):
+def plot_roc(models, bands=None):
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
@@ -23,6 +27,7 @@ def plot_roc(models):
 
     Args:
         models: dict of name -> ``(scores, same)`` as `verify` takes them.
+        bands: dict of name -> `Bootstrap`: the middle 95 % of the TARs at each FAR, shaded.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -31,46 +36,84 @@ def plot_roc(models):
         ImportError: if matplotlib is missing.
         ValueError: if `models` is empty, or as `roc`.
     """
-    if not models:
-        raise ValueError("`models` must hold at least one name -> (scores, same). Received: none.")
+    curves = _staircases(models)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
-    lowest_tar, limit = 1.0, 1.0
-    for number, (name, (scores, same)) in enumerate(models.items()):
-        curve = roc(scores, same)
-        # At most 1,000 points, each exact: the best TAR with that many impostors accepted.
-        counts = np.unique(np.geomspace(1, curve.impostors, 1_000).round())
-        tar = curve.tar[np.searchsorted(curve.false_accepts, counts, side="right") - 1]
-        far = counts / curve.impostors
+    for number, (name, (curve, far, tar)) in enumerate(curves.items()):
         color = CURVES[number % len(CURVES)]
         label = f"{name}   AUC {curve.area():.4f}   EER {curve.equal_error_rate():.2%}"
         axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
         axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
-        lowest_tar, limit = min(lowest_tar, tar[0]), min(limit, far[0])
-    left = limit / 2.5
-    axes.axvspan(left, limit, facecolor="#f2f2f2", edgecolor="#d8d8d8", hatch="///", linewidth=0)
-    axes.annotate(
-        f"below 1 / {1 / limit:,.0f}: no impostor pair",
-        xy=(np.sqrt(left * limit), 0.5),
-        xycoords=axes.get_xaxis_transform(),
-        rotation=90,
-        ha="center",
-        va="center",
-        color="#6b6b6b",
-        fontsize=8.5,
-        bbox={"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 2},
-    )
+        if bands:
+            axes.fill_between(
+                *_band(bands[name]), step="post", color=color, alpha=0.15, linewidth=0
+            )
     # Room below the lowest point, in whole steps of 5 %.
-    bottom = max(0.0, np.floor((lowest_tar - 0.02) * 20) / 20)
-    axes.set(
-        xscale="log",
-        xlim=(left, 1),
-        ylim=(bottom, 1 + (1 - bottom) * 0.03),
-        xlabel="False accept rate (FAR)",
-        ylabel="True accept rate (TAR)",
-    )
+    lowest = min(tar[0] for _, _, tar in curves.values())
+    bottom = max(0.0, np.floor((lowest - 0.02) * 20) / 20)
+    axes.set(ylim=(bottom, 1 + (1 - bottom) * 0.03), ylabel="True accept rate (TAR)")
     _dress(axes)
+    _far_axis(axes, curves)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    return figure
+
+
+def plot_det(models, bands=None):
+    """DET curves: FNMR over FMR (FAR), both logarithmic, so that small errors can be told apart.
+
+    It is `plot_roc` turned over, with the same arguments, errors and support. An FNMR of 0 has no
+    place on the axis: the curve ends where fewer than one genuine pair is rejected.
+    """
+    curves = _staircases(models)
+    figure = _figure(7.0, 4.6)
+    axes = figure.subplots()
+    for number, (name, (_, far, tar)) in enumerate(curves.items()):
+        color = CURVES[number % len(CURVES)]
+        misses = np.where(tar < 1, 1 - tar, np.nan)
+        axes.step(far, misses, where="post", color=color, linewidth=1.8, label=name)
+        axes.plot(far[:1], misses[:1], "o", color=color, markersize=4.5, clip_on=False)
+        if bands:
+            band_far, low, high = _band(bands[name])
+            axes.fill_between(band_far, 1 - high, 1 - low, step="post", color=color, **SHADE)
+    fewest = 1 / max(curve.genuines for curve, _, _ in curves.values())
+    axes.set(ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
+    axes.set_yscale("log")  # with its limits set: there may be no error to take them from
+    _dress(axes)
+    _far_axis(axes, curves)
+    axes.set_xlabel("False match rate (FMR, FAR)")
+    axes.legend(loc="upper right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    return figure
+
+
+def plot_groups(rates):
+    """FMR and FNMR of every group at one threshold, with their intervals.
+
+    Args:
+        rates: what `rates_by_group` gives.
+
+    Returns:
+        A `matplotlib.figure.Figure`: a row for each group, FMR on the left and FNMR on the right;
+        the dashed line is the rate of all pairs.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    figure = _figure(7.0, 1.1 + 0.36 * len(rates))
+    both = figure.subplots(1, 2, sharey=True)
+    for axes, kind, color in zip(both, ("fmr", "fnmr"), (IMPOSTOR, GENUINE), strict=True):
+        for row, group in enumerate(rates):
+            found = getattr(group, kind)
+            if found.rate is None:
+                axes.text(0, row, " no pairs", va="center", color=GREY, fontsize=9)
+                continue
+            ends = [found.interval.low, found.interval.high]
+            axes.plot(ends, [row, row], color=color, linewidth=4, alpha=0.35)
+            axes.plot(found.rate, row, "o", color=color, markersize=6)
+        axes.axvline(getattr(rates[0], kind).rate, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.set(xlim=(0, None), xlabel=f"{kind.upper()} at the threshold")
+        axes.set_yticks(range(len(rates)), [group.name for group in rates])
+        _dress(axes, axes.xaxis)
+    both[0].invert_yaxis()
     return figure
 
 
@@ -160,11 +203,54 @@ def _figure(width, height):
     return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
 
 
-def _dress(axes):
-    """The looks that the curves and histograms share: rates in percent, a quiet frame."""
+def _staircases(models):
+    """name -> (`Roc`, FARs, TARs): at most 1,000 points each, all of them exact."""
+    if not models:
+        raise ValueError("`models` must hold at least one name -> (scores, same). Received: none.")
+    curves = {}
+    for name, (scores, same) in models.items():
+        curve = roc(scores, same)
+        # The best TAR with that many impostors accepted.
+        counts = np.unique(np.geomspace(1, curve.impostors, 1_000).round())
+        tar = curve.tar[np.searchsorted(curve.false_accepts, counts, side="right") - 1]
+        curves[name] = curve, counts / curve.impostors, tar
+    return curves
+
+
+def _band(draws):
+    """(FARs, lower and upper TARs) of a `Bootstrap`."""
+    ends = [interval(column) for column in draws.band.T]
+    return draws.band_fars, np.array([e.low for e in ends]), np.array([e.high for e in ends])
+
+
+def _far_axis(axes, curves):
+    """A logarithmic FAR axis that shows where the impostor pairs end."""
+    limit = min(far[0] for _, far, _ in curves.values())
+    left = limit / 2.5
+    axes.set(xscale="log", xlim=(left, 1), xlabel="False accept rate (FAR)")
+    axes.axvspan(left, limit, facecolor="#f2f2f2", edgecolor="#d8d8d8", hatch="///", linewidth=0)
+    axes.annotate(
+        f"below 1 / {1 / limit:,.0f}: no impostor pair",
+        xy=(np.sqrt(left * limit), 0.5),
+        xycoords=axes.get_xaxis_transform(),
+        rotation=90,
+        ha="center",
+        va="center",
+        color="#6b6b6b",
+        fontsize=8.5,
+        bbox={"facecolor": "#f2f2f2", "edgecolor": "none", "pad": 2},
+    )
+
+
+def _dress(axes, rates=None):
+    """The looks that the figures share: an axis of rates in percent, a quiet frame."""
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    rates = rates or axes.yaxis
+    if rates.get_scale() == "log":  # each tick has as many digits as it needs
+        rates.set_major_formatter(lambda rate, _: f"{100 * rate:g}%")
+    else:
+        rates.set_major_formatter(PercentFormatter(1.0))
     axes.grid(color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

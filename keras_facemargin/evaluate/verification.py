@@ -1,168 +1,22 @@
-"""One-to-one verification, exactly: what a list of scored pairs says about an embedder.
-
-A pair is *genuine* (one person twice) or *impostor* (two people) and is accepted if and only if
-``score >= threshold``. Scores are similarities: larger means more alike. Everything here is counted
-in float64 at every distinct score; no grid of thresholds, no interpolation of a rate that was never
-observed. `Roc` holds the counts; each measure is one question put to it.
-"""
+"""One-to-one verification, exactly: what a list of scored pairs says about an embedder."""
 
 import dataclasses
 import math
 
 import numpy as np
 
+from keras_facemargin.evaluate.conventions import RULES
+from keras_facemargin.evaluate.roc import (
+    TarAtFar,
+    allowed_false_accepts,
+    checked_folds,
+    checked_pairs,
+    finite_vector,
+    just_above,
+    roc,
+)
+
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-
-# Pairs whose embeddings `cosine_scores` holds in float64 at a time.
-ROWS_AT_ONCE = 1_024
-
-
-@dataclasses.dataclass(frozen=True)
-class TarAtFar:
-    """The true accept rate at a target false accept rate, or the word that there is none.
-
-    Attributes:
-        target: the false accept rate asked for, in (0, 1).
-        impostors: number of impostor pairs; they resolve rates down to ``1 / impostors``.
-        tar: share of genuine pairs accepted; ``None`` if `target` is below ``1 / impostors``.
-        far: share of impostor pairs really accepted, at most `target`; ``None`` likewise.
-        threshold: the smallest float64 that keeps to `target`; ``None`` likewise.
-    """
-
-    target: float
-    impostors: int
-    tar: float | None = None
-    far: float | None = None
-    threshold: float | None = None
-
-    @property
-    def supported(self) -> bool:
-        """Whether the sample is large enough to say anything at this target."""
-        return self.tar is not None
-
-    def __str__(self):
-        if not self.supported:
-            return f"not supported by {self.impostors:,} impostor pairs"
-        return f"{self.tar:.2%} (threshold {self.threshold:.4f})"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Roc:
-    """The exact receiver operating characteristic: one point per distinct score.
-
-    Point 0 accepts nothing (threshold +inf); point k accepts every pair whose score is at least the
-    k-th largest distinct score. Tied scores enter together, whatever their kind.
-
-    Attributes:
-        thresholds: float64 ``(K + 1,)``, descending from +inf.
-        false_accepts: int64 ``(K + 1,)``, impostor pairs accepted, ascending.
-        true_accepts: int64 ``(K + 1,)``, genuine pairs accepted, ascending.
-    """
-
-    thresholds: np.ndarray
-    false_accepts: np.ndarray
-    true_accepts: np.ndarray
-
-    @property
-    def impostors(self) -> int:
-        """Number of impostor pairs."""
-        return int(self.false_accepts[-1])
-
-    @property
-    def genuines(self) -> int:
-        """Number of genuine pairs."""
-        return int(self.true_accepts[-1])
-
-    @property
-    def far(self) -> np.ndarray:
-        """False accept rate (also FMR, FPR) at each point, ``(K + 1,)``."""
-        return self.false_accepts / self.impostors
-
-    @property
-    def tar(self) -> np.ndarray:
-        """True accept rate (also 1 - FNMR, TPR) at each point, ``(K + 1,)``."""
-        return self.true_accepts / self.genuines
-
-    def area(self) -> float:
-        """See `area_under_curve`."""
-        # Twice the trapezoids in whole numbers, so that only the division rounds.
-        steps = np.diff(self.false_accepts)
-        heights = self.true_accepts[1:] + self.true_accepts[:-1]
-        return int(np.dot(steps, heights)) / (2 * self.impostors * self.genuines)
-
-    def equal_error_rate(self) -> float:
-        """See the function `equal_error_rate`."""
-        misses = self.genuines - self.true_accepts
-        # FNMR - FAR in units of 1 / (genuines * impostors): falls strictly from + to -.
-        gap = misses * self.impostors - self.false_accepts * self.genuines
-        after = int(np.argmax(gap <= 0))
-        before = after - 1
-        share = gap[before] / (gap[before] - gap[after])
-        step = self.false_accepts[after] - self.false_accepts[before]
-        return float(self.false_accepts[before] + share * step) / self.impostors
-
-    def tar_at_far(self, far: float) -> TarAtFar:
-        """See the function `tar_at_far`."""
-        allowed = allowed_false_accepts(far, self.impostors)
-        if allowed == 0:
-            return TarAtFar(far, self.impostors)
-        # The first point with too many false accepts exists, because far < 1.
-        beyond = int(np.searchsorted(self.false_accepts, allowed, side="right"))
-        return TarAtFar(
-            far,
-            self.impostors,
-            tar=float(self.true_accepts[beyond - 1] / self.genuines),
-            far=float(self.false_accepts[beyond - 1] / self.impostors),
-            threshold=_just_above(self.thresholds[beyond]),
-        )
-
-    def most_accurate_threshold(self) -> float:
-        """The threshold that classifies most pairs correctly, as `fold_accuracy` chooses it."""
-        correct = self.true_accepts + self.impostors - self.false_accepts
-        scores = self.thresholds[1:]
-        # Point k stands for all thresholds between its score and the next smaller one. The two
-        # ends have no width: they win only where nothing between two scores is as accurate.
-        widths = np.concatenate([[0.0], scores[:-1] - scores[1:], [0.0]])
-        best = np.flatnonzero(correct == correct.max())
-        point = best[np.argmax(widths[best])]
-        if point == 0:
-            return _just_above(scores[0])
-        if point == len(scores):
-            return float(scores[-1])
-        upper, lower = scores[point - 1], scores[point]
-        middle = lower + (upper - lower) / 2
-        # Between two neighbouring floats the middle rounds; it must not fall on the lower one.
-        return float(middle if middle > lower else upper)
-
-
-def roc(scores, same) -> Roc:
-    """Counts false and true accepts at every distinct score.
-
-    Args:
-        scores: similarities, ``(N,)``, finite.
-        same: ``(N,)``, True (or 1) for genuine pairs, False (or 0) for impostors; both must occur.
-
-    Returns:
-        A `Roc`, equal to scikit-learn's ``roc_curve(..., drop_intermediate=False)`` but in counts.
-
-    Raises:
-        ValueError: if shapes differ, a score is not finite, or only one kind of pair is present.
-
-    Example:
-        >>> curve = roc([0.9, 0.8, 0.8, 0.1], [True, True, False, False])
-        >>> curve.far.tolist(), curve.tar.tolist()
-        ([0.0, 0.0, 0.5, 1.0], [0.0, 0.5, 1.0, 1.0])
-    """
-    scores, same = _checked(scores, same)
-    order = np.argsort(scores)[::-1]
-    scores, same = scores[order], same[order]
-    last_of_ties = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
-    true_accepts = np.cumsum(same)[last_of_ties]
-    return Roc(
-        thresholds=np.append(np.inf, scores[last_of_ties]),
-        false_accepts=np.append(0, last_of_ties + 1 - true_accepts),
-        true_accepts=np.append(0, true_accepts),
-    )
 
 
 def area_under_curve(scores, same) -> float:
@@ -193,33 +47,39 @@ def equal_error_rate(scores, same) -> float:
     return roc(scores, same).equal_error_rate()
 
 
-def tar_at_far(scores, same, far: float) -> TarAtFar:
-    """The largest true accept rate whose false accept rate does not exceed `far`.
+def tar_at_far(scores, same, far: float, rule: str = "conservative") -> TarAtFar:
+    """The true accept rate at a false accept rate of `far`.
 
-    This is the conservative rule. Others are in use and give other numbers on the same scores: the
-    ROC point nearest to `far`, even above it (InsightFace); linear interpolation (OpenSphere); the
-    k-th largest impostor as threshold with k = round(far * impostors) (PFE, BLUFR).
+    By the conservative rule it is the largest TAR whose FAR does not exceed `far`. Published codes
+    use others, which give other numbers on the same scores (see `conventions`).
 
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
         far: target false accept rate, in (0, 1).
+        rule: "conservative"; "nearest", the ROC point nearest to `far`, even above it
+            (InsightFace); "interpolated", linearly between points (OpenSphere); "kth_impostor",
+            the k-th largest impostor score as threshold, k = round(far * impostors) (PFE, BLUFR).
 
     Returns:
-        A `TarAtFar`. Below ``1 / impostors`` no rate was observed: it is not `supported` then and
-        holds no number.
+        A `TarAtFar`; its `fnmr` is FNMR@FMR. Below ``1 / impostors`` no rate was observed: by no
+        rule is it `supported` then, and it holds no number.
 
     Raises:
-        ValueError: as `roc`, or if `far` is not in (0, 1).
+        ValueError: as `roc`, or if `far` is not in (0, 1) or the rule is unknown.
 
     Example:
         >>> scores, same = [0.9, 0.8, 0.4, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0]
         >>> tar_at_far(scores, same, far=0.35).tar
         1.0
+        >>> tar_at_far(scores, same, far=0.35, rule="kth_impostor").tar
+        0.6666666666666666
         >>> print(tar_at_far(scores, same, far=0.1))
         not supported by 3 impostor pairs
     """
-    return roc(scores, same).tar_at_far(far)
+    if rule not in RULES:
+        raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: {rule!r}.")
+    return RULES[rule](roc(scores, same), far)
 
 
 def threshold_at_far(impostor_scores, far: float) -> float:
@@ -241,7 +101,7 @@ def threshold_at_far(impostor_scores, far: float) -> float:
         >>> 0.3 < threshold < 0.3000001
         True
     """
-    scores = _finite_vector(impostor_scores, "impostor_scores")
+    scores = finite_vector(impostor_scores, "impostor_scores")
     allowed = allowed_false_accepts(far, len(scores))
     if allowed == 0:
         raise ValueError(
@@ -250,7 +110,7 @@ def threshold_at_far(impostor_scores, far: float) -> float:
             f"{math.ceil(1 / far):,} impostor pairs or ask for a larger rate."
         )
     position = len(scores) - 1 - allowed
-    return _just_above(np.partition(scores, position)[position])
+    return just_above(np.partition(scores, position)[position])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,23 +168,11 @@ def fold_accuracy(scores, same, folds) -> FoldAccuracy:
         >>> result.mean, result.standard_error
         (1.0, 0.0)
     """
-    scores, same = _checked(scores, same)
-    folds = np.asarray(folds)
-    if folds.shape != scores.shape:
-        raise ValueError(
-            "`folds` must hold one fold label per score. "
-            f"Received: folds of shape {folds.shape}, scores of shape {scores.shape}."
-        )
+    scores, same, folds = checked_folds(scores, same, folds)
     names = np.unique(folds)
-    if len(names) < 2:
-        raise ValueError(
-            "A threshold is chosen on the other folds, so at least two folds are needed. "
-            f"Received: {len(names)} fold."
-        )
     accuracies, thresholds = [], []
     for name in names:
         held_out = folds == name
-        _require_both_kinds(same[held_out], f"fold {name}")
         threshold = roc(scores[~held_out], same[~held_out]).most_accurate_threshold()
         accuracies.append(float(np.mean((scores[held_out] >= threshold) == same[held_out])))
         thresholds.append(threshold)
@@ -433,7 +281,7 @@ def verify(scores, same, folds=None) -> Verification:
         (0.8889, 3, None)
     """
     curve = roc(scores, same)
-    scores, same = _checked(scores, same)
+    scores, same = checked_pairs(scores, same)
     return Verification(
         scores=scores,
         same=same,
@@ -442,105 +290,3 @@ def verify(scores, same, folds=None) -> Verification:
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in FAR_TARGETS),
     )
-
-
-def cosine_scores(a, b) -> np.ndarray:
-    """Cosine similarity of corresponding rows, in float64.
-
-    Args:
-        a, b: embeddings, ``(N, D)`` each, of any length but zero.
-
-    Returns:
-        float64 ``(N,)`` in [-1, 1].
-
-    Raises:
-        ValueError: if shapes differ or a row is zero or not finite.
-
-    Example:
-        >>> cosine_scores([[2.0, 0.0], [0.0, 3.0]], [[5.0, 0.0], [1.0, 0.0]]).tolist()
-        [1.0, 0.0]
-    """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(
-            f"`a` and `b` must have one shape (N, D). Received: shapes {a.shape} and {b.shape}."
-        )
-    scores = np.empty(len(a))
-    # In float64 only a block at a time: the pairs of a protocol may be many times the embeddings.
-    for start in range(0, len(a), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        # Not einsum, which adds in another order where it cuts long rows into buffers.
-        products = unit_rows(a[rows], "a", start) * unit_rows(b[rows], "b", start)
-        scores[rows] = products.sum(axis=1)
-    return np.clip(scores, -1.0, 1.0)
-
-
-def allowed_false_accepts(far, impostors):
-    """The largest count whose share of `impostors` is at most `far`."""
-    if not 0 < far < 1:
-        raise ValueError(f"`far` must be a rate in (0, 1). Received: far={far}.")
-    # The product may round across a whole number (0.29 * 100 = 28.999...); the quotient is what
-    # the rule is about, so it decides.
-    allowed = math.floor(far * impostors + 0.5)
-    return allowed if allowed / impostors <= far else allowed - 1
-
-
-def _just_above(score):
-    return float(np.nextafter(score, np.inf))
-
-
-def _checked(scores, same):
-    """Scores as float64 and same as bool, or a clear error."""
-    scores, same = _finite_vector(scores, "scores"), np.asarray(same)
-    if same.shape != scores.shape:
-        raise ValueError(
-            "`same` must hold one truth value per score. "
-            f"Received: same of shape {same.shape}, scores of shape {scores.shape}."
-        )
-    if same.dtype != bool:
-        strange = same[(same != 0) & (same != 1)]
-        if len(strange):
-            raise ValueError(
-                "`same` must hold True or 1 for genuine pairs and False or 0 for impostors. "
-                f"Received: {strange[0]!r}."
-            )
-        same = same.astype(bool)
-    _require_both_kinds(same, "`same`")
-    return scores, same
-
-
-def _require_both_kinds(same, where):
-    genuines = int(np.count_nonzero(same))
-    if genuines in (0, len(same)):
-        raise ValueError(
-            "Verification needs genuine and impostor pairs. "
-            f"Received: {where} with {genuines} genuine and {len(same) - genuines} impostor pairs."
-        )
-
-
-def _finite_vector(values, name):
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values):
-        raise ValueError(f"`{name}` must be of shape (N,), N > 0. Received: shape {values.shape}.")
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise ValueError(
-            f"`{name}` must be finite. Received: {values[bad[0]]} at index {bad[0]} "
-            f"({len(bad):,} of {len(values):,} are not finite)."
-        )
-    return values
-
-
-def unit_rows(embeddings, name, offset=0):
-    """Rows in float64, each divided by its length; an error names row `offset` + its index."""
-    # In C order the sums run along each row the same way, wherever it stands: the score of a pair
-    # is one number, whatever array it is computed in.
-    embeddings = np.asarray(embeddings, dtype=np.float64, order="C")
-    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
-    if len(bad):
-        raise ValueError(
-            f"A cosine needs finite embeddings of non-zero length. Received: `{name}` with length "
-            f"{norms[bad[0], 0]} in row {offset + bad[0]}."
-        )
-    return embeddings / norms

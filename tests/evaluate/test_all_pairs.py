@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_curve
 
-from keras_facemargin.evaluate.verification import cosine_scores, roc
+from keras_facemargin.evaluate import refine
+from keras_facemargin.evaluate.cosine import cosine_scores
+from keras_facemargin.evaluate.roc import roc
 
 streaming = importlib.import_module("keras_facemargin.evaluate.all_pairs")
 all_pairs, verify_all_pairs = streaming.all_pairs, streaming.verify_all_pairs
@@ -112,7 +114,7 @@ def test_neither_order_nor_length_nor_names_matter():
 def test_guesses_cost_time_never_exactness(guess, monkeypatch, small_blocks):
     windows = {"none": [], "wrong": [(0, 9)], "everything": [(0, 10**9)]}[guess]
     monkeypatch.setattr(
-        streaming, "_guessed_windows", lambda work: streaming._merged(windows, work.bins)
+        streaming, "_guessed_windows", lambda work: streaming.merged(windows, work.bins.count)
     )
     sweeps = count_calls(monkeypatch, streaming._Sweep, "run")
     check_equals_the_list(*people(3))
@@ -144,8 +146,8 @@ def test_too_many_pairs_at_a_threshold_are_refused(monkeypatch, small_blocks):
 def test_counts_beyond_64_bits_stay_whole(monkeypatch):
     embeddings, labels = people(6)
     expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
-    whole = streaming._whole
-    monkeypatch.setattr(streaming, "_whole", lambda counts, largest: whole(counts, 2**80))
+    whole = refine.whole
+    monkeypatch.setattr(refine, "whole", lambda counts, largest: whole(counts, 2**80))
     assert verify_all_pairs(embeddings, labels, RATES, progress=False) == expected
 
 
@@ -164,14 +166,14 @@ def test_only_unreachable_rates_still_give_the_equal_error_rate(small_blocks):
 def test_float32_never_strays_further_than_the_margin_says():
     embeddings, labels = people(7, count=200, size=512)
     order = np.arange(200)
-    units = streaming._float32_units(embeddings, order)
-    work = streaming._Work(embeddings, order, units, labels, [], 1, 1)
+    units = streaming.float32_units(embeddings, order)
+    work = streaming._Work(embeddings, order, units, labels, [], 1)
     first, second = np.triu_indices(200, k=1)
     in_bins = (units @ units.T)[first, second].astype(float)
     off = np.abs(
         in_bins - streaming.BINS_PER_UNIT * cosine_scores(embeddings[first], embeddings[second])
     )
-    assert 0 < 2 * off.max() < work.margin - 1
+    assert 0 < 2 * off.max() < work.bins.margin - 1
 
 
 class Killed(BaseException):
@@ -333,13 +335,3 @@ def count_calls(monkeypatch, owner, name):
 
     monkeypatch.setattr(owner, name, counted)
     return calls
-
-
-@pytest.mark.parametrize("pairs", [0, 5, 3_000])
-def test_listed_pairs_score_as_they_do_alone(pairs):
-    rng = np.random.default_rng(0)
-    a, b = (9 * rng.normal(size=(count, 65)).astype("float32") for count in (40, 30))
-    first, second = rng.integers(0, 40, size=pairs), rng.integers(0, 30, size=pairs)
-    np.testing.assert_array_equal(
-        streaming.cosine_scores_of_pairs(a, first, b, second), cosine_scores(a[first], b[second])
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_facemargin.evaluate.verification import cosine_scores
+from keras_facemargin.evaluate.cosine import cosine_scores
 
 identification = importlib.import_module("keras_facemargin.evaluate.identification")
 Identification, identify = identification.Identification, identification.identify

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_facemargin.evaluate import evaluate_lfw, read_pairs
+from keras_facemargin.evaluate.bootstrap import Draws
 
 VIEW_2 = """2\t1
 Ada\t1\t2
@@ -41,6 +42,10 @@ def test_view_2_has_folds(tmp_path):
         "Bob_0002.png",
     ]
     assert pairs.second[3] == tmp_path / "Cy" / "Cy_0001.png"
+    assert [side.tolist() for side in pairs.people] == [
+        ["Ada", "Ada", "Bob", "Bob"],
+        ["Ada", "Bob", "Bob", "Cy"],
+    ]
 
 
 def test_view_1_has_none(tmp_path):
@@ -120,6 +125,7 @@ def test_official_files(shared_data):
     pairs = read_pairs(lfw / "pairs.txt", lfw / "aligned", on_missing="reject")
     assert np.bincount(pairs.folds).tolist() == [0] + [600] * 10
     assert pairs.same.sum() == 3000
+    assert Draws(pairs.same, pairs.people).units == 4_281
     # No face was found in one photo, which makes one genuine pair of the last fold.
     assert [path.name for path in pairs.missing] == ["Marilyn_Monroe_0002.jpg"]
     assert np.flatnonzero(pairs.unseen).tolist() == [5608]

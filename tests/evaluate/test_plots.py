@@ -8,9 +8,14 @@ from PIL import Image
 
 from keras_facemargin.evaluate import (
     Pairs,
+    bootstrap,
+    interval,
+    plot_det,
+    plot_groups,
     plot_hardest_pairs,
     plot_roc,
     plot_scores,
+    rates_by_group,
     tar_at_far,
 )
 
@@ -44,9 +49,62 @@ def test_models_of_different_sizes_each_begin_at_their_own_limit(sample):
     assert names[0].startswith("all") and names[1].startswith("few")
 
 
-def test_nothing_to_draw_is_refused():
+def test_the_det_is_the_roc_turned_over(sample):
+    (roc_axes,) = plot_roc({"ours": sample}).get_axes()
+    (axes,) = plot_det({"ours": sample}).get_axes()
+    far, tar = roc_axes.get_lines()[0].get_data()
+    again, misses = axes.get_lines()[0].get_data()
+    np.testing.assert_array_equal(again, far)
+    np.testing.assert_allclose(misses[tar < 1], 1 - tar[tar < 1])
+    assert np.isnan(misses[tar == 1]).all()
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert axes.get_ylim()[0] < 1 / 250
+    axes.figure.canvas.draw()
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    assert {"1%", "10%", "100%"} <= {*labels}
+    assert "0%" not in labels
+
+
+def test_a_det_without_an_error_is_empty():
+    (axes,) = plot_det({"ours": ([0.9, 0.8, 0.1, 0.2], [1, 1, 0, 0])}).get_axes()
+    assert np.isnan(axes.get_lines()[0].get_ydata()).all()
+
+
+@pytest.mark.parametrize("plot", [plot_roc, plot_det])
+def test_bands_hold_the_middle_of_the_draws(sample, plot):
+    draws = bootstrap(*sample, replicates=40, progress=False)
+    (axes,) = plot({"ours": sample}, {"ours": draws}).get_axes()
+    corners = axes.collections[0].get_paths()[0].vertices
+    ends = interval(draws.band[:, 0])
+    expected = {ends.low, ends.high} if plot is plot_roc else {1 - ends.low, 1 - ends.high}
+    at_first = corners[corners[:, 0] == draws.band_fars[0], 1]
+    assert {*at_first} == expected
+
+
+def test_every_group_has_its_rates_and_their_ends(sample):
+    scores, same = sample
+    names = np.where(np.arange(500) % 3 == 0, "a", "b")
+    names[1] = "c"  # an impostor pair only
+    rates = rates_by_group(scores, same, (names, names), 1.0, replicates=20)
+    left, right = plot_groups(rates).get_axes()
+    for axes, kind in ((left, "fmr"), (right, "fnmr")):
+        found = [getattr(group, kind) for group in rates]
+        known = [rate for rate in found if rate.rate is not None]
+        lines = axes.get_lines()
+        assert [line.get_xdata().tolist() for line in lines[:-1:2]] == [
+            [rate.interval.low, rate.interval.high] for rate in known
+        ]
+        assert [line.get_xdata()[0] for line in lines[1:-1:2]] == [rate.rate for rate in known]
+        assert lines[-1].get_xdata()[0] == found[0].rate
+    assert [text.get_text() for text in left.get_yticklabels()] == ["all pairs", "a", "b", "c"]
+    assert [text.get_text() for text in right.texts] == [" no pairs"]
+    assert left.get_ylim()[0] > left.get_ylim()[1]
+
+
+@pytest.mark.parametrize("plot", [plot_roc, plot_det])
+def test_nothing_to_draw_is_refused(plot):
     with pytest.raises(ValueError, match="at least one name"):
-        plot_roc({})
+        plot({})
 
 
 def test_histograms_hold_every_score_and_name_the_errors(sample):

@@ -19,7 +19,7 @@ def tool():
     return module
 
 
-@pytest.mark.parametrize("case", range(5))
+@pytest.mark.parametrize("case", range(6))
 def test_both_ways_answer_the_same(tool, case):
     try:
         way, base, equal = list(tool.CASES.values())[case][0](0.004)

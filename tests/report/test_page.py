@@ -3,6 +3,7 @@
 import base64
 import doctest
 import io
+import os
 import re
 from html.parser import HTMLParser
 
@@ -11,8 +12,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_facemargin import report as module
 from keras_facemargin.report import Report
+from keras_facemargin.report import page as module
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -125,7 +126,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         Report("new").write(path)
     assert "<h1>old</h1>" in path.read_text()

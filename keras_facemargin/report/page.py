@@ -3,12 +3,12 @@
 import base64
 import html
 import io
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from keras_facemargin.data.whole import whole_file
 
 # Follows the reader's light or dark setting; pictures keep a white ground in both.
 _STYLE = """
@@ -140,16 +140,8 @@ class Report:
         page = _PAGE.format(
             title=html.escape(self.title), style=_STYLE, body="\n".join(self._blocks)
         )
-        # Beside its place, so that moving it there is one step that cannot be seen half done.
-        descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(page)
-            os.chmod(draft, 0o644)
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+        with whole_file(path) as file:
+            file.write(page)
         return path
 
     def _add(self, block):

@@ -1,0 +1,348 @@
+"""Uncertainty: what the measures would have been, had other people been photographed.
+
+Pairs that share a person err together, so a test set holds less information than its number of
+pairs says, and intervals over resampled *pairs* are too narrow where a person stands in many. Here
+*identities* are drawn with replacement, as many as there are. A person who was drawn c times counts
+c times:
+
+    genuine pair of p: c_p        impostor pair of p and q: c_p c_q
+
+and every measure is taken again, by its own definition and with its threshold chosen anew, on the
+pairs counted so. The interval holds the middle 95 % of what came out (percentile bootstrap). For
+the methods in use and how well they cover: Fogliato, Patil, Perona, "Confidence intervals for error
+rates in 1:1 matching tasks", arXiv:2306.01198.
+"""
+
+import dataclasses
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_facemargin.evaluate.roc import (
+    Roc,
+    allowed_false_accepts,
+    checked_folds,
+    checked_pairs,
+    count_descending,
+)
+from keras_facemargin.evaluate.verification import FAR_TARGETS
+
+LEVEL = 0.95
+
+# FARs at which the band around a curve is taken, evenly over its decades.
+BAND_POINTS = 80
+
+# Draws in a row that may leave no genuine or no impostor pair.
+TRIES = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The range of a measure over the replicates, from `low` to `high`."""
+
+    low: float
+    high: float
+
+    def __str__(self):
+        return f"{self.low:.2%} to {self.high:.2%}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """What `bootstrap` found. Replicate b of every measure is of the same draw.
+
+    Attributes:
+        unit: what was drawn, "identities" or "pairs".
+        units: how many of them there are.
+        eer: float64 ``(B,)``.
+        tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
+        fars: the F target false accept rates.
+        accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
+        auc: float64 ``(B,)``, or ``None`` where not all scores are held.
+        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1, or ``None`` likewise.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`, or ``None`` likewise.
+    """
+
+    unit: str
+    units: int
+    eer: np.ndarray
+    tar: np.ndarray
+    fars: tuple[float, ...]
+    accuracy: np.ndarray | None = None
+    auc: np.ndarray | None = None
+    band_fars: np.ndarray | None = None
+    band: np.ndarray | None = None
+
+    @property
+    def replicates(self) -> int:
+        """Number of draws, B."""
+        return len(self.eer)
+
+    def __str__(self):
+        return (
+            f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
+            "with replacement"
+        )
+
+
+def interval(values) -> Interval:
+    """The middle 95 % of a measure's replicates, or of the differences of two measures'.
+
+    Args:
+        values: ``(B,)``.
+
+    Example:
+        >>> print(interval(np.linspace(0, 1, 101)))
+        2.50% to 97.50%
+    """
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap(
+    scores,
+    same,
+    folds=None,
+    people=None,
+    fars=FAR_TARGETS,
+    replicates=1_000,
+    seed=0,
+    progress=True,
+) -> Bootstrap:
+    """Takes accuracy, AUC, EER, TAR at FAR and the ROC again on resampled identities or pairs.
+
+    The same `seed` draws the same people whatever the scores are, so that two embedders on one list
+    can be compared draw by draw: ``interval(a.eer - b.eer)``.
+
+    An error that no pair shows is in no replicate either: a measure of exactly 0 % or 100 % has an
+    interval without width, which means that there are too few pairs, not that it is certain. A TAR
+    at a FAR that some ten impostor pairs or fewer decide moves in steps as coarse.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        folds: ``(N,)`` as `fold_accuracy`, or ``None``. A fold of which nobody was drawn is left
+            out of that replicate's mean.
+        people: the identities on the two sides, ``(N,)`` each: integers or strings. Without them
+            genuine and impostor pairs are each drawn with replacement, as if independent.
+        fars: target false accept rates, each in (0, 1).
+        replicates: number of draws, B.
+        seed: of the draws.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        A `Bootstrap`.
+
+    Raises:
+        ValueError: as `roc` and `fold_accuracy`; or if `people` are not of that shape or contradict
+            `same`; or if they are so few that draws leave no genuine or no impostor pair, or one
+            fold only.
+
+    Example:
+        >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
+        >>> draws = bootstrap([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0], people=people,
+        ...                   progress=False)
+        >>> draws.unit, draws.units, draws.replicates
+        ('identities', 3, 1000)
+        >>> print(interval(draws.eer))
+        0.00% to 33.33%
+    """
+    scores, same = checked_pairs(scores, same)
+    if folds is not None:
+        scores, same, folds = checked_folds(scores, same, folds)
+    draws = Draws(same, people, folds, seed)
+    order = np.argsort(scores)[::-1]
+    scores, same = scores[order], same[order]
+    parts = []
+    if folds is not None:
+        folds = folds[order]
+        parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
+    impostors = int(np.count_nonzero(~same))
+    band_fars = np.geomspace(1 / impostors, 1, BAND_POINTS)
+    accuracy, auc, eer = (np.empty(replicates) for _ in range(3))
+    tar, band = np.empty((replicates, len(fars))), np.ones((replicates, BAND_POINTS))
+    with _bar(progress) as bar:
+        task = bar.add_task("Resampling", total=replicates)
+        for b in range(replicates):
+            times = draws.times()[order]
+            seen = np.flatnonzero(times)
+            curve = count_descending(scores[seen], same[seen], times[seen])
+            auc[b], eer[b] = curve.area(), curve.equal_error_rate()
+            tar[b] = [curve.largest_tar(far) for far in fars]
+            band[b, :-1] = [curve.largest_tar(far) for far in band_fars[:-1]]
+            accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
+            bar.advance(task)
+    return Bootstrap(
+        unit=draws.unit,
+        units=draws.units,
+        eer=eer,
+        tar=tar,
+        fars=tuple(fars),
+        accuracy=accuracy if parts else None,
+        auc=auc,
+        band_fars=band_fars,
+        band=band,
+    )
+
+
+def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+    """`bootstrap` over every pair of a set, from those that decide its rates.
+
+    The pairs that are not held score below all impostor pairs that are, and only their number
+    matters, which the people drawn tell: a set of millions of pairs is drawn at the cost of these.
+
+    Args:
+        pairs: a `HardestPairs`.
+        fars, replicates, seed, progress: as `bootstrap`.
+
+    Returns:
+        A `Bootstrap` of EER and TAR, equal to that of the list of all pairs. A replicate whose EER
+        or TAR lies below the scores that are held is NaN: more are needed to know it.
+
+    Raises:
+        ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
+        >>> pairs = hardest_pairs(rows, np.repeat(np.arange(6), 10), 800, progress=False)
+        >>> draws = bootstrap_hardest(pairs, [0.1], replicates=50, progress=False)
+        >>> draws.units, draws.tar.shape
+        (6, (50, 1))
+    """
+    order = np.argsort(pairs.scores)[::-1]
+    scores, same = pairs.scores[order], pairs.same[order]
+    first, second = pairs.people[pairs.first[order]], pairs.people[pairs.second[order]]
+    draws = Draws(same, (first, second), size=int(pairs.people.max()) + 1, seed=seed)
+    eer, tar = np.full(replicates, np.nan), np.full((replicates, len(fars)), np.nan)
+    with _bar(progress) as bar:
+        task = bar.add_task("Resampling", total=replicates)
+        for b in range(replicates):
+            times = draws.times()
+            seen = np.flatnonzero(times)
+            curve = count_descending(scores[seen], same[seen], times[seen])
+            held, everyone = curve.impostors, pairs.impostors(draws.counts)
+            # The rest enters at once, below all that is held.
+            curve = Roc(
+                np.append(curve.thresholds, -np.inf),
+                np.append(curve.false_accepts, everyone),
+                np.append(curve.true_accepts, curve.genuines),
+            )
+            for column, far in enumerate(fars):
+                if held == everyone or allowed_false_accepts(far, everyone) < held:
+                    tar[b, column] = curve.largest_tar(far)
+            # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+            last = int(np.searchsorted(curve.false_accepts, held))
+            misses = curve.genuines - int(curve.true_accepts[last])
+            if held == everyone or misses * everyone <= held * curve.genuines:
+                eer[b] = curve.equal_error_rate()
+            bar.advance(task)
+    return Bootstrap(draws.unit, draws.units, eer, tar, tuple(fars))
+
+
+class Draws:
+    """Draws of identities, or of pairs where nobody knows who they are; see `bootstrap`.
+
+    Attributes:
+        unit: "identities" or "pairs".
+        units: how many there are.
+        counts: how often each was drawn, where they are identities, ``(units,)``.
+    """
+
+    def __init__(self, same, people=None, folds=None, seed=0, size=None):
+        self._same = same
+        self._folds = None if folds is None else np.unique(folds, return_inverse=True)[1]
+        self._rng = np.random.default_rng(seed)
+        if people is None:
+            self.unit, self.units = "pairs", len(same)
+            return
+        # Of a set of `size` people the pairs at hand may show only some.
+        codes = identity_codes(same, people) if size is None else people
+        self.unit, self.units = "identities", size or int(codes.max()) + 1
+        # A genuine pair is of one person: its other side counts as somebody always drawn once.
+        self._first, self._second = codes[0], np.where(same, self.units, codes[1])
+
+    def times(self) -> np.ndarray:
+        """How often each pair counts in a new draw: int64 ``(N,)``.
+
+        There are pairs of both kinds in it and, with folds, of two folds at least; else what was
+        drawn is drawn again.
+        """
+        for _ in range(TRIES):
+            times = self._of_pairs() if self.unit == "pairs" else self._of_identities()
+            if self._enough(times):
+                return times
+        raise ValueError(
+            "What is drawn with replacement must leave genuine and impostor pairs, of two folds if "
+            f"there are folds. Received: {self.units:,} {self.unit}, of which {TRIES} draws in a "
+            "row did not. Take pairs of more people, or resample pairs (people=None)."
+        )
+
+    def _of_pairs(self):
+        times = np.empty(self.units, np.int64)
+        for kind in (self._same, ~self._same):  # their numbers are the protocol's
+            count = np.count_nonzero(kind)
+            times[kind] = self._counts(count)
+        return times
+
+    def _of_identities(self):
+        self.counts = self._counts(self.units)
+        counts = np.append(self.counts, 1)
+        return counts[self._first] * counts[self._second]
+
+    def _counts(self, size):
+        return np.bincount(self._rng.integers(0, size, size), minlength=size)
+
+    def _enough(self, times):
+        if self._folds is not None and np.count_nonzero(np.bincount(self._folds, times)) < 2:
+            return False
+        return times[self._same].any() and times[~self._same].any()
+
+
+def identity_codes(same, people):
+    """`people` as whole numbers from 0, ``(2, N)``, checked against `same`."""
+    first, second = (np.asarray(side) for side in people)
+    if not first.shape == second.shape == same.shape:
+        raise ValueError(
+            "`people` must hold two identities per pair, two sequences of shape (N,). Received: "
+            f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
+        )
+    _, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    codes = codes.reshape(2, -1)
+    wrong = np.flatnonzero((codes[0] == codes[1]) != same)
+    if len(wrong):
+        index = wrong[0]
+        kind = "genuine" if same[index] else "impostor"
+        raise ValueError(
+            "A genuine pair is of one person, an impostor pair of two. Received: pair "
+            f"{index:,} of {first[index]!r} and {second[index]!r}, which `same` calls {kind} "
+            f"({len(wrong):,} such pairs)."
+        )
+    return codes
+
+
+def _mean_fold_accuracy(scores, same, times, parts):
+    """`FoldAccuracy.mean` of pairs in descending order, pair i counted ``times[i]`` times."""
+    accuracies = []
+    for others, held_out in parts:
+        weight = times[held_out].sum()
+        if not weight:
+            continue
+        others = others[times[others] > 0]
+        curve = count_descending(scores[others], same[others], times[others])
+        right = (scores[held_out] >= curve.most_accurate_threshold()) == same[held_out]
+        accuracies.append((times[held_out] @ right) / weight)
+    return np.mean(accuracies)
+
+
+def _bar(progress):
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("draws"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )

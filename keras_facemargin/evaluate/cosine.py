@@ -1,0 +1,102 @@
+"""Embeddings in, scores out: the cosine of a pair is one float64 number, whoever computes it."""
+
+import numpy as np
+
+# Rows that are held in float64 at a time: the pairs of a protocol may be many times the embeddings.
+ROWS_AT_ONCE = 1_024
+
+# Pairs that are gathered at a time to be scored in float64: two arrays of 1 MB at 512 numbers.
+PAIRS_AT_ONCE = 256
+
+
+def cosine_scores(a, b) -> np.ndarray:
+    """Cosine similarity of corresponding rows, in float64.
+
+    Args:
+        a, b: embeddings, ``(N, D)`` each, of any length but zero.
+
+    Returns:
+        float64 ``(N,)`` in [-1, 1].
+
+    Raises:
+        ValueError: if shapes differ or a row is zero or not finite.
+
+    Example:
+        >>> cosine_scores([[2.0, 0.0], [0.0, 3.0]], [[5.0, 0.0], [1.0, 0.0]]).tolist()
+        [1.0, 0.0]
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.ndim != 2:
+        raise ValueError(
+            f"`a` and `b` must have one shape (N, D). Received: shapes {a.shape} and {b.shape}."
+        )
+    scores = np.empty(len(a))
+    # In float64 only a block at a time: the pairs of a protocol may be many times the embeddings.
+    for start in range(0, len(a), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        # Not einsum, which adds in another order where it cuts long rows into buffers.
+        products = unit_rows(a[rows], "a", start) * unit_rows(b[rows], "b", start)
+        scores[rows] = products.sum(axis=1)
+    return np.clip(scores, -1.0, 1.0)
+
+
+def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
+    """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
+
+    A protocol's list names each template in many pairs: its length is taken once, and what the
+    pairs need is gathered a part at a time.
+
+    Args:
+        a, b: ``(N, D)`` and ``(M, D)`` embeddings, of any length but zero; they may be the same.
+        first, second: ``(P,)`` integers each, rows of `a` and of `b`.
+
+    Returns:
+        float64 ``(P,)`` in [-1, 1].
+
+    Raises:
+        ValueError: if a row that is needed is zero or not finite.
+        IndexError: if there is no such row.
+
+    Example:
+        >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]
+        >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
+        [0.0, 1.0]
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
+    scores = np.empty(len(first))
+    if len(first) < len(a) + len(b):
+        for start in range(0, len(first), PAIRS_AT_ONCE):
+            part = slice(start, start + PAIRS_AT_ONCE)
+            scores[part] = cosine_scores(a[first[part]], b[second[part]])
+        return scores
+    units = _float64_units(a, "a")
+    others = units if b is a else _float64_units(b, "b")
+    for start in range(0, len(first), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
+    return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def _float64_units(embeddings, name):
+    """`unit_rows`, without a second copy on the way."""
+    units = np.empty(embeddings.shape)
+    for start in range(0, len(embeddings), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        units[rows] = unit_rows(embeddings[rows], name, start)
+    return units
+
+
+def unit_rows(embeddings, name, offset=0):
+    """Rows in float64, each divided by its length; an error names row `offset` + its index."""
+    # In C order the sums run along each row the same way, wherever it stands: the score of a pair
+    # is one number, whatever array it is computed in.
+    embeddings = np.asarray(embeddings, dtype=np.float64, order="C")
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
+    if len(bad):
+        raise ValueError(
+            f"A cosine needs finite embeddings of non-zero length. Received: `{name}` with length "
+            f"{norms[bad[0], 0]} in row {offset + bad[0]}."
+        )
+    return embeddings / norms

@@ -1,0 +1,216 @@
+"""Error rates by group of people or of images, all at one threshold: who bears the errors.
+
+A system has one threshold for everybody, so the groups are compared at one: each group's FMR is
+that of its own impostor pairs (both images in the group), its FNMR that of its own genuine pairs.
+Pairs of images of two groups stand in a row of their own.
+"""
+
+import csv
+import dataclasses
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, interval
+from keras_facemargin.evaluate.roc import checked_pairs
+
+EVERYBODY, MIXED = "all pairs", "two groups"
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRate:
+    """One error rate of one group.
+
+    Attributes:
+        errors, pairs: counts.
+        rate: ``errors / pairs``, or ``None`` without pairs.
+        interval: of the rate; see `rates_by_group`.
+        ratio: to the rate of all pairs, or ``None`` where one of them has no number or is 0.
+        ratio_interval: of the ratio, or ``None`` likewise.
+    """
+
+    errors: int
+    pairs: int
+    rate: float | None = None
+    interval: Interval | None = None
+    ratio: float | None = None
+    ratio_interval: Interval | None = None
+
+    def __str__(self):
+        if self.rate is None:
+            return "no pairs"
+        return f"{self.rate:.2%} ({self.interval}), {self.errors:,} of {self.pairs:,}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The error rates of one group at the threshold.
+
+    Attributes:
+        name: the group; `EVERYBODY` for all pairs, `MIXED` for pairs of images of two groups.
+        fmr: false match rate (FAR): impostor pairs accepted.
+        fnmr: false non-match rate: genuine pairs rejected.
+    """
+
+    name: str
+    fmr: GroupRate
+    fnmr: GroupRate
+
+
+def rates_by_group(
+    scores, same, groups, threshold, people=None, replicates=1_000, seed=0
+) -> tuple[Group, ...]:
+    """FMR and FNMR of every group at one threshold, with intervals over resampled identities.
+
+    Draws that leave nobody of a group say nothing of it and are left out of its interval. Where a
+    group shows no error at all, resampling shows none either; the upper end is then the exact
+    binomial one, ``1 - (alpha / 2) ** (1 / pairs)``, which takes the pairs as independent and so is
+    too low where they share people.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        groups: the groups of the images on the two sides, ``(N,)`` each: texts.
+        threshold: pairs are accepted from this score on.
+        people, replicates, seed: as `bootstrap`.
+
+    Returns:
+        A `Group` for all pairs, one for each group in alphabetical order and, if there are such
+        pairs, one for pairs of two groups.
+
+    Raises:
+        ValueError: as `bootstrap`, or if `groups` are not of that shape.
+
+    Example:
+        >>> groups = [["a", "a", "b", "b", "b"], ["a", "a", "b", "b", "b"]]
+        >>> rates = rates_by_group([0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0], groups, 0.6)
+        >>> [(group.name, group.fmr.rate) for group in rates]
+        [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
+    """
+    scores, same = checked_pairs(scores, same)
+    first, second = (np.asarray(side).astype(str) for side in groups)
+    if not first.shape == second.shape == same.shape:
+        raise ValueError(
+            "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
+            f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
+        )
+    names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    codes = codes.reshape(2, -1)
+    mixed = codes[0] != codes[1]
+    names = [*names.tolist(), *([MIXED] if mixed.any() else [])]
+    group = np.where(mixed, len(names) - 1, codes[0])
+    wrong = (scores >= threshold) != same
+    cell = (2 * group + same) * 2 + wrong
+
+    def count(times=None):
+        """(groups and all, impostor or genuine, right or wrong)"""
+        table = np.bincount(cell, times, 4 * len(names)).reshape(-1, 2, 2)
+        return np.concatenate([table.sum(axis=0, keepdims=True), table])
+
+    draws = Draws(same, people, seed=seed)
+    counts = count()
+    drawn = np.array([count(draws.times()) for _ in range(replicates)])
+    rates = [
+        [_rate(counts[:, kind], drawn[:, :, kind], row) for kind in (0, 1)]
+        for row in range(len(names) + 1)
+    ]
+    return tuple(Group(name, *pair) for name, pair in zip([EVERYBODY, *names], rates, strict=True))
+
+
+def _rate(counts, drawn, row):
+    """The `GroupRate` of one row: counts ``(groups, 2)``, drawn ``(B, groups, 2)``."""
+    errors, pairs = int(counts[row, 1]), int(counts[row].sum())
+    if not pairs:
+        return GroupRate(0, 0)
+    rate, everybody = errors / pairs, float(counts[0, 1] / counts[0].sum())
+    if not errors:
+        return GroupRate(errors, pairs, rate, Interval(0.0, 1 - ((1 - LEVEL) / 2) ** (1 / pairs)))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave a group out
+        shares = drawn[..., 1] / drawn.sum(axis=-1)
+        ratios = shares[:, row] / shares[:, 0]
+    return GroupRate(
+        errors,
+        pairs,
+        rate,
+        interval(shares[np.isfinite(shares[:, row]), row]),
+        rate / everybody,
+        interval(ratios[np.isfinite(ratios)]),
+    )
+
+
+def read_groups(file, pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Reads which group each image or person of a list of pairs is in.
+
+    The file is a CSV with a header. Its first column is `image`, the end of an image's path
+    (``NAME/NAME_0001.jpg``), or `person`, the name that the list gives; every further column is one
+    way to form groups (``sex``, ``age``, ``pose``). An empty cell is the group "unknown".
+
+    Args:
+        file: the CSV file, UTF-8.
+        pairs: a `Pairs`; with `people` if the file tells persons.
+
+    Returns:
+        A dict from the name of each column to the groups of the two sides, ``(N,)`` each.
+
+    Raises:
+        ValueError: if the file breaks that form, names somebody twice, or lacks a row for somebody
+            on the list.
+        OSError: if it cannot be read.
+    """
+    kind, columns, rows = _read_table(Path(file))
+    if kind == "person" and pairs.people is None:
+        raise ValueError(
+            f"{file}: groups by person need a list that names the people. Received: one that does "
+            "not. Give the groups by image."
+        )
+    if kind == "image" and pairs.first is None:
+        raise ValueError(
+            f"{file}: groups by image need a list of images. Received: one of templates. Give the "
+            "groups by person."
+        )
+    sides = pairs.people if kind == "person" else (pairs.first, pairs.second)
+    find = dict.get if kind == "person" else _find_by_ending
+    found = {key: find(rows, str(key)) for key in {key for side in sides for key in side}}
+    lost = [str(key) for key, row in found.items() if row is None]
+    if lost:
+        raise ValueError(
+            f"{file}: must have a row for every {kind} of the list. Received: none for "
+            f"{min(lost)} ({len(lost):,} of {len(found):,} have none)."
+        )
+    return {
+        name: tuple(np.array([found[key][index] or "unknown" for key in side]) for side in sides)
+        for index, name in enumerate(columns)
+    }
+
+
+def _read_table(file):
+    """(kind of key, names of the other columns, dict of key -> their cells)"""
+    with file.open(newline="", encoding="utf-8") as stream:
+        try:
+            header, *lines = csv.reader(stream)
+        except (UnicodeDecodeError, csv.Error, ValueError):
+            header, lines = [], []
+    if len(header) < 2 or header[0] not in ("image", "person") or len({*header}) < len(header):
+        raise ValueError(
+            f"{file}: must be a CSV whose first line is `image` or `person` and then the names of "
+            f"one or more columns of groups, all different. Received: {header}."
+        )
+    rows = {}
+    for number, line in enumerate(lines, start=2):
+        if not line:
+            continue
+        if len(line) != len(header) or line[0] in rows:
+            rule = "a second row for one" if line[0] in rows else f"{len(line)} cells"
+            raise ValueError(
+                f"{file}, line {number}: must hold one cell for each of {', '.join(header)}, and "
+                f"each {header[0]} once. Received: {rule}: {line}."
+            )
+        rows[line[0]] = line[1:]
+    return header[0], header[1:], rows
+
+
+def _find_by_ending(rows, path):
+    """The row whose key is the path or its longest ending."""
+    parts = PurePath(path).parts
+    endings = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((rows[ending] for ending in (path, *endings) if ending in rows), None)

@@ -1,0 +1,154 @@
+"""A long list of pairs of few embeddings, exactly: IJB's 15.7 million pairs of 23,124 templates.
+
+A list names each template in hundreds of pairs, so gathering both sides of every pair moves far
+more memory than there are templates. Here the pairs are sorted into tiles of rows and columns; a
+tile with many of them is one matrix product, from which they are picked. As in `all_pairs`, float32
+sorts out and float64 decides (see `refine`).
+"""
+
+import numpy as np
+
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.refine import (
+    FARS,
+    Bins,
+    PairRates,
+    exact_curve,
+    float32_units,
+    merged,
+    pairs_bar,
+    windows_of,
+)
+from keras_facemargin.evaluate.roc import allowed_false_accepts, require_both_kinds
+
+# Rows and columns of a tile: its scores (4 MB) stay near the processor.
+TILE = 1_024
+
+# Cells of a product that cost as much as one pair gathered from memory.
+CELLS_PER_PAIR = 32
+
+# Pairs gathered at a time: two arrays of 0.5 MB at 512 numbers.
+PAIRS_AT_ONCE = 256
+
+
+def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=True) -> PairRates:
+    """EER and TAR at FAR over a list of pairs of embeddings, exact, without scoring each alone.
+
+    The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
+    last bit: equal scores enter together, the rule is the conservative one, and a target below
+    ``1 / impostors`` has no number. What needs every score (a whole curve, its area) is not here.
+
+    Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
+
+    Args:
+        embeddings: ``(N, D)`` float, of any length but zero: images' or templates'.
+        first, second: ``(P,)`` integers, rows of `embeddings`.
+        same: ``(P,)``, True for genuine pairs.
+        fars: target false accept rates, each in (0, 1).
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        A `PairRates`.
+
+    Raises:
+        ValueError: if shapes are not those, a row is zero or not finite, a rate is not in (0, 1),
+            or there are not both genuine and impostor pairs.
+        IndexError: if there is no such row.
+
+    Example:
+        >>> templates = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
+        >>> result = verify_listed_pairs(
+        ...     templates, [0, 0, 1], [1, 2, 2], [True, False, False], [0.5], progress=False
+        ... )
+        >>> result.eer, str(result.tar_at_far[0])
+        (0.0, '100.00% (threshold 0.0000)')
+    """
+    embeddings, first, second, same = _checked(embeddings, first, second, same)
+    genuines = int(np.count_nonzero(same))
+    impostors = len(same) - genuines
+    allowed = [allowed_false_accepts(far, impostors) for far in fars]
+    ranks = sorted({count + 1 for count in allowed if count})
+    bins = Bins(embeddings.shape[1])
+    everyone, genuine = (np.zeros(bins.count, np.int64) for _ in range(2))
+    order, cells, edges, tiles = _by_tile(first, second, len(embeddings))
+    pair_bins = np.empty(len(same), np.int32)
+    units, buffer = float32_units(embeddings), np.empty((TILE, TILE), np.float32)
+    with pairs_bar(progress) as bar:
+        task = bar.add_task("Listed pairs", total=len(same))
+        for start, stop, tile in zip(edges[:-1], edges[1:], tiles, strict=True):
+            part = order[start:stop]
+            sides = [units[number * TILE : (number + 1) * TILE] for number in tile]
+            if (stop - start) * CELLS_PER_PAIR > len(sides[0]) * len(sides[1]):
+                np.matmul(sides[0], sides[1].T, out=buffer[: len(sides[0]), : len(sides[1])])
+                scores = buffer.ravel().take(cells[part])
+            else:
+                scores = _gathered(units, first[part], second[part])
+            found = pair_bins[start:stop]
+            np.copyto(found, scores + np.float32(bins.offset), casting="unsafe")
+            everyone += np.bincount(found, minlength=bins.count)
+            genuine += np.bincount(found[same[part]], minlength=bins.count)
+            bar.advance(task, stop - start)
+    impostor = everyone - genuine
+
+    def score(chosen):
+        rows = order[chosen]
+        scores = cosine_scores_of_pairs(embeddings, first[rows], embeddings, second[rows])
+        return scores, same[rows]
+
+    windows = merged(windows_of(bins, ranks, impostor, genuine), bins.count)
+    curve = exact_curve(bins, windows, impostor, genuine, pair_bins, score)
+    return PairRates(
+        embeddings=len(embeddings),
+        genuines=genuines,
+        impostors=impostors,
+        eer=curve.equal_error_rate(),
+        tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+    )
+
+
+def _by_tile(first, second, count):
+    """The order of the pairs by tile, each pair's cell, where tiles begin in the order, the tiles.
+
+    A pair and its reverse have one score, so the smaller row comes first: half of the tiles.
+    """
+    side = -(-count // TILE)
+    keys = np.empty(len(first), np.uint16 if side <= 256 else np.int64)
+    cells = np.empty(len(first), np.int32)
+    for start in range(0, len(first), TILE * TILE):  # a part at a time stays near the processor
+        part = slice(start, start + TILE * TILE)
+        low, high = np.minimum(first[part], second[part]), np.maximum(first[part], second[part])
+        (row, low), (column, high) = np.divmod(low, TILE), np.divmod(high, TILE)
+        keys[part] = row * side + column
+        cells[part] = low * TILE + high
+    order = np.argsort(keys, kind="stable")  # by radix where the keys are short
+    counts = np.bincount(keys)
+    numbers = np.flatnonzero(counts)
+    edges = np.concatenate([[0], np.cumsum(counts[numbers])])
+    return order, cells, edges, [divmod(number, side) for number in numbers.tolist()]
+
+
+def _gathered(units, first, second):
+    """float32 scores, in bins, of a few pairs, each from its own two rows."""
+    scores = np.empty(len(first), np.float32)
+    for start in range(0, len(first), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        np.einsum("ij,ij->i", units[first[part]], units[second[part]], out=scores[part])
+    return scores
+
+
+def _checked(embeddings, first, second, same):
+    embeddings, same = np.asarray(embeddings), np.asarray(same, bool)
+    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
+    if embeddings.ndim != 2 or not first.shape == second.shape == same.shape == (len(same),):
+        raise ValueError(
+            "`embeddings` must be of shape (N, D), `first`, `second` and `same` of shape (P,). "
+            f"Received: shapes {embeddings.shape}, {first.shape}, {second.shape}, {same.shape}."
+        )
+    require_both_kinds(same, "`same`")
+    for name, rows in (("first", first), ("second", second)):
+        if rows.min() < 0 or rows.max() >= len(embeddings):
+            raise IndexError(
+                f"`{name}` must hold rows of `embeddings`, 0 to {len(embeddings) - 1:,}. "
+                f"Received: {rows.min():,} to {rows.max():,}."
+            )
+    return embeddings, first, second, same

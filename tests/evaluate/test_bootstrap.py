@@ -1,0 +1,219 @@
+"""Each draw equals the measures of the list with its pairs repeated; people matter."""
+
+import doctest
+import importlib
+
+import numpy as np
+import pytest
+
+from keras_facemargin.evaluate import (
+    bootstrap,
+    bootstrap_hardest,
+    cosine_scores,
+    hardest_pairs,
+    interval,
+    roc,
+    verify,
+)
+from keras_facemargin.evaluate.bootstrap import Draws
+
+MODULE = importlib.import_module("keras_facemargin.evaluate.bootstrap")
+FARS = (0.3, 0.1, 0.01)
+
+
+def listed(seed, people=12, count=200, levels=25):
+    """Pairs of a list with folds: scores with ties, truth, folds, names on both sides."""
+    rng = np.random.default_rng(seed)
+    first = rng.integers(0, people, count)
+    second = np.where(rng.random(count) < 0.4, first, rng.integers(0, people, count))
+    same = first == second
+    scores = np.round((rng.normal(size=count) + 2 * same) * levels / 8) / levels
+    names = np.array([f"person {number}" for number in range(people)])
+    return scores, same, np.arange(count) % 4, (names[first], names[second])
+
+
+def all_pairs_of(seed, people=25, images=4):
+    """Scores of all pairs, in which each person has a luck of their own."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(people), images)
+    luck = rng.normal(size=people)
+    i, j = np.triu_indices(len(labels), k=1)
+    first, second = labels[i], labels[j]
+    same = first == second
+    scores = 3.5 * same + luck[first] * np.where(same, 1.5, 0.7) + luck[second] * ~same * 0.7
+    return scores + 0.7 * rng.normal(size=len(same)), same, (first, second)
+
+
+def test_docstring_examples():
+    result = doctest.testmod(MODULE, extraglobs={"np": np})
+    assert result.attempted > 3
+    assert not result.failed
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_draw_is_the_list_with_its_pairs_repeated(seed, known):
+    scores, same, folds, people = listed(seed)
+    people = people if known else None
+    result = bootstrap(scores, same, folds, people, FARS, 20, seed=seed, progress=False)
+    draws = Draws(same, people, folds, seed)
+    for b in range(20):
+        times = draws.times()
+        again = [np.repeat(each, times) for each in (scores, same, folds)]
+        curve = roc(*again[:2])
+        assert result.auc[b] == curve.area()
+        assert result.eer[b] == curve.equal_error_rate()
+        far, tar = curve.far, curve.tar
+        assert result.tar[b].tolist() == [tar[far <= target].max() for target in FARS]
+        expected = [tar[far <= target].max() for target in result.band_fars]
+        np.testing.assert_array_equal(result.band[b], expected)
+        folds_left = [fold for fold in range(4) if times[folds == fold].any()]
+        if len(folds_left) == 4:
+            assert result.accuracy[b] == pytest.approx(
+                accuracy_by_definition(*again), rel=0, abs=1e-15
+            )
+
+
+def accuracy_by_definition(scores, same, folds):
+    accuracies = []
+    for fold in np.unique(folds):
+        out = folds == fold
+        if same[out].all() or not same[out].any():
+            threshold = roc(scores[~out], same[~out]).most_accurate_threshold()
+        else:
+            index = np.unique(folds).tolist().index(fold)
+            threshold = verify(scores, same, folds).accuracy.thresholds[index]
+        accuracies.append(np.mean((scores[out] >= threshold) == same[out]))
+    return np.mean(accuracies)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_counts_as_often_as_its_people_were_drawn(seed):
+    _, same, _, (first, second) = listed(seed)
+    times = Draws(same, (first, second), None, seed).times()
+    names, codes = np.unique([first, second], return_inverse=True)
+    codes = codes.reshape(2, -1)
+    size = len(names)
+    drawn = np.random.default_rng(seed).integers(0, size, size)
+    counts = [np.count_nonzero(drawn == number) for number in range(size)]
+    for i in range(len(same)):
+        c, d = counts[codes[0, i]], counts[codes[1, i]]
+        assert times[i] == (c if same[i] else c * d)
+
+
+def test_pairs_are_drawn_kind_by_kind_where_nobody_knows_the_people():
+    _, same, _, _ = listed(0)
+    draws = Draws(same, None, None, 3)
+    for _ in range(5):
+        times = draws.times()
+        assert times[same].sum() == same.sum()
+        assert times[~same].sum() == (~same).sum()
+
+
+def test_one_seed_draws_the_same_for_two_embedders():
+    scores, same, folds, people = listed(1)
+    a = bootstrap(scores, same, folds, people, FARS, 30, progress=False)
+    b = bootstrap(2 * scores + 1, same, folds, people, FARS, 30, progress=False)
+    np.testing.assert_array_equal(a.eer, b.eer)
+    np.testing.assert_array_equal(a.tar, b.tar)
+    assert str(interval(a.eer - b.eer)) == "0.00% to 0.00%"
+    other = bootstrap(scores, same, folds, people, FARS, 30, seed=1, progress=False)
+    assert (a.eer != other.eer).any()
+
+
+def test_identities_tell_the_spread_between_data_sets_and_pairs_do_not():
+    # The truth: how much the EER varies when other people are photographed.
+    rates = [
+        roc(scores, same).equal_error_rate() for scores, same, _ in map(all_pairs_of, range(80))
+    ]
+    truth = np.std(rates, ddof=1)
+    spreads = {True: [], False: []}
+    for seed in range(12):
+        scores, same, people = all_pairs_of(seed)
+        for known in (True, False):
+            draws = bootstrap(
+                scores, same, None, people if known else None, FARS, 60, progress=False
+            )
+            spreads[known].append(np.std(draws.eer, ddof=1))
+    assert 0.75 < np.mean(spreads[True]) / truth < 1.35
+    assert np.mean(spreads[False]) / truth < 0.6
+
+
+def test_the_interval_holds_the_middle():
+    values = np.random.default_rng(0).normal(size=4_001)
+    found = interval(values)
+    assert np.mean(values < found.low) == pytest.approx(0.025, abs=1e-3)
+    assert np.mean(values > found.high) == pytest.approx(0.025, abs=1e-3)
+
+
+def test_wrong_people_are_refused():
+    scores, same, _, (first, second) = listed(0)
+    with pytest.raises(ValueError, match=r"two identities per pair.*shapes \(199,\)"):
+        bootstrap(scores, same, people=(first[1:], second), progress=False)
+    swapped = second.copy()
+    swapped[np.flatnonzero(same)[2]] = "somebody"
+    message = r"of two. Received: pair \d+ of .*'somebody'.*calls genuine \(1 such pairs\)"
+    with pytest.raises(ValueError, match=message):
+        bootstrap(scores, same, people=(first, swapped), progress=False)
+
+
+def test_too_few_people_are_refused():
+    # The one genuine pair's person and the one impostor pair's two are never all drawn in place.
+    with pytest.raises(ValueError, match=r"Received: 2 pairs, of which 100 draws"):
+        Draws(np.array([True, False]), None, [1, 1]).times()
+    times = Draws(np.array([True, False]), ([0, 0], [0, 1]), None, 0).times()
+    assert times.all()
+
+
+def set_of_faces(seed, people=30, size=8):
+    """Embeddings of one to six images a person, in no order."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(people), rng.integers(1, 7, people)))
+    rows = rng.normal(size=(people, size))[labels] + 0.7 * rng.normal(size=(len(labels), size))
+    return rows, np.array([f"person {label:02}" for label in labels])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("impostors", [400, 10**9])
+def test_the_hardest_pairs_draw_as_all_pairs_do(seed, impostors):
+    rows, labels = set_of_faces(seed)
+    first, second = np.triu_indices(len(labels), k=1)
+    same = labels[first] == labels[second]
+    scores = cosine_scores(rows[first], rows[second])
+    fars = (0.5, 0.1, 0.01, 1e-6)
+    people = labels[first], labels[second]
+    expected = bootstrap(scores, same, None, people, fars, 40, seed=seed, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    found = bootstrap_hardest(pairs, fars, 40, seed=seed, progress=False)
+    assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
+    for ours, whole in ((found.eer, expected.eer), *zip(found.tar.T, expected.tar.T, strict=True)):
+        known = ~np.isnan(ours)
+        np.testing.assert_array_equal(ours[known], whole[known])
+        assert known.all() or (impostors == 400 and whole is not expected.tar[:, 2])
+    assert not np.isnan(found.tar[:, 2:]).any()
+    assert np.isnan(found.tar[:, 0]).all() == (impostors == 400)  # half of all are not held
+    assert found.auc is found.band is None
+
+
+@pytest.mark.parametrize("impostors", [1, 50, 10**9])
+def test_the_hardest_pairs_are_all_there(impostors):
+    rows, labels = set_of_faces(4)
+    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    first, second = np.triu_indices(len(labels), k=1)
+    same = labels[first] == labels[second]
+    scores = cosine_scores(rows[first], rows[second])
+    expected = {
+        (i, j): score
+        for i, j, score, one in zip(first, second, scores, same, strict=True)
+        if one or score >= pairs.floor
+    }
+    ordered = np.sort(np.stack([pairs.first, pairs.second]), axis=0)
+    found = dict(zip(zip(*ordered, strict=True), pairs.scores, strict=True))
+    assert found == expected
+    assert len(pairs.scores) == len(expected)
+    np.testing.assert_array_equal(pairs.same, labels[pairs.first] == labels[pairs.second])
+    assert np.count_nonzero(~pairs.same) >= min(impostors, np.count_nonzero(~same))
+    counts = np.random.default_rng(0).integers(0, 3, 30)
+    codes = np.unique(labels, return_inverse=True)[1]
+    times = counts[codes[first]] * counts[codes[second]]
+    assert pairs.impostors(counts) == times[~same].sum()

@@ -1,0 +1,196 @@
+"""The report says what was measured, all of it, and nothing that was not."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_facemargin.evaluate import (
+    Pairs,
+    bootstrap,
+    interval,
+    rates_by_group,
+    threshold_at_far,
+    verify,
+    verify_all_pairs,
+)
+from keras_facemargin.report import report_all_pairs, report_verification
+from keras_facemargin.report import verification as module
+from keras_facemargin.report.verification import measures_table
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """Pairs with folds, people, pictures and two embedders' scores, the second a little worse."""
+    folder = tmp_path_factory.mktemp("faces")
+    images = []
+    for number in range(6):
+        images.append(folder / f"{number}.png")
+        Image.new("RGB", (112, 112), (40 * number, 90, 90)).save(images[-1])
+    rng = np.random.default_rng(0)
+    count = 1_200
+    same = np.arange(count) % 2 == 0
+    first = rng.integers(0, 150, count)
+    second = np.where(same, first, (first + rng.integers(1, 150, count)) % 150)
+    pairs = Pairs(
+        first=tuple(images[number % 6] for number in first),
+        second=tuple(images[number % 6] for number in second),
+        same=same,
+        folds=np.arange(count) // 120,
+        people=(first, second),
+    )
+    good = np.tanh((rng.normal(size=count) + 4 * same - 2) / 4)
+    return pairs, {"ours": good, "<theirs>": good - 0.2 * same * rng.random(count)}
+
+
+def written(tmp_path, *arguments, **options):
+    options = {"replicates": 30, "progress": False} | options
+    models = report_verification(tmp_path / "r.html", *arguments, **options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
+    return models, (tmp_path / "r.html").read_text(), json.loads((tmp_path / "r.json").read_text())
+
+
+def test_the_record_is_what_the_measures_are(tmp_path, sample):
+    pairs, scores = sample
+    _, _, record = written(tmp_path, "Faces", pairs, scores, ["how"], seed=3)
+    assert record["title"] == "Faces"
+    assert record["about"] == ["how"]
+    assert record["intervals"] == {
+        "level": 0.95,
+        "resampled": "identities",
+        "units": 150,
+        "replicates": 30,
+        "seed": 3,
+    }
+    for name, values in scores.items():
+        found = record["models"][name]
+        expected = json.loads(json.dumps(verify(values, pairs.same, pairs.folds).to_dict()))
+        assert {key: found[key] for key in expected} == expected
+        draws = bootstrap(
+            values, pairs.same, pairs.folds, pairs.people, replicates=30, seed=3, progress=False
+        )
+        low, high = found["intervals"]["accuracy"]
+        assert (low, high) == (interval(draws.accuracy).low, interval(draws.accuracy).high)
+        assert found["intervals"]["tar_at_far"][1] == [
+            interval(draws.tar[:, 1]).low,
+            interval(draws.tar[:, 1]).high,
+        ]
+        assert found["intervals"]["tar_at_far"][3] is None  # 1e-4 of 600 pairs
+        assert found["conventions"]["conservative"] == found["tar_at_far"]
+        assert found["groups"] == {}
+
+
+def test_the_page_shows_it(tmp_path, sample):
+    pairs, scores = sample
+    models, page, _ = written(tmp_path, "Faces", pairs, scores, ["how it was done"])
+    assert "://" not in page
+    assert "<theirs>" not in page
+    assert "how it was done" in page
+    assert "600 genuine and 600 impostor pairs" in page
+    assert "the middle 95% of 30 draws of 150 identities with replacement" in page
+    assert page.count('src="data:image/png') == 2 + 2 * 2  # curves; scores and pairs of each
+    result, draws = models["ours"].result, models["ours"].draws
+    ends = interval(draws.eer)
+    assert f"<td>{result.eer:.2%} ({ends.low:.2%} to {ends.high:.2%})</td>" in page
+    accuracy = f"{result.accuracy.mean:.2%} ± {result.accuracy.standard_error:.2%}"
+    assert accuracy in page
+    assert page.count("not supported by 600 impostor pairs") == 2 * 4 + 2 * 4
+    entry = result.tar_at_far[1]
+    assert f"<td>1e-2</td><td>{entry.threshold:.4f}</td><td>6</td><td>0.01</td>" in page
+    other = models["<theirs>"]
+    found = interval(other.draws.eer - draws.eer)
+    cell = f"{other.result.eer - result.eer:+.2%} ({found.low:+.2%} to {found.high:+.2%})"
+    assert f"<td>{cell}</td><td>{'yes' if found.low > 0 else 'no'}</td>" in page
+    assert "nearest ROC point" in page
+    assert "VAL: mean over folds" in page
+
+
+def test_measures_stand_side_by_side(tmp_path, sample):
+    pairs, scores = sample
+    models, _, _ = written(tmp_path, "Faces", pairs, scores)
+    headers, rows = measures_table(models)
+    assert headers == ["Measure", "ours", "<theirs>"]
+    assert [row[0] for row in rows[:3]] == ["Accuracy, 10-fold", "AUC", "EER"]
+    assert all(len(row) == 3 for row in rows)
+
+
+def test_templates_without_pictures_people_or_folds(tmp_path, sample):
+    pairs, scores = sample
+    templates = Pairs(None, None, pairs.same)
+    _, page, record = written(tmp_path, "Templates", templates, {"ours": scores["ours"]})
+    assert "drawn as if they were independent" in page
+    assert page.count('src="data:image/png') == 3
+    assert "Accuracy, " not in page
+    assert "VAL: mean" not in page
+    assert "accuracy" not in record["models"]["ours"]
+    assert record["intervals"]["resampled"] == "pairs"
+
+
+def test_groups_at_one_threshold_that_enough_impostors_decide(tmp_path, sample):
+    pairs, scores = sample
+    sexes = np.array(["f", "m"])[np.arange(150) % 2]
+    sides = tuple(sexes[side] for side in pairs.people)
+    _, page, record = written(
+        tmp_path, "Faces", pairs, {"ours": scores["ours"]}, groups={"sex": sides}
+    )
+    found = record["models"]["ours"]["groups"]["sex"]
+    assert found["far"] == 0.1  # of 600 impostor pairs 1e-2 are 6
+    threshold = threshold_at_far(scores["ours"][~pairs.same], 0.1)
+    assert found["threshold"] == threshold
+    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 30)
+    assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "two groups"]
+    for group, rate in zip(found["groups"], rates, strict=True):
+        assert group["fmr"]["errors"] == rate.fmr.errors
+        assert group["fnmr"]["rate"] == rate.fnmr.rate
+        assert f"<td>{rate.fmr}</td>" in page
+    assert "Errors by sex at one threshold for everybody" in page
+
+
+def test_missing_images_are_told(tmp_path, sample):
+    pairs, scores = sample
+    missing = Pairs(pairs.first, pairs.second, pairs.same, missing=frozenset([pairs.first[0]]))
+    _, page, record = written(tmp_path, "Faces", missing, {"ours": scores["ours"]})
+    count = record["models"]["ours"]["unseen_pairs"]
+    assert count == np.count_nonzero(missing.unseen) > 0
+    assert re.search(f"count as rejected: {count}", page)
+
+
+def test_what_cannot_be_written_or_measured_is_refused(tmp_path, sample):
+    pairs, scores = sample
+    with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
+        report_verification(tmp_path / "r.pdf", "Faces", pairs, scores)
+    with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
+        report_verification(tmp_path / "r.html", "Faces", pairs, {})
+    with pytest.raises(ValueError, match="scores of shape"):
+        report_verification(tmp_path / "r.html", "Faces", pairs, {"ours": np.ones(3)})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("listed", [10**6, 10])
+def test_all_pairs_listed_or_counted_tell_the_same(tmp_path, sample, listed, monkeypatch):
+    monkeypatch.setattr(module, "LISTED", listed)
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) // 3
+    rows = rng.normal(size=(20, 8))[labels] + 0.7 * rng.normal(size=(60, 8))
+    images = [sample[0].first[number % 6] for number in range(60)]
+    draws = report_all_pairs(
+        *(tmp_path / "r.html", "A set", "ours", rows, labels, images),
+        replicates=20,
+        progress=False,
+    )
+    page = (tmp_path / "r.html").read_text()
+    record = json.loads((tmp_path / "r.json").read_text())
+    found = record["models"]["ours"] if listed > 60 else record
+    rates = verify_all_pairs(rows, labels, progress=False)
+    assert found["eer"] == pytest.approx(rates.eer)
+    assert (found["genuine_pairs"], found["impostor_pairs"]) == (60, 1_710)
+    assert found["tar_at_far"][1]["tar"] == pytest.approx(rates.tar_at_far[1].tar)
+    intervals = found["intervals"]
+    ends = interval(draws.tar[:, 1])
+    assert intervals["tar_at_far"][1] == pytest.approx([ends.low, ends.high])
+    assert intervals["tar_at_far"][5] is None
+    assert (draws.unit, draws.units) == ("identities", 20)
+    assert "not supported by 1,710 impostor pairs" in page
+    assert page.count('src="data:image/png') == (4 if listed > 60 else 1)
