@@ -327,6 +327,35 @@ def closed_gallery_rate(
     return float(np.mean(search.mate_scores > limit))
 
 
+def largest_scores_of_others(
+    gallery, gallery_labels, probes, probe_labels, count, progress=True
+) -> np.ndarray:
+    """The `count` largest scores of probes with templates of other people, in bounded memory.
+
+    Args:
+        gallery, gallery_labels, probes, probe_labels, progress: as `identify`.
+        count: at least 1.
+
+    Returns:
+        float64 ``(count,)``, descending; fewer if there are not so many.
+
+    Raises:
+        ValueError: `count` is less than 1; else as `identify`.
+
+    Example:
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+        >>> labels = ["ann", "bob"]
+        >>> largest_scores_of_others(gallery, labels, probes, labels, 1, progress=False).round(2)
+        array([0.11])
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1. Received: count={count}.")
+    gallery, gallery_labels = _checked("gallery", gallery, gallery_labels)
+    probes, probe_labels = _checked("probes", probes, probe_labels)
+    search = _Search(gallery, gallery_labels, probes, probe_labels)
+    return np.sort(_largest_of_others(search, count, progress))[::-1][:count]
+
+
 class _Search:
     """All probes against all templates, a block of each at a time."""
 

@@ -1,4 +1,4 @@
-"""Pairs of images: what every 1:1 protocol's official list comes down to."""
+"""Pairs of images: what the official list of a 1:1 protocol on images comes down to."""
 
 import dataclasses
 from pathlib import Path
@@ -10,6 +10,26 @@ from keras_facemargin.evaluate.verification import Verification, cosine_scores, 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class ScoredPairs:
+    """Scored pairs of any 1:1 protocol, plainly: what a report needs to know about them.
+
+    Attributes:
+        scores: float64 ``(N,)`` in [-1, 1]; -1 where a side could not be enrolled.
+        same: bool ``(N,)``, True for genuine pairs.
+        folds: ``(N,)``, fold or split of each pair, or ``None`` where the protocol has none.
+        subjects: two ``(N,)`` arrays, whom the first and the second side shows, or ``None`` where
+            the list does not say.
+        covariates: name -> ``(N,)`` text: the value that both sides share, or "a / b".
+    """
+
+    scores: np.ndarray
+    same: np.ndarray
+    folds: np.ndarray | None = None
+    subjects: tuple[np.ndarray, np.ndarray] | None = None
+    covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of images with their truth.
 
@@ -18,6 +38,7 @@ class Pairs:
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` where the protocol has none.
         missing: those of the images that are not there (no face was found in them, say).
+        subjects: as `ScoredPairs`.
     """
 
     first: tuple[Path, ...]
@@ -25,6 +46,7 @@ class Pairs:
     same: np.ndarray
     folds: np.ndarray | None = None
     missing: frozenset[Path] = frozenset()
+    subjects: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self):
         return len(self.same)
@@ -35,6 +57,10 @@ class Pairs:
         return np.array(
             [bool(self.missing & {*pair}) for pair in zip(self.first, self.second, strict=True)]
         )
+
+    def scored(self, scores) -> ScoredPairs:
+        """These pairs with a score each."""
+        return ScoredPairs(scores, self.same, self.folds, self.subjects)
 
 
 def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.ndarray:
