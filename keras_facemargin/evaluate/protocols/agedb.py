@@ -70,15 +70,17 @@ def _read_fold(file, number, fold):
         )
     pairs = []
     for index, pair in enumerate(sides.T, start=1):
-        names = [
-            next(iter(side.values()), None) if isinstance(side, dict) else side for side in pair
-        ]
+        names = [_first_field(side) for side in pair]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError(
                 f"{file}, fold {number}, pair {index}: must be two names. Received: {names}."
             )
         pairs.append(tuple(names))
     return pairs, [label == 1 for label in labels]
+
+
+def _first_field(cell):
+    return next(iter(cell.values()), None) if isinstance(cell, dict) else cell
 
 
 def _subjects(names, same):

@@ -1,0 +1,95 @@
+"""Means over splits, against the lists that they are made of."""
+
+import numpy as np
+import pytest
+
+from keras_facemargin.evaluate import (
+    ScoredPairs,
+    SplitResults,
+    equal_error_rate,
+    identify,
+    tar_at_far,
+    verify_all_pairs,
+    verify_by_fold,
+    verify_by_group,
+)
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(0)
+    same = np.tile(rng.permutation(40) < 12, 3)
+    return ScoredPairs(
+        scores=rng.normal(size=120) / 5 + 0.3 * same,
+        same=same,
+        folds=np.repeat([1, 2, 5], 40),
+        covariates={"AGE": np.where(np.arange(120) % 3, "1", "1 / 2")},
+    )
+
+
+def test_each_fold_has_its_own_roc(scored):
+    found = verify_by_fold(scored)
+    parts = [scored.folds == fold for fold in (1, 2, 5)]
+    eers = [equal_error_rate(scored.scores[part], scored.same[part]) for part in parts]
+    tars = [tar_at_far(scored.scores[part], scored.same[part], 0.1).tar for part in parts]
+    assert list(found.results) == [1, 2, 5]
+    assert found.measures()["EER"] == tuple(eers)
+    assert found.mean("EER") == pytest.approx(sum(eers) / 3)
+    deviation = np.sqrt(sum((eer - sum(eers) / 3) ** 2 for eer in eers) / 2)
+    assert found.standard_deviation("EER") == pytest.approx(deviation)
+    assert found.mean("TAR @ FAR 0.1") == pytest.approx(np.mean(tars))
+    assert found.measures()["TAR @ FAR 0.001"] == "not supported by 28 impostor pairs"
+    record = found.to_dict()
+    assert record["mean"]["TAR @ FAR 0.001"] is None
+    assert record["mean"]["EER"] == found.mean("EER")
+    assert record["splits"]["5"]["eer"] == eers[2]
+    told = dict(found.rows())
+    assert told["EER"] == f"{np.mean(eers):.2%} ± {deviation:.2%}"
+    assert told["Splits (mean ± standard deviation)"] == "1, 2, 5"
+
+
+def test_what_a_split_does_not_support_has_no_mean(scored):
+    with pytest.raises(ValueError, match=r"must be one of .*not supported by 28 impostor"):
+        verify_by_fold(scored).mean("TAR @ FAR 0.001")
+    with pytest.raises(ValueError, match="must be one of"):
+        verify_by_fold(scored).mean("accuracy")
+    with pytest.raises(ValueError, match="need folds"):
+        verify_by_fold(ScoredPairs(scored.scores, scored.same))
+
+
+def test_one_split_has_no_spread(scored):
+    part = ScoredPairs(scored.scores[:40], scored.same[:40], np.ones(40, int))
+    found = verify_by_fold(part)
+    assert np.isnan(found.standard_deviation("EER"))
+    assert found.to_dict()["standard_deviation"] is None
+    assert "±" not in dict(found.rows())["EER"]
+
+
+def test_each_value_of_a_covariate_has_its_own_roc(scored):
+    found = verify_by_group(scored, "AGE")
+    mixed = scored.covariates["AGE"] == "1 / 2"
+    assert list(found.results) == ["1", "1 / 2"]
+    assert found.results["1 / 2"].eer == equal_error_rate(scored.scores[mixed], scored.same[mixed])
+    with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'GENDER'"):
+        verify_by_group(scored, "GENDER")
+
+
+def test_a_value_without_both_kinds_is_left_out(scored):
+    alone = ScoredPairs(
+        scored.scores, scored.same, covariates={"X": np.where(scored.same, "a", "b")}
+    )
+    with pytest.raises(ValueError, match="genuine and impostor pairs"):
+        verify_by_group(alone, "X")
+
+
+def test_searches_and_all_pairs_have_measures_too():
+    rng = np.random.default_rng(1)
+    rows, labels = rng.normal(size=(30, 8)), np.arange(30) % 10
+    found = identify(rows[:8], labels[:8], rows[10:], labels[10:], progress=False)
+    measures = SplitResults({"G1": found, "G2": found}).measures()
+    assert measures["Rank-5"] == (found.rank_rate(5),) * 2
+    assert measures["TPIR @ FPIR 0.01"] == "not supported by 4 non-mated probes"
+    pairs = verify_all_pairs(rows, labels, [0.1], progress=False)
+    split = SplitResults({1: pairs})
+    assert split.mean("TAR @ FAR 0.1") == pairs.tar_at_far[0].tar
+    assert "AUC" not in split.measures()
