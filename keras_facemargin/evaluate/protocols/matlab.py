@@ -15,6 +15,7 @@ def read_mat(file) -> dict:
     """
     try:
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
     except ImportError as error:
         raise ImportError(
             "This protocol's official list is a MATLAB file, read with SciPy: "
@@ -23,7 +24,7 @@ def read_mat(file) -> dict:
     with Path(file).open("rb") as stream:
         try:
             found = loadmat(stream, squeeze_me=True, struct_as_record=False)
-        except (ValueError, TypeError, NotImplementedError, IndexError, EOFError) as error:
+        except (MatReadError, ValueError, TypeError, NotImplementedError) as error:
             raise ValueError(
                 f"{file}: must be a MATLAB file of version 5 to 7. Received: {error}"
             ) from error

@@ -1,0 +1,240 @@
+"""CFP, CALFW, CPLFW and AgeDB-30: the lists laid out as published, and every way to break them."""
+
+import importlib
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+from shades import mean_colour, shade_of, write_shades
+
+from keras_facemargin.evaluate import evaluate_pairs, verify_by_fold
+from keras_facemargin.evaluate.protocols import read_agedb, read_calfw, read_cfp, read_cplfw
+
+PEOPLE = 12
+
+
+def write_cfp(folder, genuine="1,2", impostor="1,11"):
+    """Twelve people, ten frontal and four profile images each, one pair of a kind a fold."""
+    kinds = (("F", "frontal", 10), ("P", "profile", 4))
+    for letter, kind, count in kinds:
+        lines = [
+            f"{count * person + image} ../Data/Images/{person + 1:03d}/{kind}/{image:02d}.jpg"
+            for person in range(PEOPLE)
+            for image in range(1, count + 1)
+        ]
+        (folder / f"Pair_list_{letter}.txt").write_text("\n".join(lines) + "\n")
+    for kind in ("FF", "FP"):
+        for fold in range(1, 11):
+            place = folder / "Split" / kind / f"{fold:02d}"
+            place.mkdir(parents=True)
+            (place / "same.txt").write_text(f"{genuine}\n")
+            (place / "diff.txt").write_text(f"{impostor}\n")
+    return folder
+
+
+def write_cfp_images(folder):
+    return write_shades(
+        folder,
+        {
+            f"{person + 1:03d}/{kind}/{image:02d}.png": shade_of(person, image)
+            for person in range(2)
+            for kind, count in (("frontal", 10), ("profile", 4))
+            for image in range(1, count + 1)
+        },
+    )
+
+
+def test_cfp_numbers_its_images(tmp_path):
+    lists = write_cfp(tmp_path, genuine="10,4", impostor="10,5")
+    write_cfp_images(tmp_path / "Images")
+    pairs = read_cfp(lists, tmp_path / "Images", "FP")
+    assert pairs.same.tolist() == [True, False] * 10
+    assert pairs.folds.tolist() == np.repeat(np.arange(1, 11), 2).tolist()
+    names = [path.relative_to(tmp_path / "Images").as_posix() for path in pairs.first[:2]]
+    assert names == ["001/frontal/10.png"] * 2
+    assert pairs.second[0] == tmp_path / "Images/001/profile/04.png"
+    assert pairs.second[1] == tmp_path / "Images/002/profile/01.png"
+    assert pairs.subjects[0][:2].tolist() == ["001", "001"]
+    assert pairs.subjects[1][:2].tolist() == ["001", "002"]
+
+
+def test_cfp_is_measured_by_fold(tmp_path):
+    pairs = read_cfp(write_cfp(tmp_path), write_cfp_images(tmp_path)[0].parents[2], "FF")
+    result = evaluate_pairs(mean_colour, pairs, progress=False)
+    assert result.accuracy.mean == 1.0
+    measures = verify_by_fold(pairs.scored(result.scores)).measures()
+    assert measures["EER"] == (0.0,) * 10
+    assert measures["AUC"] == (1.0,) * 10
+
+
+@pytest.mark.parametrize(
+    ("genuine", "impostor", "message"),
+    [
+        ("1;2", "1,11", r"01/same.txt, line 1: must be two numbers from 1, to 120 and 120"),
+        ("0,2", "1,11", "same.txt, line 1: must be two numbers"),
+        ("1,121", "1,11", "same.txt, line 1: must be two numbers"),
+        ("1,11", "1,11", r"same.txt, line 1: must be two images of one person.*'1,11: 001/"),
+        ("1,2", "1,2", "diff.txt, line 1: must be two images of two people"),
+    ],
+)
+def test_a_broken_cfp_fold_is_refused(tmp_path, genuine, impostor, message):
+    with pytest.raises(ValueError, match=message):
+        read_cfp(write_cfp(tmp_path, genuine, impostor), tmp_path, "FF")
+
+
+def test_a_broken_cfp_list_is_refused(tmp_path):
+    write_cfp(tmp_path)
+    (tmp_path / "Pair_list_P.txt").write_text("2 ../Data/Images/001/profile/01.jpg\n")
+    with pytest.raises(ValueError, match=r"Pair_list_P.txt, line 1: must be the line's number"):
+        read_cfp(tmp_path, tmp_path, "FP")
+    with pytest.raises(ValueError, match=r"one of \('FF', 'FP'\). Received: kind='FX'"):
+        read_cfp(tmp_path, tmp_path, "FX")
+    with pytest.raises(FileNotFoundError, match=r"(?s)3 of 3 images missing.*001/frontal/01.jpg"):
+        read_cfp(tmp_path, tmp_path, "FF")
+
+
+def test_official_cfp_lists(shared_data, tmp_path):
+    """350 and 350 pairs a fold of 500 people; the images are not there, but their names are."""
+    lists = shared_data / "protocols" / "cfp"
+    for kind, second in (("FF", "frontal"), ("FP", "profile")):
+        write_shades(tmp_path, {"001/frontal/01.png": 9})
+        pairs = read_cfp(lists, tmp_path, kind, on_missing="reject")
+        assert np.bincount(pairs.folds).tolist() == [0] + [700] * 10
+        assert np.bincount(pairs.folds[pairs.same]).tolist() == [0] + [350] * 10
+        assert {path.parent.name for path in pairs.first} == {"frontal"}
+        assert {path.parent.name for path in pairs.second} == {second}
+        assert len(set(pairs.subjects[0]) | set(pairs.subjects[1])) == 500
+
+
+def write_crossed(folder, name, mark="1", people=10, replace=()):
+    """Ten genuine pairs, then ten impostors, of images "Person_7_0001.jpg"."""
+    lines = []
+    for person in range(people):
+        lines += [f"Person_{person}_0001.jpg {mark}", f"Person_{person}_0002.jpg {mark}"]
+    for person in range(people):
+        other = (person + 1) % people
+        lines += [f"Person_{person}_0001.jpg 0", f"Person_{other}_0002.jpg 0"]
+    for number, line in replace:
+        lines[number - 1] = line
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return write_shades(
+        folder,
+        {
+            f"Person_{person}_000{image}.jpg": shade_of(person, image)
+            for person in range(people)
+            for image in (1, 2)
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "mark"),
+    [(read_calfw, "pairs_CALFW.txt", "7"), (read_cplfw, "pairs_CPLFW.txt", "1")],
+)
+def test_calfw_and_cplfw_are_two_lines_a_pair(tmp_path, read, name, mark):
+    images = write_crossed(tmp_path, name, mark)
+    pairs = read(tmp_path, tmp_path)
+    assert pairs.same.tolist() == [True] * 10 + [False] * 10
+    assert pairs.folds.tolist() == [*range(1, 11), *range(1, 11)]
+    assert (pairs.first[0], pairs.second[0]) == (images[0], images[1])
+    assert pairs.subjects[0][3] == "Person_3"
+    assert evaluate_pairs(mean_colour, pairs, progress=False).accuracy.mean > 0.8
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ([(2, "Person_0_0002.jpg")], r"pairs_CALFW.txt, line 2: must be an image and 0 or another"),
+        ([(2, "Person_0_0002.jpg x")], "line 2: must be an image"),
+        ([(2, "Person_0_0002.jpg 0")], "line 2: must be marked as line 1"),
+        ([(2, "Person_1_0002.jpg 1")], "line 2: must be 0 for two people"),
+        ([(23, "Person_2_0001.jpg 0")], r"line 24: must be 0 for two people.*Person_2_0002"),
+        ([(1, ""), (2, "")], "line 1: must be an image"),
+    ],
+)
+def test_a_broken_calfw_is_refused_at_its_line(tmp_path, replace, message):
+    write_crossed(tmp_path, "pairs_CALFW.txt", replace=replace)
+    with pytest.raises(ValueError, match=message):
+        read_calfw(tmp_path, tmp_path)
+
+
+def test_calfw_has_ten_folds(tmp_path):
+    write_crossed(tmp_path, "pairs_CALFW.txt", people=9)
+    with pytest.raises(ValueError, match=r"10 folds of equal size. Received: 9 genuine"):
+        read_calfw(tmp_path, tmp_path)
+    (tmp_path / "pairs_CALFW.txt").write_text("Person_0_0001.jpg 1\n")
+    with pytest.raises(ValueError, match="a pair is two lines"):
+        read_calfw(tmp_path, tmp_path)
+
+
+AGEDB = "04_FINAL_protocol_30_years.mat"
+
+
+def write_agedb(folder, names=None, labels=(1, -1, 1, -1), folds=10):
+    """`splits` as published: cells of a structure of 2 x N cells of structures, and labels."""
+    splits = np.empty((folds, 1), object)
+    for fold in range(folds):
+        pairs = np.empty((2, len(labels)), object)
+        for column, label in enumerate(labels):
+            other = fold if label == 1 else (fold + 1) % folds
+            pair = names or [f"{fold}_Ada_{30 + column}_1_f", f"{other}_Ada_{60 + column}_2_f"]
+            for row, name in enumerate(pair):
+                pairs[row, column] = {"name": name, "age": 30 + column}
+        splits[fold, 0] = {"pairs": pairs, "labels": np.array(labels)}
+    savemat(folder / AGEDB, {"splits": splits})
+    return folder
+
+
+def write_agedb_images(folder, folds=10, columns=4):
+    return write_shades(
+        folder,
+        {
+            f"{person}_Ada_{age + column}_{image}_f.jpg": shade_of(person, image)
+            for person in range(folds)
+            for column in range(columns)
+            for age, image in ((30, 1), (60, 2))
+        },
+    )
+
+
+def test_agedb_is_read_out_of_matlab(tmp_path):
+    write_agedb_images(write_agedb(tmp_path))
+    pairs = read_agedb(tmp_path, tmp_path)
+    assert pairs.same.tolist() == [True, False, True, False] * 10
+    assert pairs.folds.tolist() == np.repeat(np.arange(1, 11), 4).tolist()
+    assert pairs.first[1] == tmp_path / "0_Ada_31_1_f.jpg"
+    assert pairs.second[1] == tmp_path / "1_Ada_61_2_f.jpg"
+    assert [side[1] for side in pairs.subjects] == ["0", "1"]
+    assert evaluate_pairs(mean_colour, pairs, progress=False).accuracy.mean > 0.8
+
+
+def test_a_name_that_contradicts_its_label_tells_nothing(tmp_path):
+    write_agedb_images(write_agedb(tmp_path, labels=(1, -1)), columns=2)
+    assert read_agedb(tmp_path, tmp_path).subjects is not None
+    write_agedb(tmp_path, ["0_Ada_30_1_f", "1_Ada_60_2_f"], labels=(1, -1))
+    assert read_agedb(tmp_path, tmp_path).subjects is None
+
+
+def test_another_matlab_file_is_refused(tmp_path):
+    savemat(tmp_path / AGEDB, {"x": 1})
+    with pytest.raises(ValueError, match="must hold `splits`, a cell for each fold"):
+        read_agedb(tmp_path, tmp_path)
+    savemat(tmp_path / AGEDB, {"splits": np.arange(3.0)})
+    with pytest.raises(ValueError, match=r"fold 1: must be a structure.*Received: cells of shape"):
+        read_agedb(tmp_path, tmp_path)
+    write_agedb(tmp_path, labels=(1, 3))
+    with pytest.raises(ValueError, match="fold 1: must be a structure"):
+        read_agedb(tmp_path, tmp_path)
+    write_agedb(tmp_path, names=["", "x"])
+    with pytest.raises(ValueError, match="fold 1, pair 1: must be two names"):
+        read_agedb(tmp_path, tmp_path)
+    (tmp_path / AGEDB).write_text("no MATLAB file")
+    with pytest.raises(ValueError, match="must be a MATLAB file of version 5 to 7"):
+        read_agedb(tmp_path, tmp_path)
+
+
+def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
+    matlab = importlib.import_module("keras_facemargin.evaluate.protocols.matlab")
+    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
+    with pytest.raises(ImportError, match=r"keras_facemargin\[mat\]"):
+        matlab.read_mat(tmp_path / AGEDB)
