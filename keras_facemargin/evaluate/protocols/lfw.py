@@ -115,10 +115,23 @@ class View1:
     Attributes:
         train: `Pairs` without folds; LFW's 2,200.
         test: `Pairs` without folds; LFW's 1,000.
+
+    Raises:
+        ValueError: pairs with folds, which a test set has.
     """
 
     train: Pairs
     test: Pairs
+
+    def __post_init__(self):
+        for name in ("train", "test"):
+            folds = getattr(self, name).folds
+            if folds is not None:
+                raise ValueError(
+                    f"Development pairs have no folds. Received: `{name}` with "
+                    f"{len(np.unique(folds))} folds, as View 2 has them: it is for the figure to "
+                    "publish, and nothing may be chosen on it."
+                )
 
 
 def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
@@ -128,14 +141,7 @@ def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
         ValueError, FileNotFoundError: as `read_pairs`; or if a file has folds, as View 2's has.
     """
     files = [Path(lists) / name for name in ("pairsDevTrain.txt", "pairsDevTest.txt")]
-    parts = [read_pairs(file, images_dir, on_missing) for file in files]
-    for file, part in zip(files, parts, strict=True):
-        if part.folds is not None:
-            raise ValueError(
-                f"{file}, line 1: View 1 has no folds. Received: {part.folds[-1]} folds, as View "
-                "2 has them, which is for the figure to publish only."
-            )
-    return View1(*parts)
+    return View1(*(read_pairs(file, images_dir, on_missing) for file in files))
 
 
 @dataclasses.dataclass(frozen=True)
