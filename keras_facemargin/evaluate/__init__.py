@@ -33,7 +33,7 @@ from keras_facemargin.evaluate.identification import (
     mean_over_galleries,
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.pairs import Pairs, ScoredPairs, evaluate_pairs, score_pairs
+from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.evaluate.protocols import (
     View1,
@@ -43,7 +43,7 @@ from keras_facemargin.evaluate.protocols import (
     read_pairs,
     read_view_1,
 )
-from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold, verify_by_group
+from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold, verify_by_value
 from keras_facemargin.evaluate.templates import (
     TemplatePairs,
     Templates,
@@ -77,7 +77,6 @@ __all__ = [
     "LabelNoise",
     "Pairs",
     "Roc",
-    "ScoredPairs",
     "SplitResults",
     "TarAtFar",
     "TemplatePairs",
@@ -125,5 +124,5 @@ __all__ = [
     "verify",
     "verify_all_pairs",
     "verify_by_fold",
-    "verify_by_group",
+    "verify_by_value",
 ]

@@ -10,43 +10,25 @@ from keras_facemargin.evaluate.verification import Verification, cosine_scores, 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ScoredPairs:
-    """Scored pairs of any 1:1 protocol, plainly: what a report needs to know about them.
-
-    Attributes:
-        scores: float64 ``(N,)`` in [-1, 1]; -1 where a side could not be enrolled.
-        same: bool ``(N,)``, True for genuine pairs.
-        folds: ``(N,)``, fold or split of each pair, or ``None`` where the protocol has none.
-        subjects: two ``(N,)`` arrays, whom the first and the second side shows, or ``None`` where
-            the list does not say.
-        covariates: name -> ``(N,)`` text: the value that both sides share, or "a / b".
-    """
-
-    scores: np.ndarray
-    same: np.ndarray
-    folds: np.ndarray | None = None
-    subjects: tuple[np.ndarray, np.ndarray] | None = None
-    covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
     """Pairs of images with their truth.
 
     Attributes:
         first, second: N images each: files, or images in a container, as `read_face` takes them.
+            Or ``None`` where what is compared is no single image (templates).
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` where the protocol has none.
         missing: those of the images that are not there (no face was found in them, say).
-        subjects: as `ScoredPairs`.
+        people: the identities on the two sides, ``(N,)`` each, or ``None`` where the list does not
+            tell them.
     """
 
-    first: tuple[Path, ...]
-    second: tuple[Path, ...]
+    first: tuple[Path, ...] | None
+    second: tuple[Path, ...] | None
     same: np.ndarray
     folds: np.ndarray | None = None
     missing: frozenset[Path] = frozenset()
-    subjects: tuple[np.ndarray, np.ndarray] | None = None
+    people: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self):
         return len(self.same)
@@ -54,13 +36,11 @@ class Pairs:
     @property
     def unseen(self) -> np.ndarray:
         """bool ``(N,)``, True for pairs that have a missing image."""
+        if not self.missing:
+            return np.zeros(len(self), bool)
         return np.array(
             [bool(self.missing & {*pair}) for pair in zip(self.first, self.second, strict=True)]
         )
-
-    def scored(self, scores) -> ScoredPairs:
-        """These pairs with a score each."""
-        return ScoredPairs(scores, self.same, self.folds, self.subjects)
 
 
 def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.ndarray:

@@ -101,69 +101,63 @@ class SplitResults:
         }
 
 
-def verify_by_fold(scored) -> SplitResults:
+def verify_by_fold(scores, same, folds) -> SplitResults:
     """Each fold's own ROC: what CFP, YTF and IJB-A report as means over ten.
 
     Not the accuracy, whose threshold comes from the other folds: that is `fold_accuracy`.
 
     Args:
-        scored: `ScoredPairs` with folds, each with pairs of both kinds.
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        folds: ``(N,)`` fold labels, each with pairs of both kinds.
 
     Returns:
         A `SplitResults` of a `Verification` for each fold.
 
     Raises:
-        ValueError: if there are no folds; else as `verify`.
+        ValueError: as `verify`.
 
     Example:
-        >>> from keras_facemargin.evaluate.pairs import ScoredPairs
-        >>> scored = ScoredPairs(
-        ...     scores=np.array([0.9, 0.1, 0.8, 0.8]),
-        ...     same=np.array([True, False, True, False]),
-        ...     folds=np.array([1, 1, 2, 2]),
-        ... )
-        >>> result = verify_by_fold(scored)
+        >>> result = verify_by_fold([0.9, 0.1, 0.8, 0.8], [1, 0, 1, 0], folds=[1, 1, 2, 2])
         >>> result.measures()["EER"], result.mean("AUC")
         ((0.0, 0.5), 0.75)
     """
-    if scored.folds is None:
-        raise ValueError("Measures by fold need folds. Received: pairs without.")
-    parts = {fold: scored.folds == fold for fold in np.unique(scored.folds).tolist()}
-    return SplitResults(
-        {fold: verify(scored.scores[part], scored.same[part]) for fold, part in parts.items()}
-    )
+    scores, same, folds = map(np.asarray, (scores, same, folds))
+    parts = {fold: folds == fold for fold in np.unique(folds).tolist()}
+    return SplitResults({fold: verify(scores[part], same[part]) for fold, part in parts.items()})
 
 
-def verify_by_group(scored, column) -> SplitResults:
+def verify_by_value(scores, same, values) -> SplitResults:
     """Each value of a covariate by itself, as IJB-C reports its covariates.
 
-    Each group has a ROC and thresholds of its own. That compares how hard the groups are; how one
+    Each value has a ROC and thresholds of its own. That compares how hard the values are; how one
     threshold treats them is another question.
 
     Args:
-        scored: `ScoredPairs` with that covariate.
-        column: its name.
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        values: ``(N,)`` text, see `TemplatePairs.covariate`.
 
     Returns:
         A `SplitResults` of a `Verification` for each value that has pairs of both kinds. The mean
         over its results means nothing; the results do.
 
     Raises:
-        ValueError: if there is no such covariate, or no value has pairs of both kinds.
+        ValueError: if no value has pairs of both kinds; else as `verify`.
+
+    Example:
+        >>> scores, same, gender = [0.9, 0.1, 0.8, 0.2, 0.5], [1, 0, 1, 0, 0], list("ffmmx")
+        >>> [str(value) for value in verify_by_value(scores, same, gender).results]
+        ['f', 'm']
     """
-    if column not in scored.covariates:
-        raise ValueError(
-            f"`column` must be one of {sorted(scored.covariates)}. Received: {column!r}."
-        )
+    scores, same, values = np.asarray(scores), np.asarray(same), np.asarray(values)
     found = {}
-    for value in np.unique(scored.covariates[column]).tolist():
-        part = scored.covariates[column] == value
-        if 0 < np.count_nonzero(scored.same[part]) < np.count_nonzero(part):
-            found[value] = verify(scored.scores[part], scored.same[part])
+    for value in np.unique(values).tolist():
+        part = values == value
+        if 0 < np.count_nonzero(same[part]) < np.count_nonzero(part):
+            found[value] = verify(scores[part], same[part])
     if not found:
-        raise ValueError(
-            f"A value of {column!r} needs genuine and impostor pairs. Received: no such value."
-        )
+        raise ValueError("A value needs genuine and impostor pairs. Received: no such value.")
     return SplitResults(found)
 
 

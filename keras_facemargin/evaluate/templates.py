@@ -21,7 +21,7 @@ import numpy as np
 from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import Identification, identify
-from keras_facemargin.evaluate.pairs import ScoredPairs
+from keras_facemargin.evaluate.pairs import Pairs
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.verification import Verification, verify
 from keras_facemargin.pooling import pool_templates
@@ -97,18 +97,19 @@ class TemplatePairs:
         enrolled = self.templates.enrolled
         return ~(enrolled[self.first] & enrolled[self.second])
 
-    def scored(self, scores, covariates=()) -> ScoredPairs:
-        """These pairs with a score each, whom they show, and the covariates named."""
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs without their images: kinds, folds and people, for a report."""
         subjects = self.templates.subjects
-        return ScoredPairs(
-            scores=scores,
-            same=self.same,
-            folds=self.folds,
-            subjects=(subjects[self.first], subjects[self.second]),
-            covariates={name: self._covariate(name) for name in covariates},
-        )
+        people = subjects[self.first], subjects[self.second]
+        return Pairs(None, None, self.same, self.folds, people=people)
 
-    def _covariate(self, name):
+    def covariate(self, name) -> np.ndarray:
+        """Text ``(P,)``: the value of a covariate that both sides share, or "a / b".
+
+        Raises:
+            ValueError: if the templates have no such covariate.
+        """
         known = self.templates.covariates
         if name not in known:
             raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")

@@ -91,15 +91,17 @@ def test_pairs_are_scored_in_order(faces):
 
 
 def test_a_report_learns_whom_the_pairs_show(faces):
-    scored = pairs_of(faces).scored(np.zeros(5), ["AGE"])
-    assert [side.tolist() for side in scored.subjects] == [
+    plain = pairs_of(faces).pairs
+    assert [side.tolist() for side in plain.people] == [
         ["a", "b", "a", "a", "b"],
         ["a", "b", "b", "c", "c"],
     ]
-    assert scored.covariates["AGE"].tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
-    assert scored.folds is None
+    assert (plain.first, plain.folds, plain.unseen.any()) == (None, None, False)
+    np.testing.assert_array_equal(plain.same, pairs_of(faces).same)
+    ages = pairs_of(faces).covariate("AGE")
+    assert ages.tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
     with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'X'"):
-        pairs_of(faces).scored(np.zeros(5), ["X"])
+        pairs_of(faces).covariate("X")
 
 
 def without(faces, *templates):

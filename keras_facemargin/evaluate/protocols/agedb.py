@@ -28,7 +28,7 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
 
     Returns:
         `Pairs`, fold by fold; `folds` counts from 1. Whom an image shows is the part of its name
-        before the first ``_``; should that contradict a label, `subjects` is ``None``.
+        before the first ``_``; should that contradict a label, `people` is ``None``.
 
     Raises:
         ImportError: without the extra "mat".
@@ -54,7 +54,7 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         same=np.array(same),
         folds=np.array(numbers),
         missing=missing,
-        subjects=_subjects(names, same),
+        people=_people(names, same),
     )
 
 
@@ -83,6 +83,6 @@ def _first_field(cell):
     return next(iter(cell.values()), None) if isinstance(cell, dict) else cell
 
 
-def _subjects(names, same):
+def _people(names, same):
     people = [np.array([pair[side].split("_")[0] for pair in names]) for side in (0, 1)]
     return tuple(people) if np.array_equal(people[0] == people[1], same) else None

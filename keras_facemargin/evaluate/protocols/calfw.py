@@ -73,7 +73,7 @@ def _read(file, images_dir, on_missing):
         same=same,
         folds=_tenths(file, same),
         missing=missing,
-        subjects=(subjects[::2], subjects[1::2]),
+        people=(subjects[::2], subjects[1::2]),
     )
 
 

@@ -59,7 +59,7 @@ def read_cfp(lists, images_dir, kind, on_missing="refuse") -> Pairs:
         same=np.array(same),
         folds=np.array(folds),
         missing=missing,
-        subjects=tuple(np.array([pair[side].split("/")[0] for pair in pairs]) for side in (0, 1)),
+        people=tuple(np.array([pair[side].split("/")[0] for pair in pairs]) for side in (0, 1)),
     )
 
 

@@ -3,7 +3,7 @@
 1:1 reports TAR at FAR down to 1e-6 over all pairs (`evaluate_template_pairs`), 1:N rank-1, 5, 10
 and TPIR at FPIR 1e-1 and 1e-2 as the mean over the galleries (`evaluate_searches`): each person is
 in one of them, and the non-mated probe of the other. The covariate protocol compares single images;
-its measure is a ROC for each value of a covariate (`verify_by_group`).
+its measure is a ROC for each value of a covariate (`verify_by_value`).
 
 | | IJB-B | IJB-C |
 | --- | --- | --- |

@@ -76,7 +76,7 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         same=same,
         folds=np.repeat(np.arange(1, fold_count + 1), 2 * per_kind) if has_folds else None,
         missing=missing,
-        subjects=tuple(np.array([pair[side][0] for pair in sides]) for side in (0, 1)),
+        people=tuple(np.array([pair[side][0] for pair in sides]) for side in (0, 1)),
     )
 
 

@@ -9,7 +9,7 @@ from keras_facemargin.evaluate import (
     evaluate_template_pairs,
     mean_over_galleries,
     verify_by_fold,
-    verify_by_group,
+    verify_by_value,
 )
 from keras_facemargin.evaluate.protocols import (
     read_ijb,
@@ -83,7 +83,7 @@ def test_ijba_pairs_are_of_their_split(ijba):
     assert templates.images[2] == ijba / "frame/1_00030_301.jpg"  # a crop of another format
     assert set(templates.covariates) == {"GENDER", "SKIN_TONE"}
     result = evaluate_template_pairs(mean_colour, pairs, progress=False)
-    assert verify_by_fold(pairs.scored(result.scores)).measures()["EER"] == (0.0, 0.0)
+    assert verify_by_fold(result.scores, pairs.same, pairs.folds).measures()["EER"] == (0.0, 0.0)
 
 
 def test_ijba_searches_have_strangers(ijba):
@@ -249,10 +249,9 @@ def test_covariates_are_of_single_images(tmp_path):
     write_shades(tmp_path, shades)
     task = read_ijbc_covariates(tmp_path, tmp_path)
     result = evaluate_template_pairs(mean_colour, task, progress=False)
-    scored = task.scored(result.scores, ["GENDER", "AGE"])
     assert (len(task), task.same.sum()) == (66, 6)
-    found = verify_by_group(scored, "GENDER")
+    found = verify_by_value(result.scores, task.same, task.covariate("GENDER"))
     assert list(found.results) == ["0", "1"]  # people of two genders have no genuine pair
     assert [group.genuines for group in found.results.values()] == [3, 3]
     assert [group.impostors for group in found.results.values()] == [12, 12]
-    assert set(scored.covariates["AGE"]) == {""}
+    assert set(task.covariate("AGE")) == {""}

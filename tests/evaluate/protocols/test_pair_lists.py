@@ -54,15 +54,15 @@ def test_cfp_numbers_its_images(tmp_path):
     assert names == ["001/frontal/10.png"] * 2
     assert pairs.second[0] == tmp_path / "Images/001/profile/04.png"
     assert pairs.second[1] == tmp_path / "Images/002/profile/01.png"
-    assert pairs.subjects[0][:2].tolist() == ["001", "001"]
-    assert pairs.subjects[1][:2].tolist() == ["001", "002"]
+    assert pairs.people[0][:2].tolist() == ["001", "001"]
+    assert pairs.people[1][:2].tolist() == ["001", "002"]
 
 
 def test_cfp_is_measured_by_fold(tmp_path):
     pairs = read_cfp(write_cfp(tmp_path), write_cfp_images(tmp_path)[0].parents[2], "FF")
     result = evaluate_pairs(mean_colour, pairs, progress=False)
     assert result.accuracy.mean == 1.0
-    measures = verify_by_fold(pairs.scored(result.scores)).measures()
+    measures = verify_by_fold(result.scores, pairs.same, pairs.folds).measures()
     assert measures["EER"] == (0.0,) * 10
     assert measures["AUC"] == (1.0,) * 10
 
@@ -103,7 +103,7 @@ def test_official_cfp_lists(shared_data, tmp_path):
         assert np.bincount(pairs.folds[pairs.same]).tolist() == [0] + [350] * 10
         assert {path.parent.name for path in pairs.first} == {"frontal"}
         assert {path.parent.name for path in pairs.second} == {second}
-        assert len(set(pairs.subjects[0]) | set(pairs.subjects[1])) == 500
+        assert len(set(pairs.people[0]) | set(pairs.people[1])) == 500
 
 
 def write_crossed(folder, name, mark="1", people=10, replace=()):
@@ -137,7 +137,7 @@ def test_calfw_and_cplfw_are_two_lines_a_pair(tmp_path, read, name, mark):
     assert pairs.same.tolist() == [True] * 10 + [False] * 10
     assert pairs.folds.tolist() == [*range(1, 11), *range(1, 11)]
     assert (pairs.first[0], pairs.second[0]) == (images[0], images[1])
-    assert pairs.subjects[0][3] == "Person_3"
+    assert pairs.people[0][3] == "Person_3"
     assert evaluate_pairs(mean_colour, pairs, progress=False).accuracy.mean > 0.8
 
 
@@ -204,15 +204,15 @@ def test_agedb_is_read_out_of_matlab(tmp_path):
     assert pairs.folds.tolist() == np.repeat(np.arange(1, 11), 4).tolist()
     assert pairs.first[1] == tmp_path / "0_Ada_31_1_f.jpg"
     assert pairs.second[1] == tmp_path / "1_Ada_61_2_f.jpg"
-    assert [side[1] for side in pairs.subjects] == ["0", "1"]
+    assert [side[1] for side in pairs.people] == ["0", "1"]
     assert evaluate_pairs(mean_colour, pairs, progress=False).accuracy.mean > 0.8
 
 
 def test_a_name_that_contradicts_its_label_tells_nothing(tmp_path):
     write_agedb_images(write_agedb(tmp_path, labels=(1, -1)), columns=2)
-    assert read_agedb(tmp_path, tmp_path).subjects is not None
+    assert read_agedb(tmp_path, tmp_path).people is not None
     write_agedb(tmp_path, ["0_Ada_30_1_f", "1_Ada_60_2_f"], labels=(1, -1))
-    assert read_agedb(tmp_path, tmp_path).subjects is None
+    assert read_agedb(tmp_path, tmp_path).people is None
 
 
 def test_another_matlab_file_is_refused(tmp_path):
