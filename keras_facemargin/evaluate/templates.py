@@ -248,6 +248,41 @@ def evaluate_searches(
     return SplitResults(found, unseen)
 
 
+def evaluate_folders(
+    embedder, gallery, probes, flip=True, batch_size=64, progress=True
+) -> SplitResults:
+    """1:N on image files in a folder a person, as `evaluate_searches`.
+
+    Args:
+        embedder, flip, batch_size, progress: as `embed_templates`.
+        gallery: files; those in folders of one name are one template.
+        probes: files, each a probe of its own, of the person that its folder is named after.
+
+    Returns:
+        A `SplitResults` of one `Identification`, "folders".
+
+    Raises:
+        ValueError, OSError: as `evaluate_searches`; or if an image is in both.
+    """
+    gallery, probes = ([Path(path) for path in paths] for paths in (gallery, probes))
+    both = {*gallery} & {*probes}
+    if both:
+        raise ValueError(
+            "A probe must not be in the gallery, where it finds itself. Received: "
+            f"{len(both):,} images in both, beginning with {min(both)}."
+        )
+    people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in gallery))}
+    rows = [people[path.parent.name] for path in gallery]
+    templates = Templates(
+        subjects=np.array([*people, *(path.parent.name for path in probes)]),
+        images=(*gallery, *probes),
+        template=np.array([*rows, *range(len(people), len(people) + len(probes))]),
+    )
+    searched = np.arange(len(people), len(templates))
+    task = TemplateSearches(templates, {"folders": (np.arange(len(people)), searched)})
+    return evaluate_searches(embedder, task, flip=flip, batch_size=batch_size, progress=progress)
+
+
 def _search(vectors, subjects, enrolled, gallery, probes, progress):
     there = gallery[enrolled[gallery]]
     mated = np.isin(subjects[probes], subjects[gallery])

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from shades import mean_colour, shade_of, write_shades
+from published_sets import IJBA_HEADER, write_ijb, write_ijba, write_ijbc_covariates
+from shades import mean_colour, write_shades
 
 from keras_facemargin.evaluate import (
     evaluate_searches,
@@ -19,54 +20,10 @@ from keras_facemargin.evaluate.protocols import (
     read_ijbc_covariates,
 )
 
-HEADER = "TEMPLATE_ID,SUBJECT_ID,FILE,MEDIA_ID,SIGHTING_ID,GENDER,SKIN_TONE"
-
-
-def ijba_rows(people, number=lambda person: 10 * person + 1):
-    """A template a person: a still and two frames of a video; and a second one of a still."""
-    rows = []
-    for person in people:
-        first = number(person)
-        rows += [
-            f"{first},{person},img/{person}.jpg,{person},{100 + person},1,2",
-            f"{first},{person},frame/{person}_00000.png,9{person},{200 + person},1,2",
-            f"{first},{person},frame/{person}_00030.png,9{person},{300 + person},1,2",
-            f"{first + 1},{person},img/{person}_b.jpg,8{person},{400 + person},1,2",
-        ]
-    return rows
-
-
-def ijba_images(folder, people):
-    names = ("img/{0}_{1}.jpg", "frame/{0}_00000_{2}.png", "frame/{0}_00030_{3}.jpg")
-    return write_shades(
-        folder,
-        {
-            name.format(person, 100 + person, 200 + person, 300 + person): shade_of(person, place)
-            for person in people
-            for place, name in enumerate((*names, f"img/{{0}}_b_{400 + person}.jpg"))
-        },
-    )
-
 
 @pytest.fixture
 def ijba(tmp_path):
-    for split, people in ((1, (1, 2, 3)), (4, (3, 4))):
-        place = tmp_path / "IJB-A_11_sets" / f"split{split}"
-        place.mkdir(parents=True)
-        (place / f"verify_metadata_{split}.csv").write_text(
-            "\n".join([HEADER, *ijba_rows(people, lambda person: 10 * person + 1)]) + "\n"
-        )
-        pairs = [f"{10 * p + 1},{10 * q + 2}" for p in people for q in people]
-        (place / f"verify_comparisons_{split}.csv").write_text("\n".join(pairs) + "\n")
-        place = tmp_path / "IJB-A_1N_sets" / f"split{split}"
-        place.mkdir(parents=True)
-        rows = ijba_rows(people)
-        gallery = [row for row in rows if row[1] == "1" and not row.startswith("31,")]
-        (place / f"search_gallery_{split}.csv").write_text("\n".join([HEADER, *gallery]))
-        probes = [row for row in rows if row[1] == "2"]
-        (place / f"search_probe_{split}.csv").write_text("\n".join([HEADER, *probes]))
-    ijba_images(tmp_path, (1, 2, 3, 4))
-    return tmp_path
+    return write_ijba(tmp_path)
 
 
 def test_ijba_pairs_are_of_their_split(ijba):
@@ -128,7 +85,7 @@ def test_a_pair_of_unknown_templates_is_refused(ijba):
     for splits in ((), (11,), (1, 1)):
         with pytest.raises(ValueError, match="different numbers of 1 to 10"):
             read_ijba(ijba, ijba, splits)
-    (ijba / "IJB-A_11_sets/split1/verify_metadata_1.csv").write_text(HEADER + "\n")
+    (ijba / "IJB-A_11_sets/split1/verify_metadata_1.csv").write_text(IJBA_HEADER + "\n")
     with pytest.raises(ValueError, match="a header alone"):
         read_ijba(ijba, ijba, splits=(1,))
 
@@ -141,47 +98,6 @@ def test_official_ijba_counts(shared_data, tmp_path):
     assert np.bincount(pairs.folds[pairs.same]).tolist() == [0, 1_803, 1_779]
     assert len(pairs.templates) == 1_970 + 1_952
     assert len(pairs.templates.images) == 17_997 + 18_715
-
-
-def write_ijb(folder, name, galleries, insightface):
-    """Four people, two in each gallery; probes 100 + person; a video of two frames each."""
-    columns = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X"
-
-    def rows(template, person, sighting):
-        files = (f"img/{template}.jpg", f"frames/{template}_1.png", f"frames/{template}_2.png")
-        return [
-            f"{template},{person},{file},{sighting + (place > 0)},3"
-            for place, file in enumerate(files)
-        ]
-
-    tables = {f"gallery_{galleries[0]}": (1, 2), f"gallery_{galleries[1]}": (3, 4)}
-    lines, shades = [], {}
-    for table, people in {**tables, "probe_mixed": (101, 102, 103, 104)}.items():
-        found = []
-        for template in people:
-            person = template % 100
-            found += rows(template, person, 10 * template)
-            for place, row in enumerate(found[-3:]):
-                _, _, file, sighting, _ = row.split(",")
-                stem, ending = file.split(".")
-                image = f"{len(lines) + 1}.jpg" if insightface else f"{stem}_{sighting}.{ending}"
-                shades[image] = shade_of(person, place + (template > 100))
-                lines.append(f"{image} {template} {sighting}")
-        (folder / f"{name}_1N_{table}.csv").write_text("\n".join([columns, *found]) + "\n")
-    pairs = [(g, p) for g in (1, 2, 3, 4) for p in (101, 102, 103, 104)]
-    if insightface:
-        (folder / f"{name}_face_tid_mid.txt").write_text("\n".join(lines) + "\n")
-        label = "\n".join(f"{g} {p} {int(g == p % 100)}" for g, p in pairs)
-        (folder / f"{name}_template_pair_label.txt").write_text(label + "\n")
-        points = " ".join(["1.5"] * 10)
-        scores = [f"{line.split()[0]} {points} 0.{90 + i}" for i, line in enumerate(lines[:9])]
-        scores += [f"{line.split()[0]} {points} 0.5" for line in lines[9:]]
-        (folder / f"{name}_name_5pts_score.txt").write_text("\n".join(scores) + "\n")
-    else:
-        file = f"{name}_11_{galleries[0]}_{galleries[1]}_matches.csv"
-        (folder / file).write_text("\n".join(f"{g},{p}" for g, p in pairs) + "\n")
-    write_shades(folder, shades)
-    return folder
 
 
 @pytest.mark.parametrize("insightface", [False, True])
@@ -233,20 +149,7 @@ def test_there_is_no_ijb_d(tmp_path):
 
 
 def test_covariates_are_of_single_images(tmp_path):
-    columns = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,GENDER,SKINTONE,AGE,INDOOR_OUTDOOR"
-    people = range(6)
-    lines = [
-        f"{2 * person + image},{person},img/{person}{image}.jpg,7,{person % 2},1,,1,0"
-        for person in people
-        for image in (0, 1)
-    ]
-    table = "\n".join([f"{columns},FACIAL_HAIR", *lines])
-    (tmp_path / "ijbc_11_covariate_probe_reference.csv").write_text(table)
-    pairs = [(a, b) for a in range(12) for b in range(a)]
-    text = "\n".join(f"{a},{b}" for a, b in pairs)
-    (tmp_path / "ijbc_11_covariate_matches.csv").write_text(text)
-    shades = {f"img/{p}{i}_7.jpg": shade_of(p, i) for p in people for i in (0, 1)}
-    write_shades(tmp_path, shades)
+    write_ijbc_covariates(tmp_path)
     task = read_ijbc_covariates(tmp_path, tmp_path)
     result = evaluate_template_pairs(mean_colour, task, progress=False)
     assert (len(task), task.same.sum()) == (66, 6)

@@ -1,12 +1,12 @@
 """BLUFR, MegaFace and Trillion Pairs, on small sets laid out as the published ones."""
 
 import importlib
-import json
 
 import numpy as np
 import pytest
+from published_sets import write_blufr, write_megaface, write_trillion
 from scipy.io import savemat
-from shades import mean_colour, shade_of, write_shades
+from shades import mean_colour
 
 from keras_facemargin.evaluate import embed, identify, search_among_distractors, verify_all_pairs
 from keras_facemargin.evaluate.protocols import (
@@ -19,24 +19,6 @@ from keras_facemargin.evaluate.protocols import (
 )
 
 trillion_pairs = importlib.import_module("keras_facemargin.evaluate.protocols.trillion_pairs")
-
-
-def write_blufr(folder, **changed):
-    """Eight people of three images; two trials of six people, four of them in the gallery."""
-    names = [f"Ada_{person}_000{image}.jpg" for person in range(8) for image in (1, 2, 3)]
-    cells = {name: np.empty((2, 1), object) for name in ("testIndex", "galIndex", "probIndex")}
-    for trial, people in enumerate(([0, 1, 2, 3, 4, 5], [2, 3, 4, 5, 6, 7])):
-        test = np.array([3 * person + image for person in people for image in range(3)]) + 1
-        gallery = np.array([3 * person for person in people[:4]]) + 1
-        cells["testIndex"][trial, 0] = test[:, None]
-        cells["galIndex"][trial, 0] = gallery[:, None]
-        cells["probIndex"][trial, 0] = np.setdiff1d(test, gallery)[:, None]
-    image_list = np.empty((24, 1), object)
-    image_list[:, 0] = names
-    config = {"imageList": image_list, "labels": np.repeat(np.arange(1, 9), 3)[:, None], **cells}
-    savemat(folder / "blufr_lfw_config.mat", {**config, **changed})
-    shades = {f"{name[:5]}/{name}": shade_of(int(name[4]), 9 * int(name[-5])) for name in names}
-    return write_shades(folder, shades)
 
 
 def test_blufr_verifies_all_pairs_and_searches(tmp_path):
@@ -97,28 +79,6 @@ def test_blufr_without_a_variable_is_refused(tmp_path):
     savemat(tmp_path / "blufr_lfw_config.mat", {"labels": [1]})
     with pytest.raises(ValueError, match="Received: no imageList, testIndex, galIndex, probIndex"):
         read_blufr(tmp_path, tmp_path)
-
-
-def write_megaface(folder):
-    """Three people of three images among ten distractors; one image of each kind is wrong."""
-    people = ("Ada", "Bob", "Cy")
-    probes = [f"{name}/{name}_{image}.png" for name in people for image in (1, 2, 3)]
-    record = {"path": probes, "id": [name.split("/")[0] for name in probes]}
-    (folder / "facescrub_features_list.json").write_text(json.dumps(record))
-    distractors = [f"{i % 3}/owner{i}@N0/{i}.jpg_0.jpg" for i in range(10)]
-    for size in (10, 100):
-        name = f"megaface_features_list.json_{size}_1"
-        (folder / name).write_text(json.dumps({"path": distractors}))
-    (folder / "facescrub_noises.txt").write_text("# wrong\nBob_2.png\nGone_7.png\n")
-    (folder / "megaface_noises.txt").write_text("# wrong\n12\t1/owner4@N0/4.jpg_0.jpg\n")
-    shades = {
-        f"facescrub_images/{name}": shade_of(place // 3, 4 * (place % 3))
-        for place, name in enumerate(probes)
-    }
-    shades["facescrub_images/Bob/Bob_2.png"] = shade_of(40)
-    for place, name in enumerate(distractors):
-        shades[f"megaface_images/{name}"] = shade_of(2 if place == 4 else 20 + place, place % 2)
-    return write_shades(folder, shades)
 
 
 def test_megaface_searches_among_distractors(tmp_path):
@@ -186,13 +146,6 @@ def test_a_broken_list_of_megaface_is_refused(tmp_path, text):
         read_megaface(tmp_path, tmp_path, size=10)
     with pytest.raises(ValueError, match="`size` must be one of"):
         read_megaface(tmp_path, tmp_path, size=11)
-
-
-def write_trillion(folder, count=7):
-    names = [f"test/{index}.jpg" for index in range(count)]
-    points = " ".join(["31.5"] * 10)
-    (folder / "testdata_lmk.txt").write_text("".join(f"{name} {points}\n" for name in names))
-    return write_shades(folder, {name: shade_of(place) for place, name in enumerate(names)})
 
 
 @pytest.mark.parametrize("at_once", [2, 100])

@@ -4,44 +4,19 @@ import importlib
 
 import numpy as np
 import pytest
+from published_sets import (
+    AGEDB,
+    write_agedb,
+    write_agedb_images,
+    write_cfp,
+    write_cfp_images,
+    write_crossed,
+)
 from scipy.io import savemat
-from shades import mean_colour, shade_of, write_shades
+from shades import mean_colour, write_shades
 
 from keras_facemargin.evaluate import evaluate_pairs, verify_by_fold
 from keras_facemargin.evaluate.protocols import read_agedb, read_calfw, read_cfp, read_cplfw
-
-PEOPLE = 12
-
-
-def write_cfp(folder, genuine="1,2", impostor="1,11"):
-    """Twelve people, ten frontal and four profile images each, one pair of a kind a fold."""
-    kinds = (("F", "frontal", 10), ("P", "profile", 4))
-    for letter, kind, count in kinds:
-        lines = [
-            f"{count * person + image} ../Data/Images/{person + 1:03d}/{kind}/{image:02d}.jpg"
-            for person in range(PEOPLE)
-            for image in range(1, count + 1)
-        ]
-        (folder / f"Pair_list_{letter}.txt").write_text("\n".join(lines) + "\n")
-    for kind in ("FF", "FP"):
-        for fold in range(1, 11):
-            place = folder / "Split" / kind / f"{fold:02d}"
-            place.mkdir(parents=True)
-            (place / "same.txt").write_text(f"{genuine}\n")
-            (place / "diff.txt").write_text(f"{impostor}\n")
-    return folder
-
-
-def write_cfp_images(folder):
-    return write_shades(
-        folder,
-        {
-            f"{person + 1:03d}/{kind}/{image:02d}.png": shade_of(person, image)
-            for person in range(2)
-            for kind, count in (("frontal", 10), ("profile", 4))
-            for image in range(1, count + 1)
-        },
-    )
 
 
 def test_cfp_numbers_its_images(tmp_path):
@@ -106,27 +81,6 @@ def test_official_cfp_lists(shared_data, tmp_path):
         assert len(set(pairs.people[0]) | set(pairs.people[1])) == 500
 
 
-def write_crossed(folder, name, mark="1", people=10, replace=()):
-    """Ten genuine pairs, then ten impostors, of images "Person_7_0001.jpg"."""
-    lines = []
-    for person in range(people):
-        lines += [f"Person_{person}_0001.jpg {mark}", f"Person_{person}_0002.jpg {mark}"]
-    for person in range(people):
-        other = (person + 1) % people
-        lines += [f"Person_{person}_0001.jpg 0", f"Person_{other}_0002.jpg 0"]
-    for number, line in replace:
-        lines[number - 1] = line
-    (folder / name).write_text("\n".join(lines) + "\n")
-    return write_shades(
-        folder,
-        {
-            f"Person_{person}_000{image}.jpg": shade_of(person, image)
-            for person in range(people)
-            for image in (1, 2)
-        },
-    )
-
-
 @pytest.mark.parametrize(
     ("read", "name", "mark"),
     [(read_calfw, "pairs_CALFW.txt", "7"), (read_cplfw, "pairs_CPLFW.txt", "1")],
@@ -165,36 +119,6 @@ def test_calfw_has_ten_folds(tmp_path):
     (tmp_path / "pairs_CALFW.txt").write_text("Person_0_0001.jpg 1\n")
     with pytest.raises(ValueError, match="a pair is two lines"):
         read_calfw(tmp_path, tmp_path)
-
-
-AGEDB = "04_FINAL_protocol_30_years.mat"
-
-
-def write_agedb(folder, names=None, labels=(1, -1, 1, -1), folds=10):
-    """`splits` as published: cells of a structure of 2 x N cells of structures, and labels."""
-    splits = np.empty((folds, 1), object)
-    for fold in range(folds):
-        pairs = np.empty((2, len(labels)), object)
-        for column, label in enumerate(labels):
-            other = fold if label == 1 else (fold + 1) % folds
-            pair = names or [f"{fold}_Ada_{30 + column}_1_f", f"{other}_Ada_{60 + column}_2_f"]
-            for row, name in enumerate(pair):
-                pairs[row, column] = {"name": name, "age": 30 + column}
-        splits[fold, 0] = {"pairs": pairs, "labels": np.array(labels)}
-    savemat(folder / AGEDB, {"splits": splits})
-    return folder
-
-
-def write_agedb_images(folder, folds=10, columns=4):
-    return write_shades(
-        folder,
-        {
-            f"{person}_Ada_{age + column}_{image}_f.jpg": shade_of(person, image)
-            for person in range(folds)
-            for column in range(columns)
-            for age, image in ((30, 1), (60, 2))
-        },
-    )
 
 
 def test_agedb_is_read_out_of_matlab(tmp_path):

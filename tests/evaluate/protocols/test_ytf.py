@@ -2,34 +2,15 @@
 
 import numpy as np
 import pytest
-from shades import mean_colour, shade_of, write_shades
+from published_sets import YTF_LIST, write_ytf
+from shades import mean_colour, write_shades
 
 from keras_facemargin.evaluate import evaluate_template_pairs
 from keras_facemargin.evaluate.protocols import read_ytf
 
-LIST = """split number, pair number, first name, second name, is same
-1, 1, Ada/0, Ada/2, 1
-1, 2, Ada/0, Bob/1, 0
-2, 1, Bob/1, Bob/3, 1
-2, 2, Bob/3, Ada/2, 0
-"""
-
-
-def write(folder, text=LIST, name="splits.txt"):
-    (folder / name).write_text(text)
-    frames = {"Ada/0": 3, "Ada/2": 1, "Bob/1": 2, "Bob/3": 2}
-    return write_shades(
-        folder,
-        {
-            f"{video}/{frame}.jpg": shade_of("AB".index(video[0]), frame)
-            for video, count in frames.items()
-            for frame in range(count)
-        },
-    )
-
 
 def test_a_video_is_a_template_of_its_frames(tmp_path):
-    write(tmp_path)
+    write_ytf(tmp_path)
     (tmp_path / "Ada/0/notes.txt").write_text("no frame")
     pairs = read_ytf(tmp_path, tmp_path)
     assert np.bincount(pairs.templates.template).tolist() == [3, 1, 2, 2]
@@ -41,8 +22,8 @@ def test_a_video_is_a_template_of_its_frames(tmp_path):
 
 
 def test_the_corrected_list_comes_first(tmp_path):
-    write(tmp_path)
-    (tmp_path / "splits_corrected.txt").write_text("\n".join(LIST.splitlines()[1:3]))
+    write_ytf(tmp_path)
+    (tmp_path / "splits_corrected.txt").write_text("\n".join(YTF_LIST.splitlines()[1:3]))
     assert len(read_ytf(tmp_path, tmp_path)) == 2
 
 
@@ -58,7 +39,7 @@ def test_the_corrected_list_comes_first(tmp_path):
     ],
 )
 def test_a_broken_list_is_refused_at_its_line(tmp_path, old, new, message):
-    write(tmp_path, LIST.replace(old, new))
+    write_ytf(tmp_path, YTF_LIST.replace(old, new))
     with pytest.raises(ValueError, match=message):
         read_ytf(tmp_path, tmp_path)
 
@@ -67,7 +48,7 @@ def test_an_empty_list_and_a_video_without_frames_are_told(tmp_path):
     (tmp_path / "splits.txt").write_text("\n")
     with pytest.raises(ValueError, match="must list pairs of videos"):
         read_ytf(tmp_path, tmp_path)
-    for path in write(tmp_path)[-2:]:
+    for path in write_ytf(tmp_path)[-2:]:
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"(?s)1 of 4 without a frame.*Bob/3.*reject"):
         read_ytf(tmp_path, tmp_path)
