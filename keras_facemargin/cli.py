@@ -666,9 +666,9 @@ def _evaluate_ijb(name, lists, images, task, by, lam, model, output, flip, on_mi
             return evaluate_searches(embedder, listed, flip, lam)
         if task is Task.verify:
             return evaluate_template_pairs(embedder, listed, flip, lam)
-        pairs, values = listed
+        pairs, covariate = listed
         scores = score_template_pairs(embedder, pairs, flip, lam)
-        return verify_by_value(scores, pairs.same, values)
+        return verify_by_value(scores, pairs.same, *covariate)
 
     record = {"protocol": name, "task": task.value, "lambda": lam}
     if task is Task.covariates:

@@ -321,7 +321,7 @@ def write_view_1(folder):
             "G1, G2",
             "splits",
         ),
-        ("ijbc --task covariates --by GENDER", write_ijbc_covariates, "0, 1", "by"),
+        ("ijbc --task covariates --by GENDER", write_ijbc_covariates, "3 + 12", "by"),
         ("blufr", write_blufr, "Rank-1", "mean_minus_standard_deviation"),
         ("megaface --size 10 --refined", write_megaface, "18, 9 images of 3 people", "rank_1"),
     ],

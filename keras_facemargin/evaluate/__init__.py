@@ -43,7 +43,12 @@ from keras_facemargin.evaluate.protocols import (
     read_pairs,
     read_view_1,
 )
-from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold, verify_by_value
+from keras_facemargin.evaluate.splits import (
+    SplitResults,
+    ValueResults,
+    verify_by_fold,
+    verify_by_value,
+)
 from keras_facemargin.evaluate.templates import (
     TemplatePairs,
     Templates,
@@ -84,6 +89,7 @@ __all__ = [
     "TemplateSearches",
     "Templates",
     "TpirAtFpir",
+    "ValueResults",
     "Verification",
     "View1",
     "View1Result",

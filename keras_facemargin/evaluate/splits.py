@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate.verification import verify
+from keras_facemargin.evaluate.verification import Verification, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,7 +127,34 @@ def verify_by_fold(scores, same, folds) -> SplitResults:
     return SplitResults({fold: verify(scores[part], same[part]) for fold, part in parts.items()})
 
 
-def verify_by_value(scores, same, values) -> SplitResults:
+@dataclasses.dataclass(frozen=True, eq=False)
+class ValueResults:
+    """What `verify_by_value` found.
+
+    Attributes:
+        results: value -> `Verification`.
+    """
+
+    results: dict[str, Verification]
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a JSON file."""
+        return {"values": {value: result.to_dict() for value, result in self.results.items()}}
+
+    def __rich__(self):
+        from rich.table import Table
+
+        table = Table("Value", "Pairs, genuine + impostor", "EER", "TAR @ FAR 1e-3", "1e-4")
+        for value, result in self.results.items():
+            pairs = f"{result.genuines:,} + {result.impostors:,}"
+            rates = (
+                f"{each.tar:.2%}" if each.supported else "-" for each in result.tar_at_far[2:4]
+            )
+            table.add_row(value or "unknown", pairs, f"{result.eer:.2%}", *rates)
+        return table
+
+
+def verify_by_value(scores, same, texts, numbers) -> ValueResults:
     """Each value of a covariate by itself, as IJB-C reports its covariates.
 
     Each value has a ROC and thresholds of its own. That compares how hard the values are; how one
@@ -136,29 +163,30 @@ def verify_by_value(scores, same, values) -> SplitResults:
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
-        values: ``(N,)`` text, see `TemplatePairs.covariate`.
+        texts, numbers: the values and ``(N,)`` which of them each pair has; see
+            `TemplatePairs.covariate`.
 
     Returns:
-        A `SplitResults` of a `Verification` for each value that has pairs of both kinds. The mean
-        over its results means nothing; the results do.
+        A `ValueResults`, of the values that have pairs of both kinds.
 
     Raises:
         ValueError: if no value has pairs of both kinds; else as `verify`.
 
     Example:
-        >>> scores, same, gender = [0.9, 0.1, 0.8, 0.2, 0.5], [1, 0, 1, 0, 0], list("ffmmx")
-        >>> [str(value) for value in verify_by_value(scores, same, gender).results]
+        >>> scores, same = [0.9, 0.1, 0.8, 0.2, 0.5], [1, 0, 1, 0, 0]
+        >>> found = verify_by_value(scores, same, ["f", "f / m", "m"], [0, 0, 2, 2, 1])
+        >>> list(found.results)
         ['f', 'm']
     """
-    scores, same, values = np.asarray(scores), np.asarray(same), np.asarray(values)
+    scores, same, numbers = np.asarray(scores), np.asarray(same), np.asarray(numbers)
     found = {}
-    for value in np.unique(values).tolist():
-        part = values == value
+    for number, text in enumerate(texts):
+        part = numbers == number
         if 0 < np.count_nonzero(same[part]) < np.count_nonzero(part):
-            found[value] = verify(scores[part], same[part])
+            found[str(text)] = verify(scores[part], same[part])
     if not found:
         raise ValueError("A value needs genuine and impostor pairs. Received: no such value.")
-    return SplitResults(found)
+    return ValueResults(found)
 
 
 def _measures(result):

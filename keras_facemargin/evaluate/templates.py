@@ -104,8 +104,11 @@ class TemplatePairs:
         people = subjects[self.first], subjects[self.second]
         return Pairs(None, None, self.same, self.folds, people=people)
 
-    def covariate(self, name) -> np.ndarray:
-        """Text ``(P,)``: the value of a covariate that both sides share, or "a / b".
+    def covariate(self, name) -> tuple[np.ndarray, np.ndarray]:
+        """What a covariate is on the two sides: the value that they share, or "a / b".
+
+        Returns:
+            The texts, and int16 ``(P,)``, which of them each pair has: there may be 47 million.
 
         Raises:
             ValueError: if the templates have no such covariate.
@@ -115,7 +118,9 @@ class TemplatePairs:
             raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
         values, codes = np.unique(known[name], return_inverse=True)
         of_two = [[a if a == b else " / ".join(sorted((a, b))) for a in values] for b in values]
-        return np.array(of_two)[codes[self.first], codes[self.second]]
+        texts, numbers = np.unique(of_two, return_inverse=True)
+        numbers, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)
+        return texts, numbers[codes[self.first], codes[self.second]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

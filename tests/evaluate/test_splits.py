@@ -1,7 +1,10 @@
 """Means over splits, against the lists that they are made of."""
 
+import io
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 from keras_facemargin.evaluate import (
     SplitResults,
@@ -17,7 +20,6 @@ RNG = np.random.default_rng(0)
 SAME = np.tile(RNG.permutation(40) < 12, 3)
 SCORES = RNG.normal(size=120) / 5 + 0.3 * SAME
 FOLDS = np.repeat([1, 2, 5], 40)
-AGES = np.where(np.arange(120) % 3, "1", "1 / 2")
 
 
 def test_each_fold_has_its_own_roc():
@@ -56,17 +58,24 @@ def test_one_split_has_no_spread():
 
 
 def test_each_value_of_a_covariate_has_its_own_roc():
-    found = verify_by_value(SCORES, SAME, AGES)
-    mixed = AGES == "1 / 2"
+    mixed = np.arange(120) % 3 == 0
+    found = verify_by_value(SCORES, SAME, ["1", "1 / 2", "2"], mixed.astype("int16"))
     assert list(found.results) == ["1", "1 / 2"]
     assert found.results["1 / 2"].eer == equal_error_rate(SCORES[mixed], SAME[mixed])
+    assert found.to_dict()["values"]["1"]["eer"] == found.results["1"].eer
+    console = Console(width=120, file=io.StringIO())
+    console.print(found)
+    table = console.file.getvalue()
+    genuine = np.count_nonzero(SAME & mixed)
+    assert f"{genuine} + {40 - genuine}" in table
+    assert f"{found.results['1 / 2'].eer:.2%}" in table
 
 
 def test_a_value_without_both_kinds_is_left_out():
-    values = np.where(SAME & (FOLDS == 1), "a", "b")
-    assert list(verify_by_value(SCORES, SAME, values).results) == ["b"]
+    found = verify_by_value(SCORES, SAME, ["a", "b"], np.where(SAME & (FOLDS == 1), 0, 1))
+    assert list(found.results) == ["b"]
     with pytest.raises(ValueError, match="genuine and impostor pairs"):
-        verify_by_value(SCORES, SAME, np.where(SAME, "a", "b"))
+        verify_by_value(SCORES, SAME, ["a", "b"], SAME.astype(int))
 
 
 def test_searches_and_all_pairs_have_measures_too():

@@ -98,8 +98,9 @@ def test_a_report_learns_whom_the_pairs_show(faces):
     ]
     assert (plain.first, plain.folds, plain.unseen.any()) == (None, None, False)
     np.testing.assert_array_equal(plain.same, pairs_of(faces).same)
-    ages = pairs_of(faces).covariate("AGE")
-    assert ages.tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
+    texts, numbers = pairs_of(faces).covariate("AGE")
+    assert numbers.dtype == "int16"
+    assert texts[numbers].tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
     with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'X'"):
         pairs_of(faces).covariate("X")
 
