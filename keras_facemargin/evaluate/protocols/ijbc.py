@@ -68,7 +68,7 @@ def read_ijb(name, lists, images_dir, on_missing="refuse") -> TemplatePairs:
         listed, labels = numbers[:, :2], numbers[:, 2]
     else:
         listed = read_integers(file, 2, ",", "a line is 'template,template'.")
-    rows = collector.rows(_SPACE, listed, file).astype(np.int32)
+    rows = collector.rows(_SPACE, listed, file)
     templates = _templates(name, lists, collector, images_dir, on_missing)
     _, people = np.unique(templates.subjects, return_inverse=True)
     same = people[rows[:, 0]] == people[rows[:, 1]]
@@ -106,7 +106,7 @@ def read_ijbc_covariates(lists, images_dir, on_missing="refuse") -> TemplatePair
     collector.read(lists / "ijbc_11_covariate_probe_reference.csv", _SPACE)
     file = lists / "ijbc_11_covariate_matches.csv"
     listed = read_integers(file, 2, ",", "a line is 'template,template'.")
-    rows = collector.rows(_SPACE, listed, file).astype(np.int32)
+    rows = collector.rows(_SPACE, listed, file)
     templates = collector.templates(images_dir, lists, on_missing)
     _, people = np.unique(templates.subjects, return_inverse=True)
     first, second = rows.T

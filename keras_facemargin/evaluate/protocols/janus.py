@@ -5,6 +5,9 @@ import numpy as np
 from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_table
 from keras_facemargin.evaluate.templates import Templates
 
+# Pairs of a list that are looked up at a time.
+PAIRS_AT_ONCE = 1_000_000
+
 
 class Collector:
     """Reads tables of templates into one `Templates`.
@@ -65,19 +68,24 @@ class Collector:
         return np.array(list(found))
 
     def rows(self, space, listed, file) -> np.ndarray:
-        """Rows of the templates of pairs ``(P, 2)`` of template numbers.
+        """Rows of the templates of pairs of template numbers, int32 ``(P, 2)``.
 
         Raises:
             ValueError: if the tables do not have one of them (naming the line).
         """
         known = {int(number): row for (of, number), row in self.numbers.items() if of == space}
-        numbers, places = np.unique(listed, return_inverse=True)
-        absent = [number for number in numbers.tolist() if number not in known]
-        if absent:
-            line = int(np.flatnonzero((listed == absent[0]).any(axis=1))[0])
-            rule = "must be two templates of the tables."
-            raise bad_line(file, line + 1, rule, ",".join(map(str, listed[line])))
-        return np.array([known[number] for number in numbers.tolist()])[places].reshape(-1, 2)
+        numbers, rows = np.array(sorted(known.items()), np.int64).reshape(-1, 2).T
+        found = np.empty(listed.shape, np.int32)
+        for start in range(0, len(listed), PAIRS_AT_ONCE):
+            part = listed[start : start + PAIRS_AT_ONCE]
+            place = np.minimum(np.searchsorted(numbers, part), len(numbers) - 1)
+            absent = np.flatnonzero((numbers[place] != part).any(axis=1))
+            if len(absent):
+                line = start + int(absent[0])
+                rule = "must be two templates of the tables."
+                raise bad_line(file, line + 1, rule, ",".join(map(str, listed[line])))
+            found[start : start + len(part)] = rows[place]
+        return found
 
     def replace_images(self, names, numbers, media, space, file):
         """Takes the images from another list: names, template numbers and media, ``(N,)`` each.
