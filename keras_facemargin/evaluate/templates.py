@@ -43,6 +43,13 @@ class Templates:
         quality: float ``(N,)`` in [0, 1], a detector's score say, or ``None``.
         covariates: name -> ``(T,)`` text.
         missing: those of the images that are not there.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("faces", num_identities=2, images_per_identity=2)
+        >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
+        >>> len(two), two.enrolled.tolist()
+        (2, [True, True])
     """
 
     subjects: np.ndarray
@@ -157,6 +164,15 @@ def embed_templates(
         ValueError: if `lam` is not 0 and there are no qualities, or no image is there; else as
             `embed` and `pool_templates`.
         OSError: as `embed`.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("people", num_identities=2, images_per_identity=2)
+        >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
+        >>> def brightness(images):
+        ...     return images.mean(axis=(1, 2))
+        >>> embed_templates(brightness, two, flip=False, progress=False).shape
+        (2, 3)
     """
     if lam and templates.quality is None:
         raise ValueError(
@@ -220,6 +236,17 @@ def evaluate_template_pairs(
 
     Raises:
         ValueError, OSError: as `score_template_pairs` and `verify`.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> files = write_synthetic_faces("three", num_identities=2, images_per_identity=2)
+        >>> people = Templates(np.array(["ann", "ann", "bob"]), files, np.array([0, 1, 2, 2]))
+        >>> first, second = np.array([0, 0]), np.array([1, 2])
+        >>> pairs = TemplatePairs(people, first, second, same=np.array([True, False]))
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> evaluate_template_pairs(shape, pairs, progress=False).eer
+        0.0
     """
     scores = score_template_pairs(embedder, pairs, flip, lam, batch_size, progress)
     result = verify(scores, pairs.same, pairs.folds)
@@ -243,6 +270,16 @@ def evaluate_searches(
     Raises:
         ValueError, OSError: as `embed_templates` and `identify`; or if nothing of a gallery is
             there, or no probe.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> files = write_synthetic_faces("four", num_identities=2, images_per_identity=2)
+        >>> people = Templates(np.array(["ann", "ann", "bob", "bob"]), files, np.arange(4))
+        >>> task = TemplateSearches(people, {"first images": (np.array([0, 2]), np.array([1, 3]))})
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> evaluate_searches(shape, task, progress=False).mean("Rank-1")
+        0.5
     """
     templates = task.templates
     vectors = embed_templates(embedder, templates, flip, lam, batch_size, progress)
@@ -268,6 +305,15 @@ def evaluate_folders(
 
     Raises:
         ValueError, OSError: as `evaluate_searches`; or if an image is in both.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("all", num_identities=2, images_per_identity=2)
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> found = evaluate_folders(shape, [a, c], [b, d], progress=False).results["folders"]
+        >>> found.gallery, len(found.ranks), len(found.best_scores)
+        (2, 2, 0)
     """
     gallery, probes = ([Path(path) for path in paths] for paths in (gallery, probes))
     both = {*gallery} & {*probes}

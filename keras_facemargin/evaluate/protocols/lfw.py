@@ -137,8 +137,22 @@ class View1:
 def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
     """LFW's development pairs: `pairsDevTrain.txt` and `pairsDevTest.txt` in the folder `lists`.
 
+    Args:
+        lists: the folder with these two.
+        images_dir, on_missing: as `read_pairs`.
+
     Raises:
         ValueError, FileNotFoundError: as `read_pairs`; or if a file has folds, as View 2's has.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name in ("Ada/Ada_0001", "Ada/Ada_0002", "Bob/Bob_0001"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     Image.new("RGB", (112, 112)).save(f"{name}.jpg")
+        >>> for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
+        ...     _ = Path(file).write_text("1\\nAda\\t1\\t2\\nAda\\t1\\tBob\\t1\\n")
+        >>> len(read_view_1(".", ".").test)
+        2
     """
     files = [Path(lists) / name for name in ("pairsDevTrain.txt", "pairsDevTest.txt")]
     return View1(*(read_pairs(file, images_dir, on_missing) for file in files))

@@ -69,6 +69,16 @@ def write_trillion_pairs(
 
     Raises:
         ValueError, OSError: as `embed`; or if the file cannot be written.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> files = write_synthetic_faces("faces", num_identities=2, images_per_identity=2)
+        >>> def brightness(images):
+        ...     return images.mean(axis=(1, 2))
+        >>> write_trillion_pairs(brightness, files, "features.bin", flip=False, progress=False)
+        (4, 3)
+        >>> Path("features.bin").stat().st_size
+        64
     """
     file, width = Path(file), None
     draft = file.with_name(f".{file.name}.draft")

@@ -35,6 +35,16 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
         ValueError: if the list breaks the format (naming the line).
         FileNotFoundError: if the list is missing, or all frames of a video where that is refused,
             or of all videos.
+
+    Example:
+        >>> from PIL import Image
+        >>> for video in ("Ada/0", "Ada/1", "Bob/0"):
+        ...     Path(video).mkdir(parents=True)
+        ...     Image.new("RGB", (112, 112)).save(f"{video}/frame_1.jpg")
+        >>> _ = Path("splits.txt").write_text("1, 1, Ada/0, Ada/1, 1\\n1, 2, Ada/0, Bob/0, 0\\n")
+        >>> pairs = read_ytf(".", ".")
+        >>> pairs.same.tolist(), pairs.templates.subjects.tolist()
+        ([True, False], ['Ada', 'Ada', 'Bob'])
     """
     if on_missing not in ("refuse", "reject"):
         raise ValueError(f"`on_missing` must be 'refuse' or 'reject'. Received: {on_missing!r}.")
