@@ -33,6 +33,7 @@ class AmongDistractors:
         people: number of people.
         searches: number of ordered pairs of mates.
         distractors: number of distractors.
+        left_out: number of images that are not there and left the protocol.
     """
 
     rank_1: float
@@ -41,6 +42,7 @@ class AmongDistractors:
     people: int
     searches: int
     distractors: int
+    left_out: int = 0
 
     def to_dict(self) -> dict:
         """Plain numbers for a JSON file; rates out of reach are ``None``."""
@@ -51,7 +53,10 @@ class AmongDistractors:
         rows = [("Rank-1", f"{self.rank_1:.2%}")]
         rows += [(f"TAR @ FAR {entry.target:.3g}", str(entry)) for entry in self.tar_at_far]
         searches = f"{self.searches:,}, {self.probes:,} images of {self.people:,} people"
-        return [*rows, (f"Searches among {self.distractors:,} distractors", searches)]
+        rows.append((f"Searches among {self.distractors:,} distractors", searches))
+        if self.left_out:
+            rows.append(("Missing images, left out", f"{self.left_out:,}"))
+        return rows
 
     def __rich__(self):
         from rich.table import Table

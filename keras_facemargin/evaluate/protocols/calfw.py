@@ -19,7 +19,7 @@ def read_calfw(lists, images_dir, on_missing="refuse") -> Pairs:
     A pair is two lines, ``Ada_0001.jpg 1`` and ``Ada_0003.jpg 1``; the number is 0 for an impostor
     pair and another one for a genuine pair. All genuine pairs come first, then all impostors. The
     file marks no folds: fold k is the k-th tenth of the genuine and the k-th tenth of the impostor
-    pairs, as FaceX-Zoo and InsightFace's ``calfw.bin`` have it.
+    pairs, as FaceX-Zoo has it.
 
     Args:
         lists: the folder with the list.
@@ -27,7 +27,8 @@ def read_calfw(lists, images_dir, on_missing="refuse") -> Pairs:
         on_missing: as `read_pairs`.
 
     Returns:
-        `Pairs`, in the order of the file; `folds` counts from 1.
+        `Pairs`, in the order of the file; `folds` counts from 1. Whom an image shows is the part of
+        its name before the last ``_``; should that contradict a label, `people` is ``None``.
 
     Raises:
         ValueError: if the list breaks the format (naming the line).
@@ -55,16 +56,14 @@ def _read(file, images_dir, on_missing):
         marks.append(fields[1])
     if not names or len(names) % 2:
         raise ValueError(f"{file}: a pair is two lines. Received: {len(names):,} lines.")
-    subjects = np.array([name.rpartition("_")[0] for name in names])
     for pair in range(len(names) // 2):
         one, two = 2 * pair, 2 * pair + 1
         if marks[one] != marks[two]:
             rule = f"must be marked as line {one + 1}, which it makes a pair with."
             raise bad_line(file, two + 1, rule, lines[two])
-        if (subjects[one] == subjects[two]) != (marks[one] != "0"):
-            rule = "must be 0 for two people, another number for one person."
-            raise bad_line(file, two + 1, rule, f"{lines[one]}, {lines[two]}")
     same = np.array(marks[::2]) != "0"
+    people = np.array([name.rpartition("_")[0] for name in names])
+    first, second = people[::2], people[1::2]
     images, missing = find_images(names, images_dir, file, on_missing)
     paths = [images[name] for name in names]
     return Pairs(
@@ -73,7 +72,7 @@ def _read(file, images_dir, on_missing):
         same=same,
         folds=_tenths(file, same),
         missing=missing,
-        people=(subjects[::2], subjects[1::2]),
+        people=(first, second) if np.array_equal(first == second, same) else None,
     )
 
 

@@ -134,6 +134,7 @@ def test_missing_images_leave_megaface(tmp_path):
     megaface = read_megaface(tmp_path, tmp_path, size=10, on_missing="reject")
     found = evaluate_megaface(mean_colour, megaface, progress=False)
     assert (found.probes, found.distractors, found.searches) == (8, 9, 14)
+    assert ("Missing images, left out", "2") in found.rows()
 
 
 @pytest.mark.parametrize(
