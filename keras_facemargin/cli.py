@@ -481,7 +481,6 @@ PAIRS_WRITTEN = "Prints the table; writes roc.png, scores.png, hardest_pairs.png
 
 def _add_pairs_command(name, about, read):
     """The command of a protocol whose list is `Pairs` in folds."""
-
     example = f"Example: `facemargin evaluate {name} --lists lists --images crops`"
 
     @evaluate.command(name, help=f"{about}\n\n{PAIRS_WRITTEN}\n\n{example}")
