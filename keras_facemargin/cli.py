@@ -1,5 +1,7 @@
 """The command `facemargin`: each subcommand opens its room only when it is asked."""
 
+import dataclasses
+import functools
 import json
 import math
 import warnings
@@ -61,6 +63,7 @@ OnBad = StrEnum("OnBad", ["refuse", "skip"])
 LfwImages = StrEnum("LfwImages", ["funneled", "original"])
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 Choose = StrEnum("Choose", ["centre", "largest"])
+Task = StrEnum("Task", ["verify", "search", "covariates"])
 Template = StrEnum("Template", ["arcface", "sphereface"])
 
 
@@ -455,6 +458,372 @@ def lfw(
         lambda: read_pairs(pairs, images, on_missing.value),
         *(model, output, flip, report, groups),
     )
+
+
+Lists = Annotated[Path, typer.Option(help="Folder of the official lists.")]
+Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as the lists do.")]
+OnMissingImage = Annotated[
+    OnMissing,
+    typer.Option(help="A listed image that is not there: refuse, or let it count as not enrolled."),
+]
+Lam = Annotated[
+    float, typer.Option("--lambda", min=0, help="Of quality pooling; 0: the mean over media.")
+]
+
+
+@evaluate.command("lfw-view1")
+def lfw_view_1(
+    lists: Lists,
+    images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
+    model: Model = DEFAULT,
+    output: Output = Path("lfw-view1-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """LFW, View 1, for development: a threshold from pairsDevTrain.txt, judged on pairsDevTest.txt.
+
+    Prints the table; writes results.json.
+
+    Example: `facemargin evaluate lfw-view1 --lists lfw --images lfw/aligned`
+    """
+    from keras_facemargin.evaluate import evaluate_view_1, read_view_1
+
+    _evaluate_protocol(
+        lambda: read_view_1(lists, images, on_missing.value),
+        lambda embedder, view: evaluate_view_1(embedder, view, flip),
+        *({"protocol": "lfw, view 1"}, model, output, flip),
+    )
+
+
+PAIRS_WRITTEN = "Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json."
+
+
+def _add_pairs_command(name, about, read):
+    """The command of a protocol whose list is `Pairs` in folds."""
+    example = f"Example: `facemargin evaluate {name} --lists lists --images crops`"
+
+    @evaluate.command(name, help=f"{about}\n\n{PAIRS_WRITTEN}\n\n{example}")
+    def command(
+        lists: Lists,
+        images: Images,
+        model: Models = (DEFAULT,),
+        output: Output = Path(f"{name}-results"),
+        flip: Flip = True,
+        on_missing: OnMissingImage = OnMissing.refuse,
+        report: ReportFile = None,
+        groups: Groups = None,
+    ):
+        from keras_facemargin.evaluate import protocols
+
+        def listed():
+            return read(protocols)(lists, images, on_missing=on_missing.value)
+
+        _evaluate_pairs(name, about, listed, model, output, flip, report, groups)
+
+
+_add_pairs_command(
+    "cfp-ff",
+    "CFP, frontal with frontal: 10 folds, 7,000 pairs, by Pair_list_F.txt and Split/FF.",
+    lambda protocols: functools.partial(protocols.read_cfp, kind="FF"),
+)
+_add_pairs_command(
+    "cfp-fp",
+    "CFP, frontal with profile: 10 folds, 7,000 pairs, by Pair_list_F.txt, _P.txt and Split/FP.",
+    lambda protocols: functools.partial(protocols.read_cfp, kind="FP"),
+)
+_add_pairs_command(
+    "agedb-30",
+    "AgeDB-30: 10 folds, 6,000 pairs 30 years apart, by 04_FINAL_protocol_30_years.mat.",
+    lambda protocols: protocols.read_agedb,
+)
+_add_pairs_command(
+    "calfw",
+    "Cross-Age LFW: 10 folds, 6,000 pairs, by pairs_CALFW.txt.",
+    lambda protocols: protocols.read_calfw,
+)
+_add_pairs_command(
+    "cplfw",
+    "Cross-Pose LFW: 10 folds, 6,000 pairs, by pairs_CPLFW.txt.",
+    lambda protocols: protocols.read_cplfw,
+)
+
+
+@evaluate.command()
+def ytf(
+    lists: Lists,
+    images: Annotated[Path, typer.Option(help="Folder of the frames: NAME/VIDEO/*.jpg.")],
+    model: Model = DEFAULT,
+    output: Output = Path("ytf-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """YouTube Faces: 10 folds, 5,000 pairs of videos, a video being the mean of its frames.
+
+    Prints the table; writes results.json, roc.png and scores.png.
+
+    Example: `facemargin evaluate ytf --lists ytf --images ytf/aligned`
+    """
+    from keras_facemargin.evaluate import evaluate_template_pairs
+    from keras_facemargin.evaluate.protocols import read_ytf
+
+    _evaluate_protocol(
+        lambda: read_ytf(lists, images, on_missing.value),
+        lambda embedder, pairs: evaluate_template_pairs(embedder, pairs, flip),
+        *({"protocol": "ytf"}, model, output, flip),
+    )
+
+
+@evaluate.command()
+def ijba(
+    lists: Annotated[Path, typer.Option(help="Folder with IJB-A_11_sets or IJB-A_1N_sets.")],
+    images: Annotated[Path, typer.Option(help="Folder of crops: img/IMAGE_SIGHTING.jpg.")],
+    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    split: Annotated[
+        list[int] | None, typer.Option(min=1, max=10, help="One of the ten; default: all.")
+    ] = None,
+    model: Model = DEFAULT,
+    output: Output = Path("ijba-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """IJB-A: mean and deviation over ten splits of TAR at FAR, or of rank-k and TPIR at FPIR.
+
+    Line img/10281.jpg of the lists, with SIGHTING_ID 28739, is the crop img/10281_28739.jpg.
+    Prints the table; writes results.json.
+
+    Example: `facemargin evaluate ijba --lists IJB-A --images crops --task search`
+    """
+    from keras_facemargin.evaluate import evaluate_searches, score_template_pairs, verify_by_fold
+    from keras_facemargin.evaluate.protocols import read_ijba, read_ijba_search
+    from keras_facemargin.evaluate.protocols.ijba import SPLITS
+
+    _refuse_covariates(task)
+    read = read_ijba_search if task is Task.search else read_ijba
+
+    def run(embedder, listed):
+        if task is Task.search:
+            return evaluate_searches(embedder, listed, flip)
+        scores = score_template_pairs(embedder, listed, flip)
+        found = verify_by_fold(scores, listed.same, listed.folds)
+        return dataclasses.replace(found, unseen=int(listed.unseen.sum()))
+
+    _evaluate_protocol(
+        lambda: read(lists, images, split or SPLITS, on_missing.value),
+        *(run, {"protocol": "ijba", "task": task.value}, model, output, flip),
+    )
+
+
+@evaluate.command()
+def ijbb(
+    lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
+    images: Images,
+    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    lam: Lam = 0.0,
+    model: Model = DEFAULT,
+    output: Output = Path("ijbb-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """IJB-B: 1:1 of 8,010,270 pairs of templates, or 1:N in the two galleries.
+
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png.
+
+    Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --lambda 0.3`
+    """
+    _refuse_covariates(task)
+    _evaluate_ijb("ijbb", lists, images, task, None, lam, model, output, flip, on_missing)
+
+
+@evaluate.command()
+def ijbc(
+    lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
+    images: Images,
+    task: Annotated[
+        Task, typer.Option(help="verify: 1:1; search: 1:N; covariates: single images.")
+    ] = Task.verify,
+    by: Annotated[
+        str, typer.Option(help="Covariate: GENDER, SKINTONE, AGE, INDOOR_OUTDOOR, FACIAL_HAIR.")
+    ] = "GENDER",
+    lam: Lam = 0.0,
+    model: Model = DEFAULT,
+    output: Output = Path("ijbc-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """IJB-C: 1:1 of 15,658,489 pairs of templates, 1:N in the two galleries, or its covariates.
+
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png.
+
+    Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
+    """
+    _evaluate_ijb("ijbc", lists, images, task, by, lam, model, output, flip, on_missing)
+
+
+def _refuse_covariates(task):
+    if task is Task.covariates:
+        raise ValueError("--task covariates is of IJB-C only. Received: --task covariates.")
+
+
+def _evaluate_ijb(name, lists, images, task, by, lam, model, output, flip, on_missing):
+    from keras_facemargin.evaluate import (
+        evaluate_searches,
+        evaluate_template_pairs,
+        protocols,
+        score_template_pairs,
+        verify_by_value,
+    )
+
+    def read():
+        if task is Task.search:
+            return protocols.read_ijb_search(name, lists, images, on_missing.value)
+        if task is Task.verify:
+            return protocols.read_ijb(name, lists, images, on_missing.value)
+        pairs = protocols.read_ijbc_covariates(lists, images, on_missing.value)
+        return pairs, pairs.covariate(by)
+
+    def run(embedder, listed):
+        if task is Task.search:
+            return evaluate_searches(embedder, listed, flip, lam)
+        if task is Task.verify:
+            return evaluate_template_pairs(embedder, listed, flip, lam)
+        pairs, covariate = listed
+        scores = score_template_pairs(embedder, pairs, flip, lam)
+        return verify_by_value(scores, pairs.same, *covariate)
+
+    record = {"protocol": name, "task": task.value, "lambda": lam}
+    if task is Task.covariates:
+        record["by"] = by
+    _evaluate_protocol(read, run, record, model, output, flip)
+
+
+@evaluate.command()
+def blufr(
+    lists: Annotated[Path, typer.Option(help="Folder with blufr_lfw_config.mat.")],
+    images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
+    model: Model = DEFAULT,
+    output: Output = Path("blufr-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """BLUFR: all of LFW in ten trials, verification of all pairs and open-set identification.
+
+    Prints the table; writes results.json.
+
+    Example: `facemargin evaluate blufr --lists BLUFR/config/lfw --images lfw/aligned`
+    """
+    from keras_facemargin.evaluate.protocols import evaluate_blufr, read_blufr
+
+    _evaluate_protocol(
+        lambda: read_blufr(lists, images, on_missing.value),
+        lambda embedder, listed: evaluate_blufr(embedder, listed, flip=flip),
+        *({"protocol": "blufr"}, model, output, flip),
+    )
+
+
+@evaluate.command()
+def megaface(
+    lists: Annotated[Path, typer.Option(help="Folder of the devkit's lists.")],
+    images: Annotated[
+        Path, typer.Option(help="Folder with facescrub_images and megaface_images, aligned.")
+    ],
+    size: Annotated[int, typer.Option(help="Number of distractors: 10, 100, ... 1000000.")] = (
+        1_000_000
+    ),
+    refined: Annotated[
+        bool, typer.Option("--refined", help="Leave out what InsightFace's lists call wrong.")
+    ] = False,
+    model: Model = DEFAULT,
+    output: Output = Path("megaface-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """MegaFace: FaceScrub among distractors, rank-1 and TAR at FAR 1e-6.
+
+    Figures with and without --refined are not comparable. Prints the table; writes results.json.
+
+    Example: `facemargin evaluate megaface --lists templatelists --images testpack --refined`
+    """
+    from keras_facemargin.evaluate.protocols import evaluate_megaface, read_megaface
+
+    _evaluate_protocol(
+        lambda: read_megaface(lists, images, size, refined, on_missing.value),
+        lambda embedder, listed: evaluate_megaface(embedder, listed, flip=flip),
+        *({"protocol": "megaface", "size": size, "refined": refined}, model, output, flip),
+    )
+
+
+@evaluate.command("trillion-pairs")
+def trillion_pairs(
+    lists: Annotated[Path, typer.Option(help="Folder with testdata_lmk.txt.")],
+    images: Images,
+    output: Annotated[Path, typer.Option("--output", "-o", help=".bin file to write.")] = Path(
+        "trillion-pairs.bin"
+    ),
+    model: Model = DEFAULT,
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+):
+    """Trillion Pairs: the file of features to send, whose truth the organisers keep.
+
+    Example: `facemargin evaluate trillion-pairs --lists . --images testdata -o features.bin`
+    """
+    from keras_facemargin.evaluate.protocols import read_trillion_pairs, write_trillion_pairs
+    from keras_facemargin.zoo import load_embedder
+
+    embedder = load_embedder(model)
+    listed, missing = read_trillion_pairs(lists, images, on_missing.value)
+    _prepare_file(output, ".bin")
+    rows, columns = write_trillion_pairs(embedder, listed, output, missing, flip)
+    _say(f"{output}: {rows:,} rows of {columns} numbers")
+
+
+@evaluate.command()
+def identification(
+    gallery: Annotated[Path, typer.Option(help="Aligned crops of known people, a folder each.")],
+    probes: Annotated[Path, typer.Option(help="Aligned crops to search, a folder a person.")],
+    model: Model = DEFAULT,
+    output: Output = Path("identification-results"),
+    flip: Flip = True,
+):
+    """1:N on folders: each probe image searched among the templates of the gallery's people.
+
+    A person of the gallery is one template, the mean of the images. Who is on an image is the name
+    of the folder that it lies in; probes of people without a folder in the gallery are the
+    non-mated ones, which TPIR at FPIR needs. Prints the table; writes results.json.
+
+    Example: `facemargin evaluate identification --gallery known --probes searched`
+    """
+    from keras_facemargin.evaluate import evaluate_folders
+
+    def run(embedder, listed):
+        for paths in listed:
+            _note_resized(paths, embedder)
+        return evaluate_folders(embedder, *listed, flip)
+
+    _evaluate_protocol(
+        lambda: (_image_files([gallery]), _image_files([probes])),
+        *(run, {"gallery": str(gallery), "probes": str(probes)}, model, output, flip),
+    )
+
+
+def _evaluate_protocol(read, run, record, model, output, flip):
+    """Reads the lists, prints what `run` finds on them, and writes that to a folder."""
+    from keras_facemargin.evaluate import Verification, plot_roc, plot_scores
+    from keras_facemargin.zoo import load_embedder
+
+    embedder = load_embedder(model)
+    listed = read()
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+    result = run(embedder, listed)
+    console.print(result)
+    record = {**record, "model": model, "flip": flip, **result.to_dict()}
+    (output / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    made = ["results.json"]
+    if isinstance(result, Verification):
+        plot_roc({model: (result.scores, result.same)}).savefig(output / "roc.png")
+        plot_scores(result.scores, result.same, None).savefig(output / "scores.png")
+        made += ["roc.png", "scores.png"]
+    _say(f"{output}/{', '.join(made)}")
 
 
 @evaluate.command("bin")

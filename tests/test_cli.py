@@ -13,6 +13,20 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
+from published_sets import (
+    write_agedb,
+    write_agedb_images,
+    write_blufr,
+    write_cfp,
+    write_cfp_images,
+    write_crossed,
+    write_ijb,
+    write_ijba,
+    write_ijbc_covariates,
+    write_megaface,
+    write_trillion,
+    write_ytf,
+)
 from rich.console import Console
 from tiny import tiny_embedder
 from typer.testing import CliRunner
@@ -363,6 +377,113 @@ def test_calibrate_writes_the_threshold_into_the_card(facemargin, faces):
     assert card.read_bytes() == written
 
 
+def write_view_1(folder):
+    """Two people of two images each, who choose and judge."""
+    write_synthetic_faces(folder / "drawn", 2, 2)
+    for person in (folder / "drawn").iterdir():
+        for number, image in enumerate(sorted(person.iterdir()), start=1):
+            (folder / person.name).mkdir(exist_ok=True)
+            image.rename(folder / person.name / f"{person.name}_{number:04d}.jpg")
+    text = "1\nperson_000\t1\t2\nperson_000\t1\tperson_001\t2\n"
+    for name in ("pairsDevTrain.txt", "pairsDevTest.txt"):
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "write", "said", "key"),
+    [
+        ("lfw-view1", write_view_1, "Accuracy, View 1", "threshold"),
+        (
+            "cfp-ff",
+            lambda here: (write_cfp(here), write_cfp_images(here)),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "cfp-fp",
+            lambda here: (write_cfp(here, "1,2", "1,5"), write_cfp_images(here)),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "agedb-30",
+            lambda here: write_agedb_images(write_agedb(here)),
+            "20 genuine, 20 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "calfw",
+            lambda here: write_crossed(here, "pairs_CALFW.txt"),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "cplfw",
+            lambda here: write_crossed(here, "pairs_CPLFW.txt"),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        ("ytf", write_ytf, "2 genuine, 2 impostor", "fold_accuracies"),
+        ("ijba --split 1 --split 4", write_ijba, "TAR @ FAR 0.1", "standard_deviation"),
+        ("ijba --split 1 --task search", write_ijba, "Rank-1", "splits"),
+        (
+            "ijbb --lambda 0.5",
+            lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
+            "4 genuine, 12 impostor",
+            "eer",
+        ),
+        (
+            "ijbc --task search",
+            lambda here: write_ijb(here, "ijbc", ("G1", "G2"), False),
+            "G1, G2",
+            "splits",
+        ),
+        ("ijbc --task covariates --by GENDER", write_ijbc_covariates, "3 + 12", "by"),
+        ("blufr", write_blufr, "Rank-1", "mean_minus_standard_deviation"),
+        ("megaface --size 10 --refined", write_megaface, "18, 9 images of 3 people", "rank_1"),
+    ],
+)
+def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
+    write(Path.cwd())
+    words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
+    code, out, error = facemargin(*words, "-o", "results")
+    assert code == 0, error
+    assert said in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert key in record
+    assert (record["model"], record["flip"]) == (str(model), True)
+    plots = {path.name for path in Path("results").glob("*.png")}
+    assert {f"{path}.png" for path in ("roc", "scores")} <= plots or "fold" not in key
+
+
+def test_evaluate_trillion_pairs_writes_the_file_to_send(facemargin, model):
+    write_trillion(Path.cwd())
+    words = ("evaluate", "trillion-pairs", "--lists", ".", "--images", ".", "-m", model)
+    code, out, _ = facemargin(*words, "-o", "features.bin", "--no-flip")
+    assert code == 0
+    assert "features.bin: 7 rows of 24 numbers" in out
+    assert Path("features.bin").stat().st_size == 16 + 7 * 24 * 4
+
+
+def test_evaluate_identification_searches_folders(facemargin, model, faces):
+    for person in sorted(faces.iterdir()):
+        for number, image in enumerate(sorted(person.iterdir())):
+            part = "known" if number < 4 and person.name < "person_006" else "searched"
+            place = Path(part, person.name, image.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, place)
+    words = ("evaluate", "identification", "--gallery", "known", "-m", model)
+    code, out, _ = facemargin(*words, "--probes", "searched", "-o", "results")
+    assert code == 0
+    assert "Probes, in a gallery of 6" in out
+    assert "24 mated, 16 non-mated" in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert record["splits"]["folders"]["mated_probes"] == 24
+    assert 0 < record["mean"]["Rank-1"] <= 1
+    result = facemargin(*words, "--probes", "known/person_000", "-o", "refused")
+    assert_one_sentence(result, "must not be in the gallery", "4 images in both")
+
+
 def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model, faces):
     code, out, _ = facemargin("evaluate", "all-pairs", faces, "-m", model, "-o", "folder")
     assert code == 0
@@ -541,6 +662,12 @@ def wrong(faces, model):
         ("evaluate lfw --images few --pairs nothere.txt", ["nothere.txt: No such file"]),
         ("evaluate lfw --images few --pairs pairs.txt", ["announces 6,000 pairs", "1 lines"]),
         ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
+        ("evaluate lfw-view1 --lists few --images few", ["pairsDevTrain.txt: No such file"]),
+        ("evaluate cfp-fp --lists few --images few", ["Pair_list_F.txt: No such file"]),
+        ("evaluate ijba --lists few --images few", ["verify_metadata_1.csv: No such file"]),
+        ("evaluate ijbb --lists . --images . --task covariates", ["of IJB-C only"]),
+        ("evaluate megaface --lists . --images . --size 7", ["`size` must be one of"]),
+        ("evaluate identification --gallery few --probes nothere", ["no such image or folder"]),
         ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
         ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
         ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),

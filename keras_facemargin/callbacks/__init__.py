@@ -1,15 +1,18 @@
-"""The warm-start kit: what a margin loss needs around it to train from scratch.
+"""The warm-start kit, what a margin loss needs around it to train from scratch; and View 1.
 
 `MarginRamp` and `ScaleRamp` let margin and scale grow; `MarginClassifier.with_head` goes on under
 another head with the prototypes that were learned; `CollapseDetector` says early that embeddings
 fall together; `FiniteGuard` stops on a loss that is not finite and says where it came from.
+`BestByView1` judges the embedder on development pairs and ends with its best weights.
 """
 
 from keras_facemargin.callbacks.collapse import CollapseDetector, Spread, measure_spread
 from keras_facemargin.callbacks.finite_guard import FiniteGuard
 from keras_facemargin.callbacks.ramps import MarginRamp, ScaleRamp
+from keras_facemargin.callbacks.view_1 import BestByView1
 
 __all__ = [
+    "BestByView1",
     "CollapseDetector",
     "FiniteGuard",
     "MarginRamp",

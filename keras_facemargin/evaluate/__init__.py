@@ -2,9 +2,11 @@
 
 `roc` counts scores, `verification` asks it, `conventions` asks as others do; `bootstrap` says how
 certain the answer is and `groups` for whom. `embed` knows images only, `cosine` embeddings; `pairs`
-joins them, and each protocol's file reads that protocol's official lists into `Pairs`. `all_pairs`
-knows embeddings and whose they are, and streams; `identification` searches a gallery. `plots` draws
-what was counted, and `audit` turns embeddings on the data that they come from.
+joins them, `templates` does so for several images of a person. `protocols` is a folder: each file
+reads one family's official lists into these. `all_pairs` knows embeddings and whose they are, and
+streams; `identification` searches a gallery, `distractors` people among strangers; `splits` is the
+mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
+they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import (
@@ -31,6 +33,7 @@ from keras_facemargin.evaluate.bootstrap import (
 )
 from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
+from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
 from keras_facemargin.evaluate.identification import (
@@ -38,10 +41,10 @@ from keras_facemargin.evaluate.identification import (
     TpirAtFpir,
     closed_gallery_rate,
     identify,
+    largest_scores_of_others,
     mean_over_galleries,
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.lfw import evaluate_lfw, read_pairs
 from keras_facemargin.evaluate.listed_pairs import verify_listed_pairs
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import (
@@ -51,8 +54,32 @@ from keras_facemargin.evaluate.plots import (
     plot_roc,
     plot_scores,
 )
+from keras_facemargin.evaluate.protocols import (
+    View1,
+    View1Result,
+    evaluate_lfw,
+    evaluate_view_1,
+    read_pairs,
+    read_view_1,
+)
 from keras_facemargin.evaluate.refine import PairRates
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
+from keras_facemargin.evaluate.splits import (
+    SplitResults,
+    ValueResults,
+    verify_by_fold,
+    verify_by_value,
+)
+from keras_facemargin.evaluate.templates import (
+    TemplatePairs,
+    Templates,
+    TemplateSearches,
+    embed_templates,
+    evaluate_folders,
+    evaluate_searches,
+    evaluate_template_pairs,
+    score_template_pairs,
+)
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
     Verification,
@@ -66,6 +93,7 @@ from keras_facemargin.evaluate.verification import (
 
 __all__ = [
     "AlikePairs",
+    "AmongDistractors",
     "Bootstrap",
     "FoldAccuracy",
     "Group",
@@ -77,9 +105,16 @@ __all__ = [
     "PairRates",
     "Pairs",
     "Roc",
+    "SplitResults",
     "TarAtFar",
+    "TemplatePairs",
+    "TemplateSearches",
+    "Templates",
     "TpirAtFpir",
+    "ValueResults",
     "Verification",
+    "View1",
+    "View1Result",
     "all_pairs",
     "area_under_curve",
     "bootstrap",
@@ -89,15 +124,21 @@ __all__ = [
     "cosine_scores_of_pairs",
     "draw_audit",
     "embed",
+    "embed_templates",
     "equal_error_rate",
     "evaluate_bin",
+    "evaluate_folders",
     "evaluate_lfw",
     "evaluate_pairs",
+    "evaluate_searches",
+    "evaluate_template_pairs",
+    "evaluate_view_1",
     "fold_accuracy",
     "hardest_pairs",
     "identify",
     "interval",
     "label_noise",
+    "largest_scores_of_others",
     "mean_over_galleries",
     "near_duplicates",
     "plot_det",
@@ -109,8 +150,11 @@ __all__ = [
     "read_bin_pairs",
     "read_groups",
     "read_pairs",
+    "read_view_1",
     "roc",
     "score_pairs",
+    "score_template_pairs",
+    "search_among_distractors",
     "shared_identities",
     "shared_images",
     "tar_at_far",
@@ -118,5 +162,7 @@ __all__ = [
     "validation_rate",
     "verify",
     "verify_all_pairs",
+    "verify_by_fold",
+    "verify_by_value",
     "verify_listed_pairs",
 ]

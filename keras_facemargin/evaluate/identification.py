@@ -19,8 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
-from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
 from keras_facemargin.evaluate.roc import allowed_false_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
@@ -326,6 +325,35 @@ def closed_gallery_rate(
         )
     limit = np.sort(others)[-wanted]
     return float(np.mean(search.mate_scores > limit))
+
+
+def largest_scores_of_others(
+    gallery, gallery_labels, probes, probe_labels, count, progress=True
+) -> np.ndarray:
+    """The `count` largest scores of probes with templates of other people, in bounded memory.
+
+    Args:
+        gallery, gallery_labels, probes, probe_labels, progress: as `identify`.
+        count: at least 1.
+
+    Returns:
+        float64 ``(count,)``, descending; fewer if there are not so many.
+
+    Raises:
+        ValueError: `count` is less than 1; else as `identify`.
+
+    Example:
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+        >>> labels = ["ann", "bob"]
+        >>> largest_scores_of_others(gallery, labels, probes, labels, 1, progress=False).round(2)
+        array([0.11])
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1. Received: count={count}.")
+    gallery, gallery_labels = _checked("gallery", gallery, gallery_labels)
+    probes, probe_labels = _checked("probes", probes, probe_labels)
+    search = _Search(gallery, gallery_labels, probes, probe_labels)
+    return np.sort(_largest_of_others(search, count, progress))[::-1][:count]
 
 
 class _Search:

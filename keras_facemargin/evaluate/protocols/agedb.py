@@ -1,0 +1,88 @@
+"""AgeDB-30: ten folds of 300 genuine and 300 impostor pairs, about 30 years between their images.
+
+Moschoglou, Papaioannou, Sagonas, Deng, Kotsia, Zafeiriou, "AgeDB: the first manually collected,
+in-the-wild age database", CVPR workshops 2017.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.pairs import Pairs
+from keras_facemargin.evaluate.protocols.lists import find_images
+from keras_facemargin.evaluate.protocols.matlab import read_mat
+
+
+def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
+    """Reads `04_FINAL_protocol_30_years.mat` in the folder `lists`.
+
+    The file holds `splits`, a cell for each fold. A fold is a structure: first the pairs, 2 x 600
+    cells, each a structure whose first field is an image's name without its ending; then 600
+    labels, 1 for genuine pairs and -1 (or 0) for impostors. Fields are taken in their order.
+
+    Args:
+        lists: the folder with the file, `AgeDB_FINAL_protocol`.
+        images_dir: folder of all images, `03_Protocol_Images`, or their crops: ``NAME.jpg`` or
+            ``NAME.png``.
+        on_missing: as `read_pairs`.
+
+    Returns:
+        `Pairs`, fold by fold; `folds` counts from 1. Whom an image shows is the part of its name
+        before the first ``_``; should that contradict a label, `people` is ``None``.
+
+    Raises:
+        ImportError: without the extra "mat".
+        ValueError: if the file is laid out otherwise (naming the fold and the pair).
+        FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
+    """
+    file = Path(lists) / "04_FINAL_protocol_30_years.mat"
+    folds = np.atleast_1d(read_mat(file).get("splits", []))
+    if folds.ndim != 1 or not len(folds):
+        raise ValueError(f"{file}: must hold `splits`, a cell for each fold. Received: none.")
+    names, same, numbers = [], [], []
+    for number, fold in enumerate(folds, start=1):
+        pairs, labels = _read_fold(file, number, fold)
+        names += pairs
+        same += labels
+        numbers += [number] * len(labels)
+    images, missing = find_images(
+        [name for pair in names for name in pair], images_dir, file, on_missing
+    )
+    return Pairs(
+        first=tuple(images[name] for name, _ in names),
+        second=tuple(images[name] for _, name in names),
+        same=np.array(same),
+        folds=np.array(numbers),
+        missing=missing,
+        people=_people(names, same),
+    )
+
+
+def _read_fold(file, number, fold):
+    rule = "must be a structure of 2 x N cells, the pairs, and N labels, 1 or -1."
+    fields = list(fold.values())[:2] if isinstance(fold, dict) else []
+    sides, labels = map(np.asarray, fields if len(fields) == 2 else ([], []))
+    labels = labels.ravel().tolist()
+    if not labels or sides.shape != (2, len(labels)) or not set(labels) <= {-1, 0, 1}:
+        raise ValueError(
+            f"{file}, fold {number}: {rule} Received: cells of shape {sides.shape} and "
+            f"{len(labels)} labels."
+        )
+    pairs = []
+    for index, pair in enumerate(sides.T, start=1):
+        names = [_first_field(side) for side in pair]
+        if not all(isinstance(name, str) and name for name in names):
+            raise ValueError(
+                f"{file}, fold {number}, pair {index}: must be two names. Received: {names}."
+            )
+        pairs.append(tuple(names))
+    return pairs, [label == 1 for label in labels]
+
+
+def _first_field(cell):
+    return next(iter(cell.values()), None) if isinstance(cell, dict) else cell
+
+
+def _people(names, same):
+    people = [np.array([pair[side].split("_")[0] for pair in names]) for side in (0, 1)]
+    return tuple(people) if np.array_equal(people[0] == people[1], same) else None

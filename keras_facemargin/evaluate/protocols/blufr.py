@@ -1,0 +1,187 @@
+"""BLUFR: all of LFW in ten trials, verification of every test pair and open-set identification.
+
+Reported are the mean minus the standard deviation over the trials of TAR at FAR 0.1% (papers also
+1e-4 and 1e-5) and of the open-set detection and identification rate, rank 1 at FAR 1%: TPIR at FPIR
+1%. The toolkit takes the k-th largest impostor score as threshold, k = round(FAR x impostors); here
+the rule is the conservative one of `tar_at_far` and `identify`.
+
+Liao, Lei, Yi, Li, "A Benchmark Study of Large-Scale Unconstrained Face Recognition", IJCB 2014.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.all_pairs import verify_all_pairs
+from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.identification import identify
+from keras_facemargin.evaluate.protocols.lists import find_images
+from keras_facemargin.evaluate.protocols.matlab import read_mat
+from keras_facemargin.evaluate.splits import SplitResults
+
+FARS = (1e-3, 1e-4, 1e-5)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blufr:
+    """BLUFR's images and trials.
+
+    Attributes:
+        images: N files.
+        labels: int ``(N,)``, whom each shows.
+        trials: (test, gallery, probes) of each trial, int rows of the images.
+        missing: those of the images that are not there; they leave a trial.
+    """
+
+    images: tuple[Path, ...]
+    labels: np.ndarray
+    trials: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    missing: frozenset[Path] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlufrResult:
+    """Both halves of BLUFR, trial by trial.
+
+    Attributes:
+        verification: `SplitResults` of an `PairRates` for each trial.
+        identification: `SplitResults` of an `Identification` for each trial.
+        left_out: images that are not there and left the trials.
+    """
+
+    verification: SplitResults
+    identification: SplitResults
+    left_out: int = 0
+
+    def headline(self) -> dict[str, float]:
+        """Mean minus standard deviation over the trials, of what they support."""
+        found = {}
+        for part in (self.verification, self.identification):
+            for name, values in part.measures().items():
+                if not isinstance(values, str) and name.startswith(("TAR", "TPIR")):
+                    found[name] = part.mean(name) - part.standard_deviation(name)
+        return found
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a JSON file."""
+        return {
+            "mean_minus_standard_deviation": self.headline(),
+            "verification": self.verification.to_dict(),
+            "identification": self.identification.to_dict(),
+            "images_left_out": self.left_out,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        rows = [(f"{name}, mean - deviation", f"{x:.2%}") for name, x in self.headline().items()]
+        rows += [*self.verification.rows(), *self.identification.rows()]
+        if self.left_out:
+            rows.append(("Missing images, left out", f"{self.left_out:,}"))
+        return rows
+
+    def __rich__(self):
+        from rich.table import Table
+
+        table = Table("Measure", "Value")
+        for measure, value in self.rows():
+            table.add_row(measure, value)
+        return table
+
+
+def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
+    """Reads `blufr_lfw_config.mat` in the folder `lists`.
+
+    It holds `imageList`, the 13,233 names of LFW, `labels`, and for each of ten trials the numbers
+    of its images from 1: `testIndex`, `galIndex` (1,000 images) and `probIndex`. Trials train on
+    `trainIndex`, which an embedder made from other faces does not need.
+
+    Args:
+        lists: the folder with the file.
+        images_dir: folder of one folder per person, as LFW's: ``NAME/NAME_0001.jpg`` (or ``.png``).
+        on_missing: as `read_pairs`, but that a missing image leaves the trials with "reject": all
+            pairs of so few cannot be said to be genuine or not found.
+
+    Returns:
+        A `Blufr`.
+
+    Raises:
+        ImportError: without the extra "mat".
+        ValueError: if the file is laid out otherwise (naming the variable).
+        FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
+    """
+    file = Path(lists) / "blufr_lfw_config.mat"
+    found = read_mat(file)
+    needed = ("imageList", "labels", "testIndex", "galIndex", "probIndex")
+    absent = [name for name in needed if name not in found]
+    if absent:
+        raise ValueError(
+            f"{file}: must hold {', '.join(needed)}. Received: no {', '.join(absent)}."
+        )
+    names, labels = (np.atleast_1d(found[name]) for name in needed[:2])
+    if names.shape != labels.shape or names.ndim != 1:
+        raise ValueError(
+            f"{file}: must hold one label for each image. Received: `imageList` of shape "
+            f"{names.shape}, `labels` of shape {labels.shape}."
+        )
+    parts = [_indices(file, name, found[name], len(names)) for name in needed[2:]]
+    if len({len(part) for part in parts}) != 1:
+        told = ", ".join(f"{len(part)} of `{n}`" for n, part in zip(needed[2:], parts, strict=True))
+        raise ValueError(f"{file}: must hold as many trials of each. Received: {told}.")
+    for number, (test, *rest) in enumerate(zip(*parts, strict=True), start=1):
+        if not np.array_equal(np.sort(test), np.sort(np.concatenate(rest))):
+            raise ValueError(
+                f"{file}, trial {number}: `testIndex` must be `galIndex` and `probIndex` together. "
+                f"Received: {len(test):,} and {' + '.join(f'{len(part):,}' for part in rest)}."
+            )
+    listed = [f"{str(name).rpartition('_')[0]}/{name}" for name in names]
+    images, missing = find_images(listed, images_dir, file, on_missing)
+    return Blufr(
+        images=tuple(images[name] for name in listed),
+        labels=labels.astype(int),
+        trials=tuple(zip(*parts, strict=True)),
+        missing=missing,
+    )
+
+
+def evaluate_blufr(
+    embedder, blufr, fars=FARS, flip=True, batch_size=64, progress=True
+) -> BlufrResult:
+    """Verifies all pairs of each trial's test images and searches its probes in its gallery.
+
+    Args:
+        embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
+        blufr: a `Blufr`.
+        fars: of the verification.
+
+    Returns:
+        A `BlufrResult`.
+
+    Raises:
+        ValueError, OSError: as `embed`, `verify_all_pairs` and `identify`.
+    """
+    there = np.array([image not in blufr.missing for image in blufr.images])
+    rows = np.cumsum(there) - 1
+    images = [image for image in blufr.images if image not in blufr.missing]
+    embeddings, labels = embed(embedder, images, flip, batch_size, progress), blufr.labels[there]
+    verified, identified = {}, {}
+    for trial, parts in enumerate(blufr.trials, start=1):
+        test, gallery, probes = (rows[part[there[part]]] for part in parts)
+        verified[trial] = verify_all_pairs(embeddings[test], labels[test], fars, progress=progress)
+        identified[trial] = identify(
+            embeddings[gallery], labels[gallery], embeddings[probes], labels[probes], progress
+        )
+    return BlufrResult(SplitResults(verified), SplitResults(identified), len(blufr.missing))
+
+
+def _indices(file, name, trials, count):
+    found = []
+    for number, trial in enumerate(np.atleast_1d(trials), start=1):
+        rows = np.atleast_1d(trial)
+        if rows.dtype.kind not in "iu" or rows.ndim != 1 or rows.min() < 1 or rows.max() > count:
+            raise ValueError(
+                f"{file}, trial {number}: `{name}` must hold numbers of images from 1 to "
+                f"{count:,}. Received: {rows[:3].tolist()}."
+            )
+        found.append(rows.astype(int) - 1)
+    return found

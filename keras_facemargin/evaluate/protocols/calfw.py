@@ -1,0 +1,89 @@
+"""Cross-Age and Cross-Pose LFW: LFW's people, 3,000 genuine and 3,000 impostor pairs each.
+
+Zheng, Deng, Hu, "Cross-Age LFW", arXiv:1708.08197, 2017; Zheng, Deng, "Cross-Pose LFW", 2018.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.pairs import Pairs
+from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_lines
+
+FOLDS = 10
+
+
+def read_calfw(lists, images_dir, on_missing="refuse") -> Pairs:
+    """Reads `pairs_CALFW.txt` in the folder `lists`.
+
+    A pair is two lines, ``Ada_0001.jpg 1`` and ``Ada_0003.jpg 1``; the number is 0 for an impostor
+    pair and another one for a genuine pair. All genuine pairs come first, then all impostors. The
+    file marks no folds: fold k is the k-th tenth of the genuine and the k-th tenth of the impostor
+    pairs, as FaceX-Zoo has it.
+
+    Args:
+        lists: the folder with the list.
+        images_dir: folder of all images, without subfolders, as the set comes.
+        on_missing: as `read_pairs`.
+
+    Returns:
+        `Pairs`, in the order of the file; `folds` counts from 1. Whom an image shows is the part of
+        its name before the last ``_``; should that contradict a label, `people` is ``None``.
+
+    Raises:
+        ValueError: if the list breaks the format (naming the line).
+        FileNotFoundError: if the list or an image is missing, the latter as `read_pairs`.
+    """
+    return _read(Path(lists) / "pairs_CALFW.txt", images_dir, on_missing)
+
+
+def read_cplfw(lists, images_dir, on_missing="refuse") -> Pairs:
+    """Reads `pairs_CPLFW.txt` in the folder `lists`, of the same format: ``Ada_1.jpg 1``.
+
+    Args, returns and errors are those of `read_calfw`.
+    """
+    return _read(Path(lists) / "pairs_CPLFW.txt", images_dir, on_missing)
+
+
+def _read(file, images_dir, on_missing):
+    lines = read_lines(file, "a list of pairs")
+    names, marks = [], []
+    for number, line in enumerate(lines, start=1):
+        fields = line.split()
+        if len(fields) != 2 or not fields[1].isdecimal() or "_" not in fields[0]:
+            raise bad_line(file, number, "must be an image and 0 or another number.", line)
+        names.append(fields[0])
+        marks.append(fields[1])
+    if not names or len(names) % 2:
+        raise ValueError(f"{file}: a pair is two lines. Received: {len(names):,} lines.")
+    for pair in range(len(names) // 2):
+        one, two = 2 * pair, 2 * pair + 1
+        if marks[one] != marks[two]:
+            rule = f"must be marked as line {one + 1}, which it makes a pair with."
+            raise bad_line(file, two + 1, rule, lines[two])
+    same = np.array(marks[::2]) != "0"
+    people = np.array([name.rpartition("_")[0] for name in names])
+    first, second = people[::2], people[1::2]
+    images, missing = find_images(names, images_dir, file, on_missing)
+    paths = [images[name] for name in names]
+    return Pairs(
+        first=tuple(paths[::2]),
+        second=tuple(paths[1::2]),
+        same=same,
+        folds=_tenths(file, same),
+        missing=missing,
+        people=(first, second) if np.array_equal(first == second, same) else None,
+    )
+
+
+def _tenths(file, same):
+    folds = np.empty(len(same), int)
+    for kind in (True, False):
+        count = np.count_nonzero(same == kind)
+        if not count or count % FOLDS:
+            raise ValueError(
+                f"{file}: genuine and impostor pairs make {FOLDS} folds of equal size. Received: "
+                f"{count:,} {'genuine' if kind else 'impostor'} pairs."
+            )
+        folds[same == kind] = np.repeat(np.arange(1, FOLDS + 1), count // FOLDS)
+    return folds

@@ -1,0 +1,249 @@
+"""Labeled Faces in the Wild: the official pair lists and their two views.
+
+*View 1* is for development: 2,200 pairs to choose a threshold (or a model) on, 1,000 to judge it
+on. *View 2* is for the figure to publish and nothing else: 6,000 pairs in ten folds. What a system
+was trained with decides the category that its figure belongs to (`CATEGORIES`); it does not change
+the computation. In the *image-restricted* ones only the listed pairs and their kind may be trained
+on, in the *unrestricted* ones the names are known and any pairs may be formed.
+
+Huang, Ramesh, Berg, Learned-Miller, "Labeled Faces in the Wild", 2007; Huang, Learned-Miller,
+"Labeled Faces in the Wild: Updates and New Reporting Procedures", 2014.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
+from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, is_count, read_lines
+from keras_facemargin.evaluate.roc import roc
+from keras_facemargin.evaluate.verification import Verification, verify
+
+# The official names. An embedder trained on labelled faces of other people is of the last.
+CATEGORIES = (
+    "Unsupervised",
+    "Image-Restricted, No Outside Data",
+    "Unrestricted, No Outside Data",
+    "Image-Restricted, Label-Free Outside Data",
+    "Unrestricted, Label-Free Outside Data",
+    "Unrestricted, Labeled Outside Data",
+)
+
+
+def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
+    """Reads one of LFW's official pair files.
+
+    View 2, for the figure to publish (`pairs.txt`): the first line holds the number of folds and of
+    pairs of each kind per fold; then follow, fold by fold, the genuine pairs ``name i j`` and the
+    impostor pairs ``name1 i name2 j``. View 1, for development (`pairsDevTrain.txt`,
+    `pairsDevTest.txt`): the first line holds one number, and there are no folds.
+
+    Image i of a person is ``name/name_%04d.jpg`` (or ``.png``) in `images_dir`.
+
+    Args:
+        file: the pair file.
+        images_dir: folder of one folder per person.
+        on_missing: "refuse" raises an error if an image is missing; "reject" keeps the pair and
+            lets it count as rejected, an error where it is genuine.
+
+    Returns:
+        `Pairs` in the order of the file; `folds` counts from 1, or is ``None`` for View 1.
+
+    Raises:
+        ValueError: if the file breaks the format (naming the line).
+        FileNotFoundError: if the file is missing, or any of its images where that is refused, or
+            all of them.
+    """
+    header, *lines = read_lines(file, "LFW's list of pairs") or [""]
+    fold_count, per_kind, has_folds = _parse_header(file, header)
+    expected = 2 * fold_count * per_kind
+    if len(lines) != expected:
+        raise ValueError(
+            f"{file}: line 1 announces {expected:,} pairs. Received: {len(lines):,} lines below it."
+        )
+    # Each fold is `per_kind` genuine pairs, then as many impostor pairs.
+    same = np.tile(np.repeat([True, False], per_kind), fold_count)
+    sides = [
+        _parse_pair(file, number, line, genuine)
+        for number, (line, genuine) in enumerate(zip(lines, same, strict=True), start=2)
+    ]
+    names = [[f"{name}/{name}_{index:04d}" for name, index in pair] for pair in sides]
+    listed = [name for pair in names for name in pair]
+    images, missing = find_images(listed, images_dir, file, on_missing)
+    return Pairs(
+        first=tuple(images[name] for name, _ in names),
+        second=tuple(images[name] for _, name in names),
+        same=same,
+        folds=np.repeat(np.arange(1, fold_count + 1), 2 * per_kind) if has_folds else None,
+        missing=missing,
+        people=tuple(np.array([pair[side][0] for pair in sides]) for side in (0, 1)),
+    )
+
+
+def evaluate_lfw(
+    embedder,
+    images_dir,
+    pairs_file,
+    flip=True,
+    on_missing="refuse",
+    batch_size=64,
+    progress=True,
+) -> Verification:
+    """Runs LFW's protocol: cosine of embeddings, each fold at the other folds' best threshold.
+
+    Args:
+        embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
+        images_dir: folder of aligned crops, one folder per person.
+        pairs_file: `pairs.txt` for View 2; on a View 1 file the result holds no accuracy.
+        on_missing: as `read_pairs`.
+
+    Returns:
+        A `Verification`. Its scores are in the order of the file. An embedder trained on other
+        people's labelled faces belongs to the category "Unrestricted, Labeled Outside Data".
+
+    Raises:
+        ValueError, OSError: as `read_pairs` and `embed`.
+    """
+    pairs = read_pairs(pairs_file, images_dir, on_missing)
+    return evaluate_pairs(embedder, pairs, flip, batch_size, progress)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View1:
+    """Development pairs: some to choose a threshold on, others to judge it on.
+
+    Attributes:
+        train: `Pairs` without folds; LFW's 2,200.
+        test: `Pairs` without folds; LFW's 1,000.
+
+    Raises:
+        ValueError: pairs with folds, which a test set has.
+    """
+
+    train: Pairs
+    test: Pairs
+
+    def __post_init__(self):
+        for name in ("train", "test"):
+            folds = getattr(self, name).folds
+            if folds is not None:
+                raise ValueError(
+                    f"Development pairs have no folds. Received: `{name}` with "
+                    f"{len(np.unique(folds))} folds, as View 2 has them: it is for the figure to "
+                    "publish, and nothing may be chosen on it."
+                )
+
+
+def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
+    """LFW's development pairs: `pairsDevTrain.txt` and `pairsDevTest.txt` in the folder `lists`.
+
+    Args:
+        lists: the folder with these two.
+        images_dir, on_missing: as `read_pairs`.
+
+    Raises:
+        ValueError, FileNotFoundError: as `read_pairs`; or if a file has folds, as View 2's has.
+
+    Example:
+        >>> from PIL import Image
+        >>> for name in ("Ada/Ada_0001", "Ada/Ada_0002", "Bob/Bob_0001"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     Image.new("RGB", (112, 112)).save(f"{name}.jpg")
+        >>> for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
+        ...     _ = Path(file).write_text("1\\nAda\\t1\\t2\\nAda\\t1\\tBob\\t1\\n")
+        >>> len(read_view_1(".", ".").test)
+        2
+    """
+    files = [Path(lists) / name for name in ("pairsDevTrain.txt", "pairsDevTest.txt")]
+    return View1(*(read_pairs(file, images_dir, on_missing) for file in files))
+
+
+@dataclasses.dataclass(frozen=True)
+class View1Result:
+    """How a threshold chosen on the training pairs does on the test pairs.
+
+    Attributes:
+        threshold: the most accurate on the training pairs.
+        accuracy: share of the test pairs decided rightly with it, in [0, 1].
+        test: the `Verification` of the test pairs, which has no accuracy of its own.
+    """
+
+    threshold: float
+    accuracy: float
+    test: Verification
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a JSON file."""
+        return {
+            "accuracy": self.accuracy,
+            "threshold": self.threshold,
+            **self.test.to_dict(),
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        told = f"{self.accuracy:.2%} (threshold {self.threshold:.4f}, of the training pairs)"
+        return [("Accuracy, View 1", told), *self.test.rows()]
+
+    def __rich__(self):
+        from rich.table import Table
+
+        table = Table("Measure", "Value")
+        for measure, value in self.rows():
+            table.add_row(measure, value)
+        return table
+
+
+def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> View1Result:
+    """Accuracy for development: the threshold from `view.train`, judged on `view.test`.
+
+    Args:
+        embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
+        view: a `View1`.
+
+    Returns:
+        A `View1Result`.
+
+    Raises:
+        ValueError, OSError: as `score_pairs` and `verify`.
+    """
+    options = (flip, batch_size, progress)
+    train = score_pairs(embedder, view.train, *options)
+    test = score_pairs(embedder, view.test, *options)
+    threshold = roc(train, view.train.same).most_accurate_threshold()
+    return View1Result(
+        threshold=threshold,
+        accuracy=float(np.mean((test >= threshold) == view.test.same)),
+        test=dataclasses.replace(
+            verify(test, view.test.same), unseen=int(np.count_nonzero(view.test.unseen))
+        ),
+    )
+
+
+def _parse_header(file, line):
+    fields = line.split()
+    if len(fields) not in (1, 2) or not all(is_count(field) for field in fields):
+        rule = (
+            "must hold the number of folds and of pairs of each kind per fold (View 2), or the "
+            "number of pairs of each kind (View 1)."
+        )
+        raise bad_line(file, 1, rule, line)
+    if len(fields) == 1:
+        return 1, int(fields[0]), False
+    return int(fields[0]), int(fields[1]), True
+
+
+def _parse_pair(file, number, line, genuine):
+    """The two (name, index) of a line."""
+    fields = line.split()
+    if genuine:
+        rule = "a genuine pair is 'name i j' with two different images of one person"
+        valid = len(fields) == 3 and fields[1] != fields[2]
+        fields = [*fields[:2], *fields[:1], *fields[2:]]
+    else:
+        rule = "an impostor pair is 'name1 i name2 j' with two different names"
+        valid = len(fields) == 4 and fields[0] != fields[2]
+    if not (valid and is_count(fields[1]) and is_count(fields[3])):
+        raise bad_line(file, number, f"{rule}, images counted from 1.", line)
+    return (fields[0], int(fields[1])), (fields[2], int(fields[3]))

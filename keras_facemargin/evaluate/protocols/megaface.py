@@ -1,0 +1,171 @@
+"""MegaFace: FaceScrub's images of 80 people among up to a million of Flickr's.
+
+Rank-1 and TAR at FAR 1e-6: `search_among_distractors`. *Refined* leaves out what InsightFace's two
+lists call wrong; figures with and without it are not comparable.
+
+Kemelmacher-Shlizerman, Seitz, Miller, Brossard, "The MegaFace Benchmark: 1 Million Faces for
+Recognition at Scale", CVPR 2016; Deng, Guo, Xue, Zafeiriou, "ArcFace", 2019, for the refined lists.
+"""
+
+import dataclasses
+import json
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
+from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.protocols.lists import find_images, read_lines
+
+SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+FARS = (1e-3, 1e-4, 1e-5, 1e-6)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MegaFace:
+    """MegaFace's images.
+
+    Attributes:
+        probes: P files of FaceScrub.
+        subjects: ``(P,)`` text, whom they show.
+        distractors: M files.
+        noisy: bool ``(P,)``, True for probes that the refined list calls wrong: their embedding is
+            replaced by the mean of their person's others.
+        missing: those of the images that are not there.
+    """
+
+    probes: tuple[Path, ...]
+    subjects: np.ndarray
+    distractors: tuple[Path, ...]
+    noisy: np.ndarray
+    missing: frozenset[Path] = frozenset()
+
+
+def read_megaface(
+    lists, images_dir, size=1_000_000, refined=False, on_missing="refuse"
+) -> MegaFace:
+    """Reads MegaFace's lists.
+
+    `facescrub_features_list.json` (or `facescrub_uncropped_features_list.json`) holds ``{"path":
+    [...], "id": [...]}``, `megaface_features_list.json_1000000_1` ``{"path": [...]}``. With
+    `refined`, `facescrub_noises.txt` names wrong images, ``NAME_12345.png``, and
+    `megaface_noises.txt` distractors that show people of FaceScrub, ``number<TAB>path``; lines that
+    begin with # are comments.
+
+    Implementations differ: InsightFace adds noise of ±0.001 to the mean that replaces a wrong
+    image, and keeps a wrong distractor as a vector far from all; here it is left out, so that the
+    impostor pairs are fewer by its share (FaceX-Zoo counts 686 of the million, and 25 images).
+
+    Args:
+        lists: the folder with these.
+        images_dir: folder with `facescrub_images` and `megaface_images`, in which the paths lie.
+        size: number of distractors, one of 10 to 1,000,000.
+        refined: whether to leave out what is wrong.
+        on_missing: as `read_pairs`; with "reject" missing images leave the protocol.
+
+    Returns:
+        A `MegaFace`.
+
+    Raises:
+        ValueError: if `size` is none of these, or a list breaks its format.
+        FileNotFoundError: if a list or an image is missing, the latter as `read_pairs`.
+    """
+    if size not in SIZES:
+        raise ValueError(f"`size` must be one of {SIZES}. Received: size={size}.")
+    lists, images_dir = Path(lists), Path(images_dir)
+    file = lists / "facescrub_features_list.json"
+    if not file.is_file() and (lists / "facescrub_uncropped_features_list.json").is_file():
+        file = lists / "facescrub_uncropped_features_list.json"
+    names, subjects = _read_json(file, "path", "id")
+    distractor_file = lists / f"megaface_features_list.json_{size}_1"
+    (distractors,) = _read_json(distractor_file, "path")
+    noisy = np.zeros(len(names), bool)
+    if refined:
+        wrong = _read_noises(lists / "facescrub_noises.txt", parts=1)
+        noisy = np.array([_key(name, 1) in wrong for name in names])
+        wrong = _read_noises(lists / "megaface_noises.txt", parts=3)
+        distractors = [name for name in distractors if _key(name, 3) not in wrong]
+    probes, missing = find_images(names, images_dir / "facescrub_images", file, on_missing)
+    others, more = find_images(
+        distractors, images_dir / "megaface_images", distractor_file, on_missing
+    )
+    return MegaFace(
+        probes=tuple(probes[name] for name in names),
+        subjects=np.array(subjects),
+        distractors=tuple(others[name] for name in distractors),
+        noisy=noisy,
+        missing=missing | more,
+    )
+
+
+def evaluate_megaface(
+    embedder, megaface, fars=FARS, flip=True, batch_size=64, progress=True
+) -> AmongDistractors:
+    """Rank-1 and TAR at FAR among the distractors.
+
+    Args:
+        embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
+        megaface: a `MegaFace`.
+        fars: target false accept rates, each in (0, 1).
+
+    Returns:
+        An `AmongDistractors`.
+
+    Raises:
+        ValueError: if of a person with a wrong image no other is there; else as `embed` and
+            `search_among_distractors`.
+        OSError: as `embed`.
+    """
+    there = np.array([path not in megaface.missing for path in megaface.probes])
+    probes = [path for path in megaface.probes if path not in megaface.missing]
+    distractors = [path for path in megaface.distractors if path not in megaface.missing]
+    subjects, noisy = megaface.subjects[there], megaface.noisy[there]
+    rows = unit_rows(embed(embedder, probes, flip, batch_size, progress), "probes")
+    for subject in np.unique(subjects[noisy]):
+        own = subjects == subject
+        if not (own & ~noisy).any():
+            raise ValueError(
+                "A wrong image is replaced by the mean of its person's others. "
+                f"Received: {subject}, of whom every image is called wrong."
+            )
+        rows[own & noisy] = rows[own & ~noisy].mean(axis=0)
+    others = embed(embedder, distractors, flip, batch_size, progress)
+    found = search_among_distractors(
+        rows.astype(np.float32), subjects, others, fars, progress=progress
+    )
+    return dataclasses.replace(found, left_out=len(megaface.missing))
+
+
+def _read_json(file, *fields):
+    try:
+        with Path(file).open(encoding="utf-8") as stream:
+            found = json.load(stream)
+        columns = [found[field] for field in fields]
+        if len({len(column) for column in columns}) != 1 or not columns[0]:
+            raise ValueError(f"{[len(column) for column in columns]} entries")
+        if not all(isinstance(entry, str) for column in columns for entry in column):
+            raise ValueError("entries that are no text")
+    except (ValueError, KeyError, TypeError) as error:
+        told = " and ".join(f"`{field}`" for field in fields)
+        raise ValueError(
+            f"{file}: must be JSON with {told}, lists of text of one length. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    return columns
+
+
+def _read_noises(file, parts):
+    lines = read_lines(file, "InsightFace's list of wrong images")
+    return {
+        _key(line.split("\t")[-1].strip(), parts)
+        for line in lines
+        if line.strip() and not line.startswith("#")
+    }
+
+
+def _key(name, parts):
+    """The last parts of a path, without the ending of an image."""
+    path = PurePosixPath(name)
+    path = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png") else path
+    return path.parts[-parts:]

@@ -1,0 +1,207 @@
+"""The same measures on several splits of a protocol, and their mean and spread."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_facemargin.evaluate.verification import Verification, verify
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SplitResults:
+    """What each split of a protocol gave, each with thresholds of its own.
+
+    Attributes:
+        results: name of the split -> `Verification`, `PairRates` or `Identification`.
+        unseen: probes or pairs that count as errors or rejections because a template of theirs has
+            no image (a failure to enrol).
+    """
+
+    results: dict
+    unseen: int = 0
+
+    def measures(self) -> dict[str, tuple[float, ...] | str]:
+        """Measure -> its value on each split; or why there is none."""
+        columns = [_measures(result) for result in self.results.values()]
+        found = {}
+        for name in columns[0]:
+            values = [column[name] for column in columns]
+            refused = next((value for value in values if isinstance(value, str)), None)
+            found[name] = tuple(values) if refused is None else refused
+        return found
+
+    def mean(self, measure) -> float:
+        """The mean over the splits.
+
+        Raises:
+            ValueError: if a split does not support it.
+        """
+        return float(np.mean(self._values(measure)))
+
+    def standard_deviation(self, measure) -> float:
+        """The sample standard deviation (ddof = 1) over the splits; NaN for a single one.
+
+        Raises:
+            ValueError: as `mean`.
+        """
+        values = self._values(measure)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a JSON file."""
+        return {
+            "splits": {str(name): result.to_dict() for name, result in self.results.items()},
+            "mean": self._over_splits(self.mean),
+            "standard_deviation": (
+                self._over_splits(self.standard_deviation) if len(self.results) > 1 else None
+            ),
+            "unseen": self.unseen,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        many = len(self.results) > 1
+        rows = []
+        for name, values in self.measures().items():
+            if isinstance(values, str):
+                rows.append((name, values))
+                continue
+            spread = f" ± {self.standard_deviation(name):.2%}" if many else ""
+            rows.append((name, f"{self.mean(name):.2%}{spread}"))
+        splits = ", ".join(map(str, self.results))
+        rows.append(("Splits (mean ± standard deviation)" if many else "Split", splits))
+        last = next(reversed(self.results.values())).rows()[-1]
+        rows.append((f"{last[0]}, of the last split" if many else last[0], last[1]))
+        if self.unseen:
+            rows.append(("With a template without an image", f"{self.unseen:,}"))
+        return rows
+
+    def __rich__(self):
+        from rich.table import Table
+
+        table = Table("Measure", "Value")
+        for measure, value in self.rows():
+            table.add_row(measure, value)
+        return table
+
+    def _values(self, measure):
+        measures = self.measures()
+        if measure not in measures or isinstance(measures[measure], str):
+            supported = [name for name, value in measures.items() if not isinstance(value, str)]
+            raise ValueError(
+                f"`measure` must be one of {supported}. Received: {measure!r}"
+                + (f", {measures[measure]}." if measure in measures else ".")
+            )
+        return measures[measure]
+
+    def _over_splits(self, function):
+        measures = self.measures().items()
+        return {
+            name: None if isinstance(value, str) else function(name) for name, value in measures
+        }
+
+
+def verify_by_fold(scores, same, folds) -> SplitResults:
+    """Each fold's own ROC: what CFP, YTF and IJB-A report as means over ten.
+
+    Not the accuracy, whose threshold comes from the other folds: that is `fold_accuracy`.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        folds: ``(N,)`` fold labels, each with pairs of both kinds.
+
+    Returns:
+        A `SplitResults` of a `Verification` for each fold.
+
+    Raises:
+        ValueError: as `verify`.
+
+    Example:
+        >>> result = verify_by_fold([0.9, 0.1, 0.8, 0.8], [1, 0, 1, 0], folds=[1, 1, 2, 2])
+        >>> result.measures()["EER"], result.mean("AUC")
+        ((0.0, 0.5), 0.75)
+    """
+    scores, same, folds = map(np.asarray, (scores, same, folds))
+    parts = {fold: folds == fold for fold in np.unique(folds).tolist()}
+    return SplitResults({fold: verify(scores[part], same[part]) for fold, part in parts.items()})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ValueResults:
+    """What `verify_by_value` found.
+
+    Attributes:
+        results: value -> `Verification`.
+    """
+
+    results: dict[str, Verification]
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a JSON file."""
+        return {"values": {value: result.to_dict() for value, result in self.results.items()}}
+
+    def __rich__(self):
+        from rich.table import Table
+
+        table = Table("Value", "Pairs, genuine + impostor", "EER", "TAR @ FAR 1e-3", "1e-4")
+        for value, result in self.results.items():
+            pairs = f"{result.genuines:,} + {result.impostors:,}"
+            rates = (
+                f"{each.tar:.2%}" if each.supported else "-" for each in result.tar_at_far[2:4]
+            )
+            table.add_row(value or "unknown", pairs, f"{result.eer:.2%}", *rates)
+        return table
+
+
+def verify_by_value(scores, same, texts, numbers) -> ValueResults:
+    """Each value of a covariate by itself, as IJB-C reports its covariates.
+
+    Each value has a ROC and thresholds of its own. That compares how hard the values are; how one
+    threshold treats them is another question.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        texts, numbers: the values and ``(N,)`` which of them each pair has; see
+            `TemplatePairs.covariate`.
+
+    Returns:
+        A `ValueResults`, of the values that have pairs of both kinds.
+
+    Raises:
+        ValueError: if no value has pairs of both kinds; else as `verify`.
+
+    Example:
+        >>> scores, same = [0.9, 0.1, 0.8, 0.2, 0.5], [1, 0, 1, 0, 0]
+        >>> found = verify_by_value(scores, same, ["f", "f / m", "m"], [0, 0, 2, 2, 1])
+        >>> list(found.results)
+        ['f', 'm']
+    """
+    scores, same, numbers = np.asarray(scores), np.asarray(same), np.asarray(numbers)
+    found = {}
+    for number, text in enumerate(texts):
+        part = numbers == number
+        if 0 < np.count_nonzero(same[part]) < np.count_nonzero(part):
+            found[str(text)] = verify(scores[part], same[part])
+    if not found:
+        raise ValueError("A value needs genuine and impostor pairs. Received: no such value.")
+    return ValueResults(found)
+
+
+def _measures(result):
+    """Measure -> number, or the word that there is none."""
+    found = {}
+    for name in ("auc", "eer"):
+        if hasattr(result, name):
+            found[name.upper()] = getattr(result, name)
+    for entry in getattr(result, "tar_at_far", ()):
+        found[f"TAR @ FAR {entry.target:.3g}"] = entry.tar if entry.supported else str(entry)
+    if hasattr(result, "rank_rate"):
+        rates = result.to_dict()
+        found |= {f"Rank-{rank}": rate for rank, rate in rates["rank_rates"].items()}
+        for entry in rates["tpir_at_fpir"]:
+            told = result.tpir_at_fpir(entry["target"])
+            value = told.tpir if told.supported else str(told)
+            found[f"TPIR @ FPIR {told.target:.3g}"] = value
+    return found

@@ -1,0 +1,371 @@
+"""Templates of images, their pairs and searches: what video and IJB protocols come down to.
+
+A template is one or more images of one person: stills, frames of videos. It is embedded as the
+pooling of its images' embeddings (`keras_facemargin.pooling`), each as the embedder gives it:
+
+    template = direction of the mean over media of the mean over the images of each medium
+
+weighed by quality where there is one and `lam` > 0. Implementations differ: InsightFace adds the
+two halves of `flip` where `embed` appends them, and may multiply by the detector's score; others
+take the plain mean of normalised embeddings.
+
+A template without an image fails to enrol. Its pairs are rejected, its searches find nobody, and
+who is searched in vain because a gallery template failed counts as missed.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
+from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.identification import Identification, identify
+from keras_facemargin.evaluate.pairs import Pairs
+from keras_facemargin.evaluate.splits import SplitResults
+from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.pooling import pool_templates
+
+# Different images whose embeddings are held at a time: 268 MB at 1,024 numbers each.
+IMAGES_AT_ONCE = 65_536
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Templates:
+    """Images, and which templates they make.
+
+    Attributes:
+        subjects: ``(T,)`` text, whom each template shows.
+        images: N files, or images in a container, as `read_face` takes them; one may be in several
+            templates.
+        template: int ``(N,)`` in [0, T), in any order.
+        media: int ``(N,)``, or ``None``; the frames of a video share one, and count together.
+        quality: float ``(N,)`` in [0, 1], a detector's score say, or ``None``.
+        covariates: name -> ``(T,)`` text.
+        missing: those of the images that are not there.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("faces", num_identities=2, images_per_identity=2)
+        >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
+        >>> len(two), two.enrolled.tolist()
+        (2, [True, True])
+    """
+
+    subjects: np.ndarray
+    images: tuple[Path, ...]
+    template: np.ndarray
+    media: np.ndarray | None = None
+    quality: np.ndarray | None = None
+    covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    missing: frozenset[Path] = frozenset()
+
+    def __len__(self):
+        return len(self.subjects)
+
+    @property
+    def enrolled(self) -> np.ndarray:
+        """bool ``(T,)``, True for templates that have an image."""
+        found = np.zeros(len(self), bool)
+        found[self.template[self.present]] = True
+        return found
+
+    @property
+    def present(self) -> np.ndarray:
+        """bool ``(N,)``, True for images that are there."""
+        if not self.missing:
+            return np.ones(len(self.images), bool)
+        return np.array([image not in self.missing for image in self.images])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TemplatePairs:
+    """Pairs of templates with their truth: 1:1 protocols of videos and of IJB.
+
+    Attributes:
+        templates: a `Templates`.
+        first, second: int ``(P,)``, rows of `templates`.
+        same: bool ``(P,)``, True for genuine pairs.
+        folds: ``(P,)``, fold or split of each pair, or ``None``.
+    """
+
+    templates: Templates
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
+    folds: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.same)
+
+    @property
+    def unseen(self) -> np.ndarray:
+        """bool ``(P,)``, True for pairs with a template without an image."""
+        enrolled = self.templates.enrolled
+        return ~(enrolled[self.first] & enrolled[self.second])
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs without their images: kinds, folds and people, for a report."""
+        subjects = self.templates.subjects
+        people = subjects[self.first], subjects[self.second]
+        return Pairs(None, None, self.same, self.folds, people=people)
+
+    def covariate(self, name) -> tuple[np.ndarray, np.ndarray]:
+        """What a covariate is on the two sides: the value that they share, or "a / b".
+
+        Returns:
+            The texts, and int16 ``(P,)``, which of them each pair has: there may be 47 million.
+
+        Raises:
+            ValueError: if the templates have no such covariate.
+        """
+        known = self.templates.covariates
+        if name not in known:
+            raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
+        values, codes = np.unique(known[name], return_inverse=True)
+        of_two = [[a if a == b else " / ".join(sorted((a, b))) for a in values] for b in values]
+        texts, numbers = np.unique(of_two, return_inverse=True)
+        numbers, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)
+        return texts, numbers[codes[self.first], codes[self.second]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TemplateSearches:
+    """Searches of probes in galleries: 1:N protocols.
+
+    Attributes:
+        templates: a `Templates`.
+        searches: name of the split or of the gallery -> (gallery, probes), int ``(M,)`` and
+            ``(P,)`` rows of `templates`.
+    """
+
+    templates: Templates
+    searches: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def embed_templates(
+    embedder, templates, flip=True, lam=0.0, batch_size=64, progress=True
+) -> np.ndarray:
+    """Embeds images and pools them into their templates.
+
+    Each image is embedded once, unless the templates that it is in lie further apart than
+    `IMAGES_AT_ONCE` others; memory is that of so many embeddings.
+
+    Args:
+        embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
+        templates: a `Templates`.
+        lam: λ >= 0 of `keras_facemargin.pooling.quality_pooling`; 0 is the mean.
+
+    Returns:
+        float32 ``(T, D)`` or ``(T, 2 * D)`` of unit length; zeros for a template without an image.
+
+    Raises:
+        ValueError: if `lam` is not 0 and there are no qualities, or no image is there; else as
+            `embed` and `pool_templates`.
+        OSError: as `embed`.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("people", num_identities=2, images_per_identity=2)
+        >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
+        >>> def brightness(images):
+        ...     return images.mean(axis=(1, 2))
+        >>> embed_templates(brightness, two, flip=False, progress=False).shape
+        (2, 3)
+    """
+    if lam and templates.quality is None:
+        raise ValueError(
+            "`lam` weighs images by their quality, which this protocol does not list. "
+            f"Received: lam={lam}. Leave it 0, the mean."
+        )
+    pooled = None
+    for rows in _parts(templates):
+        images = list(dict.fromkeys(templates.images[row] for row in rows))
+        place = {image: index for index, image in enumerate(images)}
+        embeddings = embed(embedder, images, flip, batch_size, progress)
+        vectors, numbers = pool_templates(
+            embeddings[[place[templates.images[row]] for row in rows]],
+            templates.template[rows],
+            None if templates.quality is None else templates.quality[rows],
+            lam,
+            None if templates.media is None else templates.media[rows],
+        )
+        if pooled is None:
+            pooled = np.zeros((len(templates), vectors.shape[1]), np.float32)
+        pooled[numbers] = vectors
+    if pooled is None:
+        raise ValueError("`embed_templates` needs at least one image. Received: none.")
+    return pooled
+
+
+def score_template_pairs(
+    embedder, pairs, flip=True, lam=0.0, batch_size=64, progress=True
+) -> np.ndarray:
+    """Cosine score of every pair of templates; -1 where one of them has no image.
+
+    Args:
+        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        pairs: a `TemplatePairs`.
+
+    Returns:
+        float64 ``(P,)`` in [-1, 1].
+
+    Raises:
+        ValueError, OSError: as `embed_templates` and `cosine_scores`.
+    """
+    vectors = embed_templates(embedder, pairs.templates, flip, lam, batch_size, progress)
+    scores = np.full(len(pairs), -1.0)
+    seen = ~pairs.unseen
+    scores[seen] = cosine_scores_of_pairs(vectors, pairs.first[seen], vectors, pairs.second[seen])
+    return scores
+
+
+def evaluate_template_pairs(
+    embedder, pairs, flip=True, lam=0.0, batch_size=64, progress=True
+) -> Verification:
+    """Scores pairs of templates and verifies them, all together.
+
+    Args:
+        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        pairs: a `TemplatePairs`.
+
+    Returns:
+        A `Verification`; its scores are in the order of the pairs, and it holds an accuracy where
+        they have folds. IJB-A's splits are no folds: see `verify_by_fold`.
+
+    Raises:
+        ValueError, OSError: as `score_template_pairs` and `verify`.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> files = write_synthetic_faces("three", num_identities=2, images_per_identity=2)
+        >>> people = Templates(np.array(["ann", "ann", "bob"]), files, np.array([0, 1, 2, 2]))
+        >>> first, second = np.array([0, 0]), np.array([1, 2])
+        >>> pairs = TemplatePairs(people, first, second, same=np.array([True, False]))
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> evaluate_template_pairs(shape, pairs, progress=False).eer
+        0.0
+    """
+    scores = score_template_pairs(embedder, pairs, flip, lam, batch_size, progress)
+    result = verify(scores, pairs.same, pairs.folds)
+    return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+
+
+def evaluate_searches(
+    embedder, task, flip=True, lam=0.0, batch_size=64, progress=True
+) -> SplitResults:
+    """Searches every probe in the gallery, split by split or gallery by gallery.
+
+    Args:
+        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        task: a `TemplateSearches`.
+
+    Returns:
+        A `SplitResults` of an `Identification` for each search. A probe without an image finds
+        nobody: a mated one is missed at any rank and threshold, another raises no alarm. Probes
+        whose mates all have none are missed likewise, not counted as non-mated.
+
+    Raises:
+        ValueError, OSError: as `embed_templates` and `identify`; or if nothing of a gallery is
+            there, or no probe.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> files = write_synthetic_faces("four", num_identities=2, images_per_identity=2)
+        >>> people = Templates(np.array(["ann", "ann", "bob", "bob"]), files, np.arange(4))
+        >>> task = TemplateSearches(people, {"first images": (np.array([0, 2]), np.array([1, 3]))})
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> evaluate_searches(shape, task, progress=False).mean("Rank-1")
+        0.5
+    """
+    templates = task.templates
+    vectors = embed_templates(embedder, templates, flip, lam, batch_size, progress)
+    enrolled, found, unseen = templates.enrolled, {}, 0
+    for name, (gallery, probes) in task.searches.items():
+        found[name] = _search(vectors, templates.subjects, enrolled, gallery, probes, progress)
+        unseen += int(np.count_nonzero(~enrolled[gallery]) + np.count_nonzero(~enrolled[probes]))
+    return SplitResults(found, unseen)
+
+
+def evaluate_folders(
+    embedder, gallery, probes, flip=True, batch_size=64, progress=True
+) -> SplitResults:
+    """1:N on image files in a folder a person, as `evaluate_searches`.
+
+    Args:
+        embedder, flip, batch_size, progress: as `embed_templates`.
+        gallery: files; those in folders of one name are one template.
+        probes: files, each a probe of its own, of the person that its folder is named after.
+
+    Returns:
+        A `SplitResults` of one `Identification`, "folders".
+
+    Raises:
+        ValueError, OSError: as `evaluate_searches`; or if an image is in both.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> a, b, c, d = write_synthetic_faces("all", num_identities=2, images_per_identity=2)
+        >>> def shape(images):
+        ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
+        >>> found = evaluate_folders(shape, [a, c], [b, d], progress=False).results["folders"]
+        >>> found.gallery, len(found.ranks), len(found.best_scores)
+        (2, 2, 0)
+    """
+    gallery, probes = ([Path(path) for path in paths] for paths in (gallery, probes))
+    both = {*gallery} & {*probes}
+    if both:
+        raise ValueError(
+            "A probe must not be in the gallery, where it finds itself. Received: "
+            f"{len(both):,} images in both, beginning with {min(both)}."
+        )
+    people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in gallery))}
+    rows = [people[path.parent.name] for path in gallery]
+    templates = Templates(
+        subjects=np.array([*people, *(path.parent.name for path in probes)]),
+        images=(*gallery, *probes),
+        template=np.array([*rows, *range(len(people), len(people) + len(probes))]),
+    )
+    searched = np.arange(len(people), len(templates))
+    task = TemplateSearches(templates, {"folders": (np.arange(len(people)), searched)})
+    return evaluate_searches(embedder, task, flip=flip, batch_size=batch_size, progress=progress)
+
+
+def _search(vectors, subjects, enrolled, gallery, probes, progress):
+    there = gallery[enrolled[gallery]]
+    mated = np.isin(subjects[probes], subjects[gallery])
+    # Missed: the probe, or all that it could have found, failed to enrol.
+    missed = mated & ~(enrolled[probes] & np.isin(subjects[probes], subjects[there]))
+    silent = ~mated & ~enrolled[probes]
+    searched = probes[~missed & ~silent]
+    result = identify(
+        vectors[there], subjects[there], vectors[searched], subjects[searched], progress
+    )
+    lost, mute = np.count_nonzero(missed), np.count_nonzero(silent)
+    return Identification(
+        ranks=np.append(result.ranks, np.full(lost, np.iinfo(np.int64).max)),
+        mate_scores=np.append(result.mate_scores, np.full(lost, -1.0)),
+        best_scores=np.append(result.best_scores, np.full(mute, -1.0)),
+        gallery=len(gallery),
+    )
+
+
+def _parts(templates):
+    """Rows of images, whole templates at a time, of at most `IMAGES_AT_ONCE` different images."""
+    rows = np.flatnonzero(templates.present)
+    rows = rows[np.argsort(templates.template[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(templates.template[rows])) + 1
+    part, images = [], set()
+    for group in np.split(rows, starts):
+        new = {templates.images[row] for row in group} - images
+        if part and len(images) + len(new) > IMAGES_AT_ONCE:
+            yield np.concatenate(part)
+            part, images = [], set()
+            new = {templates.images[row] for row in group}
+        part.append(group)
+        images |= new
+    if len(rows):
+        yield np.concatenate(part)

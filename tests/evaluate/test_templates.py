@@ -1,0 +1,170 @@
+"""Templates against plain loops; and what a template without an image does to a result."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from shades import mean_colour, shade_of, write_shades
+
+from keras_facemargin.evaluate import (
+    TemplatePairs,
+    Templates,
+    TemplateSearches,
+    cosine_scores,
+    embed,
+    embed_templates,
+    evaluate_searches,
+    evaluate_template_pairs,
+    identify,
+    templates,
+)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Five templates of three people: some with several media, one image in two templates."""
+    shades = {f"{index}.png": shade_of(index // 3, 7 * index) for index in range(9)}
+    images = write_shades(tmp_path, shades)
+    rows = [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
+    return Templates(
+        subjects=np.array(["a", "a", "b", "b", "c"]),
+        images=tuple(images[row] for row in rows),
+        template=np.array([0, 0, 0, 2, 2, 3, 4, 4, 4, 1]),
+        media=np.array([5, 5, 6, 7, 7, 7, 8, 8, 9, 5]),
+        quality=np.linspace(0.2, 0.99, 10),
+        covariates={"AGE": np.array(["1", "1", "2", "1", "3"])},
+    )
+
+
+def by_loops(faces, lam=0.0):
+    rows = embed(mean_colour, list(faces.images), progress=False).astype("float64")
+    logits = np.minimum(np.log(faces.quality / (1 - faces.quality)) / 2, 7)
+    pooled = []
+    for number in range(len(faces)):
+        own = faces.template == number
+        total = 0.0
+        for medium in set(faces.media[own].tolist()):
+            of = own & (faces.media == medium)
+            total = total + np.exp(lam * logits[of].mean()) * rows[of].mean(axis=0)
+        pooled.append(total / np.linalg.norm(total))
+    return np.array(pooled)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 1000])
+@pytest.mark.parametrize("lam", [0.0, 1.5])
+def test_it_equals_the_loops(faces, at_once, lam, monkeypatch):
+    monkeypatch.setattr(templates, "IMAGES_AT_ONCE", at_once)
+    pooled = embed_templates(mean_colour, faces, lam=lam, progress=False)
+    np.testing.assert_allclose(pooled, by_loops(faces, lam), atol=1e-6)
+
+
+def test_each_image_is_embedded_once(faces):
+    seen = []
+
+    def spy(batch):
+        seen.append(len(batch))
+        return mean_colour(batch)
+
+    embed_templates(spy, faces, flip=False, progress=False)
+    assert seen == [9]
+
+
+def test_lam_needs_qualities(faces):
+    bare = dataclasses.replace(faces, quality=None)
+    with pytest.raises(ValueError, match="by their quality, which this protocol does not list"):
+        embed_templates(mean_colour, bare, lam=1.0, progress=False)
+
+
+def pairs_of(faces):
+    first, second = np.array([0, 2, 0, 1, 3]), np.array([1, 3, 2, 4, 4])
+    return TemplatePairs(faces, first, second, faces.subjects[first] == faces.subjects[second])
+
+
+def test_pairs_are_scored_in_order(faces):
+    pairs = pairs_of(faces)
+    result = evaluate_template_pairs(mean_colour, pairs, progress=False)
+    pooled = by_loops(faces)
+    expected = cosine_scores(pooled[pairs.first], pooled[pairs.second])
+    np.testing.assert_allclose(result.scores, expected, atol=1e-6)
+    assert result.same.tolist() == [True, True, False, False, False]
+    assert (result.unseen, result.accuracy) == (0, None)
+
+
+def test_a_report_learns_whom_the_pairs_show(faces):
+    plain = pairs_of(faces).pairs
+    assert [side.tolist() for side in plain.people] == [
+        ["a", "b", "a", "a", "b"],
+        ["a", "b", "b", "c", "c"],
+    ]
+    assert (plain.first, plain.folds, plain.unseen.any()) == (None, None, False)
+    np.testing.assert_array_equal(plain.same, pairs_of(faces).same)
+    texts, numbers = pairs_of(faces).covariate("AGE")
+    assert numbers.dtype == "int16"
+    assert texts[numbers].tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
+    with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'X'"):
+        pairs_of(faces).covariate("X")
+
+
+def without(faces, *templates):
+    lost = np.flatnonzero(np.isin(faces.template, templates))
+    return dataclasses.replace(faces, missing=frozenset(faces.images[row] for row in lost))
+
+
+def test_a_template_without_an_image_is_rejected(faces):
+    pairs = pairs_of(without(faces, 3, 4))
+    assert pairs.unseen.tolist() == [False, True, False, True, True]
+    result = evaluate_template_pairs(mean_colour, pairs, progress=False)
+    assert result.scores[[1, 3, 4]].tolist() == [-1.0] * 3
+    assert result.unseen == 3
+    with pytest.raises(ValueError, match="at least one image"):
+        embed_templates(mean_colour, without(faces, *range(5)), progress=False)
+
+
+def test_one_missing_image_leaves_its_template(faces):
+    lost = dataclasses.replace(faces, missing=frozenset({faces.images[2]}))
+    kept = Templates(
+        faces.subjects,
+        *(faces.images[:2] + faces.images[3:],),
+        template=np.delete(faces.template, 2),
+        media=np.delete(faces.media, 2),
+    )
+    np.testing.assert_array_equal(
+        embed_templates(mean_colour, lost, progress=False),
+        embed_templates(mean_colour, kept, progress=False),
+    )
+
+
+def searches_of(faces):
+    gallery, probes = np.array([0, 2]), np.array([1, 3, 4])
+    return TemplateSearches(faces, {"G1": (gallery, probes), "G2": (probes, gallery)})
+
+
+def test_searches_are_those_of_identify(faces):
+    found = evaluate_searches(mean_colour, searches_of(faces), progress=False)
+    pooled, subjects = embed_templates(mean_colour, faces, progress=False), faces.subjects
+    g, p = [0, 2], [1, 3, 4]
+    expected = identify(pooled[g], subjects[g], pooled[p], subjects[p], progress=False)
+    for name in ("ranks", "mate_scores", "best_scores", "gallery"):
+        np.testing.assert_array_equal(getattr(found.results["G1"], name), getattr(expected, name))
+    assert list(found.results) == ["G1", "G2"]
+    assert found.unseen == 0
+
+
+def test_who_cannot_be_enrolled_is_missed_and_raises_no_alarm(faces):
+    # Of the gallery 2 ("b") is lost: its probe 3 is missed, not a stranger. The stranger 4 is lost.
+    task = TemplateSearches(without(faces, 2, 4), {"G1": searches_of(faces).searches["G1"]})
+    found = evaluate_searches(mean_colour, task, progress=False)
+    result = found.results["G1"]
+    assert (len(result.ranks), len(result.best_scores), result.gallery) == (2, 1, 2)
+    assert result.rank_rate(10) == 0.5
+    assert result.mate_scores[1] == result.best_scores[0] == -1.0
+    assert found.unseen == 2
+    assert "With a template without an image" in dict(found.rows())
+
+
+def test_a_mated_probe_without_an_image_is_missed(faces):
+    task = TemplateSearches(without(faces, 3), {"G1": searches_of(faces).searches["G1"]})
+    result = evaluate_searches(mean_colour, task, progress=False).results["G1"]
+    assert result.rank_rate(10) == 0.5
+    assert len(result.best_scores) == 1
+    assert result.best_scores[0] > -1
