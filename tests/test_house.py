@@ -72,6 +72,8 @@ def test_heavy_packages_are_imported_where_they_are_used(path):
         type_ignores=[],
     )
     found = {name.split(".")[0] for name in imports(top_level)} & set(HEAVY)
+    if path.parent.name == "in_place":  # a file a backend, opened when Keras runs on it
+        found -= {path.stem}
     assert not found, f"import {sorted(found)} inside the function that needs it"
 
 
