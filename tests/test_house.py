@@ -15,6 +15,7 @@ ORDER = (
     "backbones",
     "embedder",
     "pooling",
+    "fitting",
     "classifier",
     "callbacks",
     "data",
