@@ -93,11 +93,9 @@ class RepairedFit:
         for metric in self.metrics:
             result = metric.stateless_result([next(sums) for _ in metric.variables])
             logs.update(result if isinstance(result, dict) else {metric.name: result})
-        return (
-            {name: ops.reshape(value, (1,)) for name, value in logs.items()}
-            if (_over_workers(self.distribute_strategy))
-            else logs
-        )
+        if worker_of(self.distribute_strategy)[1] > 1:
+            logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
+        return logs
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         self._epochs = iterator
@@ -164,7 +162,23 @@ def _refuse_none(batch):
         return (tf.identity(images), *rest)
 
 
-def _over_workers(strategy):
-    import tensorflow as tf
+def worker_of(strategy):
+    """Which worker of how many this process is.
 
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    Args:
+        strategy: of `tf.distribute`.
+
+    Returns:
+        `(index, count)`, (0, 1) where there are no workers; `Faces.dataset` takes it as `shard`.
+    """
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return 0, 1
+    cluster = resolver.cluster_spec()
+    tasks = [
+        (kind, index)
+        for kind in ("chief", "worker")
+        if kind in cluster.jobs
+        for index in cluster.task_indices(kind)
+    ]
+    return tasks.index((resolver.task_type, resolver.task_id)), len(tasks)

@@ -24,6 +24,7 @@ ORDER = (
     "zoo",
     "report",
     "finetune",
+    "recipe",
     "demo",
     "cli",
     "__main__",
