@@ -107,6 +107,8 @@ class RepairedFit:
             self.optimizer.build(self.trainable_variables)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):  # TensorFlow's name for it
+        if iterator is not None and worker_of(self.distribute_strategy)[1] > 1:
+            _refuse_share(iterator.data_adapter.get_tf_dataset())
         with self.distribute_strategy.scope():
             self._symbolic_build(iterator, data_batch)
 
@@ -162,6 +164,21 @@ def _refuse_none(batch):
         return (tf.identity(images), *rest)
 
 
+def _refuse_share(dataset):
+    """Keras counts the batches before TensorFlow deals them out: of a share it trains on a part."""
+    import tensorflow as tf
+
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    if isinstance(dataset, tf.data.Dataset) and (
+        dataset.options().experimental_distribute.auto_shard_policy == off
+    ):
+        raise ValueError(
+            "Under a strategy of several workers `fit` takes the whole dataset and deals its "
+            "batches out. Received: a dataset with AutoShardPolicy.OFF, as a worker's share has. "
+            "Make it without `shard`."
+        )
+
+
 def worker_of(strategy):
     """Which worker of how many this process is.
 
@@ -169,7 +186,7 @@ def worker_of(strategy):
         strategy: of `tf.distribute`.
 
     Returns:
-        `(index, count)`, (0, 1) where there are no workers; `Faces.dataset` takes it as `shard`.
+        `(index, count)`, (0, 1) where there are no workers.
     """
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:

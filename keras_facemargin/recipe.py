@@ -54,7 +54,11 @@ KEYS = {
 }
 # Table -> the classes of which `name` is one and the other keys are arguments.
 TABLES = {
-    "head": {name: getattr(heads, name) for name in heads.__all__ if name[0].isupper()},
+    "head": {
+        name: getattr(heads, name)
+        for name in heads.__all__
+        if name[0].isupper() and name != "MarginHead"
+    },
     "optimizer": {
         name: getattr(keras.optimizers, name)
         for name in ("SGD", "Adam", "AdamW", "Lion", "Lamb", "Muon", "RMSprop", "Adagrad")
@@ -193,8 +197,7 @@ def train(recipe, directory, strategy=None, progress=True):
     >>> train(read_recipe("recipe.toml"), "run")["loss"]  # doctest: +SKIP
     """
     directory, top = Path(directory), recipe.top
-    worker = (0, 1) if strategy is None else worker_of(strategy)
-    first = worker[0] == 0
+    first = strategy is None or worker_of(strategy)[0] == 0
     directory.mkdir(parents=True, exist_ok=True)
     _claim(recipe, directory, first)
     keras.utils.set_random_seed(top["seed"])
@@ -222,7 +225,6 @@ def train(recipe, directory, strategy=None, progress=True):
         top["batch_size"],
         training=True,
         seed=top["seed"],
-        shard=worker,
         augmentation=augmentation and [_make("augmentation", each) for each in augmentation],
         start=resume.start,
     )
@@ -231,12 +233,18 @@ def train(recipe, directory, strategy=None, progress=True):
         for name in ("margin_ramp", "scale_ramp")
         if (table := getattr(recipe, name)) is not None
     ]
-    callbacks.append(resume)
-    if first:
-        callbacks.append(_StepLog(directory / "steps.csv", resume.start))
-    with StepBar(top["epochs"] * steps, progress and first) as bar:
+    with contextlib.ExitStack() as stack:
+        callbacks.append(stack.enter_context(StepBar(top["epochs"] * steps, progress and first)))
+        if first:
+            log = _StepLog(directory / "steps.csv", resume.start)
+            callbacks.append(stack.enter_context(log))
+        # The last: a step that a checkpoint holds has its line.
         history = classifier.fit(
-            data, epochs=top["epochs"], shuffle=False, verbose=0, callbacks=[*callbacks, bar]
+            data,
+            epochs=top["epochs"],
+            shuffle=False,
+            verbose=0,
+            callbacks=[*callbacks, resume],
         ).history
     if first:
         epochs = range(1, len(history["loss"]) + 1)
@@ -367,14 +375,14 @@ class _StepLog(keras.callbacks.Callback):
         super().__init__()
         self._file, self._start = file, start
 
-    def on_train_begin(self, logs=None):
+    def __enter__(self):
         lines = []
         if self._file.exists():
             with self._file.open(newline="") as stream:
                 lines = [
                     line
                     for line in list(csv.reader(stream))[1:]
-                    if len(line) == 4 and (int(line[0]), int(line[1])) < tuple(self._start)
+                    if len(line) == 4 and (int(line[0]), int(line[1])) < self._start
                 ]
         draft = self._file.with_suffix(".draft")
         with draft.open("w", newline="") as stream:
@@ -383,12 +391,13 @@ class _StepLog(keras.callbacks.Callback):
             )
         draft.replace(self._file)
         self._stream = self._file.open("a", buffering=1)
+        return self
+
+    def __exit__(self, *error):
+        self._stream.close()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")
-
-    def on_train_end(self, logs=None):
-        self._stream.close()

@@ -90,9 +90,10 @@ class Faces:
         `index`, `index + count`, ... of the order. In training all workers draw the same order and
         take equally many images, so that none waits for another at the end of an epoch: where
         `count` does not divide their number, the first of the order are seen once more at its end,
-        `count - 1` of them at most. Without `training` each image is seen once. `batch_size` is
-        that of all workers together: `tf.distribute` gives each its part of it. The images of a
-        step, and what augmentation does to them, are then those of one worker.
+        `count - 1` of them at most. Without `training` each image is seen once. Batches of B /
+        count show all workers together the images that one is shown in a batch of B, and
+        augmentation does the same to them. Under a strategy of `tf.distribute` leave `shard` out:
+        `fit` deals the batches of a whole dataset out to its workers.
 
         With `start=(epoch, step)` the first pass is the rest of that epoch, as it would have gone
         on; the images before it are not read. So a run that was interrupted goes on:
@@ -107,8 +108,7 @@ class Faces:
             augmentation: in training, a list of `FaceAugmentation` layers, applied one after the
                 other in place of the light augmentation; an empty list changes nothing. Their
                 numbers are drawn here, by `seed` and epoch, and not by the layers' own seeds.
-            start: in training, `(epoch, step)` from 0, the step one of `batch_size` images of all
-                workers.
+            start: in training, `(epoch, step)` from 0, the step one of this dataset's batches.
 
         Returns:
             Dataset of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
@@ -451,20 +451,13 @@ class _Plan:
             epoch, step = map(operator.index, start)
         except (TypeError, ValueError):
             epoch, step = -1, -1
-        steps = math.ceil(self.count * self.shard[1] / self.batch_size)
+        steps = math.ceil(self.count / self.batch_size)
         if epoch < 0 or not 0 <= step < steps or (not self.training and (epoch or step)):
             raise ValueError(
                 "`start` is for training and must be (epoch, step), the epoch from 0 and the step "
                 f"0..{steps - 1}. Received: start={start!r} with training={self.training}"
             )
-        images, rest = divmod(step * self.batch_size, self.shard[1])
-        if rest:
-            raise ValueError(
-                "To begin within an epoch, `batch_size` must be a multiple of the workers. "
-                f"Received: start={start!r} with batch_size={self.batch_size} and "
-                f"shard={self.shard}. Begin at a step of 0, or choose such a batch."
-            )
-        return epoch, images
+        return epoch, step * self.batch_size
 
     def draw_block(self, epoch, block):
         """What augmentation needs for the images at places `block * _DRAWN`, ... of an epoch.
