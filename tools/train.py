@@ -134,6 +134,7 @@ def show(history, output):
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         axes.plot(epochs, history[name], marker=".")
         axes.set(xlabel="epoch", ylabel=f"{name}, training images")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     figure.savefig(output / "history.png", dpi=120)
     console.print(f"{output}/embedder.keras, classifier.keras, history.csv, history.png, steps.csv")
