@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from strategies import replicas
 from test_classifier import CLASSES, faces, make
 
 from keras_facemargin import MarginClassifier
+from keras_facemargin.fitting import worker_of
 from keras_facemargin.heads import CosFace
 
 SCRIPT = Path(__file__).parent / "replica_run.py"
@@ -131,6 +133,37 @@ def test_what_tensorflow_cannot_do_with_replicas_is_refused(setting):
         with pytest.raises(ValueError, match=rf"{name}={value}.*Received: .*2 replicas.*Leave"):
             classifier.compile("sgd", **setting)
     make().compile("sgd", **setting)  # one device can
+
+
+def test_a_share_of_the_data_is_refused():
+    import tensorflow as tf
+
+    from keras_facemargin.fitting import _refuse_share
+
+    whole, options = tf.data.Dataset.range(4), tf.data.Options()
+    _refuse_share(whole)
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    with pytest.raises(ValueError, match=r"takes the whole dataset.*Received: .*without `shard`"):
+        _refuse_share(whole.with_options(options))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "task", "place"),
+    [
+        ({"worker": ["a:1", "b:1"]}, ("worker", 1), (1, 2)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("chief", 0), (0, 3)),
+        ({"chief": ["a:1"], "worker": ["b:1", "c:1"]}, ("worker", 0), (1, 3)),
+        ({}, (None, None), (0, 1)),
+    ],
+)
+def test_which_worker_of_how_many(jobs, task, place):
+    import tensorflow as tf
+
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(jobs), task_type=task[0], task_id=task[1]
+    )
+    assert worker_of(SimpleNamespace(cluster_resolver=resolver)) == place
+    assert worker_of(replicas(2)) == (0, 1)
 
 
 @pytest.mark.any_backend

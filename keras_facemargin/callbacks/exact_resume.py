@@ -51,8 +51,9 @@ class ExactResume(keras.callbacks.Callback):
     they are in `remember`: their numbers, texts and lists of arrays are kept. Put this one last,
     for it saves what those before it have made of the epoch.
 
-    Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the metrics nor the callbacks'
-    memory, and of an epoch begun it repeats the steps on top of what they taught.
+    Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the state of random numbers,
+    the metrics or the callbacks' memory, and of an epoch begun it repeats the steps on top of what
+    they taught.
 
     Args:
         directory: folder for the checkpoints, made if missing.
