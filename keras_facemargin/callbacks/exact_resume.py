@@ -153,11 +153,14 @@ class ExactResume(keras.callbacks.Callback):
             return
         import tensorflow as tf
 
-        here = tf.constant([self.start], tf.int64)
-        found = strategy.run(
-            lambda: tf.distribute.get_replica_context().all_gather(tf.identity(here), axis=0)
-        )
-        places = strategy.experimental_local_results(found)[0].numpy().tolist()
+        @tf.function
+        def gather():
+            here = tf.constant([self.start], tf.int64)
+            return strategy.run(
+                lambda: tf.distribute.get_replica_context().all_gather(tf.identity(here), axis=0)
+            )
+
+        places = strategy.experimental_local_results(gather())[0].numpy().tolist()
         if any(place != places[0] for place in places):
             raise ValueError(
                 "All workers must see the same folder of checkpoints. Received: checkpoints at "
