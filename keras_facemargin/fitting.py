@@ -133,6 +133,7 @@ class RepairedFit:
             batches = iter(epochs._get_iterator())
             for first in range(step, steps, stride):
                 yield first, first + stride - 1, batches
+            iter(epochs._get_iterator())  # as Keras does here: on torch it draws a random number
             epochs.data_adapter.on_epoch_end()
 
         epochs._enumerate_iterator = rest_of_epoch

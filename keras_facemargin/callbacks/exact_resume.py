@@ -19,6 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_facemargin.callbacks.random_state import random_state, set_random_state
 from keras_facemargin.fitting import worker_of
 
 _KEPT = 2  # the newest and, should it be damaged, the one before
@@ -39,10 +40,11 @@ class ExactResume(keras.callbacks.Callback):
 
     Killed at any step, the same program continues with the losses that the uninterrupted run has:
     weights, optimizer, learning rate, the heads' state (annealing counters, averages), the state
-    of every `SeedGenerator` (dropout), the metrics of the epoch begun, the epoch and the step, from
-    which ramps and the order of the data follow. `history` goes on too. On one device the losses
-    are equal to the last bit where the backend's operations are; on another number of replicas,
-    up to the rounding of sums.
+    of every `SeedGenerator` (dropout) and of torch's own generators, the metrics of the epoch
+    begun, the epoch and the step, from which ramps and the order of the data follow. `history` goes
+    on too. On one device the losses are equal to the last bit where the backend's operations are;
+    on another number of replicas, up to the rounding of sums. What constructors are told is the
+    program's to repeat, the seed of an `ElasticFace` among it.
 
     A checkpoint holds nothing of devices: one of k replicas or workers goes on with n. Of several
     workers all must see the same directory; the first writes.
@@ -115,7 +117,12 @@ class ExactResume(keras.callbacks.Callback):
                 self._assign("metric", self.model.metrics_variables)
             for number, callback in enumerate(self.remember):
                 self._found.recall(number, callback)
-            self._found = None
+            if not self.start[1]:
+                self._end_resuming()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._found:
+            self._end_resuming()
 
     def on_train_batch_end(self, batch, logs=None):
         done = batch + 1
@@ -132,6 +139,11 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.begin_at(0, 0, None)
+
+    def _end_resuming(self):
+        """Within an epoch only before its first step: torch's loader of data draws as well."""
+        set_random_state(self._found.list_of("random"))
+        self._found = None
 
     def _check_data(self):
         given = getattr(self.model.data, "start", None)
@@ -204,6 +216,8 @@ class ExactResume(keras.callbacks.Callback):
             for kind, them in variables.items():
                 for number, variable in enumerate(them):
                     yield f"{kind}.{number}", keras.ops.convert_to_numpy(variable)
+            for number, array in enumerate(random_state()):
+                yield f"random.{number}", array
             for number, (_, lists) in enumerate(memories):
                 for name, values in lists.items():
                     for index, value in enumerate(values):
@@ -228,14 +242,16 @@ class _Checkpoint:
         self.state = json.loads(self.arrays["state"].tobytes())
         self.place = tuple(self.state["place"])
 
+    def list_of(self, name):
+        """The arrays NAME.0, NAME.1, ..."""
+        count = sum(each.rpartition(".")[0] == name for each in self.arrays.files)
+        return [self.arrays[f"{name}.{number}"] for number in range(count)]
+
     def recall(self, number, callback):
         """Gives a callback its memory back."""
         for name, value in self.state["memories"][number].items():
             if isinstance(value, dict):
-                value = [
-                    self.arrays[f"memory.{number}.{name}.{index}"]
-                    for index in range(value["arrays"])
-                ]
+                value = self.list_of(f"memory.{number}.{name}")
             setattr(callback, name, value)
 
 

@@ -208,10 +208,10 @@ def test_callbacks_remember_and_loss_scaling_goes_on(faces, tmp_path):
         )
         return {"remember": callbacks, "model": build(faces.num_classes, 1, optimizer)}
 
-    whole, before, after = made(), made(), made()
-    expected = []
+    expected, whole = [], made()
     run(faces, tmp_path / "whole", expected.append, 1, **whole)
-    lines = killed_after(14, faces, tmp_path / "run", 1, **before)
+    lines = killed_after(14, faces, tmp_path / "run", 1, **made())
+    after = made()
     run(faces, tmp_path / "run", lines.append, 1, **after)
     assert_goes_on(lines, expected)
     for theirs, ours in zip(whole["remember"], after["remember"], strict=True):
