@@ -42,6 +42,7 @@ def test_two_replicas_log_train_and_predict_as_one_device(one_device):
     assert_same(train(replicas(2), 7), one_device[7])
 
 
+@pytest.mark.slow
 def test_four_replicas_as_one_device(one_device):
     """Batches of 8 of 25 leave one image for the last: three replicas get none."""
     ((code, output, errors),) = finish(start(SCRIPT, 4, 8, **WITHOUT_ONEDNN))
@@ -58,6 +59,7 @@ def test_two_workers_as_one_device(one_device):
         assert_same(json.loads(output)[0], one_device[8])
 
 
+@pytest.mark.slow
 def test_a_replica_without_images_is_refused_where_tensorflow_fails():
     ((code, _, errors),) = finish(start(SCRIPT, 2, 8))
     assert code != 0
