@@ -250,3 +250,9 @@ def test_the_page_declares_every_key():
         ), name
     for table in TABLES:
         assert f"[{table}]" in page
+
+
+def test_the_recipe_of_the_page_is_one(tmp_path):
+    (text,) = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.M | re.S)
+    recipe = told(tmp_path, text)
+    assert recipe.schedule["at"] == [10, 16] and recipe.margin_ramp == {"epochs": 4}
