@@ -3,13 +3,14 @@
 import keras
 from keras import ops
 
+from keras_facemargin.fitting import RepairedFit
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.replicas import total
 from keras_facemargin.heads.sampling import SampleExchange
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
-class MarginClassifier(keras.Model):
+class MarginClassifier(RepairedFit, keras.Model):
     """Trains an embedder with a margin head through `compile` and `fit`; predicts embeddings.
 
     ```
@@ -26,8 +27,9 @@ class MarginClassifier(keras.Model):
     plain, margin-free similarities, in training and in evaluation. A sample labelled -1 counts in
     neither: the average is over the others.
 
-    Under `tf.distribute.MirroredStrategy` make embedder, head and classifier inside
-    `strategy.scope()`; batch normalisation is then synchronised over the replicas.
+    Under `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy` make embedder, head and
+    classifier inside `strategy.scope()`; batch normalisation is then synchronised over the
+    replicas, and what Keras breaks there is repaired (`keras_facemargin/fitting.py`).
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); see `build_embedder`.
@@ -87,16 +89,16 @@ class MarginClassifier(keras.Model):
             **kwargs: `metrics`, `run_eagerly`, `steps_per_execution`, ...
 
         Raises:
-            ValueError: a `loss` was passed.
+            ValueError: a `loss` was passed; with several replicas, `jit_compile=True` or
+                `steps_per_execution` above 1, with which TensorFlow fails.
         """
         if kwargs.pop("loss", None) is not None:
             raise ValueError("The head is the loss: leave `loss` out of compile().")
-        replicas = self._replicas()
         if jit_compile is None:
-            jit_compile = "auto" if _xla_pays(replicas) else False
+            jit_compile = "auto" if _xla_pays(self.replicas) else False
         for layer in self.embedder._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = replicas > 1
+                layer.synchronized = self.replicas > 1
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.head.samples:
             self.optimizer.build(self.trainable_variables)
@@ -191,12 +193,8 @@ class MarginClassifier(keras.Model):
         self.accuracy.update_state(hits, sample_weight=known)
         loss = ops.sum(losses) / ops.maximum(total(ops.sum(known)), 1.0)
         for extra in self.losses:  # weight regularisers
-            loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self._replicas()
-        return loss
-
-    def _replicas(self):
-        strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
-        return 1 if strategy is None else strategy.num_replicas_in_sync
+            loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self.replicas
+        return self.report(loss)
 
     def get_config(self):
         config = super().get_config()

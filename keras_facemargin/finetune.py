@@ -8,10 +8,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from keras_facemargin.callbacks import StepBar
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import (
@@ -263,48 +262,20 @@ def _fit(classifier, training, validation, epochs, batch_size, learning_rate, se
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     steps = epochs * math.ceil(len(training) / batch_size)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-        console=Console(stderr=True),
-        disable=not progress,
-    )
     for layer in frozen:
         layer.trainable = False
     try:
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
         classifier.compile(keras.optimizers.Adam(schedule))
-        with bar:
+        with StepBar(steps, progress) as bar:
             return classifier.fit(
                 training.dataset(batch_size, training=True, seed=seed),
                 validation_data=validation.dataset(batch_size),
                 epochs=epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[_Steps(bar, steps)],
+                callbacks=[bar],
             ).history
     finally:
         for layer in frozen:
             layer.trainable = True
-
-
-class _Steps(keras.callbacks.Callback):
-    """Moves a progress bar with every step and writes the running loss and accuracy beside it."""
-
-    def __init__(self, bar, steps):
-        super().__init__()
-        self.bar = bar
-        self.task = bar.add_task("Training", total=steps, state="")
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        state = (
-            f"epoch {self.epoch + 1}/{self.params['epochs']}  loss {logs['loss']:.3f}  "
-            f"accuracy {logs['accuracy']:.1%}"
-        )
-        self.bar.update(self.task, advance=1, state=state)

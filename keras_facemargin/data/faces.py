@@ -75,6 +75,7 @@ class Faces:
         shard=(0, 1),
         sampler=None,
         augmentation=None,
+        start=(0, 0),
     ):
         """A `tf.data.Dataset` of `(images, labels)` batches; any Keras backend can be fed with it.
 
@@ -89,7 +90,14 @@ class Faces:
         `index`, `index + count`, ... of the order. In training all workers draw the same order and
         take equally many images, so that none waits for another at the end of an epoch: where
         `count` does not divide their number, the first of the order are seen once more at its end,
-        `count - 1` of them at most. Without `training` each image is seen once.
+        `count - 1` of them at most. Without `training` each image is seen once. Batches of B /
+        count show all workers together the images that one is shown in a batch of B, and
+        augmentation does the same to them. Under a strategy of `tf.distribute` leave `shard` out:
+        `fit` deals the batches of a whole dataset out to its workers.
+
+        With `start=(epoch, step)` the first pass is the rest of that epoch, as it would have gone
+        on; the images before it are not read. So a run that was interrupted goes on:
+        `callbacks.ExactResume` knows the place.
 
         Args:
             batch_size: images per batch.
@@ -100,16 +108,19 @@ class Faces:
             augmentation: in training, a list of `FaceAugmentation` layers, applied one after the
                 other in place of the light augmentation; an empty list changes nothing. Their
                 numbers are drawn here, by `seed` and epoch, and not by the layers' own seeds.
+            start: in training, `(epoch, step)` from 0, the step one of this dataset's batches.
 
         Returns:
             Dataset of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
 
         Raises:
             ValueError: `shard` is no worker of so many, `batch_size` is not whole batches of the
-                sampler, or `sampler` or `augmentation` is given without training.
+                sampler, `start` is no step of an epoch, or `sampler`, `augmentation` or `start` is
+                given without training.
             ImportError: TensorFlow is missing.
         """
         plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
+        epoch, skipped = plan.place(start)
         try:
             import tensorflow as tf
         except ImportError as error:
@@ -168,7 +179,7 @@ class Faces:
                 offset=tf.TensorSpec((None, 1), tf.float32),
             )
             blocks = tf.data.Dataset.from_generator(
-                _EpochDrawer(plan),
+                _EpochDrawer(plan, epoch, skipped),
                 output_signature=(
                     tf.TensorSpec((None,), tf.int64),
                     light if augmentation is None else numbers,
@@ -188,8 +199,10 @@ class Faces:
             lambda indices, *rest: (indices, tf.gather(labels, indices), keys(indices), *rest),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        steps = blocks.unbatch().apply(tf.data.experimental.assert_cardinality(plan.count))
-        images = steps.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        rows = blocks.unbatch()
+        if not skipped:  # else the first pass is shorter than the others
+            rows = rows.apply(tf.data.experimental.assert_cardinality(plan.count))
+        images = rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         if plan.shard[1] > 1:  # tf.distribute would take a worker's share of the share
             options = tf.data.Options()
@@ -197,7 +210,9 @@ class Faces:
                 tf.data.experimental.AutoShardPolicy.OFF
             )
             batches = batches.with_options(options)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        batches = batches.prefetch(tf.data.AUTOTUNE)
+        batches.start = tuple(start)
+        return batches
 
     def _bytes_in_graph(self):
         """Where a TensorFlow graph gets the bytes of the images from, in two steps.
@@ -400,6 +415,7 @@ class _Plan:
                 f"{sampler!r}. Received: batch_size={batch_size}"
             )
         drawn = len(faces) if sampler is None else len(sampler.draw(self._labels, self._rng(0)))
+        self.drawn = drawn
         self.shard = _checked_shard(shard, drawn, self._unit)
         index, count = self.shard
         if training:
@@ -416,16 +432,41 @@ class _Plan:
         return np.random.default_rng([self._seed, epoch])
 
     def order(self, epoch):
-        """This worker's images of an epoch, and the generator that drew them."""
+        """This worker's images of an epoch, and the place of each in the order of all workers."""
         index, count = self.shard
         if not self.training:
-            return np.arange(index, len(self._labels), count), None
+            rows = np.arange(index, len(self._labels), count)
+            return rows, rows
         rng = self._rng(epoch)
         if self._sampler is None:
             order = rng.permutation(len(self._labels))
         else:
             order = self._sampler.draw(self._labels, rng)
-        return _share(order, self.shard, self._unit), rng
+        places = _share(np.arange(len(order)), self.shard, self._unit)
+        return order[places], places
+
+    def place(self, start):
+        """Epoch and number of this worker's images in it that come before `start`."""
+        try:
+            epoch, step = map(operator.index, start)
+        except (TypeError, ValueError):
+            epoch, step = -1, -1
+        steps = math.ceil(self.count / self.batch_size)
+        if epoch < 0 or not 0 <= step < steps or (not self.training and (epoch or step)):
+            raise ValueError(
+                "`start` is for training and must be (epoch, step), the epoch from 0 and the step "
+                f"0..{steps - 1}. Received: start={start!r} with training={self.training}"
+            )
+        return epoch, step * self.batch_size
+
+    def draw_block(self, epoch, block):
+        """What augmentation needs for the images at places `block * _DRAWN`, ... of an epoch.
+
+        The same for every worker, and drawn without those before it.
+        """
+        # Not from 0 on: numpy takes [seed, epoch, 0] for [seed, epoch], which drew the order.
+        rng = np.random.default_rng([self._seed, epoch, block + 1])
+        return self.draw(rng, min(_DRAWN, self.drawn - block * _DRAWN))
 
     def worker_rng(self, epoch, *rest):
         return np.random.default_rng([self._seed, epoch, self.shard[0], *rest])
@@ -490,24 +531,25 @@ class _Batches(keras.utils.PyDataset):
 class _EpochDrawer:
     """Each call is an epoch: blocks of indices in their order, with their augmentation."""
 
-    def __init__(self, plan):
+    def __init__(self, plan, epoch, skipped):
         self._plan = plan
-        self._epochs = itertools.count()
+        self._epochs = itertools.count(epoch)
+        self._skipped = skipped
 
     def __call__(self):
         plan, epoch = self._plan, next(self._epochs)
-        order, rng = plan.order(epoch)
-        if plan.shard[0]:  # the first worker goes on with the stream that drew the order
-            rng = plan.worker_rng(epoch)
-        for start in range(0, len(order), _DRAWN):
-            block = order[start : start + _DRAWN]
-            drawn = plan.draw(rng, len(block))
-            for first in range(0, len(block), _HANDED):
+        rows, places = (each[self._skipped :] for each in plan.order(epoch))
+        self._skipped = 0  # the next epoch is a whole one
+        ends = np.flatnonzero(np.diff(places // _DRAWN)) + 1
+        for its_rows, its_places in zip(np.split(rows, ends), np.split(places, ends), strict=True):
+            drawn = plan.draw_block(epoch, int(its_places[0]) // _DRAWN)
+            for first in range(0, len(its_rows), _HANDED):
                 part = slice(first, first + _HANDED)
+                chosen = its_places[part] % _DRAWN
                 if isinstance(drawn, Augmentation):
-                    yield block[part], Augmentation(*(field[part] for field in drawn))
+                    yield its_rows[part], Augmentation(*(field[chosen] for field in drawn))
                 else:
-                    yield block[part], drawn[part]
+                    yield its_rows[part], drawn[chosen]
 
 
 def _checked_shard(shard, images, unit):

@@ -39,13 +39,21 @@ def share(values, count):
     return values[start : start + count]
 
 
+def replica_count():
+    """How many replicas the running step has: 1 outside of one."""
+    context = _context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
 def total(value):
-    """The sum of a scalar over the replicas."""
+    """The sum of a scalar, or of each of a list of scalars, over the replicas."""
     context = _context()
     if context is None:
         return value
     import tensorflow as tf
 
+    # A variable that was read stands on no device, with which workers cannot reduce it.
+    value = tf.nest.map_structure(lambda each: tf.identity(ops.convert_to_tensor(each)), value)
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 

@@ -149,6 +149,74 @@ def test_workers_augment_each_in_their_own_way(faces):
     assert moved[0] != moved[1] != moved[2]
 
 
+@pytest.mark.parametrize("block", [4096, 5], ids=["one block", "many blocks"])
+@pytest.mark.parametrize("start", [(0, 0), (0, 3), (2, 0), (1, 5)])
+def test_a_run_that_goes_on_sees_what_it_would_have_seen(places, monkeypatch, start, block):
+    """Pixels, labels and the ragged last batch of 3; the next pass is whole again."""
+    faces = FaceRecords(places / "faces.rec")
+    monkeypatch.setattr("keras_facemargin.data.faces._DRAWN", block)
+    whole = faces.dataset(4, training=True, seed=3)
+    epochs = [list(whole.as_numpy_iterator()) for _ in range(4)]
+    rest = faces.dataset(4, training=True, seed=3, start=start)
+    epoch, step = start
+    for expected in (epochs[epoch][step:], epochs[epoch + 1]):
+        for (images, labels), (their_images, their_labels) in zip(
+            rest.as_numpy_iterator(), expected, strict=True
+        ):
+            np.testing.assert_array_equal(images, their_images)
+            np.testing.assert_array_equal(labels, their_labels)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_step_of_many_workers_is_that_of_one(places, monkeypatch, workers, step):
+    """The images of a step and their augmentation are the same, whatever the number of workers."""
+    faces = FaceRecords(places / "faces.rec")
+    monkeypatch.setattr("keras_facemargin.data.faces._DRAWN", 6)
+    whole = list(faces.dataset(8, training=True, seed=3).as_numpy_iterator())[step:]
+    shares = [
+        collect(
+            faces.dataset(
+                8 // workers, training=True, seed=3, shard=(index, workers), start=(0, step)
+            )
+        )
+        for index in range(workers)
+    ]
+    for number, (images, labels) in enumerate(whole[:-1]):  # the last is filled up
+        part = slice(number * 8 // workers, (number + 1) * 8 // workers)
+        dealt = [np.stack([share[kind][part] for share in shares], 1) for kind in (0, 1)]
+        np.testing.assert_array_equal(dealt[0].reshape(images.shape), images)
+        np.testing.assert_array_equal(dealt[1].reshape(labels.shape), labels)
+
+
+def test_images_before_the_start_are_not_read(places, monkeypatch):
+    faces, read = FaceRecords(places / "faces.rec"), []
+    payloads = type(faces.paths).payloads
+    monkeypatch.setattr(
+        type(faces.paths),
+        "payloads",
+        lambda self, indices: read.extend(indices.tolist()) or payloads(self, indices),
+    )
+    collect(faces.dataset(4, training=True, start=(0, 4)))
+    assert len(read) == COUNT - 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "start"),
+    [
+        ({"training": True}, (0, 6)),
+        ({"training": True}, (-1, 0)),
+        ({"training": True}, (0, 1.5)),
+        ({"training": True}, 3),
+        ({}, (1, 0)),
+        ({"training": True, "shard": (0, 3)}, (0, 2)),
+    ],
+)
+def test_no_such_start(places, arguments, start):
+    with pytest.raises(ValueError, match=r"Received: start="):
+        FaceFolder(places / "folder").dataset(4, start=start, **arguments)
+
+
 @pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0), (0, 24), (0,), 3, ("a", "b"), (0.0, 1)])
 @pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
 def test_no_such_worker(faces, kind, shard):

@@ -1,0 +1,359 @@
+"""A run that is killed at any step goes on as if it had not been.
+
+**What is on disk.** `DIRECTORY/EPOCH-STEP-DIGEST.checkpoint`, the newest two. Each is a `.npz` file
+(numbers only, opened without pickle) that says in its name what its bytes hash to. It is written
+under a draft's name, handed to the disk and renamed: a name that is there is whole, a full disk or
+a kill while writing costs the draft alone, and damage that comes later is seen.
+"""
+
+import errno
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_facemargin.callbacks.random_state import random_state, set_random_state
+from keras_facemargin.fitting import worker_of
+
+_KEPT = 2  # the newest and, should it be damaged, the one before
+_ENDING = ".checkpoint"
+_DIGITS = 16  # of the SHA-256, in the name
+_CHUNK = 2**24
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ExactResume(keras.callbacks.Callback):
+    """Saves all that training hangs on, and lets the next run of the same program go on from there.
+
+    ```
+    resume = ExactResume("run", every=500)
+    data = faces.dataset(128, training=True, start=resume.start)
+    classifier.fit(data, epochs=20, shuffle=False, callbacks=[..., resume])
+    ```
+
+    Killed at any step, the same program continues with the losses that the uninterrupted run has:
+    weights, optimizer, learning rate, the heads' state (annealing counters, averages), the state
+    of every `SeedGenerator` (dropout) and of torch's own generators, the metrics of the epoch
+    begun, the epoch and the step, from which ramps and the order of the data follow. `history` goes
+    on too. On one device the losses are equal to the last bit where the backend's operations are;
+    on another number of replicas, up to the rounding of sums. What constructors are told is the
+    program's to repeat, the seed of an `ElasticFace` among it.
+
+    A checkpoint holds nothing of devices: one of k replicas or workers goes on with n. Of several
+    workers all must see the same directory; the first writes.
+
+    Other callbacks with a memory (`EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`) go on if
+    they are in `remember`: their numbers, texts and lists of arrays are kept. Put this one last,
+    for it saves what those before it have made of the epoch.
+
+    Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the state of random numbers,
+    the metrics or the callbacks' memory, and of an epoch begun it repeats the steps on top of what
+    they taught.
+
+    Args:
+        directory: folder for the checkpoints, made if missing.
+        every: steps between two of them within an epoch; None saves at the end of each epoch only.
+        remember: callbacks whose memory is kept.
+
+    Attributes:
+        start: `(epoch, step)` where the data must begin, (0, 0) for a fresh run.
+
+    Raises:
+        ValueError: `every` is no positive integer; the checkpoint is of another model; the data
+            begins elsewhere, or cannot say where (arrays) and `every` is given; the model is no
+            `MarginClassifier`; every checkpoint is damaged; workers find different ones.
+        OSError: the disk is full; the checkpoints before are whole.
+
+    Example:
+
+    >>> ExactResume("run", every=100).start
+    (0, 0)
+    """
+
+    def __init__(self, directory, every=None, remember=()):
+        super().__init__()
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise ValueError(
+                "`every` must be a positive integer, the steps between two checkpoints, or None. "
+                f"Received: every={every!r}"
+            )
+        self.directory = Path(directory)
+        self.every = every
+        self.remember = list(remember)
+        self._found = _newest(self.directory)
+        self._history = self._found.state["history"] if self._found else {}
+        self.start = self._found.place if self._found else (0, 0)
+
+    def on_train_begin(self, logs=None):
+        if not hasattr(self.model, "begin_at"):
+            raise ValueError(
+                "ExactResume resumes a MarginClassifier. "
+                f"Received: a model of type {type(self.model).__name__}."
+            )
+        self._check_data()
+        self._check_workers()
+        self._steps = self._found.state["steps"] if self._found else self.params.get("steps")
+        if self._found:
+            self._assign("model", self.model.variables)
+            self._assign("optimizer", self.model.optimizer.variables)
+            self.model.history.history.update(
+                {name: list(values) for name, values in self._history.items()}
+            )
+        if self.start[1]:
+            self.params["steps"] = self._steps  # of all callbacks: a short pass tells no length
+        self.model.begin_at(*self.start, self._steps)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if self._found:  # only now: `fit` has forgotten the metrics, and callbacks began anew
+            if self.start[1]:
+                self._assign("metric", self.model.metrics_variables)
+            for number, callback in enumerate(self.remember):
+                self._found.recall(number, callback)
+            if not self.start[1]:
+                self._end_resuming()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._found:
+            self._end_resuming()
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = batch + 1
+        if self.every and done % self.every == 0 and done != self._steps:
+            if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
+                self.model.jax_state_sync()
+            self._save((self._epoch, done), self.model.metrics_variables)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self._history.setdefault(name, []).append(float(value))
+        self._steps = self.params.get("steps") or self._steps
+        self._save((epoch + 1, 0), [])
+
+    def on_train_end(self, logs=None):
+        self.model.begin_at(0, 0, None)
+
+    def _end_resuming(self):
+        """Within an epoch only before its first step: torch's loader of data draws as well."""
+        set_random_state(self._found.list_of("random"))
+        self._found = None
+
+    def _check_data(self):
+        given = getattr(self.model.data, "start", None)
+        if given is None and self.start[1] == 0 and self.every is None:
+            return  # a pipeline of another make, which may know its epochs
+        if given is None or tuple(given) != self.start:
+            raise ValueError(
+                "The data must begin where the checkpoint stopped. Received: data that begins at "
+                f"(epoch, step) {'unknown' if given is None else tuple(given)} for a run at "
+                f"{self.start} with every={self.every}. Make it with `faces.dataset(..., "
+                "start=resume.start)`; a dataset of yours, say where it begins in its attribute "
+                "`start`."
+            )
+
+    def _check_workers(self):
+        """All workers must have found the same: they would train different weights."""
+        strategy = getattr(self.model, "distribute_strategy", None)
+        if strategy is None or worker_of(strategy)[1] == 1:
+            return
+        import tensorflow as tf
+
+        @tf.function
+        def gather():
+            here = tf.constant([self.start], tf.int64)
+            return strategy.run(
+                lambda: tf.distribute.get_replica_context().all_gather(tf.identity(here), axis=0)
+            )
+
+        places = strategy.experimental_local_results(gather())[0].numpy().tolist()
+        if any(place != places[0] for place in places):
+            raise ValueError(
+                "All workers must see the same folder of checkpoints. Received: checkpoints at "
+                f"(epoch, step) {places} in {self.directory}. Put it on a file system that they "
+                "share."
+            )
+
+    def _assign(self, kind, variables):
+        ours, theirs = [_describe(variable) for variable in variables], self._found.state[kind]
+        if ours != theirs:
+            pairs = zip([*theirs, "none"], [*ours, "none"], strict=False)
+            other = next(pair for pair in pairs if pair[0] != pair[1])
+            raise ValueError(
+                "A checkpoint goes on with the model, the optimizer and the metrics that it is of. "
+                f"Received: {self._found.file} with {len(theirs)} variables of the {kind} for "
+                f"{len(ours)}, of which the first that differ are {other[0]} and {other[1]}. Build "
+                "the same, or name another folder."
+            )
+        for number, variable in enumerate(variables):
+            stored = self._found.arrays[f"{kind}.{number}"]
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(stored.view(value.dtype).reshape(value.shape))
+
+    def _save(self, place, metrics):
+        variables = {
+            "model": self.model.variables,
+            "optimizer": self.model.optimizer.variables,
+            "metric": metrics,
+        }
+        memories = [_memory(callback) for callback in self.remember]
+        state = {
+            "place": place,
+            "steps": self._steps,
+            "history": self._history,
+            "memories": [plain for plain, _ in memories],
+            **{kind: [_describe(v) for v in them] for kind, them in variables.items()},
+        }
+
+        def arrays():
+            yield "state", np.frombuffer(json.dumps(state).encode(), "uint8")
+            for kind, them in variables.items():
+                for number, variable in enumerate(them):
+                    yield f"{kind}.{number}", keras.ops.convert_to_numpy(variable)
+            for number, array in enumerate(random_state()):
+                yield f"random.{number}", array
+            for number, (_, lists) in enumerate(memories):
+                for name, values in lists.items():
+                    for index, value in enumerate(values):
+                        yield f"memory.{number}.{name}.{index}", value
+
+        strategy = getattr(self.model, "distribute_strategy", None)
+        if strategy is not None and worker_of(strategy)[0]:
+            for _ in arrays():  # what is summed over workers is read by all of them together
+                pass
+            return
+        _write(self.directory, place, arrays())
+        for old in _listed(self.directory)[_KEPT:]:
+            old.unlink()
+
+
+class _Checkpoint:
+    """A file that was found whole."""
+
+    def __init__(self, file):
+        self.file = file
+        self.arrays = np.load(file, allow_pickle=False)
+        self.state = json.loads(self.arrays["state"].tobytes())
+        self.place = tuple(self.state["place"])
+
+    def list_of(self, name):
+        """The arrays NAME.0, NAME.1, ..."""
+        count = sum(each.rpartition(".")[0] == name for each in self.arrays.files)
+        return [self.arrays[f"{name}.{number}"] for number in range(count)]
+
+    def recall(self, number, callback):
+        """Gives a callback its memory back."""
+        for name, value in self.state["memories"][number].items():
+            if isinstance(value, dict):
+                value = self.list_of(f"memory.{number}.{name}")
+            setattr(callback, name, value)
+
+
+def _memory(callback):
+    """What a callback has come to know: numbers and texts, and lists of arrays by their length."""
+    told = inspect.signature(type(callback).__init__).parameters  # not what it was told
+    plain, lists = {}, {}
+    for name, value in vars(callback).items():
+        if name in told:
+            continue
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or isinstance(value, bool | int | float | str):
+            plain[name] = value
+        elif isinstance(value, list) and all(
+            isinstance(each, np.ndarray | np.generic) for each in value
+        ):
+            plain[name], lists[name] = {"arrays": len(value)}, list(map(np.asarray, value))
+    return plain, lists
+
+
+def _describe(variable):
+    return f"{keras.backend.standardize_dtype(variable.dtype)} {list(variable.shape)}"
+
+
+def _newest(directory):
+    """The newest checkpoint that is whole, or None if there is none."""
+    damaged = []
+    for file in _listed(directory):
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+        if file.stem.rpartition("-")[2] != digest.hexdigest()[:_DIGITS]:
+            damaged.append(str(file))
+            continue
+        if damaged:
+            warnings.warn(
+                f"A checkpoint is damaged, its bytes are not those that were written: "
+                f"{', '.join(damaged)}. The run goes on from the one before: {file}.",
+                stacklevel=3,
+            )
+        return _Checkpoint(file)
+    if damaged:
+        raise ValueError(
+            "A run goes on from a checkpoint whose bytes are those that were written. Received: "
+            f"only damaged ones, {', '.join(damaged)}. Remove them to begin anew."
+        )
+    return None
+
+
+def _listed(directory):
+    return sorted(directory.glob(f"*{_ENDING}"), reverse=True)
+
+
+def _write(directory, place, arrays):
+    directory.mkdir(parents=True, exist_ok=True)
+    draft = directory / "checkpoint.draft"
+    try:
+        with draft.open("wb") as stream:
+            hashed = _Hashed(stream)
+            # As numpy.savez, but an array at a time: the prototypes may be most of the memory.
+            with zipfile.ZipFile(hashed, "w") as archive:
+                for name, array in arrays:
+                    if not array.dtype.isbuiltin:  # bfloat16: numpy reads its bits alone
+                        array = array.view(f"uint{8 * array.dtype.itemsize}")
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        name = f"{place[0]:06d}-{place[1]:09d}-{hashed.digest.hexdigest()[:_DIGITS]}{_ENDING}"
+        draft.replace(directory / name)
+        folder = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name as well
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        size, free = draft.stat().st_size, shutil.disk_usage(directory).free
+        full = OSError(
+            f"The disk is full: {directory} took {size / 2**20:,.1f} MiB of a checkpoint and has "
+            f"{free / 2**20:,.1f} MiB left. The checkpoints before are whole; make room (for three "
+            "of them) and run again, it goes on from the last."
+        )
+        full.errno = errno.ENOSPC
+        raise full from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+class _Hashed:
+    """A stream that is only written to, and what its bytes hash to."""
+
+    def __init__(self, stream):
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def write(self, data):
+        self.digest.update(data)
+        return self._stream.write(data)
+
+    def flush(self):
+        self._stream.flush()

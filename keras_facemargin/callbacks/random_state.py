@@ -1,0 +1,28 @@
+"""The random state that a backend keeps to itself, outside of Keras' `SeedGenerator`s.
+
+Alone in its file because only torch has one: its dropout draws from torch's own generators where
+the layer was given no seed.
+"""
+
+import keras
+
+
+def random_state():
+    """One uint8 array for each generator: the CPU's, then each GPU's; none but on torch."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    return [state.numpy() for state in (torch.get_rng_state(), *torch.cuda.get_rng_state_all())]
+
+
+def set_random_state(arrays):
+    """Goes back to what `random_state` gave, as far as there are the same devices."""
+    if keras.backend.backend() != "torch" or not arrays:
+        return
+    import torch
+
+    states = [torch.from_numpy(array.copy()) for array in arrays]
+    torch.set_rng_state(states[0])
+    for device, state in zip(range(torch.cuda.device_count()), states[1:], strict=False):
+        torch.cuda.set_rng_state(state, device)

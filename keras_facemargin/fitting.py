@@ -1,0 +1,202 @@
+"""Where Keras' own `fit` is repaired for many replicas and for a run that goes on: here alone.
+
+What Keras 3.15 breaks on TensorFlow, and what is done about it:
+
+- Under a strategy it takes a first batch to build the model with, and averages it over replicas: a
+  first batch that does not divide by the replicas fails, several workers fail with any batch
+  (keras#20585), and a pipeline that counts its passes is one ahead. Here the model is built
+  already, and no batch is taken.
+- Of several workers it averages a step's logs over an axis that numbers do not have, and fails.
+  Here a number leaves the step with that axis.
+- It weighs the loss of a replica by its share of the batch, and its logs are the mean of the
+  replicas' own averages: with unequal shares neither is that of one device. Here each replica
+  reports the global loss, and logs come from sums over all replicas.
+- `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
+  several replicas. Here `compile` refuses them.
+- A batch that leaves a replica without images fails on CPUs in oneDNN's gradient of a convolution,
+  and TensorFlow names a collective instead. Here the step refuses it and says the way out.
+
+And what it lacks: an epoch that begins at a later step than the first, which `begin_at` gives it.
+
+The methods with an underscore are Keras' own, overridden; `tests/test_fitting.py` fails if another
+Keras no longer calls them.
+"""
+
+import os
+
+import keras
+from keras import ops
+
+from keras_facemargin.heads.replicas import replica_count, total
+
+
+class RepairedFit:
+    """Goes before `keras.Model` in the bases of a model that is built when it is made.
+
+    The model has `embedder`, from whose shapes compiled metrics are built.
+    """
+
+    _epochs = None  # Keras' iterator of the running `fit`
+
+    def compile(self, *args, jit_compile="auto", steps_per_execution=1, **kwargs):
+        replicas = self.replicas
+        for name, value, refused in (
+            ("jit_compile", jit_compile, jit_compile is True),
+            ("steps_per_execution", steps_per_execution, steps_per_execution != 1),
+        ):
+            if replicas > 1 and refused:
+                raise ValueError(
+                    f"With several replicas Keras cannot train with {name}={value!r}: TensorFlow "
+                    "fails in the first step. "
+                    f"Received: {name}={value!r} for {replicas} replicas. Leave it out."
+                )
+        super().compile(
+            *args, jit_compile=jit_compile, steps_per_execution=steps_per_execution, **kwargs
+        )
+
+    @property
+    def replicas(self):
+        """How many replicas train: 1 without a strategy of `tf.distribute`."""
+        strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
+        return 1 if strategy is None else strategy.num_replicas_in_sync
+
+    def report(self, loss):
+        """The loss of this replica's share, with its own gradient and the global loss's value.
+
+        Keras multiplies what a replica reports by their number and averages it, weighed by the
+        samples of each: whatever their shares, the global loss comes out.
+
+        Args:
+            loss: scalar, the share that this replica has in the loss of the global batch.
+
+        Returns:
+            Scalar.
+        """
+        count = replica_count()
+        return loss if count == 1 else loss + ops.stop_gradient(total(loss) / count - loss)
+
+    def train_step(self, *arguments):
+        if replica_count() > 1 and any(
+            isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D)
+            for layer in self.embedder._flatten_layers()
+        ):
+            (batch,) = arguments
+            arguments = (_refuse_none(batch),)
+        return super().train_step(*arguments)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logs = super().compute_metrics(x, y, y_pred, sample_weight=sample_weight)
+        if replica_count() == 1:
+            return logs
+        sums = iter(total([variable for m in self.metrics for variable in m.variables]))
+        logs = {}
+        for metric in self.metrics:
+            result = metric.stateless_result([next(sums) for _ in metric.variables])
+            logs.update(result if isinstance(result, dict) else {metric.name: result})
+        if worker_of(self.distribute_strategy)[1] > 1:
+            logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
+        return logs
+
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        self._epochs = iterator
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            shapes = self.embedder.input_shape, (None,)
+            images, labels = map(keras.KerasTensor, shapes, ("float32", "int32"))
+            super()._symbolic_build(data_batch=(images, labels))
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):  # TensorFlow's name for it
+        if iterator is not None and worker_of(self.distribute_strategy)[1] > 1:
+            _refuse_share(iterator.data_adapter.get_tf_dataset())
+        with self.distribute_strategy.scope():
+            self._symbolic_build(iterator, data_batch)
+
+    def begin_at(self, epoch, step, steps):
+        """Called as training begins: `fit` begins with this epoch, and it with this step.
+
+        What `fit` is given must begin there as well.
+
+        Args:
+            epoch, step: counted from 0.
+            steps: of a whole epoch; needed where `step` is not 0.
+        """
+        self._initial_epoch = epoch  # as `keras.callbacks.BackupAndRestore` says it
+        if step == 0:
+            return
+        epochs, stride = self._epochs, self._epochs.steps_per_execution
+
+        def rest_of_epoch():
+            del epochs._enumerate_iterator  # the next epoch is a whole one
+            epochs._num_batches = steps  # unknown to Keras, for the first pass is short
+            epochs.data_adapter.on_epoch_begin()
+            batches = iter(epochs._get_iterator())
+            for first in range(step, steps, stride):
+                yield first, first + stride - 1, batches
+            iter(epochs._get_iterator())  # as Keras does here: on torch it draws a random number
+            epochs.data_adapter.on_epoch_end()
+
+        epochs._enumerate_iterator = rest_of_epoch
+
+    @property
+    def data(self):
+        """What the running `fit` was given: a dataset, or None where it was arrays."""
+        return getattr(self._epochs.data_adapter, "_dataset", None)
+
+
+def _refuse_none(batch):
+    """The batch of a replica, which goes on only if there are images in it or they do not matter.
+
+    oneDNN, TensorFlow's library on CPUs, cannot take the gradient of a convolution over no images.
+    """
+    import tensorflow as tf
+
+    if tf.config.list_logical_devices("GPU") or os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return batch
+    images, *rest = batch
+    some = tf.debugging.assert_positive(
+        tf.shape(images)[0],
+        "On CPUs every replica must get an image of every batch. Received: a batch that leaves a "
+        "replica without one, as the last batch of an epoch may. Set the environment variable "
+        "TF_ENABLE_ONEDNN_OPTS=0, with which TensorFlow can do without, or choose another "
+        "`batch_size`.",
+    )
+    with tf.control_dependencies([some]):
+        return (tf.identity(images), *rest)
+
+
+def _refuse_share(dataset):
+    """Keras counts the batches before TensorFlow deals them out: of a share it trains on a part."""
+    import tensorflow as tf
+
+    off = tf.data.experimental.AutoShardPolicy.OFF
+    if isinstance(dataset, tf.data.Dataset) and (
+        dataset.options().experimental_distribute.auto_shard_policy == off
+    ):
+        raise ValueError(
+            "Under a strategy of several workers `fit` takes the whole dataset and deals its "
+            "batches out. Received: a dataset with AutoShardPolicy.OFF, as a worker's share has. "
+            "Make it without `shard`."
+        )
+
+
+def worker_of(strategy):
+    """Which worker of how many this process is.
+
+    Args:
+        strategy: of `tf.distribute`.
+
+    Returns:
+        `(index, count)`, (0, 1) where there are no workers.
+    """
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.task_type:
+        return 0, 1
+    cluster = resolver.cluster_spec()
+    tasks = [
+        (kind, index)
+        for kind in ("chief", "worker")
+        if kind in cluster.jobs
+        for index in cluster.task_indices(kind)
+    ]
+    return tasks.index((resolver.task_type, resolver.task_id)), len(tasks)

@@ -1,0 +1,274 @@
+"""Whatever kills a run, and wherever: the losses go on as if nothing had."""
+
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import resume_run
+from PIL import Image
+from processes import finish, start
+from resume_run import BATCH, EPOCHS, SIDE, build, run
+from strategies import replicas
+
+from keras_facemargin.callbacks import ExactResume
+from keras_facemargin.data import FaceFolder
+
+SCRIPT = Path(resume_run.__file__)
+COUNT, PEOPLE = 22, 3  # six steps an epoch, the last of two images
+STEPS = 6
+# XLA may sum otherwise when it is traced anew; `test_kill_minus_nine` asks for the last bit.
+EXACT = {"rtol": 1e-6, "atol": 1e-7}
+
+
+class Killed(BaseException):
+    """No handler of training's catches it."""
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    pytest.importorskip("tensorflow")  # the pipeline is tf.data on every backend
+    folder, rng = tmp_path_factory.mktemp("faces"), np.random.default_rng(0)
+    patterns = rng.uniform(0, 255, (PEOPLE, SIDE, SIDE, 3))
+    for number in range(COUNT):
+        file = folder / str(number % PEOPLE) / f"{number:02d}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = patterns[number % PEOPLE] + rng.normal(0, 40, (SIDE, SIDE, 3))
+        Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(file)
+    return FaceFolder(folder, image_size=SIDE)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(faces, tmp_path_factory):
+    """Lines of each step, history, weights of a run that nobody stops."""
+    lines = []
+    classifier, history = run(faces, tmp_path_factory.mktemp("whole"), lines.append, seed=1)
+    assert [line[:2] for line in lines] == [[e, s] for e in range(EPOCHS) for s in range(STEPS)]
+    return lines, history, classifier.get_weights()
+
+
+def killed_after(steps, faces, directory, seed, **options):
+    """The lines of a run that dies after so many steps."""
+    lines = []
+
+    def after(done):
+        if done == steps:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(faces, directory, lines.append, seed, after, **options)
+    return lines
+
+
+def assert_goes_on(lines, whole):
+    """Every line is the uninterrupted run's, and each of its steps is there."""
+    told = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(told)
+    for epoch, step, *values in lines:
+        np.testing.assert_allclose(values, told[epoch, step], **EXACT, err_msg=f"{epoch}, {step}")
+
+
+@pytest.mark.any_backend
+def test_a_run_that_dies_goes_on(faces, uninterrupted, tmp_path):
+    """Within the second epoch, between two checkpoints."""
+    whole, history, weights = uninterrupted
+    lines = killed_after(9, faces, tmp_path, seed=1)
+    # Another seed: all that is random comes from the checkpoint.
+    classifier, rest = run(faces, tmp_path, lines.append, seed=77)
+    assert_goes_on(lines, whole)
+    for name, values in history.items():
+        np.testing.assert_allclose(rest[name], values, **EXACT)
+    for ours, theirs in zip(classifier.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, **EXACT)
+
+
+def test_kill_minus_nine(faces, uninterrupted, tmp_path):
+    """While a checkpoint is written and not yet named; to the last bit."""
+    log = tmp_path / "log"
+    arguments = [SCRIPT, faces.directory, tmp_path / "run", log]
+    ((status, _, errors),) = finish(start(*arguments, 1, 9, "while writing"))
+    assert status == -signal.SIGKILL, errors
+    assert (tmp_path / "run" / "checkpoint.draft").exists()
+    ((status, _, errors),) = finish(start(*arguments, 2, 0))
+    assert status == 0, errors
+    lines = list(map(json.loads, log.read_text().splitlines()))
+    assert len(lines) > EPOCHS * STEPS  # some were done again
+    told = {tuple(line[:2]): line[2:] for line in uninterrupted[0]}
+    assert {tuple(line[:2]): line[2:] for line in lines} == told
+    assert all(line[2:] == told[tuple(line[:2])] for line in lines)
+    assert not (tmp_path / "run" / "checkpoint.draft").exists()
+
+
+def checkpoints(directory):
+    return sorted(directory.glob("*.checkpoint"), reverse=True)
+
+
+def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(faces, uninterrupted, tmp_path):
+    lines = killed_after(9, faces, tmp_path, seed=1)
+    newest, before = checkpoints(tmp_path)
+    assert (newest.name[:16], before.name[:16]) == ("000001-000000002", "000001-000000000")
+    data = newest.read_bytes()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 1
+    for damaged in (data[:-1], b"", bytes(flipped)):
+        newest.write_bytes(damaged)
+        with pytest.warns(UserWarning, match=rf"damaged.*{newest.name}.*before: .*{before.name}"):
+            assert ExactResume(tmp_path).start == (1, 0)
+    with pytest.warns(UserWarning, match="damaged"):
+        run(faces, tmp_path, lines.append, seed=77)
+    assert_goes_on(lines, uninterrupted[0])
+
+    for file in checkpoints(tmp_path):
+        file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"Received: only damaged ones, .*Remove them"):
+        ExactResume(tmp_path)
+
+
+def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeypatch):
+    """The disk is full in the midst of the second checkpoint."""
+    lines, opened = [], Path.open
+    room = [400_000]
+
+    class Full:
+        def __init__(self, stream):
+            self.stream = stream
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.stream.close()
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+        def write(self, data):
+            room[0] -= len(data)
+            if room[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return self.stream.write(data)
+
+    def full(path, mode="r", *rest, **options):
+        stream = opened(path, mode, *rest, **options)
+        return Full(stream) if path.suffix == ".draft" else stream
+
+    lines = killed_after(4, faces, tmp_path, seed=1)
+    there = [(file, file.read_bytes()) for file in checkpoints(tmp_path)]
+    room[0] = len(there[0][1]) + 1000  # for one and no more
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(OSError, match=r"disk is full: .* are whole; make room") as error:
+            run(faces, tmp_path, lines.append, seed=77)
+    assert error.value.errno == errno.ENOSPC
+    left = checkpoints(tmp_path)
+    assert len(left) == 2 and left[1:] == [there[0][0]]
+    assert left[1].read_bytes() == there[0][1]
+    assert not list(tmp_path.glob("*.draft"))
+    run(faces, tmp_path, lines.append, seed=78)
+    assert_goes_on(lines, uninterrupted[0])
+
+
+@pytest.mark.slow  # `tests/tools/test_train.py` goes from one device to two workers
+def test_on_other_numbers_of_replicas(faces, tmp_path):
+    """One, two, one. The last step of an epoch has two images, one for each replica. No dropout:
+    its draws are each replica's own.
+    """
+
+    def made(count, seed):
+        with replicas(count).scope():
+            return build(faces.num_classes, seed, dropout=0.0)
+
+    whole = []
+    run(faces, tmp_path / "whole", whole.append, 1, model=made(1, 1))
+    lines = killed_after(3, faces, tmp_path / "run", 1, model=made(1, 1))
+    lines += killed_after(6, faces, tmp_path / "run", 2, model=made(2, 2))
+    run(faces, tmp_path / "run", lines.append, 3, model=made(1, 3))
+    told = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(told)
+    for epoch, step, *values in lines:
+        np.testing.assert_allclose(values, told[epoch, step], rtol=2e-4, err_msg=f"{epoch}, {step}")
+
+
+@pytest.mark.any_backend
+def test_callbacks_remember_and_loss_scaling_goes_on(faces, tmp_path):
+    """mixed_float16: the scale and its counter are weights of an optimizer around the optimizer."""
+
+    def made():
+        callbacks = [
+            keras.callbacks.EarlyStopping("loss", patience=50, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10.0),
+        ]
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.01, momentum=0.9), initial_scale=64.0, dynamic_growth_steps=4
+        )
+        return {"remember": callbacks, "model": build(faces.num_classes, 1, optimizer)}
+
+    expected, whole = [], made()
+    run(faces, tmp_path / "whole", expected.append, 1, **whole)
+    lines = killed_after(14, faces, tmp_path / "run", 1, **made())
+    after = made()
+    run(faces, tmp_path / "run", lines.append, 1, **after)
+    assert_goes_on(lines, expected)
+    for theirs, ours in zip(whole["remember"], after["remember"], strict=True):
+        assert (ours.best, ours.wait) == (pytest.approx(theirs.best), theirs.wait)
+    stopping, theirs = after["remember"][0], whole["remember"][0]
+    for ours, best in zip(stopping.best_weights, theirs.best_weights, strict=True):
+        np.testing.assert_allclose(ours, best, **EXACT)
+    optimizer = after["model"].optimizer
+    rate, scale = (
+        float(keras.ops.convert_to_numpy(each))
+        for each in (optimizer.inner_optimizer.learning_rate, optimizer.dynamic_scale)
+    )
+    # Every epoch after the first is a plateau.
+    assert rate == pytest.approx(0.01 * 0.1 ** (EPOCHS - 1), rel=1e-5)
+    assert scale == 64.0 * 2 ** (EPOCHS * STEPS // 4)
+
+
+def test_what_cannot_go_on_is_refused(faces, tmp_path):
+    killed_after(3, faces, tmp_path, seed=1)
+    other = build(faces.num_classes + 1, 1)
+    resume = ExactResume(tmp_path, every=2)
+    assert resume.start == (0, 2)
+    data = faces.dataset(BATCH, training=True, start=resume.start)
+    with pytest.raises(ValueError, match=r"\[3, 6\] and float32 \[4, 6\].*Build the same"):
+        other.fit(data, verbose=0, shuffle=False, callbacks=[resume])
+    same = build(faces.num_classes, 1, keras.optimizers.SGD(0.1))
+    with pytest.raises(ValueError, match="variables of the optimizer for 2"):
+        same.fit(data, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
+    same = build(faces.num_classes, 1)
+    fresh = faces.dataset(BATCH, training=True)
+    with pytest.raises(ValueError, match=r"Received: data that begins at .*\(0, 0\).*\(0, 2\)"):
+        same.fit(fresh, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
+    images, labels = np.zeros((4, SIDE, SIDE, 3)), np.array([0, 1, 2, 0])
+    with pytest.raises(ValueError, match=r"unknown for a run at \(0, 0\) with every=2"):
+        same.fit(images, labels, verbose=0, callbacks=[ExactResume(tmp_path / "new", every=2)])
+
+
+def test_epochs_of_arrays_go_on(tmp_path):
+    images = np.random.default_rng(0).uniform(0, 255, (8, SIDE, SIDE, 3)).astype("float32")
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    options = {"shuffle": False, "batch_size": 4, "verbose": 0}
+    whole = build(3, 1).fit(images, labels, epochs=4, **options).history
+    build(3, 1).fit(images, labels, epochs=2, callbacks=[ExactResume(tmp_path)], **options)
+    model = build(3, 77)
+    rest = model.fit(images, labels, epochs=4, callbacks=[ExactResume(tmp_path)], **options).history
+    np.testing.assert_allclose(rest["loss"], whole["loss"], **EXACT)
+    again = model.fit(images, labels, epochs=1, **options).history  # an epoch of its own
+    assert len(again["loss"]) == 1
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5])
+def test_bad_arguments_are_answered_with_the_rule(tmp_path, every):
+    with pytest.raises(ValueError, match=r"`every` must be a positive integer.*Received: every="):
+        ExactResume(tmp_path, every=every)
+
+
+def test_another_model_is_refused(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"MarginClassifier.*Received"):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[ExactResume(tmp_path)])
