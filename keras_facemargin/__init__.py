@@ -39,6 +39,7 @@ from keras_facemargin.heads import (
     SVSoftmax,
     UniFace,
 )
+from keras_facemargin.heads.shards import PrototypeParallel
 from keras_facemargin.pooling import MediaPooling, QualityPooling
 from keras_facemargin.zoo import list_embedders, load_card, load_embedder
 
@@ -61,6 +62,7 @@ __all__ = [
     "MarginClassifier",
     "MediaPooling",
     "NormFace",
+    "PrototypeParallel",
     "QualityPooling",
     "SVSoftmax",
     "SoftmaxHead",

@@ -74,7 +74,7 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
         labels: (B,) int32, or -1 where every class is another.
         inputs: float tensors that are differentiated; the first has B rows.
         weights: tensors of C rows that are differentiated: prototypes, maybe a bias.
-        num_classes: rows from here on are padding and count for nothing.
+        num_classes: rows from here on are padding and count for nothing; None where none is.
         keep: whether the products stay in memory for the backward pass.
 
     Returns:
@@ -99,7 +99,7 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
         """0 where a class of the block is another than the sample's own, else `NEVER`."""
         block = ops.arange(size, dtype="int32") + start
         other = ops.not_equal(block, ops.expand_dims(labels, -1))
-        if num_classes < classes:
+        if num_classes is not None:
             other = ops.logical_and(other, block < num_classes)
         return ops.where(other, zero, never)
 

@@ -39,9 +39,10 @@ from keras_facemargin.heads import blocks
 from keras_facemargin.heads.argument_check import check_positive
 from keras_facemargin.heads.label_check import IGNORED, check_labels
 from keras_facemargin.heads.reductions import NEVER, LogSumExp
+from keras_facemargin.heads.shards import over_shards, shard_count
 
 _TINY = 1e-12  # of a squared norm: a zero vector has direction zero, not NaN
-_MOST_KEPT = 2**24  # products of embeddings and prototypes that stay in memory: 64 MiB
+_MOST_KEPT = 2**26  # products of embeddings and prototypes that stay in memory: 256 MiB
 _LARGE_BATCH = 512
 
 
@@ -72,7 +73,7 @@ class MarginHead(keras.layers.Layer):
         blockwise: True forms the products of a block of classes twice, in the forward and again in
             the backward pass, and keeps none: training then takes no memory that grows with B x C,
             for one matrix product in four more. False keeps them, 4 B C bytes. None, the default,
-            keeps them up to 64 MiB (512 samples are counted where the batch size is not known).
+            keeps them up to 256 MiB (512 samples are counted where the batch size is not known).
         sample_rate: share r of the prototypes that a step of `MarginClassifier.fit` trains, those
             of the batch's people always among them (Partial FC, see `heads.sampling`); 1 trains all
             in every step. At least as many rows as samples a batch must remain.
@@ -131,8 +132,14 @@ class MarginHead(keras.layers.Layer):
 
     @property
     def prototypes_shape(self):
-        """Shape of the prototypes, one row a class."""
-        return (self.num_classes, self.embedding_dim)
+        """Shape of the prototypes, one row a class (and rows of padding, see `heads.shards`)."""
+        return (self.num_rows, self.embedding_dim)
+
+    @property
+    def num_rows(self):
+        """Classes, filled up to a multiple of the devices that prototypes are split over."""
+        shards = shard_count()
+        return -(-self.num_classes // shards) * shards
 
     @property
     def scale_is_fixed(self):
@@ -144,6 +151,11 @@ class MarginHead(keras.layers.Layer):
             raise ValueError(
                 "A margin head takes embeddings of shape (batch, dim) with a known dim. "
                 f"Received: embeddings of shape {tuple(embeddings_shape)}"
+            )
+        if self.samples and shard_count() > 1:
+            raise ValueError(
+                "Prototypes that are split over devices are trained whole. Received: "
+                f"sample_rate={self.sample_rate} under PrototypeParallel. Leave one of the two out."
             )
         self.embedding_dim = int(embeddings_shape[-1])
         self.prototypes = self.add_weight(
@@ -185,7 +197,7 @@ class MarginHead(keras.layers.Layer):
 
     def add_bias(self):
         """A number a class, added to its similarity, from 0."""
-        self.bias = self.add_weight(name="bias", shape=(self.num_classes,), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(self.num_rows,), initializer="zeros")
         if self.samples:
             self.bias.trainable = False
             self.sample_bias = self.add_weight(
@@ -229,6 +241,8 @@ class MarginHead(keras.layers.Layer):
         >>> head.take_prototypes(np.ones((2, 3)))
         """
         taken = ops.convert_to_numpy(prototypes)
+        if self.built and len(taken) == self.num_rows:
+            taken = taken[: self.num_classes]  # another head's, with its padding
         if not self.built:
             raise ValueError(
                 "A head has prototypes once it is built: `build((None, embedding_dim))` it, or put "
@@ -243,18 +257,36 @@ class MarginHead(keras.layers.Layer):
                 f"({self.num_classes}, {self.embedding_dim}), sub-centres in between. "
                 f"Received: prototypes of shape {taken.shape}."
             )
-        centers = ops.convert_to_numpy(self.prototypes)
+        centers = ops.convert_to_numpy(self.prototypes)[: self.num_classes]
         taken, centers = (
             rows.reshape(self.num_classes, -1, self.embedding_dim) for rows in (taken, centers)
         )
         count = min(centers.shape[1], taken.shape[1])
         rows = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
-        self.prototypes.assign(rows.reshape(self.prototypes_shape))
+        rows = rows.reshape(self.num_classes, *self.prototypes_shape[1:])
+        self.prototypes.assign(_padded(rows, self.num_rows))
+
+    def save_own_variables(self, store):
+        whole = {}
+        super().save_own_variables(whole)
+        for key, value in whole.items():
+            # A file knows no devices: it holds no padding.
+            padded = value.shape[:1] == (self.num_rows,)
+            store[key] = np.asarray(value)[: self.num_classes] if padded else value
+
+    def load_own_variables(self, store):
+        if self.num_rows > self.num_classes:
+            store = {key: np.asarray(store[key]) for key in tuple(store.keys())}
+            for key, value in store.items():
+                if value.ndim and len(value) == self.num_classes:
+                    store[key] = _padded(value, self.num_rows)
+        super().load_own_variables(store)
 
     def call(self, embeddings, labels=None, training=None):
         features, norms = self.features(embeddings)
         weights = self._class_weights()
         similarities = self.measure(features, *_with_bias(weights), blocks.every_pair)
+        similarities = similarities[:, : self.num_classes]
         if labels is None:
             return self.logits(similarities, norms)
         labels = check_labels(_flat(labels), self.num_classes)
@@ -385,9 +417,15 @@ class MarginHead(keras.layers.Layer):
                 return self.logits(others, tensors.get("norms")), similarities
 
         inputs = (*named.values(), *(ops.convert_to_tensor(weight) for weight in learned))
-        return blocks.reduce_others(
-            score, reduction, labels, inputs, weights, weights[0].shape[0], keep
-        )
+
+        def reduce(labels, inputs, weights, num_classes=None):
+            return blocks.reduce_others(
+                score, reduction, labels, inputs, weights, num_classes, keep
+            )
+
+        if shard_count() > 1:
+            return over_shards(reduce, reduction, labels, inputs, weights, self.num_classes)
+        return reduce(labels, inputs, weights)
 
     # The eight hooks, in the order they are called.
 
@@ -452,6 +490,11 @@ class MarginHead(keras.layers.Layer):
         config["blockwise"] = self.blockwise
         config["sample_rate"] = self.sample_rate
         return config
+
+
+def _padded(rows, count):
+    """Rows of zeros after these, up to a count."""
+    return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _with_bias(weights):

@@ -1,8 +1,9 @@
 """How the logits of the wrong classes become one number, block by block, and its slopes.
 
 Each has `start(like)`, the carry before the first block for samples (B, 1); `add(logits, *carry)`,
-the carry after a block (B, K); `result(*carry)`, (B, 1); and `slopes(logits, result)`, by how much
-the result moves with each logit of a block (B, K). A class that does not count has logit `NEVER`.
+the carry after a block (B, K); `result(*carry)`, (B, 1); `join(results)`, one of several parts of
+the classes (n, B, 1); and `slopes(logits, result)`, by how much the result moves with each logit of
+a block (B, K). A class that does not count has logit `NEVER`.
 """
 
 from keras import ops
@@ -24,6 +25,9 @@ class LogSumExp:
     def result(self, largest, total):
         return largest + ops.log(total)
 
+    def join(self, results):
+        return ops.logsumexp(results, axis=0)
+
     def slopes(self, logits, result):
         return ops.exp(logits - result)
 
@@ -39,6 +43,9 @@ class SoftplusSum:
 
     def result(self, total):
         return total
+
+    def join(self, results):
+        return ops.sum(results, axis=0)
 
     def slopes(self, logits, result):
         return ops.sigmoid(logits)

@@ -80,7 +80,7 @@ class SubCenterArcFace(MarginHead):
 
     @property
     def prototypes_shape(self):
-        return (self.num_classes, self.num_centers, self.embedding_dim)
+        return (self.num_rows, self.num_centers, self.embedding_dim)
 
     def measure(self, features, prototypes, bias, product):
         cosines = [

@@ -46,9 +46,9 @@ def test_products_are_kept_up_to_a_bound_or_as_asked():
         head = CosFace(classes, **arguments)
         return head._keeps_products(batch_size)
 
-    assert keeps(128, 100_000) and not keeps(128, 200_000)
-    assert keeps(None, 30_000) and not keeps(None, 40_000)
-    assert keeps(128, 200_000, blockwise=False) and not keeps(2, 3, blockwise=True)
+    assert keeps(128, 500_000) and not keeps(128, 600_000)
+    assert keeps(None, 130_000) and not keeps(None, 140_000)
+    assert keeps(128, 600_000, blockwise=False) and not keeps(2, 3, blockwise=True)
     assert CosFace.from_config(CosFace(9, blockwise=True).get_config()).blockwise is True
 
 

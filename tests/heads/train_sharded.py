@@ -1,0 +1,91 @@
+"""Trains heads under as many host devices as asked and writes what came out: jax, one process.
+
+python train_sharded.py DEVICES OUT.npz [FROM.npz]
+"""
+
+import os
+import sys
+import warnings
+
+devices, out = int(sys.argv[1]), sys.argv[2]
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+
+import jax  # noqa: E402
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+
+from keras_facemargin import MarginClassifier, PrototypeParallel, heads  # noqa: E402
+
+warnings.simplefilter("ignore")
+HEADS = ("CosFace", "L2Softmax", "SubCenterArcFace", "AdaCos", "SphereFace2")
+CLASSES, DIM, BATCH = 21, 6, 16
+assert jax.device_count() == devices
+if devices > 1:
+    keras.distribution.set_distribution(PrototypeParallel())
+
+found = {}
+for name in HEADS if devices <= 4 else HEADS[:1]:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((1, 1, DIM))
+    projection = keras.layers.Dense(DIM, kernel_initializer="identity")
+    embedder = keras.Model(images, projection(keras.layers.Flatten()(images)))
+    head = getattr(heads, name)(CLASSES, blockwise=True)
+    classifier = MarginClassifier(embedder, head)
+    rng = np.random.default_rng(0)
+    head.take_prototypes(rng.normal(size=(CLASSES, DIM)))
+    if name == "SubCenterArcFace":
+        rows = rng.normal(size=(CLASSES, 3, DIM))
+        head.take_prototypes(rows)
+    classifier.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    x = rng.normal(size=(4 * BATCH, 1, 1, DIM)).astype("float32")
+    y = rng.integers(0, CLASSES, 4 * BATCH)
+    y[3] = -1
+    arguments = {"batch_size": BATCH, "verbose": 0}
+    history = classifier.fit(x, y, epochs=2, shuffle=False, **arguments).history
+    found[f"{name}/loss"] = history["loss"]
+    found[f"{name}/accuracy"] = history["accuracy"]
+    found[f"{name}/evaluated"] = classifier.evaluate(x, y, **arguments)
+    prototypes = head.prototypes.value
+    found[f"{name}/prototypes"] = np.asarray(prototypes)[:CLASSES]
+    found[f"{name}/logits"] = np.asarray(head(np.ones((2, DIM), "float32")))
+    shards = prototypes.addressable_shards
+    found[f"{name}/rows a device"] = [shard.data.shape[0] for shard in shards]
+    (momentum,) = [
+        v.value for v in classifier.optimizer.variables if "prototypes_momentum" in v.path
+    ]
+    found[f"{name}/momentum rows a device"] = [
+        shard.data.shape[0] for shard in momentum.addressable_shards
+    ]
+    file = out.replace(".npz", f".{name}.weights.h5")
+    classifier.save_weights(file)
+    head.prototypes.assign(np.zeros(head.prototypes.shape))
+    classifier.load_weights(file)
+    found[f"{name}/loaded"] = np.asarray(head.prototypes.value)[:CLASSES]
+    if len(sys.argv) > 3:  # the weights that another number of devices saved
+        file = sys.argv[3].replace(".npz", f".{name}.weights.h5")
+        classifier.load_weights(file, skip_mismatch=True)  # the optimizer's are padded for its own
+        found[f"{name}/of others"] = np.asarray(head.prototypes.value)[:CLASSES]
+
+
+def step_memory(classes=4001, dim=32):
+    """Bytes a device holds in a step: its prototypes, their gradient, and what is made."""
+    head = heads.CosFace(classes, blockwise=True)
+    head.build((None, dim))
+
+    def loss(values, x, y):
+        mapping = zip(head.trainable_variables, values, strict=True)
+        with keras.StatelessScope(state_mapping=mapping):
+            return keras.ops.mean(head.judge(x, y, training=True)[0])
+
+    values = [v.value for v in head.trainable_variables]
+    shardings = [value.sharding for value in values]
+    step = jax.jit(jax.grad(loss), out_shardings=shardings if devices > 1 else None)
+    x, y = np.ones((BATCH, dim), "float32"), np.zeros(BATCH, "int32")
+    memory = step.lower(values, x, y).compile().memory_analysis()
+    prototypes = memory.argument_size_in_bytes - x.nbytes - y.nbytes
+    return prototypes, memory.output_size_in_bytes, memory.temp_size_in_bytes
+
+
+found["memory"] = step_memory()
+np.savez(out, **found)
