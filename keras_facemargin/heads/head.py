@@ -399,14 +399,11 @@ class MarginHead(keras.layers.Layer):
         of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
         state = [w for w in self.weights if not any(w is other for other in of_classes)]
         learned = [weight for weight in state if weight.trainable]
-        values = [ops.convert_to_tensor(weight) for weight in state]
+        still = [(w, ops.convert_to_tensor(w)) for w in state if not w.trainable]
 
         def score(inputs, rows, product):
             tensors = dict(zip(named, inputs, strict=False))
-            mapping = [
-                *zip(state, values, strict=True),
-                *zip(learned, inputs[len(named) :], strict=True),
-            ]
+            mapping = [*still, *zip(learned, inputs[len(named) :], strict=True)]
             with keras.StatelessScope(state_mapping=mapping):
                 similarities = self.measure(tensors["features"], *_with_bias(rows), product)
                 others = similarities

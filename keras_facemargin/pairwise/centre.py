@@ -67,6 +67,8 @@ class CentreLoss(keras.layers.Layer):
     [[1.0, 0.0], [0.0, 0.5]]
     """
 
+    samples = False  # what a MarginClassifier asks of a head
+
     def __init__(self, head, weight=0.003, alpha=0.5, **kwargs):
         # Not the global policy, which may be half precision.
         dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
@@ -82,6 +84,12 @@ class CentreLoss(keras.layers.Layer):
                 "`head` must be the MarginHead that the centre loss stands beside. "
                 f"Received: head={head!r}. Pass one, such as "
                 "`CentreLoss(SoftmaxHead(num_classes))`."
+            )
+        if head.samples:
+            raise ValueError(
+                "A head beside centres must train all of its prototypes in every step. "
+                f"Received: a {type(head).__name__} with sample_rate={head.sample_rate}. "
+                "Leave `sample_rate` out."
             )
         if not (weight >= 0 and weight != float("inf")):
             raise ValueError(

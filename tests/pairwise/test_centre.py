@@ -196,6 +196,7 @@ def test_computes_in_float32_under_a_mixed_policy(policy):
         ({"alpha": 1.5}, "`alpha`"),
         ({"alpha": float("nan")}, "`alpha`"),
         ({"dtype": "float16"}, "float32"),
+        ({"head": SoftmaxHead(CLASSES, sample_rate=0.5)}, "all of its prototypes"),
     ],
 )
 def test_bad_arguments_are_answered_with_the_rule(arguments, rule):
