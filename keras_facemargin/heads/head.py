@@ -37,7 +37,7 @@ from keras import ops
 from keras_facemargin import margins
 from keras_facemargin.heads import blocks
 from keras_facemargin.heads.argument_check import check_positive
-from keras_facemargin.heads.label_check import IGNORED, check_labels
+from keras_facemargin.heads.label_check import IGNORED, check_drawn, check_labels
 from keras_facemargin.heads.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.shards import over_shards, shard_count
 
@@ -327,6 +327,7 @@ class MarginHead(keras.layers.Layer):
         sampled = bool(training) and self.samples
         if sampled:
             labels, missing = self._labels_in_sample(labels)
+            labels = check_drawn(labels, missing, self.sample_rows.shape[0])
             stray = ops.logical_or(stray, missing)
         rows = ops.maximum(labels, 0)
         features, norms = self.features(embeddings)

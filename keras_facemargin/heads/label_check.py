@@ -46,3 +46,32 @@ def check_labels(labels, num_classes):
             f"num_classes={int(np.max(values)) + 1}."
         )
     return labels
+
+
+def check_drawn(labels, missing, rows):
+    """The labels, if none of them is missing among the rows of a step's sample of prototypes.
+
+    Raises:
+        ValueError: one is; in a graph of TensorFlow an `InvalidArgumentError`. A compiled step of
+            jax cannot raise: it calls the sample's loss not a number.
+    """
+    message = (
+        f"A step trains {rows:,} prototypes, `sample_rate` of all, and every person of the global "
+        "batch must be among them: raise `sample_rate`, or lower the batch size. (In a loop of "
+        "your own call `classifier.sample_exchange.load(labels)` before each step.) Received a "
+        "batch with labels that are not"
+    )
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(missing), [message])]):
+                return tf.identity(labels)
+    elif keras.backend.backend() == "jax":
+        import jax
+
+        if isinstance(missing, jax.core.Tracer):
+            return labels
+    if keras.ops.convert_to_numpy(missing).any():
+        raise ValueError(f"{message}.")
+    return labels

@@ -113,8 +113,22 @@ def test_it_learns_and_is_judged_over_all_classes(tmp_path):
 def test_a_label_whose_row_was_not_drawn_never_trains_in_silence():
     head = CosFace(CLASSES, sample_rate=0.1)
     head.build((None, DIM))
-    losses, _ = head.judge(np.ones((2, DIM), "float32"), np.array([1, 39]), training=True)
-    assert np.isnan(as_numpy(losses)).tolist() == [False, True]
+    x, y = np.ones((2, DIM), "float32"), np.array([1, 39])
+    with pytest.raises(ValueError, match=r"4 prototypes.*sample_exchange\.load"):
+        head.judge(x, y, training=True)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        losses, _ = jax.jit(lambda x, y: head.judge(x, y, training=True))(x, y)
+        assert np.isnan(as_numpy(losses)).tolist() == [False, True]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="its compiled steps cannot raise")
+def test_more_people_in_a_batch_than_prototypes_in_a_step():
+    classifier = classifier_of(CosFace(CLASSES, sample_rate=0.1))
+    x, _ = faces(CLASSES)
+    with pytest.raises(Exception, match="raise `sample_rate`, or lower the batch size"):
+        fit(classifier, x, np.arange(CLASSES), batch_size=20)
 
 
 @pytest.mark.parametrize("rate", [0, 1.5, -0.1])
