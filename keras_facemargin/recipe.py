@@ -72,6 +72,7 @@ TABLES = {
     "scale_ramp": ScaleRamp,
 }
 _OPTIONAL = ("augmentation", "margin_ramp", "scale_ramp", "schedule")
+_OF_EVERY_HEAD = ("detach_margin", "blockwise", "sample_rate")  # of `MarginHead`
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # arguments that no recipe gives
 
 
@@ -293,6 +294,8 @@ def _checked_arguments(file, table, told):
             raise _unknown(file, f"name of [{table}]", name, made)
         made = made[name]
     arguments = [n for n in inspect.signature(made).parameters if n not in _FOREIGN]
+    if table == "head":
+        arguments += [name for name in _OF_EVERY_HEAD if name not in arguments]
     for key in told:
         if key not in arguments and not (key == "name" and isinstance(TABLES[table], dict)):
             raise _unknown(file, f"argument of {made.__name__}", key, arguments)

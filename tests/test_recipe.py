@@ -226,6 +226,14 @@ def test_wrong_recipes_are_answered_with_the_rule(kitchen, old, new, rule):
     assert "Received: " in str(error.value) and "other.toml" in str(error.value)
 
 
+def test_a_head_is_told_what_every_head_takes(kitchen):
+    more = "margin = 0.2\nsample_rate = 0.5\nblockwise = true\ndetach_margin = true\n"
+    recipe = told(kitchen, re.sub(r"margin = [\d.]+\n", more, RECIPE, count=1))
+    assert recipe.head["sample_rate"] == 0.5 and recipe.head["blockwise"] is True
+    with pytest.raises(ValueError, match="mean 'sample_rate'"):
+        told(kitchen, re.sub(r"margin = [\d.]+\n", "sampel_rate = 1\n", RECIPE, count=1))
+
+
 def test_every_head_but_the_abstract_one_can_be_named():
     assert set(TABLES["head"]) == {
         name
