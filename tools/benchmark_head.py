@@ -185,7 +185,7 @@ def serve(way, on, samples, classes, dim):
     import gc
 
     make = maker(way, on)
-    make(samples, 64, dim)()  # loads what is loaded once
+    make(samples, 20 * samples, dim)()  # loads what is loaded once; a tenth holds all people
     step = make(samples, classes, dim)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
