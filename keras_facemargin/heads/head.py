@@ -267,6 +267,8 @@ class MarginHead(keras.layers.Layer):
         self.prototypes.assign(_padded(rows, self.num_rows))
 
     def save_own_variables(self, store):
+        if self.num_rows == self.num_classes:
+            return super().save_own_variables(store)
         whole = {}
         super().save_own_variables(whole)
         for key, value in whole.items():

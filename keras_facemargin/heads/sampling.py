@@ -32,22 +32,23 @@ class SampleExchange(keras.layers.Layer):
         pairs = [(head.prototypes, head.sample)]
         if head.bias is not None:
             pairs.append((head.bias, head.sample_bias))
-        # Behind a function, or Keras would count the head's and the optimizer's weights as its own.
-        self._rows_and_pairs = lambda: (head.sample_rows, pairs)
+        # Behind functions, or Keras would count the head's and the optimizer's weights as its own.
+        self._sample_rows = lambda: head.sample_rows
+        self._of_head = lambda: pairs
+        self._of_optimizer = lambda: []
         self._tables = {}
         self.built = True
 
     def follow(self, optimizer):
         """From here on exchanges what this optimizer, built, remembers of the sample, too."""
-        rows, pairs = self._rows_and_pairs()
-        pairs = [(table, part) for table, part in pairs if part.trainable]
-        for table, part in tuple(pairs):
+        slots = []
+        for table, part in self._of_head():
             prefix = part.path.replace("/", "_") + "_"
             for slot in optimizer.variables:
                 if slot.name.startswith(prefix) and slot.shape == part.shape:
                     name = f"{part.name}_{slot.name.removeprefix(prefix)}"
-                    pairs.append((self._table(name, table.shape, _first(slot)), slot))
-        self._rows_and_pairs = lambda: (rows, pairs)
+                    slots.append((self._table(name, table.shape, _first(slot)), slot))
+        self._of_optimizer = lambda: slots
 
     def _table(self, name, shape, start):
         """A weight of all classes; that of an optimizer before this one starts anew."""
@@ -65,11 +66,11 @@ class SampleExchange(keras.layers.Layer):
 
     def load(self, labels):
         """Draws the rows of a step, from the labels (B,) of the global batch, and fills in."""
-        sample_rows, pairs = self._rows_and_pairs()
+        sample_rows = self._sample_rows()
         step = self.step + 1
         self.step.assign(step)
         restart(self.draws, _SEED, step)
-        classes = pairs[0][0].shape[0]
+        classes = self._of_head()[0][0].shape[0]
         chances = keras.random.uniform((classes,), dtype="float32", seed=self.draws)
         people = ops.maximum(gather(labels), 0)  # class 0 comes along with an ignored sample
         surely = 2.0 + ops.zeros_like(ops.cast(people, "float32"))
@@ -77,14 +78,13 @@ class SampleExchange(keras.layers.Layer):
         rows = ops.top_k(chances, sample_rows.shape[0], sorted=False)[1]
         rows = ops.sort(ops.cast(rows, "int32"))
         sample_rows.assign(rows)
-        for table, part in pairs:
+        for table, part in (*self._of_head(), *self._of_optimizer()):
             part.assign(in_place.take(table, rows))
 
     def store(self):
         """Puts the rows of the step back."""
-        sample_rows, pairs = self._rows_and_pairs()
-        rows = ops.convert_to_tensor(sample_rows)
-        for table, part in pairs:
+        rows = ops.convert_to_tensor(self._sample_rows())
+        for table, part in (*self._of_head(), *self._of_optimizer()):
             in_place.store(table, rows, ops.convert_to_tensor(part))
 
 
