@@ -19,11 +19,12 @@ import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.identification import identify, largest_scores_of_others
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import TarAtFar, allowed_false_accepts
 
 
 @dataclasses.dataclass(frozen=True)
-class AmongDistractors:
+class AmongDistractors(Measures):
     """What `search_among_distractors` found.
 
     Attributes:
@@ -57,14 +58,6 @@ class AmongDistractors:
         if self.left_out:
             rows.append(("Missing images, left out", f"{self.left_out:,}"))
         return rows
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def search_among_distractors(probes, subjects, distractors, fars, progress=True):

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import allowed_false_accepts
 
 FPIRS = (1e-1, 1e-2, 1e-3)
@@ -65,7 +66,7 @@ class TpirAtFpir:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Identification:
+class Identification(Measures):
     """What a search of all probes in one gallery found.
 
     Attributes:
@@ -168,14 +169,6 @@ class Identification:
         rows += [(f"TPIR @ FPIR {entry.target:.3g}", str(entry)) for entry in self._open_set()]
         probes = f"{len(self.ranks):,} mated, {len(self.best_scores):,} non-mated"
         return [*rows, (f"Probes, in a gallery of {self.gallery:,}", probes)]
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
     def _open_set(self):
         return [self.tpir_at_fpir(fpir) for fpir in FPIRS] if len(self.best_scores) else []

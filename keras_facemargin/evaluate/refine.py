@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.cosine import ROWS_AT_ONCE, unit_rows
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import Roc, TarAtFar
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -24,7 +25,7 @@ BINS_PER_UNIT = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
-class PairRates:
+class PairRates(Measures):
     """What `verify_all_pairs` and `verify_listed_pairs` found.
 
     Attributes:
@@ -57,14 +58,6 @@ class PairRates:
         rows += [(f"TAR @ FAR {entry.target:.3g}", str(entry)) for entry in self.tar_at_far]
         pairs = f"{self.genuines:,} genuine, {self.impostors:,} impostor"
         return [*rows, (f"Pairs of {self.embeddings:,} embeddings", pairs)]
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.verification import Verification, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SplitResults:
+class SplitResults(Measures):
     """What each split of a protocol gave, each with thresholds of its own.
 
     Attributes:
@@ -75,14 +76,6 @@ class SplitResults:
         if self.unseen:
             rows.append(("With a template without an image", f"{self.unseen:,}"))
         return rows
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
     def _values(self, measure):
         measures = self.measures()

@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from keras_facemargin.evaluate.conventions import RULES
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import (
     TarAtFar,
     allowed_false_accepts,
@@ -180,7 +181,7 @@ def fold_accuracy(scores, same, folds) -> FoldAccuracy:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Verification:
+class Verification(Measures):
     """What `verify` found, with the scored pairs that it was found on.
 
     Attributes:
@@ -251,14 +252,6 @@ class Verification:
         if self.unseen:
             rows.append(("Pairs with a missing image, counted as rejected", f"{self.unseen:,}"))
         return rows
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def verify(scores, same, folds=None) -> Verification:

@@ -16,6 +16,7 @@ import numpy as np
 from keras_facemargin.evaluate.all_pairs import verify_all_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import identify
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.protocols.lists import find_images
 from keras_facemargin.evaluate.protocols.matlab import read_mat
 from keras_facemargin.evaluate.splits import SplitResults
@@ -41,7 +42,7 @@ class Blufr:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class BlufrResult:
+class BlufrResult(Measures):
     """Both halves of BLUFR, trial by trial.
 
     Attributes:
@@ -79,14 +80,6 @@ class BlufrResult:
         if self.left_out:
             rows.append(("Missing images, left out", f"{self.left_out:,}"))
         return rows
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:

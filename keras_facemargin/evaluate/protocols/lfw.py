@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, is_count, read_lines
 from keras_facemargin.evaluate.roc import roc
@@ -160,7 +161,7 @@ def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
 
 
 @dataclasses.dataclass(frozen=True)
-class View1Result:
+class View1Result(Measures):
     """How a threshold chosen on the training pairs does on the test pairs.
 
     Attributes:
@@ -185,14 +186,6 @@ class View1Result:
         """(measure, value) as text, for a table."""
         told = f"{self.accuracy:.2%} (threshold {self.threshold:.4f}, of the training pairs)"
         return [("Accuracy, View 1", told), *self.test.rows()]
-
-    def __rich__(self):
-        from rich.table import Table
-
-        table = Table("Measure", "Value")
-        for measure, value in self.rows():
-            table.add_row(measure, value)
-        return table
 
 
 def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> View1Result:
