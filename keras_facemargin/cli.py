@@ -1120,11 +1120,11 @@ def main():
         try:
             app()
         except (ValueError, OSError, ImportError, RuntimeError) as error:
-            _complain("[bold red]Error:[/]", _sentence(error))
+            _complain("[bold red]Error:[/]", sentence(error))
             raise SystemExit(1) from None
 
 
-def _sentence(error):
+def sentence(error):
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

@@ -48,7 +48,9 @@ def main():
     try:
         run(options)
     except (ValueError, OSError) as error:
-        sys.exit(f"Error: {error}")
+        from keras_facemargin.cli import sentence
+
+        sys.exit(f"Error: {sentence(error)}")
 
 
 def run(options):
