@@ -404,11 +404,11 @@ class MarginHead(keras.layers.Layer):
         learned = [weight for weight in state if weight.trainable]
         still = [(w, ops.convert_to_tensor(w)) for w in state if not w.trainable]
 
-        def score(inputs, rows, product):
+        def score(inputs, rows, pair):
             tensors = dict(zip(named, inputs, strict=False))
             mapping = [*still, *zip(learned, inputs[len(named) :], strict=True)]
             with keras.StatelessScope(state_mapping=mapping):
-                similarities = self.measure(tensors["features"], *_with_bias(rows), product)
+                similarities = self.measure(tensors["features"], *_with_bias(rows), pair)
                 others = similarities
                 if "moved" in named:
                     others = self._moved_others(
@@ -436,14 +436,16 @@ class MarginHead(keras.layers.Layer):
         )
         return embeddings / norms, norms
 
-    def measure(self, features, prototypes, bias, product):
-        """Similarity of features and prototypes; `product` pairs each with all or with its own.
+    def measure(self, features, prototypes, bias, pair):
+        """Similarity of features and prototypes.
 
-        The prototypes' norms are divided out after the product: normalising the (C, D) matrix
-        first would hold a second copy of it.
+        `pair` gives the inner products, of each feature with all prototypes or with its own, and
+        the squared lengths of the prototypes, or None in their place with `lengths=False`. The
+        lengths are divided out after the product: normalising the (C, D) matrix first would hold a
+        second copy of it.
         """
-        gain = ops.rsqrt(ops.maximum(blocks.squared_lengths(prototypes), _TINY))
-        return product(features, prototypes) * gain
+        products, squares = pair(features, prototypes)
+        return products * ops.rsqrt(ops.maximum(squares, _TINY))
 
     def observe(self, target, norms, known, log_sum):
         """In training, once a step and before the other hooks: updates the head's own state.
