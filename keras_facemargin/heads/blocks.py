@@ -20,7 +20,7 @@ from keras_facemargin.heads.reductions import NEVER
 
 # Classes a block. The rows of a block and what is made of them stay in a processor's cache; wider
 # is no faster (measured from 512 to 8192 by 512 dimensions), narrower pays for each turn.
-WIDTH = 2048
+WIDTH = 1536
 
 
 def every_pair(features, prototypes, lengths=True):
