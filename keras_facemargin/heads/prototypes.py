@@ -134,7 +134,8 @@ class PrototypeLayer(keras.layers.Layer):
 
         Example:
 
-        >>> head = MarginHead(num_classes=2, scale=30.0)
+        >>> from keras_facemargin import CosFace
+        >>> head = CosFace(num_classes=2)
         >>> head.build((None, 3))
         >>> head.take_prototypes(np.ones((2, 3)))
         """
