@@ -9,12 +9,7 @@ mean of several runs. `plots` draws what was counted, and `audit` turns embeddin
 they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import (
-    HardestPairs,
-    all_pairs,
-    hardest_pairs,
-    verify_all_pairs,
-)
+from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -36,6 +31,7 @@ from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pai
 from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
+from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import Identification, identify
 from keras_facemargin.evaluate.pairs import Pairs

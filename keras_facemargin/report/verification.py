@@ -32,9 +32,9 @@ from keras_facemargin.evaluate import (
     verify,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.all_pairs import TAIL
 from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.conventions import RULES
+from keras_facemargin.evaluate.hardest import TAIL
 from keras_facemargin.report.page import Report
 
 # FARs of the table of thresholds.
