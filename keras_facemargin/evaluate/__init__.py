@@ -4,7 +4,8 @@
 certain the answer is and `groups` for whom. `embed` knows images only, `cosine` embeddings; `pairs`
 joins them, `templates` does so for several images of a person. `protocols` is a folder: each file
 reads one family's official lists into these. `all_pairs` knows embeddings and whose they are, and
-streams; `identification` searches a gallery, `distractors` people among strangers; `splits` is the
+streams (a `sweep`, the `histogram`, `refine`, and the `hardest` pairs); `identification` searches a
+gallery, `distractors` people among strangers; `splits` is the
 mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
 they come from.
 """
@@ -32,6 +33,7 @@ from keras_facemargin.evaluate.distractors import AmongDistractors, search_among
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
 from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
+from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
@@ -48,6 +50,7 @@ from keras_facemargin.evaluate.plots import (
     plot_groups,
     plot_hardest_pairs,
     plot_roc,
+    plot_score_histogram,
     plot_scores,
 )
 from keras_facemargin.evaluate.protocols import (
@@ -101,6 +104,7 @@ __all__ = [
     "PairRates",
     "Pairs",
     "Roc",
+    "ScoreHistogram",
     "SplitResults",
     "TarAtFar",
     "TemplatePairs",
@@ -141,6 +145,7 @@ __all__ = [
     "plot_groups",
     "plot_hardest_pairs",
     "plot_roc",
+    "plot_score_histogram",
     "plot_scores",
     "rates_by_group",
     "read_bin_pairs",

@@ -15,14 +15,8 @@ the windows that the full histogram names. Guesses cost time, never exactness.
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
-from keras_facemargin.evaluate.refine import (
-    FARS,
-    PairRates,
-    exact_curve,
-    float32_units,
-    merged,
-    windows_of,
-)
+from keras_facemargin.evaluate.histogram import float32_units
+from keras_facemargin.evaluate.refine import FARS, PairRates, exact_curve, merged, windows_of
 from keras_facemargin.evaluate.roc import allowed_false_accepts
 from keras_facemargin.evaluate.sweep import (
     State,
@@ -128,18 +122,19 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
         impostors=impostors,
     )
     digest = None if state is None else digest_of(embeddings, labels, work.ranks)
-    curve = _curve_near_thresholds(work, State(state, digest), progress)
+    curve, histogram = _curve_near_thresholds(work, State(state, digest), progress)
     return PairRates(
         embeddings=len(labels),
         genuines=genuines,
         impostors=impostors,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+        histogram=histogram,
     )
 
 
 def _curve_near_thresholds(work, state, progress):
-    """The exact `Roc`, whole near every threshold that is sought and lumped elsewhere."""
+    """The exact `Roc`, whole near every threshold that is sought, and all pairs in bins."""
     if state.found is None:
         sweep = Sweep(work, guessed_windows(work))
         if state.file is not None:
@@ -167,4 +162,4 @@ def _curve_near_thresholds(work, state, progress):
     windows = merged(windows, work.bins.count)
     curve = exact_curve(work.bins, windows, impostor, sweep.genuine, pair_bins, score)
     state.remove()
-    return curve
+    return curve, sweep.histogram()

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.refine import BINS_PER_UNIT, float32_units
+from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, float32_units
 from keras_facemargin.evaluate.sweep import State, Sweep, Work, checked_faces, edges_of_people
 
 # Impostor pairs that `hardest_pairs` holds, 40 bytes each.

@@ -9,12 +9,11 @@ sorts out and float64 decides (see `refine`).
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.histogram import WIDTH, Bins, ScoreHistogram, float32_units
 from keras_facemargin.evaluate.refine import (
     FARS,
-    Bins,
     PairRates,
     exact_curve,
-    float32_units,
     merged,
     pairs_bar,
     windows_of,
@@ -36,7 +35,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
 
     The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
     last bit: equal scores enter together, the rule is the conservative one, and a target below
-    ``1 / impostors`` has no number. What needs every score (a whole curve, its area) is not here.
+    ``1 / impostors`` has no number. The whole curve is there in bins, see `ScoreHistogram`.
 
     Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
 
@@ -103,6 +102,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
         impostors=impostors,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+        histogram=ScoreHistogram(genuine, impostor, -bins.offset * WIDTH),
     )
 
 

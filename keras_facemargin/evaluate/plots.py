@@ -10,12 +10,13 @@ import numpy as np
 
 from keras_facemargin.data.image import read_face
 from keras_facemargin.evaluate.bootstrap import interval
-from keras_facemargin.evaluate.roc import roc
+from keras_facemargin.evaluate.roc import Roc, roc
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GREY = "#222222", "#8a8a8a"
+SCORE_BINS = 80
 SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
@@ -26,7 +27,7 @@ def plot_roc(models, bands=None):
     `tar_at_far`. It begins with a dot at ``1 / impostors``; to the left nothing was measured.
 
     Args:
-        models: dict of name -> ``(scores, same)`` as `verify` takes them.
+        models: dict of name -> ``(scores, same)`` as `verify` takes them, or a `Roc`.
         bands: dict of name -> `Bootstrap`: the middle 95 % of the TARs at each FAR, shaded.
 
     Returns:
@@ -134,14 +135,9 @@ def plot_scores(scores, same, threshold=None):
     roc(scores, same)
     scores, same = np.asarray(scores, dtype="float64"), np.asarray(same, dtype=bool)
     genuine, impostor = scores[same], scores[~same]
-    figure = _figure(7.0, 3.8)
-    axes = figure.subplots()
-    edges = np.linspace(scores.min(), scores.max(), 81)
-    for values, color, name in ((impostor, IMPOSTOR, "impostor"), (genuine, GENUINE, "genuine")):
-        shares = np.histogram(values, edges)[0] / len(values)
-        style = {"baseline": 0, "color": color}
-        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
-        axes.stairs(shares, edges, linewidth=1.4, label=f"{len(values):,} {name} pairs", **style)
+    edges = np.linspace(scores.min(), scores.max(), SCORE_BINS + 1)
+    counts = (np.histogram(values, edges)[0] for values in (genuine, impostor))
+    figure, axes = _scores_figure(edges, *counts)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
         axes.set_title(
@@ -150,10 +146,36 @@ def plot_scores(scores, same, threshold=None):
             fontsize=9.5,
             color=INK,
         )
+    return figure
+
+
+def plot_score_histogram(histogram):
+    """`plot_scores` of pairs that are counted and not kept.
+
+    Args:
+        histogram: a `ScoreHistogram`, drawn in wider bins.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    return _scores_figure(*histogram.rebinned(SCORE_BINS))[0]
+
+
+def _scores_figure(edges, genuine, impostor):
+    """Counts in bins as shares of their kind, and the axes that they are drawn on."""
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    for counts, color, name in ((impostor, IMPOSTOR, "impostor"), (genuine, GENUINE, "genuine")):
+        shares, style = counts / counts.sum(), {"baseline": 0, "color": color}
+        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
+        axes.stairs(shares, edges, linewidth=1.4, label=f"{counts.sum():,} {name} pairs", **style)
     axes.set(xlabel="Score", ylabel="Share of pairs of the kind", ylim=(0, None))
     _dress(axes)
     axes.legend(frameon=False, fontsize=9)
-    return figure
+    return figure, axes
 
 
 def plot_hardest_pairs(pairs, scores, count=6):
@@ -204,16 +226,16 @@ def _figure(width, height):
 
 
 def _staircases(models):
-    """name -> (`Roc`, FARs, TARs): at most 1,000 points each, all of them exact."""
+    """name -> (`Roc`, FARs, TARs): at most 1,000 points each, all of them points of the curve."""
     if not models:
         raise ValueError("`models` must hold at least one name -> (scores, same). Received: none.")
     curves = {}
-    for name, (scores, same) in models.items():
-        curve = roc(scores, same)
+    for name, counted in models.items():
+        curve = counted if isinstance(counted, Roc) else roc(*counted)
         # The best TAR with that many impostors accepted.
         counts = np.unique(np.geomspace(1, curve.impostors, 1_000).round())
         tar = curve.tar[np.searchsorted(curve.false_accepts, counts, side="right") - 1]
-        curves[name] = curve, counts / curve.impostors, tar
+        curves[name] = curve, counts / curve.impostors, tar.astype(float)
     return curves
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.data.whole import whole_file
-from keras_facemargin.evaluate.refine import BINS_PER_UNIT, Bins, crossing, merged, pairs_bar
+from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
+from keras_facemargin.evaluate.refine import crossing, merged, pairs_bar
 
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
@@ -133,6 +134,11 @@ class Sweep:
         self.pairs = [np.concatenate([np.empty(0, np.int64), *self.pairs])]
         self.pair_bins = [np.concatenate([np.empty(0, np.int32), *self.pair_bins])]
         return self.pairs[0], self.pair_bins[0]
+
+    def histogram(self):
+        """All pairs that were counted, as a `ScoreHistogram`."""
+        lowest = -self.work.bins.offset * WIDTH
+        return ScoreHistogram(self.genuine, self.everyone - self.genuine, lowest)
 
     def run(self, state, progress):
         blocks = list(_blocks(len(self.work.units)))

@@ -14,10 +14,13 @@ from keras_facemargin.evaluate import (
     plot_groups,
     plot_hardest_pairs,
     plot_roc,
+    plot_score_histogram,
     plot_scores,
     rates_by_group,
     tar_at_far,
 )
+from keras_facemargin.evaluate.histogram import ScoreHistogram
+from keras_facemargin.evaluate.roc import roc
 
 
 @pytest.fixture
@@ -38,6 +41,11 @@ def test_roc_is_the_conservative_staircase_down_to_one_impostor(sample):
         assert tar[position] == tar_at_far(*sample, far[position]).tar
     assert axes.get_xscale() == "log"
     assert any("1 / 250" in text.get_text() for text in axes.texts)
+
+
+def test_a_curve_that_is_counted_already_is_drawn_as_it_is(sample):
+    scores, again = plot_roc({"a": sample, "b": roc(*sample)}).get_axes()[0].get_lines()[::2]
+    np.testing.assert_array_equal(scores.get_data(), again.get_data())
 
 
 def test_models_of_different_sizes_each_begin_at_their_own_limit(sample):
@@ -114,6 +122,17 @@ def test_histograms_hold_every_score_and_name_the_errors(sample):
     np.testing.assert_allclose(shares, 1.0)
     assert f"FAR {np.mean(scores[~same] >= 1.0):.2%}" in axes.get_title()
     assert f"FNMR {np.mean(scores[same] < 1.0):.2%}" in axes.get_title()
+
+
+def test_counted_scores_are_drawn_as_shares_of_their_kind():
+    histogram = ScoreHistogram(np.arange(200), np.arange(200)[::-1] * 1_000, -0.5)
+    (axes,) = plot_score_histogram(histogram).get_axes()
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["19,900,000 impostor pairs", "19,900 genuine pairs"]
+    outlines = axes.patches[1::2]
+    edges, genuine, _ = histogram.rebinned(80)
+    np.testing.assert_array_equal(outlines[1].get_data().edges, edges)
+    np.testing.assert_allclose(outlines[1].get_data().values, genuine / 19_900)
 
 
 def test_hardest_pairs_leave_out_missing_images(tmp_path):
