@@ -19,9 +19,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_facemargin.evaluate.histogram import whole
 from keras_facemargin.evaluate.roc import (
     Roc,
-    allowed_false_accepts,
     checked_folds,
     checked_pairs,
     count_descending,
@@ -55,24 +55,23 @@ class Bootstrap:
     Attributes:
         unit: what was drawn, "identities" or "pairs".
         units: how many of them there are.
-        eer: float64 ``(B,)``.
+        auc, eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
+        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`.
         accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
-        auc: float64 ``(B,)``, or ``None`` where not all scores are held.
-        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1, or ``None`` likewise.
-        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`, or ``None`` likewise.
     """
 
     unit: str
     units: int
+    auc: np.ndarray
     eer: np.ndarray
     tar: np.ndarray
     fars: tuple[float, ...]
+    band_fars: np.ndarray
+    band: np.ndarray
     accuracy: np.ndarray | None = None
-    auc: np.ndarray | None = None
-    band_fars: np.ndarray | None = None
-    band: np.ndarray | None = None
 
     @property
     def replicates(self) -> int:
@@ -159,46 +158,31 @@ def bootstrap(
         folds = folds[order]
         parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
     impostors = int(np.count_nonzero(~same))
-    band_fars = np.geomspace(1 / impostors, 1, BAND_POINTS)
-    accuracy, auc, eer = (np.empty(replicates) for _ in range(3))
-    tar, band = np.empty((replicates, len(fars))), np.ones((replicates, BAND_POINTS))
+    found, accuracy = _Replicates(replicates, fars, impostors), np.empty(replicates)
     with _bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
             seen = np.flatnonzero(times)
-            curve = count_descending(scores[seen], same[seen], times[seen])
-            auc[b], eer[b] = curve.area(), curve.equal_error_rate()
-            tar[b] = [curve.largest_tar(far) for far in fars]
-            band[b, :-1] = [curve.largest_tar(far) for far in band_fars[:-1]]
+            found.take(b, count_descending(scores[seen], same[seen], times[seen]))
             accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
             bar.advance(task)
-    return Bootstrap(
-        unit=draws.unit,
-        units=draws.units,
-        eer=eer,
-        tar=tar,
-        fars=tuple(fars),
-        accuracy=accuracy if parts else None,
-        auc=auc,
-        band_fars=band_fars,
-        band=band,
-    )
+    return found.bootstrap(draws, accuracy if parts else None)
 
 
 def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
     """`bootstrap` over every pair of a set, from those that decide its rates.
 
-    The pairs that are not held score below all impostor pairs that are, and only their number
-    matters, which the people drawn tell: a set of millions of pairs is drawn at the cost of these.
+    A set of millions of pairs is drawn at the cost of those that are held. The impostor pairs below
+    them enter by how many of them each person has, see `HardestPairs.unheld`.
 
     Args:
         pairs: a `HardestPairs`.
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
-        A `Bootstrap` of EER and TAR, equal to that of the list of all pairs. A replicate whose EER
-        or TAR lies below the scores that are held is NaN: more are needed to know it.
+        A `Bootstrap` without accuracy. A TAR or EER whose threshold lies among the pairs that are
+        held equals that of the list of all pairs; others, and the AUC, are of first order.
 
     Raises:
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
@@ -214,31 +198,42 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     order = np.argsort(pairs.scores)[::-1]
     scores, same = pairs.scores[order], pairs.same[order]
     first, second = pairs.people[pairs.first[order]], pairs.people[pairs.second[order]]
-    draws = Draws(same, (first, second), size=int(pairs.people.max()) + 1, seed=seed)
-    eer, tar = np.full(replicates, np.nan), np.full((replicates, len(fars)), np.nan)
+    people = int(pairs.people.max()) + 1
+    draws = Draws(same, (first, second), size=people, seed=seed)
+    found = _Replicates(replicates, fars, pairs.impostors(np.ones(people, int)))
     with _bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()
             seen = np.flatnonzero(times)
             curve = count_descending(scores[seen], same[seen], times[seen])
-            held, everyone = curve.impostors, pairs.impostors(draws.counts)
-            # The rest enters at once, below all that is held.
-            curve = Roc(
-                np.append(curve.thresholds, -np.inf),
-                np.append(curve.false_accepts, everyone),
+            everyone = pairs.impostors(draws.counts)
+            others = (everyone - curve.impostors) * pairs.unheld(draws.counts, curve.thresholds)
+            counts = (
+                np.append(curve.false_accepts + others.round().astype(np.int64), everyone),
                 np.append(curve.true_accepts, curve.genuines),
             )
-            for column, far in enumerate(fars):
-                if held == everyone or allowed_false_accepts(far, everyone) < held:
-                    tar[b, column] = curve.largest_tar(far)
-            # Below the last impostor that is held, genuine pairs lie among impostors that are not.
-            last = int(np.searchsorted(curve.false_accepts, held))
-            misses = curve.genuines - int(curve.true_accepts[last])
-            if held == everyone or misses * everyone <= held * curve.genuines:
-                eer[b] = curve.equal_error_rate()
+            counts = (whole(kind, float(everyone) * curve.genuines) for kind in counts)
+            found.take(b, Roc(np.append(curve.thresholds, -np.inf), *counts))
             bar.advance(task)
-    return Bootstrap(draws.unit, draws.units, eer, tar, tuple(fars))
+    return found.bootstrap(draws)
+
+
+class _Replicates:
+    """What each draw's curve says, gathered for a `Bootstrap`."""
+
+    def __init__(self, count, fars, impostors):
+        self.fars, self.band_fars = tuple(fars), np.geomspace(1 / impostors, 1, BAND_POINTS)
+        self.auc, self.eer = np.empty(count), np.empty(count)
+        self.tar, self.band = np.empty((count, len(self.fars))), np.ones((count, BAND_POINTS))
+
+    def take(self, b, curve):
+        self.auc[b], self.eer[b] = curve.area(), curve.equal_error_rate()
+        self.tar[b] = [curve.largest_tar(far) for far in self.fars]
+        self.band[b, :-1] = [curve.largest_tar(far) for far in self.band_fars[:-1]]
+
+    def bootstrap(self, draws, accuracy=None):
+        return Bootstrap(draws.unit, draws.units, accuracy=accuracy, **vars(self))
 
 
 class Draws:

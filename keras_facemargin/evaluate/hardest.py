@@ -1,16 +1,28 @@
 """The pairs of a set that decide its rates: every genuine one, and the impostors most alike."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, float32_units
-from keras_facemargin.evaluate.sweep import State, Sweep, Work, checked_faces, edges_of_people
+from keras_facemargin.evaluate.histogram import WIDTH, float32_units
+from keras_facemargin.evaluate.sweep import (
+    Levels,
+    State,
+    Sweep,
+    Work,
+    checked_faces,
+    edges_of_people,
+)
 
 # Impostor pairs that `hardest_pairs` holds, 40 bytes each.
 TAIL = 1_000_000
+
+# Into which the impostor pairs below them are counted: each holds so few per cent of those above it
+# that scores may be taken as even within.
+LEVELS = 200
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,6 +36,10 @@ class HardestPairs:
         same: bool ``(P,)``.
         people: ``(N,)``, whose face each row is, counted from 0.
         floor: below it no impostor pair is held; -inf if all are.
+        edges: ``(L + 1,)``, ascending to `floor`: levels of the score that hold the other impostor
+            pairs.
+        below: int64 ``(people, L)``, how many of those each person has in each level; a pair counts
+            for both of its people.
     """
 
     first: np.ndarray
@@ -32,19 +48,56 @@ class HardestPairs:
     same: np.ndarray
     people: np.ndarray
     floor: float
+    edges: np.ndarray
+    below: np.ndarray
 
     def impostors(self, counts) -> int:
         """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
         weights = counts * np.bincount(self.people)
         return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
 
+    def unheld(self, counts, thresholds) -> np.ndarray:
+        """Share of the impostor pairs below `floor` that score at least each threshold.
 
-def hardest_pairs(embeddings, labels, impostors=TAIL, progress=True) -> HardestPairs:
+        They are known by person only, ``below``, and taken as if each person's rate added to the
+        other's: of the ``n_p n_q`` pairs of p and q a share ``r_p + r_q`` lies in a level, where
+        the r are such that every person has as many there as counted. So the share is right to
+        first order in how the counts differ from 1, and for persons of like images in any draw.
+
+        Args:
+            counts: ``(people,)``, how often each counts.
+            thresholds: ``(T,)``.
+
+        Returns:
+            float64 ``(T,)`` in [0, 1].
+        """
+        weights = counts * np.bincount(self.people)
+        pairs = np.maximum(weights * (weights.sum() - weights) @ self._rates, 0)
+        above = np.append(np.cumsum(pairs[::-1])[::-1], 0)
+        return np.interp(thresholds, self.edges, above / max(above[0], 1))
+
+    @functools.cached_property
+    def _rates(self):
+        """The ``r`` of `unheld`, ``(people, L)``.
+
+        Row sums: ``n_p (r_p (N - n_p) + R - n_p r_p) = below_p`` with ``R = sum of n_q r_q``.
+        """
+        images = np.bincount(self.people)[:, None]
+        others = images.sum() - 2 * images
+        others[others == 0] = 1  # somebody has half of all images
+        everybody = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
+        return (self.below / images - everybody) / others
+
+
+def hardest_pairs(
+    embeddings, labels, impostors=TAIL, progress=True, histogram=None
+) -> HardestPairs:
     """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
 
     Args:
         embeddings, labels, progress: as `verify_all_pairs`.
         impostors: how many impostor pairs to hold at least, if there are so many.
+        histogram: what `verify_all_pairs` counted of them; without it they are counted first.
 
     Returns:
         A `HardestPairs`, of which none is left out by rounding.
@@ -62,12 +115,15 @@ def hardest_pairs(embeddings, labels, impostors=TAIL, progress=True) -> HardestP
     _, people = np.unique(labels, return_inverse=True)
     order = np.argsort(people, kind="stable")
     work = Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
-    sweep = Sweep(work, [])
-    sweep.run(State(None, None), progress)
-    accepted = np.cumsum((sweep.everyone - sweep.genuine)[::-1])[::-1]
+    if histogram is None:
+        sweep = Sweep(work, [])
+        sweep.run(State(None, None), progress)
+        histogram = sweep.histogram()
+    accepted = np.cumsum(histogram.impostor[::-1])[::-1]
     wanted = np.flatnonzero(accepted >= min(impostors, accepted[0]))[-1]
     lowest = max(int(wanted) - 2 * work.bins.margin, 0)
-    sweep = Sweep(work, [(lowest, work.bins.count - 1)], number=2)
+    levels = _levels(accepted, lowest, len(np.unique(people)))
+    sweep = Sweep(work, [(lowest, work.bins.count - 1)], number=2, levels=levels)
     sweep.run(State(None, None), progress)
     row, column = np.divmod(sweep.candidates()[0], len(order))
     two = work.labels[row] != work.labels[column]
@@ -78,7 +134,25 @@ def hardest_pairs(embeddings, labels, impostors=TAIL, progress=True) -> HardestP
     first, second = np.concatenate([np.stack([order[row[two]], order[column[two]]]), *mates], 1)
     scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
     # What float32 put below the lowest bin is certainly below the one a margin above it.
-    floor = (lowest + work.bins.margin - work.bins.offset) / BINS_PER_UNIT if lowest else -np.inf
+    floor = histogram.lowest + (lowest + work.bins.margin) * WIDTH if levels.count else -np.inf
     same = np.arange(len(first)) >= np.count_nonzero(two)
     kept = same | (scores >= floor)
-    return HardestPairs(first[kept], second[kept], scores[kept], same[kept], people, floor)
+    edges, below = histogram.lowest + levels.cuts * WIDTH, levels.pairs[:, :-1]
+    if levels.count:
+        edges[-1] = floor
+        for side in (first, second):
+            np.add.at(below[:, -1], people[side[~kept]], 1)
+    return HardestPairs(
+        *(first[kept], second[kept], scores[kept], same[kept], people, floor, edges, below)
+    )
+
+
+def _levels(accepted, lowest, people):
+    """Levels below the bin `lowest`, with ends at evenly spaced logarithms of the FAR."""
+    held, everyone = (int(accepted[number]) for number in (lowest, 0))
+    if held == everyone:
+        return Levels(np.array([lowest]), len(accepted), people)
+    ranks = np.geomspace(max(held, 1), everyone, LEVELS + 1)[1:]
+    # The highest bin down to which so many are accepted.
+    cuts = len(accepted) - 1 - np.searchsorted(accepted[::-1], np.ceil(ranks - 0.5))
+    return Levels(np.unique(np.minimum([*cuts, lowest], lowest)), len(accepted), people)

@@ -96,8 +96,8 @@ class State:
 class Sweep:
     """One pass over all blocks: histograms of both kinds, and the pairs inside the windows."""
 
-    def __init__(self, work, windows, number=1):
-        self.work, self.number = work, number
+    def __init__(self, work, windows, number=1, levels=None):
+        self.work, self.number, self.levels = work, number, levels
         self.windows = windows
         self.done = 0  # blocks
         self.everyone = np.zeros(work.bins.count, np.int64)
@@ -186,6 +186,13 @@ class Sweep:
             self.held += len(chosen)
             if self.held > CANDIDATES:
                 self._drop()
+        if self.levels is not None:
+            level = np.full(scores.size, self.levels.count)  # one more, for what is not counted
+            level[upper if diagonal else slice(None)] = self.levels.of_bins.take(bins)
+            level = level.reshape(shape)
+            level[work.labels[rows, None] == work.labels[columns]] = self.levels.count
+            self.levels.add(work.labels[rows], level)
+            self.levels.add(work.labels[columns], level.T)
 
     def _drop(self):
         """Windows guessed too wide are given up; those that are needed cannot be."""
@@ -196,6 +203,31 @@ class Sweep:
                 "Remove duplicates, or ask for lower `fars` or on a sample of the rows."
             )
         self.windows, self.pairs, self.pair_bins, self.held = [], [], [], 0
+
+
+class Levels:
+    """How many impostor pairs of each person lie in each of a few wide bins of the score.
+
+    Attributes:
+        cuts: ``(L + 1,)`` narrow bins, ascending: level k is from ``cuts[k]`` to ``cuts[k + 1]``.
+        of_bins: the level of every narrow bin, L of those that are in none.
+        pairs: int64 ``(people, L + 1)``; a pair counts for both of its people. In the last column
+            stands what is not counted.
+    """
+
+    def __init__(self, cuts, bins, people):
+        self.cuts, self.count = cuts, len(cuts) - 1
+        numbers = np.searchsorted(cuts, np.arange(bins), side="right") - 1
+        self.of_bins = np.where(numbers < 0, self.count, np.minimum(numbers, self.count))
+        self.pairs = np.zeros((people, self.count + 1), np.int64)
+
+    def add(self, people, level):
+        """Counts a block: ``(rows,)`` sorted people and the levels ``(rows, columns)``."""
+        width = self.count + 1
+        cells = np.arange(len(people))[:, None] * width + level
+        counts = np.bincount(cells.ravel(), minlength=len(people) * width).reshape(-1, width)
+        starts = edges_of_people(people)[:-1]
+        self.pairs[people[starts]] += np.add.reduceat(counts, starts, axis=0)
 
 
 def guessed_windows(work):
