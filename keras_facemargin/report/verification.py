@@ -5,12 +5,11 @@ that `report_verification` takes.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.data.whole import whole_file
+from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Bootstrap,
     Pairs,
@@ -153,7 +152,7 @@ def report_verification(
         for column, sides in (groups or {}).items()
     }
     _write_page(output, title, about, pairs, models, rates)
-    _write_record(output, _record(title, about, seed, models, rates))
+    write_json(output.with_suffix(".json"), _record(title, about, seed, models, rates))
     return models
 
 
@@ -251,7 +250,7 @@ def report_all_pairs(
         **ends,
         "tar_at_far": [drawn.get(far) for far in fars],
     }
-    _write_record(output, record)
+    write_json(output.with_suffix(".json"), record)
     return draws
 
 
@@ -500,11 +499,6 @@ def _page_file(output):
     if output.suffix != ".html":
         raise ValueError(f"`output` must be a file *.html. Received: {output}")
     return output
-
-
-def _write_record(output, record):
-    with whole_file(output.with_suffix(".json")) as file:
-        file.write(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def _hardest(pairs, images, count=6):

@@ -1,0 +1,87 @@
+"""Reads a protocol's list, measures embedders on it, prints and writes what was found."""
+
+import dataclasses
+from collections.abc import Callable
+
+from rich.table import Table
+
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.evaluate.kinds import Kind
+from keras_facemargin.cli.files import prepare_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What a command was told.
+
+    Attributes:
+        title: of a page.
+        about: what is compared, for a page.
+        record: what results.json says of it.
+        read: gives its list.
+        kind: what is done with such a list.
+    """
+
+    title: str
+    about: str
+    record: dict
+    read: Callable
+    kind: Kind
+
+
+def to_folder(protocol, model, output, flip):
+    """One embedder's table, results.json and plots."""
+    from keras_facemargin.data.whole import whole_file, write_json
+    from keras_facemargin.zoo import load_embedder
+
+    embedder = load_embedder(model)
+    listed = protocol.read()
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+    found = protocol.kind.measure(embedder, listed, flip)
+    result = protocol.kind.conclude(listed, found)
+    console.print(result)
+    record = {**protocol.record, "model": model, "flip": flip, **result.to_dict()}
+    write_json(output / "results.json", record)
+    made = ["results.json"]
+    for name, figure in protocol.kind.plots(model, listed, result).items():
+        with whole_file(output / name, "wb") as file:
+            figure.savefig(file, format="png")
+        made.append(name)
+    say(f"{output}/{', '.join(made)}")
+
+
+def to_page(protocol, models, report, flip):
+    """Embedders side by side on one page, and its JSON."""
+    from keras_facemargin.zoo import load_embedder
+
+    embedders = {model: load_embedder(model) for model in models}
+    listed = protocol.read()
+    prepare_file("--report", report, ".html")
+    found = {
+        name: protocol.kind.measure(embedder, listed, flip) for name, embedder in embedders.items()
+    }
+    mirrored = "The embedding of the mirror image is appended." if flip else "No mirror images."
+    about = [protocol.about, mirrored]
+    headers, rows = protocol.kind.page(report, protocol.title, listed, found, about)
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    say(f"{report}, {report.with_suffix('.json').name}")
+
+
+def to_page_or_folder(protocol, models, output, flip, report, groups=None):
+    """A page where one is named; several embedders and groups have their place in it only."""
+    if len({*models}) < len(models):
+        raise ValueError(f"Each --model must be named once. Received: {', '.join(models)}")
+    if report is not None:
+        to_page(protocol, models, report, flip)
+        return
+    if len(models) > 1 or groups is not None:
+        what = "--groups" if len(models) == 1 else f"{len(models)} models"
+        raise ValueError(
+            f"Comparisons are written as one page. Received: {what} without --report. Name the "
+            "page: --report FILE.html"
+        )
+    (model,) = models
+    to_folder(protocol, model, output, flip)
