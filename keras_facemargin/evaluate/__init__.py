@@ -31,7 +31,14 @@ from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
+from keras_facemargin.evaluate.groups import (
+    Group,
+    GroupRate,
+    rates_by_group,
+    rates_by_two_groups,
+    read_groups,
+    read_groups_of_images,
+)
 from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
 from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
@@ -148,8 +155,10 @@ __all__ = [
     "plot_score_histogram",
     "plot_scores",
     "rates_by_group",
+    "rates_by_two_groups",
     "read_bin_pairs",
     "read_groups",
+    "read_groups_of_images",
     "read_pairs",
     "read_view_1",
     "roc",

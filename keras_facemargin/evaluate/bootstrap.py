@@ -197,10 +197,9 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     """
     order = np.argsort(pairs.scores)[::-1]
     scores, same = pairs.scores[order], pairs.same[order]
-    first, second = pairs.people[pairs.first[order]], pairs.people[pairs.second[order]]
-    people = int(pairs.people.max()) + 1
-    draws = Draws(same, (first, second), size=people, seed=seed)
-    found = _Replicates(replicates, fars, pairs.impostors(np.ones(people, int)))
+    first, second = (side[order] for side in pairs.sides)
+    draws = Draws(same, (first, second), size=pairs.units, seed=seed)
+    found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
     with _bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
