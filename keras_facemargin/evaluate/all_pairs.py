@@ -179,6 +179,16 @@ class HardestPairs:
     people: np.ndarray
     floor: float
 
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whose the two faces of each pair are, counted from 0, ``(P,)`` each."""
+        return self.people[self.first], self.people[self.second]
+
+    @property
+    def units(self) -> int:
+        """Number of people."""
+        return int(self.people.max()) + 1
+
     def impostors(self, counts) -> int:
         """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
         weights = counts * np.bincount(self.people)
