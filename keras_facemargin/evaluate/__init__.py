@@ -25,6 +25,7 @@ from keras_facemargin.evaluate.bootstrap import (
     Interval,
     bootstrap,
     bootstrap_hardest,
+    bootstrap_splits,
     interval,
 )
 from keras_facemargin.evaluate.conventions import validation_rate
@@ -36,6 +37,7 @@ from keras_facemargin.evaluate.groups import (
     GroupRate,
     rates_by_group,
     rates_by_two_groups,
+    rates_by_value,
     read_groups,
     read_groups_of_images,
 )
@@ -50,12 +52,18 @@ from keras_facemargin.evaluate.identification import (
     mean_over_galleries,
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.listed_pairs import verify_listed_pairs
+from keras_facemargin.evaluate.listed_pairs import (
+    HardestListedPairs,
+    hardest_listed_pairs,
+    verify_listed_pairs,
+)
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import (
+    plot_cmc,
     plot_det,
     plot_groups,
     plot_hardest_pairs,
+    plot_open_set,
     plot_roc,
     plot_score_histogram,
     plot_scores,
@@ -70,6 +78,12 @@ from keras_facemargin.evaluate.protocols import (
 )
 from keras_facemargin.evaluate.refine import PairRates
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
+from keras_facemargin.evaluate.search_draws import (
+    DistractorDraws,
+    SearchDraws,
+    bootstrap_distractors,
+    bootstrap_searches,
+)
 from keras_facemargin.evaluate.splits import (
     SplitResults,
     ValueResults,
@@ -81,10 +95,10 @@ from keras_facemargin.evaluate.templates import (
     Templates,
     TemplateSearches,
     embed_templates,
-    evaluate_folders,
     evaluate_searches,
     evaluate_template_pairs,
     score_template_pairs,
+    searches_of_folders,
 )
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
@@ -101,9 +115,11 @@ __all__ = [
     "AlikePairs",
     "AmongDistractors",
     "Bootstrap",
+    "DistractorDraws",
     "FoldAccuracy",
     "Group",
     "GroupRate",
+    "HardestListedPairs",
     "HardestPairs",
     "Identification",
     "Interval",
@@ -112,6 +128,7 @@ __all__ = [
     "Pairs",
     "Roc",
     "ScoreHistogram",
+    "SearchDraws",
     "SplitResults",
     "TarAtFar",
     "TemplatePairs",
@@ -125,7 +142,10 @@ __all__ = [
     "all_pairs",
     "area_under_curve",
     "bootstrap",
+    "bootstrap_distractors",
     "bootstrap_hardest",
+    "bootstrap_searches",
+    "bootstrap_splits",
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
@@ -134,13 +154,13 @@ __all__ = [
     "embed_templates",
     "equal_error_rate",
     "evaluate_bin",
-    "evaluate_folders",
     "evaluate_lfw",
     "evaluate_pairs",
     "evaluate_searches",
     "evaluate_template_pairs",
     "evaluate_view_1",
     "fold_accuracy",
+    "hardest_listed_pairs",
     "hardest_pairs",
     "identify",
     "interval",
@@ -148,14 +168,17 @@ __all__ = [
     "largest_scores_of_others",
     "mean_over_galleries",
     "near_duplicates",
+    "plot_cmc",
     "plot_det",
     "plot_groups",
     "plot_hardest_pairs",
+    "plot_open_set",
     "plot_roc",
     "plot_score_histogram",
     "plot_scores",
     "rates_by_group",
     "rates_by_two_groups",
+    "rates_by_value",
     "read_bin_pairs",
     "read_groups",
     "read_groups_of_images",
@@ -165,6 +188,7 @@ __all__ = [
     "score_pairs",
     "score_template_pairs",
     "search_among_distractors",
+    "searches_of_folders",
     "shared_identities",
     "shared_images",
     "tar_at_far",

@@ -19,12 +19,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.histogram import whole
 from keras_facemargin.evaluate.roc import (
     Roc,
+    allowed_false_accepts,
     checked_folds,
     checked_pairs,
     count_descending,
+    require_both_kinds,
 )
 from keras_facemargin.evaluate.verification import FAR_TARGETS
 
@@ -55,23 +56,25 @@ class Bootstrap:
     Attributes:
         unit: what was drawn, "identities" or "pairs".
         units: how many of them there are.
-        auc, eer: float64 ``(B,)``.
+        eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
-        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
-        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`.
         accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
+        auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
+        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
+            are not held decide it.
     """
 
     unit: str
     units: int
-    auc: np.ndarray
     eer: np.ndarray
     tar: np.ndarray
     fars: tuple[float, ...]
     band_fars: np.ndarray
     band: np.ndarray
     accuracy: np.ndarray | None = None
+    auc: np.ndarray | None = None
 
     @property
     def replicates(self) -> int:
@@ -79,10 +82,15 @@ class Bootstrap:
         return len(self.eer)
 
     def __str__(self):
-        return (
-            f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
-            "with replacement"
-        )
+        return drawn_words(self)
+
+
+def drawn_words(draws):
+    """What the intervals of draws of any kind are."""
+    return (
+        f"the middle {LEVEL:.0%} of {draws.replicates:,} draws of {draws.units:,} {draws.unit} "
+        "with replacement"
+    )
 
 
 def interval(values) -> Interval:
@@ -157,32 +165,87 @@ def bootstrap(
     if folds is not None:
         folds = folds[order]
         parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-    impostors = int(np.count_nonzero(~same))
-    found, accuracy = _Replicates(replicates, fars, impostors), np.empty(replicates)
-    with _bar(progress) as bar:
+    accuracy = np.empty(replicates)
+    found = _Replicates(replicates, fars, int(np.count_nonzero(~same)))
+    with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
-            seen = np.flatnonzero(times)
-            found.take(b, count_descending(scores[seen], same[seen], times[seen]))
+            found.take(b, [curve_of(scores, same, times)])
             accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
             bar.advance(task)
-    return found.bootstrap(draws, accuracy if parts else None)
+    return found.of(draws, accuracy if parts else None)
+
+
+def bootstrap_splits(
+    scores,
+    same,
+    splits,
+    people=None,
+    fars=FAR_TARGETS,
+    replicates=1_000,
+    seed=0,
+    progress=True,
+) -> Bootstrap:
+    """`bootstrap` of means over splits, each with a ROC of its own: of what `verify_by_fold` gives.
+
+    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
+    draw leaves one kind is left out of that replicate's mean.
+
+    Args:
+        scores, same, people, fars, replicates, seed, progress: as `bootstrap`.
+        splits: ``(N,)``, the split of each pair; each has pairs of both kinds.
+
+    Returns:
+        A `Bootstrap` without accuracies; its `band_fars` begin at what the smallest split resolves.
+
+    Raises:
+        ValueError: as `bootstrap` and `verify_by_fold`.
+
+    Example:
+        >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
+        >>> draws = bootstrap_splits([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0],
+        ...                          ["a"] * 6, people, progress=False)
+        >>> print(interval(draws.eer))
+        0.00% to 33.33%
+    """
+    scores, same = checked_pairs(scores, same)
+    splits = np.asarray(splits)
+    draws = Draws(same, people, seed=seed)
+    order = np.argsort(scores)[::-1]
+    parts = [order[splits[order] == split] for split in np.unique(splits)]
+    for part in parts:
+        require_both_kinds(same[part], f"split {splits[part[0]]}")
+    fewest = min(int(np.count_nonzero(~same[part])) for part in parts)
+    found = _Replicates(replicates, fars, fewest)
+    with drawing_bar(progress) as bar:
+        task = bar.add_task("Resampling", total=replicates)
+        for b in range(replicates):
+            curves = []
+            while not curves:  # a person of each kind of pair of one split is drawn sooner or later
+                times = draws.times()
+                curves = [curve_of(scores[p], same[p], times[p]) for p in parts]
+                curves = [curve for curve in curves if curve.genuines and curve.impostors]
+            found.take(b, curves)
+            bar.advance(task)
+    return found.of(draws)
 
 
 def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
-    """`bootstrap` over every pair of a set, from those that decide its rates.
+    """`bootstrap` over a set or a list of very many pairs, from those that decide its rates.
 
-    A set of millions of pairs is drawn at the cost of those that are held. The impostor pairs below
-    them enter by how many of them each person has, see `HardestPairs.unheld`.
+    Millions of pairs are drawn at the cost of those that are held. The impostor pairs of a set that
+    are not held enter by how many each person has at which level of the score
+    (`HardestPairs.unheld`); those of a list only by their number, below all that are held.
 
     Args:
-        pairs: a `HardestPairs`.
+        pairs: a `HardestPairs` or a `HardestListedPairs`.
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
         A `Bootstrap` without accuracy. A TAR or EER whose threshold lies among the pairs that are
-        held equals that of the list of all pairs; others, and the AUC, are of first order.
+        held equals that of the list of all pairs. Others, and the AUC, are of first order for a
+        set, and NaN for a list: more pairs are needed to know them.
 
     Raises:
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
@@ -200,39 +263,82 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     first, second = (side[order] for side in pairs.sides)
     draws = Draws(same, (first, second), size=pairs.units, seed=seed)
     found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
-    with _bar(progress) as bar:
+    with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()
-            seen = np.flatnonzero(times)
-            curve = count_descending(scores[seen], same[seen], times[seen])
-            everyone = pairs.impostors(draws.counts)
-            others = (everyone - curve.impostors) * pairs.unheld(draws.counts, curve.thresholds)
-            counts = (
-                np.append(curve.false_accepts + others.round().astype(np.int64), everyone),
-                np.append(curve.true_accepts, curve.genuines),
-            )
-            counts = (whole(kind, float(everyone) * curve.genuines) for kind in counts)
-            found.take(b, Roc(np.append(curve.thresholds, -np.inf), *counts))
+            curve, known = pairs.completed(curve_of(scores, same, times), draws.counts)
+            found.take(b, [curve])
+            if known < curve.impostors:
+                found.forget(b, curve, known)
             bar.advance(task)
-    return found.bootstrap(draws)
+    return found.of(draws)
 
 
 class _Replicates:
-    """What each draw's curve says, gathered for a `Bootstrap`."""
+    """The measures of each draw, means over its curves."""
 
-    def __init__(self, count, fars, impostors):
-        self.fars, self.band_fars = tuple(fars), np.geomspace(1 / impostors, 1, BAND_POINTS)
-        self.auc, self.eer = np.empty(count), np.empty(count)
-        self.tar, self.band = np.empty((count, len(self.fars))), np.ones((count, BAND_POINTS))
+    def __init__(self, replicates, fars, impostors):
+        self.fars, self.band_fars = tuple(fars), band_rates(impostors)
+        self.auc, self.eer = np.empty(replicates), np.empty(replicates)
+        self.tar = np.empty((replicates, len(self.fars)))
+        self.band = np.ones((replicates, BAND_POINTS))
 
-    def take(self, b, curve):
-        self.auc[b], self.eer[b] = curve.area(), curve.equal_error_rate()
-        self.tar[b] = [curve.largest_tar(far) for far in self.fars]
-        self.band[b, :-1] = [curve.largest_tar(far) for far in self.band_fars[:-1]]
+    def take(self, b, curves):
+        def mean(measure):
+            return np.mean([measure(curve) for curve in curves], axis=0)
 
-    def bootstrap(self, draws, accuracy=None):
-        return Bootstrap(draws.unit, draws.units, accuracy=accuracy, **vars(self))
+        self.auc[b], self.eer[b] = mean(Roc.area), mean(Roc.equal_error_rate)
+        self.tar[b] = mean(lambda curve: [curve.largest_tar(far) for far in self.fars])
+        self.band[b, :-1] = mean(
+            lambda curve: [curve.largest_tar(far) for far in self.band_fars[:-1]]
+        )
+
+    def forget(self, b, curve, known):
+        """Leaves of draw b what the first `known` impostor pairs of its curve decide."""
+        self.auc[b] = np.nan
+        self.tar[b] = tar_where_known(curve, known, self.fars)
+        self.band[b, :-1] = tar_where_known(curve, known, self.band_fars[:-1])
+        # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+        last = int(np.searchsorted(curve.false_accepts, known))
+        misses = curve.genuines - int(curve.true_accepts[last])
+        if misses * curve.impostors > known * curve.genuines:
+            self.eer[b] = np.nan
+
+    def of(self, draws, accuracy=None):
+        return Bootstrap(
+            unit=draws.unit,
+            units=draws.units,
+            eer=self.eer,
+            tar=self.tar,
+            fars=self.fars,
+            band_fars=self.band_fars,
+            band=self.band,
+            accuracy=accuracy,
+            auc=None if np.isnan(self.auc).any() else self.auc,
+        )
+
+
+def band_rates(count):
+    """False rates at which the band around a curve is taken, from one of `count` to all."""
+    return np.geomspace(min(1 / count, 0.5), 1, BAND_POINTS)
+
+
+def tar_where_known(curve, held, fars) -> list[float]:
+    """`Roc.largest_tar` of a `Roc.with_all`, NaN where pairs that are not held decide it."""
+    everything = held == curve.impostors
+    return [
+        curve.largest_tar(far)
+        if everything or allowed_false_accepts(far, curve.impostors) < held
+        else np.nan
+        for far in fars
+    ]
+
+
+def curve_of(scores, same, times):
+    """The `Roc` of pairs in descending order, pair i counted ``times[i]`` >= 0 times."""
+    seen = np.flatnonzero(times)
+    return count_descending(scores[seen], same[seen], times[seen])
 
 
 class Draws:
@@ -302,8 +408,7 @@ def identity_codes(same, people):
             "`people` must hold two identities per pair, two sequences of shape (N,). Received: "
             f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
         )
-    _, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
-    codes = codes.reshape(2, -1)
+    codes = numbered(np.concatenate([first, second])).reshape(2, -1)
     wrong = np.flatnonzero((codes[0] == codes[1]) != same)
     if len(wrong):
         index = wrong[0]
@@ -314,6 +419,17 @@ def identity_codes(same, people):
             f"({len(wrong):,} such pairs)."
         )
     return codes
+
+
+def numbered(labels):
+    """Labels ``(N,)`` as whole numbers from 0, in their order."""
+    whole = labels.dtype.kind in "iu" and len(labels) > 0
+    if whole and labels.min() >= 0 and labels.max() < 2 * len(labels):
+        # Without sorting: a list may hold 47 million pairs.
+        there = np.zeros(int(labels.max()) + 1, bool)
+        there[labels] = True
+        return (np.cumsum(there, dtype=np.int32) - 1)[labels]
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _mean_fold_accuracy(scores, same, times, parts):
@@ -330,7 +446,8 @@ def _mean_fold_accuracy(scores, same, times, parts):
     return np.mean(accuracies)
 
 
-def _bar(progress):
+def drawing_bar(progress):
+    """A `rich` progress bar on standard error that counts draws; silent unless `progress`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, interval
+from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, identity_codes, interval
 from keras_facemargin.evaluate.roc import checked_pairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
@@ -90,7 +90,7 @@ def rates_by_group(
         >>> [(group.name, group.fmr.rate) for group in rates]
         [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
     """
-    scores, same = checked_pairs(scores, same)
+    same = np.asarray(same)
     first, second = (np.asarray(side).astype(str) for side in groups)
     if not first.shape == second.shape == same.shape:
         raise ValueError(
@@ -102,15 +102,48 @@ def rates_by_group(
     mixed = codes[0] != codes[1]
     names = [*names.tolist(), *([MIXED] if mixed.any() else [])]
     group = np.where(mixed, len(names) - 1, codes[0])
-    wrong = (scores >= threshold) != same
-    cell = (2 * group + same) * 2 + wrong
+    return rates_by_value(scores, same, names, group, threshold, people, replicates, seed)
 
-    def count(times=None):
+
+def rates_by_value(
+    scores, same, texts, numbers, threshold, people=None, replicates=1_000, seed=0
+) -> tuple[Group, ...]:
+    """`rates_by_group` of groups of pairs rather than of their sides.
+
+    Pairs of the same two people in one group that are both right or both wrong are drawn together,
+    so that a list of 47 million pairs costs what its people do.
+
+    Args:
+        scores, same, threshold, people, replicates, seed: as `rates_by_group`.
+        texts, numbers: the groups, and ``(N,)`` which of them each pair is in; see
+            `TemplatePairs.covariate`.
+
+    Returns:
+        A `Group` for all pairs and one for each group, in their order.
+
+    Raises:
+        ValueError: as `bootstrap`.
+
+    Example:
+        >>> scores, same = [0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0]
+        >>> rates = rates_by_value(scores, same, ["f", "f / m"], [0, 0, 0, 1, 1], 0.6)
+        >>> [(group.name, group.fmr.rate) for group in rates]
+        [('all pairs', 0.3333333333333333), ('f', 0.0), ('f / m', 0.5)]
+    """
+    scores, same = checked_pairs(scores, same)
+    names = list(texts)
+    cell = (2 * np.asarray(numbers, np.int32) + same) * 2 + ((scores >= threshold) != same)
+    if people is None:
+        number, draws = 1, Draws(same, seed=seed)
+    else:
+        cell, number, draws = _drawn_together(same, people, cell, 4 * len(names), seed)
+
+    def count(times=1):
         """(groups and all, impostor or genuine, right or wrong)"""
-        table = np.bincount(cell, times, 4 * len(names)).reshape(-1, 2, 2)
+        weights = np.broadcast_to(times * number, cell.shape)
+        table = np.bincount(cell, weights, 4 * len(names)).astype(int).reshape(-1, 2, 2)
         return np.concatenate([table.sum(axis=0, keepdims=True), table])
 
-    draws = Draws(same, people, seed=seed)
     counts = count()
     drawn = np.array([count(draws.times()) for _ in range(replicates)])
     rates = [
@@ -118,6 +151,18 @@ def rates_by_group(
         for row in range(len(names) + 1)
     ]
     return tuple(Group(name, *pair) for name, pair in zip([EVERYBODY, *names], rates, strict=True))
+
+
+def _drawn_together(same, people, cell, cells, seed):
+    """The cell of each two people's pairs in it, how many these are, and their `Draws`."""
+    first, second = identity_codes(same, people)
+    units = int(max(first.max(), second.max())) + 1
+    keys, number = np.unique(
+        (first.astype(np.int64) * units + second) * cells + cell, return_counts=True
+    )
+    sides, cell = np.divmod(keys, cells)
+    first, second = np.divmod(sides, units)
+    return cell, number, Draws(first == second, (first, second), size=units, seed=seed)
 
 
 def _rate(counts, drawn, row):

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.histogram import WIDTH, float32_units
+from keras_facemargin.evaluate.histogram import WIDTH, float32_units, whole
+from keras_facemargin.evaluate.roc import Roc
 from keras_facemargin.evaluate.sweep import (
     Levels,
     State,
@@ -65,6 +66,24 @@ class HardestPairs:
         """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
         weights = counts * np.bincount(self.people)
         return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
+
+    def completed(self, curve, counts) -> tuple[Roc, int]:
+        """The `Roc` of all pairs from the one of those that are held, in a draw of people.
+
+        Args:
+            curve: of the pairs that are held.
+            counts: ``(people,)``, how often each person counts.
+
+        Returns:
+            The `Roc`, and down to how many accepted impostor pairs it is known: to all.
+        """
+        everyone = self.impostors(counts)
+        others = (everyone - curve.impostors) * self.unheld(counts, curve.thresholds)
+        curve = curve.with_all(everyone)
+        accepted = curve.false_accepts + np.append(others.round().astype(np.int64), 0)
+        largest = float(everyone) * curve.genuines
+        counts = (whole(kind, largest) for kind in (accepted, curve.true_accepts))
+        return Roc(curve.thresholds, *counts), everyone
 
     def unheld(self, counts, thresholds) -> np.ndarray:
         """Share of the impostor pairs below `floor` that score at least each threshold.

@@ -313,7 +313,7 @@ def _write_page(output, title, about, pairs, models, rates):
         _add_differences(page, models)
 
     page.heading("Curves")
-    curves = {name: (each.result.scores, each.result.same) for name, each in models.items()}
+    curves = {name: each.result.curve for name, each in models.items()}
     bands = {name: each.draws for name, each in models.items()}
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR."
     page.figure(plot_roc(curves, bands), f"ROC, exact at every score. {middle}")

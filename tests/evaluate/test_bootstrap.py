@@ -9,13 +9,15 @@ import pytest
 from keras_facemargin.evaluate import (
     bootstrap,
     bootstrap_hardest,
+    bootstrap_splits,
     cosine_scores,
+    hardest_listed_pairs,
     hardest_pairs,
     interval,
     roc,
     verify,
 )
-from keras_facemargin.evaluate.bootstrap import Draws
+from keras_facemargin.evaluate.bootstrap import Draws, numbered
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.bootstrap")
 FARS = (0.3, 0.1, 0.01)
@@ -243,11 +245,8 @@ def test_the_pairs_that_are_not_held_are_counted_by_person(impostors):
     )
     np.testing.assert_array_equal(pairs.below, expected)
     rng = np.random.default_rng(0)
-    for counts in (
-        np.ones(30, int),
-        *(1 + np.eye(30, dtype=int)[:3]),
-        1 - np.eye(30, dtype=int)[3],
-    ):
+    once = np.eye(30, dtype=int)
+    for counts in (1 + 0 * once[0], 1 + once[1], 1 + once[2], 1 - once[3]):
         times = (counts[people[0]] * counts[people[1]])[others]
         edge = rng.choice(pairs.edges[:-1])
         share = times[scores[others] >= edge].sum() / times.sum()
@@ -263,3 +262,55 @@ def test_somebody_with_half_of_all_images_can_be_drawn():
     draws = bootstrap_hardest(pairs, [0.5], 50, progress=False)
     assert np.isfinite(draws.eer).all()
     assert ((draws.tar >= 0) & (draws.tar <= 1)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("impostors", [30, 10**9])
+def test_the_hardest_of_a_list_draw_as_all_of_it_do(seed, impostors):
+    scores, same, _, people = listed(seed, count=900, levels=400)
+    fars = (0.5, 0.01)
+    expected = bootstrap(scores, same, None, people, fars, 30, seed=seed, progress=False)
+    pairs = hardest_listed_pairs(scores, same, people, impostors)
+    found = bootstrap_hardest(pairs, fars, 30, seed=seed, progress=False)
+    assert (found.unit, found.units) == (expected.unit, expected.units)
+    for ours, whole in ((found.eer, expected.eer), (found.tar, expected.tar)):
+        known = ~np.isnan(ours)
+        np.testing.assert_array_equal(ours[known], whole[known])
+        assert known.all() == (impostors == 10**9)
+    assert not np.isnan(found.tar[:, 1]).any()
+    held = pairs.rows
+    np.testing.assert_array_equal(pairs.scores, scores[held])
+    left = np.delete(np.arange(len(same)), held)
+    assert not same[left].any()
+    assert scores[left].max(initial=-np.inf) < scores[held][~same[held]].min()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_draw_of_splits_is_the_mean_of_theirs(known):
+    scores, same, splits, people = listed(1)
+    people = people if known else None
+    result = bootstrap_splits(scores, same, splits, people, FARS, 20, seed=3, progress=False)
+    draws = Draws(same, people, seed=3)
+    for b in range(20):
+        times = draws.times()
+        curves = []
+        for split in range(4):
+            part = splits == split
+            again = [np.repeat(each[part], times[part]) for each in (scores, same)]
+            if again[1].any() and not again[1].all():
+                curves.append(roc(*again))
+        assert result.eer[b] == np.mean([curve.equal_error_rate() for curve in curves])
+        for column, far in enumerate(FARS):
+            tars = [curve.tar[curve.far <= far].max() for curve in curves]
+            assert result.tar[b, column] == np.mean(tars)
+    fewest = min(np.count_nonzero(~same[splits == split]) for split in range(4))
+    assert (result.band_fars[0], result.accuracy) == (1 / fewest, None)
+    with pytest.raises(ValueError, match="split 0 with 24 genuine and 0 imp"):
+        bootstrap_splits(scores, same, np.where(same, splits, 9), people, progress=False)
+
+
+def test_whole_numbers_are_numbered_as_texts_are():
+    labels = np.random.default_rng(0).integers(0, 90, 60)
+    _, expected = np.unique(labels, return_inverse=True)
+    for kind in (labels, labels.astype("int16"), labels - 5, labels * 10**9):
+        np.testing.assert_array_equal(numbered(kind), expected)

@@ -48,6 +48,18 @@ def test_it_equals_the_loops(block, monkeypatch):
             expected.far,
             expected.threshold,
         )
+    mates = cosine_scores(probes[found.first], probes[found.second])
+    np.testing.assert_array_equal(found.genuine, mates)
+    np.testing.assert_array_equal(cosine_scores(probes, distractors[found.nearest]), found.best)
+    np.testing.assert_array_equal(found.largest, np.sort(impostor)[::-1][: len(found.largest)])
+    assert len(found.largest) == 2 * 112 + 1  # 0.2 of 560, twice
+    ours = np.array(impostor).reshape(8, 70)
+    assert all(
+        (ours[p] == s).any() for p, s in zip(found.largest_probes, found.largest, strict=True)
+    )
+    curve = found.curve
+    assert (curve.impostors, curve.genuines) == (560, 5)
+    assert curve.largest_tar(0.05) == found.tar_at_far[1].tar
     assert str(found.tar_at_far[3]) == "not supported by 560 impostor pairs"
     assert found.to_dict()["tar_at_far"][3]["tar"] is None
     assert dict(found.rows())["Searches among 70 distractors"].startswith("10, 8 images of 4")

@@ -42,7 +42,7 @@ def pairs_of_images():
     def plots(model, listed, result):
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
         return {
-            "roc.png": plot_roc({model: (result.scores, result.same)}),
+            "roc.png": plot_roc({model: result.curve}),
             "scores.png": plot_scores(result.scores, result.same, threshold),
             "hardest_pairs.png": plot_hardest_pairs(listed[0], result.scores),
         }
@@ -79,7 +79,7 @@ def pairs_of_templates(lam=0.0):
 
     def plots(model, pairs, result):
         return {
-            "roc.png": plot_roc({model: (result.scores, result.same)}),
+            "roc.png": plot_roc({model: result.curve}),
             "scores.png": plot_scores(result.scores, result.same, None),
         }
 
