@@ -16,8 +16,8 @@ from keras_facemargin.evaluate.roc import checked_pairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
 
-# That `rates_by_two_groups` compares: 30 have 435 twos.
-MOST_GROUPS = 30
+# That `rates_by_two_groups` compares: 15 have 105 twos.
+MOST_GROUPS = 15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,13 @@ class GroupRate:
     def __str__(self):
         if self.rate is None:
             return "no pairs"
-        return f"{self.rate:.2%} ({self.interval}), {self.errors:,} of {self.pairs:,}"
+        low, high = _share(self.interval.low), _share(self.interval.high)
+        return f"{_share(self.rate)} ({low} to {high}), {self.errors:,} of {self.pairs:,}"
+
+
+def _share(rate):
+    """A rate with two digits at least: one error in a million pairs is not 0.00%."""
+    return f"{rate:.2%}" if rate == 0 or rate >= 1e-3 else f"{rate:.1e}"
 
 
 @dataclasses.dataclass(frozen=True)

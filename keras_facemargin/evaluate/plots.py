@@ -153,6 +153,8 @@ def plot_groups(rates):
         axes.set(xlim=(0, None), xlabel=f"{kind.upper()} at the threshold")
         axes.set_yticks(range(len(rates)), [group.name for group in rates])
         _dress(axes, axes.xaxis)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}%")
     both[0].invert_yaxis()
     return figure
 

@@ -125,7 +125,7 @@ def test_two_groups_that_cannot_be_compared(faces):
     pairs = hardest_pairs(rows, labels, 60, False)
     with pytest.raises(ValueError, match=r"one group per image.*\(3,\) for \d+ images"):
         rates_by_two_groups(pairs, groups[:3], 0.9)
-    with pytest.raises(ValueError, match=r"At most 30 groups .* Received: 3[1-9]|[4-9]\d "):
+    with pytest.raises(ValueError, match=r"At most 15 groups .* Received: 3[1-9]|[4-9]\d "):
         rates_by_two_groups(pairs, np.arange(len(labels)), 0.9)
     with pytest.raises(ValueError, match=r"must not lie below .*Received: -1\.0 below 0\."):
         rates_by_two_groups(pairs, groups, -1.0)
