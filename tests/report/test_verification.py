@@ -16,9 +16,9 @@ from keras_facemargin.evaluate import (
     verify,
     verify_all_pairs,
 )
+from keras_facemargin.report import all_pairs as module
 from keras_facemargin.report import report_all_pairs, report_verification
-from keras_facemargin.report import verification as module
-from keras_facemargin.report.verification import measures_table
+from keras_facemargin.report.measures import measures_table
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ class Kind:
         measure: (embedder, list, flip) -> what the embedder gives: scores, or results.
         conclude: (list, what it gave) -> the result that is printed and written.
         plots: (model, list, result) -> name of a file -> figure.
-        page: (file, title, list, model -> what it gave, about) -> writes a page and gives the
-            headers and rows of its measures.
+        page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
+            what was measured; ``None`` where there is no such page.
     """
 
     measure: Callable
@@ -49,10 +49,9 @@ def pairs_of_images():
 
     def page(report, title, listed, scores, about):
         from keras_facemargin.report import report_verification
-        from keras_facemargin.report.verification import measures_table
 
         pairs, groups = listed
-        return measures_table(report_verification(report, title, pairs, scores, about, groups))
+        return report_verification(report, title, pairs, scores, about, groups)
 
     return Kind(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
@@ -83,9 +82,14 @@ def pairs_of_templates(lam=0.0):
             "scores.png": plot_scores(result.scores, result.same, None),
         }
 
+    def page(report, title, pairs, scores, about):
+        from keras_facemargin.report import report_verification
+
+        return report_verification(report, title, pairs.pairs, scores, about)
+
     return Kind(
         lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, lam),
-        *(conclude, plots),
+        *(conclude, plots, page),
     )
 
 
@@ -99,16 +103,32 @@ def splits_of_templates():
         found = verify_by_fold(scores, pairs.same, pairs.folds)
         return dataclasses.replace(found, unseen=int(np.count_nonzero(pairs.unseen)))
 
-    return Kind(score_template_pairs, conclude)
+    def page(report, title, pairs, scores, about):
+        from keras_facemargin.report import report_splits
+
+        groups = {}
+        for name, values in pairs.templates.covariates.items():
+            told = np.where(values == "", "unknown", values)
+            groups[name] = told[pairs.first], told[pairs.second]
+        return report_splits(report, title, pairs.pairs, scores, about, groups)
+
+    return Kind(score_template_pairs, conclude, page=page)
 
 
-def pairs_by_value(lam=0.0):
-    """A list is (`TemplatePairs`, what a covariate of theirs is: texts and numbers)."""
+def pairs_by_value(by, lam=0.0):
+    """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
     from keras_facemargin.evaluate import score_template_pairs, verify_by_value
+
+    def page(report, title, listed, scores, about):
+        from keras_facemargin.report import report_covariates
+
+        pairs, covariate = listed
+        return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
 
     return Kind(
         lambda embedder, listed, flip: score_template_pairs(embedder, listed[0], flip, lam),
         lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
+        page=page,
     )
 
 
@@ -116,22 +136,28 @@ def searches(lam=0.0):
     """A list is `TemplateSearches`."""
     from keras_facemargin.evaluate import evaluate_searches
 
+    def page(report, title, task, results, about):
+        from keras_facemargin.report import report_searches
+
+        return report_searches(report, title, task.templates, results, about)
+
     return Kind(
-        lambda embedder, listed, flip: evaluate_searches(embedder, listed, flip, lam), _as_it_is
+        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, lam),
+        _as_it_is,
+        page=page,
     )
 
 
-def folders():
-    """A list is (files of the gallery, files of the probes)."""
+def searches_of_folders():
+    """A list is `TemplateSearches` of images that are not a protocol's own."""
     from keras_facemargin.cli.alignment import note_resized
-    from keras_facemargin.evaluate import evaluate_folders
+    from keras_facemargin.evaluate import evaluate_searches
 
-    def measure(embedder, listed, flip):
-        for paths in listed:
-            note_resized(paths, embedder)
-        return evaluate_folders(embedder, *listed, flip)
+    def measure(embedder, task, flip):
+        note_resized(task.templates.images, embedder)
+        return evaluate_searches(embedder, task, flip)
 
-    return Kind(measure, _as_it_is)
+    return dataclasses.replace(searches(), measure=measure)
 
 
 def blufr():
@@ -147,8 +173,15 @@ def megaface():
     """A list is a `MegaFace`."""
     from keras_facemargin.evaluate.protocols import evaluate_megaface
 
+    def page(report, title, listed, results, about):
+        from keras_facemargin.report import report_distractors
+
+        return report_distractors(report, title, *listed.there, results, about)
+
     return Kind(
-        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip), _as_it_is
+        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
+        _as_it_is,
+        page=page,
     )
 
 

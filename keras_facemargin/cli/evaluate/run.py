@@ -52,6 +52,7 @@ def to_folder(protocol, model, output, flip):
 
 def to_page(protocol, models, report, flip):
     """Embedders side by side on one page, and its JSON."""
+    from keras_facemargin.report import measures_table
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
@@ -62,7 +63,8 @@ def to_page(protocol, models, report, flip):
     }
     mirrored = "The embedding of the mirror image is appended." if flip else "No mirror images."
     about = [protocol.about, mirrored]
-    headers, rows = protocol.kind.page(report, protocol.title, listed, found, about)
+    models = protocol.kind.page(report, protocol.title, listed, found, about)
+    headers, rows = measures_table(models)
     table = Table(*headers)
     for row in rows:
         table.add_row(*row)

@@ -8,13 +8,14 @@ import typer
 from keras_facemargin.cli.alignment import note_resized
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate import kinds
-from keras_facemargin.cli.evaluate.run import Protocol, to_folder
+from keras_facemargin.cli.evaluate.run import Protocol, to_folder, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
     Images,
     Model,
+    Models,
     OnMissing,
     OnMissingImage,
     Output,
@@ -59,14 +60,16 @@ def megaface(
     refined: Annotated[
         bool, typer.Option("--refined", help="Leave out what InsightFace's lists call wrong.")
     ] = False,
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("megaface-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """MegaFace: FaceScrub among distractors, rank-1 and TAR at FAR 1e-6.
 
-    Figures with and without --refined are not comparable. Prints the table; writes results.json.
+    Figures with and without --refined are not comparable. Prints the table; writes results.json,
+    or one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate megaface --lists templatelists --images testpack --refined`
     """
@@ -79,7 +82,7 @@ def megaface(
         lambda: read_megaface(lists, images, size, refined, on_missing.value),
         kinds.megaface(),
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def trillion_pairs(
@@ -109,26 +112,30 @@ def trillion_pairs(
 def identification(
     gallery: Annotated[Path, typer.Option(help="Aligned crops of known people, a folder each.")],
     probes: Annotated[Path, typer.Option(help="Aligned crops to search, a folder a person.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("identification-results"),
     flip: Flip = True,
+    report: ReportFile = None,
 ):
     """1:N on folders: each probe image searched among the templates of the gallery's people.
 
     A person of the gallery is one template, the mean of the images. Who is on an image is the name
     of the folder that it lies in; probes of people without a folder in the gallery are the
-    non-mated ones, which TPIR at FPIR needs. Prints the table; writes results.json.
+    non-mated ones, which TPIR at FPIR needs. Prints the table; writes results.json,
+    or one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate identification --gallery known --probes searched`
     """
+    from keras_facemargin.evaluate import searches_of_folders
+
     protocol = Protocol(
         "1:N",
         f"The images of {probes} searched in {gallery}.",
         {"gallery": str(gallery), "probes": str(probes)},
-        lambda: (image_files([gallery]), image_files([probes])),
-        kinds.folders(),
+        lambda: searches_of_folders(image_files([gallery]), image_files([probes])),
+        kinds.searches_of_folders(),
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def every_pair(

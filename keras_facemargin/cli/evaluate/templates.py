@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from keras_facemargin.cli.evaluate import kinds
-from keras_facemargin.cli.evaluate.run import Protocol, to_folder
+from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
 from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
     Images,
     Lam,
     Lists,
-    Model,
+    Models,
     OnMissing,
     OnMissingImage,
     Output,
+    ReportFile,
 )
 
 Task = StrEnum("Task", ["verify", "search"])
@@ -27,14 +28,16 @@ IjbcTask = StrEnum("IjbcTask", ["verify", "search", "covariates"])
 def ytf(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of the frames: NAME/VIDEO/*.jpg.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("ytf-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """YouTube Faces: 10 folds, 5,000 pairs of videos, a video being the mean of its frames.
 
-    Prints the table; writes results.json, roc.png and scores.png.
+    Prints the table; writes results.json, roc.png and scores.png, or one page that holds all that
+    and the intervals.
 
     Example: `facemargin evaluate ytf --lists ytf --images ytf/aligned`
     """
@@ -47,7 +50,7 @@ def ytf(
         lambda: read_ytf(lists, images, on_missing.value),
         kinds.pairs_of_templates(),
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def ijba(
@@ -57,15 +60,16 @@ def ijba(
     split: Annotated[
         list[int] | None, typer.Option(min=1, max=10, help="One of the ten; default: all.")
     ] = None,
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("ijba-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """IJB-A: mean and deviation over ten splits of TAR at FAR, or of rank-k and TPIR at FPIR.
 
     Line img/10281.jpg of the lists, with SIGHTING_ID 28739, is the crop img/10281_28739.jpg.
-    Prints the table; writes results.json.
+    Prints the table; writes results.json, or one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate ijba --lists IJB-A --images crops --task search`
     """
@@ -83,7 +87,7 @@ def ijba(
         lambda: read(lists, images, split or SPLITS, on_missing.value),
         kind,
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def ijbb(
@@ -91,20 +95,22 @@ def ijbb(
     images: Images,
     task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
     lam: Lam = 0.0,
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("ijbb-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """IJB-B: 1:1 of 8,010,270 pairs of templates, or 1:N in the two galleries.
 
-    Prints the table; writes results.json, and for 1:1 roc.png and scores.png.
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
+    holds all that and the intervals.
 
     Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --lambda 0.3`
     """
     of_task = {Task.verify: _ijb_pairs, Task.search: _ijb_searches}[task]
     protocol = of_task("ijbb", "IJB-B", lists, images, lam, on_missing)
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def ijbc(
@@ -117,14 +123,16 @@ def ijbc(
         str, typer.Option(help="Covariate: GENDER, SKINTONE, AGE, INDOOR_OUTDOOR, FACIAL_HAIR.")
     ] = "GENDER",
     lam: Lam = 0.0,
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("ijbc-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """IJB-C: 1:1 of 15,658,489 pairs of templates, 1:N in the two galleries, or its covariates.
 
-    Prints the table; writes results.json, and for 1:1 roc.png and scores.png.
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
+    holds all that and the intervals.
 
     Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
     """
@@ -133,7 +141,7 @@ def ijbc(
     else:
         of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
         protocol = of_task("ijbc", "IJB-C", lists, images, lam, on_missing)
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def _ijb_pairs(name, title, lists, images, lam, on_missing):
@@ -172,7 +180,7 @@ def _ijbc_covariates(lists, images, by, lam, on_missing):
         "Pairs of single images.",
         {"protocol": "ijbc", "task": "covariates", "lambda": lam, "by": by},
         read,
-        kinds.pairs_by_value(lam),
+        kinds.pairs_by_value(by, lam),
     )
 
 
