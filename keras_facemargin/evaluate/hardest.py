@@ -155,16 +155,15 @@ def hardest_pairs(
     sweep = Sweep(work, [(lowest, work.bins.count - 1)], number=2, levels=levels)
     sweep.run(State(None, None), progress)
     row, column = np.divmod(sweep.candidates()[0], len(order))
-    two = work.labels[row] != work.labels[column]
     mates = [
         order[start + np.stack(np.triu_indices(stop - start, k=1))]
         for start, stop in itertools.pairwise(edges_of_people(work.labels))
     ]
-    first, second = np.concatenate([np.stack([order[row[two]], order[column[two]]]), *mates], 1)
+    first, second = np.concatenate([np.stack([order[row], order[column]]), *mates], 1)
     scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
     # What float32 put below the lowest bin is certainly below the one a margin above it.
     floor = histogram.lowest + (lowest + work.bins.margin) * WIDTH if levels.count else -np.inf
-    same = np.arange(len(first)) >= np.count_nonzero(two)
+    same = np.arange(len(first)) >= len(row)
     kept = same | (scores >= floor)
     edges, below = histogram.lowest + levels.cuts * WIDTH, levels.pairs[:, :-1]
     if levels.count:

@@ -94,7 +94,10 @@ class State:
 
 
 class Sweep:
-    """One pass over all blocks: histograms of both kinds, and the pairs inside the windows."""
+    """One pass over all blocks: histograms of both kinds, and the pairs inside the windows.
+
+    With `levels` only the impostor pairs inside them, and those outside by person.
+    """
 
     def __init__(self, work, windows, number=1, levels=None):
         self.work, self.number, self.levels = work, number, levels
@@ -169,30 +172,37 @@ class Sweep:
         np.add(scores, np.float32(work.bins.offset), out=scores)
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
+        cells = slice(None)
         if diagonal:  # its upper triangle; the pairs below are the same ones
-            upper = np.flatnonzero(_above_diagonal(shape[0]))
-            bins = bins[upper]
+            cells = np.flatnonzero(_above_diagonal(shape[0]))
+            bins = bins[cells]
         self.everyone += np.bincount(bins, minlength=work.bins.count)
+        same = np.zeros(len(bins), bool)
         if work.labels[rows.stop - 1] >= work.labels[columns.start]:
-            same = (work.labels[rows, None] == work.labels[columns]).ravel()
-            same = same[upper] if diagonal else same
+            same = (work.labels[rows, None] == work.labels[columns]).ravel()[cells]
             self.genuine += np.bincount(bins[same], minlength=work.bins.count)
         if self.windows:
-            chosen = np.flatnonzero(self.inside.take(bins))
-            self.pair_bins.append(bins[chosen].astype(np.int32))
-            cells = upper[chosen] if diagonal else chosen
-            row, column = np.divmod(cells, shape[1])
-            self.pairs.append((row + rows.start) * len(work.units) + (column + columns.start))
-            self.held += len(chosen)
-            if self.held > CANDIDATES:
-                self._drop()
+            self._collect(block, cells, bins, same)
         if self.levels is not None:
-            level = np.full(scores.size, self.levels.count)  # one more, for what is not counted
-            level[upper if diagonal else slice(None)] = self.levels.of_bins.take(bins)
-            level = level.reshape(shape)
-            level[work.labels[rows, None] == work.labels[columns]] = self.levels.count
+            level = np.full(shape, self.levels.count)  # one more, for what is not counted
+            numbers = self.levels.of_bins.take(bins)
+            level.ravel()[cells] = np.where(same, self.levels.count, numbers)
             self.levels.add(work.labels[rows], level)
             self.levels.add(work.labels[columns], level.T)
+
+    def _collect(self, block, cells, bins, same):
+        """Keeps the pairs inside the windows; where levels are counted, the impostors."""
+        rows, columns, diagonal = block
+        inside = self.inside.take(bins)
+        if self.levels is not None:
+            inside &= ~same
+        chosen = np.flatnonzero(inside)
+        self.pair_bins.append(bins[chosen].astype(np.int32))
+        row, column = np.divmod(cells[chosen] if diagonal else chosen, columns.stop - columns.start)
+        self.pairs.append((row + rows.start) * len(self.work.units) + (column + columns.start))
+        self.held += len(chosen)
+        if self.held > CANDIDATES:
+            self._drop()
 
     def _drop(self):
         """Windows guessed too wide are given up; those that are needed cannot be."""

@@ -254,6 +254,15 @@ def test_the_pairs_that_are_not_held_are_counted_by_person(impostors):
     assert pairs.unheld(counts, [-np.inf, pairs.floor, np.inf]).tolist() == [1, 0, 0]
 
 
+def test_genuine_pairs_may_be_many(monkeypatch):
+    monkeypatch.setattr("keras_facemargin.evaluate.sweep.CANDIDATES", 60)
+    rows, labels = set_of_faces(4)
+    genuines = sum(n * (n - 1) // 2 for n in np.unique(labels, return_counts=True)[1])
+    pairs = hardest_pairs(rows, labels, 20, progress=False)
+    assert np.count_nonzero(pairs.same) == genuines > 60
+    assert 20 <= np.count_nonzero(~pairs.same) <= 60
+
+
 def test_somebody_with_half_of_all_images_can_be_drawn():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [10, 5, 5])
