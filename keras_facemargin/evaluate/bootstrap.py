@@ -224,8 +224,11 @@ def bootstrap_splits(
             curves = []
             while not curves:  # a person of each kind of pair of one split is drawn sooner or later
                 times = draws.times()
-                curves = [curve_of(scores[p], same[p], times[p]) for p in parts]
-                curves = [curve for curve in curves if curve.genuines and curve.impostors]
+                curves = [
+                    curve_of(scores[part], same[part], times[part])
+                    for part in parts
+                    if both_kinds_drawn(same[part], times[part])
+                ]
             found.take(b, curves)
             bar.advance(task)
     return found.of(draws)
@@ -335,6 +338,11 @@ def tar_where_known(curve, held, fars) -> list[float]:
     ]
 
 
+def both_kinds_drawn(same, times):
+    """Whether a draw left genuine and impostor pairs."""
+    return times[same].any() and times[~same].any()
+
+
 def curve_of(scores, same, times):
     """The `Roc` of pairs in descending order, pair i counted ``times[i]`` >= 0 times."""
     seen = np.flatnonzero(times)
@@ -397,7 +405,7 @@ class Draws:
     def _enough(self, times):
         if self._folds is not None and np.count_nonzero(np.bincount(self._folds, times)) < 2:
             return False
-        return times[self._same].any() and times[~self._same].any()
+        return both_kinds_drawn(self._same, times)
 
 
 def identity_codes(same, people):

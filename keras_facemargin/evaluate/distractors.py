@@ -22,8 +22,9 @@ from keras_facemargin.evaluate.identification import identify, largest_scores_of
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts, count_descending
 
-# False accepts that are held, times as many as the largest rate allows, for draws of people.
-HELD = 2
+# False accepts that are held: times as many as the largest rate allows, for draws of people, and
+# these at least, for a curve.
+HELD, FEWEST_HELD = 2, 1_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
     best = found.best_scores
     hits = int(np.count_nonzero(genuine > best[first]) + np.count_nonzero(genuine > best[second]))
     largest, rows = largest_scores_of_others(
-        distractors, nobody, probes, numbers, HELD * max(allowed) + 1, progress
+        distractors, nobody, probes, numbers, max(HELD * max(allowed), FEWEST_HELD) + 1, progress
     )
     return AmongDistractors(
         rank_1=hits / (2 * len(first)),

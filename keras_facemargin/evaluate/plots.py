@@ -20,6 +20,10 @@ SCORE_BINS = 80
 KINDS = "genuine pairs", "impostor pairs"
 ACCEPTS = "False accept rate (FAR)", "impostor pair"
 ALARMS = "False positive identification rate (FPIR)", "non-mated probe"
+
+# A protocol may list a pair once in each of its splits.
+TIMES_LISTED = 20
+
 SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
@@ -236,8 +240,8 @@ def plot_hardest_pairs(pairs, scores, count=6):
     """
     scores, same = checked_pairs(scores, pairs.same)
     seen = ~pairs.unseen
-    genuine = _few(scores, np.flatnonzero(same & seen), count)
-    impostor = _few(-scores, np.flatnonzero(~same & seen), count)
+    genuine = _few_different(pairs, scores, np.flatnonzero(same & seen), count)
+    impostor = _few_different(pairs, -scores, np.flatnonzero(~same & seen), count)
     rows = (
         (genuine, GENUINE, "Genuine pairs with the lowest scores"),
         (impostor, IMPOSTOR, "Impostor pairs with the highest scores"),
@@ -265,12 +269,18 @@ def _figure(width, height):
     return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
 
 
-def _few(scores, rows, count):
-    """The `count` of the rows with the lowest scores, ascending; of equal ones the first."""
-    if len(rows) > count:
-        highest = np.partition(scores[rows], count - 1)[count - 1]
+def _few_different(pairs, scores, rows, count):
+    """The rows with the lowest scores, ascending, `count` of them that show different images."""
+    most = count * TIMES_LISTED
+    if len(rows) > most:
+        highest = np.partition(scores[rows], most - 1)[most - 1]
         rows = rows[scores[rows] <= highest]
-    return rows[np.argsort(scores[rows], kind="stable")][:count]
+    found = {}
+    for row in rows[np.argsort(scores[rows], kind="stable")]:
+        found.setdefault(frozenset([pairs.first[row], pairs.second[row]]), row)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
 def _rates_figure(curves, bands, labels, words):
@@ -313,7 +323,8 @@ def _staircases(curves):
     found = {}
     for name, each in curves.items():
         each = _several(each)
-        known = min(1.0 if _whole(c) else c.false_accepts[-2] / c.impostors for c in each)
+        # What lies between the last two points of a curve that is not whole is not known.
+        known = min(1.0 if _whole(c) else (c.false_accepts[-2] - 1) / c.impostors for c in each)
         fewest = min(curve.impostors for curve in each)
         counts = np.unique(np.geomspace(1, max(known * fewest, 1), 1_000).round())
         # The best TAR with that share of the impostors accepted.

@@ -12,6 +12,7 @@ import numpy as np
 from keras_facemargin.evaluate.bootstrap import (
     BAND_POINTS,
     band_rates,
+    both_kinds_drawn,
     curve_of,
     drawing_bar,
     drawn_words,
@@ -169,7 +170,7 @@ class _Search:
 
     def tpir(self, times, targets):
         times = times[self.everyone]
-        if not times[self.same].any() or not times[~self.same].any():
+        if not both_kinds_drawn(self.same, times):
             return None
         curve = curve_of(self.scores, self.same, times)
         return [curve.largest_tar(fpir) for fpir in targets]

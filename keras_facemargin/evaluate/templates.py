@@ -78,6 +78,17 @@ class Templates:
             return np.ones(len(self.images), bool)
         return np.array([image not in self.missing for image in self.images])
 
+    def covariate(self, name) -> np.ndarray:
+        """``(T,)`` text, "unknown" where there is none.
+
+        Raises:
+            ValueError: if there is no such covariate.
+        """
+        known = self.covariates
+        if name not in known:
+            raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
+        return np.where(known[name] == "", "unknown", known[name])
+
     @property
     def shown(self) -> list[Path | None]:
         """T images, the first of each template that is there; ``None`` where there is none."""
@@ -136,10 +147,7 @@ class TemplatePairs:
         Raises:
             ValueError: if the templates have no such covariate.
         """
-        known = self.templates.covariates
-        if name not in known:
-            raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
-        values, codes = np.unique(known[name], return_inverse=True)
+        values, codes = np.unique(self.templates.covariate(name), return_inverse=True)
         of_two = [[a if a == b else " / ".join(sorted((a, b))) for a in values] for b in values]
         texts, numbers = np.unique(of_two, return_inverse=True)
         numbers, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)

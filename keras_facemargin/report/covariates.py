@@ -36,10 +36,10 @@ class MeasuredValues:
     values: dict[str, Measured]
 
     def measures(self):
-        """A `Measure` for each EER and TAR at FAR of each value."""
+        """A `Measure` for each EER and each TAR at FAR that is supported, of each value."""
         for value, measured in self.values.items():
             for each in measured.measures():
-                if not each.name.startswith("AUC"):
+                if each.value is not None and each.name != "AUC":
                     yield dataclasses.replace(each, name=f"{each.name}: {value}")
 
 
@@ -85,7 +85,7 @@ def report_covariates(
     """
     output = page_file(output)
     require_embedders(scores)
-    texts, numbers = [text or "unknown" for text in covariate[0]], np.asarray(covariate[1])
+    texts, numbers = list(map(str, covariate[0])), np.asarray(covariate[1])
     models, rates = {}, {}
     for name, values in scores.items():
         found = verify_by_value(values, pairs.same, texts, numbers).results
@@ -156,15 +156,17 @@ def _write_page(output, title, by, about, pairs, scores, models, rates):
 
 
 def _add_values(page, by, measured):
-    rows = []
+    rows, fars = [], []
     for value, one in measured.values.items():
         result = one.result
         equal = Measure("EER", result.eer, one.draws.eer)
         tars = [str(each) if each.value is not None else "-" for each in one.tars()]
-        rows.append([value, f"{result.genuines:,}", f"{result.impostors:,}", str(equal), *tars[1:]])
-    fars = [f"TAR @ FAR {power(entry.target)}" for entry in one.result.tar_at_far[1:]]
+        rows.append([value, f"{result.genuines:,}", f"{result.impostors:,}", str(equal), *tars])
+        fars += [entry.target for entry in result.tar_at_far if entry.supported]
+    supported = sorted({*fars}, reverse=True)
+    rows = [row[: 4 + len(supported)] for row in rows]
     page.table(
-        (by, "Genuine pairs", "Impostor pairs", "EER", *fars),
+        (by, "Genuine pairs", "Impostor pairs", "EER", *(f"TAR @ {power(f)}" for f in supported)),
         rows,
         "Each value with thresholds of its own, which no system has. -: not supported by so few "
         "impostor pairs. Values without pairs of both kinds have no row.",

@@ -251,6 +251,53 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
     assert {f"{path}.png" for path in ("roc", "scores")} <= plots or "fold" not in key
 
 
+@pytest.mark.parametrize(
+    ("command", "write", "said", "told"),
+    [
+        (
+            "ijbb --lambda 0.5",
+            lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
+            "Pooled by quality, λ = 0.5.",
+            ("intervals", "resampled", "identities"),
+        ),
+        (
+            "ijba --split 1 --split 4",
+            write_ijba,
+            "Errors by SKIN_TONE",
+            ("intervals", "resampled", "identities"),
+        ),
+        (
+            "ijbc --task search",
+            lambda here: write_ijb(here, "ijbc", ("G1", "G2"), False),
+            "Cumulative match characteristic",
+            ("intervals", "units", 4),
+        ),
+        (
+            "ijbc --task covariates",
+            write_ijbc_covariates,
+            "ROC of each GENDER",
+            ("by", "GENDER"),
+        ),
+        ("megaface --size 10", write_megaface, "among 10 distractors", ("intervals", "units", 3)),
+    ],
+)
+def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, said, told):
+    write(Path.cwd())
+    words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
+    code, out, error = facemargin(*words, "--report", "new/page.html")
+    assert code == 0, error
+    assert "new/page.html, page.json" in out
+    assert re.search(r"Measure +┃ \S+tiny.keras", out)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["page.html", "page.json"]
+    page, record = Path("new/page.html").read_text(), json.loads(Path("new/page.json").read_text())
+    assert said in page
+    assert "The embedding of the mirror image is appended." in record["about"]
+    *keys, expected = told
+    for key in keys:
+        record = record[key]
+    assert record == expected
+
+
 def test_evaluate_trillion_pairs_writes_the_file_to_send(facemargin, model):
     write_trillion(Path.cwd())
     words = ("evaluate", "trillion-pairs", "--lists", ".", "--images", ".", "-m", model)
@@ -275,6 +322,9 @@ def test_evaluate_identification_searches_folders(facemargin, model, faces):
     record = json.loads(Path("results/results.json").read_text())
     assert record["splits"]["folders"]["mated_probes"] == 24
     assert 0 < record["mean"]["Rank-1"] <= 1
+    code, out, _ = facemargin(*words, "--probes", "searched", "--report", "page.html")
+    assert code == 0
+    assert "of 8 people with replacement" in Path("page.html").read_text()
     result = facemargin(*words, "--probes", "known/person_000", "-o", "refused")
     assert_one_sentence(result, "must not be in the gallery", "4 images in both")
 

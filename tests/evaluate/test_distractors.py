@@ -7,6 +7,7 @@ import pytest
 
 from keras_facemargin.evaluate import cosine_scores, search_among_distractors, tar_at_far
 
+distractors_module = importlib.import_module("keras_facemargin.evaluate.distractors")
 identification = importlib.import_module("keras_facemargin.evaluate.identification")
 
 
@@ -29,6 +30,7 @@ def by_loops(probes, subjects, distractors):
 def test_it_equals_the_loops(block, monkeypatch):
     monkeypatch.setattr(identification, "BLOCK", block)
     monkeypatch.setattr(identification, "PENDING", 50)
+    monkeypatch.setattr(distractors_module, "FEWEST_HELD", 7)
     rng = np.random.default_rng(0)
     subjects = np.array(["a", "b", "a", "c", "b", "a", "c", "alone"])
     centers = {name: 2 * rng.normal(size=6) for name in ("a", "b", "c", "alone")}

@@ -125,7 +125,7 @@ def test_a_curve_of_the_hardest_pairs_ends_where_it_is_not_known(sample):
     curve = roc(*sample).with_all(10_000)
     (axes,) = plot_roc({"ours": curve}).get_axes()
     far, tar = axes.get_lines()[0].get_data()
-    assert (far[0], far[-1]) == (1 / 10_000, 250 / 10_000)
+    assert (far[0], far[-1]) == (1 / 10_000, 249 / 10_000)
     assert tar[0] == curve.largest_tar(1 / 10_000)
     assert axes.get_legend().get_texts()[0].get_text() == "ours"
 
@@ -150,7 +150,7 @@ def test_ranks_and_alarms_are_drawn_as_counted(searches):
     assert {*corners[corners[:, 0] == 1, 1]} == {ends.low, ends.high}
     (axes,) = plot_open_set({"ours": found.open_set()}, {"ours": draws}).get_axes()
     fpir, tpir = axes.get_lines()[0].get_data()
-    assert (fpir[0], fpir[-1]) == (1 / 45, 1.0)
+    assert (fpir[0], fpir[-1]) == (1 / 45, 44 / 45)
     assert tpir[4] == found.tpir_at_fpir(fpir[4]).tpir
     assert any("1 / 45: no non-mated probe" in text.get_text() for text in axes.texts)
 
@@ -196,6 +196,23 @@ def test_hardest_pairs_leave_out_missing_images(tmp_path):
     assert shown == ["0.500", "", "0.400", "0.100"]
     figure.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+def test_a_pair_of_several_splits_is_shown_once(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(4)]
+    for path in paths:
+        Image.new("RGB", (112, 112)).save(path)
+    first, second = (paths[0], paths[1], paths[0], paths[2]) * 2, (*paths, *paths)
+    pairs = Pairs(first[:3] * 2, second[1:4] * 2, np.array([True, True, False] * 2))
+    figure = plot_hardest_pairs(pairs, np.array([0.5, 0.6, 0.1] * 2), count=3)
+    assert [axes.get_xlabel() for axes in figure.get_axes()] == [
+        "0.500",
+        "0.600",
+        "",
+        "0.100",
+        "",
+        "",
+    ]
 
 
 def test_without_matplotlib_the_extra_is_named(sample, monkeypatch):

@@ -100,6 +100,9 @@ def test_a_report_learns_whom_the_pairs_show(faces):
     texts, numbers = pairs_of(faces).covariate("AGE")
     assert numbers.dtype == "int16"
     assert texts[numbers].tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
+    some = dataclasses.replace(faces, covariates={"AGE": np.array(["1", "", "2", "1", "3"])})
+    texts, numbers = pairs_of(some).covariate("AGE")
+    assert "1 / unknown" in texts and not any(text.startswith(" ") for text in texts)
     with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'X'"):
         pairs_of(faces).covariate("X")
 
@@ -117,6 +120,11 @@ def test_a_template_without_an_image_is_rejected(faces):
     assert pairs.pairs.unseen.tolist() == pairs.unseen.tolist()
     assert [image is None for image in pairs.templates.shown] == [False] * 3 + [True] * 2
     assert result.unseen == 3
+    often = TemplatePairs(
+        pairs.templates, *(np.tile(side, 9) for side in (pairs.first, pairs.second, pairs.same))
+    )
+    again = evaluate_template_pairs(mean_colour, often, progress=False)
+    assert again.scores.tolist() == 9 * result.scores.tolist()
     with pytest.raises(ValueError, match="at least one image"):
         embed_templates(mean_colour, without(faces, *range(5)), progress=False)
 

@@ -107,9 +107,9 @@ def splits_of_templates():
         from keras_facemargin.report import report_splits
 
         groups = {}
-        for name, values in pairs.templates.covariates.items():
-            told = np.where(values == "", "unknown", values)
-            groups[name] = told[pairs.first], told[pairs.second]
+        for name in pairs.templates.covariates:
+            values = pairs.templates.covariate(name)
+            groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, title, pairs.pairs, scores, about, groups)
 
     return Kind(score_template_pairs, conclude, page=page)
