@@ -1,11 +1,11 @@
 """The page of every pair of a set says what the list of all of them would."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_facemargin.evaluate import (
     all_pairs,
@@ -28,20 +28,8 @@ def embeddings():
     return {"ours": rows, "<theirs>": rows + 0.5 * rng.normal(size=(60, 8))}
 
 
-@pytest.fixture
-def written(tmp_path):
-    def write(*arguments, **options):
-        options = {"replicates": 20, "progress": False} | options
-        found = report_all_pairs(tmp_path / "r.html", "A set", *arguments, **options)
-        assert sorted(path.name for path in tmp_path.glob("r.*")) == ["r.html", "r.json"]
-        page = (tmp_path / "r.html").read_text()
-        return found, page, json.loads((tmp_path / "r.json").read_text())
-
-    return write
-
-
 def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
-    _, _, record = written(embeddings, LABELS, about=["how"], seed=3)
+    _, _, record = written(report_all_pairs, "A set", embeddings, LABELS, about=["how"], seed=3)
     assert (record["title"], record["about"]) == ("A set", ["how"])
     assert record["intervals"] == {
         "level": 0.95,
@@ -82,7 +70,9 @@ def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
 
 
 def test_the_page_shows_it_without_images(written, embeddings):
-    models, page, _ = written(embeddings, LABELS, about=["how it was done"])
+    models, page, _ = written(
+        report_all_pairs, "A set", embeddings, LABELS, about=["how it was done"]
+    )
     assert "://" not in page
     assert "<theirs>" not in page
     assert "how it was done" in page
@@ -104,16 +94,17 @@ def test_the_page_shows_it_without_images(written, embeddings):
     assert "not at hand" in page
 
 
-def test_images_that_are_there_are_shown_and_others_named(written, embeddings, tmp_path):
+def test_images_that_are_there_are_shown_and_others_named(
+    written, embeddings, pictures, tmp_path_factory
+):
     ours = {"ours": embeddings["ours"]}
-    images = [tmp_path / f"{number}.png" for number in range(60)]
-    for number, image in enumerate(images):
-        Image.new("RGB", (112, 112), (4 * number, 90, 90)).save(image)
-    _, page, record = written(ours, LABELS, images)
+    folder = tmp_path_factory.mktemp("set")
+    images = [shutil.copy(pictures[number % 6], folder / f"{number}.png") for number in range(60)]
+    _, page, record = written(report_all_pairs, "A set", ours, LABELS, images)
     assert page.count('src="data:image/png') == 4
     assert "not at hand" not in page
     Path(record["models"]["ours"]["hardest_pairs"][0]["first"]).unlink()
-    _, page, again = written(ours, LABELS, images)
+    _, page, again = written(report_all_pairs, "A set", ours, LABELS, images)
     assert page.count('src="data:image/png') == 3
     assert f"<td>{record['models']['ours']['hardest_pairs'][0]['first']}</td>" in page
     assert again == record
@@ -122,7 +113,7 @@ def test_images_that_are_there_are_shown_and_others_named(written, embeddings, t
 def test_groups_at_one_threshold_that_enough_impostors_decide(written, embeddings):
     sexes = np.array(["f", "m", "m"])[LABELS % 3]
     ours = {"ours": embeddings["ours"]}
-    _, page, record = written(ours, LABELS, groups={"sex": sexes})
+    _, page, record = written(report_all_pairs, "A set", ours, LABELS, groups={"sex": sexes})
     found = record["models"]["ours"]["groups"]["sex"]
     scores, same = all_pairs(ours["ours"], LABELS)
     assert found["far"] == 0.1  # 1e-2 of 1,710 impostor pairs are 17
@@ -139,14 +130,14 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, embedding
         assert f"<td>{rate.fmr}</td>" in page
     assert "Errors by sex at one threshold for everybody" in page
     few = {"ours": ours["ours"][:12]}  # 54 impostor pairs decide no rate of the table
-    _, _, record = written(few, LABELS[:12], groups={"sex": sexes[:12]})
+    _, _, record = written(report_all_pairs, "A set", few, LABELS[:12], groups={"sex": sexes[:12]})
     assert record["models"]["ours"]["groups"]["sex"]["far"] == 0.5
 
 
 def test_pairs_that_are_counted_only_are_told(written, embeddings, monkeypatch):
     monkeypatch.setattr("keras_facemargin.report.all_pairs.TAIL", 100)
     rows = embeddings["ours"]
-    found, page, record = written({"ours": rows}, LABELS, replicates=60)
+    found, page, record = written(report_all_pairs, "A set", {"ours": rows}, LABELS, replicates=60)
     held = np.count_nonzero(~found["ours"].pairs.same)
     assert 100 <= held < 150
     assert f"the {held} impostor pairs most alike are drawn one by one" in page
