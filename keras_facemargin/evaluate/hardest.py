@@ -91,7 +91,7 @@ class HardestPairs:
         They are known by person only, ``below``, and taken as if each person's rate added to the
         other's: of the ``n_p n_q`` pairs of p and q a share ``r_p + r_q`` lies in a level, where
         the r are such that every person has as many there as counted. So the share is right to
-        first order in how the counts differ from 1, and for persons of like images in any draw.
+        first order in how the counts differ from 1, and in any draw where rates do add.
 
         Args:
             counts: ``(people,)``, how often each counts.
@@ -103,7 +103,7 @@ class HardestPairs:
         weights = counts * np.bincount(self.people)
         pairs = np.maximum(weights * (weights.sum() - weights) @ self._rates, 0)
         above = np.append(np.cumsum(pairs[::-1])[::-1], 0)
-        return np.interp(thresholds, self.edges, above / max(above[0], 1))
+        return np.interp(thresholds, self.edges, above / (above[0] or 1))
 
     @functools.cached_property
     def _rates(self):
