@@ -5,9 +5,8 @@ certain the answer is and `groups` for whom. `embed` knows images only, `cosine`
 joins them, `templates` does so for several images of a person. `protocols` is a folder: each file
 reads one family's official lists into these. `all_pairs` knows embeddings and whose they are, and
 streams (a `sweep`, the `histogram`, `refine`, and the `hardest` pairs); `identification` searches a
-gallery, `distractors` people among strangers; `splits` is the
-mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
-they come from.
+gallery, `distractors` people among strangers; `splits` is the mean of several runs. `plots` draws
+what was counted, and `audit` turns embeddings on the data that they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
