@@ -139,7 +139,7 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
     )
     before, after = tuned.before, tuned.after
     report.figure(
-        plot_roc({"before": (before.scores, before.same), "after": (after.scores, after.same)}),
+        plot_roc({"before": before.curve, "after": after.curve}),
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
     )
     report.figure(

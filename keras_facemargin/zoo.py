@@ -16,7 +16,7 @@ from pathlib import Path
 
 import keras
 
-from keras_facemargin.data.whole import whole_file
+from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import verify_all_pairs
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -256,8 +256,7 @@ def write_card(path, card):
     Raises:
         OSError: if it cannot be written.
     """
-    with whole_file(path) as file:
-        file.write(json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_json(path, card.to_dict())
 
 
 def calibrate(embeddings, labels, far, flip, data, progress=True) -> Threshold:

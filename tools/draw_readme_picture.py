@@ -34,7 +34,7 @@ def main():
         tuned = finetune(load_embedder(arguments.model), people, epochs=EPOCHS, seed=0)
         sheet = contact_sheet(people, rows=4, columns=12)
     before, after = tuned.before, tuned.after
-    roc = plot_roc({"before": (before.scores, before.same), "after": (after.scores, after.same)})
+    roc = plot_roc({"before": before.curve, "after": after.curve})
     plots = [pixels(roc), pixels(plot_scores(after.scores, after.same))]
     height = min(plot.height * WIDTH // 2 // plot.width for plot in plots)
     picture = Image.new("RGB", (WIDTH, sheet.shape[0] + height), "white")

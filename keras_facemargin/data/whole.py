@@ -1,6 +1,7 @@
 """A file is written whole or not at all."""
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -36,3 +37,24 @@ def whole_file(path, mode="w"):
     except BaseException:
         os.unlink(draft)
         raise
+
+
+def write_json(path, record):
+    """Writes plain data as JSON, whole or not at all.
+
+    Args:
+        path: as `whole_file`.
+        record: dicts, lists, texts and finite numbers.
+
+    Raises:
+        ValueError: if a number is not finite, which JSON cannot say.
+        OSError: as `whole_file`.
+
+    Example:
+        >>> write_json("rates.json", {"eer": 0.03})
+        >>> json.loads(Path("rates.json").read_text())
+        {'eer': 0.03}
+    """
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    with whole_file(path) as file:
+        file.write(text + "\n")

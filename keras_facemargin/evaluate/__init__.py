@@ -4,17 +4,12 @@
 certain the answer is and `groups` for whom. `embed` knows images only, `cosine` embeddings; `pairs`
 joins them, `templates` does so for several images of a person. `protocols` is a folder: each file
 reads one family's official lists into these. `all_pairs` knows embeddings and whose they are, and
-streams; `identification` searches a gallery, `distractors` people among strangers; `splits` is the
-mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
-they come from.
+streams (a `sweep`, the `histogram`, `refine`, and the `hardest` pairs); `identification` searches a
+gallery, `distractors` people among strangers; `splits` is the mean of several runs. `plots` draws
+what was counted, and `audit` turns embeddings on the data that they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import (
-    HardestPairs,
-    all_pairs,
-    hardest_pairs,
-    verify_all_pairs,
-)
+from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -29,13 +24,24 @@ from keras_facemargin.evaluate.bootstrap import (
     Interval,
     bootstrap,
     bootstrap_hardest,
+    bootstrap_splits,
     interval,
 )
 from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.groups import Group, GroupRate, rates_by_group, read_groups
+from keras_facemargin.evaluate.groups import (
+    Group,
+    GroupRate,
+    rates_by_group,
+    rates_by_two_groups,
+    rates_by_value,
+    read_groups,
+    read_groups_of_images,
+)
+from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
+from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
@@ -45,13 +51,20 @@ from keras_facemargin.evaluate.identification import (
     mean_over_galleries,
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.listed_pairs import verify_listed_pairs
+from keras_facemargin.evaluate.listed_pairs import (
+    HardestListedPairs,
+    hardest_listed_pairs,
+    verify_listed_pairs,
+)
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import (
+    plot_cmc,
     plot_det,
     plot_groups,
     plot_hardest_pairs,
+    plot_open_set,
     plot_roc,
+    plot_score_histogram,
     plot_scores,
 )
 from keras_facemargin.evaluate.protocols import (
@@ -64,6 +77,12 @@ from keras_facemargin.evaluate.protocols import (
 )
 from keras_facemargin.evaluate.refine import PairRates
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
+from keras_facemargin.evaluate.search_draws import (
+    DistractorDraws,
+    SearchDraws,
+    bootstrap_distractors,
+    bootstrap_searches,
+)
 from keras_facemargin.evaluate.splits import (
     SplitResults,
     ValueResults,
@@ -75,10 +94,10 @@ from keras_facemargin.evaluate.templates import (
     Templates,
     TemplateSearches,
     embed_templates,
-    evaluate_folders,
     evaluate_searches,
     evaluate_template_pairs,
     score_template_pairs,
+    searches_of_folders,
 )
 from keras_facemargin.evaluate.verification import (
     FoldAccuracy,
@@ -95,9 +114,11 @@ __all__ = [
     "AlikePairs",
     "AmongDistractors",
     "Bootstrap",
+    "DistractorDraws",
     "FoldAccuracy",
     "Group",
     "GroupRate",
+    "HardestListedPairs",
     "HardestPairs",
     "Identification",
     "Interval",
@@ -105,6 +126,8 @@ __all__ = [
     "PairRates",
     "Pairs",
     "Roc",
+    "ScoreHistogram",
+    "SearchDraws",
     "SplitResults",
     "TarAtFar",
     "TemplatePairs",
@@ -118,7 +141,10 @@ __all__ = [
     "all_pairs",
     "area_under_curve",
     "bootstrap",
+    "bootstrap_distractors",
     "bootstrap_hardest",
+    "bootstrap_searches",
+    "bootstrap_splits",
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
@@ -127,13 +153,13 @@ __all__ = [
     "embed_templates",
     "equal_error_rate",
     "evaluate_bin",
-    "evaluate_folders",
     "evaluate_lfw",
     "evaluate_pairs",
     "evaluate_searches",
     "evaluate_template_pairs",
     "evaluate_view_1",
     "fold_accuracy",
+    "hardest_listed_pairs",
     "hardest_pairs",
     "identify",
     "interval",
@@ -141,20 +167,27 @@ __all__ = [
     "largest_scores_of_others",
     "mean_over_galleries",
     "near_duplicates",
+    "plot_cmc",
     "plot_det",
     "plot_groups",
     "plot_hardest_pairs",
+    "plot_open_set",
     "plot_roc",
+    "plot_score_histogram",
     "plot_scores",
     "rates_by_group",
+    "rates_by_two_groups",
+    "rates_by_value",
     "read_bin_pairs",
     "read_groups",
+    "read_groups_of_images",
     "read_pairs",
     "read_view_1",
     "roc",
     "score_pairs",
     "score_template_pairs",
     "search_among_distractors",
+    "searches_of_folders",
     "shared_identities",
     "shared_images",
     "tar_at_far",

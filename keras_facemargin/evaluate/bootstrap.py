@@ -25,6 +25,7 @@ from keras_facemargin.evaluate.roc import (
     checked_folds,
     checked_pairs,
     count_descending,
+    require_both_kinds,
 )
 from keras_facemargin.evaluate.verification import FAR_TARGETS
 
@@ -59,9 +60,10 @@ class Bootstrap:
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
         accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
-        auc: float64 ``(B,)``, or ``None`` where not all scores are held.
-        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1, or ``None`` likewise.
-        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`, or ``None`` likewise.
+        auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
+        band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
+            are not held decide it.
     """
 
     unit: str
@@ -69,10 +71,10 @@ class Bootstrap:
     eer: np.ndarray
     tar: np.ndarray
     fars: tuple[float, ...]
+    band_fars: np.ndarray
+    band: np.ndarray
     accuracy: np.ndarray | None = None
     auc: np.ndarray | None = None
-    band_fars: np.ndarray | None = None
-    band: np.ndarray | None = None
 
     @property
     def replicates(self) -> int:
@@ -80,10 +82,15 @@ class Bootstrap:
         return len(self.eer)
 
     def __str__(self):
-        return (
-            f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
-            "with replacement"
-        )
+        return drawn_words(self)
+
+
+def drawn_words(draws):
+    """What the intervals of draws of any kind are."""
+    return (
+        f"the middle {LEVEL:.0%} of {draws.replicates:,} draws of {draws.units:,} {draws.unit} "
+        "with replacement"
+    )
 
 
 def interval(values) -> Interval:
@@ -158,47 +165,90 @@ def bootstrap(
     if folds is not None:
         folds = folds[order]
         parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-    impostors = int(np.count_nonzero(~same))
-    band_fars = np.geomspace(1 / impostors, 1, BAND_POINTS)
-    accuracy, auc, eer = (np.empty(replicates) for _ in range(3))
-    tar, band = np.empty((replicates, len(fars))), np.ones((replicates, BAND_POINTS))
-    with _bar(progress) as bar:
+    accuracy = np.empty(replicates)
+    found = _Replicates(replicates, fars, int(np.count_nonzero(~same)))
+    with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
-            seen = np.flatnonzero(times)
-            curve = count_descending(scores[seen], same[seen], times[seen])
-            auc[b], eer[b] = curve.area(), curve.equal_error_rate()
-            tar[b] = [curve.largest_tar(far) for far in fars]
-            band[b, :-1] = [curve.largest_tar(far) for far in band_fars[:-1]]
+            found.take(b, [curve_of(scores, same, times)])
             accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
             bar.advance(task)
-    return Bootstrap(
-        unit=draws.unit,
-        units=draws.units,
-        eer=eer,
-        tar=tar,
-        fars=tuple(fars),
-        accuracy=accuracy if parts else None,
-        auc=auc,
-        band_fars=band_fars,
-        band=band,
-    )
+    return found.of(draws, accuracy if parts else None)
+
+
+def bootstrap_splits(
+    scores,
+    same,
+    splits,
+    people=None,
+    fars=FAR_TARGETS,
+    replicates=1_000,
+    seed=0,
+    progress=True,
+) -> Bootstrap:
+    """`bootstrap` of means over splits, each with a ROC of its own: of what `verify_by_fold` gives.
+
+    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
+    draw leaves one kind is left out of that replicate's mean.
+
+    Args:
+        scores, same, people, fars, replicates, seed, progress: as `bootstrap`.
+        splits: ``(N,)``, the split of each pair; each has pairs of both kinds.
+
+    Returns:
+        A `Bootstrap` without accuracies; its `band_fars` begin at what the smallest split resolves.
+
+    Raises:
+        ValueError: as `bootstrap` and `verify_by_fold`.
+
+    Example:
+        >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
+        >>> draws = bootstrap_splits([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0],
+        ...                          ["a"] * 6, people, progress=False)
+        >>> print(interval(draws.eer))
+        0.00% to 33.33%
+    """
+    scores, same = checked_pairs(scores, same)
+    splits = np.asarray(splits)
+    draws = Draws(same, people, seed=seed)
+    order = np.argsort(scores)[::-1]
+    parts = [order[splits[order] == split] for split in np.unique(splits)]
+    for part in parts:
+        require_both_kinds(same[part], f"split {splits[part[0]]}")
+    fewest = min(int(np.count_nonzero(~same[part])) for part in parts)
+    found = _Replicates(replicates, fars, fewest)
+    with drawing_bar(progress) as bar:
+        task = bar.add_task("Resampling", total=replicates)
+        for b in range(replicates):
+            curves = []
+            while not curves:  # a person of each kind of pair of one split is drawn sooner or later
+                times = draws.times()
+                curves = [
+                    curve_of(scores[part], same[part], times[part])
+                    for part in parts
+                    if both_kinds_drawn(same[part], times[part])
+                ]
+            found.take(b, curves)
+            bar.advance(task)
+    return found.of(draws)
 
 
 def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
-    """`bootstrap` over every pair of a set, from those that decide its rates.
+    """`bootstrap` over a set or a list of very many pairs, from those that decide its rates.
 
-    The pairs that are not held score below all impostor pairs that are, and only their number
-    matters, which the people drawn tell: a set of millions of pairs is drawn at the cost of these.
+    Millions of pairs are drawn at the cost of those that are held. The impostor pairs of a set that
+    are not held enter by how many each person has at which level of the score
+    (`HardestPairs.unheld`); those of a list only by their number, below all that are held.
 
     Args:
-        pairs: a `HardestPairs`.
+        pairs: a `HardestPairs` or a `HardestListedPairs`.
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
-        A `Bootstrap` of EER and TAR, equal to that of the list of all pairs. A replicate whose EER
-        or TAR lies below the scores that are held is NaN: more are needed to know it.
+        A `Bootstrap` without accuracy. A TAR or EER whose threshold lies among the pairs that are
+        held equals that of the list of all pairs. Others, and the AUC, are of first order for a
+        set, and NaN for a list: more pairs are needed to know them.
 
     Raises:
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
@@ -213,32 +263,90 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     """
     order = np.argsort(pairs.scores)[::-1]
     scores, same = pairs.scores[order], pairs.same[order]
-    first, second = pairs.people[pairs.first[order]], pairs.people[pairs.second[order]]
-    draws = Draws(same, (first, second), size=int(pairs.people.max()) + 1, seed=seed)
-    eer, tar = np.full(replicates, np.nan), np.full((replicates, len(fars)), np.nan)
-    with _bar(progress) as bar:
+    first, second = (side[order] for side in pairs.sides)
+    draws = Draws(same, (first, second), size=pairs.units, seed=seed)
+    found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
+    with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()
-            seen = np.flatnonzero(times)
-            curve = count_descending(scores[seen], same[seen], times[seen])
-            held, everyone = curve.impostors, pairs.impostors(draws.counts)
-            # The rest enters at once, below all that is held.
-            curve = Roc(
-                np.append(curve.thresholds, -np.inf),
-                np.append(curve.false_accepts, everyone),
-                np.append(curve.true_accepts, curve.genuines),
-            )
-            for column, far in enumerate(fars):
-                if held == everyone or allowed_false_accepts(far, everyone) < held:
-                    tar[b, column] = curve.largest_tar(far)
-            # Below the last impostor that is held, genuine pairs lie among impostors that are not.
-            last = int(np.searchsorted(curve.false_accepts, held))
-            misses = curve.genuines - int(curve.true_accepts[last])
-            if held == everyone or misses * everyone <= held * curve.genuines:
-                eer[b] = curve.equal_error_rate()
+            curve, known = pairs.completed(curve_of(scores, same, times), draws.counts)
+            found.take(b, [curve])
+            if known < curve.impostors:
+                found.forget(b, curve, known)
             bar.advance(task)
-    return Bootstrap(draws.unit, draws.units, eer, tar, tuple(fars))
+    return found.of(draws)
+
+
+class _Replicates:
+    """The measures of each draw, means over its curves."""
+
+    def __init__(self, replicates, fars, impostors):
+        self.fars, self.band_fars = tuple(fars), band_rates(impostors)
+        self.auc, self.eer = np.empty(replicates), np.empty(replicates)
+        self.tar = np.empty((replicates, len(self.fars)))
+        self.band = np.ones((replicates, BAND_POINTS))
+
+    def take(self, b, curves):
+        def mean(measure):
+            return np.mean([measure(curve) for curve in curves], axis=0)
+
+        self.auc[b], self.eer[b] = mean(Roc.area), mean(Roc.equal_error_rate)
+        self.tar[b] = mean(lambda curve: [curve.largest_tar(far) for far in self.fars])
+        self.band[b, :-1] = mean(
+            lambda curve: [curve.largest_tar(far) for far in self.band_fars[:-1]]
+        )
+
+    def forget(self, b, curve, known):
+        """Leaves of draw b what the first `known` impostor pairs of its curve decide."""
+        self.auc[b] = np.nan
+        self.tar[b] = tar_where_known(curve, known, self.fars)
+        self.band[b, :-1] = tar_where_known(curve, known, self.band_fars[:-1])
+        # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+        last = int(np.searchsorted(curve.false_accepts, known))
+        misses = curve.genuines - int(curve.true_accepts[last])
+        if misses * curve.impostors > known * curve.genuines:
+            self.eer[b] = np.nan
+
+    def of(self, draws, accuracy=None):
+        return Bootstrap(
+            unit=draws.unit,
+            units=draws.units,
+            eer=self.eer,
+            tar=self.tar,
+            fars=self.fars,
+            band_fars=self.band_fars,
+            band=self.band,
+            accuracy=accuracy,
+            auc=None if np.isnan(self.auc).any() else self.auc,
+        )
+
+
+def band_rates(count):
+    """False rates at which the band around a curve is taken, from one of `count` to all."""
+    return np.geomspace(min(1 / count, 0.5), 1, BAND_POINTS)
+
+
+def tar_where_known(curve, held, fars) -> list[float]:
+    """`Roc.largest_tar` of a `Roc.with_all`, NaN where pairs that are not held decide it."""
+    everything = held == curve.impostors
+    return [
+        curve.largest_tar(far)
+        if everything or allowed_false_accepts(far, curve.impostors) < held
+        else np.nan
+        for far in fars
+    ]
+
+
+def both_kinds_drawn(same, times):
+    """Whether a draw left genuine and impostor pairs."""
+    return times[same].any() and times[~same].any()
+
+
+def curve_of(scores, same, times):
+    """The `Roc` of pairs in descending order, pair i counted ``times[i]`` >= 0 times."""
+    seen = np.flatnonzero(times)
+    return count_descending(scores[seen], same[seen], times[seen])
 
 
 class Draws:
@@ -297,7 +405,7 @@ class Draws:
     def _enough(self, times):
         if self._folds is not None and np.count_nonzero(np.bincount(self._folds, times)) < 2:
             return False
-        return times[self._same].any() and times[~self._same].any()
+        return both_kinds_drawn(self._same, times)
 
 
 def identity_codes(same, people):
@@ -308,8 +416,7 @@ def identity_codes(same, people):
             "`people` must hold two identities per pair, two sequences of shape (N,). Received: "
             f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
         )
-    _, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
-    codes = codes.reshape(2, -1)
+    codes = numbered(np.concatenate([first, second])).reshape(2, -1)
     wrong = np.flatnonzero((codes[0] == codes[1]) != same)
     if len(wrong):
         index = wrong[0]
@@ -320,6 +427,17 @@ def identity_codes(same, people):
             f"({len(wrong):,} such pairs)."
         )
     return codes
+
+
+def numbered(labels):
+    """Labels ``(N,)`` as whole numbers from 0, in their order."""
+    whole = labels.dtype.kind in "iu" and len(labels) > 0
+    if whole and labels.min() >= 0 and labels.max() < 2 * len(labels):
+        # Without sorting: a list may hold 47 million pairs.
+        there = np.zeros(int(labels.max()) + 1, bool)
+        there[labels] = True
+        return (np.cumsum(there, dtype=np.int32) - 1)[labels]
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _mean_fold_accuracy(scores, same, times, parts):
@@ -336,7 +454,8 @@ def _mean_fold_accuracy(scores, same, times, parts):
     return np.mean(accuracies)
 
 
-def _bar(progress):
+def drawing_bar(progress):
+    """A `rich` progress bar on standard error that counts draws; silent unless `progress`."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -70,20 +70,26 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
             part = slice(start, start + PAIRS_AT_ONCE)
             scores[part] = cosine_scores(a[first[part]], b[second[part]])
         return scores
-    units = _float64_units(a, "a")
-    others = units if b is a else _float64_units(b, "b")
+    if b is a:
+        units = others = _float64_units(a, "a", first, second)
+    else:
+        units, others = _float64_units(a, "a", first), _float64_units(b, "b", second)
     for start in range(0, len(first), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
         scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def _float64_units(embeddings, name):
-    """`unit_rows`, without a second copy on the way."""
+def _float64_units(embeddings, name, *needed):
+    """`unit_rows` of the rows needed, without a second copy on the way; others may be zero."""
+    asked = np.zeros(len(embeddings), bool)
+    for rows in needed:
+        asked[rows] = True
     units = np.empty(embeddings.shape)
     for start in range(0, len(embeddings), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
-        units[rows] = unit_rows(embeddings[rows], name, start)
+        block = np.where(asked[rows, None], embeddings[rows], 1)
+        units[rows] = unit_rows(block, name, start)
     return units
 
 

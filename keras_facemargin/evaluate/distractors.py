@@ -20,10 +20,14 @@ import numpy as np
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.identification import identify, largest_scores_of_others
 from keras_facemargin.evaluate.measures import Measures
-from keras_facemargin.evaluate.roc import TarAtFar, allowed_false_accepts
+from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts, count_descending
+
+# False accepts that are held: times as many as the largest rate allows, for draws of people, and
+# these at least, for a curve.
+HELD, FEWEST_HELD = 2, 1_000
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class AmongDistractors(Measures):
     """What `search_among_distractors` found.
 
@@ -34,7 +38,16 @@ class AmongDistractors(Measures):
         people: number of people.
         searches: number of ordered pairs of mates.
         distractors: number of distractors.
+        genuine: float64 ``(searches / 2,)``, the score of each pair of mates, once.
+        first, second: int ``(searches / 2,)``, which probes they are.
+        best, nearest: float64 and int ``(probes,)``, of each probe the best score of a distractor,
+            and which one it is.
+        largest, largest_probes: float64 and int ``(K,)``, the largest scores of probes with
+            distractors, descending, and which probe each is of.
+        numbers: int ``(probes,)``, whom each shows, counted from 0.
         left_out: number of images that are not there and left the protocol.
+
+    The arrays are not part of `to_dict`.
     """
 
     rank_1: float
@@ -43,11 +56,32 @@ class AmongDistractors(Measures):
     people: int
     searches: int
     distractors: int
+    genuine: np.ndarray = dataclasses.field(repr=False)
+    first: np.ndarray = dataclasses.field(repr=False)
+    second: np.ndarray = dataclasses.field(repr=False)
+    best: np.ndarray = dataclasses.field(repr=False)
+    nearest: np.ndarray = dataclasses.field(repr=False)
+    largest: np.ndarray = dataclasses.field(repr=False)
+    largest_probes: np.ndarray = dataclasses.field(repr=False)
+    numbers: np.ndarray = dataclasses.field(repr=False)
     left_out: int = 0
+
+    @property
+    def curve(self) -> Roc:
+        """TAR over FAR, as far as the largest scores go; all others enter at once, at -inf."""
+        scores = np.append(self.genuine, self.largest)
+        order = np.argsort(scores)[::-1]
+        curve = count_descending(scores[order], order < len(self.genuine))
+        return curve.with_all(self.probes * self.distractors)
 
     def to_dict(self) -> dict:
         """Plain numbers for a JSON file; rates out of reach are ``None``."""
-        return dataclasses.asdict(self)
+        found = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "tar_at_far" and field.repr
+        }
+        return found | {"tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far]}
 
     def rows(self) -> list[tuple[str, str]]:
         """(measure, value) as text, for a table."""
@@ -64,8 +98,8 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
     """Rank-1 and TAR at FAR of people among distractors, exactly, in bounded memory.
 
     The scores are the float64 cosines of `cosine_scores`. All probes are multiplied with all
-    distractors twice; memory beyond the arguments is that of `identify` and 24 bytes for each false
-    accept allowed.
+    distractors twice; memory beyond the arguments is that of `identify` and some 50 bytes for each
+    false accept allowed.
 
     Args:
         probes: ``(P, D)`` float embeddings, of any length but zero.
@@ -107,13 +141,12 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
     allowed = [allowed_false_accepts(far, impostors) for far in fars]
     genuine = cosine_scores_of_pairs(probes, first, probes, second)
     nobody = np.full(len(distractors), -1)
-    best = identify(distractors, nobody, probes, numbers, progress).best_scores
+    found = identify(distractors, nobody, probes, numbers, progress)
+    best = found.best_scores
     hits = int(np.count_nonzero(genuine > best[first]) + np.count_nonzero(genuine > best[second]))
-    largest = np.empty(0)
-    if any(allowed):
-        largest = largest_scores_of_others(
-            distractors, nobody, probes, numbers, max(allowed) + 1, progress
-        )
+    largest, rows = largest_scores_of_others(
+        distractors, nobody, probes, numbers, max(HELD * max(allowed), FEWEST_HELD) + 1, progress
+    )
     return AmongDistractors(
         rank_1=hits / (2 * len(first)),
         tar_at_far=tuple(
@@ -124,6 +157,14 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
         people=len(people),
         searches=2 * len(first),
         distractors=len(distractors),
+        genuine=genuine,
+        first=first,
+        second=second,
+        best=best,
+        nearest=found.nearest,
+        largest=largest,
+        largest_probes=rows,
+        numbers=numbers,
     )
 
 

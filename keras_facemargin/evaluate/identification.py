@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
 from keras_facemargin.evaluate.measures import Measures
-from keras_facemargin.evaluate.roc import allowed_false_accepts
+from keras_facemargin.evaluate.roc import Roc, allowed_false_accepts, count_descending
 
 FPIRS = (1e-1, 1e-2, 1e-3)
 RANKS = (1, 5, 10)
@@ -76,12 +76,19 @@ class Identification(Measures):
         best_scores: float64 ``(non_mated,)``, of each non-mated probe the best cosine in the
             gallery.
         gallery: number of templates in the gallery.
+        mated, non_mated: int ``(mated,)`` and ``(non_mated,)``, which probe each of them is.
+        mates: int ``(mated,)``, which template of the gallery `mate_scores` are of; -1 for none.
+        nearest: int ``(non_mated,)``, which template `best_scores` are of; -1 for none.
     """
 
     ranks: np.ndarray
     mate_scores: np.ndarray
     best_scores: np.ndarray
     gallery: int
+    mated: np.ndarray
+    non_mated: np.ndarray
+    mates: np.ndarray
+    nearest: np.ndarray
 
     def rank_rate(self, rank: int) -> float:
         """Share of mated probes whose mate is among the `rank` best: closed-set rank-k accuracy.
@@ -102,6 +109,24 @@ class Identification(Measures):
         return np.bincount(np.minimum(self.ranks, last + 1), minlength=last + 2)[
             1 : last + 1
         ].cumsum() / len(self.ranks)
+
+    def scored(self, rank=1) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and truths whose `Roc` is TPIR over FPIR: a mate beyond `rank` scores -inf."""
+        mates = np.where(self.ranks <= rank, self.mate_scores, -np.inf)
+        same = np.arange(len(mates) + len(self.best_scores)) < len(mates)
+        return np.append(mates, self.best_scores), same
+
+    def open_set(self, rank=1) -> Roc:
+        """TPIR (`Roc.tar`) over FPIR (`Roc.far`) at every threshold.
+
+        Raises:
+            ValueError: as `tpir_at_fpir`.
+        """
+        self._check_rank(rank)
+        self._check_strangers()
+        scores, same = self.scored(rank)
+        order = np.argsort(scores)[::-1]
+        return count_descending(scores[order], same[order])
 
     def tpir_at_fpir(self, fpir: float, rank: int = 1, rule: str = "nist") -> TpirAtFpir:
         """Open set: the share of mated probes found when at most a share `fpir` raise an alarm.
@@ -129,12 +154,8 @@ class Identification(Measures):
         self._check_rank(rank)
         if rule not in RULES:
             raise ValueError(f"`rule` must be one of {RULES}. Received: rule={rule!r}")
+        self._check_strangers()
         count = len(self.best_scores)
-        if not count:
-            raise ValueError(
-                "A false positive identification rate needs probes of people who are not in the "
-                "gallery. Received: mated probes only. `rank_rate` needs no others."
-            )
         allowed = allowed_false_accepts(fpir, count)
         descending = np.sort(self.best_scores)[::-1]
         if rule == "ijb_evals":
@@ -172,6 +193,13 @@ class Identification(Measures):
 
     def _open_set(self):
         return [self.tpir_at_fpir(fpir) for fpir in FPIRS] if len(self.best_scores) else []
+
+    def _check_strangers(self):
+        if not len(self.best_scores):
+            raise ValueError(
+                "A false positive identification rate needs probes of people who are not in the "
+                "gallery. Received: mated probes only. `rank_rate` needs no others."
+            )
 
     def _check_rank(self, rank):
         if rank != int(rank) or rank < 1:
@@ -225,6 +253,10 @@ def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Id
         mate_scores=search.mate_scores[search.mated],
         best_scores=search.best_scores[~search.mated],
         gallery=len(gallery),
+        mated=np.flatnonzero(search.mated),
+        non_mated=np.flatnonzero(~search.mated),
+        mates=search.columns[search.mated],
+        nearest=search.columns[~search.mated],
     )
 
 
@@ -310,7 +342,7 @@ def closed_gallery_rate(
             "the open set."
         )
     wanted = math.ceil(rate * len(probes))
-    others = _largest_of_others(search, wanted, progress)
+    others, _ = _largest_of_others(search, wanted, progress)
     if len(others) < wanted:
         raise ValueError(
             f"`rate` asks for the {wanted:,}-th largest score of others. "
@@ -322,7 +354,7 @@ def closed_gallery_rate(
 
 def largest_scores_of_others(
     gallery, gallery_labels, probes, probe_labels, count, progress=True
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """The `count` largest scores of probes with templates of other people, in bounded memory.
 
     Args:
@@ -330,23 +362,29 @@ def largest_scores_of_others(
         count: at least 1.
 
     Returns:
-        float64 ``(count,)``, descending; fewer if there are not so many.
+        float64 ``(count,)``, descending, fewer if there are not so many; and of which probe each
+        is, int ``(count,)``.
 
     Raises:
         ValueError: `count` is less than 1; else as `identify`.
 
     Example:
-        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.2], [0.1, 0.9]]
         >>> labels = ["ann", "bob"]
-        >>> largest_scores_of_others(gallery, labels, probes, labels, 1, progress=False).round(2)
-        array([0.11])
+        >>> scores, rows = largest_scores_of_others(
+        ...     gallery, labels, probes, labels, 1, progress=False
+        ... )
+        >>> scores.round(2).tolist(), rows.tolist()
+        ([0.22], [0])
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1. Received: count={count}.")
     gallery, gallery_labels = _checked("gallery", gallery, gallery_labels)
     probes, probe_labels = _checked("probes", probes, probe_labels)
     search = _Search(gallery, gallery_labels, probes, probe_labels)
-    return np.sort(_largest_of_others(search, count, progress))[::-1][:count]
+    scores, rows = _largest_of_others(search, count, progress)
+    order = np.argsort(scores)[::-1][:count]
+    return scores[order], rows[order]
 
 
 class _Search:
@@ -369,6 +407,7 @@ class _Search:
         self.mate_scores = np.full(len(probes), -np.inf)
         self.best_scores = np.full(len(probes), -np.inf)
         self.ranks = np.ones(len(probes), np.int64)
+        self.columns = np.full(len(probes), -1)  # of the template that the score is of
         self.pending, self.waiting = [], 0
         self._score_mates(in_gallery)
         # Of a non-mated probe, the best float32 score so far; of a mated one the mate's.
@@ -385,7 +424,7 @@ class _Search:
                 np.cumsum(counts[rows]) - counts[rows], counts[rows]
             )
             column = order[first[self.probe_labels[row]] + step]
-            np.maximum.at(self.mate_scores, row, self._exact(row, column))
+            self._raise(self.mate_scores, row, column, self._exact(row, column))
 
     def _exact(self, row, column):
         return cosine_scores_of_pairs(self.probes, row, self.gallery, column)
@@ -441,11 +480,19 @@ class _Search:
         mated = self.mated[row]
         before = mated & (score >= self.mate_scores[row])
         self.ranks += np.bincount(row[before], minlength=len(self.probes))
-        np.maximum.at(self.best_scores, row[~mated], score[~mated])
+        self._raise(self.best_scores, row[~mated], column[~mated], score[~mated])
+
+    def _raise(self, best, row, column, score):
+        """Keeps each probe's best score, and the template that it is of."""
+        before = best[row]
+        np.maximum.at(best, row, score)
+        first = (score == best[row]) & (score > before)
+        self.columns[row[first]] = column[first]
 
 
 def _largest_of_others(search, wanted, progress):
-    """The `wanted` largest float64 scores of probes with templates of others, and some more."""
+    """The `wanted` largest float64 scores of probes with templates of others and some more; and
+    the probes."""
     kept, count, cut = [], 0, -np.inf
     for rows, columns, scores in search.blocks(progress):
         near = np.flatnonzero(scores >= np.float32(cut - 2 * search.error - 1e-6))
@@ -464,7 +511,7 @@ def _largest_of_others(search, wanted, progress):
         cut = np.partition(value, len(value) - wanted)[len(value) - wanted]
         keep = value >= cut - 2 * search.error - 1e-6
         row, column = row[keep], column[keep]
-    return search._exact(row, column)
+    return search._exact(row, column), row
 
 
 def _checked(name, templates, labels):

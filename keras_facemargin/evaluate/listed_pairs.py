@@ -6,20 +6,27 @@ tile with many of them is one matrix product, from which they are picked. As in 
 sorts out and float64 decides (see `refine`).
 """
 
+import dataclasses
+
 import numpy as np
 
+from keras_facemargin.evaluate.bootstrap import identity_codes
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.histogram import WIDTH, Bins, ScoreHistogram, float32_units
 from keras_facemargin.evaluate.refine import (
     FARS,
-    Bins,
     PairRates,
     exact_curve,
-    float32_units,
     merged,
     pairs_bar,
     windows_of,
 )
-from keras_facemargin.evaluate.roc import allowed_false_accepts, require_both_kinds
+from keras_facemargin.evaluate.roc import (
+    Roc,
+    allowed_false_accepts,
+    checked_pairs,
+    require_both_kinds,
+)
 
 # Rows and columns of a tile: its scores (4 MB) stay near the processor.
 TILE = 1_024
@@ -36,7 +43,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
 
     The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
     last bit: equal scores enter together, the rule is the conservative one, and a target below
-    ``1 / impostors`` has no number. What needs every score (a whole curve, its area) is not here.
+    ``1 / impostors`` has no number. The whole curve is there in bins, see `ScoreHistogram`.
 
     Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
 
@@ -103,6 +110,81 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
         impostors=impostors,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+        histogram=ScoreHistogram(genuine, impostor, -bins.offset * WIDTH),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HardestListedPairs:
+    """The pairs of a long list that decide its rates, and how often they count in draws of people.
+
+    Attributes:
+        rows: int ``(H,)``, which pairs of the list: every genuine one, and every impostor pair that
+            scores as high as the last that was wanted.
+        scores: float64 ``(H,)``.
+        same: bool ``(H,)``.
+        sides: whose the two sides of each pair are, counted from 0, ``(H,)`` each.
+        units: number of people on the list.
+        between: all impostor pairs of the list: ``(first, second, number)``, of each two people.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    sides: tuple[np.ndarray, np.ndarray]
+    units: int
+    between: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def impostors(self, counts) -> int:
+        """Number of all impostor pairs of the list, if person p counts ``counts[p]`` times."""
+        first, second, number = self.between
+        return int((number * counts[first]) @ counts[second])
+
+    def completed(self, curve, counts) -> tuple[Roc, int]:
+        """As `HardestPairs.completed`, but known down to the impostor pairs that are held."""
+        return curve.with_all(self.impostors(counts)), curve.impostors
+
+
+def hardest_listed_pairs(scores, same, people, impostors) -> HardestListedPairs:
+    """Every genuine pair of a list, and about so many of its impostor pairs, the most alike.
+
+    Args:
+        scores: similarities, ``(P,)``.
+        same: ``(P,)``, True for genuine pairs.
+        people: the identities on the two sides, ``(P,)`` each: integers or strings.
+        impostors: how many impostor pairs to hold, if there are so many, and those equal to the
+            last of them.
+
+    Returns:
+        A `HardestListedPairs`, which `bootstrap_hardest` draws.
+
+    Raises:
+        ValueError: as `bootstrap`.
+
+    Example:
+        >>> people = [[0, 0, 1, 1], [0, 1, 2, 2]]
+        >>> found = hardest_listed_pairs([0.9, 0.2, 0.4, 0.3], [1, 0, 0, 0], people, 2)
+        >>> found.rows.tolist(), found.impostors(np.array([1, 1, 2]))
+        ([0, 2, 3], 5)
+    """
+    scores, same = checked_pairs(scores, same)
+    first, second = identity_codes(same, people)
+    units = int(max(first.max(), second.max())) + 1
+    strangers = scores[~same]
+    floor = -np.inf
+    if impostors < len(strangers):
+        floor = np.partition(strangers, len(strangers) - impostors)[len(strangers) - impostors]
+    rows = np.flatnonzero(same | (scores >= floor))
+    keys, number = np.unique(
+        first[~same].astype(np.int64) * units + second[~same], return_counts=True
+    )
+    return HardestListedPairs(
+        rows=rows,
+        scores=scores[rows],
+        same=same[rows],
+        sides=(first[rows], second[rows]),
+        units=units,
+        between=(*np.divmod(keys, units), number),
     )
 
 

@@ -1,6 +1,7 @@
 """Pairs of images: what every 1:1 protocol's official list comes down to."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +16,32 @@ class Pairs:
     """Pairs of images with their truth.
 
     Attributes:
-        first, second: N images each: files, or images in a container, as `read_face` takes them.
-            Or ``None`` where what is compared is no single image (templates).
+        first, second: N images each, a sequence: files, or images in a container, as `read_face`
+            takes them; of templates one image that shows them. Or ``None`` where there is none.
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` where the protocol has none.
         missing: those of the images that are not there (no face was found in them, say).
         people: the identities on the two sides, ``(N,)`` each, or ``None`` where the list does not
             tell them; `bootstrap` draws them.
+        not_enrolled: bool ``(N,)``, True for pairs with a template without an image, or ``None``.
     """
 
-    first: tuple[Path, ...] | None
-    second: tuple[Path, ...] | None
+    first: Sequence[Path] | None
+    second: Sequence[Path] | None
     same: np.ndarray
     folds: np.ndarray | None = None
     missing: frozenset[Path] = frozenset()
     people: tuple[np.ndarray, np.ndarray] | None = None
+    not_enrolled: np.ndarray | None = None
 
     def __len__(self):
         return len(self.same)
 
     @property
     def unseen(self) -> np.ndarray:
-        """bool ``(N,)``, True for pairs that have a missing image."""
+        """bool ``(N,)``, True for pairs that have a missing image, or a template without one."""
+        if self.not_enrolled is not None:
+            return self.not_enrolled
         if not self.missing:
             return np.zeros(len(self), bool)
         return np.array(

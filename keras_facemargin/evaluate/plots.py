@@ -10,61 +10,106 @@ import numpy as np
 
 from keras_facemargin.data.image import read_face
 from keras_facemargin.evaluate.bootstrap import interval
-from keras_facemargin.evaluate.roc import roc
+from keras_facemargin.evaluate.roc import Roc, checked_pairs
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GREY = "#222222", "#8a8a8a"
+SCORE_BINS = 80
+KINDS = "genuine pairs", "impostor pairs"
+ACCEPTS = "False accept rate (FAR)", "impostor pair"
+ALARMS = "False positive identification rate (FPIR)", "non-mated probe"
+
+# A protocol may list a pair once in each of its splits.
+TIMES_LISTED = 20
+
 SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
-def plot_roc(models, bands=None):
+def plot_roc(curves, bands=None):
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
     `tar_at_far`. It begins with a dot at ``1 / impostors``; to the left nothing was measured.
 
     Args:
-        models: dict of name -> ``(scores, same)`` as `verify` takes them.
-        bands: dict of name -> `Bootstrap`: the middle 95 % of the TARs at each FAR, shaded.
+        curves: dict of name -> `Roc`, or a list of them, of splits, whose mean is drawn. One of
+            the hardest pairs (`Roc.with_all`) is drawn as far as it is known.
+        bands: dict of name -> `Bootstrap`, or draws of searches: the middle 95 % of the TARs at
+            each FAR, shaded.
 
     Returns:
         A `matplotlib.figure.Figure`.
 
     Raises:
         ImportError: if matplotlib is missing.
-        ValueError: if `models` is empty, or as `roc`.
+        ValueError: if `curves` is empty.
     """
-    curves = _staircases(models)
-    figure = _figure(7.0, 4.6)
+    labels = {}
+    for name, each in curves.items():
+        each = _several(each)
+        labels[name] = name
+        if all(_whole(curve) for curve in each):
+            area, equal = (np.mean([f(c) for c in each]) for f in (Roc.area, Roc.equal_error_rate))
+            labels[name] += f"   AUC {area:.4f}   EER {equal:.2%}"
+    return _rates_figure(curves, bands, labels, ("True accept rate (TAR)", *ACCEPTS))
+
+
+def plot_open_set(curves, bands=None):
+    """TPIR over a logarithmic FPIR axis, drawn only where non-mated probes support it.
+
+    Args:
+        curves: dict of name -> `Identification.open_set`, or a list of them, of splits or
+            galleries, whose mean is drawn.
+        bands: dict of name -> `SearchDraws`.
+
+    Returns, raises: as `plot_roc`.
+    """
+    words = "True positive identification rate (TPIR)", *ALARMS
+    return _rates_figure(curves, bands, dict(zip(curves, curves, strict=True)), words)
+
+
+def plot_cmc(curves, bands=None):
+    """Cumulative match characteristics: the share of mated probes found at each rank or before.
+
+    Args:
+        curves: dict of name -> the rates of rank 1, 2, ..., ``(R,)``.
+        bands: dict of name -> `SearchDraws`, of as many ranks.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: if `curves` is empty.
+    """
+    _check_curves(curves)
+    figure = _figure(7.0, 3.8)
     axes = figure.subplots()
-    for number, (name, (curve, far, tar)) in enumerate(curves.items()):
-        color = CURVES[number % len(CURVES)]
-        label = f"{name}   AUC {curve.area():.4f}   EER {curve.equal_error_rate():.2%}"
-        axes.step(far, tar, where="post", color=color, linewidth=1.8, label=label)
-        axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
+    for number, (name, rates) in enumerate(curves.items()):
+        color, ranks = CURVES[number % len(CURVES)], np.arange(1, len(rates) + 1)
+        axes.step(ranks, rates, where="post", color=color, linewidth=1.8, label=name)
+        axes.plot(1, rates[0], "o", color=color, markersize=4.5, clip_on=False)
         if bands:
-            axes.fill_between(
-                *_band(bands[name]), step="post", color=color, alpha=0.15, linewidth=0
-            )
-    # Room below the lowest point, in whole steps of 5 %.
-    lowest = min(tar[0] for _, _, tar in curves.values())
-    bottom = max(0.0, np.floor((lowest - 0.02) * 20) / 20)
-    axes.set(ylim=(bottom, 1 + (1 - bottom) * 0.03), ylabel="True accept rate (TAR)")
+            ends = [interval(column) for column in bands[name].cmc.T]
+            low, high = [end.low for end in ends], [end.high for end in ends]
+            axes.fill_between(ranks, low, high, step="post", color=color, **SHADE)
+    axes.set(xscale="log", xlim=(1, max(map(len, curves.values()))), xlabel="Rank")
+    axes.set(ylabel="Share of mated probes found", ylim=_room(min(r[0] for r in curves.values())))
+    axes.xaxis.set_major_formatter("{x:g}")
     _dress(axes)
-    _far_axis(axes, curves)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
     return figure
 
 
-def plot_det(models, bands=None):
+def plot_det(curves, bands=None):
     """DET curves: FNMR over FMR (FAR), both logarithmic, so that small errors can be told apart.
 
     It is `plot_roc` turned over, with the same arguments, errors and support. An FNMR of 0 has no
     place on the axis: the curve ends where fewer than one genuine pair is rejected.
     """
-    curves = _staircases(models)
+    curves = _staircases(curves)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
     for number, (name, (_, far, tar)) in enumerate(curves.items()):
@@ -75,12 +120,11 @@ def plot_det(models, bands=None):
         if bands:
             band_far, low, high = _band(bands[name])
             axes.fill_between(band_far, 1 - high, 1 - low, step="post", color=color, **SHADE)
-    fewest = 1 / max(curve.genuines for curve, _, _ in curves.values())
+    fewest = 1 / max(genuines for genuines, _, _ in curves.values())
     axes.set(ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
     axes.set_yscale("log")  # with its limits set: there may be no error to take them from
     _dress(axes)
-    _far_axis(axes, curves)
-    axes.set_xlabel("False match rate (FMR, FAR)")
+    _far_axis(axes, curves, "False match rate (FMR, FAR)", "impostor pair")
     axes.legend(loc="upper right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
     return figure
 
@@ -113,16 +157,19 @@ def plot_groups(rates):
         axes.set(xlim=(0, None), xlabel=f"{kind.upper()} at the threshold")
         axes.set_yticks(range(len(rates)), [group.name for group in rates])
         _dress(axes, axes.xaxis)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}%")
     both[0].invert_yaxis()
     return figure
 
 
-def plot_scores(scores, same, threshold=None):
+def plot_scores(scores, same, threshold=None, kinds=KINDS):
     """Histograms of genuine and impostor scores, each as shares of its own kind.
 
     Args:
         scores, same: as `verify`.
         threshold: where pairs are accepted; a line is drawn there and both error rates named.
+        kinds: what the genuine and the impostor ones are.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -131,17 +178,11 @@ def plot_scores(scores, same, threshold=None):
         ImportError: if matplotlib is missing.
         ValueError: as `roc`.
     """
-    roc(scores, same)
-    scores, same = np.asarray(scores, dtype="float64"), np.asarray(same, dtype=bool)
+    scores, same = checked_pairs(scores, same)
     genuine, impostor = scores[same], scores[~same]
-    figure = _figure(7.0, 3.8)
-    axes = figure.subplots()
-    edges = np.linspace(scores.min(), scores.max(), 81)
-    for values, color, name in ((impostor, IMPOSTOR, "impostor"), (genuine, GENUINE, "genuine")):
-        shares = np.histogram(values, edges)[0] / len(values)
-        style = {"baseline": 0, "color": color}
-        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
-        axes.stairs(shares, edges, linewidth=1.4, label=f"{len(values):,} {name} pairs", **style)
+    edges = np.linspace(scores.min(), scores.max(), SCORE_BINS + 1)
+    counts = (np.histogram(values, edges)[0] for values in (genuine, impostor))
+    figure, axes = _scores_figure(edges, *counts, kinds)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
         axes.set_title(
@@ -150,10 +191,36 @@ def plot_scores(scores, same, threshold=None):
             fontsize=9.5,
             color=INK,
         )
-    axes.set(xlabel="Score", ylabel="Share of pairs of the kind", ylim=(0, None))
+    return figure
+
+
+def plot_score_histogram(histogram):
+    """`plot_scores` of pairs that are counted and not kept.
+
+    Args:
+        histogram: a `ScoreHistogram`, drawn in wider bins.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    return _scores_figure(*histogram.rebinned(SCORE_BINS))[0]
+
+
+def _scores_figure(edges, genuine, impostor, kinds=KINDS):
+    """Counts in bins as shares of their kind, and the axes that they are drawn on."""
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    for counts, color, name in ((impostor, IMPOSTOR, kinds[1]), (genuine, GENUINE, kinds[0])):
+        shares, style = counts / counts.sum(), {"baseline": 0, "color": color}
+        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
+        axes.stairs(shares, edges, linewidth=1.4, label=f"{counts.sum():,} {name}", **style)
+    axes.set(xlabel="Score", ylabel="Share of the kind", ylim=(0, None))
     _dress(axes)
     axes.legend(frameon=False, fontsize=9)
-    return figure
+    return figure, axes
 
 
 def plot_hardest_pairs(pairs, scores, count=6):
@@ -171,11 +238,10 @@ def plot_hardest_pairs(pairs, scores, count=6):
         ImportError: if matplotlib is missing.
         ValueError: as `roc`, or if an image is not a face crop.
     """
-    roc(scores, pairs.same)
-    ascending = np.argsort(scores, kind="stable")
-    ascending = ascending[~pairs.unseen[ascending]]
-    genuine = ascending[pairs.same[ascending]][:count]
-    impostor = ascending[~pairs.same[ascending]][::-1][:count]
+    scores, same = checked_pairs(scores, pairs.same)
+    seen = ~pairs.unseen
+    genuine = _few_different(pairs, scores, np.flatnonzero(same & seen), count)
+    impostor = _few_different(pairs, -scores, np.flatnonzero(~same & seen), count)
     rows = (
         (genuine, GENUINE, "Genuine pairs with the lowest scores"),
         (impostor, IMPOSTOR, "Impostor pairs with the highest scores"),
@@ -203,34 +269,96 @@ def _figure(width, height):
     return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
 
 
-def _staircases(models):
-    """name -> (`Roc`, FARs, TARs): at most 1,000 points each, all of them exact."""
-    if not models:
-        raise ValueError("`models` must hold at least one name -> (scores, same). Received: none.")
-    curves = {}
-    for name, (scores, same) in models.items():
-        curve = roc(scores, same)
-        # The best TAR with that many impostors accepted.
-        counts = np.unique(np.geomspace(1, curve.impostors, 1_000).round())
-        tar = curve.tar[np.searchsorted(curve.false_accepts, counts, side="right") - 1]
-        curves[name] = curve, counts / curve.impostors, tar
-    return curves
+def _few_different(pairs, scores, rows, count):
+    """The rows with the lowest scores, ascending, `count` of them that show different images."""
+    most = count * TIMES_LISTED
+    if len(rows) > most:
+        highest = np.partition(scores[rows], most - 1)[most - 1]
+        rows = rows[scores[rows] <= highest]
+    found = {}
+    for row in rows[np.argsort(scores[rows], kind="stable")]:
+        found.setdefault(frozenset([pairs.first[row], pairs.second[row]]), row)
+        if len(found) == count:
+            break
+    return list(found.values())
+
+
+def _rates_figure(curves, bands, labels, words):
+    """Rates over a logarithmic axis of false ones; words: of the two axes and what is false."""
+    rate, false_rate, unit = words
+    curves = _staircases(curves)
+    figure = _figure(7.0, 4.6)
+    axes = figure.subplots()
+    for number, (name, (_, far, tar)) in enumerate(curves.items()):
+        color = CURVES[number % len(CURVES)]
+        axes.step(far, tar, where="post", color=color, linewidth=1.8, label=labels[name])
+        axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
+        if bands:
+            axes.fill_between(*_band(bands[name]), step="post", color=color, **SHADE)
+    axes.set(ylim=_room(min(tar[0] for _, _, tar in curves.values())), ylabel=rate)
+    _dress(axes)
+    _far_axis(axes, curves, false_rate, unit)
+    axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    return figure
+
+
+def _room(lowest):
+    """Ends of an axis of rates, with room below the lowest one, in whole steps of 5 %."""
+    bottom = max(0.0, np.floor((lowest - 0.02) * 20) / 20)
+    return bottom, 1 + (1 - bottom) * 0.03
+
+
+def _several(curve):
+    return [curve] if isinstance(curve, Roc) else list(curve)
+
+
+def _whole(curve):
+    """Whether every point is known: not of the hardest pairs only."""
+    return np.isfinite(curve.thresholds[-1])
+
+
+def _staircases(curves):
+    """name -> (genuine pairs, FARs, mean TARs): at most 1,000 points each, all of them exact."""
+    _check_curves(curves)
+    found = {}
+    for name, each in curves.items():
+        each = _several(each)
+        # What lies between the last two points of a curve that is not whole is not known.
+        known = min(1.0 if _whole(c) else (c.false_accepts[-2] - 1) / c.impostors for c in each)
+        fewest = min(curve.impostors for curve in each)
+        counts = np.unique(np.geomspace(1, max(known * fewest, 1), 1_000).round())
+        # The best TAR with that share of the impostors accepted.
+        allowed = [np.floor(counts * curve.impostors / fewest + 1e-9) for curve in each]
+        points = [
+            np.searchsorted(curve.false_accepts, count, side="right") - 1
+            for curve, count in zip(each, allowed, strict=True)
+        ]
+        tar = np.mean([c.tar[p].astype(float) for c, p in zip(each, points, strict=True)], axis=0)
+        found[name] = sum(curve.genuines for curve in each), counts / fewest, tar
+    return found
+
+
+def _check_curves(curves):
+    if not curves:
+        raise ValueError("`curves` must hold at least one name -> curve. Received: none.")
 
 
 def _band(draws):
-    """(FARs, lower and upper TARs) of a `Bootstrap`."""
-    ends = [interval(column) for column in draws.band.T]
-    return draws.band_fars, np.array([e.low for e in ends]), np.array([e.high for e in ends])
+    """(FARs, lower and upper TARs) of draws, up to where all of them are known."""
+    known = np.isfinite(draws.band).all(axis=0)
+    end = len(known) if known.all() else int(np.argmin(known))
+    ends = [interval(column) for column in draws.band.T[:end]]
+    return draws.band_fars[:end], np.array([e.low for e in ends]), np.array([e.high for e in ends])
 
 
-def _far_axis(axes, curves):
-    """A logarithmic FAR axis that shows where the impostor pairs end."""
+def _far_axis(axes, curves, words, unit):
+    """A logarithmic axis of false rates that shows where what could be false ends."""
     limit = min(far[0] for _, far, _ in curves.values())
     left = limit / 2.5
-    axes.set(xscale="log", xlim=(left, 1), xlabel="False accept rate (FAR)")
+    axes.set(xscale="log", xlim=(left, 1), xlabel=words)
     axes.axvspan(left, limit, facecolor="#f2f2f2", edgecolor="#d8d8d8", hatch="///", linewidth=0)
     axes.annotate(
-        f"below 1 / {1 / limit:,.0f}: no impostor pair",
+        f"below 1 / {1 / limit:,.0f}: no {unit}",
         xy=(np.sqrt(left * limit), 0.5),
         xycoords=axes.get_xaxis_transform(),
         rotation=90,

@@ -92,6 +92,17 @@ class Roc:
         """False non-match rate at each point, ``(K + 1,)``; over `far` it is the DET curve."""
         return (self.genuines - self.true_accepts) / self.genuines
 
+    def with_all(self, impostors: int) -> "Roc":
+        """This curve of the hardest pairs, with all others of `impostors` impostor pairs.
+
+        They enter at once, at -inf, so that nothing is known between the last two points.
+        """
+        return Roc(
+            np.append(self.thresholds, -np.inf),
+            np.append(self.false_accepts, impostors),
+            np.append(self.true_accepts, self.genuines),
+        )
+
     def area(self) -> float:
         """See `area_under_curve`."""
         # Twice the trapezoids in whole numbers, so that only the division rounds.

@@ -143,7 +143,7 @@ class ValueResults:
             rates = (
                 f"{each.tar:.2%}" if each.supported else "-" for each in result.tar_at_far[2:4]
             )
-            table.add_row(value or "unknown", pairs, f"{result.eer:.2%}", *rates)
+            table.add_row(value, pairs, f"{result.eer:.2%}", *rates)
         return table
 
 

@@ -14,11 +14,12 @@ who is searched in vain because a gallery template failed counts as missed.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.all_pairs import cosine_scores_of_pairs
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import Identification, identify
 from keras_facemargin.evaluate.pairs import Pairs
@@ -77,6 +78,25 @@ class Templates:
             return np.ones(len(self.images), bool)
         return np.array([image not in self.missing for image in self.images])
 
+    def covariate(self, name) -> np.ndarray:
+        """``(T,)`` text, "unknown" where there is none.
+
+        Raises:
+            ValueError: if there is no such covariate.
+        """
+        known = self.covariates
+        if name not in known:
+            raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
+        return np.where(known[name] == "", "unknown", known[name])
+
+    @property
+    def shown(self) -> list[Path | None]:
+        """T images, the first of each template that is there; ``None`` where there is none."""
+        found = [None] * len(self)
+        for row in np.flatnonzero(self.present)[::-1]:
+            found[self.template[row]] = self.images[row]
+        return found
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TemplatePairs:
@@ -106,10 +126,17 @@ class TemplatePairs:
 
     @property
     def pairs(self) -> Pairs:
-        """The pairs without their images: kinds, folds and people, for a report."""
-        subjects = self.templates.subjects
-        people = subjects[self.first], subjects[self.second]
-        return Pairs(None, None, self.same, self.folds, people=people)
+        """The pairs for a report: people are numbers, a template is shown by its first image."""
+        people = np.unique(self.templates.subjects, return_inverse=True)[1].astype(np.int32)
+        shown = self.templates.shown
+        return Pairs(
+            first=_Shown(shown, self.first),
+            second=_Shown(shown, self.second),
+            same=self.same,
+            folds=self.folds,
+            people=(people[self.first], people[self.second]),
+            not_enrolled=self.unseen,
+        )
 
     def covariate(self, name) -> tuple[np.ndarray, np.ndarray]:
         """What a covariate is on the two sides: the value that they share, or "a / b".
@@ -120,14 +147,24 @@ class TemplatePairs:
         Raises:
             ValueError: if the templates have no such covariate.
         """
-        known = self.templates.covariates
-        if name not in known:
-            raise ValueError(f"A covariate must be one of {sorted(known)}. Received: {name!r}.")
-        values, codes = np.unique(known[name], return_inverse=True)
+        values, codes = np.unique(self.templates.covariate(name), return_inverse=True)
         of_two = [[a if a == b else " / ".join(sorted((a, b))) for a in values] for b in values]
         texts, numbers = np.unique(of_two, return_inverse=True)
         numbers, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)
         return texts, numbers[codes[self.first], codes[self.second]]
+
+
+class _Shown(Sequence):
+    """The image of each template of a side, looked up when asked: there may be millions."""
+
+    def __init__(self, images, rows):
+        self._images, self._rows = images, rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        return self._images[self._rows[index]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -263,7 +300,8 @@ def evaluate_searches(
         task: a `TemplateSearches`.
 
     Returns:
-        A `SplitResults` of an `Identification` for each search. A probe without an image finds
+        A `SplitResults` of an `Identification` for each search, whose rows are of `templates`. A
+        probe without an image finds
         nobody: a mated one is missed at any rank and threshold, another raises no alarm. Probes
         whose mates all have none are missed likewise, not counted as non-mated.
 
@@ -290,28 +328,26 @@ def evaluate_searches(
     return SplitResults(found, unseen)
 
 
-def evaluate_folders(
-    embedder, gallery, probes, flip=True, batch_size=64, progress=True
-) -> SplitResults:
-    """1:N on image files in a folder a person, as `evaluate_searches`.
+def searches_of_folders(gallery, probes) -> TemplateSearches:
+    """1:N on image files in a folder a person, for `evaluate_searches`.
 
     Args:
-        embedder, flip, batch_size, progress: as `embed_templates`.
         gallery: files; those in folders of one name are one template.
         probes: files, each a probe of its own, of the person that its folder is named after.
 
     Returns:
-        A `SplitResults` of one `Identification`, "folders".
+        `TemplateSearches` of one search, "folders".
 
     Raises:
-        ValueError, OSError: as `evaluate_searches`; or if an image is in both.
+        ValueError: if an image is in both.
 
     Example:
         >>> from keras_facemargin.data import write_synthetic_faces
         >>> a, b, c, d = write_synthetic_faces("all", num_identities=2, images_per_identity=2)
         >>> def shape(images):
         ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]
-        >>> found = evaluate_folders(shape, [a, c], [b, d], progress=False).results["folders"]
+        >>> task = searches_of_folders([a, c], [b, d])
+        >>> found = evaluate_searches(shape, task, progress=False).results["folders"]
         >>> found.gallery, len(found.ranks), len(found.best_scores)
         (2, 2, 0)
     """
@@ -330,8 +366,7 @@ def evaluate_folders(
         template=np.array([*rows, *range(len(people), len(people) + len(probes))]),
     )
     searched = np.arange(len(people), len(templates))
-    task = TemplateSearches(templates, {"folders": (np.arange(len(people)), searched)})
-    return evaluate_searches(embedder, task, flip=flip, batch_size=batch_size, progress=progress)
+    return TemplateSearches(templates, {"folders": (np.arange(len(people)), searched)})
 
 
 def _search(vectors, subjects, enrolled, gallery, probes, progress):
@@ -344,12 +379,17 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
     result = identify(
         vectors[there], subjects[there], vectors[searched], subjects[searched], progress
     )
-    lost, mute = np.count_nonzero(missed), np.count_nonzero(silent)
+    lost, mute = probes[missed], probes[silent]
+    nobody = [np.full(len(rows), -1) for rows in (lost, mute)]
     return Identification(
-        ranks=np.append(result.ranks, np.full(lost, np.iinfo(np.int64).max)),
-        mate_scores=np.append(result.mate_scores, np.full(lost, -1.0)),
-        best_scores=np.append(result.best_scores, np.full(mute, -1.0)),
+        ranks=np.append(result.ranks, np.full(len(lost), np.iinfo(np.int64).max)),
+        mate_scores=np.append(result.mate_scores, np.full(len(lost), -1.0)),
+        best_scores=np.append(result.best_scores, np.full(len(mute), -1.0)),
         gallery=len(gallery),
+        mated=np.append(searched[result.mated], lost),
+        non_mated=np.append(searched[result.non_mated], mute),
+        mates=np.append(there[result.mates], nobody[0]),
+        nearest=np.append(there[result.nearest], nobody[1]),
     )
 
 

@@ -1,6 +1,7 @@
 """One-to-one verification, exactly: what a list of scored pairs says about an embedder."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 from keras_facemargin.evaluate.conventions import RULES
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import (
+    Roc,
     TarAtFar,
     allowed_false_accepts,
     checked_folds,
@@ -203,6 +205,11 @@ class Verification(Measures):
     eer: float
     tar_at_far: tuple[TarAtFar, ...]
     unseen: int = 0
+
+    @functools.cached_property
+    def curve(self) -> Roc:
+        """The `roc` of the pairs."""
+        return roc(self.scores, self.same)
 
     @property
     def genuines(self) -> int:

@@ -148,12 +148,12 @@ def test_the_command_and_its_exit_code(faces, tmp_path):
 
 
 def test_finetune_warns_of_faces_off_the_template(faces):
-    from keras_facemargin.cli import _note_unaligned
+    from keras_facemargin.cli.alignment import note_unaligned
 
-    _note_unaligned(Listed(faces[:5, ::-1]))
-    _note_unaligned(Listed(faces))
+    note_unaligned(Listed(faces[:5, ::-1]))
+    note_unaligned(Listed(faces))
     with pytest.warns(UserWarning, match=r"upside down.*facemargin align"):
-        _note_unaligned(Listed(faces[:, ::-1]))
+        note_unaligned(Listed(faces[:, ::-1]))
 
 
 class Listed(Faces):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from keras_facemargin.data.whole import whole_file
+from keras_facemargin.data.whole import whole_file, write_json
 
 
 @pytest.mark.parametrize(("mode", "new"), [("w", "größer"), ("wb", b"\x00new")])
@@ -33,4 +33,13 @@ def test_an_error_leaves_the_old_file(tmp_path, monkeypatch, at_the_move):
         if not at_the_move:
             fail()
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_cannot_say_what_is_not_finite(tmp_path):
+    path = tmp_path / "file"
+    write_json(path, {"größe": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"rate": float("nan")})
+    assert path.read_text() == '{\n  "größe": 1\n}\n'
     assert list(tmp_path.iterdir()) == [path]

@@ -9,13 +9,15 @@ import pytest
 from keras_facemargin.evaluate import (
     bootstrap,
     bootstrap_hardest,
+    bootstrap_splits,
     cosine_scores,
+    hardest_listed_pairs,
     hardest_pairs,
     interval,
     roc,
     verify,
 )
-from keras_facemargin.evaluate.bootstrap import Draws
+from keras_facemargin.evaluate.bootstrap import Draws, numbered
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.bootstrap")
 FARS = (0.3, 0.1, 0.01)
@@ -180,19 +182,27 @@ def test_the_hardest_pairs_draw_as_all_pairs_do(seed, impostors):
     first, second = np.triu_indices(len(labels), k=1)
     same = labels[first] == labels[second]
     scores = cosine_scores(rows[first], rows[second])
-    fars = (0.5, 0.1, 0.01, 1e-6)
+    fars = (0.2, 0.1, 0.01, 1e-6)
     people = labels[first], labels[second]
     expected = bootstrap(scores, same, None, people, fars, 40, seed=seed, progress=False)
     pairs = hardest_pairs(rows, labels, impostors, progress=False)
     found = bootstrap_hardest(pairs, fars, 40, seed=seed, progress=False)
     assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
-    for ours, whole in ((found.eer, expected.eer), *zip(found.tar.T, expected.tar.T, strict=True)):
-        known = ~np.isnan(ours)
-        np.testing.assert_array_equal(ours[known], whole[known])
-        assert known.all() or (impostors == 400 and whole is not expected.tar[:, 2])
-    assert not np.isnan(found.tar[:, 2:]).any()
-    assert np.isnan(found.tar[:, 0]).all() == (impostors == 400)  # half of all are not held
-    assert found.auc is found.band is None
+    np.testing.assert_array_equal(found.band_fars, expected.band_fars)
+    held = np.ones(4, bool) if impostors > 400 else np.array([False, False, True, True])
+    np.testing.assert_array_equal(found.tar[:, held], expected.tar[:, held])
+    if held.all():
+        for name in ("auc", "eer", "band"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        return
+    for ours, whole in (
+        (found.auc, expected.auc),
+        (found.eer, expected.eer),
+        (found.tar[:, 0], expected.tar[:, 0]),
+        (found.tar[:, 1], expected.tar[:, 1]),
+    ):
+        assert 0 < np.std(ours - whole) < 0.4 * np.std(whole)  # of 30 people; it falls with them
+        assert np.std(ours) == pytest.approx(np.std(whole), rel=0.2)
 
 
 @pytest.mark.parametrize("impostors", [1, 50, 10**9])
@@ -217,3 +227,109 @@ def test_the_hardest_pairs_are_all_there(impostors):
     codes = np.unique(labels, return_inverse=True)[1]
     times = counts[codes[first]] * counts[codes[second]]
     assert pairs.impostors(counts) == times[~same].sum()
+
+
+@pytest.mark.parametrize("impostors", [50, 400])
+def test_the_pairs_that_are_not_held_are_counted_by_person(impostors):
+    rows, labels = set_of_faces(5)
+    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    first, second = np.triu_indices(len(labels), k=1)
+    scores = cosine_scores(rows[first], rows[second])
+    people = pairs.people[first], pairs.people[second]
+    others = (people[0] != people[1]) & (scores < pairs.floor)
+    expected = np.stack(
+        [
+            np.histogram(scores[others & ((people[0] == one) | (people[1] == one))], pairs.edges)[0]
+            for one in range(30)
+        ]
+    )
+    np.testing.assert_array_equal(pairs.below, expected)
+    rng = np.random.default_rng(0)
+    once = np.eye(30, dtype=int)
+    for counts in (1 + 0 * once[0], 1 + once[1], 1 + once[2], 1 - once[3]):
+        times = (counts[people[0]] * counts[people[1]])[others]
+        edge = rng.choice(pairs.edges[:-1])
+        share = times[scores[others] >= edge].sum() / times.sum()
+        assert pairs.unheld(counts, [edge]) == pytest.approx([share], abs=1e-12)
+    assert pairs.unheld(counts, [-np.inf, pairs.floor, np.inf]).tolist() == [1, 0, 0]
+
+
+def test_genuine_pairs_may_be_many(monkeypatch):
+    monkeypatch.setattr("keras_facemargin.evaluate.sweep.CANDIDATES", 60)
+    rows, labels = set_of_faces(4)
+    genuines = sum(n * (n - 1) // 2 for n in np.unique(labels, return_counts=True)[1])
+    pairs = hardest_pairs(rows, labels, 20, progress=False)
+    assert np.count_nonzero(pairs.same) == genuines > 60
+    assert 20 <= np.count_nonzero(~pairs.same) <= 60
+
+
+def test_somebody_with_half_of_all_images_can_be_drawn():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [10, 5, 5])
+    rows = rng.normal(size=(3, 8))[labels] + rng.normal(size=(20, 8))
+    pairs = hardest_pairs(rows, labels, 20, progress=False)
+    draws = bootstrap_hardest(pairs, [0.5], 50, progress=False)
+    assert np.isfinite(draws.eer).all()
+    assert ((draws.tar >= 0) & (draws.tar <= 1)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("impostors", [30, 10**9])
+def test_the_hardest_of_a_list_draw_as_all_of_it_do(seed, impostors):
+    scores, same, _, people = listed(seed, count=900, levels=400)
+    fars = (0.5, 0.01)
+    expected = bootstrap(scores, same, None, people, fars, 30, seed=seed, progress=False)
+    pairs = hardest_listed_pairs(scores, same, people, impostors)
+    found = bootstrap_hardest(pairs, fars, 30, seed=seed, progress=False)
+    assert (found.unit, found.units) == (expected.unit, expected.units)
+    for ours, whole in ((found.eer, expected.eer), (found.tar, expected.tar)):
+        known = ~np.isnan(ours)
+        np.testing.assert_array_equal(ours[known], whole[known])
+        assert known.all() == (impostors == 10**9)
+    assert not np.isnan(found.tar[:, 1]).any()
+    held = pairs.rows
+    np.testing.assert_array_equal(pairs.scores, scores[held])
+    left = np.delete(np.arange(len(same)), held)
+    assert not same[left].any()
+    assert scores[left].max(initial=-np.inf) < scores[held][~same[held]].min()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [6, 200])  # of few pairs a draw may leave none of a split
+def test_a_draw_of_splits_is_the_mean_of_theirs(known, size):
+    scores, same, splits, people = listed(1, count=size)
+    if size == 6:
+        same, splits = np.arange(6) < 3, np.arange(6) // 2 % 2
+        people = [0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 3]
+    people = people if known else None
+    result = bootstrap_splits(scores, same, splits, people, FARS, 20, seed=3, progress=False)
+    draws, left_out = Draws(same, people, seed=3), 0
+    for b in range(20):
+        curves = []
+        while not curves:
+            times = draws.times()
+            for split in np.unique(splits):
+                part = splits == split
+                again = [np.repeat(each[part], times[part]) for each in (scores, same)]
+                if again[1].any() and not again[1].all():
+                    curves.append(roc(*again))
+        left_out += len(curves) < len(np.unique(splits))
+        assert result.eer[b] == np.mean([curve.equal_error_rate() for curve in curves])
+        for column, far in enumerate(FARS):
+            tars = [curve.tar[curve.far <= far].max() for curve in curves]
+            assert result.tar[b, column] == np.mean(tars)
+    assert result.accuracy is None
+    if size == 6:
+        assert left_out
+        return
+    fewest = min(np.count_nonzero(~same[splits == split]) for split in range(4))
+    assert result.band_fars[0] == 1 / fewest
+    with pytest.raises(ValueError, match="split 0 with 24 genuine and 0 imp"):
+        bootstrap_splits(scores, same, np.where(same, splits, 9), people, progress=False)
+
+
+def test_whole_numbers_are_numbered_as_texts_are():
+    labels = np.random.default_rng(0).integers(0, 90, 60)
+    _, expected = np.unique(labels, return_inverse=True)
+    for kind in (labels, labels.astype("int16"), labels - 5, labels * 10**9):
+        np.testing.assert_array_equal(numbered(kind), expected)

@@ -46,6 +46,16 @@ def test_a_row_without_direction_is_named(bad, monkeypatch):
         cosine_scores(a, b[:4])
 
 
+def test_rows_that_no_pair_needs_may_be_zero():
+    rows = np.random.default_rng(0).normal(size=(6, 4))
+    rows[2] = 0
+    first, second = np.arange(60) % 2, 3 + np.arange(60) % 3
+    expected = cosine_scores(rows[first], rows[second])
+    np.testing.assert_array_equal(cosine_scores_of_pairs(rows, first, rows, second), expected)
+    with pytest.raises(ValueError, match=r"length 0\.0 in row 2"):
+        cosine_scores_of_pairs(rows, np.append(first, 2), rows, np.append(second, 3))
+
+
 @pytest.mark.parametrize("pairs", [0, 5, 3_000])
 def test_listed_pairs_score_as_they_do_alone(pairs):
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ import pytest
 
 from keras_facemargin.evaluate import cosine_scores, search_among_distractors, tar_at_far
 
+distractors_module = importlib.import_module("keras_facemargin.evaluate.distractors")
 identification = importlib.import_module("keras_facemargin.evaluate.identification")
 
 
@@ -29,6 +30,7 @@ def by_loops(probes, subjects, distractors):
 def test_it_equals_the_loops(block, monkeypatch):
     monkeypatch.setattr(identification, "BLOCK", block)
     monkeypatch.setattr(identification, "PENDING", 50)
+    monkeypatch.setattr(distractors_module, "FEWEST_HELD", 7)
     rng = np.random.default_rng(0)
     subjects = np.array(["a", "b", "a", "c", "b", "a", "c", "alone"])
     centers = {name: 2 * rng.normal(size=6) for name in ("a", "b", "c", "alone")}
@@ -48,6 +50,18 @@ def test_it_equals_the_loops(block, monkeypatch):
             expected.far,
             expected.threshold,
         )
+    mates = cosine_scores(probes[found.first], probes[found.second])
+    np.testing.assert_array_equal(found.genuine, mates)
+    np.testing.assert_array_equal(cosine_scores(probes, distractors[found.nearest]), found.best)
+    np.testing.assert_array_equal(found.largest, np.sort(impostor)[::-1][: len(found.largest)])
+    assert len(found.largest) == 2 * 112 + 1  # 0.2 of 560, twice
+    ours = np.array(impostor).reshape(8, 70)
+    assert all(
+        (ours[p] == s).any() for p, s in zip(found.largest_probes, found.largest, strict=True)
+    )
+    curve = found.curve
+    assert (curve.impostors, curve.genuines) == (560, 5)
+    assert curve.largest_tar(0.05) == found.tar_at_far[1].tar
     assert str(found.tar_at_far[3]) == "not supported by 560 impostor pairs"
     assert found.to_dict()["tar_at_far"][3]["tar"] is None
     assert dict(found.rows())["Searches among 70 distractors"].startswith("10, 8 images of 4")

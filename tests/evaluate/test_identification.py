@@ -51,6 +51,13 @@ def check_equals_the_loops(*data):
     np.testing.assert_array_equal(found.mate_scores, mates)
     np.testing.assert_array_equal(found.best_scores, best)
     assert found.gallery == len(data[0])
+    gallery, _, probes, _ = data
+    for rows, columns, scores in (
+        (found.mated, found.mates, found.mate_scores),
+        (found.non_mated, found.nearest, found.best_scores),
+    ):
+        np.testing.assert_array_equal(cosine_scores(probes[rows], gallery[columns]), scores)
+    assert sorted([*found.mated, *found.non_mated]) == list(range(len(probes)))
     return found
 
 
@@ -115,6 +122,10 @@ HAND = Identification(
     mate_scores=np.array([0.9, 0.5, 0.8, 0.3]),
     best_scores=np.array([0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01]),
     gallery=20,
+    mated=np.arange(4),
+    non_mated=np.arange(4, 14),
+    mates=np.arange(4),
+    nearest=np.arange(10),
 )
 
 
@@ -138,6 +149,7 @@ def test_closed_set_by_hand():
 def test_open_set_by_hand(fpir, rank, tpir, real):
     entry = HAND.tpir_at_fpir(fpir, rank)
     assert (entry.tpir, entry.fpir) == (tpir, real)
+    assert HAND.open_set(rank).largest_tar(fpir) == tpir
     assert np.mean(HAND.best_scores >= entry.threshold) == real
     hits = (HAND.ranks <= rank) & (HAND.mate_scores >= entry.threshold)
     assert np.mean(hits) == tpir

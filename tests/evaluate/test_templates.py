@@ -92,15 +92,17 @@ def test_pairs_are_scored_in_order(faces):
 
 def test_a_report_learns_whom_the_pairs_show(faces):
     plain = pairs_of(faces).pairs
-    assert [side.tolist() for side in plain.people] == [
-        ["a", "b", "a", "a", "b"],
-        ["a", "b", "b", "c", "c"],
-    ]
-    assert (plain.first, plain.folds, plain.unseen.any()) == (None, None, False)
+    assert [side.tolist() for side in plain.people] == [[0, 1, 0, 0, 1], [0, 1, 1, 2, 2]]
+    assert (plain.folds, plain.unseen.any()) == (None, False)
+    firsts = [faces.images[list(faces.template).index(number)] for number in range(5)]
+    assert list(plain.first) == [firsts[row] for row in pairs_of(faces).first]
     np.testing.assert_array_equal(plain.same, pairs_of(faces).same)
     texts, numbers = pairs_of(faces).covariate("AGE")
     assert numbers.dtype == "int16"
     assert texts[numbers].tolist() == ["1", "1 / 2", "1 / 2", "1 / 3", "1 / 3"]
+    some = dataclasses.replace(faces, covariates={"AGE": np.array(["1", "", "2", "1", "3"])})
+    texts, numbers = pairs_of(some).covariate("AGE")
+    assert "1 / unknown" in texts and not any(text.startswith(" ") for text in texts)
     with pytest.raises(ValueError, match=r"one of \['AGE'\]. Received: 'X'"):
         pairs_of(faces).covariate("X")
 
@@ -115,7 +117,14 @@ def test_a_template_without_an_image_is_rejected(faces):
     assert pairs.unseen.tolist() == [False, True, False, True, True]
     result = evaluate_template_pairs(mean_colour, pairs, progress=False)
     assert result.scores[[1, 3, 4]].tolist() == [-1.0] * 3
+    assert pairs.pairs.unseen.tolist() == pairs.unseen.tolist()
+    assert [image is None for image in pairs.templates.shown] == [False] * 3 + [True] * 2
     assert result.unseen == 3
+    often = TemplatePairs(
+        pairs.templates, *(np.tile(side, 9) for side in (pairs.first, pairs.second, pairs.same))
+    )
+    again = evaluate_template_pairs(mean_colour, often, progress=False)
+    assert again.scores.tolist() == 9 * result.scores.tolist()
     with pytest.raises(ValueError, match="at least one image"):
         embed_templates(mean_colour, without(faces, *range(5)), progress=False)
 
@@ -146,6 +155,9 @@ def test_searches_are_those_of_identify(faces):
     expected = identify(pooled[g], subjects[g], pooled[p], subjects[p], progress=False)
     for name in ("ranks", "mate_scores", "best_scores", "gallery"):
         np.testing.assert_array_equal(getattr(found.results["G1"], name), getattr(expected, name))
+    for name, rows in (("mated", p), ("non_mated", p), ("mates", g), ("nearest", g)):
+        ours = getattr(found.results["G1"], name)
+        np.testing.assert_array_equal(ours, np.array(rows)[getattr(expected, name)])
     assert list(found.results) == ["G1", "G2"]
     assert found.unseen == 0
 
@@ -158,6 +170,8 @@ def test_who_cannot_be_enrolled_is_missed_and_raises_no_alarm(faces):
     assert (len(result.ranks), len(result.best_scores), result.gallery) == (2, 1, 2)
     assert result.rank_rate(10) == 0.5
     assert result.mate_scores[1] == result.best_scores[0] == -1.0
+    assert (result.mated.tolist(), result.mates.tolist()) == ([1, 3], [0, -1])
+    assert (result.non_mated.tolist(), result.nearest.tolist()) == ([4], [-1])
     assert found.unseen == 2
     assert "With a template without an image" in dict(found.rows())
 

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_facemargin.evaluate import (
     Pairs,
@@ -14,29 +13,23 @@ from keras_facemargin.evaluate import (
     rates_by_group,
     threshold_at_far,
     verify,
-    verify_all_pairs,
 )
-from keras_facemargin.report import report_all_pairs, report_verification
+from keras_facemargin.report import report_verification
 from keras_facemargin.report import verification as module
-from keras_facemargin.report.verification import measures_table
+from keras_facemargin.report.measures import measures_table
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
+def sample(pictures):
     """Pairs with folds, people, pictures and two embedders' scores, the second a little worse."""
-    folder = tmp_path_factory.mktemp("faces")
-    images = []
-    for number in range(6):
-        images.append(folder / f"{number}.png")
-        Image.new("RGB", (112, 112), (40 * number, 90, 90)).save(images[-1])
     rng = np.random.default_rng(0)
     count = 1_200
     same = np.arange(count) % 2 == 0
     first = rng.integers(0, 150, count)
     second = np.where(same, first, (first + rng.integers(1, 150, count)) % 150)
     pairs = Pairs(
-        first=tuple(images[number % 6] for number in first),
-        second=tuple(images[number % 6] for number in second),
+        first=tuple(pictures[number % 6] for number in first),
+        second=tuple(pictures[number % 6] for number in second),
         same=same,
         folds=np.arange(count) // 120,
         people=(first, second),
@@ -45,23 +38,16 @@ def sample(tmp_path_factory):
     return pairs, {"ours": good, "<theirs>": good - 0.2 * same * rng.random(count)}
 
 
-def written(tmp_path, *arguments, **options):
-    options = {"replicates": 30, "progress": False} | options
-    models = report_verification(tmp_path / "r.html", *arguments, **options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
-    return models, (tmp_path / "r.html").read_text(), json.loads((tmp_path / "r.json").read_text())
-
-
-def test_the_record_is_what_the_measures_are(tmp_path, sample):
+def test_the_record_is_what_the_measures_are(written, sample):
     pairs, scores = sample
-    _, _, record = written(tmp_path, "Faces", pairs, scores, ["how"], seed=3)
+    _, _, record = written(report_verification, "Faces", pairs, scores, ["how"], seed=3)
     assert record["title"] == "Faces"
     assert record["about"] == ["how"]
     assert record["intervals"] == {
         "level": 0.95,
         "resampled": "identities",
         "units": 150,
-        "replicates": 30,
+        "replicates": 20,
         "seed": 3,
     }
     for name, values in scores.items():
@@ -69,7 +55,7 @@ def test_the_record_is_what_the_measures_are(tmp_path, sample):
         expected = json.loads(json.dumps(verify(values, pairs.same, pairs.folds).to_dict()))
         assert {key: found[key] for key in expected} == expected
         draws = bootstrap(
-            values, pairs.same, pairs.folds, pairs.people, replicates=30, seed=3, progress=False
+            values, pairs.same, pairs.folds, pairs.people, replicates=20, seed=3, progress=False
         )
         low, high = found["intervals"]["accuracy"]
         assert (low, high) == (interval(draws.accuracy).low, interval(draws.accuracy).high)
@@ -82,14 +68,14 @@ def test_the_record_is_what_the_measures_are(tmp_path, sample):
         assert found["groups"] == {}
 
 
-def test_the_page_shows_it(tmp_path, sample):
+def test_the_page_shows_it(written, sample):
     pairs, scores = sample
-    models, page, _ = written(tmp_path, "Faces", pairs, scores, ["how it was done"])
+    models, page, _ = written(report_verification, "Faces", pairs, scores, ["how it was done"])
     assert "://" not in page
     assert "<theirs>" not in page
     assert "how it was done" in page
     assert "600 genuine and 600 impostor pairs" in page
-    assert "the middle 95% of 30 draws of 150 identities with replacement" in page
+    assert "the middle 95% of 20 draws of 150 identities with replacement" in page
     assert page.count('src="data:image/png') == 2 + 2 * 2  # curves; scores and pairs of each
     result, draws = models["ours"].result, models["ours"].draws
     ends = interval(draws.eer)
@@ -107,19 +93,19 @@ def test_the_page_shows_it(tmp_path, sample):
     assert "VAL: mean over folds" in page
 
 
-def test_measures_stand_side_by_side(tmp_path, sample):
+def test_measures_stand_side_by_side(written, sample):
     pairs, scores = sample
-    models, _, _ = written(tmp_path, "Faces", pairs, scores)
+    models, _, _ = written(report_verification, "Faces", pairs, scores)
     headers, rows = measures_table(models)
     assert headers == ["Measure", "ours", "<theirs>"]
     assert [row[0] for row in rows[:3]] == ["Accuracy, 10-fold", "AUC", "EER"]
     assert all(len(row) == 3 for row in rows)
 
 
-def test_templates_without_pictures_people_or_folds(tmp_path, sample):
+def test_templates_without_pictures_people_or_folds(written, sample):
     pairs, scores = sample
     templates = Pairs(None, None, pairs.same)
-    _, page, record = written(tmp_path, "Templates", templates, {"ours": scores["ours"]})
+    _, page, record = written(report_verification, "Templates", templates, {"ours": scores["ours"]})
     assert "drawn as if they were independent" in page
     assert page.count('src="data:image/png') == 3
     assert "Accuracy, " not in page
@@ -128,18 +114,18 @@ def test_templates_without_pictures_people_or_folds(tmp_path, sample):
     assert record["intervals"]["resampled"] == "pairs"
 
 
-def test_groups_at_one_threshold_that_enough_impostors_decide(tmp_path, sample):
+def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
     pairs, scores = sample
     sexes = np.array(["f", "m"])[np.arange(150) % 2]
     sides = tuple(sexes[side] for side in pairs.people)
     _, page, record = written(
-        tmp_path, "Faces", pairs, {"ours": scores["ours"]}, groups={"sex": sides}
+        report_verification, "Faces", pairs, {"ours": scores["ours"]}, groups={"sex": sides}
     )
     found = record["models"]["ours"]["groups"]["sex"]
     assert found["far"] == 0.1  # of 600 impostor pairs 1e-2 are 6
     threshold = threshold_at_far(scores["ours"][~pairs.same], 0.1)
     assert found["threshold"] == threshold
-    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 30)
+    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 20)
     assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "two groups"]
     for group, rate in zip(found["groups"], rates, strict=True):
         assert group["fmr"]["errors"] == rate.fmr.errors
@@ -148,10 +134,10 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(tmp_path, sample):
     assert "Errors by sex at one threshold for everybody" in page
 
 
-def test_missing_images_are_told(tmp_path, sample):
+def test_missing_images_are_told(written, sample):
     pairs, scores = sample
     missing = Pairs(pairs.first, pairs.second, pairs.same, missing=frozenset([pairs.first[0]]))
-    _, page, record = written(tmp_path, "Faces", missing, {"ours": scores["ours"]})
+    _, page, record = written(report_verification, "Faces", missing, {"ours": scores["ours"]})
     count = record["models"]["ours"]["unseen_pairs"]
     assert count == np.count_nonzero(missing.unseen) > 0
     assert re.search(f"count as rejected: {count}", page)
@@ -168,29 +154,26 @@ def test_what_cannot_be_written_or_measured_is_refused(tmp_path, sample):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("listed", [10**6, 10])
-def test_all_pairs_listed_or_counted_tell_the_same(tmp_path, sample, listed, monkeypatch):
-    monkeypatch.setattr(module, "LISTED", listed)
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) // 3
-    rows = rng.normal(size=(20, 8))[labels] + 0.7 * rng.normal(size=(60, 8))
-    images = [sample[0].first[number % 6] for number in range(60)]
-    draws = report_all_pairs(
-        *(tmp_path / "r.html", "A set", "ours", rows, labels, images),
-        replicates=20,
-        progress=False,
-    )
-    page = (tmp_path / "r.html").read_text()
-    record = json.loads((tmp_path / "r.json").read_text())
-    found = record["models"]["ours"] if listed > 60 else record
-    rates = verify_all_pairs(rows, labels, progress=False)
-    assert found["eer"] == pytest.approx(rates.eer)
-    assert (found["genuine_pairs"], found["impostor_pairs"]) == (60, 1_710)
-    assert found["tar_at_far"][1]["tar"] == pytest.approx(rates.tar_at_far[1].tar)
-    intervals = found["intervals"]
-    ends = interval(draws.tar[:, 1])
-    assert intervals["tar_at_far"][1] == pytest.approx([ends.low, ends.high])
-    assert intervals["tar_at_far"][5] is None
-    assert (draws.unit, draws.units) == ("identities", 20)
-    assert "not supported by 1,710 impostor pairs" in page
-    assert page.count('src="data:image/png') == (4 if listed > 60 else 1)
+def test_a_long_list_is_drawn_by_the_pairs_that_decide(written, sample, monkeypatch):
+    pairs, scores = sample
+    plain = Pairs(pairs.first, pairs.second, pairs.same, people=pairs.people)
+    whole, _, expected = written(report_verification, "Faces", plain, {"ours": scores["ours"]})
+    monkeypatch.setattr(module, "DRAWN_WHOLE", 1_000)
+    monkeypatch.setattr(module, "TAIL", 200)
+    found, page, record = written(report_verification, "Faces", plain, {"ours": scores["ours"]})
+    assert found["ours"].draws.auc is None
+    np.testing.assert_array_equal(found["ours"].draws.eer, whole["ours"].draws.eer)
+    ours, theirs = (each["models"]["ours"] for each in (record, expected))
+    assert ours["intervals"].pop("auc") is None
+    assert theirs["intervals"].pop("auc") is not None
+    assert ours == theirs
+    assert f"<td>{found['ours'].result.auc:.5f}</td>" in page
+
+
+def test_templates_are_shown_and_told_apart(written, sample):
+    pairs, scores = sample
+    lost = np.arange(len(pairs)) % 7 == 0
+    templates = Pairs(pairs.first, pairs.second, pairs.same, not_enrolled=lost)
+    _, page, record = written(report_verification, "Templates", templates, {"ours": scores["ours"]})
+    assert record["models"]["ours"]["unseen_pairs"] == lost.sum()
+    assert page.count('src="data:image/png') == 4

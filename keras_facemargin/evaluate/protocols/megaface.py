@@ -41,6 +41,14 @@ class MegaFace:
     noisy: np.ndarray
     missing: frozenset[Path] = frozenset()
 
+    @property
+    def there(self) -> tuple[list[Path], list[Path]]:
+        """The probes and the distractors that are not missing."""
+        return tuple(
+            [path for path in side if path not in self.missing]
+            for side in (self.probes, self.distractors)
+        )
+
 
 def read_megaface(
     lists, images_dir, size=1_000_000, refined=False, on_missing="refuse"
@@ -118,8 +126,7 @@ def evaluate_megaface(
         OSError: as `embed`.
     """
     there = np.array([path not in megaface.missing for path in megaface.probes])
-    probes = [path for path in megaface.probes if path not in megaface.missing]
-    distractors = [path for path in megaface.distractors if path not in megaface.missing]
+    probes, distractors = megaface.there
     subjects, noisy = megaface.subjects[there], megaface.noisy[there]
     rows = unit_rows(embed(embedder, probes, flip, batch_size, progress), "probes")
     for subject in np.unique(subjects[noisy]):

@@ -1,0 +1,36 @@
+"""Warnings of images that do not sit on the template: what is made of them means little."""
+
+import warnings
+
+
+def note_unaligned(faces):
+    """Warns of a set that does not sit on the template, from the mean of a few images of it."""
+    from keras_facemargin.data import alignment_report
+
+    if len(faces) < 12:  # no mean to speak of
+        return
+    report = alignment_report(faces, most=100)
+    if not report.aligned:
+        warnings.warn(
+            f"{report} What an embedder makes of such crops means little: facemargin align makes "
+            "new ones from the photos.",
+            stacklevel=2,
+        )
+
+
+def note_resized(paths, embedder):
+    """Warns of images that are not of the embedder's size: often photos that nobody aligned."""
+    from PIL import Image
+
+    side = embedder.input_shape[1] or 112
+    resized = []
+    for path in paths:
+        with Image.open(path) as image:
+            if image.size != (side, side):
+                resized.append(f"{path} ({image.width}x{image.height})")
+    if resized:
+        warnings.warn(
+            f"{len(resized):,} of {len(paths):,} images were resized to {side}x{side}, beginning "
+            f"with {resized[0]}: unless they are aligned crops, their embeddings mean nothing.",
+            stacklevel=2,
+        )

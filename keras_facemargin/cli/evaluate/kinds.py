@@ -1,0 +1,189 @@
+"""What is measured on each kind of list, and how it is drawn."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is done with a kind of list, from an embedder to files.
+
+    Attributes:
+        measure: (embedder, list, flip) -> what the embedder gives: scores, or results.
+        conclude: (list, what it gave) -> the result that is printed and written.
+        plots: (model, list, result) -> name of a file -> figure.
+        page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
+            what was measured; ``None`` where there is no such page.
+    """
+
+    measure: Callable
+    conclude: Callable
+    plots: Callable = lambda model, listed, result: {}
+    page: Callable | None = None
+
+
+def pairs_of_images():
+    """A list is (`Pairs`, their groups or ``None``)."""
+    import numpy as np
+
+    from keras_facemargin.evaluate import (
+        plot_hardest_pairs,
+        plot_roc,
+        plot_scores,
+        score_pairs,
+        verify,
+    )
+
+    def conclude(listed, scores):
+        pairs, _ = listed
+        result = verify(scores, pairs.same, pairs.folds)
+        return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+
+    def plots(model, listed, result):
+        threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
+        return {
+            "roc.png": plot_roc({model: result.curve}),
+            "scores.png": plot_scores(result.scores, result.same, threshold),
+            "hardest_pairs.png": plot_hardest_pairs(listed[0], result.scores),
+        }
+
+    def page(report, title, listed, scores, about):
+        from keras_facemargin.report import report_verification
+
+        pairs, groups = listed
+        return report_verification(report, title, pairs, scores, about, groups)
+
+    return Kind(
+        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
+        *(conclude, plots, page),
+    )
+
+
+def development_pairs():
+    """A list is a `View1`."""
+    from keras_facemargin.evaluate import evaluate_view_1
+
+    return Kind(evaluate_view_1, _as_it_is)
+
+
+def pairs_of_templates(lam=0.0):
+    """A list is `TemplatePairs`, all of them together."""
+    import numpy as np
+
+    from keras_facemargin.evaluate import plot_roc, plot_scores, score_template_pairs, verify
+
+    def conclude(pairs, scores):
+        result = verify(scores, pairs.same, pairs.folds)
+        return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+
+    def plots(model, pairs, result):
+        return {
+            "roc.png": plot_roc({model: result.curve}),
+            "scores.png": plot_scores(result.scores, result.same, None),
+        }
+
+    def page(report, title, pairs, scores, about):
+        from keras_facemargin.report import report_verification
+
+        return report_verification(report, title, pairs.pairs, scores, about)
+
+    return Kind(
+        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, lam),
+        *(conclude, plots, page),
+    )
+
+
+def splits_of_templates():
+    """A list is `TemplatePairs` in splits, each with thresholds of its own."""
+    import numpy as np
+
+    from keras_facemargin.evaluate import score_template_pairs, verify_by_fold
+
+    def conclude(pairs, scores):
+        found = verify_by_fold(scores, pairs.same, pairs.folds)
+        return dataclasses.replace(found, unseen=int(np.count_nonzero(pairs.unseen)))
+
+    def page(report, title, pairs, scores, about):
+        from keras_facemargin.report import report_splits
+
+        groups = {}
+        for name in pairs.templates.covariates:
+            values = pairs.templates.covariate(name)
+            groups[name] = values[pairs.first], values[pairs.second]
+        return report_splits(report, title, pairs.pairs, scores, about, groups)
+
+    return Kind(score_template_pairs, conclude, page=page)
+
+
+def pairs_by_value(by, lam=0.0):
+    """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
+    from keras_facemargin.evaluate import score_template_pairs, verify_by_value
+
+    def page(report, title, listed, scores, about):
+        from keras_facemargin.report import report_covariates
+
+        pairs, covariate = listed
+        return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
+
+    return Kind(
+        lambda embedder, listed, flip: score_template_pairs(embedder, listed[0], flip, lam),
+        lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
+        page=page,
+    )
+
+
+def searches(lam=0.0):
+    """A list is `TemplateSearches`."""
+    from keras_facemargin.evaluate import evaluate_searches
+
+    def page(report, title, task, results, about):
+        from keras_facemargin.report import report_searches
+
+        return report_searches(report, title, task.templates, results, about)
+
+    return Kind(
+        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, lam),
+        _as_it_is,
+        page=page,
+    )
+
+
+def searches_of_folders():
+    """A list is `TemplateSearches` of images that are not a protocol's own."""
+    from keras_facemargin.cli.alignment import note_resized
+    from keras_facemargin.evaluate import evaluate_searches
+
+    def measure(embedder, task, flip):
+        note_resized(task.templates.images, embedder)
+        return evaluate_searches(embedder, task, flip)
+
+    return dataclasses.replace(searches(), measure=measure)
+
+
+def blufr():
+    """A list is a `Blufr`."""
+    from keras_facemargin.evaluate.protocols import evaluate_blufr
+
+    return Kind(
+        lambda embedder, listed, flip: evaluate_blufr(embedder, listed, flip=flip), _as_it_is
+    )
+
+
+def megaface():
+    """A list is a `MegaFace`."""
+    from keras_facemargin.evaluate.protocols import evaluate_megaface
+
+    def page(report, title, listed, results, about):
+        from keras_facemargin.report import report_distractors
+
+        return report_distractors(report, title, *listed.there, results, about)
+
+    return Kind(
+        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
+        _as_it_is,
+        page=page,
+    )
+
+
+def _as_it_is(listed, result):
+    return result

@@ -1,0 +1,103 @@
+"""Reads a protocol's list, measures embedders on it, prints and writes what was found."""
+
+import dataclasses
+from collections.abc import Callable
+
+from rich.table import Table
+
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.evaluate.kinds import Kind
+from keras_facemargin.cli.files import prepare_file
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What a command was told.
+
+    Attributes:
+        title: of a page.
+        about: what is compared, for a page.
+        record: what results.json says of it.
+        read: gives its list.
+        kind: what is done with such a list.
+    """
+
+    title: str
+    about: str
+    record: dict
+    read: Callable
+    kind: Kind
+
+
+def to_folder(protocol, model, output, flip):
+    """One embedder's table, results.json and plots."""
+    from keras_facemargin.data.whole import whole_file, write_json
+    from keras_facemargin.zoo import load_embedder
+
+    embedder = load_embedder(model)
+    listed = protocol.read()
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+    found = protocol.kind.measure(embedder, listed, flip)
+    result = protocol.kind.conclude(listed, found)
+    console.print(result)
+    record = {**protocol.record, "model": model, "flip": flip, **result.to_dict()}
+    write_json(output / "results.json", record)
+    made = ["results.json"]
+    for name, figure in protocol.kind.plots(model, listed, result).items():
+        with whole_file(output / name, "wb") as file:
+            figure.savefig(file, format="png")
+        made.append(name)
+    say(f"{output}/{', '.join(made)}")
+
+
+def to_page(protocol, models, report, flip):
+    """Embedders side by side on one page, and its JSON."""
+    from keras_facemargin.zoo import load_embedder
+
+    embedders = {model: load_embedder(model) for model in models}
+    listed = protocol.read()
+    prepare_file("--report", report, ".html")
+    found = {
+        name: protocol.kind.measure(embedder, listed, flip) for name, embedder in embedders.items()
+    }
+    about = [protocol.about, mirrored(flip)]
+    show(protocol.kind.page(report, protocol.title, listed, found, about), report)
+
+
+def mirrored(flip):
+    """What a page says of mirror images."""
+    return "The embedding of the mirror image is appended." if flip else "No mirror images."
+
+
+def show(models, report):
+    """Prints the measures of a page that was written."""
+    from keras_facemargin.report import measures_table
+
+    headers, rows = measures_table(models)
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    say(f"{report}, {report.with_suffix('.json').name}")
+
+
+def to_page_or_folder(protocol, models, output, flip, report, groups=None):
+    """A page where one is named, else a folder."""
+    check_compared("--model", "models", models, report, groups)
+    if report is not None:
+        to_page(protocol, models, report, flip)
+        return
+    (model,) = models
+    to_folder(protocol, model, output, flip)
+
+
+def check_compared(one, several, names, report, groups):
+    """Several embedders and groups have their place on a page only."""
+    if len({*names}) < len(names):
+        raise ValueError(f"Each {one} must be named once. Received: {', '.join(names)}")
+    if report is None and (len(names) > 1 or groups is not None):
+        what = "--groups" if len(names) == 1 else f"{len(names)} {several}"
+        raise ValueError(
+            f"Comparisons are written as one page. Received: {what} without --report. Name the "
+            "page: --report FILE.html"
+        )

@@ -1,0 +1,188 @@
+"""Protocols of templates, several images of a person: YouTube Faces and IJB."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_facemargin.cli.evaluate import kinds
+from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
+from keras_facemargin.cli.options import (
+    DEFAULT,
+    Flip,
+    Images,
+    Lam,
+    Lists,
+    Models,
+    OnMissing,
+    OnMissingImage,
+    Output,
+    ReportFile,
+)
+
+Task = StrEnum("Task", ["verify", "search"])
+IjbcTask = StrEnum("IjbcTask", ["verify", "search", "covariates"])
+
+
+def ytf(
+    lists: Lists,
+    images: Annotated[Path, typer.Option(help="Folder of the frames: NAME/VIDEO/*.jpg.")],
+    model: Models = (DEFAULT,),
+    output: Output = Path("ytf-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
+):
+    """YouTube Faces: 10 folds, 5,000 pairs of videos, a video being the mean of its frames.
+
+    Prints the table; writes results.json, roc.png and scores.png, or one page that holds all that
+    and the intervals.
+
+    Example: `facemargin evaluate ytf --lists ytf --images ytf/aligned`
+    """
+    from keras_facemargin.evaluate.protocols import read_ytf
+
+    protocol = Protocol(
+        "YouTube Faces",
+        "Pairs of videos, each the mean of its frames.",
+        {"protocol": "ytf"},
+        lambda: read_ytf(lists, images, on_missing.value),
+        kinds.pairs_of_templates(),
+    )
+    to_page_or_folder(protocol, model, output, flip, report)
+
+
+def ijba(
+    lists: Annotated[Path, typer.Option(help="Folder with IJB-A_11_sets or IJB-A_1N_sets.")],
+    images: Annotated[Path, typer.Option(help="Folder of crops: img/IMAGE_SIGHTING.jpg.")],
+    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    split: Annotated[
+        list[int] | None, typer.Option(min=1, max=10, help="One of the ten; default: all.")
+    ] = None,
+    model: Models = (DEFAULT,),
+    output: Output = Path("ijba-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
+):
+    """IJB-A: mean and deviation over ten splits of TAR at FAR, or of rank-k and TPIR at FPIR.
+
+    Line img/10281.jpg of the lists, with SIGHTING_ID 28739, is the crop img/10281_28739.jpg.
+    Prints the table; writes results.json, or one page with intervals, curves and pictures.
+
+    Example: `facemargin evaluate ijba --lists IJB-A --images crops --task search`
+    """
+    from keras_facemargin.evaluate.protocols import read_ijba, read_ijba_search
+    from keras_facemargin.evaluate.protocols.ijba import SPLITS
+
+    read, kind, about = {
+        Task.verify: (read_ijba, kinds.splits_of_templates(), "Pairs of templates in splits."),
+        Task.search: (read_ijba_search, kinds.searches(), "Searches in a gallery a split."),
+    }[task]
+    protocol = Protocol(
+        f"IJB-A, {task.value}",
+        about,
+        {"protocol": "ijba", "task": task.value},
+        lambda: read(lists, images, split or SPLITS, on_missing.value),
+        kind,
+    )
+    to_page_or_folder(protocol, model, output, flip, report)
+
+
+def ijbb(
+    lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
+    images: Images,
+    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    lam: Lam = 0.0,
+    model: Models = (DEFAULT,),
+    output: Output = Path("ijbb-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
+):
+    """IJB-B: 1:1 of 8,010,270 pairs of templates, or 1:N in the two galleries.
+
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
+    holds all that and the intervals.
+
+    Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --lambda 0.3`
+    """
+    of_task = {Task.verify: _ijb_pairs, Task.search: _ijb_searches}[task]
+    protocol = of_task("ijbb", "IJB-B", lists, images, lam, on_missing)
+    to_page_or_folder(protocol, model, output, flip, report)
+
+
+def ijbc(
+    lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
+    images: Images,
+    task: Annotated[
+        IjbcTask, typer.Option(help="verify: 1:1; search: 1:N; covariates: single images.")
+    ] = IjbcTask.verify,
+    by: Annotated[
+        str, typer.Option(help="Covariate: GENDER, SKINTONE, AGE, INDOOR_OUTDOOR, FACIAL_HAIR.")
+    ] = "GENDER",
+    lam: Lam = 0.0,
+    model: Models = (DEFAULT,),
+    output: Output = Path("ijbc-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
+):
+    """IJB-C: 1:1 of 15,658,489 pairs of templates, 1:N in the two galleries, or its covariates.
+
+    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
+    holds all that and the intervals.
+
+    Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
+    """
+    if task is IjbcTask.covariates:
+        protocol = _ijbc_covariates(lists, images, by, lam, on_missing)
+    else:
+        of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
+        protocol = of_task("ijbc", "IJB-C", lists, images, lam, on_missing)
+    to_page_or_folder(protocol, model, output, flip, report)
+
+
+def _ijb_pairs(name, title, lists, images, lam, on_missing):
+    from keras_facemargin.evaluate.protocols import read_ijb
+
+    return Protocol(
+        f"{title}, 1:1",
+        f"Pairs of templates. {_pooled(lam)}",
+        {"protocol": name, "task": "verify", "lambda": lam},
+        lambda: read_ijb(name, lists, images, on_missing.value),
+        kinds.pairs_of_templates(lam),
+    )
+
+
+def _ijb_searches(name, title, lists, images, lam, on_missing):
+    from keras_facemargin.evaluate.protocols import read_ijb_search
+
+    return Protocol(
+        f"{title}, 1:N",
+        f"All probes in each of the two galleries. {_pooled(lam)}",
+        {"protocol": name, "task": "search", "lambda": lam},
+        lambda: read_ijb_search(name, lists, images, on_missing.value),
+        kinds.searches(lam),
+    )
+
+
+def _ijbc_covariates(lists, images, by, lam, on_missing):
+    from keras_facemargin.evaluate.protocols import read_ijbc_covariates
+
+    def read():
+        pairs = read_ijbc_covariates(lists, images, on_missing.value)
+        return pairs, pairs.covariate(by)
+
+    return Protocol(
+        f"IJB-C, {by}",
+        "Pairs of single images.",
+        {"protocol": "ijbc", "task": "covariates", "lambda": lam, "by": by},
+        read,
+        kinds.pairs_by_value(by, lam),
+    )
+
+
+def _pooled(lam):
+    return f"Pooled by quality, λ = {lam:g}." if lam else "Pooled as the mean over media."

@@ -1,0 +1,138 @@
+"""From a photo to a decision: `align`, `embed`, `verify`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_facemargin.cli.alignment import note_resized
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.options import DEFAULT, Flip, Model
+
+Choose = StrEnum("Choose", ["centre", "largest"])
+Template = StrEnum("Template", ["arcface", "sphereface"])
+
+
+def align(
+    photos: Annotated[Path, typer.Argument(help="Folder of photos, one subfolder a person.")],
+    crops: Annotated[
+        Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="mtcnn, or MODULE:FUNCTION of your own. Default: mtcnn.")
+    ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="Points that you have, .jsonl or .csv, in place of a detector."),
+    ] = None,
+    choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.centre,
+    template: Annotated[
+        Template, typer.Option(help="arcface: 112x112, what the zoo needs; sphereface: 112x96.")
+    ] = Template.arcface,
+    size: Annotated[int, typer.Option(min=7, max=4096, help="Height of a crop in pixels.")] = 112,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
+    ] = False,
+):
+    """Cut aligned face crops out of photos: what every other command needs.
+
+    A second run goes on where the first was stopped. Photos without a crop are listed with the
+    reason in CROPS.misses.csv.
+
+    `--landmarks` takes lines of `{"file": "ADA/1.jpg", "points": [[x, y], ... five]}`, or a CSV
+    with the columns file,x1,y1,...,x5,y5: left eye, right eye, nose, left and right mouth corner as
+    a viewer sees them, in pixels.
+
+    `--check` looks at the mean of up to 200 images, without a detector: shifted, scaled, turned,
+    upside down, BGR? Exit code 1 if so.
+
+    Example: `facemargin align photos faces`
+    """
+    from keras_facemargin.data import align_folder, alignment_report
+
+    if check:
+        report = alignment_report(photos)
+        say(str(report))
+        raise typer.Exit(0 if report.aligned else 1)
+    if crops is None:
+        raise ValueError(
+            f"The crops need a folder. Received: facemargin align {photos}. Name one, or say "
+            "--check to look at the images only."
+        )
+    if detector is None and landmarks is None:
+        detector = "mtcnn"
+    done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
+    console.print(done)
+    if done.misses:
+        say(f"{len(done.misses):,} photos without a crop: {done.misses_file}")
+
+
+def embed(
+    images: Annotated[list[Path], typer.Argument(help="Aligned face crops, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".npz file to write.")] = Path(
+        "embeddings.npz"
+    ),
+    model: Model = DEFAULT,
+    flip: Flip = True,
+):
+    """Embed images: writes `embeddings` (N, D) float32 and `paths` (N,) to a .npz file.
+
+    Example: `facemargin embed facemargin-demo/faces-64x12-seed0 --output embeddings.npz`
+    """
+    import numpy as np
+
+    from keras_facemargin.data.whole import whole_file
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.zoo import load_embedder
+
+    embedder = load_embedder(model)
+    paths = image_files(images)
+    prepare_file("--output", output, ".npz")
+    embeddings = embed(embedder, paths, flip=flip)
+    note_resized(paths, embedder)
+    with whole_file(output, "wb") as file:
+        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+    say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
+
+
+def verify(
+    first: Annotated[Path, typer.Argument(help="Aligned face crop.")],
+    second: Annotated[Path, typer.Argument(help="Aligned face crop.")],
+    model: Model = DEFAULT,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=-1, max=1, help="Cosine to accept from; default: the card's."),
+    ] = None,
+):
+    """Say whether two aligned crops show the same person, at the threshold of the model's card.
+
+    The images must be aligned to the ArcFace template: the score of unaligned photos means nothing.
+    A .keras file of your own needs --threshold; `finetune` prints one.
+
+    Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
+    facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
+    """
+    from keras_facemargin.evaluate import cosine_scores, embed
+    from keras_facemargin.zoo import load_card, load_embedder
+
+    embedder, paths = load_embedder(model), [first, second]
+    flip, origin = True, "as you gave it"
+    if threshold is None:
+        if model.endswith(".keras"):
+            raise ValueError(
+                "A .keras file has no card, so verify needs a threshold for it. "
+                f"Received: --model {model} without --threshold. finetune prints one with its "
+                "result; keras_facemargin.evaluate.threshold_at_far finds one on impostor pairs."
+            )
+        chosen = load_card(model).threshold
+        threshold, flip = chosen.cosine, chosen.flip
+        origin = f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
+    embeddings = embed(embedder, paths, flip=flip, progress=False)
+    note_resized(paths, embedder)
+    score = float(cosine_scores(embeddings[:1], embeddings[1:])[0])
+    verdict = "[green]same person[/]" if score >= threshold else "[red]different people[/]"
+    console.print(f"{verdict}: cosine {score:.4f}, threshold {threshold:.4f}")
+    say(f"threshold: {origin}", style="dim")
+    say("A score is no proof: do not decide about a person by it alone.", style="dim")

@@ -1,0 +1,42 @@
+"""Arguments and options that several commands take."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT = "spherenet_distilled"
+
+OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
+
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Name in the zoo, or path of a .keras file.")
+]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model", "-m", help="Name in the zoo, or path of a .keras file; repeat to compare."
+    ),
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
+Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="Page to write, .html, and its .json, not the folder."),
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="CSV for a --report: image or person, and a column for each grouping."),
+]
+
+# Of protocols with official lists.
+Lists = Annotated[Path, typer.Option(help="Folder of the official lists.")]
+Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as the lists do.")]
+OnMissingImage = Annotated[
+    OnMissing,
+    typer.Option(help="A listed image that is not there: refuse, or let it count as not enrolled."),
+]
+Lam = Annotated[
+    float, typer.Option("--lambda", min=0, help="Of quality pooling; 0: the mean over media.")
+]

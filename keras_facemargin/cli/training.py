@@ -1,0 +1,98 @@
+"""An embedder for people of one's own: `demo`, the whole job, and `finetune`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_facemargin.cli.alignment import note_unaligned
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.options import DEFAULT, Model, Output
+
+# The names of `finetune.HEADS`, written out: that room opens TensorFlow.
+Head = StrEnum(
+    "Head",
+    [
+        *("cosface", "arcface", "normface", "l2softmax", "svsoftmax", "mvsoftmax", "combined"),
+        *("adacos", "curricularface", "adaface", "elasticface", "subcenter", "sphereface2"),
+        *("circle", "uniface"),
+    ],
+)
+OnBad = StrEnum("OnBad", ["refuse", "skip"])
+
+
+def demo(
+    output: Output = Path("facemargin-demo"),
+    faces: Annotated[
+        Path | None, typer.Option(help="Aligned crops of real people, one folder a person.")
+    ] = None,
+    model: Model = DEFAULT,
+):
+    """Run the whole job and leave a report: faces, fine-tuning, verification, export.
+
+    Without --faces it draws 64 people who do not exist. A second run replaces the results of the
+    first, but uses its faces again.
+
+    Example: `facemargin demo --output facemargin-demo`
+    """
+    from keras_facemargin.demo import run_demo
+
+    run_demo(output, model, faces)
+
+
+def finetune(
+    directory: Annotated[
+        Path, typer.Argument(help="Aligned crops, one folder a person; or a .rec or .tfrecord.")
+    ],
+    output: Output = Path("finetuned"),
+    model: Model = DEFAULT,
+    head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Adam's first one; it falls to zero along a cosine.")
+    ] = 3e-4,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the split, the shuffling and the augmentation.")
+    ] = 0,
+    on_bad: Annotated[
+        OnBad,
+        typer.Option(help="A file that is no face crop: refuse the folder, or skip the file."),
+    ] = OnBad.refuse,
+):
+    """Fine-tune an embedder on your people; a quarter of them is held out to judge it.
+
+    Writes embedder.keras (to use), classifier.keras (to train on) and report.json, and prints the
+    threshold that accepts one in a thousand pairs of held-out strangers.
+
+    Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
+    """
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.finetune import FAR, finetune
+    from keras_facemargin.zoo import load_embedder
+
+    embedder_file = output / "embedder.keras"
+    if embedder_file.exists():
+        raise FileExistsError(
+            f"An embedder is never trained over another. Received: {embedder_file} is there "
+            "already. Name another folder with --output, or remove it."
+        )
+    embedder = load_embedder(model)
+    faces = open_faces(
+        directory,
+        image_size=embedder.input_shape[1] or 112,
+        on_bad=on_bad.value,
+    )
+    say(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    note_unaligned(faces)
+    output.mkdir(parents=True, exist_ok=True)  # now, not after the training
+    tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
+    tuned.save(output, model)
+    console.print(tuned)
+    if tuned.threshold is not None:
+        say(
+            f"Threshold at FAR {FAR:g}: verify --model {embedder_file} "
+            f"--threshold {tuned.threshold:.4f}"
+        )
+    say(f"{embedder_file}, classifier.keras, report.json")

@@ -1,0 +1,144 @@
+"""The report of people among distractors: MegaFace."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_facemargin.data.whole import write_json
+from keras_facemargin.evaluate import (
+    AmongDistractors,
+    DistractorDraws,
+    Pairs,
+    bootstrap_distractors,
+    plot_scores,
+)
+from keras_facemargin.report.hardest import add_hardest
+from keras_facemargin.report.measures import (
+    Measure,
+    add_measures,
+    draws_record,
+    intervals_record,
+    page_file,
+    power,
+    require_embedders,
+)
+from keras_facemargin.report.page import Report
+from keras_facemargin.report.thresholds import add_thresholds
+from keras_facemargin.report.verification import add_curves
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeasuredAmongDistractors:
+    """One embedder among the distractors.
+
+    Attributes:
+        result: an `AmongDistractors`.
+        draws: a `DistractorDraws`.
+    """
+
+    result: AmongDistractors
+    draws: DistractorDraws
+
+    def measures(self):
+        """A `Measure` for each number of the result."""
+        yield Measure("Rank-1", self.result.rank_1, self.draws.rank_1)
+        for entry, drawn in zip(self.result.tar_at_far, self.draws.tar.T, strict=True):
+            said = "" if entry.supported else str(entry)
+            yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
+
+
+def report_distractors(
+    output,
+    title,
+    probes,
+    distractors,
+    results,
+    about=(),
+    replicates=1_000,
+    seed=0,
+    progress=True,
+) -> dict[str, MeasuredAmongDistractors]:
+    """Writes what embedders found among distractors as an HTML page and its JSON.
+
+    The page holds rank-1 and TAR at FAR with intervals over resampled people, the differences
+    between embedders draw by draw, ROC and DET as far down as the false accepts that are held, the
+    scores, the thresholds, and as pictures the mates that look least alike and the distractors that
+    look most like somebody.
+
+    Args:
+        output, title, about, replicates, seed, progress: as `report_verification`.
+        probes, distractors: the images, as `read_face` takes them, in the order of the rows.
+        results: dict of embedder's name -> what `search_among_distractors` found.
+
+    Returns:
+        A dict of embedder's name -> `MeasuredAmongDistractors`.
+
+    Raises:
+        ValueError, ImportError, OSError: as `report_verification`.
+    """
+    output = page_file(output)
+    require_embedders(results)
+    models = {
+        name: MeasuredAmongDistractors(
+            result, bootstrap_distractors(result, replicates, seed, progress)
+        )
+        for name, result in results.items()
+    }
+    _write_page(output, title, about, probes, distractors, models)
+    first = next(iter(models.values()))
+    record = {"title": title, "about": list(about), "intervals": draws_record(first.draws, seed)}
+    record["models"] = {
+        name: {**each.result.to_dict(), "intervals": intervals_record(each)}
+        for name, each in models.items()
+    }
+    write_json(output.with_suffix(".json"), record)
+    return models
+
+
+def _write_page(output, title, about, probes, distractors, models):
+    page = Report(title)
+    first = next(iter(models.values()))
+    result = first.result
+    page.paragraph(
+        f"{result.probes:,} images of {result.people:,} people, {result.searches:,} searches among "
+        f"{result.distractors:,} distractors. In brackets: {first.draws}; thresholds are chosen "
+        "anew in each draw. The distractors are as they are."
+    )
+    if result.left_out:
+        page.paragraph(f"Missing images, which left the protocol: {result.left_out:,}.")
+    for text in about:
+        page.paragraph(text)
+    add_measures(
+        page,
+        models,
+        "Rank-1: the share of the ordered pairs of one person in which the mate scores more than "
+        "every distractor. TAR at FAR: pairs of mates as genuine, all images with all distractors "
+        "as impostor pairs.",
+    )
+    add_curves(
+        page,
+        {name: each.result.curve for name, each in models.items()},
+        {name: each.draws for name, each in models.items()},
+    )
+    for name, each in models.items():
+        found = each.result
+        page.heading(name if len(models) > 1 else "Scores and thresholds")
+        page.figure(
+            plot_scores(
+                np.append(found.genuine, found.best),
+                np.arange(len(found.genuine) + len(found.best)) < len(found.genuine),
+                kinds=("pairs of mates", "images: the best of the distractors"),
+            ),
+            "Scores, each kind as shares of its own.",
+        )
+        add_thresholds(page, found.tar_at_far, each.draws.tar)
+        add_hardest(page, *_as_pairs(found, probes, distractors))
+    page.write(output)
+
+
+def _as_pairs(found, probes, distractors):
+    """Mates, and each probe with the distractor most like it, as `Pairs` and their scores."""
+    first = [probes[row] for row in (*found.first, *range(found.probes))]
+    second = [probes[row] for row in found.second] + [distractors[row] for row in found.nearest]
+    same = np.arange(len(first)) < len(found.genuine)
+    return Pairs(first, second, same), np.append(found.genuine, found.best)

@@ -1,0 +1,39 @@
+"""An embedder, faces, and the command in an empty folder."""
+
+import sys
+
+import pytest
+from tiny import tiny_embedder
+
+from keras_facemargin import cli
+from keras_facemargin.cli.console import console
+from keras_facemargin.data.synthetic import write_synthetic_faces
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.keras"
+    tiny_embedder().save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("people") / "faces"
+    write_synthetic_faces(directory, 8, 8)
+    return directory
+
+
+@pytest.fixture
+def facemargin(monkeypatch, capsys, tmp_path):
+    """Runs the command in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "width", 200)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["facemargin", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run

@@ -1,0 +1,381 @@
+"""Protocols: tables, plots, results and pages, of small sets laid out as the published ones."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from one_sentence import assert_one_sentence
+from PIL import Image
+from published_sets import (
+    write_agedb,
+    write_agedb_images,
+    write_blufr,
+    write_cfp,
+    write_cfp_images,
+    write_crossed,
+    write_ijb,
+    write_ijba,
+    write_ijbc_covariates,
+    write_megaface,
+    write_trillion,
+    write_ytf,
+)
+
+from keras_facemargin.data import write_pairs_bin
+from keras_facemargin.data.synthetic import write_synthetic_faces
+
+
+def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
+    write_synthetic_faces("synthetic", 6, 2)
+    for person in Path("synthetic").iterdir():
+        for number, image in enumerate(sorted(person.iterdir()), start=1):
+            place = Path("lfw", person.name, f"{person.name}_{number:04d}.jpg")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            image.rename(place)
+    lines = ["2\t3"]
+    for fold in range(2):
+        names = [f"person_{3 * fold + number:03d}" for number in range(3)]
+        lines += [f"{name}\t1\t2" for name in names]
+        lines += [f"{names[i]}\t1\t{names[i - 1]}\t2" for i in range(3)]
+    Path("pairs.txt").write_text("\n".join(lines) + "\n")
+    command = ("evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt", "-m", model)
+    code, out, _ = facemargin(*command, "-o", "results")
+    assert code == 0
+    assert "6 genuine, 6 impostor" in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert record["folds"] == [1, 2]
+    assert record["category"] == "Unrestricted, Labeled Outside Data"
+    assert 0 <= record["accuracy"] <= 1
+    before = sorted(path.name for path in Path("results").iterdir())
+    assert before == ["hardest_pairs.png", "results.json", "roc.png", "scores.png"]
+    for name in ("roc", "scores", "hardest_pairs"):
+        with Image.open(f"results/{name}.png") as picture:
+            assert picture.width > 300
+
+    Path("lfw/person_000/person_000_0002.jpg").unlink()
+    code, _, error = facemargin(*command, "-o", "refused")
+    assert code == 1
+    assert "person_000_0002.jpg" in error
+    assert not Path("refused").exists()
+    code, out, _ = facemargin(*command, "-o", "rejected", "--on-missing", "reject")
+    assert code == 0
+    assert "counted as rejected" in out
+
+
+@pytest.fixture
+def few_pairs():
+    """A file of pairs and its images, as LFW's are laid out; the command to evaluate them."""
+    files = write_synthetic_faces("people", 6, 2)
+    lines = ["2\t3"]
+    for number, image in enumerate(files):
+        name = f"p{number // 2}"
+        place = Path("lfw", name, f"{name}_{number % 2 + 1:04d}.jpg")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(image).rename(place)
+    for names in (("p0", "p1", "p2"), ("p3", "p4", "p5")):
+        lines += [f"{name}\t1\t2" for name in names]
+        lines += [f"{names[i]}\t1\t{names[i - 1]}\t2" for i in range(3)]
+    Path("pairs.txt").write_text("\n".join(lines) + "\n")
+    return "evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt"
+
+
+def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, few_pairs):
+    shutil.copy(model, "other.keras")
+    rows = [f"p{number},{'odd' if number % 2 else 'even'}" for number in range(6)]
+    Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
+    command = (*few_pairs, "-m", model, "-m", "other.keras")
+    code, out, _ = facemargin(*command, "--report", "new/page.html", "--groups", "groups.csv")
+    assert code == 0
+    assert "new/page.html, page.json" in out
+    assert re.search(r"Measure +┃ \S+tiny.keras +┃ other.keras", out)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["page.html", "page.json"]
+    assert not Path("lfw-results").exists()
+    record = json.loads(Path("new/page.json").read_text())
+    one, other = record["models"][str(model)], record["models"]["other.keras"]
+    assert one == other
+    assert record["intervals"]["resampled"] == "identities"
+    assert [group["name"] for group in one["groups"]["parity"]["groups"]][:2] == [
+        "all pairs",
+        "even",
+    ]
+    assert "Errors by parity" in Path("new/page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ("-m MODEL -m other.keras", ["2 models without --report"]),
+        ("-m MODEL --groups groups.csv", ["--groups without --report"]),
+        ("-m MODEL -m MODEL --report r.html", ["named once"]),
+        ("-m MODEL --report r.pdf", ["*.html", "Received: r.pdf"]),
+        ("-m MODEL --report r.html --groups nothere.csv", ["nothere.csv: No such file"]),
+        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt: must be a CSV"]),
+    ],
+)
+def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, parts):
+    shutil.copy(model, "other.keras")
+    words = [model if word == "MODEL" else word for word in more.split()]
+    assert_one_sentence(facemargin(*few_pairs, *words), *parts)
+    assert not Path("r.html").exists()
+    assert not Path("lfw-results").exists()
+
+
+def test_evaluate_all_pairs_writes_a_page(facemargin, model, faces):
+    command = ("evaluate", "all-pairs", faces, "-m", model, "--report", "all.html")
+    code, out, _ = facemargin(*command)
+    assert code == 0
+    assert "TAR @ FAR 1e-8" in out
+    assert "all.html, all.json" in out
+    assert sorted(path.name for path in Path().iterdir()) == ["all.html", "all.json"]
+    record = json.loads(Path("all.json").read_text())
+    assert record["about"] == ["The embedding of the mirror image is appended."]
+    assert record["models"][str(model)]["impostor_pairs"] == 1_792
+    assert record["intervals"]["units"] == 8
+
+
+def test_evaluate_all_pairs_compares_files_and_groups(facemargin, model, faces):
+    assert facemargin("embed", faces, "-m", model, "-o", "a.npz")[0] == 0
+    arrays = dict(np.load("a.npz"))
+    np.savez("b.npz", embeddings=arrays["embeddings"][:, :2], paths=arrays["paths"])
+    rows = [f"person_{number:03},{'odd' if number % 2 else 'even'}" for number in range(8)]
+    Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
+    command = ("evaluate", "all-pairs", "a.npz", "b.npz", "--groups", "groups.csv")
+    assert_one_sentence(facemargin(*command), "2 files without --report")
+    assert facemargin(*command, "--report", "both.html")[0] == 0
+    record = json.loads(Path("both.json").read_text())
+    assert record["title"] == "All pairs of a.npz, b.npz"
+    assert [*record["models"]] == ["a.npz", "b.npz"]
+    of_a = record["models"]["a.npz"]
+    first = of_a["hardest_pairs"][0]["first"]
+    assert first in arrays["paths"]
+    assert [group["name"] for group in of_a["groups"]["parity"]["groups"]] == [
+        *("all pairs", "even", "odd", "even / odd")
+    ]
+    assert "Differences from a.npz" in Path("both.html").read_text()
+    np.savez("b.npz", embeddings=arrays["embeddings"], paths=arrays["paths"][::-1])
+    result = facemargin(*command, "--report", "again.html")
+    assert_one_sentence(result, "same faces in the same order", "a.npz and b.npz")
+    assert not Path("again.html").exists()
+
+
+def test_evaluate_bin_writes_a_page(facemargin, model):
+    files = write_synthetic_faces("people", 4, 2)
+    pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]
+    write_pairs_bin("pairs.bin", pairs, [True, False, True, False])
+    code, _, _ = facemargin(
+        *("evaluate", "bin", "pairs.bin", "-m", model, "--folds", 2, "--report", "bin.html")
+    )
+    assert code == 0
+    assert json.loads(Path("bin.json").read_text())["intervals"]["resampled"] == "pairs"
+
+
+def write_view_1(folder):
+    """Two people of two images each, who choose and judge."""
+    write_synthetic_faces(folder / "drawn", 2, 2)
+    for person in (folder / "drawn").iterdir():
+        for number, image in enumerate(sorted(person.iterdir()), start=1):
+            (folder / person.name).mkdir(exist_ok=True)
+            image.rename(folder / person.name / f"{person.name}_{number:04d}.jpg")
+    text = "1\nperson_000\t1\t2\nperson_000\t1\tperson_001\t2\n"
+    for name in ("pairsDevTrain.txt", "pairsDevTest.txt"):
+        (folder / name).write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "write", "said", "key"),
+    [
+        ("lfw-view1", write_view_1, "Accuracy, View 1", "threshold"),
+        (
+            "cfp-ff",
+            lambda here: (write_cfp(here), write_cfp_images(here)),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "cfp-fp",
+            lambda here: (write_cfp(here, "1,2", "1,5"), write_cfp_images(here)),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "agedb-30",
+            lambda here: write_agedb_images(write_agedb(here)),
+            "20 genuine, 20 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "calfw",
+            lambda here: write_crossed(here, "pairs_CALFW.txt"),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        (
+            "cplfw",
+            lambda here: write_crossed(here, "pairs_CPLFW.txt"),
+            "10 genuine, 10 impostor",
+            "fold_accuracies",
+        ),
+        ("ytf", write_ytf, "2 genuine, 2 impostor", "fold_accuracies"),
+        ("ijba --split 1 --split 4", write_ijba, "TAR @ FAR 0.1", "standard_deviation"),
+        ("ijba --split 1 --task search", write_ijba, "Rank-1", "splits"),
+        (
+            "ijbb --lambda 0.5",
+            lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
+            "4 genuine, 12 impostor",
+            "eer",
+        ),
+        (
+            "ijbc --task search",
+            lambda here: write_ijb(here, "ijbc", ("G1", "G2"), False),
+            "G1, G2",
+            "splits",
+        ),
+        ("ijbc --task covariates --by GENDER", write_ijbc_covariates, "3 + 12", "by"),
+        ("blufr", write_blufr, "Rank-1", "mean_minus_standard_deviation"),
+        ("megaface --size 10 --refined", write_megaface, "18, 9 images of 3 people", "rank_1"),
+    ],
+)
+def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
+    write(Path.cwd())
+    words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
+    code, out, error = facemargin(*words, "-o", "results")
+    assert code == 0, error
+    assert said in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert key in record
+    assert (record["model"], record["flip"]) == (str(model), True)
+    plots = {path.name for path in Path("results").glob("*.png")}
+    assert {f"{path}.png" for path in ("roc", "scores")} <= plots or "fold" not in key
+
+
+@pytest.mark.parametrize(
+    ("command", "write", "said", "told"),
+    [
+        (
+            "ijbb --lambda 0.5",
+            lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
+            "Pooled by quality, λ = 0.5.",
+            ("intervals", "resampled", "identities"),
+        ),
+        (
+            "ijba --split 1 --split 4",
+            write_ijba,
+            "Errors by SKIN_TONE",
+            ("intervals", "resampled", "identities"),
+        ),
+        (
+            "ijbc --task search",
+            lambda here: write_ijb(here, "ijbc", ("G1", "G2"), False),
+            "Cumulative match characteristic",
+            ("intervals", "units", 4),
+        ),
+        (
+            "ijbc --task covariates",
+            write_ijbc_covariates,
+            "ROC of each GENDER",
+            ("by", "GENDER"),
+        ),
+        ("megaface --size 10", write_megaface, "among 10 distractors", ("intervals", "units", 3)),
+    ],
+)
+def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, said, told):
+    write(Path.cwd())
+    words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
+    code, out, error = facemargin(*words, "--report", "new/page.html")
+    assert code == 0, error
+    assert "new/page.html, page.json" in out
+    assert re.search(r"Measure +┃ \S+tiny.keras", out)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["page.html", "page.json"]
+    page, record = Path("new/page.html").read_text(), json.loads(Path("new/page.json").read_text())
+    assert said in page
+    assert "The embedding of the mirror image is appended." in record["about"]
+    *keys, expected = told
+    for key in keys:
+        record = record[key]
+    assert record == expected
+
+
+def test_evaluate_trillion_pairs_writes_the_file_to_send(facemargin, model):
+    write_trillion(Path.cwd())
+    words = ("evaluate", "trillion-pairs", "--lists", ".", "--images", ".", "-m", model)
+    code, out, _ = facemargin(*words, "-o", "features.bin", "--no-flip")
+    assert code == 0
+    assert "features.bin: 7 rows of 24 numbers" in out
+    assert Path("features.bin").stat().st_size == 16 + 7 * 24 * 4
+
+
+def test_evaluate_identification_searches_folders(facemargin, model, faces):
+    for person in sorted(faces.iterdir()):
+        for number, image in enumerate(sorted(person.iterdir())):
+            part = "known" if number < 4 and person.name < "person_006" else "searched"
+            place = Path(part, person.name, image.name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(image, place)
+    words = ("evaluate", "identification", "--gallery", "known", "-m", model)
+    code, out, _ = facemargin(*words, "--probes", "searched", "-o", "results")
+    assert code == 0
+    assert "Probes, in a gallery of 6" in out
+    assert "24 mated, 16 non-mated" in out
+    record = json.loads(Path("results/results.json").read_text())
+    assert record["splits"]["folders"]["mated_probes"] == 24
+    assert 0 < record["mean"]["Rank-1"] <= 1
+    code, out, _ = facemargin(*words, "--probes", "searched", "--report", "page.html")
+    assert code == 0
+    assert "of 8 people with replacement" in Path("page.html").read_text()
+    result = facemargin(*words, "--probes", "known/person_000", "-o", "refused")
+    assert_one_sentence(result, "must not be in the gallery", "4 images in both")
+
+
+def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model, faces):
+    code, out, _ = facemargin("evaluate", "all-pairs", faces, "-m", model, "-o", "folder")
+    assert code == 0
+    assert "224 genuine, 1,792 impostor" in out
+    assert "not supported by 1,792 impostor pairs" in out
+    assert facemargin("embed", faces, "-m", model, "-o", "e.npz")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "-o", "file")[0] == 0
+    of_folder, of_file = (
+        json.loads(Path(name, "results.json").read_text()) for name in ("folder", "file")
+    )
+    assert of_folder.pop("flip") is True
+    assert of_folder.pop("model") == str(model)
+    assert of_folder.pop("faces") == str(faces)
+    assert of_file.pop("faces") == "e.npz"
+    assert of_folder == of_file
+    assert [path.name for path in Path("file").iterdir()] == ["results.json"]
+
+
+def test_evaluate_all_pairs_takes_labels_and_goes_on_from_its_state(facemargin):
+    embeddings = np.random.default_rng(0).normal(size=(6, 4))
+    np.savez("e.npz", embeddings=embeddings, labels=[1, 1, 2, 2, 3, 3])
+    Path("out").mkdir()
+    Path("out/state.npz").write_bytes(b"of something else")
+    assert_one_sentence(facemargin("evaluate", "all-pairs", "e.npz", "-o", "out"), "state.npz")
+    Path("out/state.npz").unlink()
+    code, out, _ = facemargin("evaluate", "all-pairs", "e.npz", "-o", "out")
+    assert code == 0
+    assert "3 genuine, 12 impostor" in out
+
+
+def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
+    files = write_synthetic_faces("people", 4, 2)
+    pairs = [*files[:2], files[0], files[2], *files[4:6], files[4], files[6]]
+    write_pairs_bin("pairs.bin", pairs, [True, False, True, False])
+    command = ("evaluate", "bin", "pairs.bin", "-m", model)
+    code, out, _ = facemargin(*command, "--folds", 2)
+    assert code == 0
+    assert "2 genuine, 2 impostor" in out
+    record = json.loads(Path("bin-results/results.json").read_text())
+    assert record["folds"] == [1, 2]
+    assert {path.name for path in Path("bin-results").iterdir()} == {
+        *("results.json", "roc.png", "scores.png", "hardest_pairs.png")
+    }
+    code, _, _ = facemargin(*command, "--folds", 0, "-o", "plain")
+    assert code == 0
+    assert "accuracy" not in json.loads(Path("plain/results.json").read_text())
+    code, _, error = facemargin(*command, "-o", "refused")
+    assert code == 1
+    assert "Each fold needs pairs of both kinds" in error
+    assert not Path("refused").exists()

@@ -1,0 +1,120 @@
+"""Every wrong door says one sentence, and leaves everything as it was."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from one_sentence import assert_one_sentence
+from PIL import Image
+
+from keras_facemargin import cli
+from keras_facemargin.cli import faces as faces_commands
+
+
+@pytest.fixture
+def wrong(faces, model):
+    """A folder's worth of wrong things, in the current one; returns a good image."""
+    Path("bad.jpg").write_bytes(b"junk")
+    Path("bad.keras").write_bytes(b"junk")
+    Path("empty").mkdir()
+    Path("one/a").mkdir(parents=True)
+    good = faces / "person_000" / "000.jpg"
+    Path("cut.jpg").write_bytes(good.read_bytes()[:2000])
+    Image.new("RGB", (100, 80)).save("wide.png")
+    shutil.copy(good, "one/a")
+    for person in range(5):
+        shutil.copytree(faces / f"person_{person:03d}", f"few/{person}")
+    Path("finetuned").mkdir()
+    Path("finetuned/embedder.keras").write_bytes(b"hours of work")
+    Path("pairs.txt").write_text("10\t300\nA\t1\t2\n")
+    Path("words.txt").write_text("no pairs\n")
+    np.savez("wrong.npz", vectors=np.ones(3))
+    return good
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        ("verify GOOD nothere.jpg --threshold 0", ["nothere.jpg: No such file"]),
+        ("verify GOOD bad.jpg --threshold 0", ["bad.jpg: not an image"]),
+        ("verify GOOD cut.jpg --threshold 0", ["cut.jpg: it does not decode"]),
+        ("verify GOOD wide.png --threshold 0", ["wide.png: ", "must be square", "100x80"]),
+        ("verify GOOD one --threshold 0", ["one: Is a directory"]),
+        ("verify GOOD GOOD", ["needs a threshold", "Received: --model", "finetune prints"]),
+        ("embed nothere", ["no such image or folder", "Received: nothere"]),
+        ("embed empty", ["must hold images", "Received: empty"]),
+        ("embed bad.jpg", ["bad.jpg: not an image"]),
+        ("embed GOOD -o e.txt", ["*.npz", "Received: e.txt"]),
+        ("embed GOOD -o bad.jpg/e.npz", ["bad.jpg"]),
+        ("finetune nothere -o new", ["folder of identity folders", "nothere"]),
+        ("finetune one -o new", ["at least two identities", "Received: 1"]),
+        ("finetune few -o new", ["at least 8", "Received: 5 identities in few"]),
+        ("finetune few", ["finetuned/embedder.keras is there already", "--output"]),
+        ("finetune few -o bad.jpg", ["bad.jpg"]),
+        ("demo --faces few -o new", ["at least 64 images", "Received: 40 images in few"]),
+        ("demo --faces nothere -o new", ["folder of identity folders", "nothere"]),
+        ("demo -o bad.jpg", ["bad.jpg: File exists"]),
+        ("evaluate lfw --images few --pairs nothere.txt", ["nothere.txt: No such file"]),
+        ("evaluate lfw --images few --pairs pairs.txt", ["announces 6,000 pairs", "1 lines"]),
+        ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
+        ("evaluate lfw-view1 --lists few --images few", ["pairsDevTrain.txt: No such file"]),
+        ("evaluate cfp-fp --lists few --images few", ["Pair_list_F.txt: No such file"]),
+        ("evaluate ijba --lists few --images few", ["verify_metadata_1.csv: No such file"]),
+        ("evaluate megaface --lists . --images . --size 7", ["`size` must be one of"]),
+        ("evaluate identification --gallery few --probes nothere", ["no such image or folder"]),
+        ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
+        ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
+        ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
+        ("evaluate all-pairs wrong.npz", ["`embeddings` and `paths`", "Received: wrong.npz"]),
+        (
+            "evaluate all-pairs one wrong.npz",
+            ["one folder of aligned crops, or", "one, wrong"],
+        ),
+        ("evaluate all-pairs wrong.npz --groups list.csv", ["--groups without --report"]),
+        ("evaluate all-pairs wrong.npz wrong.npz", ["Each file must be named once"]),
+        ("evaluate all-pairs one -o new", ["1 people", "0 impostor pairs"]),
+        ("check-data nothere", ["folder of identity folders", "nothere"]),
+        ("check-data list.csv", ["Faces are read from", "list.csv"]),
+        ("finetune nothere.tfrecord -o new", ["neither this file nor a shard"]),
+        ("finetune nothere.rec -o new", ["nothere.rec: No such file"]),
+        ("export -o e.txt", ["*.tflite or *.onnx", "Received: e.txt"]),
+        ("export -o e.onnx --precision int8", ["float32", "Received: --precision int8"]),
+        ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),
+    ],
+)
+def test_wrong_doors(facemargin, model, wrong, command, parts):
+    before = sorted(path for path in Path().rglob("*"))
+    words = [str(wrong) if word == "GOOD" else word for word in command.split()]
+    assert_one_sentence(facemargin(*words, "-m", model), *parts)
+    after = sorted(path for path in Path().rglob("*") if path != Path("new"))
+    assert after == before
+    assert Path("finetuned/embedder.keras").read_bytes() == b"hours of work"
+
+
+@pytest.mark.parametrize("command", ["embed GOOD", "verify GOOD GOOD", "finetune few -o new"])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("nosuch", "Received: 'nosuch'"), ("nothere.keras", "no such"), ("bad.keras", "bad.keras")],
+)
+def test_no_such_model(facemargin, wrong, command, name, part):
+    words = [str(wrong) if word == "GOOD" else word for word in command.split()]
+    assert_one_sentence(facemargin(*words, "-m", name), part)
+
+
+def test_what_looks_like_markup_is_printed_as_it_is(facemargin):
+    assert_one_sentence(facemargin("embed", "[red]/[/]"), "Received: [red]/[/]")
+
+
+def test_a_defect_keeps_its_traceback(facemargin, monkeypatch):
+    monkeypatch.setattr(faces_commands, "image_files", lambda places: {}["defect"])
+    monkeypatch.setattr(sys, "argv", ["facemargin", "embed", "x"])
+    with pytest.raises(KeyError):
+        cli.main()
+
+
+def test_an_option_that_is_none_is_a_usage_error(facemargin):
+    code, _, error = facemargin("embed", "x", "--nosuch")
+    assert code == 2
+    assert "--nosuch" in error

@@ -1,0 +1,12 @@
+"""What every error of the command line looks like."""
+
+
+def assert_one_sentence(result, *parts):
+    """Exit code 1 and, apart from progress, one line on standard error that holds the parts."""
+    code, _, error = result
+    assert code == 1
+    (line,) = [line for line in error.splitlines() if line.startswith("Error: ")]
+    assert error.rstrip().splitlines()[-1] == line
+    assert "Traceback" not in error
+    for part in parts:
+        assert str(part) in line

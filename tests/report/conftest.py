@@ -1,0 +1,30 @@
+"""Pictures to show, and what a report has written."""
+
+import json
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Six files of one colour each."""
+    folder = tmp_path_factory.mktemp("faces")
+    images = [folder / f"{number}.png" for number in range(6)]
+    for number, image in enumerate(images):
+        Image.new("RGB", (112, 112), (40 * number, 90, 90)).save(image)
+    return images
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Runs a report of few draws: what it gave, its page and its record."""
+
+    def run(report, *arguments, **options):
+        options = {"replicates": 20, "progress": False} | options
+        models = report(tmp_path / "r.html", *arguments, **options)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
+        page, record = (tmp_path / f"r.{ending}" for ending in ("html", "json"))
+        return models, page.read_text(), json.loads(record.read_text())
+
+    return run
