@@ -1,12 +1,13 @@
 """Scores in, measures out: how good an embedder is, by definitions stated exactly once.
 
-`roc` counts scores, `verification` asks it, `conventions` asks as others do; `bootstrap` says how
-certain the answer is and `groups` for whom. `embed` knows images only, `cosine` embeddings; `pairs`
-joins them, `templates` does so for several images of a person. `protocols` is a folder: each file
-reads one family's official lists into these. `all_pairs` knows embeddings and whose they are, and
-streams (a `sweep`, the `histogram`, `refine`, and the `hardest` pairs); `identification` searches a
-gallery, `distractors` people among strangers; `splits` is the mean of several runs. `plots` draws
-what was counted, and `audit` turns embeddings on the data that they come from.
+`roc` counts scores, `verification` asks it, `conventions` asks as others do; `bootstrap` and
+`search_draws` say how certain the answer is and `groups` for whom. `embed` knows images only,
+`cosine` embeddings; `pairs` joins them, `templates` does so for several images of a person.
+`protocols` is a folder: each file reads one family's official lists into these. `all_pairs` knows
+embeddings and whose they are, and streams (a `sweep`, the `histogram`, `refine`, and the `hardest`
+pairs); `identification` searches a gallery, `distractors` people among strangers; `splits` is the
+mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
+they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
@@ -45,6 +46,7 @@ from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
+    best_of_gallery,
     closed_gallery_rate,
     identify,
     largest_scores_of_others,
@@ -140,6 +142,7 @@ __all__ = [
     "View1Result",
     "all_pairs",
     "area_under_curve",
+    "best_of_gallery",
     "bootstrap",
     "bootstrap_distractors",
     "bootstrap_hardest",

@@ -18,7 +18,11 @@ import dataclasses
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.identification import identify, largest_scores_of_others
+from keras_facemargin.evaluate.identification import (
+    LAST_RANK,
+    best_of_gallery,
+    largest_scores_of_others,
+)
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts, count_descending
 
@@ -40,8 +44,9 @@ class AmongDistractors(Measures):
         distractors: number of distractors.
         genuine: float64 ``(searches / 2,)``, the score of each pair of mates, once.
         first, second: int ``(searches / 2,)``, which probes they are.
-        best, nearest: float64 and int ``(probes,)``, of each probe the best score of a distractor,
-            and which one it is.
+        best, nearest: float64 and int ``(probes, R)``, of each probe the best scores of
+            distractors, descending, and which ones these are; R is 50, or the number of distractors
+            if that is less.
         largest, largest_probes: float64 and int ``(K,)``, the largest scores of probes with
             distractors, descending, and which probe each is of.
         numbers: int ``(probes,)``, whom each shows, counted from 0.
@@ -65,6 +70,21 @@ class AmongDistractors(Measures):
     largest_probes: np.ndarray = dataclasses.field(repr=False)
     numbers: np.ndarray = dataclasses.field(repr=False)
     left_out: int = 0
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """int ``(searches,)``, the rank of the mate, R + 1 if it is beyond R: first each pair's
+        first image searched, then each pair's second."""
+        beaten = [
+            np.count_nonzero(self.best[side] >= self.genuine[:, None], axis=1)
+            for side in (self.first, self.second)
+        ]
+        return 1 + np.concatenate(beaten)
+
+    def cmc(self) -> np.ndarray:
+        """The share of searches whose mate is at rank 1, 2, ..., R or before, ``(R,)``."""
+        last = self.best.shape[1]
+        return np.bincount(self.ranks, minlength=last + 2)[1 : last + 1].cumsum() / self.searches
 
     @property
     def curve(self) -> Roc:
@@ -141,9 +161,8 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
     allowed = [allowed_false_accepts(far, impostors) for far in fars]
     genuine = cosine_scores_of_pairs(probes, first, probes, second)
     nobody = np.full(len(distractors), -1)
-    found = identify(distractors, nobody, probes, numbers, progress)
-    best = found.best_scores
-    hits = int(np.count_nonzero(genuine > best[first]) + np.count_nonzero(genuine > best[second]))
+    best, nearest = best_of_gallery(distractors, probes, LAST_RANK, progress)
+    hits = sum(int(np.count_nonzero(genuine > best[side, 0])) for side in (first, second))
     largest, rows = largest_scores_of_others(
         distractors, nobody, probes, numbers, max(HELD * max(allowed), FEWEST_HELD) + 1, progress
     )
@@ -161,7 +180,7 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
         first=first,
         second=second,
         best=best,
-        nearest=found.nearest,
+        nearest=nearest,
         largest=largest,
         largest_probes=rows,
         numbers=numbers,

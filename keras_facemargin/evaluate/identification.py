@@ -27,6 +27,9 @@ FPIRS = (1e-1, 1e-2, 1e-3)
 RANKS = (1, 5, 10)
 RULES = ("nist", "ijb_evals")
 
+# Ranks that a CMC is drawn to.
+LAST_RANK = 50
+
 # Rows of a block of probes and of a block of the gallery.
 BLOCK = 1_024
 
@@ -369,13 +372,13 @@ def largest_scores_of_others(
         ValueError: `count` is less than 1; else as `identify`.
 
     Example:
-        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.2], [0.1, 0.9]]
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]]
         >>> labels = ["ann", "bob"]
         >>> scores, rows = largest_scores_of_others(
         ...     gallery, labels, probes, labels, 1, progress=False
         ... )
         >>> scores.round(2).tolist(), rows.tolist()
-        ([0.22], [0])
+        ([0.24], [1])
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1. Received: count={count}.")
@@ -385,6 +388,63 @@ def largest_scores_of_others(
     scores, rows = _largest_of_others(search, count, progress)
     order = np.argsort(scores)[::-1][:count]
     return scores[order], rows[order]
+
+
+def best_of_gallery(gallery, probes, count, progress=True) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` best scores of each probe in the gallery, whoever they are of.
+
+    Args:
+        gallery, probes, progress: as `identify`.
+        count: at least 1.
+
+    Returns:
+        float64 ``(P, K)``, descending, K being `count` or the size of the gallery if that is less;
+        and int ``(P, K)``, which templates they are of.
+
+    Raises:
+        ValueError: `count` is less than 1; else as `identify`.
+
+    Example:
+        >>> scores, rows = best_of_gallery([[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.6]], 2, False)
+        >>> scores.round(2).tolist(), rows.tolist()
+        ([[0.8, 0.6]], [[0, 1]])
+    """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1. Received: count={count}.")
+    gallery, nobody = _checked("gallery", gallery, np.full(len(gallery), -1))
+    probes, labels = _checked("probes", probes, np.arange(len(probes)))
+    count = min(count, len(gallery))
+    search = _Search(gallery, nobody, probes, labels)
+    margin = 2 * search.error + 1e-6
+    level = np.full(len(probes), -np.inf, np.float32)
+    kept, waiting = [], 0
+    for rows, columns, scores in search.blocks(progress):
+        near = np.flatnonzero(scores >= (level[rows] - np.float32(margin))[:, None])
+        row, column = np.divmod(near, scores.shape[1])
+        kept.append((row + rows.start, column + columns.start, scores.ravel()[near]))
+        waiting += len(near)
+        if waiting > PENDING:
+            kept = [_near_the_best(kept, count, margin, level)]
+            waiting = 0
+    row, column, _ = _near_the_best(kept, count, margin, level)
+    score = search._exact(row, column)
+    order = np.lexsort((-score, row))
+    starts = np.searchsorted(row[order], np.arange(len(probes)))
+    chosen = order[starts[:, None] + np.arange(count)]
+    return score[chosen], column[chosen]
+
+
+def _near_the_best(parts, count, margin, level):
+    """Of (rows, columns, scores) those within `margin` of the `count`-th best of their row, which
+    becomes its level."""
+    row, column, value = map(np.concatenate, zip(*parts, strict=True))
+    order = np.lexsort((-value, row))
+    row, column, value = row[order], column[order], value[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    last = place == count - 1
+    level[row[last]] = value[last]
+    keep = value >= level[row] - margin
+    return row[keep], column[keep], value[keep]
 
 
 class _Search:

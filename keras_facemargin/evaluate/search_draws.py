@@ -19,10 +19,7 @@ from keras_facemargin.evaluate.bootstrap import (
     numbered,
     tar_where_known,
 )
-from keras_facemargin.evaluate.identification import FPIRS
-
-# Ranks that a CMC is drawn to.
-LAST_RANK = 50
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +60,7 @@ class DistractorDraws:
 
     Attributes:
         units: number of people.
-        rank_1: float64 ``(B,)``.
+        cmc: float64 ``(B, R)``, the rates of rank 1 to R.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`; NaN where false accepts that
             are not held decide it.
         fars: the F target false accept rates.
@@ -73,7 +70,7 @@ class DistractorDraws:
     """
 
     units: int
-    rank_1: np.ndarray
+    cmc: np.ndarray
     tar: np.ndarray
     fars: tuple[float, ...]
     band_fars: np.ndarray
@@ -83,7 +80,7 @@ class DistractorDraws:
     @property
     def replicates(self) -> int:
         """Number of draws, B."""
-        return len(self.rank_1)
+        return len(self.cmc)
 
     def __str__(self):
         return drawn_words(self)
@@ -177,7 +174,7 @@ class _Search:
 
 
 def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> DistractorDraws:
-    """Takes rank-1 and TAR at FAR among distractors again on resampled people.
+    """Takes CMC and TAR at FAR among distractors again on resampled people.
 
     Args:
         found: an `AmongDistractors`.
@@ -193,22 +190,20 @@ def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> Dis
         ...     probes, list("aabb"), [[0.0, 1.0], [0.5, 0.5]], [0.3], progress=False
         ... )
         >>> draws = bootstrap_distractors(found, replicates=50, progress=False)
-        >>> draws.units, interval(draws.rank_1).high
+        >>> draws.units, interval(draws.cmc[:, 0]).high
         (2, 1.0)
     """
     fars = tuple(entry.target for entry in found.tar_at_far)
     people = found.numbers
     of_pair = people[found.first]
-    hits = sum(
-        (found.genuine > found.best[side]).astype(int) for side in (found.first, found.second)
-    )
+    ranks, last = found.ranks, found.best.shape[1]
     order = np.argsort(np.append(found.genuine, found.largest))[::-1]
     scores = np.append(found.genuine, found.largest)[order]
     same = (np.arange(len(order)) < len(found.genuine))[order]
     everyone = np.append(of_pair, people[found.largest_probes])[order]
     impostors = np.bincount(people) * found.distractors  # of each person
     band_fars = band_rates(impostors.sum())
-    rank_1 = np.empty(replicates)
+    cmc = np.empty((replicates, last))
     tar, band = np.full((replicates, len(fars)), np.nan), np.ones((replicates, BAND_POINTS))
     rng = np.random.default_rng(seed)
     with drawing_bar(progress) as bar:
@@ -218,9 +213,11 @@ def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> Dis
             while not times[of_pair].any():
                 drawn = rng.integers(0, found.people, found.people)
                 times = np.bincount(drawn, minlength=found.people)
-            rank_1[b] = times[of_pair] @ hits / (2 * times[of_pair].sum())
+            weights = np.tile(times[of_pair], 2)
+            of_rank = np.bincount(ranks, weights, last + 2)[1 : last + 1]
+            cmc[b] = of_rank.cumsum() / weights.sum()
             curve = curve_of(scores, same, times[everyone])
             held, curve = curve.impostors, curve.with_all(int(times @ impostors))
             tar[b], band[b, :-1] = (tar_where_known(curve, held, t) for t in (fars, band_fars[:-1]))
             bar.advance(task)
-    return DistractorDraws(found.people, rank_1, tar, fars, band_fars, band)
+    return DistractorDraws(found.people, cmc, tar, fars, band_fars, band)

@@ -10,8 +10,10 @@ from keras_facemargin.evaluate import (
     DistractorDraws,
     Pairs,
     bootstrap_distractors,
+    plot_cmc,
     plot_scores,
 )
+from keras_facemargin.evaluate.identification import RANKS
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     Measure,
@@ -41,7 +43,11 @@ class MeasuredAmongDistractors:
 
     def measures(self):
         """A `Measure` for each number of the result."""
-        yield Measure("Rank-1", self.result.rank_1, self.draws.rank_1)
+        yield Measure("Rank-1", self.result.rank_1, self.draws.cmc[:, 0])
+        for rank in RANKS[1:]:
+            if rank <= self.result.best.shape[1]:
+                value, drawn = self.result.cmc()[rank - 1], self.draws.cmc[:, rank - 1]
+                yield Measure(f"Rank-{rank}", float(value), drawn)
         for entry, drawn in zip(self.result.tar_at_far, self.draws.tar.T, strict=True):
             said = "" if entry.supported else str(entry)
             yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
@@ -88,7 +94,11 @@ def report_distractors(
     first = next(iter(models.values()))
     record = {"title": title, "about": list(about), "intervals": draws_record(first.draws, seed)}
     record["models"] = {
-        name: {**each.result.to_dict(), "intervals": intervals_record(each)}
+        name: {
+            **each.result.to_dict(),
+            "intervals": intervals_record(each),
+            "cmc": each.result.cmc().tolist(),
+        }
         for name, each in models.items()
     }
     write_json(output.with_suffix(".json"), record)
@@ -115,17 +125,23 @@ def _write_page(output, title, about, probes, distractors, models):
         "every distractor. TAR at FAR: pairs of mates as genuine, all images with all distractors "
         "as impostor pairs.",
     )
+    bands = {name: each.draws for name, each in models.items()}
     add_curves(
         page,
         {name: each.result.curve for name, each in models.items()},
-        {name: each.draws for name, each in models.items()},
+        bands,
+    )
+    page.figure(
+        plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands),
+        "Cumulative match characteristic: the share of searches in which fewer distractors than "
+        "the rank score as high as the mate. Shaded as above.",
     )
     for name, each in models.items():
         found = each.result
         page.heading(name if len(models) > 1 else "Scores and thresholds")
         page.figure(
             plot_scores(
-                np.append(found.genuine, found.best),
+                np.append(found.genuine, found.best[:, 0]),
                 np.arange(len(found.genuine) + len(found.best)) < len(found.genuine),
                 kinds=("pairs of mates", "images: the best of the distractors"),
             ),
@@ -139,6 +155,8 @@ def _write_page(output, title, about, probes, distractors, models):
 def _as_pairs(found, probes, distractors):
     """Mates, and each probe with the distractor most like it, as `Pairs` and their scores."""
     first = [probes[row] for row in (*found.first, *range(found.probes))]
-    second = [probes[row] for row in found.second] + [distractors[row] for row in found.nearest]
+    second = [probes[row] for row in found.second] + [
+        distractors[row] for row in found.nearest[:, 0]
+    ]
     same = np.arange(len(first)) < len(found.genuine)
-    return Pairs(first, second, same), np.append(found.genuine, found.best)
+    return Pairs(first, second, same), np.append(found.genuine, found.best[:, 0])

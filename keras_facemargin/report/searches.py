@@ -15,8 +15,7 @@ from keras_facemargin.evaluate import (
     plot_scores,
 )
 from keras_facemargin.evaluate.bootstrap import LEVEL
-from keras_facemargin.evaluate.identification import FPIRS, RANKS
-from keras_facemargin.evaluate.search_draws import LAST_RANK
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK, RANKS
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     add_measures,

@@ -52,10 +52,18 @@ def test_it_equals_the_loops(block, monkeypatch):
         )
     mates = cosine_scores(probes[found.first], probes[found.second])
     np.testing.assert_array_equal(found.genuine, mates)
-    np.testing.assert_array_equal(cosine_scores(probes, distractors[found.nearest]), found.best)
+    ours = np.array(impostor).reshape(8, 70)
+    np.testing.assert_array_equal(found.best, np.sort(ours)[:, ::-1][:, :50])
+    np.testing.assert_array_equal(np.take_along_axis(ours, found.nearest, 1), found.best)
+    ranks = [
+        1 + (ours[p] >= cosine_scores(probes[g][None], probes[p][None])).sum()
+        for sides in ((found.first, found.second), (found.second, found.first))
+        for p, g in zip(*sides, strict=True)
+    ]
+    np.testing.assert_array_equal(found.ranks, np.minimum(ranks, 51))
+    assert found.cmc()[[0, 9]].tolist() == [found.rank_1, np.mean(np.array(ranks) <= 10)]
     np.testing.assert_array_equal(found.largest, np.sort(impostor)[::-1][: len(found.largest)])
     assert len(found.largest) == 2 * 112 + 1  # 0.2 of 560, twice
-    ours = np.array(impostor).reshape(8, 70)
     assert all(
         (ours[p] == s).any() for p, s in zip(found.largest_probes, found.largest, strict=True)
     )

@@ -116,6 +116,21 @@ def test_neither_blocks_nor_order_nor_length_matter(monkeypatch):
         np.testing.assert_array_equal(found.best_scores, expected.best_scores)
 
 
+@pytest.mark.parametrize("count", [1, 7, 300])
+@pytest.mark.parametrize("pending", [0, 500, 10**9])
+def test_the_best_of_the_gallery_are_those_of_all_scores(count, pending, monkeypatch, small_blocks):
+    monkeypatch.setattr(identification, "PENDING", pending)
+    gallery, _, probes, _ = sets(7, templates=2)
+    gallery[5] = gallery[40]
+    scores, rows = identification.best_of_gallery(gallery, probes, count, progress=False)
+    every = np.array([cosine_scores(np.tile(p, (len(gallery), 1)), gallery) for p in probes])
+    np.testing.assert_array_equal(scores, np.sort(every)[:, ::-1][:, :count])
+    np.testing.assert_array_equal(np.take_along_axis(every, rows, 1), scores)
+    assert all(len({*each}) == len(each) for each in rows)
+    with pytest.raises(ValueError, match="`count` must be at least 1"):
+        identification.best_of_gallery(gallery, probes, 0)
+
+
 # Ten non-mated probes, four mated ones.
 HAND = Identification(
     ranks=np.array([1, 1, 2, 7]),

@@ -93,9 +93,11 @@ def test_a_draw_among_distractors_is_that_of_the_people_repeated(seed):
     for b in range(15):
         drawn = rng.integers(0, len(people), len(people))
         times = np.bincount(drawn, minlength=len(people))[codes]
-        hits = (genuine > impostor.max(axis=1)[one]) + 1 * (genuine > impostor.max(axis=1)[two])
         weights = times[one]
-        assert draws.rank_1[b] == pytest.approx((hits * weights).sum() / (2 * weights.sum()))
+        for rank in (1, 5, 40):
+            found_by = [(impostor[side] >= genuine[:, None]).sum(1) < rank for side in (one, two)]
+            rate = (sum(hit * 1 for hit in found_by) * weights).sum() / (2 * weights.sum())
+            assert draws.cmc[b, rank - 1] == pytest.approx(rate)
         scores = np.concatenate(
             [np.repeat(genuine, weights), np.repeat(impostor, times, 0).ravel()]
         )

@@ -25,7 +25,7 @@ def test_the_record_and_the_page_are_what_was_found(written, pictures):
         draws = bootstrap_distractors(result, 20, seed=3, progress=False)
         found = record["models"][name]
         assert found["rank_1"] == result.rank_1
-        ends = interval(draws.rank_1)
+        ends = interval(draws.cmc[:, 0])
         assert found["intervals"]["Rank-1"] == [ends.low, ends.high]
         assert f"<td>{result.rank_1:.2%} ({ends.low:.2%} to {ends.high:.2%})</td>" in page
         entry = result.tar_at_far[1]
@@ -34,5 +34,6 @@ def test_the_record_and_the_page_are_what_was_found(written, pictures):
     assert "not supported by 1,500 impostor pairs" in page
     change = results["theirs"].rank_1 - results["ours"].rank_1
     assert f"<td>theirs: Rank-1</td><td>{change:+.2%} (" in page
-    assert page.count('src="data:image/png') == 2 + 2 * 2
+    assert page.count('src="data:image/png') == 3 + 2 * 2
+    assert record["models"]["ours"]["cmc"] == results["ours"].cmc().tolist()
     assert models["ours"].draws.units == 10

@@ -157,4 +157,4 @@ def test_covariates_are_of_single_images(tmp_path):
     assert list(found.results) == ["0", "1"]  # people of two genders have no genuine pair
     assert [group.genuines for group in found.results.values()] == [3, 3]
     assert [group.impostors for group in found.results.values()] == [12, 12]
-    assert task.covariate("AGE")[0].tolist() == [""]
+    assert task.covariate("AGE")[0].tolist() == ["unknown"]
