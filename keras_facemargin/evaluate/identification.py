@@ -372,13 +372,13 @@ def largest_scores_of_others(
         ValueError: `count` is less than 1; else as `identify`.
 
     Example:
-        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.2, 0.8]]
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.2], [0.1, 0.9]]
         >>> labels = ["ann", "bob"]
         >>> scores, rows = largest_scores_of_others(
         ...     gallery, labels, probes, labels, 1, progress=False
         ... )
         >>> scores.round(2).tolist(), rows.tolist()
-        ([0.24], [1])
+        ([0.22], [0])
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1. Received: count={count}.")
