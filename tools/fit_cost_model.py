@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from benchmark_head import MIB, worker
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from scipy.optimize import nnls
 from side_by_side import append_rows, machine
@@ -40,22 +41,19 @@ HELD_OUT = ((128, 512, 200_000), (64, 128, 400_000))
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="steps of a point that count")
+    parser.add_argument("--rounds", type=int, default=9, help="steps of a point that count")
+    parser.add_argument(
+        "--passes", type=int, default=5, help="over all points; their median counts"
+    )
     parser.add_argument("--shrink", type=int, default=1, help="divide all classes, to try it out")
     parser.add_argument("--csv", type=Path, help="file to append the figures to")
     options = parser.parse_args(arguments)
     console = Console()
     load = os.getloadavg()[0]
     points = [(b, d, c // options.shrink) for b, d, c in (*FITTED, *HELD_OUT)]
-    measured = []
-    for samples, dim, classes in points:
-        with (
-            console.status(f"{samples} samples, {dim} numbers, {classes:,} classes"),
-            worker("fit", "tensorflow graph", classes, dim, samples=samples) as process,
-        ):
-            seconds = statistics.median(process.step()["seconds"] for _ in range(options.rounds))
-            measured.append((seconds, process.peak() / MIB))
-    times = np.array([seconds for seconds, _ in measured])
+    passes = [pass_through(points, options.rounds, console) for _ in range(options.passes)]
+    times = np.median([seconds for seconds, _ in passes], axis=0)
+    peaks = np.median([peaks for _, peaks in passes], axis=0)
     coefficients = fit_model(points[: len(FITTED)], times[: len(FITTED)])
     predicted = terms(points) @ coefficients
 
@@ -68,7 +66,7 @@ def main(arguments=None):
         used = "yes" if i < len(FITTED) else "no"
         table.add_row(
             *(str(samples), str(dim), f"{classes:,}", used, f"{1e3 * times[i]:.0f}"),
-            *(f"{1e3 * predicted[i]:.0f}", f"{off:+.0%}", f"{measured[i][1]:.0f}"),
+            *(f"{1e3 * predicted[i]:.0f}", f"{off:+.0%}", f"{peaks[i]:.0f}"),
         )
         if options.csv:
             row = {
@@ -80,10 +78,20 @@ def main(arguments=None):
                 "fitted_on": used,
                 "ms": f"{1e3 * times[i]:.1f}",
                 "model_ms": f"{1e3 * predicted[i]:.1f}",
-                "mib_of_a_step": f"{measured[i][1]:.0f}",
+                "mib_of_a_step": f"{peaks[i]:.0f}",
             }
             append_rows(options.csv, [row])
     console.print(table)
+
+
+def pass_through(points, rounds, console):
+    """Median seconds and peak MiB of a step at each point, each in a process of its own."""
+    seconds, peaks = [], []
+    for samples, dim, classes in track(points, "Stepping", console=console, transient=True):
+        with worker("fit", "tensorflow graph", classes, dim, samples=samples) as process:
+            seconds.append(statistics.median(process.step()["seconds"] for _ in range(rounds)))
+            peaks.append(process.peak() / MIB)
+    return seconds, peaks
 
 
 def terms(points):

@@ -6,7 +6,7 @@ import typer
 
 from keras_facemargin.cli import data, embedders, faces, training
 from keras_facemargin.cli.console import complain, sentence, show_warning
-from keras_facemargin.cli.evaluate import images, sets, templates
+from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +71,7 @@ evaluate.command("megaface")(sets.megaface)
 evaluate.command("trillion-pairs")(sets.trillion_pairs)
 evaluate.command("identification")(sets.identification)
 evaluate.command("bin")(images.verification_bin)
-evaluate.command("all-pairs")(sets.every_pair)
+evaluate.command("all-pairs")(all_pairs.every_pair)
 
 
 def main():

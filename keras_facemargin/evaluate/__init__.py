@@ -4,17 +4,13 @@
 `search_draws` say how certain the answer is and `groups` for whom. `embed` knows images only,
 `cosine` embeddings; `pairs` joins them, `templates` does so for several images of a person.
 `protocols` is a folder: each file reads one family's official lists into these. `all_pairs` knows
-embeddings and whose they are, and streams; `identification` searches a gallery, `distractors`
-people among strangers; `splits` is the mean of several runs. `plots` draws what was counted, and
-`audit` turns embeddings on the data that they come from.
+embeddings and whose they are, and streams (a `sweep`, the `histogram`, `refine`, and the `hardest`
+pairs); `identification` searches a gallery, `distractors` people among strangers; `splits` is the
+mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
+they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import (
-    HardestPairs,
-    all_pairs,
-    hardest_pairs,
-    verify_all_pairs,
-)
+from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.audit import (
     AlikePairs,
     LabelNoise,
@@ -40,9 +36,13 @@ from keras_facemargin.evaluate.groups import (
     Group,
     GroupRate,
     rates_by_group,
+    rates_by_two_groups,
     rates_by_value,
     read_groups,
+    read_groups_of_images,
 )
+from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
+from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
@@ -66,6 +66,7 @@ from keras_facemargin.evaluate.plots import (
     plot_hardest_pairs,
     plot_open_set,
     plot_roc,
+    plot_score_histogram,
     plot_scores,
 )
 from keras_facemargin.evaluate.protocols import (
@@ -127,6 +128,7 @@ __all__ = [
     "PairRates",
     "Pairs",
     "Roc",
+    "ScoreHistogram",
     "SearchDraws",
     "SplitResults",
     "TarAtFar",
@@ -174,11 +176,14 @@ __all__ = [
     "plot_hardest_pairs",
     "plot_open_set",
     "plot_roc",
+    "plot_score_histogram",
     "plot_scores",
     "rates_by_group",
+    "rates_by_two_groups",
     "rates_by_value",
     "read_bin_pairs",
     "read_groups",
+    "read_groups_of_images",
     "read_pairs",
     "read_view_1",
     "roc",

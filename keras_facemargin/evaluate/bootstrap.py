@@ -60,7 +60,7 @@ class Bootstrap:
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
         accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
-        auc: float64 ``(B,)``, or ``None`` where not all scores are held.
+        auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
         band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
             are not held decide it.
@@ -237,16 +237,18 @@ def bootstrap_splits(
 def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
     """`bootstrap` over a set or a list of very many pairs, from those that decide its rates.
 
-    The pairs that are not held score below all impostor pairs that are, and only their number
-    matters, which the people drawn tell: millions of pairs are drawn at the cost of these.
+    Millions of pairs are drawn at the cost of those that are held. The impostor pairs of a set that
+    are not held enter by how many each person has at which level of the score
+    (`HardestPairs.unheld`); those of a list only by their number, below all that are held.
 
     Args:
         pairs: a `HardestPairs` or a `HardestListedPairs`.
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
-        A `Bootstrap` of EER and TAR, equal to that of the list of all pairs. A replicate whose EER
-        or TAR lies below the scores that are held is NaN: more are needed to know it.
+        A `Bootstrap` without accuracy. A TAR or EER whose threshold lies among the pairs that are
+        held equals that of the list of all pairs. Others, and the AUC, are of first order for a
+        set, and NaN for a list: more pairs are needed to know them.
 
     Raises:
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
@@ -263,24 +265,17 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     scores, same = pairs.scores[order], pairs.same[order]
     first, second = (side[order] for side in pairs.sides)
     draws = Draws(same, (first, second), size=pairs.units, seed=seed)
-    band_fars = band_rates(pairs.impostors(np.ones(pairs.units, int)))
-    eer, tar = np.full(replicates, np.nan), np.full((replicates, len(fars)), np.nan)
-    band = np.ones((replicates, BAND_POINTS))
+    found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()
-            curve = curve_of(scores, same, times)
-            held, everyone = curve.impostors, pairs.impostors(draws.counts)
-            curve = curve.with_all(everyone)
-            tar[b], band[b, :-1] = (tar_where_known(curve, held, t) for t in (fars, band_fars[:-1]))
-            # Below the last impostor that is held, genuine pairs lie among impostors that are not.
-            last = int(np.searchsorted(curve.false_accepts, held))
-            misses = curve.genuines - int(curve.true_accepts[last])
-            if held == everyone or misses * everyone <= held * curve.genuines:
-                eer[b] = curve.equal_error_rate()
+            curve, known = pairs.completed(curve_of(scores, same, times), draws.counts)
+            found.take(b, [curve])
+            if known < curve.impostors:
+                found.forget(b, curve, known)
             bar.advance(task)
-    return Bootstrap(draws.unit, draws.units, eer, tar, tuple(fars), band_fars, band)
+    return found.of(draws)
 
 
 class _Replicates:
@@ -302,6 +297,17 @@ class _Replicates:
             lambda curve: [curve.largest_tar(far) for far in self.band_fars[:-1]]
         )
 
+    def forget(self, b, curve, known):
+        """Leaves of draw b what the first `known` impostor pairs of its curve decide."""
+        self.auc[b] = np.nan
+        self.tar[b] = tar_where_known(curve, known, self.fars)
+        self.band[b, :-1] = tar_where_known(curve, known, self.band_fars[:-1])
+        # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+        last = int(np.searchsorted(curve.false_accepts, known))
+        misses = curve.genuines - int(curve.true_accepts[last])
+        if misses * curve.impostors > known * curve.genuines:
+            self.eer[b] = np.nan
+
     def of(self, draws, accuracy=None):
         return Bootstrap(
             unit=draws.unit,
@@ -312,7 +318,7 @@ class _Replicates:
             band_fars=self.band_fars,
             band=self.band,
             accuracy=accuracy,
-            auc=self.auc,
+            auc=None if np.isnan(self.auc).any() else self.auc,
         )
 
 

@@ -16,6 +16,9 @@ from keras_facemargin.evaluate.roc import checked_pairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
 
+# That `rates_by_two_groups` compares: 15 have 105 twos.
+MOST_GROUPS = 15
+
 
 @dataclasses.dataclass(frozen=True)
 class GroupRate:
@@ -39,7 +42,13 @@ class GroupRate:
     def __str__(self):
         if self.rate is None:
             return "no pairs"
-        return f"{self.rate:.2%} ({self.interval}), {self.errors:,} of {self.pairs:,}"
+        low, high = _share(self.interval.low), _share(self.interval.high)
+        return f"{_share(self.rate)} ({low} to {high}), {self.errors:,} of {self.pairs:,}"
+
+
+def _share(rate):
+    """A rate with two digits at least: one error in a million pairs is not 0.00%."""
+    return f"{rate:.2%}" if rate == 0 or rate >= 1e-3 else f"{rate:.1e}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +192,100 @@ def _rate(counts, drawn, row):
     )
 
 
+def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> tuple[Group, ...]:
+    """`rates_by_group` over every pair of a set, of any number, and of every two groups as well.
+
+    The errors are among the hardest pairs, and how many pairs there are follows from how many
+    images each person has in each group: nothing is scored again.
+
+    Args:
+        pairs: a `HardestPairs`, which holds every impostor pair from `threshold` on.
+        groups: the group of each image, ``(N,)`` texts, at most `MOST_GROUPS` of them.
+        threshold: pairs are accepted from this score on.
+        replicates, seed: as `bootstrap`.
+
+    Returns:
+        A `Group` for all pairs, one for each group in alphabetical order, and one for each two
+        groups that share pairs, named ``"a / b"``.
+
+    Raises:
+        ValueError: as `bootstrap`, or if `groups` are not of that shape or too many, or if impostor
+            pairs are accepted that are not held.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(6, 4))
+        >>> pairs = hardest_pairs(rows, [0, 0, 1, 1, 2, 2], progress=False)
+        >>> rates = rates_by_two_groups(pairs, ["a", "a", "a", "a", "b", "b"], 0.0, 20)
+        >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
+        [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
+    """
+    names, group = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    if group.shape != pairs.people.shape:
+        raise ValueError(
+            "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "
+            f"{group.shape} for {len(pairs.people):,} images."
+        )
+    if len(names) > MOST_GROUPS:
+        raise ValueError(
+            f"At most {MOST_GROUPS} groups can be compared two by two. Received: {len(names):,} "
+            f"({names[0]}, {names[1]}, ...). Make them wider."
+        )
+    if threshold < pairs.floor:
+        raise ValueError(
+            "`threshold` must not lie below the impostor pairs that are held. Received: "
+            f"{threshold} below {pairs.floor}. Hold more (`impostors` of `hardest_pairs`)."
+        )
+    first, second = pairs.sides
+    sides = np.sort([group[pairs.first], group[pairs.second]], axis=0)
+    wrong = np.flatnonzero((pairs.scores >= threshold) != pairs.same)
+    cell = np.ravel_multi_index((pairs.same[wrong].astype(int), *sides[:, wrong]), _cells(names))
+    images = np.zeros((pairs.units, len(names)))
+    np.add.at(images, (pairs.people, group), 1)
+
+    def count(counts):
+        """(impostor or genuine, group, group, right or wrong), of unordered two groups."""
+        # A genuine pair is of one person, an impostor pair of two.
+        times = counts[first[wrong]] * np.where(pairs.same[wrong], 1, counts[second[wrong]])
+        errors = np.bincount(cell, times, 2 * len(names) ** 2).reshape(_cells(names))
+        drawn = counts[:, None] * images
+        everyone, own = drawn.sum(axis=0), drawn.T @ drawn
+        both = np.stack([np.outer(everyone, everyone) - own, images.T @ drawn])
+        within = np.arange(len(names))
+        both[1, within, within] -= everyone
+        both[:, within, within] /= 2
+        return np.stack([both - errors, errors], axis=-1)
+
+    draws = Draws(pairs.same, pairs.sides, size=pairs.units, seed=seed)
+    once = count(np.ones(pairs.units, int))
+    low, high = np.triu_indices(len(names), k=1)
+    mixed = once[:, low, high].sum(axis=(0, 2)) > 0
+    low, high = (np.append(np.arange(len(names)), side[mixed]) for side in (low, high))
+
+    def rows(table):
+        """(all, groups and two groups, impostor or genuine, right or wrong)"""
+        chosen = table[:, low, high].swapaxes(0, 1)
+        return np.concatenate([chosen.sum(axis=0, keepdims=True), chosen])
+
+    drawn = []
+    for _ in range(replicates):
+        draws.times()
+        drawn.append(rows(count(draws.counts)))
+    counts, drawn = rows(once), np.array(drawn)
+    titles = [EVERYBODY, *names.tolist()]
+    titles += [
+        f"{one} / {two}" for one, two in zip(names[low], names[high], strict=True) if one != two
+    ]
+    return tuple(
+        Group(name, *(_rate(counts[:, kind], drawn[:, :, kind], row) for kind in (0, 1)))
+        for row, name in enumerate(titles)
+    )
+
+
+def _cells(names):
+    return 2, len(names), len(names)
+
+
 def read_groups(file, pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Reads which group each image or person of a list of pairs is in.
 
@@ -202,18 +305,42 @@ def read_groups(file, pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             on the list.
         OSError: if it cannot be read.
     """
-    kind, columns, rows = _read_table(Path(file))
-    if kind == "person" and pairs.people is None:
+    images = None if pairs.first is None else (pairs.first, pairs.second)
+    return _read_sides(Path(file), images, pairs.people)
+
+
+def read_groups_of_images(file, images, people) -> dict[str, np.ndarray]:
+    """Reads which group each image of a set is in, from a file as `read_groups` takes it.
+
+    Args:
+        file: the CSV file, UTF-8.
+        images: paths, ``(N,)``, or ``None`` if nobody knows them.
+        people: whose face each is, ``(N,)``.
+
+    Returns:
+        A dict from the name of each column to the groups of the images, ``(N,)``.
+
+    Raises:
+        ValueError, OSError: as `read_groups`.
+    """
+    found = _read_sides(Path(file), None if images is None else (images,), (people,))
+    return {name: side for name, (side,) in found.items()}
+
+
+def _read_sides(file, images, people):
+    """name of a column -> the groups of each of the sides of images, or of people"""
+    kind, columns, rows = _read_table(file)
+    if kind == "person" and people is None:
         raise ValueError(
             f"{file}: groups by person need a list that names the people. Received: one that does "
             "not. Give the groups by image."
         )
-    if kind == "image" and pairs.first is None:
+    if kind == "image" and images is None:
         raise ValueError(
-            f"{file}: groups by image need a list of images. Received: one of templates. Give the "
-            "groups by person."
+            f"{file}: groups by image need a list of images. Received: one that names none. Give "
+            "the groups by person."
         )
-    sides = pairs.people if kind == "person" else (pairs.first, pairs.second)
+    sides = people if kind == "person" else images
     find = dict.get if kind == "person" else _find_by_ending
     found = {key: find(rows, str(key)) for key in {key for side in sides for key in side}}
     lost = [str(key) for key, row in found.items() if row is None]

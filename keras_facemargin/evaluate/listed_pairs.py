@@ -12,17 +12,21 @@ import numpy as np
 
 from keras_facemargin.evaluate.bootstrap import identity_codes
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.histogram import WIDTH, Bins, ScoreHistogram, float32_units
 from keras_facemargin.evaluate.refine import (
     FARS,
-    Bins,
     PairRates,
     exact_curve,
-    float32_units,
     merged,
     pairs_bar,
     windows_of,
 )
-from keras_facemargin.evaluate.roc import allowed_false_accepts, checked_pairs, require_both_kinds
+from keras_facemargin.evaluate.roc import (
+    Roc,
+    allowed_false_accepts,
+    checked_pairs,
+    require_both_kinds,
+)
 
 # Rows and columns of a tile: its scores (4 MB) stay near the processor.
 TILE = 1_024
@@ -39,7 +43,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
 
     The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
     last bit: equal scores enter together, the rule is the conservative one, and a target below
-    ``1 / impostors`` has no number. What needs every score (a whole curve, its area) is not here.
+    ``1 / impostors`` has no number. The whole curve is there in bins, see `ScoreHistogram`.
 
     Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
 
@@ -106,6 +110,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
         impostors=impostors,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+        histogram=ScoreHistogram(genuine, impostor, -bins.offset * WIDTH),
     )
 
 
@@ -134,6 +139,10 @@ class HardestListedPairs:
         """Number of all impostor pairs of the list, if person p counts ``counts[p]`` times."""
         first, second, number = self.between
         return int((number * counts[first]) @ counts[second])
+
+    def completed(self, curve, counts) -> tuple[Roc, int]:
+        """As `HardestPairs.completed`, but known down to the impostor pairs that are held."""
+        return curve.with_all(self.impostors(counts)), curve.impostors
 
 
 def hardest_listed_pairs(scores, same, people, impostors) -> HardestListedPairs:

@@ -16,6 +16,8 @@ from keras_facemargin.evaluate.roc import Roc, checked_pairs
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GREY = "#222222", "#8a8a8a"
+SCORE_BINS = 80
+KINDS = "genuine pairs", "impostor pairs"
 ACCEPTS = "False accept rate (FAR)", "impostor pair"
 ALARMS = "False positive identification rate (FPIR)", "non-mated probe"
 
@@ -155,11 +157,13 @@ def plot_groups(rates):
         axes.set(xlim=(0, None), xlabel=f"{kind.upper()} at the threshold")
         axes.set_yticks(range(len(rates)), [group.name for group in rates])
         _dress(axes, axes.xaxis)
+        axes.locator_params(axis="x", nbins=5)
+        axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}%")
     both[0].invert_yaxis()
     return figure
 
 
-def plot_scores(scores, same, threshold=None, kinds=("genuine pairs", "impostor pairs")):
+def plot_scores(scores, same, threshold=None, kinds=KINDS):
     """Histograms of genuine and impostor scores, each as shares of its own kind.
 
     Args:
@@ -176,14 +180,9 @@ def plot_scores(scores, same, threshold=None, kinds=("genuine pairs", "impostor 
     """
     scores, same = checked_pairs(scores, same)
     genuine, impostor = scores[same], scores[~same]
-    figure = _figure(7.0, 3.8)
-    axes = figure.subplots()
-    edges = np.linspace(scores.min(), scores.max(), 81)
-    for values, color, name in ((impostor, IMPOSTOR, kinds[1]), (genuine, GENUINE, kinds[0])):
-        shares = np.histogram(values, edges)[0] / len(values)
-        style = {"baseline": 0, "color": color}
-        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
-        axes.stairs(shares, edges, linewidth=1.4, label=f"{len(values):,} {name}", **style)
+    edges = np.linspace(scores.min(), scores.max(), SCORE_BINS + 1)
+    counts = (np.histogram(values, edges)[0] for values in (genuine, impostor))
+    figure, axes = _scores_figure(edges, *counts, kinds)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
         axes.set_title(
@@ -192,10 +191,36 @@ def plot_scores(scores, same, threshold=None, kinds=("genuine pairs", "impostor 
             fontsize=9.5,
             color=INK,
         )
+    return figure
+
+
+def plot_score_histogram(histogram):
+    """`plot_scores` of pairs that are counted and not kept.
+
+    Args:
+        histogram: a `ScoreHistogram`, drawn in wider bins.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    return _scores_figure(*histogram.rebinned(SCORE_BINS))[0]
+
+
+def _scores_figure(edges, genuine, impostor, kinds=KINDS):
+    """Counts in bins as shares of their kind, and the axes that they are drawn on."""
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    for counts, color, name in ((impostor, IMPOSTOR, kinds[1]), (genuine, GENUINE, kinds[0])):
+        shares, style = counts / counts.sum(), {"baseline": 0, "color": color}
+        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
+        axes.stairs(shares, edges, linewidth=1.4, label=f"{counts.sum():,} {name}", **style)
     axes.set(xlabel="Score", ylabel="Share of the kind", ylim=(0, None))
     _dress(axes)
     axes.legend(frameon=False, fontsize=9)
-    return figure
+    return figure, axes
 
 
 def plot_hardest_pairs(pairs, scores, count=6):
@@ -308,7 +333,7 @@ def _staircases(curves):
             np.searchsorted(curve.false_accepts, count, side="right") - 1
             for curve, count in zip(each, allowed, strict=True)
         ]
-        tar = np.mean([curve.tar[p] for curve, p in zip(each, points, strict=True)], axis=0)
+        tar = np.mean([c.tar[p].astype(float) for c, p in zip(each, points, strict=True)], axis=0)
         found[name] = sum(curve.genuines for curve in each), counts / fewest, tar
     return found
 

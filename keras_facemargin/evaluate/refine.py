@@ -8,20 +8,16 @@ pairs inside are scored again in float64 by `cosine_scores`, and decide.
 """
 
 import dataclasses
-import math
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.cosine import ROWS_AT_ONCE, unit_rows
+from keras_facemargin.evaluate.histogram import ScoreHistogram, whole
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import Roc, TarAtFar
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-
-# Of the histogram, a power of 4, so that scaling the units by its root rounds nothing.
-BINS_PER_UNIT = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +30,7 @@ class PairRates(Measures):
         impostors: pairs of two people; they resolve rates down to ``1 / impostors``.
         eer: equal error rate, in [0, 1], as `equal_error_rate`.
         tar_at_far: a `TarAtFar` for each rate asked for; those out of reach say so.
+        histogram: a `ScoreHistogram` of all pairs, for curves.
     """
 
     embeddings: int
@@ -41,6 +38,7 @@ class PairRates(Measures):
     impostors: int
     eer: float
     tar_at_far: tuple[TarAtFar, ...]
+    histogram: ScoreHistogram = dataclasses.field(compare=False, repr=False)
 
     def to_dict(self) -> dict:
         """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
@@ -58,51 +56,6 @@ class PairRates(Measures):
         rows += [(f"TAR @ FAR {entry.target:.3g}", str(entry)) for entry in self.tar_at_far]
         pairs = f"{self.genuines:,} genuine, {self.impostors:,} impostor"
         return [*rows, (f"Pairs of {self.embeddings:,} embeddings", pairs)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Bins:
-    """The histogram of float32 cosines of rows of `size` numbers, and how far they may be off."""
-
-    size: int
-
-    @property
-    def margin(self):
-        """Bins on either side of a threshold's bin in which a pair's side is not certain.
-
-        Two float32 scores may each be off by D + 2 roundings (the units once each, products and
-        sums in any order), and by half a unit in the last place of the largest bin number.
-        """
-        roundings = (self.size + 8) * 1.01 * 2.0**-24
-        return math.ceil(2 * (roundings * BINS_PER_UNIT + 0.01)) + 1
-
-    @property
-    def offset(self):
-        """What makes the number of the bin of -1, less rounding, positive."""
-        return BINS_PER_UNIT + self.margin
-
-    @property
-    def count(self):
-        """Number of bins."""
-        return 2 * self.offset + 1
-
-
-def float32_units(embeddings, order=None) -> np.ndarray:
-    """Rows in float32, of length sqrt(BINS_PER_UNIT): a product of two is a score in bins.
-
-    Args:
-        embeddings: ``(N, D)``, of any length but zero.
-        order: which row goes to which place, ``(N,)``; as they are, if ``None``.
-    """
-    units = np.empty(embeddings.shape, np.float32)
-    place = np.arange(len(embeddings))
-    if order is not None:
-        place[order] = np.arange(len(embeddings))
-    for start in range(0, len(embeddings), ROWS_AT_ONCE):  # in float64 only a block at a time
-        rows = slice(start, start + ROWS_AT_ONCE)
-        block = unit_rows(embeddings[rows], "embeddings", start)
-        units[place[rows]] = math.sqrt(BINS_PER_UNIT) * block
-    return units
 
 
 def windows_of(bins, ranks, impostor, genuine) -> list[tuple[int, int]]:
@@ -127,11 +80,6 @@ def crossing(impostor, genuine):
     misses = whole(genuine.sum() - np.cumsum(genuine[::-1]), genuine.sum() * 1.0 * impostor.sum())
     reached = misses * int(impostor.sum()) <= false_accepts * int(genuine.sum())
     return len(impostor) - 1 - int(np.argmax(reached))
-
-
-def whole(counts, largest):
-    """Counts whose products up to `largest` are exact: Python's whole numbers have no end."""
-    return counts.astype(object) if largest >= 2.0**62 else counts
 
 
 def merged(windows, bins):

@@ -20,30 +20,23 @@ from keras_facemargin.heads.reductions import NEVER
 
 # Classes a block. The rows of a block and what is made of them stay in a processor's cache; wider
 # is no faster (measured from 512 to 8192 by 512 dimensions), narrower pays for each turn.
-WIDTH = 2048
+WIDTH = 1536
 
 
-def every_pair(features, prototypes):
-    return ops.matmul(features, ops.transpose(prototypes))
+def every_pair(features, prototypes, lengths=True):
+    """Inner products of features (B, D) and prototypes (K, D), and the latter's squared lengths.
 
-
-def own_pair(features, prototypes):
-    return ops.sum(features * prototypes, axis=-1)
-
-
-def squared_lengths(rows):
-    """Sum of squares of each row (K, ..., D) -> (K, ...), with a gradient of one pass.
-
-    Differentiated by TensorFlow it would be four, of arrays as large as the rows.
+    Returns:
+        (B, K), and (K,) or, without `lengths`, None.
     """
+    products = ops.matmul(features, ops.transpose(prototypes))
+    return products, ops.sum(ops.square(prototypes), axis=-1) if lengths else None
 
-    def run(rows):
-        def pullback(cotangents):
-            return (ops.expand_dims(2.0 * cotangents[0], -1) * rows,)
 
-        return (ops.sum(ops.square(rows), axis=-1),), pullback
-
-    return in_place.with_gradient(run, rows)[0]
+def own_pair(features, prototypes, lengths=True):
+    """As `every_pair`, of each of B features and the prototype in its place: (B,) and (B,)."""
+    products = ops.sum(features * prototypes, axis=-1)
+    return products, ops.sum(ops.square(prototypes), axis=-1) if lengths else None
 
 
 def with_own_rows(weight, rows):
@@ -68,8 +61,8 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
     """One number a sample for all classes but its own, differentiable without their logits.
 
     Args:
-        score: `score(inputs, rows, product)` -> logits and plain similarities, (B, K) each, of the
-            K classes whose `weights` have these rows.
+        score: `score(inputs, rows, pair)` -> logits and plain similarities, (B, K) each, of the K
+            classes whose `weights` have these rows.
         reduction: one of `heads.reductions`.
         labels: (B,) int32, or -1 where every class is another.
         inputs: float tensors that are differentiated; the first has B rows.
@@ -85,51 +78,56 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
     width = min(WIDTH, classes)
     full = classes // width
     rest = classes - full * width
-    products = weights[0].shape[1] if len(weights[0].shape) == 3 else 1
+    centers = weights[0].shape[1] if len(weights[0].shape) == 3 else 1
     many = len(inputs)
     dtype = keras.backend.standardize_dtype(weights[0].dtype)
-    zero, never = (ops.cast(value, dtype) for value in (0.0, NEVER))
 
     def rows_of(weights, start, size):
         return tuple(
             ops.slice(w, (start, *[0] * (len(w.shape) - 1)), (size, *w.shape[1:])) for w in weights
         )
 
-    def absence(start, size):
-        """0 where a class of the block is another than the sample's own, else `NEVER`."""
-        block = ops.arange(size, dtype="int32") + start
-        other = ops.not_equal(block, ops.expand_dims(labels, -1))
+    def of_others(values, start, fill):
+        """The values of a block (B, K), with another where the class is the sample's own."""
+        values = in_place.fill(values, labels - start, fill)
         if num_classes is not None:
-            other = ops.logical_and(other, block < num_classes)
-        return ops.where(other, zero, never)
+            block = ops.arange(values.shape[1], dtype="int32") + start
+            values = ops.where(block < num_classes, values, fill)
+        return values
 
     def forward(inputs, weights):
         def block(start, size, best, *carry):
             made = []
 
-            def product(features, prototypes):
-                made.append(every_pair(features, prototypes))
+            def pair(features, prototypes, lengths=True):
+                made.append(_pair(features, prototypes, lengths))
                 return made[-1]
 
-            logits, similarities = score(inputs, rows_of(weights, start, size), product)
-            absent = absence(start, size)
-            largest = ops.max(similarities + absent, axis=-1, keepdims=True, initial=NEVER)
-            return (ops.maximum(best, largest), *reduction.add(logits + absent, *carry)), made
+            logits, similarities = score(inputs, rows_of(weights, start, size), pair)
+            similarities = of_others(similarities, start, NEVER)
+            largest = ops.max(similarities, axis=-1, keepdims=True, initial=NEVER)
+            carry = reduction.add(of_others(logits, start, NEVER), *carry)
+            products, squares = zip(*made, strict=True)
+            return (ops.maximum(best, largest), *carry), (products if keep else None, squares)
 
-        def turn(i, kept, *carry):
+        def turn(i, products, squares, *carry):
             carry, made = block(i * width, width, *carry)
-            return (in_place.put(kept, ops.stack(made)[None], i) if keep else kept, *carry)
+            if keep:
+                products = in_place.put(products, ops.stack(made[0])[None], i)
+            if made[1][0] is not None:
+                squares = in_place.put(squares, ops.stack(made[1])[None], i)
+            return (products, squares, *carry)
 
         like = ops.cast(ops.zeros_like(ops.expand_dims(labels, -1)), dtype)
-        shape = (full, products, ops.shape(labels)[0], width) if keep else (1,)
-        kept = in_place.empty(shape, dtype)
-        carry = (ops.full_like(like, NEVER), *reduction.start(like))
-        kept, *carry = in_place.loop(full, turn, (kept, *carry))
-        kept_rest = ()
+        samples = ops.shape(labels)[0] if keep else 0
+        products = in_place.empty((full, centers, samples, width), dtype)
+        squares = in_place.empty((full, centers, width), dtype)
+        carry = (products, squares, ops.full_like(like, NEVER), *reduction.start(like))
+        products, squares, best, *carry = in_place.loop(full, turn, carry)
+        kept_rest = None
         if rest:
-            carry, kept_rest = block(full * width, rest, *carry)
-        best, *carry = carry
-        return reduction.result(*carry), best, kept, kept_rest
+            (best, *carry), kept_rest = block(full * width, rest, best, *carry)
+        return reduction.result(*carry), best, (products, squares), kept_rest
 
     def run(*leaves):
         inputs, weights = leaves[:many], leaves[many:]
@@ -138,63 +136,73 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
         def pullback(cotangents):
             upstream = cotangents[0]
 
-            def block(start, size, made):
-                def masked_logits(*leaves):
-                    product = _already(made) if keep else every_pair
-                    logits, _ = score(leaves[:many], leaves[many:], product)
-                    return (logits + absence(start, size),)
+            def turn(start, size, products, squares, *carry):
+                made = iter(range(centers))
+
+                def logits_of(*leaves):
+                    def pair(features, prototypes, lengths=True):
+                        k = next(made)
+                        return _pair(
+                            features,
+                            prototypes,
+                            lengths,
+                            products[k] if keep else None,
+                            squares[k] if lengths else None,
+                        )
+
+                    return (score(leaves[:many], leaves[many:], pair)[0],)
 
                 rows = rows_of(weights, start, size)
-                (logits,), pull = in_place.vjp(masked_logits, *inputs, *rows)
-                gradients = pull((upstream * reduction.slopes(logits, result),))
+                (logits,), pull = in_place.vjp(logits_of, *inputs, *rows)
+                slopes = of_others(reduction.slopes(logits, result), start, 0.0)
+                gradients = pull((upstream * slopes,))
                 gradients = [
                     ops.zeros_like(leaf) if gradient is None else gradient
                     for leaf, gradient in zip((*inputs, *rows), gradients, strict=True)
                 ]
-                return gradients[:many], gradients[many:]
-
-            def turn(start, size, made, *carry):
-                by_inputs, by_rows = block(start, size, made)
-                sums = (a + b for a, b in zip(carry[:many], by_inputs, strict=True))
+                sums = (a + b for a, b in zip(carry[:many], gradients[:many], strict=True))
                 filled = (
                     in_place.put(array, rows, start)
-                    for array, rows in zip(carry[many:], by_rows, strict=True)
+                    for array, rows in zip(carry[many:], gradients[many:], strict=True)
                 )
                 return (*sums, *filled)
 
             def numbered_turn(i, *carry):
-                return turn(
-                    i * width, width, ops.unstack(kept[i], products) if keep else (), *carry
-                )
+                return turn(i * width, width, *(each[i] for each in kept), *carry)
 
             carry = (
                 *(ops.zeros_like(each) for each in inputs),
                 *(in_place.empty(tuple(w.shape), dtype) for w in weights),
             )
             carry = in_place.loop(full, numbered_turn, carry)
-            return turn(full * width, rest, kept_rest, *carry) if rest else carry
+            return turn(full * width, rest, *kept_rest, *carry) if rest else carry
 
         return (result, best), pullback
 
     return in_place.with_gradient(run, *inputs, *weights)
 
 
-def _already(made):
-    """A product that has been formed before, with the gradient of forming it."""
-    made = iter(made)
+def _pair(features, prototypes, lengths, products=None, squares=None):
+    """`every_pair`, or what it was before, with a gradient that passes the prototypes' rows once.
 
-    def product(features, prototypes):
-        value = next(made)
+    The transpose of the products is quicker to form than they are, prototypes being rows; and a
+    backend left to itself forms the transpose of the prototypes' gradient.
+    """
 
-        def run(features, prototypes):
-            def pullback(cotangents):
-                (upstream,) = cotangents
-                return ops.matmul(upstream, prototypes), ops.matmul(
-                    ops.transpose(upstream), features
-                )
+    def run(features, prototypes):
+        def pullback(cotangents):
+            by_products, *by_squares = cotangents
+            by_prototypes = ops.matmul(ops.transpose(by_products), features)
+            if lengths:
+                by_prototypes += ops.expand_dims(2.0 * by_squares[0], -1) * prototypes
+            return ops.matmul(by_products, prototypes), by_prototypes
 
-            return (value,), pullback
+        outputs = [products, squares]
+        if products is None:
+            outputs[0] = ops.transpose(ops.matmul(prototypes, ops.transpose(features)))
+        if squares is None and lengths:
+            outputs[1] = ops.sum(ops.square(prototypes), axis=-1)
+        return tuple(outputs[: 1 + lengths]), pullback
 
-        return in_place.with_gradient(run, features, prototypes)[0]
-
-    return product
+    pair = in_place.with_gradient(run, features, prototypes)
+    return pair if lengths else (pair[0], None)

@@ -65,8 +65,8 @@ class L2Softmax(MarginHead):
         directions, norms = super().features(embeddings)
         return (self.alpha_weight if self.trainable_alpha else self.alpha) * directions, norms
 
-    def measure(self, features, prototypes, bias, product):
-        return product(features, prototypes) + bias
+    def measure(self, features, prototypes, bias, pair):
+        return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):
         return similarities

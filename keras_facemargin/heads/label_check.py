@@ -4,9 +4,30 @@ its backend's own words.
 
 import keras
 import numpy as np
+from keras import ops
 
 IGNORED = -1  # the label of a sample that belongs to no class
 _RULE = "`labels` must lie in [0, num_classes), counted from 0, or be -1 to be ignored"
+
+
+def flat(labels):
+    """Labels as (B,) int32, whatever integer type and trailing 1 they came with."""
+    labels = ops.convert_to_tensor(labels)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if "int" not in dtype:
+        raise ValueError(
+            "`labels` must be integers: the class of each sample. Floats lose large labels "
+            f"(65,505 is not a float16). Received: labels of dtype {dtype}. Cast to int32."
+        )
+    if len(labels.shape) == 2 and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, -1)
+    if len(labels.shape) != 1:
+        raise ValueError(
+            "`labels` must be sparse, of shape (batch,) or (batch, 1). "
+            f"Received: labels of shape {tuple(labels.shape)}. For one-hot labels pass "
+            "`ops.argmax(labels, -1)`."
+        )
+    return ops.cast(labels, "int32")
 
 
 def check_labels(labels, num_classes):

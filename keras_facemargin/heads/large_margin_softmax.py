@@ -61,8 +61,8 @@ class LargeMarginSoftmax(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def measure(self, features, prototypes, bias, product):
-        return product(features, prototypes)
+    def measure(self, features, prototypes, bias, pair):
+        return pair(features, prototypes, lengths=False)[0]
 
     def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)

@@ -45,8 +45,8 @@ class SoftmaxHead(MarginHead):
     def features(self, embeddings):
         return embeddings, None
 
-    def measure(self, features, prototypes, bias, product):
-        return product(features, prototypes) + bias
+    def measure(self, features, prototypes, bias, pair):
+        return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):
         return similarities

@@ -82,9 +82,9 @@ class SubCenterArcFace(MarginHead):
     def prototypes_shape(self):
         return (self.num_rows, self.num_centers, self.embedding_dim)
 
-    def measure(self, features, prototypes, bias, product):
+    def measure(self, features, prototypes, bias, pair):
         cosines = [
-            super(SubCenterArcFace, self).measure(features, prototypes[:, k], bias, product)
+            super(SubCenterArcFace, self).measure(features, prototypes[:, k], bias, pair)
             for k in range(self.num_centers)
         ]
         return functools.reduce(ops.maximum, cosines)

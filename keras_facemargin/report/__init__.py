@@ -6,7 +6,7 @@ a list value by value, `all_pairs` of a set, `searches` in galleries, `distracto
 What several say the same way stands in `measures`, `thresholds`, `groups` and `hardest`.
 """
 
-from keras_facemargin.report.all_pairs import report_all_pairs
+from keras_facemargin.report.all_pairs import MeasuredSet, report_all_pairs
 from keras_facemargin.report.covariates import MeasuredValues, report_covariates
 from keras_facemargin.report.distractors import MeasuredAmongDistractors, report_distractors
 from keras_facemargin.report.measures import Measure, measures_table
@@ -20,6 +20,7 @@ __all__ = [
     "Measured",
     "MeasuredAmongDistractors",
     "MeasuredSearches",
+    "MeasuredSet",
     "MeasuredSplits",
     "MeasuredValues",
     "Report",

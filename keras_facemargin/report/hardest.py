@@ -1,4 +1,4 @@
-"""The pairs on which an embedder errs most, as pictures."""
+"""The pairs on which an embedder errs most, as pictures or by name."""
 
 from keras_facemargin.evaluate import plot_hardest_pairs
 
@@ -11,4 +11,20 @@ def add_hardest(page, pairs, scores):
         plot_hardest_pairs(pairs, scores),
         "Where the embedder errs most. A genuine pair of two different people, or an impostor pair "
         "of one, is an error of the list: look before you blame.",
+    )
+
+
+def add_hardest_names(page, pairs, scores):
+    """The hardest pairs, few and in order, as a table of names."""
+    rows = [
+        ["genuine" if same else "impostor", f"{score:.4f}", str(first), str(second)]
+        for first, second, same, score in zip(
+            pairs.first, pairs.second, pairs.same, scores, strict=True
+        )
+    ]
+    page.table(
+        ("Pair", "Score", "First", "Second"),
+        rows,
+        "Where the embedder errs most: the genuine pairs least alike and the impostor pairs most "
+        "alike, by name, because their images are not at hand.",
     )

@@ -126,9 +126,9 @@ def page_file(output) -> Path:
     return output
 
 
-def require_embedders(models):
+def require_embedders(models, argument="scores"):
     """Refuses a report of nobody."""
     if not models:
         raise ValueError(
-            "`scores` must hold at least one embedder's name -> scores. Received: none."
+            f"`{argument}` must hold at least one embedder's name -> {argument}. Received: none."
         )

@@ -6,11 +6,11 @@ from keras_facemargin.report.measures import Measure, power
 FARS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def add_thresholds(page, entries, drawn):
-    """A row for each `TarAtFar` of `FARS`; drawn: their replicates, ``(B, F)``."""
+def add_thresholds(page, entries, drawn, fars=FARS):
+    """A row for each `TarAtFar` of `fars`; drawn: their replicates, ``(B, F)``."""
     rows = []
     for entry, values in zip(entries, drawn.T, strict=True):
-        if entry.target not in FARS:
+        if entry.target not in fars:
             continue
         if not entry.supported:
             rows.append([power(entry.target), str(entry), *["-"] * 5])

@@ -22,9 +22,8 @@ from keras_facemargin.evaluate import (
     validation_rate,
     verify,
 )
-from keras_facemargin.evaluate.all_pairs import TAIL
 from keras_facemargin.evaluate.bootstrap import LEVEL
-from keras_facemargin.evaluate.conventions import RULES
+from keras_facemargin.evaluate.hardest import TAIL
 from keras_facemargin.evaluate.verification import FAR_TARGETS
 from keras_facemargin.report.groups import add_groups, group_rates
 from keras_facemargin.report.hardest import add_hardest
@@ -38,20 +37,14 @@ from keras_facemargin.report.measures import (
     require_embedders,
 )
 from keras_facemargin.report.page import Report
+from keras_facemargin.report.rules import add_rules, rules_record
 from keras_facemargin.report.thresholds import add_thresholds
 
 # Pairs that are drawn one by one; of a longer list those that decide the rates are.
 DRAWN_WHOLE = 2_000_000
 
-# Impostor pairs that are drawn of a longer list or a larger set, at most.
+# Impostor pairs that are drawn of a longer list, at most.
 MOST_DRAWN = 5_000_000
-
-_WORDS = {
-    "conservative": "conservative (this report): largest TAR with FAR at most the target",
-    "nearest": "nearest ROC point (InsightFace, IJB)",
-    "interpolated": "linear between ROC points (OpenSphere)",
-    "kth_impostor": "k-th largest impostor (PFE, BLUFR)",
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -238,27 +231,13 @@ def _add_model(page, measured, pairs):
         + ("" if threshold is None else " Dashed: the mean threshold of the folds."),
     )
     add_thresholds(page, result.tar_at_far, measured.draws.tar)
+    rows = []
     supported = [entry.target for entry in result.tar_at_far if entry.supported]
-    if not supported:
-        return
-    rows = [
-        [_WORDS[name], *(_told(rule(result.curve, far)) for far in supported)]
-        for name, rule in RULES.items()
-    ]
-    if result.accuracy is not None:
+    if result.accuracy is not None and supported:
         of_folds = [validation_rate(result.scores, result.same, pairs.folds, f) for f in supported]
         words = "VAL: mean over folds, threshold linear on the others (FaceNet, InsightFace)"
         rows.append([words, *map(str, of_folds)])
-    page.table(
-        ("TAR by the rule of", *(f"FAR {power(far)}" for far in supported)),
-        rows,
-        "The same scores as other published codes would report them: compare a number only with "
-        "numbers of its own rule.",
-    )
-
-
-def _told(entry):
-    return f"{entry.tar:.2%}" + (f", FAR {entry.far:.4g}" if entry.far > entry.target else "")
+    add_rules(page, result.curve, supported, rows)
 
 
 def _record(title, about, seed, pairs, models, rates):
@@ -279,10 +258,7 @@ def _record(title, about, seed, pairs, models, rates):
         record["models"][name] = {
             **result.to_dict(),
             "intervals": found,
-            "conventions": {
-                rule: [dataclasses.asdict(read(result.curve, e.target)) for e in result.tar_at_far]
-                for rule, read in RULES.items()
-            },
+            "conventions": rules_record(result.curve, [e.target for e in result.tar_at_far]),
             "groups": {found.name: found.to_dict() for found in rates[name]},
         }
     return record

@@ -125,15 +125,40 @@ def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, 
 
 def test_evaluate_all_pairs_writes_a_page(facemargin, model, faces):
     command = ("evaluate", "all-pairs", faces, "-m", model, "--report", "all.html")
-    assert facemargin(*command)[0] == 0
+    code, out, _ = facemargin(*command)
+    assert code == 0
+    assert "TAR @ FAR 1e-8" in out
+    assert "all.html, all.json" in out
     assert sorted(path.name for path in Path().iterdir()) == ["all.html", "all.json"]
     record = json.loads(Path("all.json").read_text())
+    assert record["about"] == ["The embedding of the mirror image is appended."]
     assert record["models"][str(model)]["impostor_pairs"] == 1_792
     assert record["intervals"]["units"] == 8
-    assert facemargin("embed", faces, "-m", model, "-o", "e.npz")[0] == 0
-    assert facemargin("evaluate", "all-pairs", "e.npz", "--report", "file.html")[0] == 0
-    again = json.loads(Path("file.json").read_text())["models"]["e.npz"]
-    assert again == record["models"][str(model)]
+
+
+def test_evaluate_all_pairs_compares_files_and_groups(facemargin, model, faces):
+    assert facemargin("embed", faces, "-m", model, "-o", "a.npz")[0] == 0
+    arrays = dict(np.load("a.npz"))
+    np.savez("b.npz", embeddings=arrays["embeddings"][:, :2], paths=arrays["paths"])
+    rows = [f"person_{number:03},{'odd' if number % 2 else 'even'}" for number in range(8)]
+    Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
+    command = ("evaluate", "all-pairs", "a.npz", "b.npz", "--groups", "groups.csv")
+    assert_one_sentence(facemargin(*command), "2 files without --report")
+    assert facemargin(*command, "--report", "both.html")[0] == 0
+    record = json.loads(Path("both.json").read_text())
+    assert record["title"] == "All pairs of a.npz, b.npz"
+    assert [*record["models"]] == ["a.npz", "b.npz"]
+    of_a = record["models"]["a.npz"]
+    first = of_a["hardest_pairs"][0]["first"]
+    assert first in arrays["paths"]
+    assert [group["name"] for group in of_a["groups"]["parity"]["groups"]] == [
+        *("all pairs", "even", "odd", "even / odd")
+    ]
+    assert "Differences from a.npz" in Path("both.html").read_text()
+    np.savez("b.npz", embeddings=arrays["embeddings"], paths=arrays["paths"][::-1])
+    result = facemargin(*command, "--report", "again.html")
+    assert_one_sentence(result, "same faces in the same order", "a.npz and b.npz")
+    assert not Path("again.html").exists()
 
 
 def test_evaluate_bin_writes_a_page(facemargin, model):

@@ -68,6 +68,12 @@ def wrong(faces, model):
         ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
         ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
         ("evaluate all-pairs wrong.npz", ["`embeddings` and `paths`", "Received: wrong.npz"]),
+        (
+            "evaluate all-pairs one wrong.npz",
+            ["one folder of aligned crops, or", "one, wrong"],
+        ),
+        ("evaluate all-pairs wrong.npz --groups list.csv", ["--groups without --report"]),
+        ("evaluate all-pairs wrong.npz wrong.npz", ["Each file must be named once"]),
         ("evaluate all-pairs one -o new", ["1 people", "0 impostor pairs"]),
         ("check-data nothere", ["folder of identity folders", "nothere"]),
         ("check-data list.csv", ["Faces are read from", "list.csv"]),

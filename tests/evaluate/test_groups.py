@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import Pairs, rates_by_group, read_groups
+from keras_facemargin.evaluate import (
+    Pairs,
+    all_pairs,
+    hardest_pairs,
+    rates_by_group,
+    rates_by_two_groups,
+    read_groups,
+    read_groups_of_images,
+)
 from keras_facemargin.evaluate.bootstrap import Draws
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.groups")
@@ -83,6 +91,46 @@ def test_groups_of_another_length_are_refused():
         rates_by_group([0.9, 0.1], [True, False], (["a"], ["a", "b"]), 0.5)
 
 
+@pytest.fixture(scope="module")
+def faces():
+    """Embeddings of 24 people and groups of their images: a, b, or for four people both."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(24), rng.integers(1, 6, 24)))
+    rows = rng.normal(size=(24, 6))[labels] + 0.6 * rng.normal(size=(len(labels), 6))
+    groups = np.where(labels < 4, np.array(["a", "b"])[rng.integers(0, 2, len(labels))], "a")
+    return rows, labels, np.where(labels > 14, "b", groups)
+
+
+def test_a_set_is_counted_and_drawn_as_its_list_of_pairs(faces):
+    rows, labels, groups = faces
+    first, second = np.triu_indices(len(labels), k=1)
+    scores, same = all_pairs(rows, labels)
+    threshold = np.sort(scores[~same])[-40]
+    expected = rates_by_group(
+        *(scores, same, (groups[first], groups[second]), threshold),
+        *((labels[first], labels[second]), 60, 3),
+    )
+    found = rates_by_two_groups(hardest_pairs(rows, labels, 60, False), groups, threshold, 60, 3)
+    assert [group.name for group in found] == ["all pairs", "a", "b", "a / b"]
+    assert sum(group.fnmr.errors > 0 for group in expected) == 4  # also of people in both groups
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in ((ours.fmr, theirs.fmr), (ours.fnmr, theirs.fnmr)):
+            assert (one.errors, one.pairs, one.rate) == (other.errors, other.pairs, other.rate)
+            assert one.interval == other.interval
+            assert one.ratio_interval == other.ratio_interval
+
+
+def test_two_groups_that_cannot_be_compared(faces):
+    rows, labels, groups = faces
+    pairs = hardest_pairs(rows, labels, 60, False)
+    with pytest.raises(ValueError, match=r"one group per image.*\(3,\) for \d+ images"):
+        rates_by_two_groups(pairs, groups[:3], 0.9)
+    with pytest.raises(ValueError, match=r"At most 15 groups .* Received: 3[1-9]|[4-9]\d "):
+        rates_by_two_groups(pairs, np.arange(len(labels)), 0.9)
+    with pytest.raises(ValueError, match=r"must not lie below .*Received: -1\.0 below 0\."):
+        rates_by_two_groups(pairs, groups, -1.0)
+
+
 @pytest.fixture
 def pairs():
     return Pairs(
@@ -107,6 +155,17 @@ def test_groups_by_image_and_by_person(tmp_path, pairs):
     file.write_text('person,sex\nAda,f\n"Bob",m\n')
     (sides,) = read_groups(file, pairs).values()
     assert [side.tolist() for side in sides] == [["f", "f"], ["f", "m"]]
+
+
+def test_groups_of_a_set(tmp_path):
+    file = tmp_path / "groups.csv"
+    file.write_text("image,pose\nAda/1.jpg,left\nBob/1.jpg,\n")
+    found = read_groups_of_images(file, ["x/Bob/1.jpg", "x/Ada/1.jpg"], ["Bob", "Ada"])
+    assert {name: side.tolist() for name, side in found.items()} == {"pose": ["unknown", "left"]}
+    with pytest.raises(ValueError, match="Received: one that names none"):
+        read_groups_of_images(file, None, ["Bob", "Ada"])
+    file.write_text("person,sex\nAda,f\nBob,m\n")
+    assert read_groups_of_images(file, None, ["Bob", "Ada"])["sex"].tolist() == ["m", "f"]
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,13 @@ from keras_facemargin.evaluate import (
     plot_hardest_pairs,
     plot_open_set,
     plot_roc,
+    plot_score_histogram,
     plot_scores,
     rates_by_group,
     roc,
     tar_at_far,
 )
+from keras_facemargin.evaluate.histogram import ScoreHistogram
 
 
 @pytest.fixture
@@ -166,6 +168,17 @@ def test_histograms_hold_every_score_and_name_the_errors(sample):
     np.testing.assert_allclose(shares, 1.0)
     assert f"FAR {np.mean(scores[~same] >= 1.0):.2%}" in axes.get_title()
     assert f"FNMR {np.mean(scores[same] < 1.0):.2%}" in axes.get_title()
+
+
+def test_counted_scores_are_drawn_as_shares_of_their_kind():
+    histogram = ScoreHistogram(np.arange(200), np.arange(200)[::-1] * 1_000, -0.5)
+    (axes,) = plot_score_histogram(histogram).get_axes()
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["19,900,000 impostor pairs", "19,900 genuine pairs"]
+    outlines = axes.patches[1::2]
+    edges, genuine, _ = histogram.rebinned(80)
+    np.testing.assert_array_equal(outlines[1].get_data().edges, edges)
+    np.testing.assert_allclose(outlines[1].get_data().values, genuine / 19_900)
 
 
 def test_hardest_pairs_leave_out_missing_images(tmp_path):

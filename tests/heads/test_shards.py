@@ -65,7 +65,7 @@ def test_other_backends_are_told_the_way_out():
 
 
 def test_sampling_split_prototypes_is_refused(monkeypatch):
-    monkeypatch.setattr("keras_facemargin.heads.head.shard_count", lambda: 4)
+    monkeypatch.setattr("keras_facemargin.heads.prototypes.shard_count", lambda: 4)
     head = CosFace(CLASSES, sample_rate=0.5)
     with pytest.raises(ValueError, match="Leave one of the two out"):
         head.build((None, 3))

@@ -1,38 +1,161 @@
-"""All pairs of a set, listed or counted: one answer."""
+"""The page of every pair of a set says what the list of all of them would."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import interval, verify_all_pairs
-from keras_facemargin.report import all_pairs as module
+from keras_facemargin.evaluate import (
+    all_pairs,
+    bootstrap,
+    interval,
+    rates_by_group,
+    threshold_at_far,
+    verify_all_pairs,
+)
+from keras_facemargin.evaluate.roc import roc
 from keras_facemargin.report import report_all_pairs
 
+LABELS = np.arange(60) // 3
 
-@pytest.mark.parametrize("listed", [10**6, 10])
-def test_all_pairs_listed_or_counted_tell_the_same(tmp_path, pictures, listed, monkeypatch):
-    monkeypatch.setattr(module, "LISTED", listed)
+
+@pytest.fixture(scope="module")
+def embeddings():
     rng = np.random.default_rng(0)
-    labels = np.arange(60) // 3
-    rows = rng.normal(size=(20, 8))[labels] + 0.7 * rng.normal(size=(60, 8))
-    images = [pictures[number % 6] for number in range(60)]
-    draws = report_all_pairs(
-        *(tmp_path / "r.html", "A set", "ours", rows, labels, images),
-        replicates=20,
-        progress=False,
+    rows = rng.normal(size=(20, 8))[LABELS] + 0.7 * rng.normal(size=(60, 8))
+    return {"ours": rows, "<theirs>": rows + 0.5 * rng.normal(size=(60, 8))}
+
+
+def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
+    _, _, record = written(report_all_pairs, "A set", embeddings, LABELS, about=["how"], seed=3)
+    assert (record["title"], record["about"]) == ("A set", ["how"])
+    assert record["intervals"] == {
+        "level": 0.95,
+        "resampled": "identities",
+        "units": 20,
+        "replicates": 20,
+        "seed": 3,
+    }
+    first, second = np.triu_indices(60, k=1)
+    for name, rows in embeddings.items():
+        scores, same = all_pairs(rows, LABELS)
+        curve = roc(scores, same)
+        found = record["models"][name]
+        assert (found["genuine_pairs"], found["impostor_pairs"]) == (60, 1_710)
+        assert found["eer"] == curve.equal_error_rate()
+        assert found["auc"] == pytest.approx(curve.area(), abs=1e-4)
+        exact = json.loads(json.dumps(verify_all_pairs(rows, LABELS, progress=False).to_dict()))
+        assert found["tar_at_far"] == exact["tar_at_far"] == found["conventions"]["conservative"]
+        draws = bootstrap(
+            *(scores, same, None, (LABELS[first], LABELS[second])),
+            *([0.1, 0.01], 20, 3, False),
+        )
+        for column in (0, 1):
+            ends = interval(draws.tar[:, column])
+            assert found["intervals"]["tar_at_far"][column] == [ends.low, ends.high]
+        assert found["intervals"]["tar_at_far"][5] is None  # 1e-6 of 1,710
+        assert found["intervals"]["eer"] == [*vars(interval(draws.eer)).values()]
+        drawn = found["curve"]
+        assert drawn["far"] == draws.band_fars.tolist()
+        expected = [curve.largest_tar(far) for far in drawn["far"][:-1]]
+        assert drawn["tar"] == pytest.approx([*expected, 1.0], abs=0.02)  # one genuine pair
+        assert drawn["low"][40] == interval(draws.band[:, 40]).low
+        hardest = found["hardest_pairs"]
+        assert [pair["same"] for pair in hardest] == [True] * 6 + [False] * 6
+        assert [pair["score"] for pair in hardest[:6]] == pytest.approx(np.sort(scores[same])[:6])
+        strangers = np.sort(scores[~same])[::-1][:6]
+        assert [pair["score"] for pair in hardest[6:]] == pytest.approx(strangers)
+
+
+def test_the_page_shows_it_without_images(written, embeddings):
+    models, page, _ = written(
+        report_all_pairs, "A set", embeddings, LABELS, about=["how it was done"]
     )
-    page = (tmp_path / "r.html").read_text()
-    record = json.loads((tmp_path / "r.json").read_text())
-    found = record["models"]["ours"] if listed > 60 else record
-    rates = verify_all_pairs(rows, labels, progress=False)
-    assert found["eer"] == pytest.approx(rates.eer)
-    assert (found["genuine_pairs"], found["impostor_pairs"]) == (60, 1_710)
-    assert found["tar_at_far"][1]["tar"] == pytest.approx(rates.tar_at_far[1].tar)
-    intervals = found["intervals"]
-    ends = interval(draws.tar[:, 1])
-    assert intervals["tar_at_far"][1] == pytest.approx([ends.low, ends.high])
-    assert intervals["tar_at_far"][5] is None
-    assert (draws.unit, draws.units) == ("identities", 20)
+    assert "://" not in page
+    assert "<theirs>" not in page
+    assert "how it was done" in page
+    assert "60 images of 20 people: 60 genuine and 1,710 impostor pairs" in page
+    assert "one by one" not in page  # all are
+    assert page.count('src="data:image/png') == 2 + 2  # curves; scores of each
+    ours, theirs = models.values()
+    ends = interval(ours.draws.eer)
+    assert f"<td>{ours.rates.eer:.2%} ({ends.low:.2%} to {ends.high:.2%})</td>" in page
+    entry = ours.rates.tar_at_far[0]
+    assert f"<td>1e-1</td><td>{entry.threshold:.4f}</td><td>171</td><td>0.1</td>" in page
     assert "not supported by 1,710 impostor pairs" in page
-    assert page.count('src="data:image/png') == (4 if listed > 60 else 1)
+    change = interval(theirs.draws.eer - ours.draws.eer)
+    assert f"({change.low:+.2%} to {change.high:+.2%})" in page
+    assert "k-th largest impostor (PFE, BLUFR)" in page
+    assert "in bins of 1/65,536" in page
+    row = ours.pairs.first[~ours.pairs.same][np.argmax(ours.pairs.scores[~ours.pairs.same])]
+    assert f"<td>row {row}</td>" in page
+    assert "not at hand" in page
+
+
+def test_images_that_are_there_are_shown_and_others_named(
+    written, embeddings, pictures, tmp_path_factory
+):
+    ours = {"ours": embeddings["ours"]}
+    folder = tmp_path_factory.mktemp("set")
+    images = [shutil.copy(pictures[number % 6], folder / f"{number}.png") for number in range(60)]
+    _, page, record = written(report_all_pairs, "A set", ours, LABELS, images)
+    assert page.count('src="data:image/png') == 4
+    assert "not at hand" not in page
+    Path(record["models"]["ours"]["hardest_pairs"][0]["first"]).unlink()
+    _, page, again = written(report_all_pairs, "A set", ours, LABELS, images)
+    assert page.count('src="data:image/png') == 3
+    assert f"<td>{record['models']['ours']['hardest_pairs'][0]['first']}</td>" in page
+    assert again == record
+
+
+def test_groups_at_one_threshold_that_enough_impostors_decide(written, embeddings):
+    sexes = np.array(["f", "m", "m"])[LABELS % 3]
+    ours = {"ours": embeddings["ours"]}
+    _, page, record = written(report_all_pairs, "A set", ours, LABELS, groups={"sex": sexes})
+    found = record["models"]["ours"]["groups"]["sex"]
+    scores, same = all_pairs(ours["ours"], LABELS)
+    assert found["far"] == 0.1  # 1e-2 of 1,710 impostor pairs are 17
+    assert found["threshold"] == threshold_at_far(scores[~same], 0.1)
+    first, second = np.triu_indices(60, k=1)
+    rates = rates_by_group(
+        *(scores, same, (sexes[first], sexes[second]), found["threshold"]),
+        *((LABELS[first], LABELS[second]), 20),
+    )
+    assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "f / m"]
+    for group, rate in zip(found["groups"], rates, strict=True):
+        assert (group["fmr"]["errors"], group["fmr"]["pairs"]) == (rate.fmr.errors, rate.fmr.pairs)
+        assert group["fnmr"]["rate"] == rate.fnmr.rate
+        assert f"<td>{rate.fmr}</td>" in page
+    assert "Errors by sex at one threshold for everybody" in page
+    few = {"ours": ours["ours"][:12]}  # 54 impostor pairs decide no rate of the table
+    _, _, record = written(report_all_pairs, "A set", few, LABELS[:12], groups={"sex": sexes[:12]})
+    assert record["models"]["ours"]["groups"]["sex"]["far"] == 0.5
+
+
+def test_pairs_that_are_counted_only_are_told(written, embeddings, monkeypatch):
+    monkeypatch.setattr("keras_facemargin.report.all_pairs.TAIL", 100)
+    rows = embeddings["ours"]
+    found, page, record = written(report_all_pairs, "A set", {"ours": rows}, LABELS, replicates=60)
+    held = np.count_nonzero(~found["ours"].pairs.same)
+    assert 100 <= held < 150
+    assert f"the {held} impostor pairs most alike are drawn one by one" in page
+    scores, same = all_pairs(rows, LABELS)
+    first, second = (LABELS[side] for side in np.triu_indices(60, k=1))
+    draws = bootstrap(scores, same, None, (first, second), [0.1, 0.01], 60, progress=False)
+    intervals = record["models"]["ours"]["intervals"]
+    ends = [[*vars(interval(drawn)).values()] for drawn in draws.tar.T]
+    assert intervals["tar_at_far"][1] == ends[1]
+    assert intervals["tar_at_far"][0] == pytest.approx(ends[0], abs=0.03)  # two genuine pairs
+    assert intervals["auc"] == pytest.approx([*vars(interval(draws.auc)).values()], abs=0.01)
+
+
+def test_what_cannot_be_written_or_measured_is_refused(tmp_path, embeddings):
+    with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
+        report_all_pairs(tmp_path / "r.pdf", "A set", embeddings, LABELS)
+    with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
+        report_all_pairs(tmp_path / "r.html", "A set", {}, LABELS)
+    with pytest.raises(ValueError, match=r"shapes \(60, 8\) and \(59,\)"):
+        report_all_pairs(tmp_path / "r.html", "A set", embeddings, LABELS[1:], progress=False)
+    assert not list(tmp_path.iterdir())

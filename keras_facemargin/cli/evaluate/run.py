@@ -52,7 +52,6 @@ def to_folder(protocol, model, output, flip):
 
 def to_page(protocol, models, report, flip):
     """Embedders side by side on one page, and its JSON."""
-    from keras_facemargin.report import measures_table
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
@@ -61,9 +60,19 @@ def to_page(protocol, models, report, flip):
     found = {
         name: protocol.kind.measure(embedder, listed, flip) for name, embedder in embedders.items()
     }
-    mirrored = "The embedding of the mirror image is appended." if flip else "No mirror images."
-    about = [protocol.about, mirrored]
-    models = protocol.kind.page(report, protocol.title, listed, found, about)
+    about = [protocol.about, mirrored(flip)]
+    show(protocol.kind.page(report, protocol.title, listed, found, about), report)
+
+
+def mirrored(flip):
+    """What a page says of mirror images."""
+    return "The embedding of the mirror image is appended." if flip else "No mirror images."
+
+
+def show(models, report):
+    """Prints the measures of a page that was written."""
+    from keras_facemargin.report import measures_table
+
     headers, rows = measures_table(models)
     table = Table(*headers)
     for row in rows:
@@ -73,17 +82,22 @@ def to_page(protocol, models, report, flip):
 
 
 def to_page_or_folder(protocol, models, output, flip, report, groups=None):
-    """A page where one is named; several embedders and groups have their place in it only."""
-    if len({*models}) < len(models):
-        raise ValueError(f"Each --model must be named once. Received: {', '.join(models)}")
+    """A page where one is named, else a folder."""
+    check_compared("--model", "models", models, report, groups)
     if report is not None:
         to_page(protocol, models, report, flip)
         return
-    if len(models) > 1 or groups is not None:
-        what = "--groups" if len(models) == 1 else f"{len(models)} models"
+    (model,) = models
+    to_folder(protocol, model, output, flip)
+
+
+def check_compared(one, several, names, report, groups):
+    """Several embedders and groups have their place on a page only."""
+    if len({*names}) < len(names):
+        raise ValueError(f"Each {one} must be named once. Received: {', '.join(names)}")
+    if report is None and (len(names) > 1 or groups is not None):
+        what = "--groups" if len(names) == 1 else f"{len(names)} {several}"
         raise ValueError(
             f"Comparisons are written as one page. Received: {what} without --report. Name the "
             "page: --report FILE.html"
         )
-    (model,) = models
-    to_folder(protocol, model, output, flip)

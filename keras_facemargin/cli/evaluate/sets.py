@@ -1,12 +1,11 @@
-"""Protocols that need every image of a set: all pairs, BLUFR, MegaFace, Trillion Pairs, folders."""
+"""Protocols that need every image of a set: BLUFR, MegaFace, Trillion Pairs, folders."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.alignment import note_resized
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say
 from keras_facemargin.cli.evaluate import kinds
 from keras_facemargin.cli.evaluate.run import Protocol, to_folder, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
@@ -136,71 +135,3 @@ def identification(
         kinds.searches_of_folders(),
     )
     to_page_or_folder(protocol, model, output, flip, report)
-
-
-def every_pair(
-    faces: Annotated[
-        Path, typer.Argument(help="A .npz file that embed wrote; or aligned crops, a folder each.")
-    ],
-    model: Model = DEFAULT,
-    output: Output = Path("all-pairs-results"),
-    flip: Flip = True,
-    report: ReportFile = None,
-):
-    """Every pair of a set of faces, exactly: EER and TAR at FAR 1e-1 to 1e-8.
-
-    Who is on an image is the name of the folder that it lies in; a .npz file may hold `labels` (N,)
-    of its own. Prints the table and writes results.json, or one page with intervals. Of a .npz
-    file the work for results.json is saved in state.npz meanwhile: after an interruption the same
-    command goes on.
-
-    Example: `facemargin evaluate all-pairs embeddings.npz`
-    """
-    from keras_facemargin.data.whole import write_json
-    from keras_facemargin.evaluate import embed, verify_all_pairs
-    from keras_facemargin.zoo import load_embedder
-
-    if report is not None:
-        prepare_file("--report", report, ".html")
-    record, state, paths = {"faces": str(faces)}, None, None
-    if faces.suffix == ".npz" and not faces.is_dir():
-        embeddings, labels = _read_embeddings(faces)
-        state = output / "state.npz"
-    else:
-        embedder, paths = load_embedder(model), image_files([faces])
-        embeddings, labels = embed(embedder, paths, flip=flip), [path.parent.name for path in paths]
-        note_resized(paths, embedder)
-        record |= {"model": model, "flip": flip}
-    if report is not None:
-        from keras_facemargin.report import report_all_pairs
-
-        name = faces.name if paths is None else model
-        report_all_pairs(report, f"All pairs of {faces.name}", name, embeddings, labels, paths)
-        say(f"{report}, {report.with_suffix('.json').name}")
-        return
-    output.mkdir(parents=True, exist_ok=True)
-    result = verify_all_pairs(embeddings, labels, state=state)
-    console.print(result)
-    record |= result.to_dict()
-    write_json(output / "results.json", record)
-    say(f"{output}/results.json")
-
-
-def _read_embeddings(file):
-    """`embeddings` and whose they are, from what the command embed writes."""
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with file.open("rb") as stream:
-            arrays = dict(np.load(stream, allow_pickle=False))
-        embeddings = arrays["embeddings"]
-        if "labels" in arrays:
-            return embeddings, arrays["labels"]
-        return embeddings, [Path(path).parent.name for path in arrays["paths"].tolist()]
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            "Embeddings must be a .npz file with `embeddings` and `paths` (or `labels`), as "
-            f"`facemargin embed` writes it. Received: {file} ({error})"
-        ) from error

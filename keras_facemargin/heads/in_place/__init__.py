@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for, one file a backend behind the same eight functions.
+"""What `keras.ops` has no word for, one file a backend behind the same nine functions.
 
 A loss over blocks of classes fills one large array row by row. `ops.slice_update` copies all of
 that array each time where TensorFlow runs a graph, `ops.fori_loop` lets several blocks be alive at
@@ -12,6 +12,7 @@ once there, and a custom gradient of Keras has one output. So each backend says 
 | `empty(shape, dtype)` | an array to be filled, rows first |
 | `put(array, rows, start)` | the array with the rows from `start` on replaced; it is used up |
 | `add(array, rows, indices)` | the array with rows added at indices, repeated ones too; used up |
+| `fill(array, columns, value)` | the array with one column of each row replaced, if it has that |
 | `take(variable, rows)` | rows of a Keras variable |
 | `store(variable, rows, values)` | assigns rows of a Keras variable |
 
@@ -31,5 +32,6 @@ loop = _backend.loop
 empty = _backend.empty
 put = _backend.put
 add = _backend.add
+fill = _backend.fill
 take = _backend.take
 store = _backend.store

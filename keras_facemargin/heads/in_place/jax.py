@@ -34,6 +34,10 @@ def add(array, rows, indices):
     return array.at[indices].add(rows)
 
 
+def fill(array, columns, value):
+    return jnp.where(columns[:, None] == jnp.arange(array.shape[1]), value, array)
+
+
 def take(variable, rows):
     return jnp.take(variable.value, rows, axis=0)
 

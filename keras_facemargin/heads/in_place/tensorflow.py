@@ -33,7 +33,7 @@ def loop(count, body, carry):
         lambda i, *carry: i < count,
         lambda i, *carry: (i + 1, *body(i, *carry)),
         (0, *carry),
-        parallel_iterations=1,
+        parallel_iterations=2,  # while one waits for memory, the next multiplies
     )[1:]
 
 
@@ -53,6 +53,19 @@ def add(array, rows, indices):
     if _in_xla():
         return tf.tensor_scatter_nd_add(array, indices[:, None], rows)
     return tf.raw_ops.InplaceAdd(x=array, i=indices, v=rows)
+
+
+def fill(array, columns, value):
+    count = array.shape[1]
+    there = tf.logical_and(columns >= 0, columns < count)
+    if _in_xla():
+        places = tf.equal(columns[:, None], tf.range(count))
+        return tf.where(places, tf.cast(value, array.dtype), array)
+    # Comparing and selecting over the whole array costs as much as half a matrix product.
+    rows = tf.range(tf.shape(columns)[0])
+    places = tf.stack([rows, tf.clip_by_value(columns, 0, count - 1)], axis=1)
+    values = tf.where(there, tf.cast(value, array.dtype), tf.gather_nd(array, places))
+    return tf.tensor_scatter_nd_update(array, places, values)
 
 
 def take(variable, rows):

@@ -48,6 +48,11 @@ def add(array, rows, indices):
     return array.index_add_(0, indices, rows)
 
 
+def fill(array, columns, value):
+    rows = torch.nonzero((columns >= 0) & (columns < array.shape[1])).squeeze(-1)
+    return array.index_put((rows, columns[rows]), torch.tensor(value, dtype=array.dtype))
+
+
 def take(variable, rows):
     return variable.value.detach()[rows]
 

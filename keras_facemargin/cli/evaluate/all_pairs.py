@@ -1,0 +1,134 @@
+"""Every pair of a set of faces, from their embeddings or from their images."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_facemargin.cli.alignment import note_resized
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.evaluate.run import check_compared, mirrored, show
+from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.options import DEFAULT, Flip, Groups, Models, Output, ReportFile
+
+
+def every_pair(
+    faces: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder of aligned crops, a folder each; or a .npz file that embed wrote, and "
+            "others of the same faces to compare."
+        ),
+    ],
+    model: Models = (DEFAULT,),
+    output: Output = Path("all-pairs-results"),
+    flip: Flip = True,
+    report: ReportFile = None,
+    groups: Groups = None,
+):
+    """Every pair of a set of faces, exactly: EER and TAR at FAR 1e-1 to 1e-8.
+
+    Who is on an image is the name of the folder that it lies in; a .npz file may hold `labels` (N,)
+    of its own. Prints the table and writes results.json, or one page with intervals, curves and
+    the hardest pairs. Of a .npz file the work for results.json is saved in state.npz meanwhile:
+    after an interruption the same command goes on.
+
+    Example: `facemargin evaluate all-pairs embeddings.npz`
+    """
+    of_files = all(each.suffix == ".npz" and not each.is_dir() for each in faces)
+    if not of_files and len(faces) > 1:
+        raise ValueError(
+            "Faces are one folder of aligned crops, or .npz files that `facemargin embed` wrote. "
+            f"Received: {', '.join(map(str, faces))}"
+        )
+    if of_files:
+        check_compared("file", "files", [str(file) for file in faces], report, groups)
+    else:
+        check_compared("--model", "models", model, report, groups)
+    if report is not None:
+        prepare_file("--report", report, ".html")
+    if of_files:
+        embeddings, labels, paths = _read_files(faces)
+        about = []
+    else:
+        embeddings, labels, paths = _embed_folder(*faces, model, flip)
+        about = [mirrored(flip)]
+    if report is not None:
+        title = f"All pairs of {', '.join(each.name for each in faces)}"
+        _to_page(report, title, embeddings, labels, paths, about, groups)
+        return
+    record = {"faces": str(faces[0])}
+    if not of_files:
+        record |= {"model": model[0], "flip": flip}
+    (rows,) = embeddings.values()
+    _to_folder(output, rows, labels, record, output / "state.npz" if of_files else None)
+
+
+def _to_folder(output, embeddings, labels, record, state):
+    """One embedder's table and results.json."""
+    from keras_facemargin.data.whole import write_json
+    from keras_facemargin.evaluate import verify_all_pairs
+
+    output.mkdir(parents=True, exist_ok=True)
+    result = verify_all_pairs(embeddings, labels, state=state)
+    console.print(result)
+    write_json(output / "results.json", record | result.to_dict())
+    say(f"{output}/results.json")
+
+
+def _to_page(report, title, embeddings, labels, paths, about, groups):
+    """Embedders side by side on one page, and its JSON."""
+    from keras_facemargin.evaluate import read_groups_of_images
+    from keras_facemargin.report import report_all_pairs
+
+    grouped = None if groups is None else read_groups_of_images(groups, paths, labels)
+    show(report_all_pairs(report, title, embeddings, labels, paths, about, grouped), report)
+
+
+def _embed_folder(folder, models, flip):
+    """(model -> embeddings, whose they are, their files)"""
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.zoo import load_embedder
+
+    embedders = {model: load_embedder(model) for model in models}
+    paths = image_files([folder])
+    embeddings = {name: embed(each, paths, flip=flip) for name, each in embedders.items()}
+    for embedder in embedders.values():
+        note_resized(paths, embedder)
+    return embeddings, [path.parent.name for path in paths], paths
+
+
+def _read_files(files):
+    """(file -> embeddings, whose they are, their files or ``None``)"""
+    first, *others = files
+    rows, labels, paths = _read_embeddings(first)
+    embeddings = {str(first): rows}
+    for file in others:
+        rows, *theirs = _read_embeddings(file)
+        if theirs != [labels, paths]:
+            raise ValueError(
+                "Embeddings that are compared must be of the same faces in the same order. "
+                f"Received: {first} and {file}, which differ in `paths` or `labels`."
+            )
+        embeddings[str(file)] = rows
+    return embeddings, labels, paths
+
+
+def _read_embeddings(file):
+    """What the command embed writes: the rows, whose they are, their files or ``None``."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with file.open("rb") as stream:
+            arrays = dict(np.load(stream, allow_pickle=False))
+        paths = [Path(path) for path in arrays["paths"].tolist()] if "paths" in arrays else None
+        if "labels" in arrays:
+            return arrays["embeddings"], arrays["labels"].tolist(), paths
+        return arrays["embeddings"], [Path(path).parent.name for path in arrays["paths"]], paths
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            "Embeddings must be a .npz file with `embeddings` and `paths` (or `labels`), as "
+            f"`facemargin embed` writes it. Received: {file} ({error})"
+        ) from error

@@ -1,0 +1,44 @@
+"""What other published codes would read from the same scores."""
+
+import dataclasses
+
+from keras_facemargin.evaluate.conventions import RULES
+from keras_facemargin.report.measures import power
+
+_WORDS = {
+    "conservative": "conservative (this report): largest TAR with FAR at most the target",
+    "nearest": "nearest ROC point (InsightFace, IJB)",
+    "interpolated": "linear between ROC points (OpenSphere)",
+    "kth_impostor": "k-th largest impostor (PFE, BLUFR)",
+}
+
+
+def add_rules(page, curve, fars, rows=()):
+    """A table of the TAR of a `Roc` by every rule.
+
+    Args:
+        fars: that the pairs support; without any there is no table.
+        rows: more of it, a text and a cell for each FAR.
+    """
+    if not fars:
+        return
+    found = [
+        [_WORDS[name], *(_told(rule(curve, far)) for far in fars)] for name, rule in RULES.items()
+    ]
+    page.table(
+        ("TAR by the rule of", *(f"FAR {power(far)}" for far in fars)),
+        [*found, *rows],
+        "The same scores as other published codes would report them: compare a number only with "
+        "numbers of its own rule.",
+    )
+
+
+def rules_record(curve, fars):
+    """Rule -> what it reads at each FAR, for a JSON file."""
+    return {
+        name: [dataclasses.asdict(rule(curve, far)) for far in fars] for name, rule in RULES.items()
+    }
+
+
+def _told(entry):
+    return f"{entry.tar:.2%}" + (f", FAR {entry.far:.4g}" if entry.far > entry.target else "")
