@@ -5,9 +5,9 @@
 `cosine` embeddings; `pairs` joins them, `templates` does so for several images of a person.
 `protocols` is a folder: each file reads one family's official lists into these. `all_pairs` knows
 embeddings and whose they are, and streams (a `sweep`, the `histogram`, `refine`, and the `hardest`
-pairs); `identification` searches a gallery, `distractors` people among strangers; `splits` is the
-mean of several runs. `plots` draws what was counted, and `audit` turns embeddings on the data that
-they come from.
+pairs); `identification` measures searches of a `gallery`, `distractors` people among strangers;
+`splits` is the mean of several runs. `plots` draws what was counted, and `audit` turns embeddings
+on the data that they come from.
 """
 
 from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
@@ -32,6 +32,7 @@ from keras_facemargin.evaluate.conventions import validation_rate
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
 from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.gallery import best_of_gallery, largest_scores_of_others
 from keras_facemargin.evaluate.groups import (
     Group,
     GroupRate,
@@ -46,10 +47,8 @@ from keras_facemargin.evaluate.histogram import ScoreHistogram
 from keras_facemargin.evaluate.identification import (
     Identification,
     TpirAtFpir,
-    best_of_gallery,
     closed_gallery_rate,
     identify,
-    largest_scores_of_others,
     mean_over_galleries,
 )
 from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs

@@ -18,11 +18,8 @@ import dataclasses
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.identification import (
-    LAST_RANK,
-    best_of_gallery,
-    largest_scores_of_others,
-)
+from keras_facemargin.evaluate.gallery import best_of_gallery, largest_scores_of_others
+from keras_facemargin.evaluate.identification import LAST_RANK
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.roc import Roc, TarAtFar, allowed_false_accepts, count_descending
 

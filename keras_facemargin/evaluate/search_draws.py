@@ -123,7 +123,7 @@ def bootstrap_searches(
     if not any(len(each.ranks) for each in results):
         raise ValueError("A search needs probes of people in the gallery. Received: none.")
     searches = [_Search(each, codes) for each in results]
-    counts = [len(each.best_scores) for each in results if len(each.best_scores)]
+    counts = [len(each.best_scores) for each in results if len(each.ranks) * len(each.best_scores)]
     fpirs = tuple(fpirs) if counts else ()
     band_fars = band_rates(min(counts, default=1))
     targets = (*fpirs, *band_fars[:-1]) if counts else ()

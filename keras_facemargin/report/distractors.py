@@ -81,6 +81,19 @@ def report_distractors(
 
     Raises:
         ValueError, ImportError, OSError: as `report_verification`.
+
+    Example:
+        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.evaluate import search_among_distractors
+        >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
+        >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])
+        >>> found = search_among_distractors(
+        ...     rows[:4], list("aabb"), rows[4:], [0.2], progress=False
+        ... )
+        >>> report = report_distractors("among.html", "Two people", files[:4], files[4:],
+        ...                             {"ours": found}, replicates=20, progress=False)
+        >>> print(*report["ours"].measures(), sep="; ")
+        100.00% (100.00% to 100.00%); 100.00% (100.00% to 100.00%)
     """
     output = page_file(output)
     require_embedders(results)

@@ -8,7 +8,7 @@ import pytest
 from keras_facemargin.evaluate import cosine_scores, search_among_distractors, tar_at_far
 
 distractors_module = importlib.import_module("keras_facemargin.evaluate.distractors")
-identification = importlib.import_module("keras_facemargin.evaluate.identification")
+gallery_module = importlib.import_module("keras_facemargin.evaluate.gallery")
 
 
 def by_loops(probes, subjects, distractors):
@@ -28,8 +28,8 @@ def by_loops(probes, subjects, distractors):
 
 @pytest.mark.parametrize("block", [13, 1024])
 def test_it_equals_the_loops(block, monkeypatch):
-    monkeypatch.setattr(identification, "BLOCK", block)
-    monkeypatch.setattr(identification, "PENDING", 50)
+    monkeypatch.setattr(gallery_module, "BLOCK", block)
+    monkeypatch.setattr(gallery_module, "PENDING", 50)
     monkeypatch.setattr(distractors_module, "FEWEST_HELD", 7)
     rng = np.random.default_rng(0)
     subjects = np.array(["a", "b", "a", "c", "b", "a", "c", "alone"])
@@ -88,4 +88,4 @@ def test_wrong_shapes_and_lonely_people_are_refused():
     with pytest.raises(ValueError, match=r"people with two images. Received: 3 people"):
         search_among_distractors(rows, [1, 2, 3], rows, [0.5], progress=False)
     with pytest.raises(ValueError, match="`count` must be at least 1"):
-        identification.largest_scores_of_others(rows, [1, 2, 3], rows, [1, 2, 3], 0)
+        gallery_module.largest_scores_of_others(rows, [1, 2, 3], rows, [1, 2, 3], 0)

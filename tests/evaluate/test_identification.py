@@ -11,6 +11,7 @@ from rich.console import Console
 
 from keras_facemargin.evaluate.cosine import cosine_scores
 
+gallery_module = importlib.import_module("keras_facemargin.evaluate.gallery")
 identification = importlib.import_module("keras_facemargin.evaluate.identification")
 Identification, identify = identification.Identification, identification.identify
 closed_gallery_rate = identification.closed_gallery_rate
@@ -63,7 +64,7 @@ def check_equals_the_loops(*data):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(identification, "BLOCK", 17)
+    monkeypatch.setattr(gallery_module, "BLOCK", 17)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -101,7 +102,7 @@ def test_scores_closer_than_float32_can_tell_are_told_apart(small_blocks):
 
 @pytest.mark.parametrize("pending", [0, 10**9])
 def test_settling_early_or_late_is_the_same(pending, monkeypatch, small_blocks):
-    monkeypatch.setattr(identification, "PENDING", pending)
+    monkeypatch.setattr(gallery_module, "PENDING", pending)
     check_equals_the_loops(*sets(5, noise=2.0))
 
 
@@ -110,7 +111,7 @@ def test_neither_blocks_nor_order_nor_length_matter(monkeypatch):
     expected = identify(gallery, known, probes, labels, progress=False)
     mixed = np.random.default_rng(0).permutation(len(known))
     for block in (1, 1000):
-        monkeypatch.setattr(identification, "BLOCK", block)
+        monkeypatch.setattr(gallery_module, "BLOCK", block)
         found = identify(4 * gallery[mixed], known[mixed], probes, labels, progress=False)
         np.testing.assert_array_equal(found.ranks, expected.ranks)
         np.testing.assert_array_equal(found.best_scores, expected.best_scores)
@@ -119,16 +120,16 @@ def test_neither_blocks_nor_order_nor_length_matter(monkeypatch):
 @pytest.mark.parametrize("count", [1, 7, 300])
 @pytest.mark.parametrize("pending", [0, 500, 10**9])
 def test_the_best_of_the_gallery_are_those_of_all_scores(count, pending, monkeypatch, small_blocks):
-    monkeypatch.setattr(identification, "PENDING", pending)
+    monkeypatch.setattr(gallery_module, "PENDING", pending)
     gallery, _, probes, _ = sets(7, templates=2)
     gallery[5] = gallery[40]
-    scores, rows = identification.best_of_gallery(gallery, probes, count, progress=False)
+    scores, rows = gallery_module.best_of_gallery(gallery, probes, count, progress=False)
     every = np.array([cosine_scores(np.tile(p, (len(gallery), 1)), gallery) for p in probes])
     np.testing.assert_array_equal(scores, np.sort(every)[:, ::-1][:, :count])
     np.testing.assert_array_equal(np.take_along_axis(every, rows, 1), scores)
     assert all(len({*each}) == len(each) for each in rows)
     with pytest.raises(ValueError, match="`count` must be at least 1"):
-        identification.best_of_gallery(gallery, probes, 0)
+        gallery_module.best_of_gallery(gallery, probes, 0)
 
 
 # Ten non-mated probes, four mated ones.
@@ -226,7 +227,7 @@ def test_the_mean_over_two_galleries():
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("pending", [10, 10**9])
 def test_the_closed_gallery_against_loops(rate, pending, monkeypatch, small_blocks):
-    monkeypatch.setattr(identification, "PENDING", pending)
+    monkeypatch.setattr(gallery_module, "PENDING", pending)
     gallery, known, probes, labels = sets(8, noise=2.0)
     mated = np.isin(labels, known)
     probes, labels = probes[mated], labels[mated]

@@ -63,6 +63,16 @@ def test_a_draw_is_the_searches_with_their_probes_repeated(seed):
             assert draws.tpir[b, column] == pytest.approx(tpir, abs=1e-15)
 
 
+def test_a_search_of_one_kind_of_probes_has_no_open_set():
+    rows, labels = np.eye(4), np.arange(4)
+    found = {
+        "mates": identify(rows, labels, rows[:2], labels[:2], progress=False),
+        "strangers": identify(rows, labels, rows[:2], labels[:2] + 9, progress=False),
+    }
+    draws = bootstrap_searches(found, labels, replicates=5, progress=False)
+    assert draws.tpir.shape == (5, 0)
+
+
 def test_a_closed_set_has_no_alarms():
     rows, labels = np.eye(4), np.arange(4)
     found = {"all": identify(rows, labels, rows, labels, progress=False)}
