@@ -18,9 +18,11 @@ test-tensorflow: $(VENV)/.installed-dev
 test-jax test-torch: test-%: $(VENV)/.installed-dev
 	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "any_backend and not slow"
 
-# Minutes more: every Applications family, full training runs.
+# Many minutes more: every Applications family, full training runs, every setting of every head.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q -m slow
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m "any_backend and slow"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -m "any_backend and slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -27,6 +27,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*should be at:UserWarning"),
 ]
 every_head = pytest.mark.parametrize("case", CASES)
+every_default = pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in HEADS else pytest.mark.slow) for c in CASES]
+)
+# What takes long: settings besides the default are slow tests on jax and torch.
+every_head_here = every_head if keras.backend.backend() == "tensorflow" else every_default
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="promised on tensorflow only"
 )
@@ -77,7 +82,7 @@ def test_losses_equal_the_plain_loop_reference(case, seed):
     np.testing.assert_allclose(losses, expected_losses, rtol=tolerance, atol=tolerance)
 
 
-@every_head
+@every_head_here
 def test_gradients_equal_finite_differences_of_the_reference(case):
     dtype, _ = precision()
     tolerance = 2e-2 if dtype == "float32" else 2e-5
@@ -103,7 +108,7 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
         np.testing.assert_allclose(gradient, slopes, rtol=tolerance, atol=tolerance * scale)
 
 
-@every_head
+@every_head_here
 def test_blocks_of_any_width_with_or_without_kept_products_are_one_loss(case, monkeypatch):
     values = []
     for width, blockwise in ((CLASSES, False), (2, False), (2, True)):
@@ -222,7 +227,7 @@ def test_detaching_the_margin_keeps_the_value_and_takes_the_plain_gradient(case)
     assert same == case.startswith((*no_margin, *constant)), case
 
 
-@every_head
+@every_head_here
 def test_saved_and_loaded_goes_on_as_if_never_stopped(case, tmp_path):
     """Inside a functional model, so that any Keras user's file holds; state and draws included."""
     head = make(case)
@@ -363,7 +368,7 @@ def test_bad_arguments_are_answered_with_the_rule(case, arguments, rule):
     assert "Received" in str(error.value)
 
 
-@every_head
+@every_default
 @on_tensorflow
 def test_xla_equals_the_graph(case):
     import tensorflow as tf
@@ -383,9 +388,7 @@ def test_xla_equals_the_graph(case):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in HEADS else pytest.mark.slow) for c in CASES]
-)
+@every_default
 @on_tensorflow
 def test_two_replicas_train_as_one_device(case, monkeypatch):
     """Five steps, the third a remainder, the fourth with nothing for one: state included."""
