@@ -59,7 +59,8 @@ class Bootstrap:
         eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
-        accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
+        accuracy: float64 ``(B,)``, mean fold accuracies or those at a given threshold, or ``None``
+            without either.
         auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
         band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
@@ -116,6 +117,7 @@ def bootstrap(
     replicates=1_000,
     seed=0,
     progress=True,
+    threshold=None,
 ) -> Bootstrap:
     """Takes accuracy, AUC, EER, TAR at FAR and the ROC again on resampled identities or pairs.
 
@@ -137,14 +139,16 @@ def bootstrap(
         replicates: number of draws, B.
         seed: of the draws.
         progress: whether to draw a progress bar on standard error.
+        threshold: chosen on other pairs, of other people, and the same in every draw: the accuracy
+            is the share of the pairs decided rightly with it. Not together with `folds`.
 
     Returns:
         A `Bootstrap`.
 
     Raises:
-        ValueError: as `roc` and `fold_accuracy`; or if `people` are not of that shape or contradict
-            `same`; or if they are so few that draws leave no genuine or no impostor pair, or one
-            fold only.
+        ValueError: as `roc` and `fold_accuracy`; or if there are both folds and a threshold; or if
+            `people` are not of that shape or contradict `same`; or if they are so few that draws
+            leave no genuine or no impostor pair, or one fold only.
 
     Example:
         >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
@@ -157,6 +161,10 @@ def bootstrap(
     """
     scores, same = checked_pairs(scores, same)
     if folds is not None:
+        if threshold is not None:
+            raise ValueError(
+                "Folds choose thresholds of their own: pass `folds` or `threshold`. Received: both."
+            )
         scores, same, folds = checked_folds(scores, same, folds)
     draws = Draws(same, people, folds, seed)
     order = np.argsort(scores)[::-1]
@@ -165,16 +173,20 @@ def bootstrap(
     if folds is not None:
         folds = folds[order]
         parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-    accuracy = np.empty(replicates)
+    right = None if threshold is None else (scores >= threshold) == same
+    accuracy = np.full(replicates, np.nan)
     found = _Replicates(replicates, fars, int(np.count_nonzero(~same)))
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
             found.take(b, [curve_of(scores, same, times)])
-            accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
+            if parts:
+                accuracy[b] = _mean_fold_accuracy(scores, same, times, parts)
+            elif right is not None:
+                accuracy[b] = (times @ right) / times.sum()
             bar.advance(task)
-    return found.of(draws, accuracy if parts else None)
+    return found.of(draws, None if np.isnan(accuracy).any() else accuracy)
 
 
 def bootstrap_splits(

@@ -52,6 +52,19 @@ def test_docstring_examples():
     assert not result.failed
 
 
+def test_a_threshold_from_elsewhere_is_kept_in_every_draw():
+    scores, same, folds, people = listed(0)
+    result = bootstrap(scores, same, None, people, FARS, 20, progress=False, threshold=0.6)
+    draws = Draws(same, people)
+    for accuracy in result.accuracy:
+        times = draws.times()
+        again, truth = np.repeat(scores, times), np.repeat(same, times)
+        assert accuracy == np.mean((again >= 0.6) == truth)
+    assert bootstrap(scores, same, None, people, FARS, 2, progress=False).accuracy is None
+    with pytest.raises(ValueError, match=r"`folds` or `threshold`\. Received"):
+        bootstrap(scores, same, folds, people, progress=False, threshold=0.6)
+
+
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_draw_is_the_list_with_its_pairs_repeated(seed, known):

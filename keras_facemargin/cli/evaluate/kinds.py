@@ -63,7 +63,17 @@ def development_pairs():
     """A list is a `View1`."""
     from keras_facemargin.evaluate import evaluate_view_1
 
-    return Kind(evaluate_view_1, _as_it_is)
+    def page(report, title, view, results, about):
+        from keras_facemargin.report import report_verification
+
+        return report_verification(
+            *(report, title, view.test),
+            {name: result.test.scores for name, result in results.items()},
+            about,
+            thresholds={name: result.threshold for name, result in results.items()},
+        )
+
+    return Kind(evaluate_view_1, _as_it_is, page=page)
 
 
 def pairs_of_templates(lam=0.0):
