@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.roc import (
-    Roc,
     allowed_false_accepts,
     checked_folds,
     checked_pairs,
@@ -273,19 +272,68 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
         >>> draws.units, draws.tar.shape
         (6, (50, 1))
     """
-    order = np.argsort(pairs.scores)[::-1]
-    scores, same = pairs.scores[order], pairs.same[order]
-    first, second = (side[order] for side in pairs.sides)
-    draws = Draws(same, (first, second), size=pairs.units, seed=seed)
-    found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
+    return bootstrap_hardest_splits([pairs], fars, replicates, seed, progress)
+
+
+def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+    """`bootstrap_hardest` of means over splits, each with a ROC of its own.
+
+    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
+    draw leaves one kind is left out of that replicate's mean.
+
+    Args:
+        splits: `HardestPairs` whose people are numbered alike (`units` of `hardest_pairs`).
+        fars, replicates, seed, progress: as `bootstrap`.
+
+    Returns:
+        A `Bootstrap`, as `bootstrap_hardest`.
+
+    Raises:
+        ValueError: as `bootstrap_hardest`, or if the splits differ in the number of people.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
+        >>> people = np.repeat(np.arange(6), 10)
+        >>> splits = [
+        ...     hardest_pairs(rows[part], people[part], 500, progress=False, units=6)
+        ...     for part in (slice(50), slice(10, 60))
+        ... ]
+        >>> draws = bootstrap_hardest_splits(splits, [0.1], replicates=50, progress=False)
+        >>> draws.units, draws.tar.shape
+        (6, (50, 1))
+    """
+    units = splits[0].units
+    if any(pairs.units != units for pairs in splits):
+        raise ValueError(
+            "The people of all splits are drawn at once and must be numbered alike. "
+            f"Received: splits of {', '.join(f'{pairs.units:,}' for pairs in splits)} people."
+        )
+    orders = [np.argsort(pairs.scores)[::-1] for pairs in splits]
+    scores, same = (
+        [getattr(pairs, name)[order] for pairs, order in zip(splits, orders, strict=True)]
+        for name in ("scores", "same")
+    )
+    sides = [
+        np.concatenate([pairs.sides[k][order] for pairs, order in zip(splits, orders, strict=True)])
+        for k in (0, 1)
+    ]
+    draws = Draws(np.concatenate(same), sides, size=units, seed=seed)
+    fewest = min(pairs.impostors(np.ones(units, int)) for pairs in splits)
+    found = _Replicates(replicates, fars, fewest)
+    ends = np.cumsum([len(order) for order in orders])[:-1]
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            times = draws.times()
-            curve, known = pairs.completed(curve_of(scores, same, times), draws.counts)
-            found.take(b, [curve])
-            if known < curve.impostors:
-                found.forget(b, curve, known)
+            curves = []
+            while not curves:
+                times = np.split(draws.times(), ends)
+                curves = [
+                    pairs.completed(curve_of(*of_split), draws.counts)
+                    for pairs, *of_split in zip(splits, scores, same, times, strict=True)
+                    if both_kinds_drawn(*of_split[1:])
+                ]
+            found.take(b, *zip(*curves, strict=True))
             bar.advance(task)
     return found.of(draws)
 
@@ -299,26 +347,17 @@ class _Replicates:
         self.tar = np.empty((replicates, len(self.fars)))
         self.band = np.ones((replicates, BAND_POINTS))
 
-    def take(self, b, curves):
-        def mean(measure):
-            return np.mean([measure(curve) for curve in curves], axis=0)
+    def take(self, b, curves, known=None):
+        """Draw b: its curves, and down to how many impostor pairs each is known, if not to all."""
+        known = known or [curve.impostors for curve in curves]
 
-        self.auc[b], self.eer[b] = mean(Roc.area), mean(Roc.equal_error_rate)
-        self.tar[b] = mean(lambda curve: [curve.largest_tar(far) for far in self.fars])
-        self.band[b, :-1] = mean(
-            lambda curve: [curve.largest_tar(far) for far in self.band_fars[:-1]]
-        )
+        def mean(measure, *arguments):
+            pairs = zip(curves, known, strict=True)
+            return np.mean([measure(curve, held, *arguments) for curve, held in pairs], axis=0)
 
-    def forget(self, b, curve, known):
-        """Leaves of draw b what the first `known` impostor pairs of its curve decide."""
-        self.auc[b] = np.nan
-        self.tar[b] = tar_where_known(curve, known, self.fars)
-        self.band[b, :-1] = tar_where_known(curve, known, self.band_fars[:-1])
-        # Below the last impostor that is held, genuine pairs lie among impostors that are not.
-        last = int(np.searchsorted(curve.false_accepts, known))
-        misses = curve.genuines - int(curve.true_accepts[last])
-        if misses * curve.impostors > known * curve.genuines:
-            self.eer[b] = np.nan
+        self.auc[b], self.eer[b] = mean(_area_where_known), mean(_eer_where_known)
+        self.tar[b] = mean(tar_where_known, self.fars)
+        self.band[b, :-1] = mean(tar_where_known, self.band_fars[:-1])
 
     def of(self, draws, accuracy=None):
         return Bootstrap(
@@ -348,6 +387,19 @@ def tar_where_known(curve, held, fars) -> list[float]:
         else np.nan
         for far in fars
     ]
+
+
+def _area_where_known(curve, held):
+    return curve.area() if held == curve.impostors else np.nan
+
+
+def _eer_where_known(curve, held):
+    # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+    last = int(np.searchsorted(curve.false_accepts, held))
+    misses = curve.genuines - int(curve.true_accepts[last])
+    if held < curve.impostors and misses * curve.impostors > held * curve.genuines:
+        return np.nan
+    return curve.equal_error_rate()
 
 
 def both_kinds_drawn(same, times):
