@@ -43,6 +43,9 @@ from keras_facemargin.report.thresholds import add_thresholds
 # Pairs that are drawn one by one; of a longer list those that decide the rates are.
 DRAWN_WHOLE = 2_000_000
 
+# What `plot_roc` draws of several splits.
+SPLIT_LINES = "Thick: the mean over the splits; thin: each of them."
+
 # Impostor pairs that are drawn of a longer list, at most.
 MOST_DRAWN = 5_000_000
 
@@ -204,11 +207,13 @@ def add_people(page, draws, unseen):
         )
 
 
-def add_curves(page, curves, bands):
-    """ROC and DET of all embedders; curves and bands as `plot_roc` takes them."""
+def add_curves(page, curves, bands, told="exact at every score"):
+    """ROC and DET of all embedders; curves and bands as `plot_roc` takes them; told: of curves."""
     page.heading("Curves")
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR, where they are known."
-    page.figure(plot_roc(curves, bands), f"ROC, exact at every score. {middle}")
+    if any(isinstance(each, list) and len(each) > 1 for each in curves.values()):
+        middle = f"{SPLIT_LINES} {middle}"
+    page.figure(plot_roc(curves, bands), f"ROC, {told}. {middle}")
     page.figure(plot_det(curves, bands), f"DET: the same errors, both logarithmic. {middle}")
 
 

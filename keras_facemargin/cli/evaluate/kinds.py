@@ -172,10 +172,18 @@ def searches_of_folders():
 
 def blufr():
     """A list is a `Blufr`."""
-    from keras_facemargin.evaluate.protocols import evaluate_blufr
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.evaluate.protocols import measure_blufr
+
+    def page(report, title, listed, embeddings, about):
+        from keras_facemargin.report import report_trials
+
+        return report_trials(report, title, listed, embeddings, about)
 
     return Kind(
-        lambda embedder, listed, flip: evaluate_blufr(embedder, listed, flip=flip), _as_it_is
+        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
+        lambda listed, embeddings: measure_blufr(embeddings, listed),
+        page=page,
     )
 
 
