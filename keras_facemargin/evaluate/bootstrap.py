@@ -404,7 +404,8 @@ def _eer_where_known(curve, held):
 
 def both_kinds_drawn(same, times):
     """Whether a draw left genuine and impostor pairs."""
-    return times[same].any() and times[~same].any()
+    drawn = times != 0
+    return (drawn & same).any() and (drawn & ~same).any()
 
 
 def curve_of(scores, same, times):
