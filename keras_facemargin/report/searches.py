@@ -160,9 +160,11 @@ def add_search_curves(page, models):
     page.figure(plot_cmc(cmc, bands), f"Cumulative match characteristic, closed set. {middle}")
     if next(iter(bands.values())).fpirs:
         curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
+        several = len(next(iter(searches.values()))) > 1
+        lines = "Thick: the mean over the searches; thin: each of them. " if several else ""
         page.figure(
             plot_open_set(curves, bands),
-            f"Open set: TPIR over FPIR, exact at every score; thin: each search. {middle}",
+            f"Open set: TPIR over FPIR, exact at every score. {lines}{middle}",
         )
 
 
