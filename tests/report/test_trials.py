@@ -1,37 +1,26 @@
 """Trials: the protocol's figures, their means and the pictures are those that were counted."""
 
-import doctest
-import importlib
-
 import numpy as np
 import pytest
 
 from keras_facemargin.evaluate import bootstrap_searches, bootstrap_splits, cosine_scores, interval
 from keras_facemargin.evaluate.protocols import Blufr, measure_blufr
-from keras_facemargin.report import report_trials
+from keras_facemargin.report import report_trials, trials
 
-MODULE = importlib.import_module("keras_facemargin.report.trials")
 PEOPLE = np.repeat(np.arange(24), 4)
 
 
 @pytest.fixture
 def blufr(pictures):
     """Three trials of 18 people each, nine in the gallery with their first image; one is gone."""
-    trials = []
+    found = []
     for first in (0, 3, 6):
         test = np.flatnonzero((first <= PEOPLE) & (first + 18 > PEOPLE))
         gallery = test[:36:4]
-        trials.append((test, gallery, np.setdiff1d(test, gallery)))
+        found.append((test, gallery, np.setdiff1d(test, gallery)))
     images = [pictures[row % 6] for row in range(len(PEOPLE))]
     images[41] = pictures[0].with_name("gone.png")
-    return Blufr(tuple(images), PEOPLE + 7, tuple(trials), frozenset({images[41]}))
-
-
-def test_docstring_example(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(MODULE, extraglobs={"np": np})
-    assert result.attempted
-    assert not result.failed
+    return Blufr(tuple(images), PEOPLE + 7, tuple(found), frozenset({images[41]}))
 
 
 def test_the_record_and_the_page_are_what_was_found(written, blufr):
@@ -49,12 +38,12 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
             assert f"<td>{measure}, mean - deviation</td>" in page
             assert f"<td>{value:.2%}</td>" in page
         pairs = [test[np.stack(np.triu_indices(len(test), k=1))] for test, *_ in blufr.there.trials]
-        trials = np.repeat(np.arange(3), [each.shape[1] for each in pairs])
+        splits = np.repeat(np.arange(3), [each.shape[1] for each in pairs])
         first, second = np.concatenate(pairs, axis=1)
         same, scores = people[first] == people[second], cosine_scores(rows[first], rows[second])
         options = {"replicates": 20, "seed": 3, "progress": False}
         draws = bootstrap_splits(
-            scores, same, trials, (people[first], people[second]), [1e-3], **options
+            scores, same, splits, (people[first], people[second]), [1e-3], **options
         )
         searches = bootstrap_searches(result.identification.results, people, **options)
         for part, measure, drawn in (
@@ -67,9 +56,8 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
             spread = f"{of_part.mean(measure):.2%} ± {of_part.standard_deviation(measure):.2%}"
             assert f"<td>{spread} ({ends})</td>" in page
         worst = np.argmin(np.where(same, scores, 2))
-        shown, of_shown = MODULE._shown(
-            MODULE._hardest_of_trials(rows, people, blufr.there, result, False), blufr.there
-        )
+        held = trials._hardest_of_trials(rows, people, blufr.there, result, False)
+        shown, of_shown = trials._shown(held, blufr.there)
         assert scores[worst] == of_shown[shown.same].min()
         assert scores[~same].max() == of_shown[~shown.same].max()
         at = np.argmin(of_shown)
@@ -80,7 +68,6 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
     assert "Missing images, which left the trials: 1." in page
     # ROC, DET, CMC, open set; scores of pairs and of searches, and the hardest of both, of each
     assert page.count('src="data:image/png') == 4 + 2 * 4
-    change = models["theirs"].result.identification.mean("Rank-1") - models[
-        "ours"
-    ].result.identification.mean("Rank-1")
+    rank = {name: each.result.identification.mean("Rank-1") for name, each in models.items()}
+    change = rank["theirs"] - rank["ours"]
     assert f"<td>theirs: Rank-1</td><td>{change:+.2%} (" in page
