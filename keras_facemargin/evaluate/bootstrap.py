@@ -60,6 +60,8 @@ class Bootstrap:
         fars: the F target false accept rates.
         accuracy: float64 ``(B,)``, mean fold accuracies or those at a given threshold, or ``None``
             without either.
+        tar_deviation: float64 ``(B, F)``, the sample standard deviation of the TARs over splits, or
+            NaN of a single one.
         auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
         band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
@@ -73,6 +75,7 @@ class Bootstrap:
     fars: tuple[float, ...]
     band_fars: np.ndarray
     band: np.ndarray
+    tar_deviation: np.ndarray
     accuracy: np.ndarray | None = None
     auc: np.ndarray | None = None
 
@@ -345,19 +348,22 @@ class _Replicates:
         self.fars, self.band_fars = tuple(fars), band_rates(impostors)
         self.auc, self.eer = np.empty(replicates), np.empty(replicates)
         self.tar = np.empty((replicates, len(self.fars)))
+        self.tar_deviation = np.empty_like(self.tar)
         self.band = np.ones((replicates, BAND_POINTS))
 
     def take(self, b, curves, known=None):
         """Draw b: its curves, and down to how many impostor pairs each is known, if not to all."""
         known = known or [curve.impostors for curve in curves]
 
-        def mean(measure, *arguments):
+        def each(measure, *arguments):
             pairs = zip(curves, known, strict=True)
-            return np.mean([measure(curve, held, *arguments) for curve, held in pairs], axis=0)
+            return [measure(curve, held, *arguments) for curve, held in pairs]
 
-        self.auc[b], self.eer[b] = mean(_area_where_known), mean(_eer_where_known)
-        self.tar[b] = mean(tar_where_known, self.fars)
-        self.band[b, :-1] = mean(tar_where_known, self.band_fars[:-1])
+        self.auc[b] = np.mean(each(_area_where_known))
+        self.eer[b] = np.mean(each(_eer_where_known))
+        tars = each(tar_where_known, self.fars)
+        self.tar[b], self.tar_deviation[b] = np.mean(tars, axis=0), deviation(tars)
+        self.band[b, :-1] = np.mean(each(tar_where_known, self.band_fars[:-1]), axis=0)
 
     def of(self, draws, accuracy=None):
         return Bootstrap(
@@ -368,6 +374,7 @@ class _Replicates:
             fars=self.fars,
             band_fars=self.band_fars,
             band=self.band,
+            tar_deviation=self.tar_deviation,
             accuracy=accuracy,
             auc=None if np.isnan(self.auc).any() else self.auc,
         )
@@ -400,6 +407,11 @@ def _eer_where_known(curve, held):
     if held < curve.impostors and misses * curve.impostors > held * curve.genuines:
         return np.nan
     return curve.equal_error_rate()
+
+
+def deviation(splits):
+    """The sample standard deviation over splits ``(S, ...)``; NaN of a single one."""
+    return np.std(splits, axis=0, ddof=1) if len(splits) > 1 else np.nan
 
 
 def both_kinds_drawn(same, times):

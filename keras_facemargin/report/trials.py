@@ -49,8 +49,13 @@ class MeasuredTrials:
 
     def measures(self):
         """A `Measure` for each number of the result, the protocol's own first."""
+        tars, searches = self.verification.draws, self.identification.draws
+        lower = (tars.tar - tars.tar_deviation).T, (searches.tpir - searches.tpir_deviation).T
+        drawn = {f"TAR @ FAR {far:.3g}": of for far, of in zip(tars.fars, lower[0], strict=True)}
+        for fpir, of in zip(searches.fpirs, lower[1], strict=True):
+            drawn[f"TPIR @ FPIR {fpir:.3g}"] = of
         for name, value in self.result.headline().items():
-            yield Measure(f"{name}, mean - deviation", value)
+            yield Measure(f"{name}, mean - deviation", value, drawn[name])
         yield from self.verification.measures()
         yield from self.identification.measures()
 
@@ -68,10 +73,10 @@ def report_trials(
     """Measures embedders on the trials of a `Blufr` and writes an HTML page and its JSON.
 
     The page holds the mean minus the standard deviation over the trials of TAR at FAR and TPIR at
-    FPIR, as the protocol reports them; every measure as mean ± deviation, with an interval of the
-    mean over resampled people, who are drawn for all trials at once; the differences between
-    embedders; ROC, DET, CMC and TPIR-over-FPIR curves of each trial and their mean; scores,
-    thresholds, and the hardest pairs and searches as pictures.
+    FPIR, as the protocol reports them, and every measure as mean ± deviation, all with intervals
+    over resampled people, who are drawn for all trials at once; the differences between embedders;
+    ROC, DET and TPIR-over-FPIR curves of each trial and their mean, CMC; scores, thresholds, and
+    the hardest pairs and searches as pictures.
 
     Args:
         output, title, about, replicates, seed, progress: as `report_verification`.
@@ -177,8 +182,8 @@ def _write_page(output, title, about, there, models, hardest):
         models,
         "Mean - deviation is what the protocol reports: VR at FAR 0.1% is TAR @ FAR 0.001, and DIR "
         "at FAR 1%, rank 1, is TPIR @ FPIR 0.01. Below: the mean over the trials ± their standard "
-        "deviation, and an interval of the mean; the trials share their people, so that the "
-        "deviation says little of other people. TAR at FAR: the largest TAR whose FAR does not "
+        "deviation. The trials share their people, so that the deviation says little of other "
+        "people: the intervals do. TAR at FAR: the largest TAR whose FAR does not "
         "exceed the target, over every pair of a trial; TPIR at FPIR likewise, of mated probes "
         "whose mate is the best.",
     )
@@ -217,10 +222,7 @@ def _record(title, about, seed, models):
         "models": {
             name: {
                 **each.result.to_dict(),
-                "intervals": {
-                    part: intervals_record(getattr(each, part))
-                    for part in ("verification", "identification")
-                },
+                "intervals": intervals_record(each),
                 "cmc": {
                     str(trial): found.cmc(LAST_RANK).tolist()
                     for trial, found in each.result.identification.results.items()

@@ -242,7 +242,7 @@ def test_the_hardest_pairs_of_splits_draw_as_all_pairs_do(impostors):
     np.testing.assert_array_equal(found.band_fars, expected.band_fars)
     np.testing.assert_array_equal(found.tar[:, 1], expected.tar[:, 1])
     if impostors > 300:
-        for name in ("auc", "eer", "tar", "band"):
+        for name in ("auc", "eer", "tar", "band", "tar_deviation"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert 0 < np.std(found.eer - expected.eer) < 0.4 * np.std(expected.eer) or impostors > 300
     held[1] = hardest_pairs(rows[parts[1]], labels[parts[1]], 300, progress=False)
@@ -363,6 +363,11 @@ def test_a_draw_of_splits_is_the_mean_of_theirs(known, size):
         for column, far in enumerate(FARS):
             tars = [curve.tar[curve.far <= far].max() for curve in curves]
             assert result.tar[b, column] == np.mean(tars)
+            if len(tars) > 1:
+                spread = np.std(tars, ddof=1)
+                assert result.tar_deviation[b, column] == pytest.approx(spread, abs=1e-15)
+            else:
+                assert np.isnan(result.tar_deviation[b, column])
     assert result.accuracy is None
     if size == 6:
         assert left_out

@@ -34,9 +34,6 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
     for name, rows in embeddings.items():
         result, found = measure_blufr(rows, blufr, progress=False), record["models"][name]
         assert found["mean_minus_standard_deviation"] == result.headline()
-        for measure, value in result.headline().items():
-            assert f"<td>{measure}, mean - deviation</td>" in page
-            assert f"<td>{value:.2%}</td>" in page
         pairs = [test[np.stack(np.triu_indices(len(test), k=1))] for test, *_ in blufr.there.trials]
         splits = np.repeat(np.arange(3), [each.shape[1] for each in pairs])
         first, second = np.concatenate(pairs, axis=1)
@@ -52,9 +49,17 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
             ("identification", "Rank-1", searches.cmc[:, 0]),
         ):
             ends, of_part = interval(drawn), getattr(result, part)
-            assert found["intervals"][part][measure] == [ends.low, ends.high]
+            assert found["intervals"][measure] == [ends.low, ends.high]
             spread = f"{of_part.mean(measure):.2%} ± {of_part.standard_deviation(measure):.2%}"
             assert f"<td>{spread} ({ends})</td>" in page
+        for measure, drawn in (
+            ("TAR @ FAR 0.001", draws.tar[:, 0] - draws.tar_deviation[:, 0]),
+            ("TPIR @ FPIR 0.1", searches.tpir[:, 0] - searches.tpir_deviation[:, 0]),
+        ):
+            ends, measured = interval(drawn), f"{measure}, mean - deviation"
+            assert found["intervals"][measured] == [ends.low, ends.high]
+            assert f"<td>{measured}</td>" in page
+            assert f"<td>{result.headline()[measure]:.2%} ({ends})</td>" in page
         worst = np.argmin(np.where(same, scores, 2))
         held = trials._hardest_of_trials(rows, people, blufr.there, result, False)
         shown, of_shown = trials._shown(held, blufr.there)
