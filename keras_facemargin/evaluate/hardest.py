@@ -139,7 +139,7 @@ def hardest_pairs(
         A `HardestPairs`, of which none is left out by rounding.
 
     Raises:
-        ValueError: as `verify_all_pairs`.
+        ValueError: as `verify_all_pairs`; or if `labels` are not integers below `units`.
 
     Example:
         >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
@@ -152,6 +152,11 @@ def hardest_pairs(
     if units is None:
         names, people = np.unique(labels, return_inverse=True)
         units = len(names)
+    elif people.dtype.kind not in "iu" or people.min() < 0 or people.max() >= units:
+        raise ValueError(
+            f"`labels` must be integers from 0 to {units - 1:,}, for there are `units` people. "
+            f"Received: {people.dtype}, from {min(people.tolist())!r} to {max(people.tolist())!r}."
+        )
     order = np.argsort(people, kind="stable")
     work = Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
     if histogram is None:

@@ -245,6 +245,9 @@ def test_the_hardest_pairs_of_splits_draw_as_all_pairs_do(impostors):
         for name in ("auc", "eer", "tar", "band", "tar_deviation"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     assert 0 < np.std(found.eer - expected.eer) < 0.4 * np.std(expected.eer) or impostors > 300
+    for wrong in (codes + 1, codes - 1, labels):
+        with pytest.raises(ValueError, match="`labels` must be integers from 0 to 29, for"):
+            hardest_pairs(rows, wrong, 300, progress=False, units=30)
     held[1] = hardest_pairs(rows[parts[1]], labels[parts[1]], 300, progress=False)
     with pytest.raises(ValueError, match=r"numbered alike. Received: splits of 30, 22, 30 people"):
         bootstrap_hardest_splits(held, fars, 30, progress=False)
