@@ -25,6 +25,7 @@ from keras_facemargin.evaluate.bootstrap import (
     Interval,
     bootstrap,
     bootstrap_hardest,
+    bootstrap_hardest_splits,
     bootstrap_splits,
     interval,
 )
@@ -145,6 +146,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_distractors",
     "bootstrap_hardest",
+    "bootstrap_hardest_splits",
     "bootstrap_searches",
     "bootstrap_splits",
     "closed_gallery_rate",

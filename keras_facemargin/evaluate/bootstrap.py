@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.roc import (
-    Roc,
     allowed_false_accepts,
     checked_folds,
     checked_pairs,
@@ -59,7 +58,10 @@ class Bootstrap:
         eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
-        accuracy: float64 ``(B,)``, mean fold accuracies, or ``None`` without folds.
+        accuracy: float64 ``(B,)``, mean fold accuracies or those at a given threshold, or ``None``
+            without either.
+        tar_deviation: float64 ``(B, F)``, the sample standard deviation of the TARs over splits, or
+            NaN of a single one.
         auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
         band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
@@ -73,6 +75,7 @@ class Bootstrap:
     fars: tuple[float, ...]
     band_fars: np.ndarray
     band: np.ndarray
+    tar_deviation: np.ndarray
     accuracy: np.ndarray | None = None
     auc: np.ndarray | None = None
 
@@ -116,6 +119,7 @@ def bootstrap(
     replicates=1_000,
     seed=0,
     progress=True,
+    threshold=None,
 ) -> Bootstrap:
     """Takes accuracy, AUC, EER, TAR at FAR and the ROC again on resampled identities or pairs.
 
@@ -137,14 +141,16 @@ def bootstrap(
         replicates: number of draws, B.
         seed: of the draws.
         progress: whether to draw a progress bar on standard error.
+        threshold: chosen on other pairs, of other people, and the same in every draw: the accuracy
+            is the share of the pairs decided rightly with it. Not together with `folds`.
 
     Returns:
         A `Bootstrap`.
 
     Raises:
-        ValueError: as `roc` and `fold_accuracy`; or if `people` are not of that shape or contradict
-            `same`; or if they are so few that draws leave no genuine or no impostor pair, or one
-            fold only.
+        ValueError: as `roc` and `fold_accuracy`; or if there are both folds and a threshold; or if
+            `people` are not of that shape or contradict `same`; or if they are so few that draws
+            leave no genuine or no impostor pair, or one fold only.
 
     Example:
         >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
@@ -157,6 +163,10 @@ def bootstrap(
     """
     scores, same = checked_pairs(scores, same)
     if folds is not None:
+        if threshold is not None:
+            raise ValueError(
+                "Folds choose thresholds of their own: pass `folds` or `threshold`. Received: both."
+            )
         scores, same, folds = checked_folds(scores, same, folds)
     draws = Draws(same, people, folds, seed)
     order = np.argsort(scores)[::-1]
@@ -165,16 +175,20 @@ def bootstrap(
     if folds is not None:
         folds = folds[order]
         parts = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in np.unique(folds)]
-    accuracy = np.empty(replicates)
+    right = None if threshold is None else (scores >= threshold) == same
+    accuracy = np.full(replicates, np.nan)
     found = _Replicates(replicates, fars, int(np.count_nonzero(~same)))
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
             found.take(b, [curve_of(scores, same, times)])
-            accuracy[b] = _mean_fold_accuracy(scores, same, times, parts) if parts else np.nan
+            if parts:
+                accuracy[b] = _mean_fold_accuracy(scores, same, times, parts)
+            elif right is not None:
+                accuracy[b] = (times @ right) / times.sum()
             bar.advance(task)
-    return found.of(draws, accuracy if parts else None)
+    return found.of(draws, None if np.isnan(accuracy).any() else accuracy)
 
 
 def bootstrap_splits(
@@ -261,19 +275,68 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
         >>> draws.units, draws.tar.shape
         (6, (50, 1))
     """
-    order = np.argsort(pairs.scores)[::-1]
-    scores, same = pairs.scores[order], pairs.same[order]
-    first, second = (side[order] for side in pairs.sides)
-    draws = Draws(same, (first, second), size=pairs.units, seed=seed)
-    found = _Replicates(replicates, fars, pairs.impostors(np.ones(pairs.units, int)))
+    return bootstrap_hardest_splits([pairs], fars, replicates, seed, progress)
+
+
+def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+    """`bootstrap_hardest` of means over splits, each with a ROC of its own.
+
+    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
+    draw leaves one kind is left out of that replicate's mean.
+
+    Args:
+        splits: `HardestPairs` whose people are numbered alike (`units` of `hardest_pairs`).
+        fars, replicates, seed, progress: as `bootstrap`.
+
+    Returns:
+        A `Bootstrap`, as `bootstrap_hardest`.
+
+    Raises:
+        ValueError: as `bootstrap_hardest`, or if the splits differ in the number of people.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
+        >>> people = np.repeat(np.arange(6), 10)
+        >>> splits = [
+        ...     hardest_pairs(rows[part], people[part], 500, progress=False, units=6)
+        ...     for part in (slice(50), slice(10, 60))
+        ... ]
+        >>> draws = bootstrap_hardest_splits(splits, [0.1], replicates=50, progress=False)
+        >>> draws.units, draws.tar.shape
+        (6, (50, 1))
+    """
+    units = splits[0].units
+    if any(pairs.units != units for pairs in splits):
+        raise ValueError(
+            "The people of all splits are drawn at once and must be numbered alike. "
+            f"Received: splits of {', '.join(f'{pairs.units:,}' for pairs in splits)} people."
+        )
+    orders = [np.argsort(pairs.scores)[::-1] for pairs in splits]
+    scores, same = (
+        [getattr(pairs, name)[order] for pairs, order in zip(splits, orders, strict=True)]
+        for name in ("scores", "same")
+    )
+    sides = [
+        np.concatenate([pairs.sides[k][order] for pairs, order in zip(splits, orders, strict=True)])
+        for k in (0, 1)
+    ]
+    draws = Draws(np.concatenate(same), sides, size=units, seed=seed)
+    fewest = min(pairs.impostors(np.ones(units, int)) for pairs in splits)
+    found = _Replicates(replicates, fars, fewest)
+    ends = np.cumsum([len(order) for order in orders])[:-1]
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            times = draws.times()
-            curve, known = pairs.completed(curve_of(scores, same, times), draws.counts)
-            found.take(b, [curve])
-            if known < curve.impostors:
-                found.forget(b, curve, known)
+            curves = []
+            while not curves:
+                times = np.split(draws.times(), ends)
+                curves = [
+                    pairs.completed(curve_of(*of_split), draws.counts)
+                    for pairs, *of_split in zip(splits, scores, same, times, strict=True)
+                    if both_kinds_drawn(*of_split[1:])
+                ]
+            found.take(b, *zip(*curves, strict=True))
             bar.advance(task)
     return found.of(draws)
 
@@ -285,28 +348,22 @@ class _Replicates:
         self.fars, self.band_fars = tuple(fars), band_rates(impostors)
         self.auc, self.eer = np.empty(replicates), np.empty(replicates)
         self.tar = np.empty((replicates, len(self.fars)))
+        self.tar_deviation = np.empty_like(self.tar)
         self.band = np.ones((replicates, BAND_POINTS))
 
-    def take(self, b, curves):
-        def mean(measure):
-            return np.mean([measure(curve) for curve in curves], axis=0)
+    def take(self, b, curves, known=None):
+        """Draw b: its curves, and down to how many impostor pairs each is known, if not to all."""
+        known = known or [curve.impostors for curve in curves]
 
-        self.auc[b], self.eer[b] = mean(Roc.area), mean(Roc.equal_error_rate)
-        self.tar[b] = mean(lambda curve: [curve.largest_tar(far) for far in self.fars])
-        self.band[b, :-1] = mean(
-            lambda curve: [curve.largest_tar(far) for far in self.band_fars[:-1]]
-        )
+        def each(measure, *arguments):
+            pairs = zip(curves, known, strict=True)
+            return [measure(curve, held, *arguments) for curve, held in pairs]
 
-    def forget(self, b, curve, known):
-        """Leaves of draw b what the first `known` impostor pairs of its curve decide."""
-        self.auc[b] = np.nan
-        self.tar[b] = tar_where_known(curve, known, self.fars)
-        self.band[b, :-1] = tar_where_known(curve, known, self.band_fars[:-1])
-        # Below the last impostor that is held, genuine pairs lie among impostors that are not.
-        last = int(np.searchsorted(curve.false_accepts, known))
-        misses = curve.genuines - int(curve.true_accepts[last])
-        if misses * curve.impostors > known * curve.genuines:
-            self.eer[b] = np.nan
+        self.auc[b] = np.mean(each(_area_where_known))
+        self.eer[b] = np.mean(each(_eer_where_known))
+        tars = each(tar_where_known, self.fars)
+        self.tar[b], self.tar_deviation[b] = np.mean(tars, axis=0), deviation(tars)
+        self.band[b, :-1] = np.mean(each(tar_where_known, self.band_fars[:-1]), axis=0)
 
     def of(self, draws, accuracy=None):
         return Bootstrap(
@@ -317,6 +374,7 @@ class _Replicates:
             fars=self.fars,
             band_fars=self.band_fars,
             band=self.band,
+            tar_deviation=self.tar_deviation,
             accuracy=accuracy,
             auc=None if np.isnan(self.auc).any() else self.auc,
         )
@@ -338,9 +396,28 @@ def tar_where_known(curve, held, fars) -> list[float]:
     ]
 
 
+def _area_where_known(curve, held):
+    return curve.area() if held == curve.impostors else np.nan
+
+
+def _eer_where_known(curve, held):
+    # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+    last = int(np.searchsorted(curve.false_accepts, held))
+    misses = curve.genuines - int(curve.true_accepts[last])
+    if held < curve.impostors and misses * curve.impostors > held * curve.genuines:
+        return np.nan
+    return curve.equal_error_rate()
+
+
+def deviation(splits):
+    """The sample standard deviation over splits ``(S, ...)``; NaN of a single one."""
+    return np.std(splits, axis=0, ddof=1) if len(splits) > 1 else np.nan
+
+
 def both_kinds_drawn(same, times):
     """Whether a draw left genuine and impostor pairs."""
-    return times[same].any() and times[~same].any()
+    drawn = times != 0
+    return (drawn & same).any() and (drawn & ~same).any()
 
 
 def curve_of(scores, same, times):

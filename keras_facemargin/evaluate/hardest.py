@@ -35,7 +35,7 @@ class HardestPairs:
             pair that scores at least `floor`.
         scores: float64 ``(P,)``, as `cosine_scores`.
         same: bool ``(P,)``.
-        people: ``(N,)``, whose face each row is, counted from 0.
+        people: ``(N,)``, whose face each row is, counted from 0; some may have none.
         floor: below it no impostor pair is held; -inf if all are.
         edges: ``(L + 1,)``, ascending to `floor`: levels of the score that hold the other impostor
             pairs.
@@ -60,11 +60,11 @@ class HardestPairs:
     @property
     def units(self) -> int:
         """Number of people."""
-        return int(self.people.max()) + 1
+        return len(self.below)
 
     def impostors(self, counts) -> int:
         """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
-        weights = counts * np.bincount(self.people)
+        weights = counts * self._images
         return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
 
     def completed(self, curve, counts) -> tuple[Roc, int]:
@@ -100,7 +100,7 @@ class HardestPairs:
         Returns:
             float64 ``(T,)`` in [0, 1].
         """
-        weights = counts * np.bincount(self.people)
+        weights = counts * self._images
         pairs = np.maximum(weights * (weights.sum() - weights) @ self._rates, 0)
         above = np.append(np.cumsum(pairs[::-1])[::-1], 0)
         return np.interp(thresholds, self.edges, above / (above[0] or 1))
@@ -111,15 +111,20 @@ class HardestPairs:
 
         Row sums: ``n_p (r_p (N - n_p) + R - n_p r_p) = below_p`` with ``R = sum of n_q r_q``.
         """
-        images = np.bincount(self.people)[:, None]
+        images = self._images[:, None]
         others = images.sum() - 2 * images
         others[others == 0] = 1  # somebody has half of all images
         everybody = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
-        return (self.below / images - everybody) / others
+        return (self.below / np.maximum(images, 1) - everybody) / others
+
+    @property
+    def _images(self):
+        """How many each person has, ``(people,)``."""
+        return np.bincount(self.people, minlength=self.units)
 
 
 def hardest_pairs(
-    embeddings, labels, impostors=TAIL, progress=True, histogram=None
+    embeddings, labels, impostors=TAIL, progress=True, histogram=None, units=None
 ) -> HardestPairs:
     """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
 
@@ -127,12 +132,14 @@ def hardest_pairs(
         embeddings, labels, progress: as `verify_all_pairs`.
         impostors: how many impostor pairs to hold at least, if there are so many.
         histogram: what `verify_all_pairs` counted of them; without it they are counted first.
+        units: of how many people some are here, as in a trial; `labels` are then integers below it,
+            which draws of people keep.
 
     Returns:
         A `HardestPairs`, of which none is left out by rounding.
 
     Raises:
-        ValueError: as `verify_all_pairs`.
+        ValueError: as `verify_all_pairs`; or if `labels` are not integers below `units`.
 
     Example:
         >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
@@ -141,7 +148,15 @@ def hardest_pairs(
         ([1], [3])
     """
     embeddings, labels = checked_faces(embeddings, labels)
-    _, people = np.unique(labels, return_inverse=True)
+    people = labels
+    if units is None:
+        names, people = np.unique(labels, return_inverse=True)
+        units = len(names)
+    elif people.dtype.kind not in "iu" or people.min() < 0 or people.max() >= units:
+        raise ValueError(
+            f"`labels` must be integers from 0 to {units - 1:,}, for there are `units` people. "
+            f"Received: {people.dtype}, from {min(people.tolist())!r} to {max(people.tolist())!r}."
+        )
     order = np.argsort(people, kind="stable")
     work = Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
     if histogram is None:
@@ -151,7 +166,7 @@ def hardest_pairs(
     accepted = np.cumsum(histogram.impostor[::-1])[::-1]
     wanted = np.flatnonzero(accepted >= min(impostors, accepted[0]))[-1]
     lowest = max(int(wanted) - 2 * work.bins.margin, 0)
-    levels = _levels(accepted, lowest, len(np.unique(people)))
+    levels = _levels(accepted, lowest, units)
     sweep = Sweep(work, [(lowest, work.bins.count - 1)], number=2, levels=levels)
     sweep.run(State(None, None), progress)
     row, column = np.divmod(sweep.candidates()[0], len(order))

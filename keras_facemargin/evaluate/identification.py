@@ -84,6 +84,20 @@ class Identification(Measures):
     mates: np.ndarray
     nearest: np.ndarray
 
+    def in_rows(self, gallery, probes):
+        """The same `Identification` by rows of what gallery and probes were taken from.
+
+        Args:
+            gallery, probes: int, which row each template and each probe was.
+        """
+        return dataclasses.replace(
+            self,
+            mated=probes[self.mated],
+            non_mated=probes[self.non_mated],
+            mates=gallery[self.mates],
+            nearest=gallery[self.nearest],
+        )
+
     def rank_rate(self, rank: int) -> float:
         """Share of mated probes whose mate is among the `rank` best: closed-set rank-k accuracy.
 

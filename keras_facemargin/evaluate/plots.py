@@ -34,8 +34,9 @@ def plot_roc(curves, bands=None):
     `tar_at_far`. It begins with a dot at ``1 / impostors``; to the left nothing was measured.
 
     Args:
-        curves: dict of name -> `Roc`, or a list of them, of splits, whose mean is drawn. One of
-            the hardest pairs (`Roc.with_all`) is drawn as far as it is known.
+        curves: dict of name -> `Roc`, or a list of them, of splits: their mean is drawn, and each
+            of several thin. One of the hardest pairs (`Roc.with_all`) is drawn as far as it is
+            known.
         bands: dict of name -> `Bootstrap`, or draws of searches: the middle 95 % of the TARs at
             each FAR, shaded.
 
@@ -61,7 +62,7 @@ def plot_open_set(curves, bands=None):
 
     Args:
         curves: dict of name -> `Identification.open_set`, or a list of them, of splits or
-            galleries, whose mean is drawn.
+            galleries: their mean is drawn, and each of several thin.
         bands: dict of name -> `SearchDraws`.
 
     Returns, raises: as `plot_roc`.
@@ -112,15 +113,16 @@ def plot_det(curves, bands=None):
     curves = _staircases(curves)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
-    for number, (name, (_, far, tar)) in enumerate(curves.items()):
+    for number, (name, (_, far, tar, each)) in enumerate(curves.items()):
         color = CURVES[number % len(CURVES)]
-        misses = np.where(tar < 1, 1 - tar, np.nan)
+        misses, of_each = (np.where(rates < 1, 1 - rates, np.nan) for rates in (tar, each))
         axes.step(far, misses, where="post", color=color, linewidth=1.8, label=name)
         axes.plot(far[:1], misses[:1], "o", color=color, markersize=4.5, clip_on=False)
+        _add_splits(axes, far, of_each, color)
         if bands:
             band_far, low, high = _band(bands[name])
             axes.fill_between(band_far, 1 - high, 1 - low, step="post", color=color, **SHADE)
-    fewest = 1 / max(genuines for genuines, _, _ in curves.values())
+    fewest = 1 / max(genuines for genuines, *_ in curves.values())
     axes.set(ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
     axes.set_yscale("log")  # with its limits set: there may be no error to take them from
     _dress(axes)
@@ -289,17 +291,24 @@ def _rates_figure(curves, bands, labels, words):
     curves = _staircases(curves)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
-    for number, (name, (_, far, tar)) in enumerate(curves.items()):
+    for number, (name, (_, far, tar, each)) in enumerate(curves.items()):
         color = CURVES[number % len(CURVES)]
         axes.step(far, tar, where="post", color=color, linewidth=1.8, label=labels[name])
         axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
+        _add_splits(axes, far, each, color)
         if bands:
             axes.fill_between(*_band(bands[name]), step="post", color=color, **SHADE)
-    axes.set(ylim=_room(min(tar[0] for _, _, tar in curves.values())), ylabel=rate)
+    axes.set(ylim=_room(min(each[:, 0].min() for *_, each in curves.values())), ylabel=rate)
     _dress(axes)
     _far_axis(axes, curves, false_rate, unit)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
     return figure
+
+
+def _add_splits(axes, far, rates, color):
+    """A thin line for each of several splits."""
+    if len(rates) > 1:
+        axes.step(far, rates.T, where="post", color=color, linewidth=0.6, alpha=0.5, zorder=1)
 
 
 def _room(lowest):
@@ -318,7 +327,7 @@ def _whole(curve):
 
 
 def _staircases(curves):
-    """name -> (genuine pairs, FARs, mean TARs): at most 1,000 points each, all of them exact."""
+    """name -> (genuine pairs, FARs, mean TARs, those of each): 1,000 exact points at most."""
     _check_curves(curves)
     found = {}
     for name, each in curves.items():
@@ -333,8 +342,9 @@ def _staircases(curves):
             np.searchsorted(curve.false_accepts, count, side="right") - 1
             for curve, count in zip(each, allowed, strict=True)
         ]
-        tar = np.mean([c.tar[p].astype(float) for c, p in zip(each, points, strict=True)], axis=0)
-        found[name] = sum(curve.genuines for curve in each), counts / fewest, tar
+        tar = np.stack([c.tar[p].astype(float) for c, p in zip(each, points, strict=True)])
+        genuines = sum(curve.genuines for curve in each)
+        found[name] = genuines, counts / fewest, tar.mean(axis=0), tar
     return found
 
 
@@ -353,7 +363,7 @@ def _band(draws):
 
 def _far_axis(axes, curves, words, unit):
     """A logarithmic axis of false rates that shows where what could be false ends."""
-    limit = min(far[0] for _, far, _ in curves.values())
+    limit = min(far[0] for _, far, *_ in curves.values())
     left = limit / 2.5
     axes.set(xscale="log", xlim=(left, 1), xlabel=words)
     axes.axvspan(left, limit, facecolor="#f2f2f2", edgecolor="#d8d8d8", hatch="///", linewidth=0)

@@ -14,6 +14,7 @@ from keras_facemargin.evaluate.bootstrap import (
     band_rates,
     both_kinds_drawn,
     curve_of,
+    deviation,
     drawing_bar,
     drawn_words,
     numbered,
@@ -34,6 +35,8 @@ class SearchDraws:
         fpirs: the F target false positive identification rates.
         band_fars: float64 ``(M,)``, FPIRs from ``1 / non_mated`` to 1.
         band: float64 ``(B, M)``, the largest TPIR within each of them, NaN at 1.
+        tpir_deviation: float64 ``(B, F)``, the sample standard deviation of the TPIRs over the
+            searches, or NaN of a single one.
         unit: what was drawn.
     """
 
@@ -43,6 +46,7 @@ class SearchDraws:
     fpirs: tuple[float, ...]
     band_fars: np.ndarray
     band: np.ndarray
+    tpir_deviation: np.ndarray
     unit: str = "people"
 
     @property
@@ -128,7 +132,7 @@ def bootstrap_searches(
     band_fars = band_rates(min(counts, default=1))
     targets = (*fpirs, *band_fars[:-1]) if counts else ()
     cmc = np.empty((replicates, LAST_RANK))
-    tpir = np.empty((replicates, len(targets)))
+    tpir, spread = (np.empty((replicates, len(targets))) for _ in range(2))
     rng = np.random.default_rng(seed)
     with drawing_bar(progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
@@ -140,11 +144,13 @@ def bootstrap_searches(
                 if targets:
                     found = [tp for each in searches if (tp := each.tpir(times, targets))]
             cmc[b] = np.mean(ranked, axis=0)
-            tpir[b] = np.mean(found, axis=0) if found else ()
+            if targets:
+                tpir[b], spread[b] = np.mean(found, axis=0), deviation(found)
             bar.advance(task)
     band = np.full((replicates, BAND_POINTS), np.nan)
     band[:, : len(targets) - len(fpirs)] = tpir[:, len(fpirs) :]
-    return SearchDraws(units, cmc, tpir[:, : len(fpirs)], fpirs, band_fars, band)
+    wanted = slice(len(fpirs))
+    return SearchDraws(units, cmc, tpir[:, wanted], fpirs, band_fars, band, spread[:, wanted])
 
 
 class _Search:

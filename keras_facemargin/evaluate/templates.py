@@ -378,7 +378,7 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
     searched = probes[~missed & ~silent]
     result = identify(
         vectors[there], subjects[there], vectors[searched], subjects[searched], progress
-    )
+    ).in_rows(there, searched)
     lost, mute = probes[missed], probes[silent]
     nobody = [np.full(len(rows), -1) for rows in (lost, mute)]
     return Identification(
@@ -386,10 +386,10 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
         mate_scores=np.append(result.mate_scores, np.full(len(lost), -1.0)),
         best_scores=np.append(result.best_scores, np.full(len(mute), -1.0)),
         gallery=len(gallery),
-        mated=np.append(searched[result.mated], lost),
-        non_mated=np.append(searched[result.non_mated], mute),
-        mates=np.append(there[result.mates], nobody[0]),
-        nearest=np.append(there[result.nearest], nobody[1]),
+        mated=np.append(result.mated, lost),
+        non_mated=np.append(result.non_mated, mute),
+        mates=np.append(result.mates, nobody[0]),
+        nearest=np.append(result.nearest, nobody[1]),
     )
 
 

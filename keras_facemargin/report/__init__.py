@@ -2,8 +2,9 @@
 
 `page` knows HTML only. A file for each kind of task fills a page with what `evaluate` counted,
 whatever the protocol: `verification` of a list of pairs, `splits` of several lists, `covariates` of
-a list value by value, `all_pairs` of a set, `searches` in galleries, `distractors` among strangers.
-What several say the same way stands in `measures`, `thresholds`, `groups` and `hardest`.
+a list value by value, `all_pairs` of a set, `searches` in galleries, `trials` of both,
+`distractors` among strangers. What several say the same way stands in `measures`, `thresholds`,
+`groups` and `hardest`.
 """
 
 from keras_facemargin.report.all_pairs import MeasuredSet, report_all_pairs
@@ -13,6 +14,7 @@ from keras_facemargin.report.measures import Measure, measures_table
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.searches import MeasuredSearches, report_searches
 from keras_facemargin.report.splits import MeasuredSplits, report_splits
+from keras_facemargin.report.trials import MeasuredTrials, report_trials
 from keras_facemargin.report.verification import Measured, report_verification
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "MeasuredSearches",
     "MeasuredSet",
     "MeasuredSplits",
+    "MeasuredTrials",
     "MeasuredValues",
     "Report",
     "measures_table",
@@ -30,5 +33,6 @@ __all__ = [
     "report_distractors",
     "report_searches",
     "report_splits",
+    "report_trials",
     "report_verification",
 ]

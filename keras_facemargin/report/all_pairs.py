@@ -10,22 +10,18 @@ from keras_facemargin.evaluate import (
     Bootstrap,
     HardestPairs,
     PairRates,
-    Pairs,
     bootstrap_hardest,
     hardest_pairs,
     interval,
-    plot_det,
-    plot_roc,
     plot_score_histogram,
     rates_by_two_groups,
     threshold_at_far,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.hardest import TAIL
 from keras_facemargin.evaluate.histogram import BINS_PER_UNIT
 from keras_facemargin.report.groups import DECIDING, GroupRates, add_groups
-from keras_facemargin.report.hardest import add_hardest, add_hardest_names
+from keras_facemargin.report.hardest import add_hardest, add_hardest_names, hardest_shown
 from keras_facemargin.report.measures import (
     Measure,
     add_measures,
@@ -38,9 +34,10 @@ from keras_facemargin.report.measures import (
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.rules import add_rules, rules_record
 from keras_facemargin.report.thresholds import add_thresholds
+from keras_facemargin.report.verification import add_curves
 
-# Of each kind, that are shown.
-HARDEST = 6
+# What curves of a `ScoreHistogram` are.
+OF_BINS = f"of counts of all pairs in bins of 1/{BINS_PER_UNIT:,} of the score; tables are exact"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,7 +126,7 @@ def report_all_pairs(
             _group_rates(column, models[name], of_images, replicates, seed)
             for column, of_images in (groups or {}).items()
         ]
-    hardest = {name: _hardest(each.pairs, images) for name, each in models.items()}
+    hardest = {name: hardest_shown(each.pairs, images) for name, each in models.items()}
     _write_page(output, title, about, models, rates, hardest)
     write_json(output.with_suffix(".json"), _record(title, about, seed, models, rates, hardest))
     return models
@@ -145,18 +142,6 @@ def _group_rates(name, measured, groups, replicates, seed):
         far, threshold = 0.5, threshold_at_far(pairs.scores[~pairs.same], 0.5)
     found = rates_by_two_groups(pairs, groups, threshold, replicates, seed)
     return GroupRates(name, far, threshold, found)
-
-
-def _hardest(pairs, images):
-    """The few of `HardestPairs` that are shown, as `Pairs` of images or names, and their scores."""
-    ascending = np.argsort(pairs.scores, kind="stable")
-    same = pairs.same[ascending]
-    rows = np.concatenate([ascending[same][:HARDEST], ascending[~same][-HARDEST:][::-1]])
-    first, second = (
-        tuple(f"row {row}" if images is None else images[row] for row in side[rows].tolist())
-        for side in (pairs.first, pairs.second)
-    )
-    return Pairs(first, second, pairs.same[rows]), pairs.scores[rows]
 
 
 def _write_page(output, title, about, models, rates, hardest):
@@ -184,15 +169,8 @@ def _write_page(output, title, about, models, rates, hardest):
         f"1/{BINS_PER_UNIT:,} of the score. "
         "An interval without width says that no pair showed the error, not that it cannot happen.",
     )
-    page.heading("Curves")
     curves = {name: each.rates.histogram.curve() for name, each in models.items()}
-    bands = {name: each.draws for name, each in models.items()}
-    told = (
-        f"of counts of all pairs in bins of 1/{BINS_PER_UNIT:,} of the score; tables are exact. "
-        f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR."
-    )
-    page.figure(plot_roc(curves, bands), f"ROC, {told}")
-    page.figure(plot_det(curves, bands), f"DET, {told}")
+    add_curves(page, curves, {name: each.draws for name, each in models.items()}, OF_BINS)
     for name, each in models.items():
         page.heading(name if len(models) > 1 else "Scores and thresholds")
         page.figure(

@@ -1,6 +1,23 @@
 """The pairs on which an embedder errs most, as pictures or by name."""
 
-from keras_facemargin.evaluate import plot_hardest_pairs
+import numpy as np
+
+from keras_facemargin.evaluate import Pairs, plot_hardest_pairs
+
+# Of each kind, that are shown of a set.
+HARDEST = 6
+
+
+def hardest_shown(pairs, images):
+    """The few of `HardestPairs` that are shown, as `Pairs` of images or names, and their scores."""
+    ascending = np.argsort(pairs.scores, kind="stable")
+    same = pairs.same[ascending]
+    rows = np.concatenate([ascending[same][:HARDEST], ascending[~same][-HARDEST:][::-1]])
+    first, second = (
+        tuple(f"row {row}" if images is None else images[row] for row in side[rows].tolist())
+        for side in (pairs.first, pairs.second)
+    )
+    return Pairs(first, second, pairs.same[rows]), pairs.scores[rows]
 
 
 def add_hardest(page, pairs, scores):

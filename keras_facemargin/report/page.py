@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ th, td { padding: 0.5rem 0.85rem; text-align: left; vertical-align: top; }
 th { background: var(--raised); color: var(--soft); font-weight: 600; font-size: 0.85rem; }
 td { border-top: 1px solid var(--line); }
 .number { text-align: right; white-space: nowrap; }
+.power { white-space: nowrap; }
 @media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
 """
 
@@ -50,6 +52,9 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+
+# 1e-6 and 1e-06, in which a browser would break the line.
+_POWER = re.compile(r"\d(?:\.\d+)?e-\d+")
 
 # Formats that every browser shows, by Pillow's name for them.
 _BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
@@ -160,9 +165,13 @@ class Report:
 
 def _cells(tag, cells, kinds):
     return "".join(
-        f"<{tag}{kind}>{html.escape(str(cell))}</{tag}>"
+        f"<{tag}{kind}>{_unbroken(html.escape(str(cell)))}</{tag}>"
         for cell, kind in zip(cells, kinds, strict=True)
     )
+
+
+def _unbroken(text):
+    return _POWER.sub(r'<span class="power">\g<0></span>', text)
 
 
 def _is_number(cell):

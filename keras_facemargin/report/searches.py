@@ -101,7 +101,7 @@ def report_searches(
         )
         for name, result in results.items()
     }
-    _write_page(output, title, about, templates, models)
+    _write_page(output, title, about, templates.shown, models)
     first = next(iter(models.values()))
     record = {"title": title, "about": list(about), "intervals": draws_record(first.draws, seed)}
     record["models"] = {
@@ -116,7 +116,7 @@ def report_searches(
     return models
 
 
-def _write_page(output, title, about, templates, models):
+def _write_page(output, title, about, shown, models):
     page = Report(title)
     first = next(iter(models.values()))
     rows = [
@@ -143,26 +143,34 @@ def _write_page(output, title, about, templates, models):
         "best and reaches the threshold, when at most that share of the non-mated probes finds "
         "anybody.",
     )
-    searches = {name: list(each.result.results.values()) for name, each in models.items()}
-    bands = {name: each.draws for name, each in models.items()}
-    middle = f"Shaded: the middle {LEVEL:.0%} of the draws."
     page.heading("Curves")
-    cmc = {n: np.mean([one.cmc(LAST_RANK) for one in each], axis=0) for n, each in searches.items()}
-    page.figure(plot_cmc(cmc, bands), f"Cumulative match characteristic, closed set. {middle}")
-    if first.draws.fpirs:
-        curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
-        page.figure(
-            plot_open_set(curves, bands),
-            f"Open set: TPIR over FPIR, exact at every score. {middle}",
-        )
+    add_search_curves(page, models)
     for name, each in models.items():
         page.heading(name if len(models) > 1 else "Scores and thresholds")
-        _add_model(page, each, templates)
+        add_searches(page, each.result, shown)
     page.write(output)
 
 
-def _add_model(page, measured, templates):
-    results = list(measured.result.results.items())
+def add_search_curves(page, models):
+    """CMC and open-set curves; models: name -> `MeasuredSearches`."""
+    searches = {name: list(each.result.results.values()) for name, each in models.items()}
+    bands = {name: each.draws for name, each in models.items()}
+    middle = f"Shaded: the middle {LEVEL:.0%} of the draws."
+    cmc = {n: np.mean([one.cmc(LAST_RANK) for one in each], axis=0) for n, each in searches.items()}
+    page.figure(plot_cmc(cmc, bands), f"Cumulative match characteristic, closed set. {middle}")
+    if next(iter(bands.values())).fpirs:
+        curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
+        several = len(next(iter(searches.values()))) > 1
+        lines = "Thick: the mean over the searches; thin: each of them. " if several else ""
+        page.figure(
+            plot_open_set(curves, bands),
+            f"Open set: TPIR over FPIR, exact at every score. {lines}{middle}",
+        )
+
+
+def add_searches(page, result, shown):
+    """Scores, thresholds and hardest ones of a `SplitResults`; shown: an image of each row."""
+    results = list(result.results.items())
     mates, strangers = (
         np.concatenate([getattr(found, kind) for _, found in results])
         for kind in ("mate_scores", "best_scores")
@@ -195,10 +203,10 @@ def _add_model(page, measured, templates):
             rows,
             "A search is answered from the threshold on. Few alarms make a threshold of chance.",
         )
-    add_hardest(page, *_as_pairs(results, templates))
+    add_hardest(page, *_as_pairs(results, shown))
 
 
-def _as_pairs(results, templates):
+def _as_pairs(results, shown):
     """Mates and strangers of all searches as `Pairs` of what shows their templates, and scores."""
     probes, found, scores, same = [], [], [], []
     for _, each in results:
@@ -207,7 +215,6 @@ def _as_pairs(results, templates):
         scores += [each.mate_scores, each.best_scores]
         same += [np.ones(len(each.mated), bool), np.zeros(len(each.non_mated), bool)]
     probes, found, scores, same = map(np.concatenate, (probes, found, scores, same))
-    shown = templates.shown
     there = found >= 0
     if same[there].all():  # nobody is a stranger: the pictures are of mates only
         return Pairs(None, None, same), scores

@@ -159,14 +159,14 @@ def _write_page(output, title, about, pairs, scores, models, rates):
             plot_scores(scores[name], pairs.same),
             "Scores of all splits, each kind as shares of its own.",
         )
-        _add_thresholds(page, each.result)
+        add_split_thresholds(page, each.result)
         for found in rates[name]:
             add_groups(page, found)
         add_hardest(page, pairs, scores[name])
     page.write(output)
 
 
-def _add_thresholds(page, result):
+def add_split_thresholds(page, result):
     """Each split's threshold and what it costs, for every FAR that all splits support."""
     measures, rows = result.measures(), []
     splits = list(result.results.items())

@@ -43,6 +43,9 @@ from keras_facemargin.report.thresholds import add_thresholds
 # Pairs that are drawn one by one; of a longer list those that decide the rates are.
 DRAWN_WHOLE = 2_000_000
 
+# What `plot_roc` draws of several splits.
+SPLIT_LINES = "Thick: the mean over the splits; thin: each of them."
+
 # Impostor pairs that are drawn of a longer list, at most.
 MOST_DRAWN = 5_000_000
 
@@ -54,13 +57,25 @@ class Measured:
     Attributes:
         result: a `Verification`.
         draws: a `Bootstrap`.
+        threshold: chosen on other pairs, or ``None``.
     """
 
     result: Verification
     draws: Bootstrap
+    threshold: float | None = None
+
+    @property
+    def accuracy_at_threshold(self) -> float | None:
+        """Share of the pairs decided rightly with `threshold`, or ``None`` without one."""
+        if self.threshold is None:
+            return None
+        return float(np.mean((self.result.scores >= self.threshold) == self.result.same))
 
     def measures(self):
         """A `Measure` for each number of the result."""
+        if self.threshold is not None:
+            said = f", threshold {self.threshold:.4f}"
+            yield Measure("Accuracy", self.accuracy_at_threshold, self.draws.accuracy, said)
         accuracy = self.result.accuracy
         if accuracy is not None:
             name, said = (
@@ -89,6 +104,7 @@ def report_verification(
     replicates=1_000,
     seed=0,
     progress=True,
+    thresholds=None,
 ) -> dict[str, Measured]:
     """Measures the embedders on a list of pairs and writes an HTML page, and its JSON beside it.
 
@@ -109,13 +125,15 @@ def report_verification(
         groups: dict of name -> groups of the two sides, ``(N,)`` each, as `read_groups` gives them.
         replicates, seed: as `bootstrap`.
         progress: whether to draw progress bars on standard error.
+        thresholds: dict of embedder's name -> a threshold that was chosen on pairs of other people,
+            for the accuracy of pairs without folds.
 
     Returns:
         A dict of embedder's name -> `Measured`.
 
     Raises:
-        ValueError: if `output` is no ``*.html`` or there is no embedder, or as `verify`,
-            `bootstrap` and `rates_by_group`.
+        ValueError: if `output` is no ``*.html``, there is no embedder, or none of `thresholds`
+            for one, or as `verify`, `bootstrap` and `rates_by_group`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.
 
@@ -132,11 +150,18 @@ def report_verification(
     """
     output = page_file(output)
     require_embedders(scores)
+    if thresholds is not None and thresholds.keys() != scores.keys():
+        raise ValueError(
+            f"`thresholds` must hold one for each embedder ({', '.join(scores)}). Received: of "
+            f"{', '.join(thresholds) or 'none'}."
+        )
     unseen = int(np.count_nonzero(pairs.unseen))
     models = {}
     for name, values in scores.items():
         result = dataclasses.replace(verify(values, pairs.same, pairs.folds), unseen=unseen)
-        models[name] = Measured(result, draws_of(result, pairs, replicates, seed, progress))
+        threshold = None if thresholds is None else thresholds[name]
+        draws = draws_of(result, pairs, replicates, seed, progress, threshold)
+        models[name] = Measured(result, draws, threshold)
     rates = {
         name: [
             group_rates(
@@ -152,11 +177,12 @@ def report_verification(
     return models
 
 
-def draws_of(result, pairs, replicates, seed, progress) -> Bootstrap:
-    """The `Bootstrap` of a `Verification` of `Pairs`."""
+def draws_of(result, pairs, replicates, seed, progress, threshold=None) -> Bootstrap:
+    """The `Bootstrap` of a `Verification` of `Pairs`; threshold: as `bootstrap` takes it."""
     options = {"replicates": replicates, "seed": seed, "progress": progress}
-    if len(pairs) <= DRAWN_WHOLE or pairs.people is None:
-        return bootstrap(result.scores, result.same, pairs.folds, pairs.people, **options)
+    if len(pairs) <= DRAWN_WHOLE or pairs.people is None or threshold is not None:
+        sides = pairs.folds, pairs.people
+        return bootstrap(result.scores, result.same, *sides, threshold=threshold, **options)
     wanted = deciding(result.eer, result.impostors)
     held = hardest_listed_pairs(result.scores, result.same, pairs.people, wanted)
     return bootstrap_hardest(held, FAR_TARGETS, **options)
@@ -181,11 +207,13 @@ def add_people(page, draws, unseen):
         )
 
 
-def add_curves(page, curves, bands):
-    """ROC and DET of all embedders; curves and bands as `plot_roc` takes them."""
+def add_curves(page, curves, bands, told="exact at every score"):
+    """ROC and DET of all embedders; curves and bands as `plot_roc` takes them; told: of curves."""
     page.heading("Curves")
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR, where they are known."
-    page.figure(plot_roc(curves, bands), f"ROC, exact at every score. {middle}")
+    if any(isinstance(each, list) and len(each) > 1 for each in curves.values()):
+        middle = f"{SPLIT_LINES} {middle}"
+    page.figure(plot_roc(curves, bands), f"ROC, {told}. {middle}")
     page.figure(plot_det(curves, bands), f"DET: the same errors, both logarithmic. {middle}")
 
 
@@ -202,9 +230,9 @@ def _write_page(output, title, about, pairs, models, rates):
     add_measures(
         page,
         models,
-        "Accuracy ± standard error over the folds, each at the threshold that is most accurate on "
-        "the others. TAR at FAR: the largest TAR whose FAR does not exceed the target. An interval "
-        "without width says that no pair showed the error, not that it cannot happen.",
+        f"{_accuracy_words(first)}TAR at FAR: the largest TAR whose FAR does not exceed the "
+        "target. An interval without width says that no pair showed the error, not that it cannot "
+        "happen.",
     )
     add_curves(
         page,
@@ -220,15 +248,29 @@ def _write_page(output, title, about, pairs, models, rates):
     page.write(output)
 
 
+def _accuracy_words(measured):
+    if measured.threshold is not None:
+        return (
+            "Accuracy: the share of the pairs decided rightly at a threshold that was chosen on "
+            "other pairs and is the same in every draw. "
+        )
+    if measured.result.accuracy is not None:
+        return (
+            "Accuracy ± standard error over the folds, each at the threshold that is most accurate "
+            "on the others. "
+        )
+    return ""
+
+
 def _add_model(page, measured, pairs):
     result = measured.result
-    threshold = None
+    threshold, dashed = measured.threshold, " Dashed: the threshold chosen on other pairs."
     if result.accuracy is not None:
         threshold = float(np.mean(result.accuracy.thresholds))
+        dashed = " Dashed: the mean threshold of the folds."
     page.figure(
         plot_scores(result.scores, result.same, threshold),
-        "Scores, each kind as shares of its own."
-        + ("" if threshold is None else " Dashed: the mean threshold of the folds."),
+        "Scores, each kind as shares of its own." + ("" if threshold is None else dashed),
     )
     add_thresholds(page, result.tar_at_far, measured.draws.tar)
     rows = []
@@ -252,10 +294,14 @@ def _record(title, about, seed, pairs, models, rates):
         result = each.result
         ends = {measure.name: pair_of(measure.ends) for measure in each.measures()}
         found = {"auc": ends["AUC"], "eer": ends["EER"]}
-        if result.accuracy is not None:
+        of_threshold = {}
+        if each.threshold is not None:
+            of_threshold = {"accuracy": each.accuracy_at_threshold, "threshold": each.threshold}
+        if result.accuracy is not None or of_threshold:
             found["accuracy"] = next(iter(ends.values()))
         found["tar_at_far"] = [pair_of(measure.ends) for measure in each.tars()]
         record["models"][name] = {
+            **of_threshold,
             **result.to_dict(),
             "intervals": found,
             "conventions": rules_record(result.curve, [e.target for e in result.tar_at_far]),

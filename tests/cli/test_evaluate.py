@@ -279,6 +279,18 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
             ("by", "GENDER"),
         ),
         ("megaface --size 10", write_megaface, "among 10 distractors", ("intervals", "units", 3)),
+        (
+            "blufr",
+            write_blufr,
+            "2 trials of 24 images",
+            ("intervals", "verification", "units", 8),
+        ),
+        (
+            "lfw-view1",
+            write_view_1,
+            "the most accurate on those of pairsDevTrain.txt",
+            ("intervals", "units", 2),
+        ),
     ],
 )
 def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, said, told):

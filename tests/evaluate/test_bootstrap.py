@@ -9,6 +9,7 @@ import pytest
 from keras_facemargin.evaluate import (
     bootstrap,
     bootstrap_hardest,
+    bootstrap_hardest_splits,
     bootstrap_splits,
     cosine_scores,
     hardest_listed_pairs,
@@ -50,6 +51,19 @@ def test_docstring_examples():
     result = doctest.testmod(MODULE, extraglobs={"np": np})
     assert result.attempted > 3
     assert not result.failed
+
+
+def test_a_threshold_from_elsewhere_is_kept_in_every_draw():
+    scores, same, folds, people = listed(0)
+    result = bootstrap(scores, same, None, people, FARS, 20, progress=False, threshold=0.6)
+    draws = Draws(same, people)
+    for accuracy in result.accuracy:
+        times = draws.times()
+        again, truth = np.repeat(scores, times), np.repeat(same, times)
+        assert accuracy == np.mean((again >= 0.6) == truth)
+    assert bootstrap(scores, same, None, people, FARS, 2, progress=False).accuracy is None
+    with pytest.raises(ValueError, match=r"`folds` or `threshold`\. Received"):
+        bootstrap(scores, same, folds, people, progress=False, threshold=0.6)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -205,6 +219,40 @@ def test_the_hardest_pairs_draw_as_all_pairs_do(seed, impostors):
         assert np.std(ours) == pytest.approx(np.std(whole), rel=0.2)
 
 
+@pytest.mark.parametrize("impostors", [300, 10**9])
+def test_the_hardest_pairs_of_splits_draw_as_all_pairs_do(impostors):
+    rows, labels = set_of_faces(6)
+    codes = np.unique(labels, return_inverse=True)[1]
+    parts = [np.flatnonzero(part) for part in (codes < 20, codes >= 8, codes % 7 > 0)]
+    pairs = [part[np.stack(np.triu_indices(len(part), k=1))] for part in parts]
+    splits = np.repeat(np.arange(3), [each.shape[1] for each in pairs])
+    first, second = np.concatenate(pairs, axis=1)
+    people = codes[first], codes[second]
+    scores = cosine_scores(rows[first], rows[second])
+    fars = (0.1, 0.01)
+    expected = bootstrap_splits(
+        scores, people[0] == people[1], splits, people, fars, 30, seed=2, progress=False
+    )
+    held = [
+        hardest_pairs(rows[part], codes[part], impostors, progress=False, units=30)
+        for part in parts
+    ]
+    found = bootstrap_hardest_splits(held, fars, 30, seed=2, progress=False)
+    assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
+    np.testing.assert_array_equal(found.band_fars, expected.band_fars)
+    np.testing.assert_array_equal(found.tar[:, 1], expected.tar[:, 1])
+    if impostors > 300:
+        for name in ("auc", "eer", "tar", "band", "tar_deviation"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert 0 < np.std(found.eer - expected.eer) < 0.4 * np.std(expected.eer) or impostors > 300
+    for wrong in (codes + 1, codes - 1, labels):
+        with pytest.raises(ValueError, match="`labels` must be integers from 0 to 29, for"):
+            hardest_pairs(rows, wrong, 300, progress=False, units=30)
+    held[1] = hardest_pairs(rows[parts[1]], labels[parts[1]], 300, progress=False)
+    with pytest.raises(ValueError, match=r"numbered alike. Received: splits of 30, 22, 30 people"):
+        bootstrap_hardest_splits(held, fars, 30, progress=False)
+
+
 @pytest.mark.parametrize("impostors", [1, 50, 10**9])
 def test_the_hardest_pairs_are_all_there(impostors):
     rows, labels = set_of_faces(4)
@@ -318,6 +366,11 @@ def test_a_draw_of_splits_is_the_mean_of_theirs(known, size):
         for column, far in enumerate(FARS):
             tars = [curve.tar[curve.far <= far].max() for curve in curves]
             assert result.tar[b, column] == np.mean(tars)
+            if len(tars) > 1:
+                spread = np.std(tars, ddof=1)
+                assert result.tar_deviation[b, column] == pytest.approx(spread, abs=1e-15)
+            else:
+                assert np.isnan(result.tar_deviation[b, column])
     assert result.accuracy is None
     if size == 6:
         assert left_out

@@ -112,11 +112,13 @@ def test_of_several_splits_the_mean_is_drawn(sample):
     scores, same = sample
     parts = [roc(scores[:300], same[:300]), roc(scores[300:], same[300:])]
     (axes,) = plot_roc({"both": parts}).get_axes()
-    far, tar = axes.get_lines()[0].get_data()
-    assert (far[0], far[-1]) == (1 / 100, 1.0)
+    mean, _, *thin = (line.get_ydata() for line in axes.get_lines())
+    far = axes.get_lines()[0].get_xdata()
+    assert (far[0], far[-1], len(thin)) == (1 / 100, 1.0, 2)
     for position in (0, 7, 50):
-        expected = np.mean([curve.tar[curve.far <= far[position]].max() for curve in parts])
-        assert tar[position] == expected
+        expected = [curve.tar[curve.far <= far[position]].max() for curve in parts]
+        assert [each[position] for each in thin] == expected
+        assert mean[position] == np.mean(expected)
     area = np.mean([curve.area() for curve in parts])
     assert f"AUC {area:.4f}" in axes.get_legend().get_texts()[0].get_text()
 

@@ -59,8 +59,10 @@ def test_a_draw_is_the_searches_with_their_probes_repeated(seed):
         cmc = np.mean([[each.rank_rate(rank) for rank in range(1, 51)] for each in again], axis=0)
         np.testing.assert_allclose(draws.cmc[b], cmc, atol=1e-15)
         for column, fpir in enumerate(FPIRS):
-            tpir = np.mean([each.open_set().largest_tar(fpir) for each in again])
-            assert draws.tpir[b, column] == pytest.approx(tpir, abs=1e-15)
+            tpirs = [each.open_set().largest_tar(fpir) for each in again]
+            assert draws.tpir[b, column] == pytest.approx(np.mean(tpirs), abs=1e-15)
+            spread = np.std(tpirs, ddof=1)
+            assert draws.tpir_deviation[b, column] == pytest.approx(spread, abs=1e-15)
 
 
 def test_a_search_of_one_kind_of_probes_has_no_open_set():

@@ -82,6 +82,16 @@ def test_numbers_stand_flush_right_by_column(tmp_path):
     assert '<td>b</td><td class="number">2.5</td><td>False</td>' in page
 
 
+def test_powers_in_cells_are_not_broken_by_lines(tmp_path):
+    rows = [["TAR @ FAR 1e-06", "2.5e-3, <1e-4"], ["Mary-Jane", "a1e-x"]]
+    page = Report("t").table(["a", "b"], rows).write(tmp_path / "r.html").read_text()
+    assert '<td>TAR @ FAR <span class="power">1e-06</span></td>' in page
+    whole = '<td><span class="power">2.5e-3</span>, &lt;<span class="power">1e-4</span></td>'
+    assert whole in page
+    assert "<td>Mary-Jane</td><td>a1e-x</td>" in page
+    assert ".power { white-space: nowrap; }" in page
+
+
 def test_an_empty_table_keeps_its_headers(tmp_path):
     page = Report("t").table(["a", "b"], []).write(tmp_path / "r.html").read_text()
     assert "<th>a</th><th>b</th>" in page

@@ -1,5 +1,6 @@
 """The report says what was measured, all of it, and nothing that was not."""
 
+import dataclasses
 import json
 import re
 
@@ -112,6 +113,29 @@ def test_templates_without_pictures_people_or_folds(written, sample):
     assert "VAL: mean" not in page
     assert "accuracy" not in record["models"]["ours"]
     assert record["intervals"]["resampled"] == "pairs"
+
+
+def test_a_threshold_that_was_chosen_on_other_pairs(written, sample):
+    pairs, scores = sample
+    pairs = dataclasses.replace(pairs, folds=None)
+    given = {"ours": 0.1, "<theirs>": -0.2}
+    _, page, record = written(report_verification, "View 1", pairs, scores, thresholds=given)
+    for name, threshold in given.items():
+        found = record["models"][name]
+        right = np.mean((scores[name] >= threshold) == pairs.same)
+        draws = bootstrap(
+            *(scores[name], pairs.same, None, pairs.people),
+            **{"replicates": 20, "progress": False, "threshold": threshold},
+        )
+        ends = interval(draws.accuracy)
+        assert (found["accuracy"], found["threshold"]) == (right, threshold)
+        assert found["intervals"]["accuracy"] == [ends.low, ends.high]
+        assert f"<td>{right:.2%}, threshold {threshold:.4f} ({ends})</td>" in page
+    assert "decided rightly at a threshold that was chosen on other pairs" in page
+    assert "Dashed: the threshold chosen on other pairs." in page
+    assert "<td>&lt;theirs&gt;: Accuracy</td>" in page
+    with pytest.raises(ValueError, match=r"one for each embedder \(ours, <theirs>\).* of ours\."):
+        written(report_verification, "View 1", pairs, scores, thresholds={"ours": 0.1})
 
 
 def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):

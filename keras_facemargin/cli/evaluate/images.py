@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 
 from keras_facemargin.cli.evaluate.kinds import development_pairs, pairs_of_images
-from keras_facemargin.cli.evaluate.run import Protocol, to_folder, to_page_or_folder
+from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
 from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
     Groups,
     Images,
     Lists,
-    Model,
     Models,
     OnMissing,
     OnMissingImage,
@@ -60,14 +59,15 @@ def lfw(
 def lfw_view_1(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("lfw-view1-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """LFW, View 1, for development: a threshold from pairsDevTrain.txt, judged on pairsDevTest.txt.
 
-    Prints the table; writes results.json.
+    Prints the table; writes results.json, or one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate lfw-view1 --lists lfw --images lfw/aligned`
     """
@@ -75,12 +75,13 @@ def lfw_view_1(
 
     protocol = Protocol(
         "LFW, View 1",
-        "Development pairs.",
+        "The pairs of pairsDevTest.txt; the threshold of the accuracy is the most accurate on "
+        "those of pairsDevTrain.txt. For development only: nothing here is for publication.",
         {"protocol": "lfw, view 1"},
         lambda: read_view_1(lists, images, on_missing.value),
         development_pairs(),
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def _reader(name, *kind):

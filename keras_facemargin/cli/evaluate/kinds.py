@@ -63,7 +63,17 @@ def development_pairs():
     """A list is a `View1`."""
     from keras_facemargin.evaluate import evaluate_view_1
 
-    return Kind(evaluate_view_1, _as_it_is)
+    def page(report, title, view, results, about):
+        from keras_facemargin.report import report_verification
+
+        return report_verification(
+            *(report, title, view.test),
+            {name: result.test.scores for name, result in results.items()},
+            about,
+            thresholds={name: result.threshold for name, result in results.items()},
+        )
+
+    return Kind(evaluate_view_1, _as_it_is, page=page)
 
 
 def pairs_of_templates(lam=0.0):
@@ -162,10 +172,18 @@ def searches_of_folders():
 
 def blufr():
     """A list is a `Blufr`."""
-    from keras_facemargin.evaluate.protocols import evaluate_blufr
+    from keras_facemargin.evaluate import embed
+    from keras_facemargin.evaluate.protocols import measure_blufr
+
+    def page(report, title, listed, embeddings, about):
+        from keras_facemargin.report import report_trials
+
+        return report_trials(report, title, listed, embeddings, about)
 
     return Kind(
-        lambda embedder, listed, flip: evaluate_blufr(embedder, listed, flip=flip), _as_it_is
+        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
+        lambda listed, embeddings: measure_blufr(embeddings, listed),
+        page=page,
     )
 
 

@@ -7,7 +7,7 @@ import typer
 
 from keras_facemargin.cli.console import say
 from keras_facemargin.cli.evaluate import kinds
-from keras_facemargin.cli.evaluate.run import Protocol, to_folder, to_page_or_folder
+from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import (
     DEFAULT,
@@ -25,14 +25,15 @@ from keras_facemargin.cli.options import (
 def blufr(
     lists: Annotated[Path, typer.Option(help="Folder with blufr_lfw_config.mat.")],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    model: Model = DEFAULT,
+    model: Models = (DEFAULT,),
     output: Output = Path("blufr-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
 ):
     """BLUFR: all of LFW in ten trials, verification of all pairs and open-set identification.
 
-    Prints the table; writes results.json.
+    Prints the table; writes results.json, or one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate blufr --lists BLUFR/config/lfw --images lfw/aligned`
     """
@@ -40,12 +41,13 @@ def blufr(
 
     protocol = Protocol(
         "BLUFR",
-        "All of LFW in ten trials.",
+        "All of LFW in ten trials: every pair of a trial's test images, and its probes searched in "
+        "its gallery.",
         {"protocol": "blufr"},
         lambda: read_blufr(lists, images, on_missing.value),
         kinds.blufr(),
     )
-    to_folder(protocol, model, output, flip)
+    to_page_or_folder(protocol, model, output, flip, report)
 
 
 def megaface(

@@ -10,6 +10,7 @@ from keras_facemargin.evaluate.protocols.blufr import (
     Blufr,
     BlufrResult,
     evaluate_blufr,
+    measure_blufr,
     read_blufr,
 )
 from keras_facemargin.evaluate.protocols.calfw import read_calfw, read_cplfw
@@ -51,6 +52,7 @@ __all__ = [
     "evaluate_lfw",
     "evaluate_megaface",
     "evaluate_view_1",
+    "measure_blufr",
     "read_agedb",
     "read_blufr",
     "read_calfw",

@@ -40,6 +40,18 @@ class Blufr:
     trials: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
     missing: frozenset[Path] = frozenset()
 
+    @property
+    def there(self) -> "Blufr":
+        """The same of the images that are not missing, which `missing` still names."""
+        there = np.array([image not in self.missing for image in self.images])
+        rows = np.cumsum(there) - 1
+        return dataclasses.replace(
+            self,
+            images=tuple(image for image in self.images if image not in self.missing),
+            labels=self.labels[there],
+            trials=tuple(tuple(rows[part[there[part]]] for part in parts) for parts in self.trials),
+        )
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlufrResult(Measures):
@@ -47,7 +59,8 @@ class BlufrResult(Measures):
 
     Attributes:
         verification: `SplitResults` of an `PairRates` for each trial.
-        identification: `SplitResults` of an `Identification` for each trial.
+        identification: `SplitResults` of an `Identification` for each trial, whose rows are of the
+            images that are there.
         left_out: images that are not there and left the trials.
     """
 
@@ -153,17 +166,25 @@ def evaluate_blufr(
     Raises:
         ValueError, OSError: as `embed`, `verify_all_pairs` and `identify`.
     """
-    there = np.array([image not in blufr.missing for image in blufr.images])
-    rows = np.cumsum(there) - 1
-    images = [image for image in blufr.images if image not in blufr.missing]
-    embeddings, labels = embed(embedder, images, flip, batch_size, progress), blufr.labels[there]
-    verified, identified = {}, {}
-    for trial, parts in enumerate(blufr.trials, start=1):
-        test, gallery, probes = (rows[part[there[part]]] for part in parts)
+    embeddings = embed(embedder, blufr.there.images, flip, batch_size, progress)
+    return measure_blufr(embeddings, blufr, fars, progress)
+
+
+def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
+    """`evaluate_blufr` on images that are embedded.
+
+    Args:
+        embeddings: ``(N, D)``, of ``blufr.there.images``.
+        blufr, fars, progress: as `evaluate_blufr`.
+
+    Returns, raises: as `evaluate_blufr`.
+    """
+    labels, verified, identified = blufr.there.labels, {}, {}
+    for trial, (test, gallery, probes) in enumerate(blufr.there.trials, start=1):
         verified[trial] = verify_all_pairs(embeddings[test], labels[test], fars, progress=progress)
         identified[trial] = identify(
             embeddings[gallery], labels[gallery], embeddings[probes], labels[probes], progress
-        )
+        ).in_rows(gallery, probes)
     return BlufrResult(SplitResults(verified), SplitResults(identified), len(blufr.missing))
 
 
