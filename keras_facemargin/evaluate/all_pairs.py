@@ -73,7 +73,7 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
     no number.
 
     Time is that of the float32 product of all pairs, about half as much again for counting. Memory
-    beyond the embeddings is a float32 copy of them, 24 MB for blocks, and 12 bytes for every pair
+    beyond the embeddings is a float32 copy of them, 20 MB for a block, and 12 bytes for every pair
     near a threshold (at most 96 MB), which are scored again in float64.
 
     Args:

@@ -4,7 +4,6 @@ A `Sweep` fills histograms of the float32 scores and collects the pairs inside w
 can be saved and goes on from there. Who makes what of it: `all_pairs`, `hardest`.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -20,8 +19,7 @@ from keras_facemargin.data.whole import whole_file
 from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
 from keras_facemargin.evaluate.refine import crossing, merged, pairs_bar
 
-# Rows of a block: its scores (4 MB, and as many of the next) and their bins (8 MB) stay near the
-# processor.
+# Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
 
 # Pairs that the windows may hold at a time, 12 bytes each until they are scored.
@@ -147,6 +145,7 @@ class Sweep:
 
     def run(self, state, progress):
         blocks = list(_blocks(len(self.work.units)))
+        scores = np.empty((BLOCK, BLOCK), np.float32)
         bins = np.empty(BLOCK * BLOCK, np.intp)
         total = sum(_pairs_of(block) for block in blocks)
         saved = time.monotonic()
@@ -154,7 +153,7 @@ class Sweep:
             title = "All pairs" if self.number == 1 else "All pairs, once more"
             task = bar.add_task(title, total=total)
             bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))
-            for block, scores in _scores_ahead(self.work, blocks[self.done :]):
+            for block in blocks[self.done :]:
                 self.count(block, scores, bins)
                 self.done += 1
                 bar.advance(task, _pairs_of(block))
@@ -166,7 +165,11 @@ class Sweep:
 
     def count(self, block, scores, bins):
         rows, columns, diagonal = block
-        work, shape = self.work, scores.shape
+        work = self.work
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        scores = scores.ravel()[: shape[0] * shape[1]].reshape(shape)
+        np.matmul(work.units[rows], work.units[columns].T, out=scores)
+        np.add(scores, np.float32(work.bins.offset), out=scores)
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
         cells = slice(None)
@@ -295,29 +298,6 @@ def _blocks(count):
     for number, rows in enumerate(edges):
         for columns in edges[number:]:
             yield rows, columns, columns == rows
-
-
-def _scores_ahead(work, blocks):
-    """Each block and its scores in bins; while they are counted the next product is formed.
-
-    Counting is one core's work.
-    """
-
-    def scored(block, scores):
-        rows, columns, _ = block
-        shape = rows.stop - rows.start, columns.stop - columns.start
-        scores = scores[: math.prod(shape)].reshape(shape)
-        np.matmul(work.units[rows], work.units[columns].T, out=scores)
-        return np.add(scores, np.float32(work.bins.offset), out=scores)
-
-    free = itertools.cycle([np.empty(BLOCK * BLOCK, np.float32) for _ in range(2)])
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        coming = [beside.submit(scored, block, next(free)) for block in blocks[:1]]
-        for block, following in itertools.zip_longest(blocks, blocks[1:]):
-            scores = coming.pop().result()
-            if following is not None:
-                coming.append(beside.submit(scored, following, next(free)))
-            yield block, scores
 
 
 def _pairs_of(block):
