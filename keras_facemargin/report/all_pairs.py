@@ -28,8 +28,8 @@ from keras_facemargin.report.measures import (
     draws_record,
     page_file,
     pair_of,
-    power,
     require_embedders,
+    tar_measures,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.rules import add_rules, rules_record
@@ -58,13 +58,7 @@ class MeasuredSet:
         """A `Measure` for each number."""
         yield Measure("AUC", self.rates.histogram.curve().area(), self.draws.auc)
         yield Measure("EER", self.rates.eer, self.draws.eer)
-        yield from self.tars()
-
-    def tars(self):
-        """A `Measure` for each TAR at FAR."""
-        for entry, drawn in zip(self.rates.tar_at_far, self.draws.tar.T, strict=True):
-            said = "" if entry.supported else str(entry)
-            yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
+        yield from tar_measures(self.rates.tar_at_far, self.draws)
 
 
 def report_all_pairs(

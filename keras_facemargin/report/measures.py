@@ -43,6 +43,13 @@ class Measure:
         return f"{value:.5f}" if self.name.startswith("AUC") else f"{value:.2%}"
 
 
+def tar_measures(entries, draws):
+    """A `Measure` for each `TarAtFar` of a result, drawn by a `Bootstrap` at the same rates."""
+    for entry, drawn in zip(entries, draws.tar.T, strict=True):
+        said = "" if entry.supported else str(entry)
+        yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
+
+
 def measures_table(models):
     """(headers, rows) of every measure of every embedder as text, with its interval.
 

@@ -33,8 +33,8 @@ from keras_facemargin.report.measures import (
     draws_record,
     page_file,
     pair_of,
-    power,
     require_embedders,
+    tar_measures,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.rules import add_rules, rules_record
@@ -89,9 +89,7 @@ class Measured:
 
     def tars(self):
         """A `Measure` for each TAR at FAR of the result."""
-        for entry, drawn in zip(self.result.tar_at_far, self.draws.tar.T, strict=True):
-            said = "" if entry.supported else str(entry)
-            yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
+        return tar_measures(self.result.tar_at_far, self.draws)
 
 
 def report_verification(
