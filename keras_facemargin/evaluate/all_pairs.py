@@ -72,9 +72,9 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
     (the largest TAR whose FAR does not exceed the target), and a target below ``1 / impostors`` has
     no number.
 
-    Time is that of the float32 product of all pairs, and half as much to as much again for counting. Memory
-    beyond the embeddings is a float32 copy of them, 20 MB for a block, and 12 bytes for every pair
-    near a threshold (at most 96 MB), which are scored again in float64.
+    Time is that of the float32 product of all pairs, and half as much to as much again for
+    counting. Memory beyond the embeddings is a float32 copy of them, 20 MB for a block, and 12
+    bytes for every pair near a threshold (at most 96 MB), which are scored again in float64.
 
     Args:
         embeddings: ``(N, D)`` float, of any length but zero. They are not changed.
