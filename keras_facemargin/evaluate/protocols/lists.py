@@ -161,6 +161,6 @@ def _missing_message(file, missing, count):
     return (
         f"Every image named by {file} must be present as {' or '.join(SUFFIXES)}. Received: "
         f"{len(missing):,} of {count:,} images missing:\n{listed}{more}\n"
-        "If no face could be found in a few of them, on_missing='reject' counts their pairs as "
-        "rejected."
+        "If no face could be found in a few of them, on_missing='reject' (--on-missing reject) "
+        "counts their pairs as rejected."
     )

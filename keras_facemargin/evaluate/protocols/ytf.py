@@ -105,7 +105,7 @@ def _frames(file, videos, images_dir, on_missing):
         raise FileNotFoundError(
             f"Every video named by {file} must be a folder of frames, {' or '.join(SUFFIXES)}. "
             f"Received: {len(missing):,} of {len(videos):,} without a frame, beginning with:\n"
-            f"{listed}\nIf no face could be found in a few of them, on_missing='reject' counts "
-            "their pairs as rejected."
+            f"{listed}\nIf no face could be found in a few of them, on_missing='reject' "
+            "(--on-missing reject) counts their pairs as rejected."
         )
     return tuple(images), np.array(template, int)
