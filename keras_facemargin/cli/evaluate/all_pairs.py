@@ -49,13 +49,15 @@ def every_pair(
         prepare_file("--report", report, ".html")
     if of_files:
         embeddings, labels, paths = _read_files(faces)
-        about = []
+        grouped, about = _groups(groups, paths, labels), []
     else:
-        embeddings, labels, paths = _embed_folder(*faces, model, flip)
-        about = [mirrored(flip)]
+        paths = image_files(faces)
+        labels = [path.parent.name for path in paths]
+        grouped, about = _groups(groups, paths, labels), [mirrored(flip)]  # before minutes of work
+        embeddings = _embed(paths, model, flip)
     if report is not None:
         title = f"All pairs of {', '.join(each.name for each in faces)}"
-        _to_page(report, title, embeddings, labels, paths, about, groups)
+        _to_page(report, title, embeddings, labels, paths, about, grouped)
         return
     record = {"faces": str(faces[0])}
     if not of_files:
@@ -78,24 +80,27 @@ def _to_folder(output, embeddings, labels, record, state):
 
 def _to_page(report, title, embeddings, labels, paths, about, groups):
     """Embedders side by side on one page, and its JSON."""
-    from keras_facemargin.evaluate import read_groups_of_images
     from keras_facemargin.report import report_all_pairs
 
-    grouped = None if groups is None else read_groups_of_images(groups, paths, labels)
-    show(report_all_pairs(report, title, embeddings, labels, paths, about, grouped), report)
+    show(report_all_pairs(report, title, embeddings, labels, paths, about, groups), report)
 
 
-def _embed_folder(folder, models, flip):
-    """(model -> embeddings, whose they are, their files)"""
+def _groups(file, paths, labels):
+    from keras_facemargin.evaluate import read_groups_of_images
+
+    return None if file is None else read_groups_of_images(file, paths, labels)
+
+
+def _embed(paths, models, flip):
+    """model -> embeddings"""
     from keras_facemargin.evaluate import embed
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
-    paths = image_files([folder])
     embeddings = {name: embed(each, paths, flip=flip) for name, each in embedders.items()}
     for embedder in embedders.values():
         note_resized(paths, embedder)
-    return embeddings, [path.parent.name for path in paths], paths
+    return embeddings
 
 
 def _read_files(files):
