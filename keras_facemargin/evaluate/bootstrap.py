@@ -48,8 +48,23 @@ class Interval:
         return f"{self.low:.2%} to {self.high:.2%}"
 
 
+class Drawn:
+    """What draws came to: `units` of a `unit`, a row of `band` for each draw."""
+
+    @property
+    def replicates(self) -> int:
+        """Number of draws, B."""
+        return len(self.band)
+
+    def __str__(self):
+        return (
+            f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
+            "with replacement"
+        )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Bootstrap:
+class Bootstrap(Drawn):
     """What `bootstrap` found. Replicate b of every measure is of the same draw.
 
     Attributes:
@@ -78,22 +93,6 @@ class Bootstrap:
     tar_deviation: np.ndarray
     accuracy: np.ndarray | None = None
     auc: np.ndarray | None = None
-
-    @property
-    def replicates(self) -> int:
-        """Number of draws, B."""
-        return len(self.eer)
-
-    def __str__(self):
-        return drawn_words(self)
-
-
-def drawn_words(draws):
-    """What the intervals of draws of any kind are."""
-    return (
-        f"the middle {LEVEL:.0%} of {draws.replicates:,} draws of {draws.units:,} {draws.unit} "
-        "with replacement"
-    )
 
 
 def interval(values) -> Interval:

@@ -117,7 +117,7 @@ class HardestPairs:
         everybody = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
         return (self.below / np.maximum(images, 1) - everybody) / others
 
-    @property
+    @functools.cached_property
     def _images(self):
         """How many each person has, ``(people,)``."""
         return np.bincount(self.people, minlength=self.units)

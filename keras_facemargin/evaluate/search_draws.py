@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_facemargin.evaluate.bootstrap import (
     BAND_POINTS,
+    Drawn,
     band_rates,
     both_kinds_drawn,
     curve_of,
     deviation,
     drawing_bar,
-    drawn_words,
     numbered,
     tar_where_known,
 )
@@ -24,7 +24,7 @@ from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SearchDraws:
+class SearchDraws(Drawn):
     """What `bootstrap_searches` found. Replicate b of every measure is of the same draw.
 
     Attributes:
@@ -49,17 +49,9 @@ class SearchDraws:
     tpir_deviation: np.ndarray
     unit: str = "people"
 
-    @property
-    def replicates(self) -> int:
-        """Number of draws, B."""
-        return len(self.cmc)
-
-    def __str__(self):
-        return drawn_words(self)
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DistractorDraws:
+class DistractorDraws(Drawn):
     """What `bootstrap_distractors` found. Replicate b of every measure is of the same draw.
 
     Attributes:
@@ -80,14 +72,6 @@ class DistractorDraws:
     band_fars: np.ndarray
     band: np.ndarray
     unit: str = "people"
-
-    @property
-    def replicates(self) -> int:
-        """Number of draws, B."""
-        return len(self.cmc)
-
-    def __str__(self):
-        return drawn_words(self)
 
 
 def bootstrap_searches(

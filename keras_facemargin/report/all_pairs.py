@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Bootstrap,
     HardestPairs,
@@ -30,6 +29,7 @@ from keras_facemargin.report.measures import (
     pair_of,
     require_embedders,
     tar_measures,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.rules import add_rules, rules_record
@@ -122,7 +122,8 @@ def report_all_pairs(
         ]
     hardest = {name: hardest_shown(each.pairs, images) for name, each in models.items()}
     _write_page(output, title, about, models, rates, hardest)
-    write_json(output.with_suffix(".json"), _record(title, about, seed, models, rates, hardest))
+    intervals = draws_record(next(iter(models.values())).draws, seed)
+    write_record(output, title, about, intervals, _records(models, rates, hardest))
     return models
 
 
@@ -192,19 +193,13 @@ def _at_hand(pairs):
     )
 
 
-def _record(title, about, seed, models, rates, hardest):
-    first = next(iter(models.values())).draws
-    record = {
-        "title": title,
-        "about": list(about),
-        "intervals": draws_record(first, seed),
-        "models": {},
-    }
+def _records(models, rates, hardest):
+    records = {}
     for name, each in models.items():
         auc, eer, *tars = each.measures()
         found, fars = each.rates.to_dict(), [entry.target for entry in each.rates.tar_at_far]
         rules = rules_record(each.rates.histogram.curve(), fars)
-        record["models"][name] = {
+        records[name] = {
             **found,
             "auc": auc.value,
             "intervals": {
@@ -217,7 +212,7 @@ def _record(title, about, seed, models, rates, hardest):
             "groups": {groups.name: groups.to_dict() for groups in rates[name]},
             "hardest_pairs": _hardest_record(*hardest[name]),
         }
-    return record
+    return records
 
 
 def _hardest_record(pairs, scores):

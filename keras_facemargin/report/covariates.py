@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores, verify_by_value
 from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.report.groups import add_groups, group_rates
@@ -17,6 +16,7 @@ from keras_facemargin.report.measures import (
     page_file,
     power,
     require_embedders,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.verification import Measured, add_people, draws_of
@@ -108,9 +108,7 @@ def report_covariates(
         )
     _write_page(output, title, by, about, pairs, scores, models, rates)
     first = next(iter(next(iter(models.values())).values.values()))
-    record = {"title": title, "about": list(about), "by": by}
-    record["intervals"] = draws_record(first.draws, seed)
-    record["models"] = {
+    record = {
         name: {
             "values": {value: one.result.to_dict() for value, one in each.values.items()},
             "intervals": intervals_record(each),
@@ -118,7 +116,7 @@ def report_covariates(
         }
         for name, each in models.items()
     }
-    write_json(output.with_suffix(".json"), record)
+    write_record(output, title, about, draws_record(first.draws, seed), record, by=by)
     return models
 
 

@@ -2,7 +2,13 @@
 
 import dataclasses
 
-from keras_facemargin.evaluate import Group, plot_groups, rates_by_value, threshold_at_far
+from keras_facemargin.evaluate import (
+    Group,
+    plot_groups,
+    rates_by_group,
+    rates_by_value,
+    threshold_at_far,
+)
 from keras_facemargin.report.thresholds import FARS
 
 # Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of
@@ -43,6 +49,17 @@ def group_rates(name, scores, same, groups, people, replicates, seed, rates=rate
     threshold = threshold_at_far(impostors, far)
     found = rates(scores, same, *groups, threshold, people, replicates, seed)
     return GroupRates(name, far, threshold, found)
+
+
+def rates_by_column(columns, scores, pairs, replicates, seed):
+    """`GroupRates` of `Pairs` for each column of groups; columns: as `read_groups`, or none."""
+    return [
+        group_rates(
+            *(name, scores, pairs.same, [sides], pairs.people),
+            *(replicates, seed, rates_by_group),
+        )
+        for name, sides in (columns or {}).items()
+    ]
 
 
 def add_groups(page, found, members="A group's pairs have both images in it."):

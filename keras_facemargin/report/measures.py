@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import Interval, interval
 from keras_facemargin.evaluate.bootstrap import LEVEL
 
@@ -98,6 +99,20 @@ def _difference(name, one, other):
 def intervals_record(measured):
     """Name -> the ends of the interval of each measure, for a JSON file."""
     return {each.name: pair_of(each.ends) for each in measured.measures()}
+
+
+def write_record(output, title, about, intervals, models, **said):
+    """The JSON beside a page.
+
+    Args:
+        output: the page.
+        title, about: of it.
+        intervals: how they were found, a `draws_record`.
+        models: embedder's name -> what was measured, plain numbers.
+        **said: what else is told of all embedders.
+    """
+    record = {"title": title, "about": list(about), **said, "intervals": intervals}
+    write_json(output.with_suffix(".json"), {**record, "models": models})
 
 
 def draws_record(draws, seed):

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Pairs,
     SearchDraws,
@@ -24,6 +23,7 @@ from keras_facemargin.report.measures import (
     page_file,
     power,
     require_embedders,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.splits import mean_measure
@@ -103,8 +103,7 @@ def report_searches(
     }
     _write_page(output, title, about, templates.shown, models)
     first = next(iter(models.values()))
-    record = {"title": title, "about": list(about), "intervals": draws_record(first.draws, seed)}
-    record["models"] = {
+    record = {
         name: {
             **each.result.to_dict(),
             "intervals": intervals_record(each),
@@ -112,7 +111,7 @@ def report_searches(
         }
         for name, each in models.items()
     }
-    write_json(output.with_suffix(".json"), record)
+    write_record(output, title, about, draws_record(first.draws, seed), record)
     return models
 
 

@@ -4,16 +4,14 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Bootstrap,
     SplitResults,
     bootstrap_splits,
     plot_scores,
-    rates_by_group,
     verify_by_fold,
 )
-from keras_facemargin.report.groups import add_groups, group_rates
+from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     Measure,
@@ -23,6 +21,7 @@ from keras_facemargin.report.measures import (
     page_file,
     power,
     require_embedders,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.thresholds import FARS
@@ -108,17 +107,10 @@ def report_splits(
             progress=progress,
         )
         models[name] = MeasuredSplits(dataclasses.replace(result, unseen=unseen), draws)
-        rates[name] = [
-            group_rates(
-                *(column, np.asarray(values), pairs.same, [sides], pairs.people),
-                *(replicates, seed, rates_by_group),
-            )
-            for column, sides in (groups or {}).items()
-        ]
+        rates[name] = rates_by_column(groups, np.asarray(values), pairs, replicates, seed)
     _write_page(output, title, about, pairs, scores, models, rates)
     first = next(iter(models.values()))
-    record = {"title": title, "about": list(about), "intervals": draws_record(first.draws, seed)}
-    record["models"] = {
+    record = {
         name: {
             **each.result.to_dict(),
             "intervals": intervals_record(each),
@@ -126,7 +118,7 @@ def report_splits(
         }
         for name, each in models.items()
     }
-    write_json(output.with_suffix(".json"), record)
+    write_record(output, title, about, draws_record(first.draws, seed), record)
     return models
 
 

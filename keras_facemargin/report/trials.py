@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Pairs,
     bootstrap_hardest_splits,
@@ -23,6 +22,7 @@ from keras_facemargin.report.measures import (
     intervals_record,
     page_file,
     require_embedders,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.searches import MeasuredSearches, add_search_curves, add_searches
@@ -122,7 +122,23 @@ def report_trials(
             MeasuredSearches(result.identification, searches),
         )
     _write_page(output, title, about, there, models, hardest)
-    write_json(output.with_suffix(".json"), _record(title, about, seed, models))
+    first = next(iter(models.values()))
+    intervals = {
+        part: draws_record(getattr(first, part).draws, seed)
+        for part in ("verification", "identification")
+    }
+    record = {
+        name: {
+            **each.result.to_dict(),
+            "intervals": intervals_record(each),
+            "cmc": {
+                str(trial): found.cmc(LAST_RANK).tolist()
+                for trial, found in each.result.identification.results.items()
+            },
+        }
+        for name, each in models.items()
+    }
+    write_record(output, title, about, intervals, record)
     return models
 
 
@@ -208,26 +224,3 @@ def _write_page(output, title, about, there, models, hardest):
         add_hardest(page, *hardest[name])
         add_searches(page, each.result.identification, there.images)
     page.write(output)
-
-
-def _record(title, about, seed, models):
-    first = next(iter(models.values()))
-    return {
-        "title": title,
-        "about": list(about),
-        "intervals": {
-            part: draws_record(getattr(first, part).draws, seed)
-            for part in ("verification", "identification")
-        },
-        "models": {
-            name: {
-                **each.result.to_dict(),
-                "intervals": intervals_record(each),
-                "cmc": {
-                    str(trial): found.cmc(LAST_RANK).tolist()
-                    for trial, found in each.result.identification.results.items()
-                },
-            }
-            for name, each in models.items()
-        },
-    }

@@ -8,7 +8,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import (
     Bootstrap,
     Verification,
@@ -18,14 +17,13 @@ from keras_facemargin.evaluate import (
     plot_det,
     plot_roc,
     plot_scores,
-    rates_by_group,
     validation_rate,
     verify,
 )
 from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.hardest import TAIL
 from keras_facemargin.evaluate.verification import FAR_TARGETS
-from keras_facemargin.report.groups import add_groups, group_rates
+from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     Measure,
@@ -35,6 +33,7 @@ from keras_facemargin.report.measures import (
     pair_of,
     require_embedders,
     tar_measures,
+    write_record,
 )
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.rules import add_rules, rules_record
@@ -161,17 +160,12 @@ def report_verification(
         draws = draws_of(result, pairs, replicates, seed, progress, threshold)
         models[name] = Measured(result, draws, threshold)
     rates = {
-        name: [
-            group_rates(
-                *(column, each.result.scores, each.result.same, [sides], pairs.people),
-                *(replicates, seed, rates_by_group),
-            )
-            for column, sides in (groups or {}).items()
-        ]
+        name: rates_by_column(groups, each.result.scores, pairs, replicates, seed)
         for name, each in models.items()
     }
     _write_page(output, title, about, pairs, models, rates)
-    write_json(output.with_suffix(".json"), _record(title, about, seed, pairs, models, rates))
+    intervals = draws_record(next(iter(models.values())).draws, seed)
+    write_record(output, title, about, intervals, _records(models, rates))
     return models
 
 
@@ -280,14 +274,8 @@ def _add_model(page, measured, pairs):
     add_rules(page, result.curve, supported, rows)
 
 
-def _record(title, about, seed, pairs, models, rates):
-    first = next(iter(models.values())).draws
-    record = {
-        "title": title,
-        "about": list(about),
-        "intervals": draws_record(first, seed),
-        "models": {},
-    }
+def _records(models, rates):
+    records = {}
     for name, each in models.items():
         result = each.result
         ends = {measure.name: pair_of(measure.ends) for measure in each.measures()}
@@ -298,11 +286,11 @@ def _record(title, about, seed, pairs, models, rates):
         if result.accuracy is not None or of_threshold:
             found["accuracy"] = next(iter(ends.values()))
         found["tar_at_far"] = [pair_of(measure.ends) for measure in each.tars()]
-        record["models"][name] = {
+        records[name] = {
             **of_threshold,
             **result.to_dict(),
             "intervals": found,
             "conventions": rules_record(result.curve, [e.target for e in result.tar_at_far]),
             "groups": {found.name: found.to_dict() for found in rates[name]},
         }
-    return record
+    return records

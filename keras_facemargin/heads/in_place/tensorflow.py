@@ -57,11 +57,11 @@ def add(array, rows, indices):
 
 def fill(array, columns, value):
     count = array.shape[1]
-    there = tf.logical_and(columns >= 0, columns < count)
     if _in_xla():
         places = tf.equal(columns[:, None], tf.range(count))
         return tf.where(places, tf.cast(value, array.dtype), array)
     # Comparing and selecting over the whole array costs as much as half a matrix product.
+    there = tf.logical_and(columns >= 0, columns < count)
     rows = tf.range(tf.shape(columns)[0])
     places = tf.stack([rows, tf.clip_by_value(columns, 0, count - 1)], axis=1)
     values = tf.where(there, tf.cast(value, array.dtype), tf.gather_nd(array, places))
