@@ -16,8 +16,8 @@ from pathlib import Path
 
 import keras
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import verify_all_pairs
+from keras_facemargin.files import write_json
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"

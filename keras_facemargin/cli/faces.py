@@ -83,8 +83,8 @@ def embed(
     """
     import numpy as np
 
-    from keras_facemargin.data.whole import whole_file
     from keras_facemargin.evaluate import embed
+    from keras_facemargin.files import atomic_write
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
@@ -92,7 +92,7 @@ def embed(
     prepare_file("--output", output, ".npz")
     embeddings = embed(embedder, paths, flip=flip)
     note_resized(paths, embedder)
-    with whole_file(output, "wb") as file:
+    with atomic_write(output, "wb") as file:
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
 

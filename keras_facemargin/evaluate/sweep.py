@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.data.whole import whole_file
 from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
 from keras_facemargin.evaluate.refine import crossing, merged, pairs_bar
+from keras_facemargin.files import atomic_write
 
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
@@ -85,7 +85,7 @@ class State:
         return found
 
     def save(self, **arrays):
-        with whole_file(self.file, "wb") as file:
+        with atomic_write(self.file, "wb") as file:
             np.savez(file, digest=self.digest, **arrays)
 
     def remove(self):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.data.whole import write_json
 from keras_facemargin.evaluate import Interval, interval
 from keras_facemargin.evaluate.bootstrap import LEVEL
+from keras_facemargin.files import write_json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

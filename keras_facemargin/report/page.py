@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_facemargin.data.whole import whole_file
+from keras_facemargin.files import atomic_write
 
 # Follows the reader's light or dark setting; pictures keep a white ground in both.
 _STYLE = """
@@ -145,7 +145,7 @@ class Report:
         page = _PAGE.format(
             title=html.escape(self.title), style=_STYLE, body="\n".join(self._blocks)
         )
-        with whole_file(path) as file:
+        with atomic_write(path) as file:
             file.write(page)
         return path
 

@@ -68,8 +68,8 @@ def every_pair(
 
 def _to_folder(output, embeddings, labels, record, state):
     """One embedder's table and results.json."""
-    from keras_facemargin.data.whole import write_json
     from keras_facemargin.evaluate import verify_all_pairs
+    from keras_facemargin.files import write_json
 
     output.mkdir(parents=True, exist_ok=True)
     result = verify_all_pairs(embeddings, labels, state=state)

@@ -31,7 +31,7 @@ class Protocol:
 
 def to_folder(protocol, model, output, flip):
     """One embedder's table, results.json and plots."""
-    from keras_facemargin.data.whole import whole_file, write_json
+    from keras_facemargin.files import atomic_write, write_json
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
@@ -44,7 +44,7 @@ def to_folder(protocol, model, output, flip):
     write_json(output / "results.json", record)
     made = ["results.json"]
     for name, figure in protocol.kind.plots(model, listed, result).items():
-        with whole_file(output / name, "wb") as file:
+        with atomic_write(output / name, "wb") as file:
             figure.savefig(file, format="png")
         made.append(name)
     say(f"{output}/{', '.join(made)}")

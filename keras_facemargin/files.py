@@ -1,0 +1,197 @@
+"""Files on disk: text that is read, files that are written whole, one writer at a time.
+
+- `read_text` reads UTF-8 with or without a byte-order mark, and names what another encoding is.
+- `atomic_write` and `write_json` replace a file in one step and keep its mode.
+- `exclusive` lets one process write to a destination; a second one gets one sentence.
+- `full_disk_names` gives an error of a full disk the name of the file that did not fit.
+"""
+
+import codecs
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+from pathlib import Path
+
+import filelock
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # what a file system raises when nothing more fits
+
+# The longer marks first: UTF-32's begins with UTF-16's.
+_OTHER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def read_text(path, what="a text file", errors="strict"):
+    r"""Reads a text file in UTF-8, with or without a byte-order mark.
+
+    Args:
+        path: the file.
+        what: what the file must be, for the error: "LFW's list of pairs".
+        errors: as `open` takes it; "surrogateescape" keeps bytes that are not UTF-8, such as file
+            names in another encoding.
+
+    Returns:
+        The text without the mark. Line ends stay as they are in the file.
+
+    Raises:
+        ValueError: the file is UTF-16 or UTF-32, holds NUL bytes, or is not UTF-8.
+        OSError: the file cannot be read.
+
+    Example:
+        >>> _ = Path("list.csv").write_bytes(codecs.BOM_UTF8 + b"a.jpg,1\n")
+        >>> read_text("list.csv")
+        'a.jpg,1\n'
+    """
+    data = Path(path).read_bytes()
+    for mark, encoding in _OTHER_MARKS:
+        if data.startswith(mark):
+            raise ValueError(
+                f"{path}: must be {what} in UTF-8. Received: a file in {encoding}. Save it as "
+                "UTF-8."
+            )
+    if b"\0" in data:
+        raise ValueError(
+            f"{path}: must be {what} in UTF-8. Received: a file with NUL bytes, which is binary or "
+            "UTF-16. Save it as UTF-8."
+        )
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path}, line {line:,}: must be {what} in UTF-8. Received: byte "
+            f"0x{data[error.start]:02x} that is not UTF-8. Save it as UTF-8."
+        ) from None
+
+
+@contextlib.contextmanager
+def atomic_write(path, mode="w"):
+    """Opens a draft beside `path` that replaces it when the block ends without an error.
+
+    At any time `path` is the old file or the complete new one. A new file gets the mode that the
+    umask allows; a replaced file keeps its mode.
+
+    Args:
+        path: the file to write or replace; its folder must exist.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+
+    Raises:
+        OSError: the draft cannot be written or renamed. If the disk is full, the error names
+            `path`.
+
+    Example:
+        >>> with atomic_write("note.txt") as file:
+        ...     _ = file.write("complete")
+        >>> Path("note.txt").read_text()
+        'complete'
+    """
+    path = Path(path)
+    # In the same folder, so that the rename is one step.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with full_disk_names(path):
+        descriptor = os.open(draft, flags, 0o666)  # the umask applies, as for any new file
+        try:
+            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())  # the content before the name
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
+            os.replace(draft, path)
+        except BaseException:
+            os.unlink(draft)
+            raise
+
+
+def write_json(path, record):
+    """Writes plain data as JSON, in one step.
+
+    Args:
+        path: as `atomic_write`.
+        record: dicts, lists, texts and finite numbers.
+
+    Raises:
+        ValueError: a number is not finite; JSON has no form for it.
+        OSError: as `atomic_write`.
+
+    Example:
+        >>> write_json("rates.json", {"eer": 0.03})
+        >>> json.loads(Path("rates.json").read_text())
+        {'eer': 0.03}
+    """
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as file:
+        file.write(text + "\n")
+
+
+@contextlib.contextmanager
+def exclusive(path):
+    """Holds the lock of a destination, so that one process at a time writes there.
+
+    The lock is the file `.NAME.lock` beside `path`. The operating system releases it when the
+    process ends, however it ends. Processes on several hosts are kept apart only if their shared
+    file system supports locks.
+
+    Args:
+        path: the file or folder to write; its parent folder is created if it is missing.
+
+    Raises:
+        BlockingIOError: another process holds the lock.
+        OSError: the lock file cannot be created.
+
+    Example:
+        >>> with exclusive("faces.rec"):
+        ...     pass
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.with_name(f".{path.name}.lock")
+    lock = filelock.FileLock(file, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise BlockingIOError(
+            f"Another process is writing to {path}. Received: its lock, {file}. Wait until it "
+            "ends, or choose another destination."
+        ) from None
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever opened it meanwhile sees that the name is gone.
+        with contextlib.suppress(OSError):
+            file.unlink()
+        lock.release()
+
+
+@contextlib.contextmanager
+def full_disk_names(path):
+    """Names the file in an error of a full disk, which Python raises without a name.
+
+    Args:
+        path: the file that is written in the block.
+
+    Raises:
+        OSError: the disk is full; `filename` is `path`.
+
+    Example:
+        >>> import errno
+        >>> with full_disk_names("faces.rec"):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 28] The disk is full: 'faces.rec'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise OSError(error.errno, "The disk is full", os.fspath(path)) from None
