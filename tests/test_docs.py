@@ -72,18 +72,16 @@ def test_there_are_docstring_examples():
     assert sum(len(test.examples) for name in MODULES for test in examples(name)) > 60
 
 
-# A block that cannot run in a test says why: ```python norun="reason"
-BLOCK = re.compile(r'^```python( norun=".+")?\n(.*?)^```', re.M | re.S)
+# A block that cannot run in a test says why: ```python {data-norun="reason"}
+BLOCK = re.compile(r'^```python( \{data-norun=".+"\})?\n(.*?)^```', re.M | re.S)
 
 
 def blocks(page):
     """Line numbers and texts of the python blocks of a page that run, in order."""
     text = (CHECKOUT / page).read_text(encoding="utf-8")
-    return [
-        (text.count("\n", 0, match.start(2)), match[2])
-        for match in BLOCK.finditer(text)
-        if not match[1]
-    ]
+    found = list(BLOCK.finditer(text))
+    assert len(found) == len(re.findall("^```py", text, re.M)), f"{page}: a fence of another form"
+    return [(text.count("\n", 0, match.start(2)), match[2]) for match in found if not match[1]]
 
 
 def run_blocks(page, found, names):

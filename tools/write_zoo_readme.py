@@ -8,8 +8,8 @@ from keras_facemargin import zoo
 HEADER = """\
 # The zoo
 
-Trained embedders, one folder each: `card.json` (lineage, licence, figures, threshold) and weights.
-This page is written from the cards by `tools/write_zoo_readme.py`.
+Trained embedders. Each has a folder in `zoo/` with its weights and `card.json`: lineage, licence,
+figures, threshold. `tools/write_zoo_readme.py` writes this page from the cards.
 
 | embedder | parameters | D | weights | LFW 10-fold | TAR at FAR 1e-3 | threshold | commercial use |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -25,7 +25,7 @@ def zoo_readme():
 def _row(card):
     lfw = card.protocols["lfw"]
     cells = (
-        f"[{card.name}]({card.name}/card.json)",
+        f"`{card.name}`",
         f"{card.parameters:,}",
         f"{card.embedding_dim}",
         f"{card.weights.bytes / 1e6:.1f} MB",
