@@ -1,13 +1,16 @@
-"""Makes examples in docstrings readable on the site: `>>>` lines become a block of code.
+"""Prepares docstrings for the site: examples become code, short sections become paragraphs.
 
-A griffe extension, named in `mkdocs.yml`. Markdown reads `>>>` as three nested quotations; the
-docstrings keep the form that doctest runs and the site shows the same lines fenced. Of a module's
-docstring the site shows the first paragraph: the rest describes files to people who change them.
+A griffe extension, named in `mkdocs.yml`. Markdown reads `>>>` as three nested quotations, so the
+site shows doctest lines in a fence. Of a module's docstring it shows the first paragraph: the rest
+describes files to people who change them.
 """
 
-import textwrap
+import re
 
 import griffe
+
+SEVERAL_NAMES = re.compile(r"^    \w+(?:, \w+)+(?=: )", re.M)
+PARAGRAPHS = ("Example:", "Returns:", "Input shape:", "Output shape:")
 
 
 class DocstringExamples(griffe.Extension):
@@ -15,35 +18,29 @@ class DocstringExamples(griffe.Extension):
         if obj.docstring is None:
             return
         text = obj.docstring.value
-        obj.docstring.value = text.partition("\n\n")[0] if obj.is_module else fenced(text)
+        obj.docstring.value = text.partition("\n\n")[0] if obj.is_module else readable(text)
 
 
-def fenced(text):
-    """The text with a fence around every run of doctest lines, and `Example:` as a bold line.
+def readable(text):
+    """A docstring with a fence around doctest lines, and `PARAGRAPHS` as bold titles.
 
-    >>> print(fenced("Adds.\\n\\nExample:\\n    >>> 1 + 1\\n    2"))
-    Adds.
-    <BLANKLINE>
-    **Example**
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    Names that share a description, `a, b: of the sides`, are joined by a hard space: griffe would
+    read the second as the type of the first.
     """
-    lines, example = [], []
-
-    def close():
-        if example:
-            code = textwrap.dedent("\n".join(example)).replace("  # doctest: +SKIP", "")
-            lines.extend(["```pycon", *code.split("\n"), "```", ""])
-            example.clear()
-
+    text = SEVERAL_NAMES.sub(lambda names: names[0].replace(", ", ",\N{NO-BREAK SPACE}"), text)
+    lines, section, doctest = [], False, False
     for line in text.split("\n"):
-        if line.lstrip().startswith(">>>") or (example and line.strip()):
-            example.append(line)
+        if line in PARAGRAPHS:
+            section = True
+            lines += [f"**{line[:-1]}**", ""]
             continue
-        close()
-        lines.extend(["**Example**", ""] if line.strip() == "Example:" else [line])
-    close()
-    return "\n".join(lines).rstrip()
+        section = section and (not line or line.startswith(" "))
+        line = line.removeprefix("    ") if section else line
+        if not doctest and line.lstrip().startswith(">>>"):
+            doctest = True
+            lines.append("```pycon")
+        elif doctest and not line.strip():
+            doctest = False
+            lines.append("```")
+        lines.append(line.replace("  # doctest: +SKIP", "") if doctest else line)
+    return "\n".join([*lines, "```"] if doctest else lines)
