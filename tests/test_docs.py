@@ -73,7 +73,7 @@ def test_there_are_docstring_examples():
 
 
 # A block that cannot run in a test says why: ```python {data-norun="reason"}
-BLOCK = re.compile(r'^```python( \{data-norun=".+"\})?\n(.*?)^```', re.M | re.S)
+BLOCK = re.compile(r'^```python( \{data-norun="[^"\n]+"\})?\n(.*?)^```', re.M | re.S)
 
 
 def blocks(page):

@@ -8,8 +8,8 @@ from keras_facemargin import zoo
 HEADER = """\
 # The zoo
 
-Trained embedders. Each has a folder in `zoo/` with its weights and `card.json`: lineage, licence,
-figures, threshold. `tools/write_zoo_readme.py` writes this page from the cards.
+Trained embedders, one folder each: `card.json` (lineage, licence, figures, threshold) and weights.
+This page is written from the cards by `tools/write_zoo_readme.py`.
 
 | embedder | parameters | D | weights | LFW 10-fold | TAR at FAR 1e-3 | threshold | commercial use |
 | --- | --- | --- | --- | --- | --- | --- | --- |
