@@ -1,10 +1,12 @@
 """Verifies faces with an ONNX file that another project made.
 
-    python examples/evaluate_a_foreign_model.py model.onnx --images aligned/ --pairs pairs.txt
+    python examples/evaluate_a_foreign_model.py model.onnx --mean 127.5 --std 128 \\
+        --images lfw/aligned --pairs lfw/pairs.txt
 
-`evaluate` takes any callable from RGB images to embeddings. This script makes one of an ONNX file,
-whatever its layout and pixel range, and runs LFW's protocol. Without `--images` and `--pairs` it
-verifies faces of people who do not exist. `--report page.html` writes a page with intervals.
+`evaluate` takes any callable from RGB images to embeddings. This script makes one of an ONNX file and
+runs LFW's protocol. `--mean`, `--std` and `--bgr` say which pixels the network expects: the model's
+documentation names them. Without `--images` and `--pairs` it verifies faces of people who do not
+exist. `--report page.html` writes a page with intervals.
 """
 
 import argparse
@@ -23,8 +25,8 @@ class OnnxEmbedder:
 
     Args:
         file: the ONNX file; its first input takes images, its first output is the embedding.
-        mean, std: the network sees `(pixel - mean) / std`.
-        bgr: whether the network takes BGR.
+        mean, std: the network sees `(pixel - mean) / std`; one number or one for each channel.
+        bgr: whether the network takes BGR; then mean and std are in that order too.
     """
 
     def __init__(self, file, mean=0.0, std=1.0, bgr=False):
@@ -53,8 +55,8 @@ def main(arguments=None):
     parser.add_argument("model", type=Path, help="ONNX file")
     parser.add_argument("--images", type=Path, help="folder of aligned crops, a folder a person")
     parser.add_argument("--pairs", type=Path, help="LFW's pairs.txt, or a list in its format")
-    parser.add_argument("--mean", type=float, default=0.0, help="127.5 for most PyTorch models")
-    parser.add_argument("--std", type=float, default=1.0, help="127.5 or 128 for the same")
+    parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="of pixels 0..255")
+    parser.add_argument("--std", type=float, nargs="+", default=[1.0], help="of pixels 0..255")
     parser.add_argument("--bgr", action="store_true", help="the network takes BGR")
     parser.add_argument("--report", type=Path, help="HTML page to write; needs --pairs")
     options = parser.parse_args(arguments)
