@@ -3,10 +3,10 @@
     python examples/evaluate_a_foreign_model.py model.onnx --mean 127.5 --std 128 \\
         --images lfw/aligned --pairs lfw/pairs.txt
 
-`evaluate` takes any callable from RGB images to embeddings. This script makes one of an ONNX file and
-runs LFW's protocol. `--mean`, `--std` and `--bgr` say which pixels the network expects: the model's
-documentation names them. Without `--images` and `--pairs` it verifies faces of people who do not
-exist. `--report page.html` writes a page with intervals.
+`evaluate` takes any callable from RGB images to embeddings. This script makes one of an ONNX file
+and runs LFW's protocol. `--mean`, `--std` and `--bgr` say which pixels the network expects: the
+model's documentation names them. Without `--images` and `--pairs` it verifies faces of people who
+do not exist. `--report page.html` writes a page with intervals.
 """
 
 import argparse
