@@ -1,4 +1,4 @@
-"""Every example that stands in a docstring or in the README runs."""
+"""Every example in a docstring, in the README or on a page of docs/ runs, and every link works."""
 
 import doctest
 import importlib
@@ -6,10 +6,14 @@ import pkgutil
 import re
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
+from tiny import tiny_embedder
 
 import keras_facemargin
+from keras_facemargin import CosFace, MarginClassifier
+from keras_facemargin.data import FaceFolder, write_synthetic_faces
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
@@ -22,7 +26,7 @@ FINDER = doctest.DocTestFinder(exclude_empty=True)
 
 
 class Rounded(doctest.OutputChecker):
-    """Takes a number that rounds to the one written: float32 and BLAS differ in the last digits."""
+    """Accepts a number that rounds to the one in the docstring: last digits of float32 vary."""
 
     def check_output(self, want, got, optionflags):
         written = iter(NUMBER.findall(want))
@@ -46,7 +50,7 @@ class Rounded(doctest.OutputChecker):
         ("8\n", "9\n", False),
     ],
 )
-def test_only_the_digits_beyond_those_written_are_free(want, got, accepted):
+def test_only_the_digits_beyond_those_in_the_docstring_may_differ(want, got, accepted):
     assert Rounded().check_output(want, got, 0) == accepted
 
 
@@ -68,17 +72,82 @@ def test_there_are_docstring_examples():
     assert sum(len(test.examples) for name in MODULES for test in examples(name)) > 60
 
 
+# A block that cannot run in a test says why: ```python {data-norun="reason"}
+BLOCK = re.compile(r'^```python( \{data-norun="[^"\n]+"\})?\n(.*?)^```', re.M | re.S)
+
+
+def blocks(page):
+    """Line numbers and texts of the python blocks of a page that run, in order."""
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    found = list(BLOCK.finditer(text))
+    assert len(found) == len(re.findall("^```py", text, re.M)), f"{page}: a fence of another form"
+    return [(text.count("\n", 0, match.start(2)), match[2]) for match in found if not match[1]]
+
+
+def run_blocks(page, found, names):
+    for line, block in found:
+        # Empty lines before it, so that an error names the line of the page.
+        exec(compile("\n" * line + block, page, "exec"), names)
+
+
 def test_readme_examples_run_in_order(tmp_path, monkeypatch):
-    blocks = re.findall(r"^```python\n(.*?)^```", (CHECKOUT / "README.md").read_text(), re.M | re.S)
-    if not blocks:
-        pytest.skip("README.md has no python block")
     monkeypatch.chdir(tmp_path)
-    names = {}
-    for number, block in enumerate(blocks, start=1):
-        exec(compile(block, f"README.md, python block {number}", "exec"), names)
+    run_blocks("README.md", blocks("README.md"), {})
 
 
-def test_the_readme_tells_what_each_card_says():
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "faces"
+    write_synthetic_faces(folder, num_identities=12, images_per_identity=6)
+    return FaceFolder(folder)
+
+
+PAGES = sorted(path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("docs/*.md"))
+START = "docs/get_started.md"  # other pages use the names of its first block
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_the_examples_of_a_page_run_in_order(page, faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    classifier = MarginClassifier(tiny_embedder(), CosFace(faces.num_classes, scale=30))
+    classifier.compile(keras.optimizers.Adam(1e-4))
+    names = {
+        "keras": keras,
+        "faces": faces,
+        "embedder": classifier.embedder,
+        "classifier": classifier,
+    }
+    found = blocks(page)
+    run_blocks(page, found[1:] if page == START else found, names)
+
+
+def test_get_started_begins_with_the_readmes_code():
+    (_, first), *_ = blocks(START)
+    readme = "".join(block for _, block in blocks("README.md"))
+    for line in first.splitlines():
+        assert line in readme.splitlines()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES])
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    text = BLOCK.sub("", (CHECKOUT / page).read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("https://"):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (CHECKOUT / page).parent / target if target else CHECKOUT / page
+        assert file.is_file(), link
+        if anchor:
+            assert anchor in anchors(file), link
+
+
+def anchors(file):
+    """What the headings of a page are called in a link."""
+    headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_has_the_figures_of_each_card():
     readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
     for name in keras_facemargin.list_embedders():
         card = keras_facemargin.load_card(name)

@@ -1,14 +1,12 @@
-"""docs/losses.md names every head, its figures are those measured, and its links lead somewhere."""
+"""docs/losses.md names every head, and its figures are the measured ones."""
 
 import importlib.util
-import re
 from pathlib import Path
 
 import pytest
 from cases import HEADS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ("losses.md", "comparison.md")
 
 
 def _tool():
@@ -33,14 +31,6 @@ def test_the_figures_are_those_measured():
     table = TOOL.figures(DOCS / "losses_digits.csv")
     assert table in (DOCS / "losses.md").read_text(encoding="utf-8")
     assert table.count("\n") == len(HEADS)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_relative_links_lead_somewhere(page):
-    links = re.findall(r"\]\(([^)#\s]+)\)", (DOCS / page).read_text(encoding="utf-8"))
-    assert links
-    for link in links:
-        assert link.startswith("https://") or (DOCS / link).is_file(), link
 
 
 def test_curves_are_those_of_the_heads():

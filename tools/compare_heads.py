@@ -194,24 +194,24 @@ ELASTIC = "fdbtrs/ElasticFace, `utils/losses.py` at ea2c5af0"
 CURRICULAR = "HuangYG123/CurricularFace, `head/metrics.py` at d3802651"
 
 PML_MARGIN = math.radians(28.6)
-RISES = "rises again past the bend"
+RISES = "rises again past the turning angle"
 QUALITY = (("norm_mean", 20.0), ("norm_deviation", 5.0))
 
 TARGETS = {
-    "ArcFace, m = 0.5 (bend at 151.4 degrees)": [
+    "ArcFace, m = 0.5 (turning angle 151.4 degrees)": [
         Row(
             "keras_facemargin, default",
             "",
             at(arc_reflected, 0.5),
             "ArcFace()",
-            "falls on, without a jump",
+            "keeps falling, without a jump",
         ),
         Row(
             "insightface, MXNet 2018",
             MXNET_OLD,
             at(arc_linear, 0.5),
             'ArcFace(continuation="linear")',
-            "jumps down by 0.117 at the bend",
+            "jumps down by 0.117 at the turning angle",
         ),
         Row(
             "the same, `easy_margin`",
@@ -239,7 +239,7 @@ TARGETS = {
             f"{TORCH}, `CombinedMarginLoss(s, 1, 0.5, 0)`; {CVLFACE.format('margin_loss')}",
             at(detached(arc), 0.5),
             'ArcFace(continuation="none", detach_margin=True)',
-            "value " + RISES + ", gradient that of no margin",
+            "value " + RISES + ", gradient as without margin",
         ),
         Row(
             "Keras_insightface, ArcfaceLoss and ArcfaceLossSimple",
@@ -266,7 +266,7 @@ TARGETS = {
             PML.format("arcface_loss", "07f880dd"),
             at(arc_linear, PML_MARGIN),
             'ArcFace(margin=math.radians(28.6), continuation="linear")',
-            "later documentation of theirs has margin=0.5: look which unit yours takes",
+            "its later documentation has margin=0.5: check the unit of your version",
         ),
         Row(
             "pytorch-metric-learning before 2.0, margin=28.6 degrees",
@@ -280,14 +280,15 @@ TARGETS = {
             OPENSPHERE.format("arcface"),
             at(detached(arc_clipped), 0.5),
             'ArcFace(continuation="clip", detach_margin=True)',
-            "flat past the bend, the gradient still pulls",
+            "flat past the turning angle, but the gradient still pulls",
         ),
         Row(
             "FaceX-Zoo, margin_arc=0.5, margin_am=0",
             FACEX.format("ArcFace", "4380d48e"),
             at(arc_else_plain, 0.5),
             "",
-            "*not offered*: jumps up by 0.122 at the bend; margin_am = m sin(m) would be linear",
+            "*not offered*: jumps up by 0.122 at the turning angle; "
+            "margin_am = m sin(m) would be linear",
         ),
         Row(
             "CurricularFace, true class (and its ArcFace)",
@@ -300,7 +301,7 @@ TARGETS = {
             ELASTIC,
             at(arc, 0.5),
             'ElasticFace(continuation="none", deviation=0)',
-            RISES + "; our default is reflected",
+            RISES + "; our default reflects",
         ),
     ],
     "CosFace, m = 0.35": [
@@ -376,7 +377,7 @@ TARGETS = {
             f"wy1iu/sphereface, `margin_inner_product_layer.cpp` at f20b130a; {SVX}",
             at(annealed, 4, 5.0),
             "SphereFace(base=0, minimum=5)",
-            "value as in Caffe; its backward is not this slope, see below",
+            "value as in Caffe; Caffe's backward pass differs, see below",
         ),
         Row(
             "Keras_insightface, ArcfaceLoss(4, 0, 0)",
@@ -407,7 +408,7 @@ TARGETS = {
             ADAFACE,
             at(adaface, 0.4, -1.0),
             'AdaFace(continuation="clip")',
-            "no pull past the bend; our default is reflected",
+            "no pull past the turning angle; our default reflects",
             QUALITY,
             0.001,
         ),
@@ -434,7 +435,7 @@ TARGETS = {
             CVLFACE.format("adaface"),
             at(adaface_unclipped, 0.4, -1.0),
             'AdaFace(continuation="none", detach_margin=True)',
-            "unlike its parent's, the moved angle is not clipped: " + RISES,
+            "clips no angle, unlike AdaFace: " + RISES,
             QUALITY,
             0.001,
         ),
@@ -452,7 +453,7 @@ TARGETS = {
             "IrvingMeng/MagFace, `models/magface.py` at 719001a0",
             at(arc_easy, 0.625),
             'MagFace(continuation="easy")',
-            "our default is reflected",
+            "our default reflects",
             (),
             60.0,
         ),
@@ -470,7 +471,7 @@ TARGETS = {
             FACEX.format("MagFace", "4380d48e"),
             at(arc_else_plain, 0.625),
             "",
-            "*not offered*: as its ArcFace",
+            "*not offered*: same continuation as its ArcFace",
             (),
             60.0,
         ),
@@ -511,7 +512,7 @@ TARGETS = {
             FACEX.format("CircleLoss", "276f850a"),
             at(circle, 0.25),
             "CircleLoss()",
-            "slope: the weight, detached, as in the paper",
+            "slope: the detached weight, as in the paper",
         ),
         Row(
             "opensphere SphereFace2-C, today (less b / r)",
@@ -531,7 +532,7 @@ TARGETS = {
             "CVI-SZU/UniFace, `head.py` at d3f1a605",
             at(uniface, 0.4, 64.0),
             "",
-            "exponent clipped to [-s, s], where the pull ends; `UniFace()` does not clip "
+            "exponent clipped to [-s, s], no pull outside; `UniFace()` does not clip "
             "and is equal up to that",
         ),
     ],
@@ -582,7 +583,7 @@ OTHERS = {
             CURRICULAR,
             hard(plain, curricular(0.3), lambda c: c > ARC_TRUE),
             "CurricularFace()",
-            "t is a moving average, 0.3 put in for the comparison",
+            "t is a moving average, set to 0.3 for the comparison",
             (("t", 0.3),),
         ),
         Row(
@@ -700,43 +701,44 @@ def handed_out():
 HEADER = """\
 # What published codes do, in numbers
 
-Written by `python tools/compare_heads.py docs/comparison.md`; `tests/test_docs_comparison.py` holds
-it to the code. Which loss to take is on [another page](losses.md).
+`python tools/compare_heads.py docs/comparison.md` writes this page and
+`tests/test_docs_comparison.py` tests it. [Choosing a loss](losses.md) is another page.
 
-Two codes that carry one paper's name may train differently. Each line gives the logit of a class at
-scale 1 for four angles, and its slope: **d logit / d cos(theta), as that code's own autograd takes
-it**. A slope of 1 is the pull of a softmax without margin. The published figures are worked out in
-float64 from what the code does (`tools/compare_heads.py`), not by running it; ours come from
-calling the layer in float64, the slope from automatic differentiation on TensorFlow.
+Two codes with the same paper's name may train differently. Each row gives the logit of a class at
+scale 1 for four angles, and its slope: **d logit / d cos(theta), as that code's own autograd
+computes it**. A slope of 1 is the pull of a softmax without margin. The published figures are
+computed in float64 from what the code does (`tools/compare_heads.py`), not by running it. Ours come
+from calling the layer in float64, with the slope from automatic differentiation on TensorFlow.
 
-*Ours* is what to write here to get that behaviour; the number of classes comes first
-(`ArcFace(10572, continuation="linear")`). *Off by* is the largest difference among the eight
-figures; a line that names arguments is held to 1e-6 by a test. Lines without are behaviours that we
-do not offer, and why.
+*Ours* is the code here with that behaviour; the number of classes comes first (`ArcFace(10572,
+continuation="linear")`). *Off by* is the largest difference among the eight figures. A test
+requires at most 1e-6 of each row that names arguments. The other rows are behaviours that we do not
+offer, with the reason. The *turning angle* is `pi - m`, where the plain formula starts to rise.
 """
 
 WORDS = """\
 ## In words
 
 - **SphereFace in Caffe** (wy1iu/sphereface, `margin_inner_product_layer.cpp` at f20b130a): the
-  forward is the line above. The backward to the embedding takes the two coefficients of the true
-  class's term (of the prototype and of the embedding's direction), divides them by their joint
-  2-norm, and so replaces the slope by one of unit length; the prototypes receive the plain
-  gradient of an inner product, without the margin, and are renormalised in place at each forward.
-  Ours is the gradient of the formula.
+  forward pass is the row above. The backward pass to the embedding takes the two coefficients of
+  the true class's term (of the prototype and of the embedding's direction) and divides them by
+  their joint 2-norm, so it replaces the slope by one of unit length. The prototypes receive the
+  plain gradient of an inner product, without the margin, and are renormalised in place at each
+  forward pass. Ours is the gradient of the formula.
 - **Straight-through** (insightface for PyTorch, CVLface, opensphere): the margin is computed
-  without gradient, so that its only effect on the backward is through the softmax's
-  probabilities. `detach_margin=True` does the same in every head of ours.
-- **Clipping**: AdaFace clips cosines to +-(1 - 1e-3) and the moved angle to [1e-3, pi - 1e-3],
-  opensphere to [1e-5, 3.14159]: inside a clip the gradient is 0 (AdaFace) or 1 (opensphere, which
-  is detached). Ours clips at 0 and pi.
+  without gradient, so it affects the backward pass only through the softmax's probabilities.
+  `detach_margin=True` does the same in every head here.
+- **Clipping**: AdaFace clips cosines to +-(1 - 1e-3) and the angle with its margin to [1e-3, pi -
+  1e-3], opensphere to [1e-5, 3.14159]. Inside a clip the gradient is 0 (AdaFace) or 1 (opensphere,
+  which is detached). Ours clips at 0 and pi.
 - **Annealing**: Caffe's SphereFace counts steps from 1 with 1000 (1 + 0.12 n)^-1 down to 5; the
   SV-X-Softmax code with 1000 (1 + 0.0001 n)^-2 down to 5 (`base=1000, gamma=1e-4, power=2,
   minimum=5`); pytorch-metric-learning does not anneal.
-- **CurricularFace in Keras_insightface** tests a wrong class against the *continued* true one,
-  reflected past the bend; the authors and we test against the bare cos(theta + m).
+- **CurricularFace in Keras_insightface** compares a wrong class with the *continued* true one,
+  reflected past the turning angle. The authors and this package compare it with the plain
+  cos(theta + m).
 - **interclass_filtering_threshold** of insightface for PyTorch sets wrong classes above it to a
-  logit of 0, which stays in the softmax's sum. We have no such option.
+  logit of 0, which stays in the softmax's sum. This package has no such option.
 """
 
 
@@ -784,13 +786,13 @@ def _elastic(sources):
     number = sources.setdefault(ELASTIC, len(sources) + 1)
     cosines, drawn, theirs, own = handed_out()
     rows = [("cosine to the true class", cosines), ("margins drawn", drawn)]
-    rows += [(f"authors' code hands out [{number}]", theirs), ("ours hands out", own)]
+    rows += [(f"authors' code assigns [{number}]", theirs), ("ours assigns", own)]
     table = "".join(
         f"| {name} | {' | '.join(f'{v:.2f}' for v in values)} |\n" for name, values in rows
     )
     return (
-        "The paper means the farthest sample to draw the largest margin. The authors' code indexes "
-        "the sorted margins with argsort instead of with ranks.\n\n| | sample 1 | 2 | 3 | 4 |\n"
+        "In the paper the farthest sample gets the largest margin. The authors' code indexes the "
+        "sorted margins with argsort instead of with ranks.\n\n| | sample 1 | 2 | 3 | 4 |\n"
         f"|{' --- |' * 5}\n{table}"
     )
 

@@ -25,7 +25,7 @@ def zoo_readme():
 def _row(card):
     lfw = card.protocols["lfw"]
     cells = (
-        f"[{card.name}]({card.name}/card.json)",
+        f"`{card.name}`",
         f"{card.parameters:,}",
         f"{card.embedding_dim}",
         f"{card.weights.bytes / 1e6:.1f} MB",
