@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
+from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, identity_codes, interval
 from keras_facemargin.evaluate.roc import checked_pairs
 
@@ -97,7 +98,8 @@ def rates_by_group(
         [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
     """
     same = np.asarray(same)
-    first, second = (np.asarray(side).astype(str) for side in groups)
+    sides = identifiers(**{f"groups[{side}]": groups[side] for side in (0, 1)})
+    first, second = (side.astype(str) for side in sides)
     if not first.shape == second.shape == same.shape:
         raise ValueError(
             "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
@@ -220,7 +222,8 @@ def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> t
         >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
         [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
     """
-    names, group = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    (groups,) = identifiers(groups=groups)
+    names, group = np.unique(groups.astype(str), return_inverse=True)
     if group.shape != pairs.people.shape:
         raise ValueError(
             "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
 from keras_facemargin.evaluate.refine import crossing, merged, pairs_bar
 from keras_facemargin.files import atomic_write
@@ -33,8 +34,8 @@ SAVE_SECONDS = 10.0
 
 
 def checked_faces(embeddings, labels):
-    embeddings, labels = np.asarray(embeddings), np.asarray(labels)
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+    embeddings, (labels,) = embedding_rows(embeddings), identifiers(labels=labels)
+    if labels.shape != embeddings.shape[:1]:
         raise ValueError(
             "`embeddings` must be of shape (N, D) and `labels` of shape (N,). "
             f"Received: shapes {embeddings.shape} and {labels.shape}."

@@ -294,7 +294,7 @@ def test_the_result_is_plain_numbers_and_a_table():
     ("embeddings", "labels", "fars", "message"),
     [
         (np.ones((3, 2)), [0, 1], [0.1], r"shapes \(3, 2\) and \(2,\)"),
-        (np.ones(3), [0, 1, 2], [0.1], r"shapes \(3,\) and \(3,\)"),
+        (np.ones(3), [0, 1, 2], [0.1], r"Received: shape \(3,\)"),
         (np.ones((3, 2)), [0, 0, 0], [0.1], "3 embeddings of 1 people.*3 genuine and 0 impostor"),
         (np.ones((3, 2)), [0, 1, 2], [0.1], "of 3 people.*0 genuine and 3 impostor"),
         (np.ones((0, 2)), [], [0.1], "0 embeddings of 0 people"),
