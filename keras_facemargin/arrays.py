@@ -94,8 +94,8 @@ def embedding_rows(embeddings, name="embeddings"):
     if array.dtype.kind in "ub":
         raise ValueError(
             f"`{name}` must hold signed numbers. Received: an array of type {array.dtype}. "
-            "Dequantise it, (rows.astype('float32') - zero_point) * scale, or convert it to float32 "
-            "if the numbers are meant as they are."
+            "Dequantise it, (rows.astype('float32') - zero_point) * scale, or convert it to "
+            "float32 if the numbers are meant as they are."
         )
     if array.ndim != 2:
         raise ValueError(f"`{name}` must be of shape (N, D). Received: shape {array.shape}.")
