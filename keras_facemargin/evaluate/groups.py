@@ -5,7 +5,6 @@ that of its own impostor pairs (both images in the group), its FNMR that of its 
 Pairs of images of two groups stand in a row of their own.
 """
 
-import csv
 import dataclasses
 from pathlib import Path, PurePath
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, identity_codes, interval
+from keras_facemargin.evaluate.protocols.lists import bad_line, read_rows
 from keras_facemargin.evaluate.roc import checked_pairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
@@ -360,20 +360,15 @@ def _read_sides(file, images, people):
 
 def _read_table(file):
     """(kind of key, names of the other columns, dict of key -> their cells)"""
-    with file.open(newline="", encoding="utf-8") as stream:
-        try:
-            header, *lines = csv.reader(stream)
-        except (UnicodeDecodeError, csv.Error, ValueError):
-            header, lines = [], []
+    (first, header), *lines = read_rows(file, "a CSV of groups") or [(1, [""])]
     if len(header) < 2 or header[0] not in ("image", "person") or len({*header}) < len(header):
-        raise ValueError(
-            f"{file}: must be a CSV whose first line is `image` or `person` and then the names of "
-            f"one or more columns of groups, all different. Received: {header}."
+        rule = (
+            "must be a CSV whose first line is `image` or `person` and then the names of one or "
+            "more columns of groups, all different."
         )
+        raise bad_line(file, first, rule, ",".join(header))
     rows = {}
-    for number, line in enumerate(lines, start=2):
-        if not line:
-            continue
+    for number, line in lines:
         if len(line) != len(header) or line[0] in rows:
             rule = "a second row for one" if line[0] in rows else f"{len(line)} cells"
             raise ValueError(

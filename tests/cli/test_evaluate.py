@@ -112,7 +112,7 @@ def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, fe
         ("-m MODEL -m MODEL --report r.html", ["named once"]),
         ("-m MODEL --report r.pdf", ["*.html", "Received: r.pdf"]),
         ("-m MODEL --report r.html --groups nothere.csv", ["nothere.csv: No such file"]),
-        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt: must be a CSV"]),
+        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt, line 1: must be a CSV"]),
     ],
 )
 def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, parts):

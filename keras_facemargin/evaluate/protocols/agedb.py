@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.pairs import Pairs
-from keras_facemargin.evaluate.protocols.lists import find_images
+from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
 from keras_facemargin.evaluate.protocols.matlab import read_mat
 
 
@@ -31,7 +31,6 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         before the first ``_``; should that contradict a label, `people` is ``None``.
 
     Raises:
-        ImportError: without the extra "mat".
         ValueError: if the file is laid out otherwise (naming the fold and the pair).
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
@@ -45,6 +44,7 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         names += pairs
         same += labels
         numbers += [number] * len(labels)
+    note_repeats(file, [frozenset(pair) for pair in names], "pairs")
     images, missing = find_images(
         [name for pair in names for name in pair], images_dir, file, on_missing
     )

@@ -39,8 +39,8 @@ def read_trillion_pairs(lists, images_dir, on_missing="refuse"):
         FileNotFoundError: if the list or an image is missing, the latter as `read_pairs`.
     """
     file, names = Path(lists) / "testdata_lmk.txt", []
-    for number, line in enumerate(read_lines(file, "the list of images"), start=1):
-        name, *points = line.split() or [""]
+    for number, line in read_lines(file, "the list of images"):
+        name, *points = line.split()
         if len(points) != 10 or not all(_is_number(point) for point in points):
             raise bad_line(file, number, "must be 'PATH x1 y1 ... x5 y5'.", line)
         names.append(name)
