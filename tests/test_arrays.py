@@ -1,10 +1,17 @@
 """What NumPy would change without a word is refused, at every door that takes people or scores."""
 
+import io
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
+from data.test_fuzz_containers import fuzz, mutate
 
 from keras_facemargin import pooling
-from keras_facemargin.arrays import embedding_rows, identifiers, real_numbers, row_numbers
+from keras_facemargin.arrays import embedding_rows, identifiers, read_npz, real_numbers, row_numbers
 from keras_facemargin.evaluate import (
     Templates,
     all_pairs,
@@ -209,3 +216,77 @@ def test_distances_are_not_scores():
     assert verify(-distances, same).eer == 0
     verify(rng.normal(size=100), same)  # chance alone is no reason to warn
     verify([0.1, 0.9], [1, 0])
+
+
+ARRAYS = {
+    "embeddings": np.random.default_rng(0).normal(size=(4, 8)).astype("float32"),
+    "paths": np.array(["a/1.jpg", "b/2.jpg", "c/3.jpg", "d/é.jpg"]),
+    "by_columns": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "nothing": np.empty((0, 3)),
+    "one": np.array(7),
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_whole_npz_is_read_as_numpy_reads_it(tmp_path, save):
+    save(tmp_path / "a.npz", **ARRAYS)
+    found = read_npz(tmp_path / "a.npz")
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    found["embeddings"] += 1  # a sweep goes on counting in it
+
+
+def npz(header, content=b""):
+    """A .npz of one member whose header is this text."""
+    stream = io.BytesIO()
+    text = header.encode("latin-1") + b"\n"
+    with zipfile.ZipFile(stream, "w") as archive:
+        head = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text))
+        archive.writestr("x.npy", head + text + content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no zip",
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}"),  # MemoryError
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"),
+        npz(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({'9' * 30},)}}"),  # OverflowError
+        npz("{'descr': '<U0', 'fortran_order': False, 'shape': (1000000000000,)}"),
+        npz("{'descr': 'O', 'fortran_order': False, 'shape': ()}", pickle.dumps(print)),
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", bytes(4)),
+        npz("{'descr': '<f4', 'fortran_order': False, 'shape': (2,"),  # TokenError
+        npz("(" * 5000),
+        npz("7"),
+        npz("{'descr': 7, 'fortran_order': False, 'shape': ()}"),
+    ],
+)
+def test_a_damaged_npz_is_one_clear_error(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.npz: must be a .npz file of arrays. Received: a file"):
+        read_npz(tmp_path / "a.npz")
+
+
+def test_five_hundred_mutated_npz_files(tmp_path):
+    files = []
+    for save in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, **ARRAYS)
+        files.append(stream.getvalue())
+    words = [b"PK\x01\x02", b"PK\x03\x04", b"(", b"9" * 30, b"<f8", b"|O", b"\xff" * 4, b"\0" * 4]
+
+    def read(rng, files, place):
+        content = files[rng.integers(0, len(files))]
+        (place / "a.npz").write_bytes(mutate(rng, content, words, files))
+        read_npz(place / "a.npz")
+
+    tracemalloc.start()
+    try:
+        outcomes, _ = fuzz(read, files, tmp_path, range(500), most_traced=3e6)
+    finally:
+        tracemalloc.stop()
+    assert outcomes["answer"] > 10 and outcomes["refused"] > 100

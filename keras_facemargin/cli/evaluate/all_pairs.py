@@ -121,19 +121,26 @@ def _read_files(files):
 
 def _read_embeddings(file):
     """What the command embed writes: the rows, whose they are, their files or ``None``."""
-    import zipfile
+    from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
 
-    import numpy as np
-
+    rule = (
+        "Embeddings must be a .npz file with `embeddings` (N, D) and `paths` (or `labels`) (N,), "
+        "as `facemargin embed` writes it."
+    )
+    arrays = read_npz(file)
+    if "embeddings" not in arrays or not arrays.keys() & {"paths", "labels"}:
+        held = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{rule} Received: {file}, which holds {held}.")
     try:
-        with file.open("rb") as stream:
-            arrays = dict(np.load(stream, allow_pickle=False))
-        paths = [Path(path) for path in arrays["paths"].tolist()] if "paths" in arrays else None
-        if "labels" in arrays:
-            return arrays["embeddings"], arrays["labels"].tolist(), paths
-        return arrays["embeddings"], [Path(path).parent.name for path in arrays["paths"]], paths
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            "Embeddings must be a .npz file with `embeddings` and `paths` (or `labels`), as "
-            f"`facemargin embed` writes it. Received: {file} ({error})"
-        ) from error
+        rows = embedding_rows(arrays["embeddings"])
+        names = [name for name in ("paths", "labels") if name in arrays]
+        named = {name: identifiers(**{name: arrays[name]})[0] for name in names}
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if any(values.shape != (len(rows),) for values in named.values()):
+        shapes = ", ".join(f"`{name}` {values.shape}" for name, values in named.items())
+        raise ValueError(f"{rule} Received: {file} with `embeddings` {rows.shape}, {shapes}.")
+    paths = [Path(str(path)) for path in named["paths"]] if "paths" in named else None
+    if "labels" in named:
+        return rows, named["labels"].tolist(), paths
+    return rows, [path.parent.name for path in paths], paths

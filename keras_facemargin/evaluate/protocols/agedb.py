@@ -35,8 +35,9 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "04_FINAL_protocol_30_years.mat"
-    folds = np.atleast_1d(read_mat(file).get("splits", []))
-    if folds.ndim != 1 or not len(folds):
+    folds = read_mat(file, ["splits"]).get("splits")
+    folds = folds.ravel(order="F") if isinstance(folds, np.ndarray) else []
+    if not len(folds):
         raise ValueError(f"{file}: must hold `splits`, a cell for each fold. Received: none.")
     names, same, numbers = [], [], []
     for number, fold in enumerate(folds, start=1):
@@ -62,8 +63,13 @@ def _read_fold(file, number, fold):
     rule = "must be a structure of 2 x N cells, the pairs, and N labels, 1 or -1."
     fields = list(fold.values())[:2] if isinstance(fold, dict) else []
     sides, labels = map(np.asarray, fields if len(fields) == 2 else ([], []))
-    labels = labels.ravel().tolist()
-    if not labels or sides.shape != (2, len(labels)) or not set(labels) <= {-1, 0, 1}:
+    kind, labels = labels.dtype.kind, labels.ravel().tolist()
+    if (
+        kind not in "biuf"
+        or not labels
+        or sides.shape != (2, len(labels))
+        or not set(labels) <= {-1, 0, 1}
+    ):
         raise ValueError(
             f"{file}, fold {number}: {rule} Received: cells of shape {sides.shape} and "
             f"{len(labels)} labels."
@@ -73,7 +79,7 @@ def _read_fold(file, number, fold):
         names = [_first_field(side) for side in pair]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError(
-                f"{file}, fold {number}, pair {index}: must be two names. Received: {names}."
+                f"{file}, fold {number}, pair {index}: must be two names. Received: {names!s:.200}."
             )
         pairs.append(tuple(names))
     return pairs, [label == 1 for label in labels]

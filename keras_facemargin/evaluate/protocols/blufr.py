@@ -118,15 +118,15 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "blufr_lfw_config.mat"
-    found = read_mat(file)
     needed = ("imageList", "labels", "testIndex", "galIndex", "probIndex")
+    found = read_mat(file, needed)
     absent = [name for name in needed if name not in found]
     if absent:
         raise ValueError(
             f"{file}: must hold {', '.join(needed)}. Received: no {', '.join(absent)}."
         )
-    names, labels = (np.atleast_1d(found[name]) for name in needed[:2])
-    if names.shape != labels.shape or names.ndim != 1:
+    names, labels = (np.ravel(found[name], order="F") for name in needed[:2])
+    if names.shape != labels.shape:
         raise ValueError(
             f"{file}: must hold one label for each image. Received: `imageList` of shape "
             f"{names.shape}, `labels` of shape {labels.shape}."
@@ -205,10 +205,12 @@ def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
 
 
 def _indices(file, name, trials, count):
-    found = []
-    for number, trial in enumerate(np.atleast_1d(trials), start=1):
-        rows = np.atleast_1d(trial)
-        whole = rows.dtype.kind in "iuf" and rows.ndim == 1 and (rows == np.round(rows)).all()
+    found, trials = [], np.atleast_1d(trials)
+    if trials.dtype == object:
+        trials = trials.ravel(order="F")  # a cell each
+    for number, trial in enumerate(trials, start=1):
+        rows = np.ravel(trial)
+        whole = rows.dtype.kind in "iuf" and (rows == np.round(rows)).all()
         if not whole or not len(rows) or rows.min() < 1 or rows.max() > count:
             raise ValueError(
                 f"{file}, trial {number}: `{name}` must hold numbers of images from 1 to "

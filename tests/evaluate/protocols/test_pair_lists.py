@@ -1,7 +1,5 @@
 """CFP, CALFW, CPLFW and AgeDB-30: the lists laid out as published, and every way to break them."""
 
-import importlib
-
 import numpy as np
 import pytest
 from published_sets import (
@@ -168,13 +166,6 @@ def test_another_matlab_file_is_refused(tmp_path):
     (tmp_path / AGEDB).write_text("no MATLAB file")
     with pytest.raises(ValueError, match="must be a MATLAB file of version 5 to 7"):
         read_agedb(tmp_path, tmp_path)
-
-
-def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
-    matlab = importlib.import_module("keras_facemargin.evaluate.protocols.matlab")
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"keras_facemargin\[mat\]"):
-        matlab.read_mat(tmp_path / AGEDB)
 
 
 def test_a_zero_of_two_digits_marks_an_impostor(tmp_path):
