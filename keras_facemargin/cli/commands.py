@@ -1,5 +1,6 @@
 """Every command in the order of the help, and what becomes of an error."""
 
+import sys
 import warnings
 
 import typer
@@ -33,7 +34,7 @@ def _facemargin():
 def _evaluate():
     """Run a verification protocol on an embedder.
 
-    Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
+    Example: `facemargin evaluate lfw --lists DIR --images DIR`
     """
 
 
@@ -71,11 +72,13 @@ evaluate.command("megaface")(sets.megaface)
 evaluate.command("trillion-pairs")(sets.trillion_pairs)
 evaluate.command("identification")(sets.identification)
 evaluate.command("bin")(images.verification_bin)
+evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
 
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:
