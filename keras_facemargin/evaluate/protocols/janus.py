@@ -65,12 +65,13 @@ class Collector:
         start = len(self.names)
         for place, (line, template, subject, name, sighting, medium) in enumerate(lines):
             row = self.numbers.get((space, template))
-            if not is_number(template):
-                rule = "TEMPLATE_ID must be a number of at most 18 digits, without leading zeros."
-                raise bad_line(file, line, rule, template)
-            if not subject:
-                raise bad_line(file, line, "SUBJECT_ID must not be empty.", f"{template},{subject}")
             if row is None:
+                if not is_number(template):
+                    rule = "TEMPLATE_ID must be a number, of at most 18 digits, no leading zeros."
+                    raise bad_line(file, line, rule, template)
+                if not subject:
+                    rule = "SUBJECT_ID must not be empty."
+                    raise bad_line(file, line, rule, f"{template},{subject}")
                 row = self.numbers[space, template] = len(self.subjects)
                 self.subjects.append(subject)
                 for column, values in self.covariates.items():

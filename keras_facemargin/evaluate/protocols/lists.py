@@ -71,15 +71,16 @@ def read_rows(file, what) -> list[tuple[int, list[str]]]:
     """
     lines = read_lines(file, what)
     reader = csv.reader((line for _, line in lines), strict=True)
-    rule, rows = "must be cells separated by commas, each quote closed on its line.", []
-    for number, line in lines:
-        try:
-            row = next(reader)
-        except csv.Error:
-            raise bad_line(file, number, rule, line) from None
-        if reader.line_num != len(rows) + 1:
-            raise bad_line(file, number, rule, line)
-        rows.append((number, [cell.strip() for cell in row]))
+    rows = []
+    try:
+        for row in reader:
+            if reader.line_num != len(rows) + 1:
+                raise csv.Error("a row of several lines")
+            rows.append((lines[len(rows)][0], list(map(str.strip, row))))
+    except csv.Error:
+        number, line = lines[len(rows)]
+        rule = "must be cells separated by commas, each quote closed on its line."
+        raise bad_line(file, number, rule, line) from None
     return rows
 
 
@@ -180,6 +181,8 @@ def refuse_repeats(file, keys, numbers, what, place="line"):
         what: one of them, for the error: "a pair".
         place: what the numbers count.
     """
+    if len({*keys}) == len(keys):
+        return
     seen = {}
     for key, number in zip(keys, numbers, strict=True):
         if seen.setdefault(key, number) != number:
@@ -197,16 +200,17 @@ def note_repeats(file, keys, what):
         keys: what it names, in its order, hashable.
         what: several of them, for the warning: "pairs".
     """
+    if len({*keys}) == len(keys):
+        return
     seen, repeated = {}, []
     for place, key in enumerate(keys, start=1):
         if seen.setdefault(key, place) != place:
             repeated.append(place)
-    if repeated:
-        warnings.warn(
-            f"{file}: {len(repeated):,} of {len(keys):,} {what} are named before in the list, "
-            f"such as number {repeated[0]:,}. Each counts as often as it is named.",
-            stacklevel=3,
-        )
+    warnings.warn(
+        f"{file}: {len(repeated):,} of {len(keys):,} {what} are named before in the list, "
+        f"such as number {repeated[0]:,}. Each counts as often as it is named.",
+        stacklevel=3,
+    )
 
 
 def find_images(names, images_dir, file, on_missing="refuse") -> tuple[dict, frozenset]:
