@@ -113,7 +113,7 @@ def row_numbers(rows, name, count):
 
     Raises:
         ValueError: they are not whole numbers or not of that shape.
-        IndexError: there is no such row.
+        IndexError: a row does not exist.
 
     Example:
         >>> row_numbers([0, 2], "first", 3).tolist()

@@ -1,5 +1,6 @@
 """Every command in the order of the help, and what becomes of an error."""
 
+import contextlib
 import sys
 import warnings
 
@@ -78,7 +79,8 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
+    with contextlib.suppress(AttributeError):  # of a stream that is not a text file
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

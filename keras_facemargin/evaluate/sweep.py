@@ -73,7 +73,7 @@ class State:
         except ValueError as error:
             raise self.refused(str(error)) from None
         if "digest" not in found:
-            raise self.refused("there is no digest in it")
+            raise self.refused("it has no digest.")
         if str(found.pop("digest")) != self.digest:
             raise ValueError(
                 "`state` must be of the same embeddings, labels and rates. "

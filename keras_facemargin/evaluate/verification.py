@@ -300,7 +300,7 @@ def verify(scores, same, folds=None) -> Verification:
 
 
 def _warn_of_distances(curve, area):
-    """Warns if the area under the ROC lies four standard deviations of chance below one half."""
+    """Warns of an area under the ROC that is four standard deviations of chance below one half."""
     pairs = curve.genuines + curve.impostors
     chance = math.sqrt((pairs + 1) / (12 * curve.genuines * curve.impostors))
     if area < 0.5 - 4 * chance:

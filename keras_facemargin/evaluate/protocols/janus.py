@@ -28,7 +28,7 @@ class Collector:
     Args:
         covariates: columns to keep of each template, from its first line.
         repeats: whether an image may be named twice in a template, and a pair in a list. IJB-A's
-            1:1 lists were read and name none twice; elsewhere nobody here could look, so a
+            1:1 lists were read and name none twice; the others were not at hand, so a
             repeat is a warning.
     """
 

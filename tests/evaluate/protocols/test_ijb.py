@@ -170,7 +170,7 @@ def test_broken_insightface_lists_are_refused(tmp_path, file, old, new, message)
         ("ijbc_face_tid_mid.txt", True, "1 of 25 images are named before"),
     ],
 )
-def test_repeats_of_ijb_are_counted_and_told(tmp_path, file, insightface, said):
+def test_repeats_of_ijb_are_a_warning(tmp_path, file, insightface, said):
     folder = write_ijb(tmp_path, "ijbc", ("G1", "G2"), insightface)
     path = folder / file
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")

@@ -118,7 +118,7 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
     assert read_lines(file, "a list") == [(1, "a\u2028b\x0cc"), (2, "d")]
 
 
-def test_a_list_with_backslashes_is_told(tmp_path):
+def test_a_list_with_backslashes_gets_a_hint(tmp_path):
     with pytest.raises(FileNotFoundError, match="separates folders by backslashes: write slashes"):
         find_images(["imgs\\p0\\a.jpg"], tmp_path, "list")
 

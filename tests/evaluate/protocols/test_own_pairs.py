@@ -98,7 +98,7 @@ def test_a_broken_list_is_refused_at_its_line(tmp_path, listed, text, message):
         read_own_pairs(listed(text), tmp_path)
 
 
-def test_a_pair_that_is_listed_twice_is_told(tmp_path, listed):
+def test_a_pair_that_is_listed_twice_is_a_warning(tmp_path, listed):
     with pytest.warns(UserWarning, match="1 of 5 pairs are named before in the list, such as numb"):
         pairs = read_own_pairs(listed(lines(" ") + "\na/2.jpg a/1.jpg 1\n"), tmp_path)
     assert np.count_nonzero(pairs.same) == 3
