@@ -79,8 +79,8 @@ def real_numbers(values, name):
         ) from None
     if array.dtype.kind not in "fiub":
         raise ValueError(
-            f"`{name}` must hold real numbers. Received: an array of type {array.dtype}. Convert "
-            "it to float32."
+            f"`{name}` must hold real numbers. Received: an array of type {array.dtype}. Pass an "
+            "array of a float type."
         )
     return array
 
