@@ -3,6 +3,7 @@
 - `read_text` reads UTF-8 with or without a byte-order mark, and names what another encoding is.
 - `atomic_write` and `write_json` replace a file in one step and keep its mode.
 - `exclusive` lets one process write to a destination; a second one gets one sentence.
+- `check_writable` asks before the work whether a file can be written after it.
 - `full_disk_names` gives an error of a full disk the name of the file that did not fit.
 """
 
@@ -93,8 +94,7 @@ def atomic_write(path, mode="w"):
         'complete'
     """
     path = Path(path)
-    # In the same folder, so that the rename is one step.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+    draft = _draft_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with full_disk_names(path):
         descriptor = os.open(draft, flags, 0o666)  # the umask applies, as for any new file
@@ -128,8 +128,43 @@ def write_json(path, record):
         {'eer': 0.03}
     """
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8: escapes hold it
+        text = json.dumps(record, indent=2, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
+
+
+def check_writable(path):
+    """Refuses a file that cannot be written, by an attempt that leaves nothing behind.
+
+    Args:
+        path: the file; its folder must exist.
+
+    Raises:
+        OSError: it is a folder, or its folder is missing, read-only or not ours; `filename` is
+            `path`.
+
+    Example:
+        >>> check_writable("page.html")
+        >>> Path("page.html").exists()
+        False
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    draft = _draft_of(path)
+    try:  # the rights alone do not tell: of root, of a read-only disk
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.unlink(draft)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def _draft_of(path):
+    """A name of its own in the same folder, so that a rename is one step."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.arrays import embedding_rows, identifiers, real_numbers
+
 # The paper's upper limit of a logit: a quality of 0.99999917.
 LIMIT = 7.0
 
@@ -245,11 +247,16 @@ def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=No
     >>> [str(name) for name in ids], templates.round(4).tolist()
     (['ann', 'bob'], [[0.7071, 0.7071], [0.0, 1.0]])
     """
-    embeddings, template_ids = np.asarray(embeddings, np.float32), np.asarray(template_ids)
+    embeddings = embedding_rows(embeddings).astype(np.float32, copy=False)
+    (template_ids,) = identifiers(template_ids=template_ids)
     given = {"template_ids": template_ids}
-    given |= {} if quality is None else {"quality": np.asarray(quality)}
-    given |= {} if media_ids is None else {"media_ids": np.asarray(media_ids)}
-    if embeddings.ndim != 2 or not len(embeddings):
+    if quality is not None:
+        quality = real_numbers(quality, "quality")
+        given["quality"] = quality
+    if media_ids is not None:
+        (media_ids,) = identifiers(media_ids=media_ids)
+        given["media_ids"] = media_ids
+    if not len(embeddings):
         raise ValueError(
             f"`embeddings` must be of shape (N, D), N > 0. Received: shape {embeddings.shape}."
         )

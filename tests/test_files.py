@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import json
 import os
 import signal
 import stat
@@ -9,7 +10,14 @@ import stat
 import pytest
 from processes import start
 
-from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text, write_json
+from keras_facemargin.files import (
+    atomic_write,
+    check_writable,
+    exclusive,
+    full_disk_names,
+    read_text,
+    write_json,
+)
 
 
 @pytest.mark.parametrize(("mode", "new"), [("w", "größer"), ("wb", b"\x00new")])
@@ -48,6 +56,26 @@ def test_json_cannot_say_what_is_not_finite(tmp_path):
         write_json(path, {"rate": float("nan")})
     assert path.read_text() == '{\n  "größe": 1\n}\n'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_holds_a_file_name_that_is_not_utf8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "file", {"größe": name})
+    assert json.loads((tmp_path / "file").read_text(encoding="utf-8")) == {"größe": name}
+
+
+@pytest.mark.parametrize("place", ["taken", "missing/file", "file/below", "x" * 250])
+def test_what_cannot_be_written_is_named_before_the_work(tmp_path, place):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "file").write_text("old")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OSError) as caught:
+        check_writable(tmp_path / place)
+    assert caught.value.filename == str(tmp_path / place)
+    for free in ("new", "file"):
+        check_writable(tmp_path / free)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_text() == "old"
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

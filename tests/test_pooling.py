@@ -357,7 +357,10 @@ def test_attenuation():
         (lambda f, q: pooling.segment_pooling(f[0], q[0, 1:], 1), r"`templates` .*shape \(6,\)"),
         (lambda f, q: pooling.pool_templates(f[0], [1, 2]), r"`template_ids`.*Received: shape \(2"),
         (lambda f, q: pooling.pool_templates(f[0, :0], []), r"N > 0"),
-        (lambda f, q: pooling.pool_templates(f[0], q[0], q[0, 1:], 1), r"`quality`.*shape \(6,\)"),
+        (
+            lambda f, q: pooling.pool_templates(f[0], range(7), q[0, 1:], 1),
+            r"`quality`.*shape \(6,\)",
+        ),
         (lambda f, q: pooling.attenuate([0.5], [2], [1], 0.5, 1.1), r"`quality_a` must be in"),
         (lambda f, q: pooling.attenuate([0.5], [1], [1, 1], 0.5, 1.1), r"`quality_b` .*\(2,\)"),
         (lambda f, q: pooling.attenuate([0.5], [1], [1], 1.5, 1.1), "Received: threshold=1.5"),

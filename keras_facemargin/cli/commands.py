@@ -1,5 +1,7 @@
 """Every command in the order of the help, and what becomes of an error."""
 
+import contextlib
+import sys
 import warnings
 
 import typer
@@ -33,7 +35,7 @@ def _facemargin():
 def _evaluate():
     """Run a verification protocol on an embedder.
 
-    Example: `facemargin evaluate lfw --images DIR --pairs pairs.txt`
+    Example: `facemargin evaluate lfw --lists DIR --images DIR`
     """
 
 
@@ -71,11 +73,14 @@ evaluate.command("megaface")(sets.megaface)
 evaluate.command("trillion-pairs")(sets.trillion_pairs)
 evaluate.command("identification")(sets.identification)
 evaluate.command("bin")(images.verification_bin)
+evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
 
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
+    with contextlib.suppress(AttributeError):  # of a stream that is not a text file
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -140,7 +140,7 @@ def _curve_near_thresholds(work, state, progress):
         if state.file is not None:
             state.save(**sweep.arrays())  # now, not after minutes, if it cannot be written
     else:
-        sweep = Sweep.restored(work, state.found)
+        sweep = Sweep.restored(work, state)
     while True:
         sweep.run(state, progress)
         impostor = sweep.everyone - sweep.genuine

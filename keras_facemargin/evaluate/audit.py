@@ -13,6 +13,7 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_facemargin.arrays import real_numbers
 from keras_facemargin.data.image import read_face
 
 _BLOCK = 1024  # rows of a product
@@ -303,7 +304,7 @@ def _checked(embeddings, labels, name, labels_name, identities=2):
 
 
 def _directions(embeddings, name):
-    embeddings = np.asarray(embeddings, "float32")
+    embeddings = real_numbers(embeddings, name).astype("float32", copy=False)
     if embeddings.ndim != 2 or not embeddings.size:
         raise ValueError(
             f"`{name}` must be of shape (N, D), with a row at least. "

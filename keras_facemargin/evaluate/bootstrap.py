@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.roc import (
     allowed_false_accepts,
     checked_folds,
@@ -223,7 +224,7 @@ def bootstrap_splits(
         0.00% to 33.33%
     """
     scores, same = checked_pairs(scores, same)
-    splits = np.asarray(splits)
+    (splits,) = identifiers(splits=splits)
     draws = Draws(same, people, seed=seed)
     order = np.argsort(scores)[::-1]
     parts = [order[splits[order] == split] for split in np.unique(splits)]
@@ -486,7 +487,7 @@ class Draws:
 
 def identity_codes(same, people):
     """`people` as whole numbers from 0, ``(2, N)``, checked against `same`."""
-    first, second = (np.asarray(side) for side in people)
+    first, second = identifiers(**{f"people[{side}]": people[side] for side in (0, 1)})
     if not first.shape == second.shape == same.shape:
         raise ValueError(
             "`people` must hold two identities per pair, two sequences of shape (N,). Received: "

@@ -126,6 +126,11 @@ def validation_rate(scores, same, folds, far=1e-3) -> TarAtFar:
         (1.0, 0.5)
     """
     scores, same, folds = checked_folds(scores, same, folds)
+    if np.abs(scores).max() > 1 + 1e-6:
+        raise ValueError(
+            "`scores` must be cosines, in [-1, 1], because the rule measures distances 2 - 2 * "
+            f"score. Received: scores from {scores.min()} to {scores.max()}."
+        )
     distances = 2 - 2 * scores
     tars, fars, fewest = [], [], len(scores)
     for fold in np.unique(folds):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, row_numbers
+
 # Rows that are held in float64 at a time: the pairs of a protocol may be many times the embeddings.
 ROWS_AT_ONCE = 1_024
 
@@ -19,14 +21,15 @@ def cosine_scores(a, b) -> np.ndarray:
         float64 ``(N,)`` in [-1, 1].
 
     Raises:
-        ValueError: if shapes differ or a row is zero or not finite.
+        ValueError: if shapes differ, numbers are not real and signed, or a row is zero or not
+            finite.
 
     Example:
         >>> cosine_scores([[2.0, 0.0], [0.0, 3.0]], [[5.0, 0.0], [1.0, 0.0]]).tolist()
         [1.0, 0.0]
     """
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.ndim != 2:
+    a, b = embedding_rows(a, "a"), embedding_rows(b, "b")
+    if a.shape != b.shape:
         raise ValueError(
             f"`a` and `b` must have one shape (N, D). Received: shapes {a.shape} and {b.shape}."
         )
@@ -54,7 +57,8 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
         float64 ``(P,)`` in [-1, 1].
 
     Raises:
-        ValueError: if a row that is needed is zero or not finite.
+        ValueError: if `a` and `b` differ in width, numbers are not real and signed, or a row that
+            is needed is zero or not finite.
         IndexError: if there is no such row.
 
     Example:
@@ -62,8 +66,16 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
         >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
         [0.0, 1.0]
     """
-    a, b = np.asarray(a), np.asarray(b)
-    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
+    one_array = b is a
+    a = embedding_rows(a, "a")
+    b = a if one_array else embedding_rows(b, "b")
+    require_one_width(a=a, b=b)
+    first, second = row_numbers(first, "first", len(a)), row_numbers(second, "second", len(b))
+    if len(first) != len(second):
+        raise ValueError(
+            "`first` and `second` must hold one row each per pair. "
+            f"Received: {len(first):,} and {len(second):,}."
+        )
     scores = np.empty(len(first))
     if len(first) < len(a) + len(b):
         for start in range(0, len(first), PAIRS_AT_ONCE):
@@ -78,6 +90,16 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
         part = slice(start, start + PAIRS_AT_ONCE)
         scores[part] = (units[first[part]] * others[second[part]]).sum(axis=1)
     return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def require_one_width(**named):
+    """Refuses embeddings of different widths: name -> ``(N, D)`` each."""
+    widths = {rows.shape[1] for rows in named.values()}
+    if len(widths) > 1:
+        raise ValueError(
+            f"{' and '.join(f'`{name}`' for name in named)} must be of one embedder. Received: "
+            f"widths {' and '.join(str(rows.shape[1]) for rows in named.values())}."
+        )
 
 
 def _float64_units(embeddings, name, *needed):

@@ -17,7 +17,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.arrays import embedding_rows, identifiers
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, require_one_width
 from keras_facemargin.evaluate.gallery import best_of_gallery, largest_scores_of_others
 from keras_facemargin.evaluate.identification import LAST_RANK
 from keras_facemargin.evaluate.measures import Measures
@@ -141,7 +142,9 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
         >>> found.searches, round(found.rank_1, 2), found.tar_at_far[0].tar
         (6, 0.33, 0.3333333333333333)
     """
-    probes, subjects = np.asarray(probes), np.asarray(subjects)
+    probes, (subjects,) = embedding_rows(probes, "probes"), identifiers(subjects=subjects)
+    distractors = embedding_rows(distractors, "distractors")
+    require_one_width(probes=probes, distractors=distractors)
     if subjects.shape != probes.shape[:1]:
         raise ValueError(
             "`subjects` must hold one subject per probe. "

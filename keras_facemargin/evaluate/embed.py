@@ -1,10 +1,12 @@
 """Images -> embeddings, each image once, read by threads while the model runs."""
 
 import collections
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, real_numbers
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.progress import image_bar
 
@@ -38,7 +40,8 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
 
     Raises:
         ValueError: if there is nothing to embed, an array is not of that shape or range, a file is
-            not a face crop, or an embedding is not finite (naming the file or row).
+            not a face crop, `batch_size` is less than 1, or the embedder does not give finite
+            embeddings ``(B, D)`` (naming the file or row).
         OSError: if a file cannot be opened.
 
     Example:
@@ -48,10 +51,15 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
         >>> embed(brightness, images, progress=False).shape
         (3, 6)
     """
+    paths_or_images = _sequence(paths_or_images)
     count = len(paths_or_images)
     if count == 0:
         raise ValueError("`embed` needs at least one image. Received: none.")
-    batch_size = min(batch_size, count)
+    if batch_size != int(batch_size) or batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be a whole number from 1 on. Received: batch_size={batch_size}."
+        )
+    batch_size = min(int(batch_size), count)
     if isinstance(paths_or_images, np.ndarray) and paths_or_images.ndim != 1:
         _check_pixels(paths_or_images)
         batches = _slices(paths_or_images, batch_size)
@@ -70,6 +78,11 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
             _check_finite(rows, paths_or_images, done)
             if embeddings is None:
                 embeddings = np.empty((count, rows.shape[1]), dtype="float32")
+            if rows.shape[1] != embeddings.shape[1]:
+                raise ValueError(
+                    "The embedder must give embeddings of one width. Received: widths "
+                    f"{embeddings.shape[1]} and {rows.shape[1]}."
+                )
             embeddings[done : done + len(rows)] = rows
             done += len(rows)
             bar.advance(task, len(rows))
@@ -82,7 +95,35 @@ def _embed_batch(predict, images, batch_size, flip):
         padding = np.zeros((batch_size - count, *images.shape[1:]), dtype="float32")
         images = np.concatenate([images, padding])
     views = [images, np.ascontiguousarray(images[:, :, ::-1])] if flip else [images]
-    return np.concatenate([np.asarray(predict(view))[:count] for view in views], axis=1)
+    return np.concatenate([_rows(predict(view), batch_size)[:count] for view in views], axis=1)
+
+
+def _rows(output, count):
+    """What the embedder gave, if it is an embedding for each image."""
+    rule = f"The embedder must give embeddings of shape (B, D), here B = {count}."
+    if isinstance(output, dict | list | tuple):
+        raise ValueError(f"{rule} Received: {type(output).__name__} of {len(output)}.")
+    output = np.asarray(output)
+    if output.ndim != 2 or len(output) != count:
+        raise ValueError(f"{rule} Received: shape {output.shape}.")
+    return embedding_rows(output, "the embedder's output")
+
+
+def _sequence(paths_or_images):
+    """The argument of `embed` as a list of files or an array."""
+    if isinstance(paths_or_images, str | os.PathLike):
+        raise ValueError(
+            "`paths_or_images` must be a sequence of image files or an array of images. Received: "
+            f"one file, {paths_or_images}. Put it in a list."
+        )
+    if hasattr(paths_or_images, "__array__"):  # a tensor, too
+        return np.asarray(paths_or_images)
+    if len(paths_or_images) and isinstance(paths_or_images[0], np.ndarray):
+        raise ValueError(
+            "`paths_or_images` must be image files or one array of images. Received: a "
+            f"{type(paths_or_images).__name__} of arrays. Pass np.stack(images)."
+        )
+    return paths_or_images
 
 
 def _slices(images, batch_size):
@@ -107,10 +148,10 @@ def _check_pixels(images):
     rule = "Images must be of shape (N, H, W, 3), RGB 0..255."
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"{rule} Received: shape {images.shape}.")
-    low, high = images.min(), images.max()
+    low, high = real_numbers(images, "paths_or_images").min(), images.max()
     if not (low >= 0 and high <= 255):
         raise ValueError(f"{rule} Received: values from {low} to {high}.")
-    if images.dtype.kind == "f" and 0 < high <= 1:
+    if 0 < high <= 1:
         raise ValueError(
             f"{rule} Received: values from {low} to {high}, which look scaled to 0..1; multiply "
             "them by 255 (the embedder holds its own preprocessing)."

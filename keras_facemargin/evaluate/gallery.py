@@ -9,7 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
+from keras_facemargin.arrays import embedding_rows, identifiers
+from keras_facemargin.evaluate.cosine import (
+    cosine_scores_of_pairs,
+    require_one_width,
+    unit_rows,
+)
 
 # Rows of a block of probes and of a block of the gallery.
 BLOCK = 1_024
@@ -103,10 +108,10 @@ class Search:
     """All probes against all templates, a block of each at a time."""
 
     def __init__(self, gallery, gallery_labels, probes, probe_labels):
+        require_one_width(gallery=gallery, probes=probes)
         self.gallery, self.probes = gallery, probes
-        names, numbers = np.unique(
-            np.concatenate([gallery_labels, probe_labels]), return_inverse=True
-        )
+        labels = identifiers(gallery_labels=gallery_labels, probe_labels=probe_labels)
+        names, numbers = np.unique(np.concatenate(labels), return_inverse=True)
         self.gallery_labels, self.probe_labels = np.split(numbers, [len(gallery)])
         in_gallery = np.bincount(self.gallery_labels, minlength=len(names))
         self.mated = in_gallery[self.probe_labels] > 0
@@ -240,8 +245,11 @@ def _near_the_best(parts, count, margin, level):
 
 
 def checked_templates(name, templates, labels):
-    templates, labels = np.asarray(templates), np.asarray(labels)
-    if templates.ndim != 2 or labels.shape != templates.shape[:1] or not len(labels):
+    templates, (labels,) = (
+        embedding_rows(templates, name),
+        identifiers(**{f"labels of {name}": labels}),
+    )
+    if labels.shape != templates.shape[:1] or not len(labels):
         raise ValueError(
             f"`{name}` must be of shape (N, D), N > 0, with N labels. "
             f"Received: shapes {templates.shape} and {labels.shape}."

@@ -5,13 +5,14 @@ that of its own impostor pairs (both images in the group), its FNMR that of its 
 Pairs of images of two groups stand in a row of their own.
 """
 
-import csv
 import dataclasses
 from pathlib import Path, PurePath
 
 import numpy as np
 
+from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.bootstrap import LEVEL, Draws, Interval, identity_codes, interval
+from keras_facemargin.evaluate.protocols.lists import bad_line, read_rows
 from keras_facemargin.evaluate.roc import checked_pairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
@@ -97,7 +98,8 @@ def rates_by_group(
         [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
     """
     same = np.asarray(same)
-    first, second = (np.asarray(side).astype(str) for side in groups)
+    sides = identifiers(**{f"groups[{side}]": groups[side] for side in (0, 1)})
+    first, second = (side.astype(str) for side in sides)
     if not first.shape == second.shape == same.shape:
         raise ValueError(
             "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
@@ -220,7 +222,8 @@ def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> t
         >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
         [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
     """
-    names, group = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    (groups,) = identifiers(groups=groups)
+    names, group = np.unique(groups.astype(str), return_inverse=True)
     if group.shape != pairs.people.shape:
         raise ValueError(
             "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "
@@ -357,20 +360,15 @@ def _read_sides(file, images, people):
 
 def _read_table(file):
     """(kind of key, names of the other columns, dict of key -> their cells)"""
-    with file.open(newline="", encoding="utf-8") as stream:
-        try:
-            header, *lines = csv.reader(stream)
-        except (UnicodeDecodeError, csv.Error, ValueError):
-            header, lines = [], []
+    (first, header), *lines = read_rows(file, "a CSV of groups") or [(1, [""])]
     if len(header) < 2 or header[0] not in ("image", "person") or len({*header}) < len(header):
-        raise ValueError(
-            f"{file}: must be a CSV whose first line is `image` or `person` and then the names of "
-            f"one or more columns of groups, all different. Received: {header}."
+        rule = (
+            "must be a CSV whose first line is `image` or `person` and then the names of one or "
+            "more columns of groups, all different."
         )
+        raise bad_line(file, first, rule, ",".join(header))
     rows = {}
-    for number, line in enumerate(lines, start=2):
-        if not line:
-            continue
+    for number, line in lines:
         if len(line) != len(header) or line[0] in rows:
             rule = "a second row for one" if line[0] in rows else f"{len(line)} cells"
             raise ValueError(

@@ -249,11 +249,6 @@ def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Id
     """
     gallery, gallery_labels = checked_templates("gallery", gallery, gallery_labels)
     probes, probe_labels = checked_templates("probes", probes, probe_labels)
-    if gallery.shape[1] != probes.shape[1]:
-        raise ValueError(
-            "`gallery` and `probes` must be of one embedder. "
-            f"Received: lengths {gallery.shape[1]} and {probes.shape[1]}."
-        )
     search = Search(gallery, gallery_labels, probes, probe_labels)
     search.run(progress)
     return Identification(

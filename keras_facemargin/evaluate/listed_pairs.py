@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, row_numbers
 from keras_facemargin.evaluate.bootstrap import identity_codes
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.histogram import WIDTH, Bins, ScoreHistogram, float32_units
@@ -25,6 +26,7 @@ from keras_facemargin.evaluate.roc import (
     Roc,
     allowed_false_accepts,
     checked_pairs,
+    checked_truth,
     require_both_kinds,
 )
 
@@ -58,8 +60,8 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
         A `PairRates`.
 
     Raises:
-        ValueError: if shapes are not those, a row is zero or not finite, a rate is not in (0, 1),
-            or there are not both genuine and impostor pairs.
+        ValueError: if shapes or types are not those, a row is zero or not finite, a rate is not in
+            (0, 1), or there are not both genuine and impostor pairs.
         IndexError: if there is no such row.
 
     Example:
@@ -219,18 +221,15 @@ def _gathered(units, first, second):
 
 
 def _checked(embeddings, first, second, same):
-    embeddings, same = np.asarray(embeddings), np.asarray(same, bool)
-    first, second = np.asarray(first, np.intp), np.asarray(second, np.intp)
-    if embeddings.ndim != 2 or not first.shape == second.shape == same.shape == (len(same),):
+    embeddings, same = embedding_rows(embeddings), checked_truth(same)
+    first, second = (
+        row_numbers(rows, name, len(embeddings))
+        for name, rows in (("first", first), ("second", second))
+    )
+    if not first.shape == second.shape == same.shape:
         raise ValueError(
             "`embeddings` must be of shape (N, D), `first`, `second` and `same` of shape (P,). "
             f"Received: shapes {embeddings.shape}, {first.shape}, {second.shape}, {same.shape}."
         )
     require_both_kinds(same, "`same`")
-    for name, rows in (("first", first), ("second", second)):
-        if rows.min() < 0 or rows.max() >= len(embeddings):
-            raise IndexError(
-                f"`{name}` must hold rows of `embeddings`, 0 to {len(embeddings) - 1:,}. "
-                f"Received: {rows.min():,} to {rows.max():,}."
-            )
     return embeddings, first, second, same

@@ -261,13 +261,24 @@ def plot_hardest_pairs(pairs, scores, count=6):
     return figure
 
 
-def _figure(width, height):
+def require_matplotlib():
+    """Asks before the work whether its result can be drawn.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError(
             "Plots need matplotlib. Install it with: pip install 'keras_facemargin[plots]'"
         ) from error
+
+
+def _figure(width, height):
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
 
 

@@ -8,8 +8,11 @@ observed. `Roc` holds the counts; each measure is one question put to it.
 
 import dataclasses
 import math
+import numbers
 
 import numpy as np
+
+from keras_facemargin.arrays import identifiers, real_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,8 +207,12 @@ def count_descending(scores, same, times=None) -> Roc:
 
 def allowed_false_accepts(far, impostors):
     """The largest count whose share of `impostors` is at most `far`."""
-    if not 0 < far < 1:
-        raise ValueError(f"`far` must be a rate in (0, 1). Received: far={far}.")
+    if not isinstance(far, numbers.Real) or not 0 < far < 1:
+        percentage = isinstance(far, numbers.Real) and far >= 1
+        raise ValueError(
+            f"`far` must be a rate in (0, 1). Received: far={far}."
+            + (" Divide a percentage by 100." if percentage else "")
+        )
     # The product may round across a whole number (0.29 * 100 = 28.999...); the quotient is what
     # the rule is about, so it decides.
     allowed = math.floor(far * impostors + 0.5)
@@ -218,28 +225,34 @@ def just_above(score):
 
 def checked_pairs(scores, same):
     """Scores as float64 and same as bool, or a clear error."""
-    scores, same = finite_vector(scores, "scores"), np.asarray(same)
+    scores, same = finite_vector(scores, "scores"), checked_truth(same)
     if same.shape != scores.shape:
         raise ValueError(
             "`same` must hold one truth value per score. "
             f"Received: same of shape {same.shape}, scores of shape {scores.shape}."
         )
-    if same.dtype != bool:
-        strange = same[(same != 0) & (same != 1)]
-        if len(strange):
-            raise ValueError(
-                "`same` must hold True or 1 for genuine pairs and False or 0 for impostors. "
-                f"Received: {strange[0]!r}."
-            )
-        same = same.astype(bool)
     require_both_kinds(same, "`same`")
     return scores, same
+
+
+def checked_truth(same):
+    """Truths as bool ``(N,)``, or a clear error."""
+    same = np.asarray(same)
+    if same.dtype == bool:
+        return same
+    strange = same[~((same == 0) | (same == 1))]  # NaN is neither
+    if len(strange):
+        raise ValueError(
+            "`same` must hold True or 1 for genuine pairs and False or 0 for impostors. "
+            f"Received: {strange[0]!r}."
+        )
+    return same.astype(bool)
 
 
 def checked_folds(scores, same, folds):
     """As `checked_pairs`, and folds as an array, at least two, each with both kinds of pairs."""
     scores, same = checked_pairs(scores, same)
-    folds = np.asarray(folds)
+    (folds,) = identifiers(folds=folds)
     if folds.shape != scores.shape:
         raise ValueError(
             "`folds` must hold one fold label per score. "
@@ -266,7 +279,7 @@ def require_both_kinds(same, where):
 
 
 def finite_vector(values, name):
-    values = np.asarray(values, dtype=np.float64)
+    values = real_numbers(values, name).astype(np.float64, copy=False)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`{name}` must be of shape (N,), N > 0. Received: shape {values.shape}.")
     bad = np.flatnonzero(~np.isfinite(values))

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.bootstrap import (
     BAND_POINTS,
     Drawn,
@@ -106,7 +107,7 @@ def bootstrap_searches(
     results = list(results.values())
     rows = np.concatenate([np.concatenate([each.mated, each.non_mated]) for each in results])
     codes = np.full(len(subjects), -1)
-    codes[rows] = numbered(np.asarray(subjects)[rows])
+    codes[rows] = numbered(identifiers(subjects=subjects)[0][rows])
     units = int(codes.max()) + 1
     if not any(len(each.ranks) for each in results):
         raise ValueError("A search needs probes of people in the gallery. Received: none.")

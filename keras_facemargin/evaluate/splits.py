@@ -4,7 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.measures import Measures
+from keras_facemargin.evaluate.roc import checked_truth, finite_vector
 from keras_facemargin.evaluate.verification import Verification, verify
 
 
@@ -115,7 +117,13 @@ def verify_by_fold(scores, same, folds) -> SplitResults:
         >>> result.measures()["EER"], result.mean("AUC")
         ((0.0, 0.5), 0.75)
     """
-    scores, same, folds = map(np.asarray, (scores, same, folds))
+    scores, same = finite_vector(scores, "scores"), checked_truth(same)
+    (folds,) = identifiers(folds=folds)
+    if not scores.shape == same.shape == folds.shape:
+        raise ValueError(
+            "`same` and `folds` must hold one value per score. Received: shapes "
+            f"{same.shape} and {folds.shape} for {len(scores):,} scores."
+        )
     parts = {fold: folds == fold for fold in np.unique(folds).tolist()}
     return SplitResults({fold: verify(scores[part], same[part]) for fold, part in parts.items()})
 
@@ -171,7 +179,8 @@ def verify_by_value(scores, same, texts, numbers) -> ValueResults:
         >>> list(found.results)
         ['f', 'm']
     """
-    scores, same, numbers = np.asarray(scores), np.asarray(same), np.asarray(numbers)
+    scores, same = finite_vector(scores, "scores"), checked_truth(same)
+    numbers = np.asarray(numbers)
     found = {}
     for number, text in enumerate(texts):
         part = numbers == number

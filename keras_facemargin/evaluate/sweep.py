@@ -10,11 +10,11 @@ import hashlib
 import itertools
 import math
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
 from keras_facemargin.evaluate.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
 from keras_facemargin.evaluate.refine import crossing, merged, pairs_bar
 from keras_facemargin.files import atomic_write
@@ -33,8 +33,8 @@ SAVE_SECONDS = 10.0
 
 
 def checked_faces(embeddings, labels):
-    embeddings, labels = np.asarray(embeddings), np.asarray(labels)
-    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+    embeddings, (labels,) = embedding_rows(embeddings), identifiers(labels=labels)
+    if labels.shape != embeddings.shape[:1]:
         raise ValueError(
             "`embeddings` must be of shape (N, D) and `labels` of shape (N,). "
             f"Received: shapes {embeddings.shape} and {labels.shape}."
@@ -69,20 +69,24 @@ class State:
 
     def _read(self):
         try:
-            with self.file.open("rb") as file:
-                found = dict(np.load(file, allow_pickle=False))
-            digest = str(found.pop("digest"))
-        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                "`state` must be a file that `verify_all_pairs` wrote, or not exist. "
-                f"Received: {self.file}, which is none ({error}). Name another."
-            ) from error
-        if digest != self.digest:
+            found = read_npz(self.file)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        if "digest" not in found:
+            raise self.refused("it has no digest.")
+        if str(found.pop("digest")) != self.digest:
             raise ValueError(
                 "`state` must be of the same embeddings, labels and rates. "
                 f"Received: {self.file}, which is of others. Name another file or remove it."
             )
         return found
+
+    def refused(self, why):
+        """The error for a file that no sweep wrote."""
+        return ValueError(
+            "`state` must be a file that `verify_all_pairs` wrote, or not exist. "
+            f"Received: {self.file}, which it did not write: {why} Name another or remove it."
+        )
 
     def save(self, **arrays):
         with atomic_write(self.file, "wb") as file:
@@ -123,7 +127,10 @@ class Sweep:
         }
 
     @classmethod
-    def restored(cls, work, found):
+    def restored(cls, work, state):
+        found = state.found
+        if not _is_state(work, found):
+            raise state.refused("its arrays are not those of a sweep.")
         windows = [tuple(window) for window in found["windows"].tolist()]
         sweep = cls(work, windows, int(found["number"]))
         sweep.done = int(found["done"])
@@ -285,6 +292,25 @@ def _genuine_histogram(work):
 def edges_of_people(labels):
     """Where each person's rows begin, and the end."""
     return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
+
+
+def _is_state(work, found):
+    """Whether arrays are what `Sweep.arrays` gives."""
+    rows, bins, blocks = len(work.units), work.bins.count, len(list(_blocks(len(work.units))))
+    pairs = found.get("pairs", np.empty(0)).shape
+    shapes = {"number": (), "done": (), "everyone": (bins,), "genuine": (bins,), "pairs": pairs}
+    shapes |= {"pair_bins": pairs, "windows": (len(found.get("windows", [])), 2)}
+    limits = {"number": 9, "done": blocks + 1, "pairs": rows**2, "pair_bins": bins}
+    limits |= {"windows": bins}
+    if found.keys() != shapes.keys() or len(pairs) != 1:
+        return False
+    return all(
+        found[name].shape == shape
+        and found[name].dtype.kind == "i"
+        and (not found[name].size or found[name].min() >= 0)
+        and (name not in limits or not found[name].size or found[name].max() < limits[name])
+        for name, shape in shapes.items()
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.arrays import identifiers, row_numbers
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import Identification, identify
@@ -36,7 +37,7 @@ class Templates:
     """Images, and which templates they make.
 
     Attributes:
-        subjects: ``(T,)`` text, whom each template shows.
+        subjects: ``(T,)`` texts or whole numbers, whom each template shows.
         images: N files, or images in a container, as `read_face` takes them; one may be in several
             templates.
         template: int ``(N,)`` in [0, T), in any order.
@@ -44,6 +45,11 @@ class Templates:
         quality: float ``(N,)`` in [0, 1], a detector's score say, or ``None``.
         covariates: name -> ``(T,)`` text.
         missing: those of the images that are not there.
+
+    Raises:
+        ValueError: `subjects` are not all texts or all whole numbers, or `template` does not hold
+            one row per image.
+        IndexError: a template has no subject.
 
     Example:
         >>> from keras_facemargin.data import write_synthetic_faces
@@ -60,6 +66,17 @@ class Templates:
     quality: np.ndarray | None = None
     covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     missing: frozenset[Path] = frozenset()
+
+    def __post_init__(self):
+        (subjects,) = identifiers(subjects=self.subjects)
+        template = row_numbers(self.template, "template", len(subjects))
+        if len(template) != len(self.images):
+            raise ValueError(
+                "`template` must hold one row of `subjects` per image. Received: "
+                f"{len(template):,} for {len(self.images):,} images."
+            )
+        object.__setattr__(self, "subjects", subjects)
+        object.__setattr__(self, "template", template)
 
     def __len__(self):
         return len(self.subjects)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import warnings
 
 import numpy as np
 
@@ -275,6 +276,10 @@ def verify(scores, same, folds=None) -> Verification:
     Raises:
         ValueError: as `roc` and `fold_accuracy`.
 
+    Warns:
+        UserWarning: genuine pairs score lower than impostor pairs, more than chance makes them:
+            the scores may be distances.
+
     Example:
         >>> result = verify([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0])
         >>> round(result.auc, 4), result.impostors, result.accuracy
@@ -282,11 +287,26 @@ def verify(scores, same, folds=None) -> Verification:
     """
     curve = roc(scores, same)
     scores, same = checked_pairs(scores, same)
+    area = curve.area()
+    _warn_of_distances(curve, area)
     return Verification(
         scores=scores,
         same=same,
         accuracy=None if folds is None else fold_accuracy(scores, same, folds),
-        auc=curve.area(),
+        auc=area,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in FAR_TARGETS),
     )
+
+
+def _warn_of_distances(curve, area):
+    """Warns of an area under the ROC that is four standard deviations of chance below one half."""
+    pairs = curve.genuines + curve.impostors
+    chance = math.sqrt((pairs + 1) / (12 * curve.genuines * curve.impostors))
+    if area < 0.5 - 4 * chance:
+        warnings.warn(
+            "Genuine pairs score lower than impostor pairs. Scores must be similarities, larger "
+            f"for more alike. Received: scores with an area under the ROC of {area:.4f}. If they "
+            "are distances, pass -scores.",
+            stacklevel=3,
+        )

@@ -7,7 +7,8 @@ import numpy as np
 
 from keras_facemargin.evaluate import Interval, interval
 from keras_facemargin.evaluate.bootstrap import LEVEL
-from keras_facemargin.files import write_json
+from keras_facemargin.evaluate.plots import require_matplotlib
+from keras_facemargin.files import check_writable, write_json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,14 +138,19 @@ def power(far):
 
 
 def page_file(output) -> Path:
-    """The page to write.
+    """The page to write, if it and its JSON can be written and its figures drawn.
 
     Raises:
-        ValueError: if it is no ``*.html``.
+        ValueError: if it is not ``*.html``.
+        ImportError: if matplotlib is missing.
+        OSError: if one of the two files cannot be written.
     """
     output = Path(output)
     if output.suffix != ".html":
         raise ValueError(f"`output` must be a file *.html. Received: {output}")
+    require_matplotlib()
+    for file in (output, output.with_suffix(".json")):
+        check_writable(file)
     return output
 
 

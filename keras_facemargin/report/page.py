@@ -145,8 +145,8 @@ class Report:
         page = _PAGE.format(
             title=html.escape(self.title), style=_STYLE, body="\n".join(self._blocks)
         )
-        with atomic_write(path) as file:
-            file.write(page)
+        with atomic_write(path, "wb") as file:
+            file.write(page.encode("utf-8", "backslashreplace"))  # file names may not be UTF-8
         return path
 
     def _add(self, block):

@@ -1,8 +1,11 @@
 """Protocols: tables, plots, results and pages, of small sets laid out as the published ones."""
 
+import importlib
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,8 @@ from published_sets import (
 
 from keras_facemargin.data import write_pairs_bin
 from keras_facemargin.data.synthetic import write_synthetic_faces
+
+embed_module = importlib.import_module("keras_facemargin.evaluate.embed")
 
 
 def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
@@ -112,7 +117,7 @@ def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, fe
         ("-m MODEL -m MODEL --report r.html", ["named once"]),
         ("-m MODEL --report r.pdf", ["*.html", "Received: r.pdf"]),
         ("-m MODEL --report r.html --groups nothere.csv", ["nothere.csv: No such file"]),
-        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt: must be a CSV"]),
+        ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt, line 1: must be a CSV"]),
     ],
 )
 def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, parts):
@@ -391,3 +396,115 @@ def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
     assert code == 1
     assert "Each fold needs pairs of both kinds" in error
     assert not Path("refused").exists()
+
+
+LONG = "x" * 245  # a draft beside it has a name that no file system takes, for root, too
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "evaluate lfw --lists . --images lfw --report {long}.html",
+        "evaluate lfw --lists . --images lfw --report taken.html",
+        "evaluate lfw --lists . --images lfw -o taken",
+        "evaluate pairs own.csv --images lfw -o taken",
+        "evaluate bin b.bin --folds 0 --report {long}.html",
+        "evaluate all-pairs lfw --report {long}.html",
+        "evaluate all-pairs lfw -o taken",
+        "evaluate identification --gallery lfw/p0 --probes lfw/p1 --report taken.html",
+        "evaluate trillion-pairs --lists . --images . -o {long}.bin",
+        "embed lfw -o {long}.npz",
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(
+    facemargin, model, few_pairs, monkeypatch, command
+):
+    """Not after minutes of embedding, and nothing is left behind."""
+    Path("own.csv").write_text("p0/p0_0001.jpg,p0/p0_0002.jpg,1\np0/p0_0001.jpg,p1/p1_0001.jpg,0\n")
+    write_trillion(Path.cwd())
+    write_pairs_bin("b.bin", sorted(Path("lfw").rglob("*.jpg"))[:4], [True, False])
+    Path("taken/results.json").mkdir(parents=True)
+    Path("taken.json").mkdir()
+    monkeypatch.setattr(embed_module, "_embed_batch", lambda *_: pytest.fail("images are embedded"))
+    before = sorted(Path().rglob("*"))
+    result = facemargin(*command.format(long=LONG).split(), "-m", model)
+    assert_one_sentence(result, LONG if "{long}" in command else "taken")
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["--report page.html", "-o results"])
+def test_without_matplotlib_nothing_is_embedded(facemargin, model, few_pairs, monkeypatch, where):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(embed_module, "_embed_batch", lambda *_: pytest.fail("images are embedded"))
+    result = facemargin(*few_pairs, "-m", model, *where.split())
+    assert_one_sentence(result, "pip install 'keras_facemargin[plots]'")
+
+
+def test_file_names_that_are_not_utf8_cost_no_results(facemargin, model, few_pairs):
+    """Bytes of another encoding in the names of images, people, files and models."""
+    name = os.fsdecode(b"caf\xe9")
+    shutil.copytree("lfw", name)
+    shutil.copy(model, f"{name}.keras")
+    person = Path(name, "p0").rename(Path(name, f"p{name}"))
+    command = ("evaluate", "all-pairs", name, "-m", f"{name}.keras")
+    code, out, error = facemargin(*command, "--report", f"{name}.html")
+    assert (code, error.count("Error")) == (0, 0)
+    assert "caf\\udce9.html" in out
+    page = Path(f"{name}.html").read_text(encoding="utf-8")
+    assert "caf\\udce9" in page
+    record = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+    assert record["title"] == f"All pairs of {name}"
+    shown = record["models"]["caf\\udce9.keras"]["hardest_pairs"]
+    assert any(str(person) in pair["first"] for pair in shown)
+    assert facemargin("embed", name, "-m", model, "-o", "e.npz")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "--report", "of-file.html")[0] == 0
+    assert facemargin("evaluate", "all-pairs", "e.npz", "-o", name)[0] == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a umask is POSIX")
+def test_results_get_the_mode_of_the_umask(facemargin, model, few_pairs):
+    write_trillion(Path.cwd())
+    before = os.umask(0o077)
+    try:
+        assert facemargin(*few_pairs, "-m", model, "-o", "results")[0] == 0
+        assert facemargin(*few_pairs, "-m", model, "--report", "page.html")[0] == 0
+        words = ("evaluate", "trillion-pairs", "--lists", ".", "--images", ".", "-m", model)
+        assert facemargin(*words, "-o", "features.bin")[0] == 0
+    finally:
+        os.umask(before)
+    made = [*Path("results").iterdir(), *(Path(n) for n in ("page.html", "page.json"))]
+    for path in [*made, Path("features.bin")]:
+        assert path.stat().st_mode & 0o777 == 0o600, path
+
+
+def test_evaluate_pairs_takes_a_list_of_your_own(facemargin, model, few_pairs):
+    rows = [f"p{n}/p{n}_0001.jpg\tp{n}/p{n}_0002.jpg\t1" for n in range(6)]
+    rows += [f"p{n}/p{n}_0001.jpg\tp{(n + 1) % 6}/p{(n + 1) % 6}_0001.jpg\t0" for n in range(6)]
+    Path("own.tsv").write_text("\n\n".join(rows))
+    Path("groups.csv").write_text(
+        "image,half\n"
+        + "".join(f"p{n}_000{i}.jpg,{'ab'[n % 2]}\n" for n in range(6) for i in (1, 2))
+    )
+    command = ("evaluate", "pairs", "own.tsv", "--images", "lfw", "-m", model)
+    code, out, _ = facemargin(*command)
+    assert code == 0
+    assert "6 genuine, 6 impostor" in out and "Accuracy" not in out
+    record = json.loads(Path("pairs-results/results.json").read_text())
+    assert (record["protocol"], record["file"]) == ("pairs", "own.tsv")
+    assert len(list(Path("pairs-results").iterdir())) == 4
+    code, _, _ = facemargin(*command, "--report", "own.html", "--groups", "groups.csv")
+    assert code == 0
+    assert json.loads(Path("own.json").read_text())["intervals"]["resampled"] == "pairs"
+    Path("own.tsv").write_text("\n".join(f"{row}\t{n % 6 // 3}" for n, row in enumerate(rows)))
+    code, out, _ = facemargin(*command, "-o", "folds")
+    assert code == 0
+    assert "Accuracy (2-fold" in out
+
+
+def test_lists_and_pairs_are_one_option_of_lfw(facemargin, model, few_pairs):
+    *command, _, _ = few_pairs
+    of = {}
+    for words in ("--lists .", "--lists pairs.txt", "--pairs pairs.txt"):
+        assert facemargin(*command, *words.split(), "-m", model, "-o", "results")[0] == 0
+        of[words] = Path("results/results.json").read_text()
+    assert len({*of.values()}) == 1

@@ -31,6 +31,10 @@ def wrong(faces, model):
     Path("pairs.txt").write_text("10\t300\nA\t1\t2\n")
     Path("words.txt").write_text("no pairs\n")
     np.savez("wrong.npz", vectors=np.ones(3))
+    np.savez("nan.npz", embeddings=np.ones((3, 2)), labels=[1.0, np.nan, np.nan])
+    np.savez("short.npz", embeddings=np.ones((3, 2)), labels=[1, 2])
+    np.savez("complex.npz", embeddings=np.ones((3, 2)) * 1j, labels=[1, 2, 2])
+    Path("cut.npz").write_bytes(Path("nan.npz").read_bytes()[:-30])
     return good
 
 
@@ -67,11 +71,19 @@ def wrong(faces, model):
         ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
         ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
         ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
-        ("evaluate all-pairs wrong.npz", ["`embeddings` and `paths`", "Received: wrong.npz"]),
+        (
+            "evaluate all-pairs wrong.npz",
+            ["`embeddings` (N, D) and `paths`", "Received: wrong.npz, which holds vectors"],
+        ),
         (
             "evaluate all-pairs one wrong.npz",
             ["one folder of aligned crops, or", "one, wrong"],
         ),
+        ("evaluate all-pairs nan.npz", ["nan.npz: `labels` must be all whole numbers or", "nan"]),
+        ("evaluate all-pairs short.npz", ["short.npz with `embeddings` (3, 2), `labels` (2,)"]),
+        ("evaluate all-pairs cut.npz", ["cut.npz: must be a .npz file of arrays"]),
+        ("evaluate all-pairs complex.npz", ["complex.npz: `embeddings` must hold real numbers"]),
+        ("evaluate pairs words.txt --images few", ["words.txt, line 1: must be 'PATH PATH TRUTH'"]),
         ("evaluate all-pairs wrong.npz --groups list.csv", ["--groups without --report"]),
         ("evaluate all-pairs wrong.npz wrong.npz", ["Each file must be named once"]),
         ("evaluate all-pairs one -o new", ["1 people", "0 impostor pairs"]),

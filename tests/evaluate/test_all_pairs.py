@@ -234,6 +234,32 @@ def test_a_death_while_saving_leaves_the_last_state(monkeypatch, tmp_path, small
     assert verify_all_pairs(embeddings, labels, RATES, state, progress=False) == expected
 
 
+def test_a_damaged_state_is_refused(monkeypatch, tmp_path, small_blocks):
+    """Every array of it: missing, of another size, of numbers that are nowhere."""
+    embeddings, labels = people(8, count=60)
+    state = tmp_path / "state.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.State, "remove", lambda self: None)
+        expected = verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+    whole = dict(np.load(state))
+    assert len(whole) == 8 and all(array.size for array in whole.values())
+    for name, array in whole.items():
+        damaged = [{**whole, "more": array}, {k: v for k, v in whole.items() if k != name}]
+        if name != "digest":
+            damaged += [{**whole, name: array.astype(float)}, {**whole, name: array - 10**9}]
+            damaged += [{**whole, name: array[..., None]}]
+        if name in ("pairs", "pair_bins", "windows", "done"):
+            damaged += [{**whole, name: array + 10**9}]
+        for arrays in damaged:
+            np.savez(state, **arrays)
+            with pytest.raises(
+                ValueError, match=r"`state` must be .*state.npz, which it did not wr"
+            ):
+                verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+    np.savez(state, **whole)
+    assert verify_all_pairs(embeddings, labels, RATES, state, progress=False) == expected
+
+
 def test_a_state_of_something_else_is_refused(monkeypatch, tmp_path):
     embeddings, labels = people(9)
     state = tmp_path / "state.npz"
@@ -294,7 +320,7 @@ def test_the_result_is_plain_numbers_and_a_table():
     ("embeddings", "labels", "fars", "message"),
     [
         (np.ones((3, 2)), [0, 1], [0.1], r"shapes \(3, 2\) and \(2,\)"),
-        (np.ones(3), [0, 1, 2], [0.1], r"shapes \(3,\) and \(3,\)"),
+        (np.ones(3), [0, 1, 2], [0.1], r"Received: shape \(3,\)"),
         (np.ones((3, 2)), [0, 0, 0], [0.1], "3 embeddings of 1 people.*3 genuine and 0 impostor"),
         (np.ones((3, 2)), [0, 1, 2], [0.1], "of 3 people.*0 genuine and 3 impostor"),
         (np.ones((0, 2)), [], [0.1], "0 embeddings of 0 people"),

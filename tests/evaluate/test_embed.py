@@ -123,3 +123,54 @@ def test_progress_goes_to_standard_error(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "3/3" in captured.err
+
+
+FACES = np.full((3, 8, 8, 3), 100, "uint8")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: embed(mean, FACES, batch_size=0), "`batch_size` must be .*: batch_size=0"),
+        (lambda: embed(mean, FACES, batch_size=1.5), "Received: batch_size=1.5"),
+        (lambda: embed(mean, "a.jpg"), "one file, a.jpg. Put it in a list"),
+        (lambda: embed(mean, list(FACES)), r"a list of arrays. Pass np.stack\(images\)"),
+        (lambda: embed(mean, FACES * 1j), "must hold real numbers.*complex128"),
+        (lambda: embed(mean, FACES.astype(object)), "must hold real numbers.*object"),
+        (lambda: embed(mean, FACES > 0), "which look scaled to 0..1"),
+        (lambda: embed(mean, FACES / 100), "which look scaled to 0..1"),
+        (lambda: embed(mean, FACES * np.int64(3)), "values from 300 to 300"),
+        # Of one row for all images NumPy fills one row and leaves the others as memory was.
+        (lambda: embed(lambda x: mean(x)[:1], FACES), r"here B = 3. Received: shape \(1, 3"),
+        (lambda: embed(lambda x: x, FACES), r"Received: shape \(3, 8, 8, 3\)"),
+        (lambda: embed(lambda x: x[:, 0, 0, 0], FACES), r"Received: shape \(3,\)"),
+        (lambda: embed(lambda x: [mean(x), mean(x)], FACES), "Received: list of 2"),
+        (lambda: embed(lambda x: mean(x).astype("uint8"), FACES), "of type uint8. Dequantise it"),
+        (lambda: embed(lambda x: mean(x) * 1j, FACES), "must hold real numbers"),
+        (lambda: embed(widening(), FACES, batch_size=1), "one width. Received: widths 6 and 8"),
+    ],
+)
+def test_what_is_not_pixels_or_embeddings_is_one_sentence(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def mean(batch):
+    return batch.mean(axis=(1, 2))
+
+
+def widening():
+    """An embedder whose embeddings grow."""
+    calls = []
+
+    def grow(batch):
+        calls.append(1)
+        return np.ones((len(batch), 3 + (len(calls) - 1) // 2), "float32")
+
+    return grow
+
+
+def test_a_tensor_is_an_array():
+    keras = pytest.importorskip("keras")
+    rows = embed(mean, keras.ops.convert_to_tensor(FACES), progress=False)
+    np.testing.assert_array_equal(rows, embed(mean, FACES, progress=False))

@@ -152,7 +152,7 @@ def test_groups_by_image_and_by_person(tmp_path, pairs):
         "pose": [["left", "left"], ["front", "front"]],
         "light": [["unknown", "unknown"], ["day", "day"]],
     }
-    file.write_text('person,sex\nAda,f\n"Bob",m\n')
+    file.write_bytes(b'\xef\xbb\xbfperson,sex\r\nAda,f\r\n"Bob", m\r\n')
     (sides,) = read_groups(file, pairs).values()
     assert [side.tolist() for side in sides] == [["f", "f"], ["f", "m"]]
 
@@ -171,15 +171,23 @@ def test_groups_of_a_set(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"must be a CSV whose first line is `image` or `person`.*Received: \[\]"),
-        ("name,sex\nAda,f\n", r"Received: \['name', 'sex'\]"),
-        ("image\n", r"Received: \['image'\]"),
+        ("", r"must be a CSV whose first line is `image` or `person`.*Received: ''"),
+        ("name,sex\nAda,f\n", r"groups.csv, line 1: .*Received: 'name,sex'"),
+        ("image\n", r"Received: 'image'"),
         ("person,sex,sex\nAda,f,f\n", "all different"),
         ("person,sex\nAda,f,x\n", r"groups.csv, line 2: .*Received: 3 cells"),
         ("person,sex\nAda,f\nAda,m\n", r"line 3: .*Received: a second row for one"),
         ("person,sex\nAda,f\n", r"every person of the list. Received: none for Bob \(1 of 2"),
         ("image,sex\nAda_0001.jpg,f\n", r"every image of the list.*none for lfw/Ada/Ada_0002"),
-        ("person,sex\nAda,\xff\n", "must be a CSV"),
+        ("person,sex\nAda,\xff\n", "line 2: must be a CSV of groups in UTF-8. Received: byte 0xff"),
+        ('person,sex\nAda,"f\nBob,m\n', r"""line 2: must be cells .*closed.*Received: 'Ada,"f'"""),
+        ('person,sex\nAda,"f\nBob,m"\n', "line 2: must be cells separated by commas, each quote"),
+        (
+            "person;sex\nAda;f\n",
+            "line 1: .*Received: 'person;sex', whose fields are separated by se",
+        ),
+        ("\nperson,sex\n\nAda,f,x\n", r"line 4: .*Received: 3 cells"),
+        ("person,sex\nAda,f\n Ada,m\n", r"line 3: .*Received: a second row for one"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, pairs, text, message):

@@ -299,7 +299,7 @@ def test_without_non_mated_probes_the_closed_set_stands_alone():
         (lambda: HAND.cmc(1.5), "Received: 1.5"),
         (lambda: HAND.tpir_at_fpir(1.0), r"rate in \(0, 1\)"),
         (lambda: HAND.tpir_at_fpir(0.1, rule="best"), "Received: rule='best'"),
-        (lambda: identify([[1, 0]], [0], [[1, 0, 0]], [0]), "lengths 2 and 3"),
+        (lambda: identify([[1, 0]], [0], [[1, 0, 0]], [0]), "widths 2 and 3"),
         (lambda: identify([[1, 0]], [0, 1], [[1, 0]], [0]), r"`gallery` .*\(1, 2\) and \(2,\)"),
         (lambda: identify([[1, 0]], [0], [[1, 0]], []), r"`probes` .*\(1, 2\) and \(0,\)"),
         (lambda: identify([[1, 0]], [0], [[0, 0]], [0]), "`probes` with length 0.0 in row 0"),

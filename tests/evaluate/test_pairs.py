@@ -17,7 +17,7 @@ def files(tmp_path):
     paths = [tmp_path / f"{index}.png" for index in range(4)]
     for path, face in zip(paths, faces, strict=True):
         Image.fromarray(face).save(path)
-    return paths, flatten(faces)
+    return paths, flatten(faces).astype("float32")
 
 
 def test_each_image_is_embedded_once_and_scored_in_order(files):

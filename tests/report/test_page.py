@@ -5,6 +5,7 @@ import doctest
 import io
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from keras_facemargin.report import Report
 from keras_facemargin.report import page as module
+from keras_facemargin.report.measures import page_file
 
 VOID = {"meta", "img", "br", "link"}
 
@@ -141,3 +143,23 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
         Report("new").write(path)
     assert "<h1>old</h1>" in path.read_text()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_name_that_is_not_utf8_costs_no_page(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    path = Report(name).table([name], [[name]], caption=name).write(tmp_path / "r.html")
+    assert path.read_text(encoding="utf-8").count("caf\\udce9.jpg") == 5
+
+
+@pytest.mark.parametrize("taken", ["r.html", "r.json"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_measures(tmp_path, taken):
+    (tmp_path / taken).mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        page_file(tmp_path / "r.html")
+    assert caught.value.filename == str(tmp_path / taken)
+
+
+def test_a_page_without_matplotlib_is_refused_before_the_measures(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"keras_facemargin\[plots\]"):
+        page_file(tmp_path / "r.html")

@@ -8,7 +8,7 @@ import typer
 from keras_facemargin.cli.alignment import note_resized
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.run import check_compared, mirrored, show
-from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page, printable
 from keras_facemargin.cli.options import DEFAULT, Flip, Groups, Models, Output, ReportFile
 
 
@@ -46,12 +46,14 @@ def every_pair(
     else:
         check_compared("--model", "models", model, report, groups)
     if report is not None:
-        prepare_file("--report", report, ".html")
+        prepare_page(report)
     if of_files:
         embeddings, labels, paths = _read_files(faces)
         grouped, about = _groups(groups, paths, labels), []
     else:
         paths = image_files(faces)
+        if report is None:
+            prepare_folder(output, "results.json")
         labels = [path.parent.name for path in paths]
         grouped, about = _groups(groups, paths, labels), [mirrored(flip)]  # before minutes of work
         embeddings = _embed(paths, model, flip)
@@ -71,7 +73,7 @@ def _to_folder(output, embeddings, labels, record, state):
     from keras_facemargin.evaluate import verify_all_pairs
     from keras_facemargin.files import write_json
 
-    output.mkdir(parents=True, exist_ok=True)
+    prepare_folder(output, "results.json")
     result = verify_all_pairs(embeddings, labels, state=state)
     console.print(result)
     write_json(output / "results.json", record | result.to_dict())
@@ -97,7 +99,9 @@ def _embed(paths, models, flip):
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
-    embeddings = {name: embed(each, paths, flip=flip) for name, each in embedders.items()}
+    embeddings = {
+        printable(name): embed(each, paths, flip=flip) for name, each in embedders.items()
+    }
     for embedder in embedders.values():
         note_resized(paths, embedder)
     return embeddings
@@ -107,7 +111,7 @@ def _read_files(files):
     """(file -> embeddings, whose they are, their files or ``None``)"""
     first, *others = files
     rows, labels, paths = _read_embeddings(first)
-    embeddings = {str(first): rows}
+    embeddings = {printable(first): rows}
     for file in others:
         rows, *theirs = _read_embeddings(file)
         if theirs != [labels, paths]:
@@ -115,25 +119,32 @@ def _read_files(files):
                 "Embeddings that are compared must be of the same faces in the same order. "
                 f"Received: {first} and {file}, which differ in `paths` or `labels`."
             )
-        embeddings[str(file)] = rows
+        embeddings[printable(file)] = rows
     return embeddings, labels, paths
 
 
 def _read_embeddings(file):
     """What the command embed writes: the rows, whose they are, their files or ``None``."""
-    import zipfile
+    from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
 
-    import numpy as np
-
+    rule = (
+        "Embeddings must be a .npz file with `embeddings` (N, D) and `paths` (or `labels`) (N,), "
+        "as `facemargin embed` writes it."
+    )
+    arrays = read_npz(file)
+    if "embeddings" not in arrays or not arrays.keys() & {"paths", "labels"}:
+        held = ", ".join(arrays) or "nothing"
+        raise ValueError(f"{rule} Received: {file}, which holds {held}.")
     try:
-        with file.open("rb") as stream:
-            arrays = dict(np.load(stream, allow_pickle=False))
-        paths = [Path(path) for path in arrays["paths"].tolist()] if "paths" in arrays else None
-        if "labels" in arrays:
-            return arrays["embeddings"], arrays["labels"].tolist(), paths
-        return arrays["embeddings"], [Path(path).parent.name for path in arrays["paths"]], paths
-    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            "Embeddings must be a .npz file with `embeddings` and `paths` (or `labels`), as "
-            f"`facemargin embed` writes it. Received: {file} ({error})"
-        ) from error
+        rows = embedding_rows(arrays["embeddings"])
+        names = [name for name in ("paths", "labels") if name in arrays]
+        named = {name: identifiers(**{name: arrays[name]})[0] for name in names}
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if any(values.shape != (len(rows),) for values in named.values()):
+        shapes = ", ".join(f"`{name}` {values.shape}" for name, values in named.items())
+        raise ValueError(f"{rule} Received: {file} with `embeddings` {rows.shape}, {shapes}.")
+    paths = [Path(str(path)) for path in named["paths"]] if "paths" in named else None
+    if "labels" in named:
+        return rows, named["labels"].tolist(), paths
+    return rows, [path.parent.name for path in paths], paths

@@ -22,8 +22,11 @@ from keras_facemargin.cli.options import (
 
 
 def lfw(
+    lists: Annotated[
+        Path,
+        typer.Option("--lists", "--pairs", help="Folder of the official pairs.txt, or the file."),
+    ],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    pairs: Annotated[Path, typer.Option(help="The official pairs.txt.")],
     model: Models = (DEFAULT,),
     output: Output = Path("lfw-results"),
     flip: Flip = True,
@@ -39,11 +42,12 @@ def lfw(
     Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
     that holds all that and the intervals.
 
-    Example: `facemargin evaluate lfw --images lfw/aligned --pairs lfw/pairs.txt --report lfw.html`
+    Example: `facemargin evaluate lfw --lists lfw --images lfw/aligned --report lfw.html`
     """
     from keras_facemargin.evaluate import read_pairs
     from keras_facemargin.evaluate.protocols import CATEGORIES
 
+    pairs = lists / "pairs.txt" if lists.is_dir() else lists
     category = CATEGORIES[-1]
     protocol = Protocol(
         "LFW",
@@ -179,6 +183,38 @@ def verification_bin(
         f"The pairs of an InsightFace verification file{parts}.",
         {"protocol": "bin", "file": str(file)},
         lambda: with_groups(read_bin_pairs(file, folds or None), groups),
+        pairs_of_images(),
+    )
+    to_page_or_folder(protocol, model, output, flip, report, groups)
+
+
+def own_pairs(
+    file: Annotated[
+        Path, typer.Argument(help="List of pairs: PATH PATH TRUTH, and FOLD if there are folds.")
+    ],
+    images: Annotated[Path, typer.Option(help="Folder of aligned crops, in which the paths lie.")],
+    model: Models = (DEFAULT,),
+    output: Output = Path("pairs-results"),
+    flip: Flip = True,
+    on_missing: OnMissingImage = OnMissing.refuse,
+    report: ReportFile = None,
+    groups: Groups = None,
+):
+    """A list of your own: two paths and 1 or 0 a line, separated by tabs, commas or spaces.
+
+    Without folds there is no accuracy: its threshold would be chosen on the pairs that it judges.
+    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
+    that holds all that and the intervals.
+
+    Example: `facemargin evaluate pairs pairs.csv --images crops`
+    """
+    from keras_facemargin.evaluate.protocols import read_own_pairs
+
+    protocol = Protocol(
+        file.name,
+        f"The pairs of {file.name}.",
+        {"protocol": "pairs", "file": str(file)},
+        lambda: with_groups(read_own_pairs(file, images, on_missing.value), groups),
         pairs_of_images(),
     )
     to_page_or_folder(protocol, model, output, flip, report, groups)

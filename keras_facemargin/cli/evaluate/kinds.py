@@ -11,15 +11,17 @@ class Kind:
     Attributes:
         measure: (embedder, list, flip) -> what the embedder gives: scores, or results.
         conclude: (list, what it gave) -> the result that is printed and written.
-        plots: (model, list, result) -> name of a file -> figure.
+        plots: (model, list, result) -> a figure for each of `figures`.
         page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
             what was measured; ``None`` where there is no such page.
+        figures: names of the files that are drawn.
     """
 
     measure: Callable
     conclude: Callable
-    plots: Callable = lambda model, listed, result: {}
+    plots: Callable | None = None
     page: Callable | None = None
+    figures: tuple[str, ...] = ()
 
 
 def pairs_of_images():
@@ -41,11 +43,11 @@ def pairs_of_images():
 
     def plots(model, listed, result):
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
-        return {
-            "roc.png": plot_roc({model: result.curve}),
-            "scores.png": plot_scores(result.scores, result.same, threshold),
-            "hardest_pairs.png": plot_hardest_pairs(listed[0], result.scores),
-        }
+        return (
+            plot_roc({model: result.curve}),
+            plot_scores(result.scores, result.same, threshold),
+            plot_hardest_pairs(listed[0], result.scores),
+        )
 
     def page(report, title, listed, scores, about):
         from keras_facemargin.report import report_verification
@@ -55,7 +57,7 @@ def pairs_of_images():
 
     return Kind(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
-        *(conclude, plots, page),
+        *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
 
 
@@ -87,10 +89,10 @@ def pairs_of_templates(lam=0.0):
         return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
 
     def plots(model, pairs, result):
-        return {
-            "roc.png": plot_roc({model: result.curve}),
-            "scores.png": plot_scores(result.scores, result.same, None),
-        }
+        return (
+            plot_roc({model: result.curve}),
+            plot_scores(result.scores, result.same, None),
+        )
 
     def page(report, title, pairs, scores, about):
         from keras_facemargin.report import report_verification
@@ -99,7 +101,7 @@ def pairs_of_templates(lam=0.0):
 
     return Kind(
         lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, lam),
-        *(conclude, plots, page),
+        *(conclude, plots, page, ("roc.png", "scores.png")),
     )
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.kinds import Kind
-from keras_facemargin.cli.files import prepare_file
+from keras_facemargin.cli.files import prepare_folder, prepare_page, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,19 +31,24 @@ class Protocol:
 
 def to_folder(protocol, model, output, flip):
     """One embedder's table, results.json and plots."""
+    from keras_facemargin.evaluate.plots import require_matplotlib
     from keras_facemargin.files import atomic_write, write_json
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
     listed = protocol.read()
-    output.mkdir(parents=True, exist_ok=True)  # now, not after the embedding
+    prepare_folder(output, "results.json", *protocol.kind.figures)  # before the embedding
+    if protocol.kind.figures:
+        require_matplotlib()
     found = protocol.kind.measure(embedder, listed, flip)
     result = protocol.kind.conclude(listed, found)
     console.print(result)
     record = {**protocol.record, "model": model, "flip": flip, **result.to_dict()}
     write_json(output / "results.json", record)
     made = ["results.json"]
-    for name, figure in protocol.kind.plots(model, listed, result).items():
+    name = printable(model)
+    figures = protocol.kind.plots(name, listed, result) if protocol.kind.figures else ()
+    for name, figure in zip(protocol.kind.figures, figures, strict=True):
         with atomic_write(output / name, "wb") as file:
             figure.savefig(file, format="png")
         made.append(name)
@@ -56,9 +61,10 @@ def to_page(protocol, models, report, flip):
 
     embedders = {model: load_embedder(model) for model in models}
     listed = protocol.read()
-    prepare_file("--report", report, ".html")
+    prepare_page(report)
     found = {
-        name: protocol.kind.measure(embedder, listed, flip) for name, embedder in embedders.items()
+        printable(name): protocol.kind.measure(embedder, listed, flip)
+        for name, embedder in embedders.items()
     }
     about = [protocol.about, mirrored(flip)]
     show(protocol.kind.page(report, protocol.title, listed, found, about), report)

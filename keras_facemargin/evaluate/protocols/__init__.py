@@ -35,6 +35,7 @@ from keras_facemargin.evaluate.protocols.megaface import (
     evaluate_megaface,
     read_megaface,
 )
+from keras_facemargin.evaluate.protocols.own_pairs import read_own_pairs
 from keras_facemargin.evaluate.protocols.trillion_pairs import (
     read_trillion_pairs,
     write_trillion_pairs,
@@ -64,6 +65,7 @@ __all__ = [
     "read_ijba_search",
     "read_ijbc_covariates",
     "read_megaface",
+    "read_own_pairs",
     "read_pairs",
     "read_trillion_pairs",
     "read_view_1",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.pairs import Pairs
-from keras_facemargin.evaluate.protocols.lists import find_images
+from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
 from keras_facemargin.evaluate.protocols.matlab import read_mat
 
 
@@ -31,13 +31,13 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         before the first ``_``; should that contradict a label, `people` is ``None``.
 
     Raises:
-        ImportError: without the extra "mat".
         ValueError: if the file is laid out otherwise (naming the fold and the pair).
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "04_FINAL_protocol_30_years.mat"
-    folds = np.atleast_1d(read_mat(file).get("splits", []))
-    if folds.ndim != 1 or not len(folds):
+    folds = read_mat(file, ["splits"]).get("splits")
+    folds = folds.ravel(order="F") if isinstance(folds, np.ndarray) else []
+    if not len(folds):
         raise ValueError(f"{file}: must hold `splits`, a cell for each fold. Received: none.")
     names, same, numbers = [], [], []
     for number, fold in enumerate(folds, start=1):
@@ -45,6 +45,7 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         names += pairs
         same += labels
         numbers += [number] * len(labels)
+    note_repeats(file, [frozenset(pair) for pair in names], "pairs")
     images, missing = find_images(
         [name for pair in names for name in pair], images_dir, file, on_missing
     )
@@ -62,8 +63,13 @@ def _read_fold(file, number, fold):
     rule = "must be a structure of 2 x N cells, the pairs, and N labels, 1 or -1."
     fields = list(fold.values())[:2] if isinstance(fold, dict) else []
     sides, labels = map(np.asarray, fields if len(fields) == 2 else ([], []))
-    labels = labels.ravel().tolist()
-    if not labels or sides.shape != (2, len(labels)) or not set(labels) <= {-1, 0, 1}:
+    kind, labels = labels.dtype.kind, labels.ravel().tolist()
+    if (
+        kind not in "biuf"
+        or not labels
+        or sides.shape != (2, len(labels))
+        or not set(labels) <= {-1, 0, 1}
+    ):
         raise ValueError(
             f"{file}, fold {number}: {rule} Received: cells of shape {sides.shape} and "
             f"{len(labels)} labels."
@@ -73,7 +79,7 @@ def _read_fold(file, number, fold):
         names = [_first_field(side) for side in pair]
         if not all(isinstance(name, str) and name for name in names):
             raise ValueError(
-                f"{file}, fold {number}, pair {index}: must be two names. Received: {names}."
+                f"{file}, fold {number}, pair {index}: must be two names. Received: {names!s:.200}."
             )
         pairs.append(tuple(names))
     return pairs, [label == 1 for label in labels]

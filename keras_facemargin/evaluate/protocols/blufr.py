@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.evaluate.all_pairs import verify_all_pairs
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.identification import identify
 from keras_facemargin.evaluate.measures import Measures
-from keras_facemargin.evaluate.protocols.lists import find_images
+from keras_facemargin.evaluate.protocols.lists import find_images, refuse_repeats
 from keras_facemargin.evaluate.protocols.matlab import read_mat
 from keras_facemargin.evaluate.splits import SplitResults
 
@@ -112,24 +113,33 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
         A `Blufr`.
 
     Raises:
-        ImportError: without the extra "mat".
-        ValueError: if the file is laid out otherwise (naming the variable).
+        ValueError: if the file is laid out otherwise (naming the variable), or names an image
+            twice.
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "blufr_lfw_config.mat"
-    found = read_mat(file)
     needed = ("imageList", "labels", "testIndex", "galIndex", "probIndex")
+    found = read_mat(file, needed)
     absent = [name for name in needed if name not in found]
     if absent:
         raise ValueError(
             f"{file}: must hold {', '.join(needed)}. Received: no {', '.join(absent)}."
         )
-    names, labels = (np.atleast_1d(found[name]) for name in needed[:2])
-    if names.shape != labels.shape or names.ndim != 1:
+    names, labels = (np.ravel(found[name], order="F") for name in needed[:2])
+    if names.shape != labels.shape:
         raise ValueError(
             f"{file}: must hold one label for each image. Received: `imageList` of shape "
             f"{names.shape}, `labels` of shape {labels.shape}."
         )
+    try:
+        (labels,) = identifiers(labels=labels)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"{file}: `labels` must be whole numbers. Received: {labels[0]!r}.")
+    if not all(isinstance(name, str) and name for name in names.tolist()):
+        raise ValueError(f"{file}: `imageList` must hold names. Received: {names.tolist()[:3]}.")
+    refuse_repeats(file, names.tolist(), range(1, len(names) + 1), "an image", "image")
     parts = [_indices(file, name, found[name], len(names)) for name in needed[2:]]
     if len({len(part) for part in parts}) != 1:
         told = ", ".join(f"{len(part)} of `{n}`" for n, part in zip(needed[2:], parts, strict=True))
@@ -140,11 +150,11 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
                 f"{file}, trial {number}: `testIndex` must be `galIndex` and `probIndex` together. "
                 f"Received: {len(test):,} and {' + '.join(f'{len(part):,}' for part in rest)}."
             )
-    listed = [f"{str(name).rpartition('_')[0]}/{name}" for name in names]
+    listed = [f"{name.rpartition('_')[0]}/{name}" for name in names]
     images, missing = find_images(listed, images_dir, file, on_missing)
     return Blufr(
         images=tuple(images[name] for name in listed),
-        labels=labels.astype(int),
+        labels=labels,
         trials=tuple(zip(*parts, strict=True)),
         missing=missing,
     )
@@ -179,7 +189,13 @@ def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
 
     Returns, raises: as `evaluate_blufr`.
     """
+    embeddings = embedding_rows(embeddings)
     labels, verified, identified = blufr.there.labels, {}, {}
+    if len(embeddings) != len(labels):
+        raise ValueError(
+            "`embeddings` must hold one row per image that is there. Received: "
+            f"{len(embeddings):,} rows for {len(labels):,} images."
+        )
     for trial, (test, gallery, probes) in enumerate(blufr.there.trials, start=1):
         verified[trial] = verify_all_pairs(embeddings[test], labels[test], fars, progress=progress)
         identified[trial] = identify(
@@ -189,13 +205,21 @@ def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
 
 
 def _indices(file, name, trials, count):
-    found = []
-    for number, trial in enumerate(np.atleast_1d(trials), start=1):
-        rows = np.atleast_1d(trial)
-        if rows.dtype.kind not in "iu" or rows.ndim != 1 or rows.min() < 1 or rows.max() > count:
+    found, trials = [], np.atleast_1d(trials)
+    if trials.dtype == object:
+        trials = trials.ravel(order="F")  # a cell each
+    for number, trial in enumerate(trials, start=1):
+        rows = np.ravel(trial)
+        whole = rows.dtype.kind in "iuf" and (rows == np.round(rows)).all()
+        if not whole or not len(rows) or rows.min() < 1 or rows.max() > count:
             raise ValueError(
                 f"{file}, trial {number}: `{name}` must hold numbers of images from 1 to "
-                f"{count:,}. Received: {rows[:3].tolist()}."
+                f"{count:,}. Received: {rows.ravel()[:3].tolist()}."
+            )
+        if len(np.unique(rows)) < len(rows):
+            raise ValueError(
+                f"{file}, trial {number}: `{name}` must hold each image once. Received: "
+                f"{len(rows):,} numbers of {len(np.unique(rows)):,} images."
             )
         found.append(rows.astype(int) - 1)
     return found

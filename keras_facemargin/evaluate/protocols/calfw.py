@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.pairs import Pairs
-from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_lines
+from keras_facemargin.evaluate.protocols.lists import (
+    bad_line,
+    find_images,
+    note_repeats,
+    read_lines,
+)
 
 FOLDS = 10
 
@@ -48,20 +53,23 @@ def read_cplfw(lists, images_dir, on_missing="refuse") -> Pairs:
 def _read(file, images_dir, on_missing):
     lines = read_lines(file, "a list of pairs")
     names, marks = [], []
-    for number, line in enumerate(lines, start=1):
+    for number, line in lines:
         fields = line.split()
-        if len(fields) != 2 or not fields[1].isdecimal() or "_" not in fields[0]:
+        plain = len(fields) == 2 and fields[1].isascii() and fields[1].isdigit()
+        if not plain or "_" not in fields[0]:
             raise bad_line(file, number, "must be an image and 0 or another number.", line)
         names.append(fields[0])
-        marks.append(fields[1])
+        marks.append(fields[1].lstrip("0"))
     if not names or len(names) % 2:
         raise ValueError(f"{file}: a pair is two lines. Received: {len(names):,} lines.")
     for pair in range(len(names) // 2):
         one, two = 2 * pair, 2 * pair + 1
         if marks[one] != marks[two]:
-            rule = f"must be marked as line {one + 1}, which it makes a pair with."
-            raise bad_line(file, two + 1, rule, lines[two])
-    same = np.array(marks[::2]) != "0"
+            rule = f"must be marked as line {lines[one][0]:,}, which it makes a pair with."
+            raise bad_line(file, lines[two][0], rule, lines[two][1])
+    same = np.array(marks[::2]) != ""
+    pairs = zip(names[::2], names[1::2], strict=True)
+    note_repeats(file, [frozenset(pair) for pair in pairs], "pairs")
     people = np.array([name.rpartition("_")[0] for name in names])
     first, second = people[::2], people[1::2]
     images, missing = find_images(names, images_dir, file, on_missing)

@@ -12,7 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.pairs import Pairs
-from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, is_count, read_lines
+from keras_facemargin.evaluate.protocols.lists import (
+    bad_line,
+    find_images,
+    is_count,
+    read_lines,
+    refuse_repeats,
+)
 
 KINDS = ("FF", "FP")
 FOLDS = 10
@@ -65,19 +71,24 @@ def read_cfp(lists, images_dir, kind, on_missing="refuse") -> Pairs:
 
 def _read_images(file):
     """Images in the order of their numbers, below the folder Images."""
-    images = []
-    for number, line in enumerate(read_lines(file, "CFP's list of images"), start=1):
+    images, numbers = [], []
+    for number, line in read_lines(file, "CFP's list of images"):
         fields = line.split()
-        if len(fields) != 2 or fields[0] != str(number) or "/Images/" not in fields[1]:
-            rule = "must be the line's number and '../Data/Images/PERSON/frontal/01.jpg'."
+        count = str(len(images) + 1)
+        if len(fields) != 2 or fields[0] != count or "/Images/" not in fields[1]:
+            rule = (
+                f"must be the image's number, {count}, and '../Data/Images/PERSON/frontal/01.jpg'."
+            )
             raise bad_line(file, number, rule, line)
         images.append(fields[1].partition("/Images/")[2])
+        numbers.append(number)
+    refuse_repeats(file, images, numbers, "an image")
     return images
 
 
 def _read_fold(file, numbered, genuine):
-    pairs = []
-    for number, line in enumerate(read_lines(file, "CFP's list of pairs"), start=1):
+    pairs, lines = [], []
+    for number, line in read_lines(file, "CFP's list of pairs"):
         fields = line.split(",")
         rule = f"must be two numbers from 1, to {len(numbered[0]):,} and {len(numbered[1]):,}."
         if len(fields) != 2 or not all(is_count(field) for field in fields):
@@ -86,8 +97,11 @@ def _read_fold(file, numbered, genuine):
             raise bad_line(file, number, rule, line)
         pair = tuple(images[int(f) - 1] for f, images in zip(fields, numbered, strict=True))
         people = {name.split("/")[0] for name in pair}
-        if (len(people) == 1) != genuine:
+        if (len(people) == 1) != genuine or pair[0] == pair[1]:
             rule = f"must be two images of {'one person' if genuine else 'two people'}."
             raise bad_line(file, number, rule, f"{line}: {pair[0]}, {pair[1]}")
         pairs.append(pair)
+        lines.append(number)
+    # The official FF has 130 pairs in both orders, and none twice in one.
+    refuse_repeats(file, pairs, lines, "a pair")
     return pairs

@@ -40,10 +40,11 @@ def read_ijba(lists, images_dir, splits=SPLITS, on_missing="refuse") -> Template
         SKIN_TONE.
 
     Raises:
-        ValueError: if `splits` are none of them, or a list breaks its format (naming the line).
+        ValueError: if `splits` are none of them, or a list breaks its format or names an image of a
+            template or a pair twice (naming the line).
         FileNotFoundError: if a list or an image is missing, the latter as `read_pairs`.
     """
-    folder, collector = Path(lists) / "IJB-A_11_sets", Collector(("GENDER", "SKIN_TONE"))
+    folder, collector = Path(lists) / "IJB-A_11_sets", Collector(("GENDER", "SKIN_TONE"), False)
     pairs, folds = [], []
     for split in _checked(splits):
         where = folder / f"split{split}"
@@ -51,6 +52,7 @@ def read_ijba(lists, images_dir, splits=SPLITS, on_missing="refuse") -> Template
         file = where / f"verify_comparisons_{split}.csv"
         listed = read_integers(file, 2, ",", "a line is 'template,template'.")
         pairs.append(collector.rows(split, listed, file))
+        collector.check_pairs(pairs[-1], file)
         folds.append(np.full(len(listed), split))
     first, second = np.concatenate(pairs).T
     templates = collector.templates(images_dir, folder, on_missing)

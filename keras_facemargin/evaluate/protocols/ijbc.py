@@ -20,7 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.protocols.janus import Collector
-from keras_facemargin.evaluate.protocols.lists import bad_line, read_integers, read_lines
+from keras_facemargin.evaluate.protocols.lists import (
+    bad_line,
+    is_number,
+    line_of,
+    note_repeats,
+    read_integers,
+    read_lines,
+)
 from keras_facemargin.evaluate.templates import TemplatePairs, TemplateSearches
 
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
@@ -69,13 +76,14 @@ def read_ijb(name, lists, images_dir, on_missing="refuse") -> TemplatePairs:
     else:
         listed = read_integers(file, 2, ",", "a line is 'template,template'.")
     rows = collector.rows(_SPACE, listed, file)
+    collector.check_pairs(rows, file)
     templates = _templates(name, lists, collector, images_dir, on_missing)
     _, people = np.unique(templates.subjects, return_inverse=True)
     same = people[rows[:, 0]] == people[rows[:, 1]]
     if labels is not None and not np.array_equal(same, labels):
-        line = int(np.flatnonzero(same != labels)[0])
+        row = int(np.flatnonzero(same != labels)[0])
         rule = "the label must be 1 if the tables say one person, else 0."
-        raise bad_line(file, line + 1, rule, " ".join(map(str, numbers[line])))
+        raise bad_line(file, line_of(file, row), rule, " ".join(map(str, numbers[row])))
     return TemplatePairs(templates, rows[:, 0], rows[:, 1], same)
 
 
@@ -107,6 +115,7 @@ def read_ijbc_covariates(lists, images_dir, on_missing="refuse") -> TemplatePair
     file = lists / "ijbc_11_covariate_matches.csv"
     listed = read_integers(file, 2, ",", "a line is 'template,template'.")
     rows = collector.rows(_SPACE, listed, file)
+    collector.check_pairs(rows, file)
     templates = collector.templates(images_dir, lists, on_missing)
     _, people = np.unique(templates.subjects, return_inverse=True)
     first, second = rows.T
@@ -129,12 +138,13 @@ def _templates(name, lists, collector, images_dir, on_missing):
     if not file.is_file():
         return collector.templates(images_dir, lists, on_missing)
     images, numbers = [], []
-    for number, line in enumerate(read_lines(file, "InsightFace's list of images"), start=1):
+    for number, line in read_lines(file, "InsightFace's list of images"):
         fields = line.split()
-        if len(fields) != 3 or not all(field.isdecimal() for field in fields[1:]):
+        if len(fields) != 3 or not all(map(is_number, fields[1:])):
             raise bad_line(file, number, "must be 'IMAGE template medium'.", line)
         images.append(fields[0])
         numbers.append(fields[1:])
+    note_repeats(file, list(zip(images, (of for of, _ in numbers), strict=True)), "images")
     template, media = np.array(numbers, np.int64).reshape(-1, 2).T
     collector.replace_images(images, template, media, _SPACE, file)
     scores = lists / f"{name}_name_5pts_score.txt"
@@ -149,8 +159,8 @@ def _templates(name, lists, collector, images_dir, on_missing):
 
 def _scores(file):
     known = {}
-    for number, line in enumerate(read_lines(file, "InsightFace's list of points"), start=1):
-        image, *numbers = line.split() or [""]
+    for number, line in read_lines(file, "InsightFace's list of points"):
+        image, *numbers = line.split()
         try:
             score = float(numbers[-1]) if len(numbers) == 11 else -1.0
         except ValueError:
@@ -158,5 +168,6 @@ def _scores(file):
         if not 0 <= score <= 1:
             rule = "must be 'IMAGE x1 y1 ... x5 y5 score', the score in [0, 1]."
             raise bad_line(file, number, rule, line)
-        known[image] = score
+        if known.setdefault(image, score) != score:
+            raise bad_line(file, number, f"must give {image} one score, {known[image]}.", line)
     return known

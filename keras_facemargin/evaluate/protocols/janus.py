@@ -2,7 +2,16 @@
 
 import numpy as np
 
-from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_table
+from keras_facemargin.evaluate.protocols.lists import (
+    bad_line,
+    find_images,
+    is_number,
+    line_of,
+    note_repeats,
+    read_lines,
+    read_table,
+    refuse_repeats,
+)
 from keras_facemargin.evaluate.templates import Templates
 
 # Pairs of a list that are looked up at a time.
@@ -18,10 +27,14 @@ class Collector:
 
     Args:
         covariates: columns to keep of each template, from its first line.
+        repeats: whether an image may be named twice in a template, and a pair in a list. IJB-A's
+            1:1 lists were read and name none twice; the others were not at hand, so a
+            repeat is a warning.
     """
 
-    def __init__(self, covariates=()):
+    def __init__(self, covariates=(), repeats=True):
         self.covariates = {name: [] for name in covariates}
+        self.repeats = repeats
         self.subjects, self.names, self.template, self.media = [], [], [], []
         self.numbers = {}
 
@@ -29,10 +42,11 @@ class Collector:
         """Reads a table whose template numbers are of `space`; gives its templates' rows.
 
         Raises:
-            ValueError: if the table breaks its format, or a template shows two people.
+            ValueError: if the table breaks its format, or a template shows two people or, where
+                none is repeated, an image twice.
             OSError: if it cannot be opened.
         """
-        table = read_table(
+        numbers, table = read_table(
             file,
             [
                 ("TEMPLATE_ID",),
@@ -42,29 +56,39 @@ class Collector:
                 *((name,) for name in self.covariates),
             ],
         )
-        if not table:
+        if not numbers:
             raise ValueError(f"{file}: must list templates. Received: a header alone.")
         media = table.get("MEDIA_ID", table["SIGHTING_ID"])
         found = {}
         columns = ("TEMPLATE_ID", "SUBJECT_ID", "FILE", "SIGHTING_ID")
-        lines = zip(*(table[name] for name in columns), media, strict=True)
-        for line, (template, subject, name, sighting, medium) in enumerate(lines):
+        lines = zip(numbers, *(table[name] for name in columns), media, strict=True)
+        start = len(self.names)
+        for place, (line, template, subject, name, sighting, medium) in enumerate(lines):
             row = self.numbers.get((space, template))
-            if not template.isdecimal():
-                raise bad_line(file, line + 2, "TEMPLATE_ID must be a number.", template)
             if row is None:
+                if not is_number(template):
+                    rule = "TEMPLATE_ID must be a number, of at most 18 digits, no leading zeros."
+                    raise bad_line(file, line, rule, template)
+                if not subject:
+                    rule = "SUBJECT_ID must not be empty."
+                    raise bad_line(file, line, rule, f"{template},{subject}")
                 row = self.numbers[space, template] = len(self.subjects)
                 self.subjects.append(subject)
                 for column, values in self.covariates.items():
-                    values.append(table[column][line])
+                    values.append(table[column][place])
             elif self.subjects[row] != subject:
                 rule = f"template {template} must be of one person, {self.subjects[row]}."
-                raise bad_line(file, line + 2, rule, f"{template},{subject}")
+                raise bad_line(file, line, rule, f"{template},{subject}")
             found[row] = None
             stem, dot, ending = name.rpartition(".")
             self.names.append(f"{stem}_{sighting}.{ending}" if dot else f"{name}_{sighting}")
             self.template.append(row)
             self.media.append(medium)
+        images = list(zip(self.template[start:], self.names[start:], strict=True))
+        if self.repeats:
+            note_repeats(file, images, "images of templates")
+        else:
+            refuse_repeats(file, images, numbers, "an image of a template")
         return np.array(list(found))
 
     def rows(self, space, listed, file) -> np.ndarray:
@@ -81,11 +105,24 @@ class Collector:
             place = np.minimum(np.searchsorted(numbers, part), len(numbers) - 1)
             absent = np.flatnonzero((numbers[place] != part).any(axis=1))
             if len(absent):
-                line = start + int(absent[0])
+                row = start + int(absent[0])
                 rule = "must be two templates of the tables."
-                raise bad_line(file, line + 1, rule, ",".join(map(str, listed[line])))
+                raise bad_line(file, line_of(file, row), rule, ",".join(map(str, listed[row])))
             found[start : start + len(part)] = rows[place]
         return found
+
+    def check_pairs(self, rows, file):
+        """Refuses or notes pairs ``(P, 2)`` of templates that a list names twice, in any order."""
+        low, high = np.sort(rows, axis=1).T.astype(np.int64)
+        keys = low * len(self.subjects) + high
+        ascending = np.sort(keys)
+        if not (ascending[1:] == ascending[:-1]).any():
+            return
+        if self.repeats:
+            note_repeats(file, keys.tolist(), "pairs")
+        else:
+            numbers = [number for number, _ in read_lines(file, "a list of pairs")]
+            refuse_repeats(file, keys.tolist(), numbers, "a pair")
 
     def replace_images(self, names, numbers, media, space, file):
         """Takes the images from another list: names, template numbers and media, ``(N,)`` each.

@@ -17,7 +17,13 @@ import numpy as np
 
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
-from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, is_count, read_lines
+from keras_facemargin.evaluate.protocols.lists import (
+    bad_line,
+    find_images,
+    is_count,
+    read_lines,
+    refuse_repeats,
+)
 from keras_facemargin.evaluate.roc import roc
 from keras_facemargin.evaluate.verification import Verification, verify
 
@@ -52,23 +58,26 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         `Pairs` in the order of the file; `folds` counts from 1, or is ``None`` for View 1.
 
     Raises:
-        ValueError: if the file breaks the format (naming the line).
+        ValueError: if the file breaks the format or names a pair twice (naming the line).
         FileNotFoundError: if the file is missing, or any of its images where that is refused, or
             all of them.
     """
-    header, *lines = read_lines(file, "LFW's list of pairs") or [""]
-    fold_count, per_kind, has_folds = _parse_header(file, header)
+    (first, header), *lines = read_lines(file, "LFW's list of pairs") or [(1, "")]
+    fold_count, per_kind, has_folds = _parse_header(file, first, header)
     expected = 2 * fold_count * per_kind
     if len(lines) != expected:
         raise ValueError(
-            f"{file}: line 1 announces {expected:,} pairs. Received: {len(lines):,} lines below it."
+            f"{file}: line {first} announces {expected:,} pairs. Received: {len(lines):,} lines "
+            "below it."
         )
     # Each fold is `per_kind` genuine pairs, then as many impostor pairs.
     same = np.tile(np.repeat([True, False], per_kind), fold_count)
     sides = [
         _parse_pair(file, number, line, genuine)
-        for number, (line, genuine) in enumerate(zip(lines, same, strict=True), start=2)
+        for (number, line), genuine in zip(lines, same, strict=True)
     ]
+    numbers = [number for number, _ in lines]
+    refuse_repeats(file, [frozenset(pair) for pair in sides], numbers, "a pair")
     names = [[f"{name}/{name}_{index:04d}" for name, index in pair] for pair in sides]
     listed = [name for pair in names for name in pair]
     images, missing = find_images(listed, images_dir, file, on_missing)
@@ -214,14 +223,14 @@ def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> 
     )
 
 
-def _parse_header(file, line):
+def _parse_header(file, number, line):
     fields = line.split()
     if len(fields) not in (1, 2) or not all(is_count(field) for field in fields):
         rule = (
             "must hold the number of folds and of pairs of each kind per fold (View 2), or the "
             "number of pairs of each kind (View 1)."
         )
-        raise bad_line(file, 1, rule, line)
+        raise bad_line(file, number, rule, line)
     if len(fields) == 1:
         return 1, int(fields[0]), False
     return int(fields[0]), int(fields[1]), True
@@ -232,11 +241,13 @@ def _parse_pair(file, number, line, genuine):
     fields = line.split()
     if genuine:
         rule = "a genuine pair is 'name i j' with two different images of one person"
-        valid = len(fields) == 3 and fields[1] != fields[2]
+        valid = len(fields) == 3
         fields = [*fields[:2], *fields[:1], *fields[2:]]
     else:
         rule = "an impostor pair is 'name1 i name2 j' with two different names"
         valid = len(fields) == 4 and fields[0] != fields[2]
-    if not (valid and is_count(fields[1]) and is_count(fields[3])):
-        raise bad_line(file, number, f"{rule}, images counted from 1.", line)
-    return (fields[0], int(fields[1])), (fields[2], int(fields[3]))
+    if valid and is_count(fields[1]) and is_count(fields[3]):
+        first, second = (fields[0], int(fields[1])), (fields[2], int(fields[3]))
+        if first != second:  # as numbers: 1 and 01 are one image
+            return first, second
+    raise bad_line(file, number, f"{rule}, images counted from 1.", line)

@@ -1,49 +1,90 @@
 """Official lists, read strictly: what is wrong is named with its file and line."""
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.files import read_text
+
 SUFFIXES = (".jpg", ".png")
 
 
-def read_lines(file, what) -> list[str]:
-    """The lines of a text file, without those that end it empty.
+def read_lines(file, what) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, each with its number from 1.
 
     Args:
         file: path.
         what: the list, for the error: "LFW's list of pairs".
 
     Raises:
-        ValueError: if it is no text.
+        ValueError: if it is not text in UTF-8.
         OSError: if it cannot be opened.
 
     Example:
         >>> from pathlib import Path
-        >>> _ = Path("two.txt").write_text("a\\nb\\n\\n")
+        >>> _ = Path("two.txt").write_text("a\\n\\nb\\n\\n")
         >>> read_lines("two.txt", "a list")
-        ['a', 'b']
+        [(1, 'a'), (3, 'b')]
     """
-    try:
-        return Path(file).read_text(encoding="utf-8").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{file}: must be {what}, a text file. Received: a file that is no text."
-        ) from error
+    text = read_text(file, what).replace("\r\n", "\n").replace("\r", "\n")
+    # Not `splitlines`, which breaks lines where no editor does.
+    return [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def bad_line(file, number, rule, line) -> ValueError:
     """The error for a line that breaks the format, counted from 1."""
-    return ValueError(f"{file}, line {number}: {rule} Received: {line!r}.")
+    hint = ", whose fields are separated by semicolons" if ";" in line else ""
+    return ValueError(f"{file}, line {number:,}: {rule} Received: {_short(line)!r}{hint}.")
 
 
 def is_count(field) -> bool:
-    """Whether a field is a whole number from 1 on, in plain digits."""
-    return field.isascii() and field.isdigit() and int(field) > 0
+    """Whether a field is a whole number from 1 on, in plain digits, of at most 18."""
+    return field.isascii() and field.isdigit() and len(field) <= 18 and int(field) > 0
 
 
-def read_table(file, columns) -> dict[str, list[str]]:
+def is_number(field) -> bool:
+    """Whether a field is a whole number from 0 on, in at most 18 plain digits: 1, and not 01."""
+    return field.isascii() and field.isdigit() and len(field) <= 18 and field == str(int(field))
+
+
+def read_rows(file, what) -> list[tuple[int, list[str]]]:
+    """The rows of a .csv file, each with the number of its line; blank lines are passed over.
+
+    A row is one line: a quote that is not closed on its line is an error, where the `csv` module
+    takes the lines after it for part of the cell.
+
+    Args:
+        file: path.
+        what: the table, for the error.
+
+    Raises:
+        ValueError: if it is not text in UTF-8 or a quote is left open (naming the line).
+        OSError: if it cannot be opened.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("r.csv").write_text('name,city\\n\\n"Ada, L.", London\\n')
+        >>> read_rows("r.csv", "a table")
+        [(1, ['name', 'city']), (3, ['Ada, L.', 'London'])]
+    """
+    lines = read_lines(file, what)
+    reader = csv.reader((line for _, line in lines), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if reader.line_num != len(rows) + 1:
+                raise csv.Error("a row of several lines")
+            rows.append((lines[len(rows)][0], list(map(str.strip, row))))
+    except csv.Error:
+        number, line = lines[len(rows)]
+        rule = "must be cells separated by commas, each quote closed on its line."
+        raise bad_line(file, number, rule, line) from None
+    return rows
+
+
+def read_table(file, columns) -> tuple[list[int], dict[str, list[str]]]:
     """Columns of a .csv file by the names in its first line.
 
     Args:
@@ -52,31 +93,34 @@ def read_table(file, columns) -> dict[str, list[str]]:
             back under the first.
 
     Returns:
-        Every column of the file, as text.
+        The number of the line of each row, and every column of the file, as text without the
+        spaces around it.
 
     Raises:
-        ValueError: if a column is missing or a line has too few or too many fields.
+        ValueError: if a column is missing or named twice, or a line has too few or too many fields.
         OSError: if it cannot be opened.
 
     Example:
         >>> from pathlib import Path
         >>> _ = Path("t.csv").write_text("TEMPLATE_ID,FILENAME\\n7,img/1.jpg\\n")
         >>> read_table("t.csv", ["TEMPLATE_ID", ("FILE", "FILENAME")])
-        {'TEMPLATE_ID': ['7'], 'FILE': ['img/1.jpg']}
+        ([2], {'TEMPLATE_ID': ['7'], 'FILE': ['img/1.jpg']})
     """
-    lines = read_lines(file, "a table of comma-separated values")
-    header, *rows = csv.reader(lines) if lines else [[]]
-    header = [name.strip() for name in header]
+    (first, header), *rows = read_rows(file, "a table of comma-separated values") or [(1, [])]
     for names in columns:
         known = (names,) if isinstance(names, str) else names
         name = next((name for name in known if name in header), None)
         if name is None:
-            raise bad_line(file, 1, f"must name the column {' or '.join(known)}.", ",".join(header))
+            rule = f"must name the column {' or '.join(known)}."
+            raise bad_line(file, first, rule, ",".join(header))
         header[header.index(name)] = known[0]
-    for number, row in enumerate(rows, start=2):
+    if len({*header}) < len(header):
+        raise bad_line(file, first, "must name each column once.", ",".join(header))
+    for number, row in rows:
         if len(row) != len(header):
             raise bad_line(file, number, f"must have {len(header)} fields.", ",".join(row))
-    return dict(zip(header, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    cells = zip(*(row for _, row in rows), strict=True) if rows else ([] for _ in header)
+    return [number for number, _ in rows], dict(zip(header, map(list, cells), strict=True))
 
 
 def read_integers(file, width, delimiter, rule) -> np.ndarray:
@@ -98,19 +142,75 @@ def read_integers(file, width, delimiter, rule) -> np.ndarray:
         >>> read_integers("p.csv", 2, ",", "a line is 'template,template'.").tolist()
         [[1, 2], [1, 3]]
     """
-    if not Path(file).stat().st_size:
-        raise ValueError(f"{file}: {rule} Received: an empty file.")
     try:
-        numbers = np.loadtxt(file, np.int64, delimiter=delimiter, ndmin=2, comments=None)
-        if numbers.shape[1] == width:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file without a line
+            numbers = np.loadtxt(
+                file, np.int64, delimiter=delimiter, ndmin=2, comments=None, encoding="utf-8-sig"
+            )
+        if len(numbers) and numbers.shape[1] == width:
             return numbers
     except (ValueError, OverflowError):
         pass
-    for number, line in enumerate(read_lines(file, "a list of numbers"), start=1):
+    lines = read_lines(file, "a list of numbers")
+    if not lines:
+        raise ValueError(f"{file}: {rule} Received: an empty file.")
+    rows = []  # a line breaks the rule, or is blank but for spaces
+    for number, line in lines:
         fields = line.split(delimiter)
-        if len(fields) != width or not all(f.strip().lstrip("-").isdecimal() for f in fields):
+        if len(fields) != width or not all(map(_is_integer, fields)):
             raise bad_line(file, number, rule, line)
-    raise ValueError(f"{file}: {rule} Received: a file that cannot be read so.")
+        rows.append([int(field) for field in fields])
+    return np.array(rows, np.int64)
+
+
+def line_of(file, row) -> int:
+    """The number of the line that holds a row of `read_integers`, counted from 0."""
+    return read_lines(file, "a list of numbers")[row][0]
+
+
+def refuse_repeats(file, keys, numbers, what, place="line"):
+    """Refuses what a list names twice.
+
+    For lists whose official file is known to name nothing twice; others: `note_repeats`.
+
+    Args:
+        file: the list.
+        keys: what each of its lines names, hashable.
+        numbers: the numbers of the lines.
+        what: one of them, for the error: "a pair".
+        place: what the numbers count.
+    """
+    if len({*keys}) == len(keys):
+        return
+    seen = {}
+    for key, number in zip(keys, numbers, strict=True):
+        if seen.setdefault(key, number) != number:
+            raise ValueError(
+                f"{file}, {place} {number:,}: must name {what} that no {place} before it names. "
+                f"Received: that of {place} {seen[key]:,}. Remove one of them."
+            )
+
+
+def note_repeats(file, keys, what):
+    """Warns of what a list names twice, where nobody knows whether the official file does.
+
+    Args:
+        file: the list.
+        keys: what it names, in its order, hashable.
+        what: several of them, for the warning: "pairs".
+    """
+    if len({*keys}) == len(keys):
+        return
+    seen, repeated = {}, []
+    for place, key in enumerate(keys, start=1):
+        if seen.setdefault(key, place) != place:
+            repeated.append(place)
+    warnings.warn(
+        f"{file}: {len(repeated):,} of {len(keys):,} {what} are named before in the list, "
+        f"such as number {repeated[0]:,}. Each counts as often as it is named.",
+        stacklevel=3,
+    )
 
 
 def find_images(names, images_dir, file, on_missing="refuse") -> tuple[dict, frozenset]:
@@ -141,8 +241,9 @@ def find_images(names, images_dir, file, on_missing="refuse") -> tuple[dict, fro
     images, missing = {}, []
     for name in dict.fromkeys(names):
         path = images_dir / name
-        if ".." in path.parts[len(images_dir.parts) :] or Path(name).is_absolute():
-            raise ValueError(f"{file}: an image lies below {images_dir}. Received: {name!r}.")
+        below = path.parts[len(images_dir.parts) :]
+        if not below or ".." in below or "\0" in name or Path(name).is_absolute():
+            raise ValueError(f"{file}: an image must be below {images_dir}. Received: {name!r}.")
         if path.suffix.lower() in (*SUFFIXES, ".jpeg"):
             candidates = [path, *(path.with_suffix(suffix) for suffix in SUFFIXES)]
         else:  # a dot in a name is no ending
@@ -163,4 +264,19 @@ def _missing_message(file, missing, count):
         f"{len(missing):,} of {count:,} images missing:\n{listed}{more}\n"
         "If no face could be found in a few of them, on_missing='reject' (--on-missing reject) "
         "counts their pairs as rejected."
+        + (
+            " The list separates folders by backslashes: write slashes."
+            if any("\\" in path.as_posix() for path in missing)
+            else ""
+        )
     )
+
+
+def _is_integer(field):
+    digits = field.strip().removeprefix("-").removeprefix("+")
+    return digits.isascii() and digits.isdigit() and len(digits) <= 18
+
+
+def _short(line):
+    """A line for a message: a binary file may hold one of megabytes."""
+    return line if len(line) <= 200 else f"{line[:200]}..."

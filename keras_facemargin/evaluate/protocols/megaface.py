@@ -16,7 +16,8 @@ import numpy as np
 from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
 from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.protocols.lists import find_images, read_lines
+from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats, read_lines
+from keras_facemargin.files import read_text
 
 SIZES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 FARS = (1e-3, 1e-4, 1e-5, 1e-6)
@@ -94,6 +95,8 @@ def read_megaface(
         noisy = np.array([_key(name, 1) in wrong for name in names])
         wrong = _read_noises(lists / "megaface_noises.txt", parts=3)
         distractors = [name for name in distractors if _key(name, 3) not in wrong]
+    note_repeats(file, names, "images")
+    note_repeats(distractor_file, distractors, "images")
     probes, missing = find_images(names, images_dir / "facescrub_images", file, on_missing)
     others, more = find_images(
         distractors, images_dir / "megaface_images", distractor_file, on_missing
@@ -145,15 +148,17 @@ def evaluate_megaface(
 
 
 def _read_json(file, *fields):
+    text = read_text(file, "JSON")
     try:
-        with Path(file).open(encoding="utf-8") as stream:
-            found = json.load(stream)
+        found = json.loads(text)
         columns = [found[field] for field in fields]
+        if not all(isinstance(column, list) for column in columns):
+            raise ValueError("entries that are no lists")
         if len({len(column) for column in columns}) != 1 or not columns[0]:
             raise ValueError(f"{[len(column) for column in columns]} entries")
         if not all(isinstance(entry, str) for column in columns for entry in column):
             raise ValueError("entries that are no text")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         told = " and ".join(f"`{field}`" for field in fields)
         raise ValueError(
             f"{file}: must be JSON with {told}, lists of text of one length. "
@@ -165,9 +170,7 @@ def _read_json(file, *fields):
 def _read_noises(file, parts):
     lines = read_lines(file, "InsightFace's list of wrong images")
     return {
-        _key(line.split("\t")[-1].strip(), parts)
-        for line in lines
-        if line.strip() and not line.startswith("#")
+        _key(line.split("\t")[-1].strip(), parts) for _, line in lines if not line.startswith("#")
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_facemargin.evaluate.embed import embed
 from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_lines
+from keras_facemargin.files import atomic_write
 
 # OpenCV's number for a matrix of float32.
 CV_32F = 5
@@ -39,8 +40,8 @@ def read_trillion_pairs(lists, images_dir, on_missing="refuse"):
         FileNotFoundError: if the list or an image is missing, the latter as `read_pairs`.
     """
     file, names = Path(lists) / "testdata_lmk.txt", []
-    for number, line in enumerate(read_lines(file, "the list of images"), start=1):
-        name, *points = line.split() or [""]
+    for number, line in read_lines(file, "the list of images"):
+        name, *points = line.split()
         if len(points) != 10 or not all(_is_number(point) for point in points):
             raise bad_line(file, number, "must be 'PATH x1 y1 ... x5 y5'.", line)
         names.append(name)
@@ -80,31 +81,31 @@ def write_trillion_pairs(
         >>> Path("features.bin").stat().st_size
         64
     """
-    file, width = Path(file), None
-    draft = file.with_name(f".{file.name}.draft")
-    try:
-        with draft.open("wb") as stream:
-            for start in range(0, len(images), IMAGES_AT_ONCE):
-                part = images[start : start + IMAGES_AT_ONCE]
-                there = np.array([image not in missing for image in part])
-                present = [image for image in part if image not in missing]
-                found = None
-                if present:
-                    found = embed(embedder, present, flip, batch_size, progress)
-                    if width is None:
-                        width = found.shape[1]
-                        header = (len(images), width, 4 * width, CV_32F)
-                        stream.write(np.array(header, "<i4").tobytes())
-                        stream.write(bytes(start * 4 * width))  # all missing until here
-                if width is not None:
-                    rows = np.zeros((len(part), width), "<f4")
-                    rows[there] = found if present else 0
-                    stream.write(rows.tobytes())
+    width = None
+    with atomic_write(file, "wb") as stream:
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            part = images[start : start + IMAGES_AT_ONCE]
+            there = np.array([image not in missing for image in part])
+            present = [image for image in part if image not in missing]
+            found = None
+            if present:
+                found = embed(embedder, present, flip, batch_size, progress)
+                if width is None:
+                    width = found.shape[1]
+                    header = (len(images), width, 4 * width, CV_32F)
+                    stream.write(np.array(header, "<i4").tobytes())
+                    stream.write(bytes(start * 4 * width))  # all missing until here
+                elif width != found.shape[1]:
+                    raise ValueError(
+                        "The embedder must give embeddings of one width. Received: widths "
+                        f"{width} and {found.shape[1]}."
+                    )
+            if width is not None:
+                rows = np.zeros((len(part), width), "<f4")
+                rows[there] = found if present else 0
+                stream.write(rows.tobytes())
         if width is None:
             raise ValueError("There must be an image to embed. Received: missing ones only.")
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
     return len(images), width
 
 

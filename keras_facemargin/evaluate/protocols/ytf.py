@@ -12,7 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.protocols.lists import SUFFIXES, bad_line, is_count, read_lines
+from keras_facemargin.evaluate.protocols.lists import (
+    SUFFIXES,
+    bad_line,
+    is_count,
+    read_lines,
+    refuse_repeats,
+)
 from keras_facemargin.evaluate.templates import TemplatePairs, Templates
 
 
@@ -20,7 +26,7 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
     """Reads `splits.txt` in the folder `lists`; the authors' `splits_corrected.txt` if it is there.
 
     A line is ``fold, pair, NAME/VIDEO, NAME/VIDEO, 1`` (0 for an impostor pair); a first line of
-    column names is passed over.
+    five column names is passed over, as are blank lines.
 
     Args:
         lists: the folder with the list.
@@ -32,7 +38,7 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
         `TemplatePairs` in the order of the list; `folds` are those of the list.
 
     Raises:
-        ValueError: if the list breaks the format (naming the line).
+        ValueError: if the list breaks the format or names a pair twice (naming the line).
         FileNotFoundError: if the list is missing, or all frames of a video where that is refused,
             or of all videos.
 
@@ -52,15 +58,18 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
     if not file.is_file():
         file = Path(lists) / "splits.txt"
     lines = read_lines(file, "YTF's list of pairs")
-    has_header = bool(lines) and not is_count(lines[0].split(",")[0].strip())
+    if lines and _is_header(lines[0][1]):
+        del lines[0]
     pairs, same, folds = [], [], []
-    for number, line in enumerate(lines[has_header:], start=1 + has_header):
+    for number, line in lines:
         fold, pair, genuine = _parse(file, number, line)
         pairs.append(pair)
         same.append(genuine)
         folds.append(fold)
     if not pairs:
         raise ValueError(f"{file}: must list pairs of videos. Received: none.")
+    numbers = [number for number, _ in lines]
+    refuse_repeats(file, [frozenset(pair) for pair in pairs], numbers, "a pair")
     videos = {video: row for row, video in enumerate(dict.fromkeys(v for p in pairs for v in p))}
     images, template = _frames(file, videos, Path(images_dir), on_missing)
     rows = np.array([[videos[video] for video in pair] for pair in pairs])
@@ -77,6 +86,12 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
     )
 
 
+def _is_header(line):
+    """Whether a line is five names of columns: words, where a pair has numbers and videos."""
+    fields = [field.strip() for field in line.split(",")]
+    return len(fields) == 5 and all(field.replace(" ", "").isalpha() for field in fields)
+
+
 def _parse(file, number, line):
     rule = "must be 'fold, pair, NAME/VIDEO, NAME/VIDEO, 1 for one person or 0'."
     fields = [field.strip() for field in line.split(",")]
@@ -86,7 +101,7 @@ def _parse(file, number, line):
     names = [video.split("/") for video in pair]
     if any(len(parts) != 2 or not all(parts) or ".." in parts for parts in names):
         raise bad_line(file, number, rule, line)
-    if (names[0][0] == names[1][0]) != genuine:
+    if (names[0][0] == names[1][0]) != genuine or pair[0] == pair[1]:
         raise bad_line(file, number, rule, line)
     return int(fields[0]), pair, genuine
 

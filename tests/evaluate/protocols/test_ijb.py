@@ -57,6 +57,16 @@ def test_ijba_searches_have_strangers(ijba):
     [
         ("SUBJECT_ID", "SUBJECT", "line 1: must name the column SUBJECT_ID"),
         ("11,1,img/1.jpg", "x,1,img/1.jpg", "line 2: TEMPLATE_ID must be a number"),
+        ("12,1,img/1_b", "012,1,img/1_b", "line 5: TEMPLATE_ID must be a number.*no leading"),
+        ("11,1,img/1.jpg", f"{'9' * 30},1,img/1.jpg", "line 2: .* of at most 18 digits"),
+        ("11,1,img/1.jpg", "\u0661\u0661,1,img/1.jpg", "line 2: TEMPLATE_ID must be a number"),
+        ("11,1,img/1.jpg", "11,,img/1.jpg", "line 2: SUBJECT_ID must not be empty"),
+        ("11,1,img/1.jpg", '11,1,"img/1.jpg', "line 2: .* each quote closed on its line"),
+        (
+            "12,1,img/1_b.jpg,81,401",
+            "\n11,1,img/1.jpg,1,101",
+            "line 6: must name an image of a template that no line before .* line 2",
+        ),
         ("11,1,frame/1_00000", "11,2,frame/1_00000", r"line 3: template 11 must be of one person"),
     ],
 )
@@ -79,8 +89,14 @@ def test_missing_crops_are_counted_and_may_leave_their_template(ijba):
 
 def test_a_pair_of_unknown_templates_is_refused(ijba):
     file = ijba / "IJB-A_11_sets/split1/verify_comparisons_1.csv"
-    file.write_text("11,12\n11,77\n")
-    with pytest.raises(ValueError, match=r"_1.csv, line 2: must be two templates.*11,77"):
+    file.write_text("11,12\n\n11,77\n")
+    with pytest.raises(ValueError, match=r"_1.csv, line 3: must be two templates.*11,77"):
+        read_ijba(ijba, ijba, splits=(1,))
+    file.write_text("11,12\n\n12,11\n")
+    with pytest.raises(ValueError, match=r"line 3: must name a pair that no line before it names"):
+        read_ijba(ijba, ijba, splits=(1,))
+    file.write_text(f"11,{'9' * 30}\n")
+    with pytest.raises(ValueError, match=r"line 1: a line is 'template,template'"):
         read_ijba(ijba, ijba, splits=(1,))
     for splits in ((), (11,), (1, 1)):
         with pytest.raises(ValueError, match="different numbers of 1 to 10"):
@@ -133,6 +149,9 @@ def test_both_forms_of_ijb_say_the_same(tmp_path, name, galleries, insightface):
         ("name_5pts_score", "1.5 0.90", "0.90", r"score.txt, line 1: must be 'IMAGE x1"),
         ("name_5pts_score", "1.5 0.90", "1.5 1.90", "line 1: must be 'IMAGE x1"),
         ("name_5pts_score", "1.jpg", "0.jpg", r"a line for each image. Received: no 1.jpg"),
+        ("name_5pts_score", "2.jpg", "1.jpg", r"line 2: must give 1.jpg one score, 0.9"),
+        ("face_tid_mid", "1.jpg 1 10", f"1.jpg {'9' * 30} 10", "line 1: must be 'IMAGE"),
+        ("template_pair_label", "1 102 0", "\n1 102 1", r"label.txt, line 3: the label must be 1"),
     ],
 )
 def test_broken_insightface_lists_are_refused(tmp_path, file, old, new, message):
@@ -141,6 +160,36 @@ def test_broken_insightface_lists_are_refused(tmp_path, file, old, new, message)
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ValueError, match=message):
         read_ijb("ijbc", folder, folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "insightface", "said"),
+    [
+        ("ijbc_11_G1_G2_matches.csv", False, "1 of 17 pairs are named before"),
+        ("ijbc_1N_probe_mixed.csv", False, "1 of 13 images of templates are named before"),
+        ("ijbc_face_tid_mid.txt", True, "1 of 25 images are named before"),
+    ],
+)
+def test_repeats_of_ijb_are_a_warning(tmp_path, file, insightface, said):
+    folder = write_ijb(tmp_path, "ijbc", ("G1", "G2"), insightface)
+    path = folder / file
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with pytest.warns(UserWarning, match=said):
+        read_ijb("ijbc", folder, folder)
+
+
+def test_a_subject_has_no_spaces_around(ijba):
+    file = ijba / "IJB-A_11_sets/split1/verify_metadata_1.csv"
+    file.write_text(file.read_text().replace("12,1,img", "12, 1,img"))
+    pairs = read_ijba(ijba, ijba, splits=(1,))
+    assert pairs.same.tolist() == np.eye(3, dtype=bool).ravel().tolist()
+
+
+@pytest.mark.parametrize("name", ["verify_metadata_1.csv", "verify_comparisons_1.csv"])
+def test_ijba_is_read_with_a_byte_order_mark(ijba, name):
+    file = ijba / "IJB-A_11_sets/split1" / name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(read_ijba(ijba, ijba, splits=(1,))) == 9
 
 
 def test_there_is_no_ijb_d(tmp_path):

@@ -12,6 +12,7 @@ from keras_facemargin.evaluate import embed, identify, search_among_distractors,
 from keras_facemargin.evaluate.protocols import (
     evaluate_blufr,
     evaluate_megaface,
+    measure_blufr,
     read_blufr,
     read_megaface,
     read_trillion_pairs,
@@ -67,12 +68,47 @@ def test_a_missing_image_leaves_blufr(tmp_path):
         ({"galIndex": np.array([[0], [2]])}, r"trial 1: `galIndex` must hold numbers .* 1 to 24"),
         ({"galIndex": np.array([[25], [2]])}, "trial 1: `galIndex` must hold numbers"),
         ({"galIndex": np.array([[1]])}, "as many trials of each. Received: 2 of `testIndex`, 1 of"),
+        ({"labels": np.r_[0.5, 1.5, np.arange(3, 25)]}, r"`labels` must be all whole .*: 0.5"),
+        (
+            {"labels": np.r_[np.nan, np.nan, np.arange(3, 25)]},
+            r"`labels` must be all whole .*: nan",
+        ),
+        ({"labels": np.arange(24) + 1j}, r"`labels` must be all whole .*complex"),
+        ({"labels": np.full(24, "x", object)}, r"`labels` must be whole numbers. Received"),
+        (
+            {"imageList": np.full(24, "Ada_0_0001.jpg", object)},
+            "image 2: must name an image that no",
+        ),
+        ({"imageList": np.arange(24)}, r"`imageList` must hold names. Received: \[0, 1, 2\]"),
+        ({"galIndex": np.array([[1], [2.5]])}, "trial 2: `galIndex` must hold numbers"),
     ],
 )
 def test_another_layout_is_refused(tmp_path, changed, message):
     write_blufr(tmp_path, **changed)
     with pytest.raises(ValueError, match=message):
         read_blufr(tmp_path, tmp_path)
+
+
+def test_blufr_takes_labels_as_matlab_stores_them(tmp_path):
+    write_blufr(tmp_path, labels=np.repeat(np.arange(1.0, 9), 3)[:, None])
+    blufr = read_blufr(tmp_path, tmp_path)
+    assert blufr.labels.tolist() == np.repeat(np.arange(1, 9), 3).tolist()
+
+
+def test_an_image_is_in_a_trial_once(tmp_path):
+    cells = {"testIndex": [1, 2, 2], "galIndex": [1], "probIndex": [2, 2]}
+    one = {name: np.empty((1, 1), object) for name in cells}
+    for name, numbers in cells.items():
+        one[name][0, 0] = np.array(numbers, float)
+    write_blufr(tmp_path, **one)
+    with pytest.raises(ValueError, match="trial 1: `testIndex` must hold each image once"):
+        read_blufr(tmp_path, tmp_path)
+
+
+def test_blufr_is_measured_on_its_own_embeddings(tmp_path):
+    write_blufr(tmp_path)
+    with pytest.raises(ValueError, match="25 rows for 24 images"):
+        measure_blufr(np.ones((25, 3)), read_blufr(tmp_path, tmp_path), progress=False)
 
 
 def test_blufr_without_a_variable_is_refused(tmp_path):
@@ -138,7 +174,12 @@ def test_missing_images_leave_megaface(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"path": ["a"]}', '{"path": ["a"], "id": []}', '{"path": [1], "id": [2]}']
+    "text",
+    [
+        *("{", "[]", '{"path": ["a"]}', '{"path": ["a"], "id": []}', '{"path": [1], "id": [2]}'),
+        '{"path": "abc", "id": "abc"}',  # three names of a letter each
+        "[" * 100_000,
+    ],
 )
 def test_a_broken_list_of_megaface_is_refused(tmp_path, text):
     write_megaface(tmp_path)
@@ -147,6 +188,18 @@ def test_a_broken_list_of_megaface_is_refused(tmp_path, text):
         read_megaface(tmp_path, tmp_path, size=10)
     with pytest.raises(ValueError, match="`size` must be one of"):
         read_megaface(tmp_path, tmp_path, size=11)
+
+
+def test_megaface_has_lists_with_a_byte_order_mark_and_images_once(tmp_path):
+    write_megaface(tmp_path)
+    for name in ("facescrub_features_list.json", "facescrub_noises.txt"):
+        file = tmp_path / name
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_megaface(tmp_path, tmp_path, size=10, refined=True).noisy.sum() == 1
+    file = tmp_path / "facescrub_features_list.json"
+    file.write_text(file.read_text(encoding="utf-8-sig").replace("Ada_2", "Ada_1"))
+    with pytest.warns(UserWarning, match="1 of 9 images are named before in the list"):
+        read_megaface(tmp_path, tmp_path, size=10)
 
 
 @pytest.mark.parametrize("at_once", [2, 100])

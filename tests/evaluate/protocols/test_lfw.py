@@ -56,6 +56,20 @@ def test_view_1_has_none(tmp_path):
     assert result.auc == 1.0
 
 
+def test_blank_lines_are_no_pairs(tmp_path):
+    text = VIEW_2.replace("2\t1\n", "\n2\t1\n\n").replace("Bob\t1\t2\n", " \nBob\t1\t2\n\n")
+    assert len(read_pairs(write(tmp_path, text), tmp_path)) == 4
+
+
+def test_a_byte_order_mark_is_not_part_of_the_header(tmp_path):
+    file = write(tmp_path, VIEW_2)
+    file.write_bytes(b"\xef\xbb\xbf" + VIEW_2.encode())
+    assert len(read_pairs(file, tmp_path)) == 4
+    file.write_text(VIEW_2, encoding="utf-16")
+    with pytest.raises(ValueError, match="Received: a file in UTF-16"):
+        read_pairs(file, tmp_path)
+
+
 def test_windows_line_ends_are_read(tmp_path):
     file = write(tmp_path, VIEW_2)
     file.write_bytes(VIEW_2.replace("\n", "\r\n").encode())
@@ -78,6 +92,9 @@ def test_jpeg_comes_before_png(tmp_path):
         ("Bob\t1\t2\n", "", "line 1 announces 4 pairs. Received: 3 lines"),
         ("Bob\t1\t2\n", "Bob\t1\n", "line 4: a genuine pair is 'name i j'.*'Bob\\\\t1'"),
         ("Bob\t1\t2\n", "Bob\t1\t1\n", "line 4: .*two different images"),
+        ("Bob\t1\t2\n", "Bob\t1\t01\n", "line 4: .*two different images"),
+        ("Bob\t1\t2\n", "Bob\t1\t" + "9" * 5000 + "\n", "line 4: .*two different images"),
+        ("Bob\t1\t2\n", "\nAda\t2\t1\n", "line 5: must name a pair that no line .* line 2"),
         ("Bob\t1\t2\n", "Bob\t1\tCy\t1\n", "line 4: a genuine pair"),
         ("Bob\t1\t2\n", "Bob\t0\t2\n", "line 4: .*counted from 1"),
         ("Ada\t1\tBob\t1\n", "Ada\t1\tBob\tx\n", "line 3: an impostor pair"),

@@ -1,7 +1,5 @@
 """CFP, CALFW, CPLFW and AgeDB-30: the lists laid out as published, and every way to break them."""
 
-import importlib
-
 import numpy as np
 import pytest
 from published_sets import (
@@ -50,6 +48,9 @@ def test_cfp_is_measured_by_fold(tmp_path):
         ("1,121", "1,11", "same.txt, line 1: must be two numbers"),
         ("1,11", "1,11", r"same.txt, line 1: must be two images of one person.*'1,11: 001/"),
         ("1,2", "1,2", "diff.txt, line 1: must be two images of two people"),
+        ("1,01", "1,11", "same.txt, line 1: must be two images of one person"),
+        ("1,2\n\n1,2", "1,11", "same.txt, line 3: must name a pair that no line before it names"),
+        (f"1,{'9' * 5000}", "1,11", "same.txt, line 1: must be two numbers"),
     ],
 )
 def test_a_broken_cfp_fold_is_refused(tmp_path, genuine, impostor, message):
@@ -60,7 +61,7 @@ def test_a_broken_cfp_fold_is_refused(tmp_path, genuine, impostor, message):
 def test_a_broken_cfp_list_is_refused(tmp_path):
     write_cfp(tmp_path)
     (tmp_path / "Pair_list_P.txt").write_text("2 ../Data/Images/001/profile/01.jpg\n")
-    with pytest.raises(ValueError, match=r"Pair_list_P.txt, line 1: must be the line's number"):
+    with pytest.raises(ValueError, match=r"Pair_list_P.txt, line 1: must be the image's number, 1"):
         read_cfp(tmp_path, tmp_path, "FP")
     with pytest.raises(ValueError, match=r"one of \('FF', 'FP'\). Received: kind='FX'"):
         read_cfp(tmp_path, tmp_path, "FX")
@@ -101,7 +102,9 @@ def test_calfw_and_cplfw_are_two_lines_a_pair(tmp_path, read, name, mark):
         ([(2, "Person_0_0002.jpg")], r"pairs_CALFW.txt, line 2: must be an image and 0 or another"),
         ([(2, "Person_0_0002.jpg x")], "line 2: must be an image"),
         ([(2, "Person_0_0002.jpg 0")], "line 2: must be marked as line 1"),
-        ([(1, ""), (2, "")], "line 1: must be an image"),
+        ([(1, ""), (2, "Person_0_0002.jpg")], "line 2: must be an image"),
+        ([(1, ""), (2, "")], "10 folds of equal size. Received: 9 genuine"),
+        ([(21, "Person_0_0001.jpg 00"), (22, "Person_1_0002.jpg 1")], "line 22: must be marked as"),
     ],
 )
 def test_a_broken_calfw_is_refused_at_its_line(tmp_path, replace, message):
@@ -114,7 +117,8 @@ def test_a_name_of_calfw_that_contradicts_its_label_tells_nothing(tmp_path):
     write_crossed(tmp_path, "pairs_CALFW.txt")
     assert read_calfw(tmp_path, tmp_path).people is not None
     write_crossed(tmp_path, "pairs_CALFW.txt", replace=[(2, "Person_1_0002.jpg 1")])
-    pairs = read_calfw(tmp_path, tmp_path)
+    with pytest.warns(UserWarning, match=r"pairs_CALFW.txt: 1 of 20 pairs are named before"):
+        pairs = read_calfw(tmp_path, tmp_path)
     assert pairs.same[0] and pairs.people is None
 
 
@@ -142,7 +146,8 @@ def test_a_name_that_contradicts_its_label_tells_nothing(tmp_path):
     write_agedb_images(write_agedb(tmp_path, labels=(1, -1)), columns=2)
     assert read_agedb(tmp_path, tmp_path).people is not None
     write_agedb(tmp_path, ["0_Ada_30_1_f", "1_Ada_60_2_f"], labels=(1, -1))
-    assert read_agedb(tmp_path, tmp_path).people is None
+    with pytest.warns(UserWarning, match=r"19 of 20 pairs are named before"):
+        assert read_agedb(tmp_path, tmp_path).people is None
 
 
 def test_another_matlab_file_is_refused(tmp_path):
@@ -163,8 +168,18 @@ def test_another_matlab_file_is_refused(tmp_path):
         read_agedb(tmp_path, tmp_path)
 
 
-def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
-    matlab = importlib.import_module("keras_facemargin.evaluate.protocols.matlab")
-    monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
-    with pytest.raises(ImportError, match=r"keras_facemargin\[mat\]"):
-        matlab.read_mat(tmp_path / AGEDB)
+def test_a_zero_of_two_digits_marks_an_impostor(tmp_path):
+    lines = [(21, "Person_0_0001.jpg 00"), (22, "Person_1_0002.jpg 00")]
+    write_crossed(tmp_path, "pairs_CALFW.txt", replace=lines)
+    assert read_calfw(tmp_path, tmp_path).same.tolist() == [True] * 10 + [False] * 10
+
+
+def test_cfp_numbers_an_image_once_and_knows_both_orders_of_a_pair(tmp_path):
+    write_cfp_images(tmp_path)
+    lists = write_cfp(tmp_path, "1,2\n2,1", "1,11")
+    assert len(read_cfp(lists, tmp_path, "FF")) == 30
+    file = lists / "Pair_list_F.txt"
+    first, _, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([first, "2 " + first.partition(" ")[2], *rest]))
+    with pytest.raises(ValueError, match=r"line 2: must name an image that no line before"):
+        read_cfp(lists, tmp_path, "FF")

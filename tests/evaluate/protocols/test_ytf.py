@@ -36,6 +36,11 @@ def test_the_corrected_list_comes_first(tmp_path):
         ("Ada/0, Ada/2, 1", "Ada/.., Ada/2, 1", "line 2"),
         ("Ada/0, Bob/1, 0", "Ada/0, Bob/1, 1", "line 3"),
         ("2, 1, Bob", "x, 1, Bob", "line 4"),
+        ("split number,", "x, 9, Ada/0, Ada/2, 1\nsplit number,", "line 1: must be"),
+        ("split number,", "split number", "line 1: must be"),
+        ("Ada/0, Ada/2, 1", "Ada/0, Ada/0, 1", "line 2: must be"),
+        ("2, 1, Bob/1, Bob/3", "\n2, 1, Ada/2, Ada/0", "line 5: must name a pair that no line bef"),
+        ("1, 2, Ada/0, Bob/1, 0", "1; 2; Ada/0; Bob/1; 0", "line 3.*separated by semicolons"),
     ],
 )
 def test_a_broken_list_is_refused_at_its_line(tmp_path, old, new, message):
@@ -67,3 +72,12 @@ def test_official_list(shared_data, tmp_path):
     # Of the 3,425 videos of 1,595 people the pairs need these.
     assert len(pairs.templates) == 3_226
     assert len(set(pairs.templates.subjects.tolist())) == 1_447
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_a_byte_order_mark_hides_no_pair(tmp_path, header):
+    lines = YTF_LIST.splitlines(keepends=True)[0 if header else 1 :]
+    write_ytf(tmp_path, "".join(lines))
+    file = tmp_path / "splits.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(read_ytf(tmp_path, tmp_path)) == 4
