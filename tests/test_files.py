@@ -5,11 +5,20 @@ import errno
 import os
 import signal
 import stat
+from pathlib import Path
 
 import pytest
 from processes import start
 
-from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text, write_json
+from keras_facemargin.files import (
+    atomic_write,
+    check_writable,
+    draft_of,
+    exclusive,
+    full_disk_names,
+    read_text,
+    write_json,
+)
 
 
 @pytest.mark.parametrize(("mode", "new"), [("w", "größer"), ("wb", b"\x00new")])
@@ -148,3 +157,42 @@ def test_bytes_that_are_not_utf8_can_be_kept(tmp_path):
     path = tmp_path / "list"
     path.write_bytes(b"M\xfcller.jpg")
     assert read_text(path, errors="surrogateescape") == os.fsdecode(b"M\xfcller.jpg")
+
+
+def test_a_writer_that_opens_its_own_file_writes_a_draft(tmp_path):
+    path = tmp_path / "file.keras"
+    path.write_text("old")
+    path.chmod(0o640)
+    with draft_of(path, ".draft.keras") as draft:
+        assert draft.parent == tmp_path and draft.name.endswith(".draft.keras")
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    with pytest.raises(OSError, match="The disk is full") as caught, draft_of(path) as draft:
+        draft.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_takes_no_file_is_found_at_once(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    for path, error in (
+        (tmp_path / "new", IsADirectoryError),
+        (tmp_path / "file" / "inside", FileExistsError),
+        (Path("/proc/file"), OSError),  # takes no file, not even of root's
+    ):
+        with pytest.raises(error):
+            check_writable(path)
+
+    def read_only(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", "/x/tmpabc")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(PermissionError) as caught:
+        check_writable(tmp_path / "file")
+    assert caught.value.filename == str(tmp_path / "file")

@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "keras_facemargin"
 # From the ground up: a room may import from rooms before it, and from itself.
 ORDER = (
     "files",
+    "saving",
     "margins",
     "heads",
     "pairwise",

@@ -1,5 +1,7 @@
 """What every command reads and writes: images that are named, files that must be writable."""
 
+from keras_facemargin.files import check_writable
+
 
 def image_files(places):
     """The files named and all images in the folders named, in order."""
@@ -28,4 +30,4 @@ def prepare_file(option, path, *endings):
     """Refuses a file that could not be written before minutes are spent on making it."""
     if path.suffix not in endings or path.is_dir():
         raise ValueError(f"{option} must be a file *{' or *'.join(endings)}. Received: {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
