@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,15 @@ from keras_facemargin.export import export_onnx, export_tflite
 from keras_facemargin.export.graph import float32_embedder
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
-from keras_facemargin.finetune import finetune
+from keras_facemargin.finetune import MADE, finetune
 from keras_facemargin.report import Report
-from keras_facemargin.zoo import CARD, CAUTION, find_card, load_embedder
+from keras_facemargin.zoo import CAUTION, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
+_PACKAGES = ("matplotlib", "ai_edge_litert", "tf2onnx", "onnxruntime")
 FILES = (
-    "embedder.keras",
-    "classifier.keras",
-    CARD,
-    "report.json",
+    *MADE,
     *(f"embedder_{precision}.tflite" for precision in PRECISIONS),
     "embedder.onnx",
     "report.html",
@@ -48,12 +47,19 @@ def run_demo(output, embedder, faces=None):
     Raises:
         ValueError: `faces` is no such folder or too small (eight people and 64 images are needed),
             or the embedder is unknown.
+        ImportError: a package that draws or exports is not installed (extras `export`, `plots`).
         OSError: a file cannot be written, which is found before the work; another process writes
             to `output`.
     """
     output = Path(output)
     model = load_embedder(embedder)
     float32_embedder(model)  # what cannot be exported is refused before it is trained
+    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f"The demo draws and exports. Received: {', '.join(missing)} not installed. "
+            "Run: pip install 'keras_facemargin[export,plots]'"
+        )
     for name in FILES:
         check_writable(output / name)
     with exclusive(output / "embedder.keras"):

@@ -53,6 +53,7 @@ HEADS = {
     "uniface": functools.partial(UniFace, scale=30.0),
 }
 FAR = 1e-3  # what `FineTuned.thresholds` allow, if the held-out pairs can show it
+MADE = ("embedder.keras", CARD, "classifier.keras", "report.json")  # what `FineTuned.save` writes
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by
 _MOST_JUDGED = 2_000  # held-out images: two million pairs
 

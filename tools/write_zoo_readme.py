@@ -13,7 +13,7 @@ A threshold is a cosine at the card's FAR, for embeddings with the mirror image'
 `facemargin verify` compares, or for the image alone, which an exported file gives. This page is
 written from the cards by `tools/write_zoo_readme.py`.
 
-| embedder | parameters | D | weights | LFW 10-fold | TAR at FAR 1e-3 | threshold | alone | commercial |
+| embedder | parameters | D | size | LFW | TAR at FAR 1e-3 | threshold | alone | commercial |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 

@@ -20,7 +20,6 @@ Head = StrEnum(
     ],
 )
 OnBad = StrEnum("OnBad", ["refuse", "skip"])
-EMBEDDER = "embedder.keras"
 
 
 def demo(
@@ -72,10 +71,11 @@ def finetune(
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
-    from keras_facemargin.finetune import finetune
+    from keras_facemargin.finetune import MADE, finetune
     from keras_facemargin.zoo import load_embedder
 
-    _refuse_another(output)
+    file = output / "embedder.keras"
+    _refuse_another(file)
     embedder = load_embedder(model)
     faces = open_faces(
         directory,
@@ -84,9 +84,10 @@ def finetune(
     )
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")
     note_unaligned(faces)
-    check_writable(output / EMBEDDER)  # now, not after the training
-    with exclusive(output / EMBEDDER):
-        _refuse_another(output)
+    for name in MADE:  # now, not after the training
+        check_writable(output / name)
+    with exclusive(file):
+        _refuse_another(file)
         tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
         tuned.save(output, model)
     console.print(tuned)
@@ -95,11 +96,10 @@ def finetune(
     say(
         f"Threshold: cosine {tuned.thresholds.mirrored}; facemargin verify --model {output} uses it"
     )
-    say(f"{output / EMBEDDER}, card.json, classifier.keras, report.json")
+    say(f"{output}/{', '.join(MADE)}")
 
 
-def _refuse_another(output):
-    file = output / EMBEDDER
+def _refuse_another(file):
     if file.exists():
         raise FileExistsError(
             f"An embedder is never trained over another. Received: {file} is there already. Name "
