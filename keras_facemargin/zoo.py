@@ -409,7 +409,8 @@ def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
         `Thresholds`: one for each half's use.
 
     Raises:
-        ValueError: as `verify_all_pairs`, or if there are too few impostor pairs for `far`.
+        ValueError: as `verify_all_pairs`; the embeddings are not of that shape; there are too few
+            impostor pairs for `far`.
 
     Example:
 
@@ -420,6 +421,11 @@ def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
     (4, 1.0)
     """
     embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or embeddings.shape[1] % 2:
+        raise ValueError(
+            "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) gives them. "
+            f"Received: shape {embeddings.shape}"
+        )
     single = embeddings[:, : embeddings.shape[1] // 2]
     return Thresholds(
         *(_calibrate(rows, labels, far, data, progress) for rows in (single, embeddings))
@@ -445,7 +451,7 @@ def _calibrate(embeddings, labels, far, data, progress):
     )
 
 
-def load_embedder(model) -> keras.Model:
+def load_embedder(name_or_path) -> keras.Model:
     """Opens an embedder of the zoo by name, or your own by its `.keras` file or its folder.
 
     An embedder with a card, in the zoo or in a folder, is opened only if its file has the card's
@@ -454,7 +460,7 @@ def load_embedder(model) -> keras.Model:
     are refused.
 
     Args:
-        model: one of `list_embedders()`; the path of a file that ends in `.keras`; or the path of a
+        name_or_path: one of `list_embedders()`; the path of a file that ends in `.keras`; or the path of a
             folder with a `card.json` and the file that it describes, as `finetune` writes it.
 
     Returns:
@@ -470,10 +476,10 @@ def load_embedder(model) -> keras.Model:
     >>> load_embedder("spherenet_distilled").output_shape
     (None, 128)
     """
-    place = _place(model)
+    place = _place(name_or_path)
     if place.suffix == ".keras":
         return _open(place)
-    card = load_card(model)
+    card = load_card(name_or_path)
     file = place / card.weights.file
     _check_weights(card, place / CARD, file)
     embedder = _open(file)

@@ -227,7 +227,7 @@ def test_the_card_names_its_origin_and_inherits_its_limits(session, tmp_path):
     assert card.licence == base.licence
     assert card.lineage[:-1] == base.lineage
     assert card.lineage[-1] == (
-        "Embedder fine-tuned from spherenet_distilled on 96 images of 12 people, with CosFace."
+        "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace."
     )
     assert card.thresholds == tuned.thresholds
     assert (card.embedding_dim, card.protocols, card.training) == (24, {}, None)

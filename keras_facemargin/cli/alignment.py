@@ -17,30 +17,32 @@ def note_unaligned(faces):
 
 
 def note_crops(paths, embedder):
-    """As `note_unaligned`, of images that are embedded; `embed` warns of those that it resizes."""
-    from keras_facemargin.data.alignment_check import of_another_size
+    """As `note_unaligned`, of images that are embedded; `embed` itself warns of larger ones."""
+    from keras_facemargin.data.alignment_check import larger
 
-    if not of_another_size(paths, _side(embedder)):
+    if not larger(paths, _side(embedder)):
         note_unaligned(paths)
 
 
 def refuse_photos(paths, embedder):
     """Refuses a few images that are no aligned crops: their score would be a wrong answer."""
-    from keras_facemargin.data import read_face
-    from keras_facemargin.data.alignment_check import doubt, of_another_size
+    from PIL import Image
 
-    for path in paths:
-        read_face(path)  # names an image that cannot be read, before its size is judged
+    from keras_facemargin.data import read_face
+    from keras_facemargin.data.alignment_check import doubt
+
     side = _side(embedder)
     rule = f"Two faces are compared on aligned crops of {side}x{side} pixels."
     way_out = "`facemargin align PHOTOS CROPS" + ("" if side == 112 else f" --size {side}") + "`"
-    photos = of_another_size(paths, side)
-    if photos:
-        path, width, height = photos[0]
-        raise ValueError(
-            f"{rule} Received: {path} of {width}x{height}. {way_out} makes crops of photos; an "
-            "aligned crop of another size must be resized first."
-        )
+    for path in paths:
+        read_face(path)  # names an image that cannot be read, before its size is judged
+        with Image.open(path) as image:
+            width, height = image.size
+        if (width, height) != (side, side):
+            raise ValueError(
+                f"{rule} Received: {path} of {width}x{height}. {way_out} makes crops of photos; an "
+                "aligned crop of another size must be resized first."
+            )
     reason = doubt(paths)
     if reason is not None:
         raise ValueError(

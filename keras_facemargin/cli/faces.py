@@ -108,8 +108,8 @@ def verify(
 ):
     """Say whether two aligned crops show the same person, at the threshold of the model's card.
 
-    The images must be crops aligned to the ArcFace template, as `facemargin align` makes them:
-    photos are refused. Each crop and its mirror image are compared together. `finetune` and
+    The images must be crops aligned to the ArcFace template, as the command align makes them:
+    photos are refused. Each crop is compared together with its mirror image. `finetune` and
     `calibrate` write a card; a .keras file without one needs --threshold.
 
     Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg

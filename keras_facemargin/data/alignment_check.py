@@ -172,8 +172,8 @@ def likeness(images):
     return float(np.mean([face @ wanted for face in faces]))
 
 
-def of_another_size(paths, side, most=100):
-    """Image files that are resized when they are read as crops.
+def larger(paths, side, most=100):
+    """Image files that are larger than a crop, as photos are.
 
     Args:
         paths: as `read_face` takes them.
@@ -190,7 +190,7 @@ def of_another_size(paths, side, most=100):
                 size = image.size
         except (OSError, ValueError, Image.DecompressionBombError):
             continue
-        if size != (side, side):
+        if max(size) > side:
             found.append((paths[index], *size))
     return found
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_facemargin.data.alignment_check import doubt, of_another_size
+from keras_facemargin.data.alignment_check import doubt, larger
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.progress import image_bar
 
@@ -25,8 +25,8 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
 
     Every batch has one shape (the last is padded), so the model is traced once.
 
-    Files of another size than the embedder's crop are resized. If they do not look like aligned
-    crops either (`keras_facemargin.data.alignment_report`), a warning says so: what an embedder
+    Files of another size than the embedder's crop are resized. If larger ones do not look like
+    aligned crops (`keras_facemargin.data.alignment_report`), a warning says so: what an embedder
     makes of photos means little.
 
     Args:
@@ -84,7 +84,7 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
 
 
 def _note_photos(paths, size):
-    photos = of_another_size(paths, size)
+    photos = larger(paths, size)
     reason = doubt([path for path, *_ in photos]) if photos else None
     if reason is not None:
         path, width, height = photos[0]

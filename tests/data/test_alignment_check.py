@@ -10,8 +10,8 @@ from keras_facemargin.data import FaceFolder, synthesize_faces
 from keras_facemargin.data.alignment_check import (
     alignment_report,
     doubt,
+    larger,
     likeness,
-    of_another_size,
 )
 from keras_facemargin.data.faces import Faces
 from keras_facemargin.data.image import read_face
@@ -186,14 +186,13 @@ def test_pairs_of_aligned_crops_pass_and_pairs_of_photos_do_not(shared_data):
     assert doubted("photos/*/*.jpg", 120) >= 0.8  # 250x250, resized to 112
 
 
-def test_files_of_another_size_are_found_and_unreadable_ones_left_to_their_reader(tmp_path):
-    for name, size in (("a.png", (112, 112)), ("b.png", (250, 250)), ("c.png", (90, 80))):
+def test_larger_files_are_found_and_unreadable_ones_left_to_their_reader(tmp_path):
+    for name, size in (("a.png", (112, 112)), ("b.png", (250, 250)), ("c.png", (90, 113))):
         Image.new("RGB", size).save(tmp_path / name)
     (tmp_path / "junk.png").write_bytes(b"junk")
     paths = [*sorted(tmp_path.iterdir()), tmp_path / "gone.png"]
-    found = of_another_size(paths, 112)
-    assert found == [(tmp_path / "b.png", 250, 250), (tmp_path / "c.png", 90, 80)]
-    assert len(of_another_size(paths * 100, 112, most=30)) < 30
+    assert larger(paths, 112) == [(tmp_path / "b.png", 250, 250), (tmp_path / "c.png", 90, 113)]
+    assert len(larger(paths * 100, 112, most=30)) < 30
 
 
 class Listed(Faces):
