@@ -460,8 +460,9 @@ def load_embedder(name_or_path) -> keras.Model:
     are refused.
 
     Args:
-        name_or_path: one of `list_embedders()`; the path of a file that ends in `.keras`; or the path of a
-            folder with a `card.json` and the file that it describes, as `finetune` writes it.
+        name_or_path: one of `list_embedders()`; the path of a file that ends in `.keras`; or the
+            path of a folder with a `card.json` and the file that it describes, as `finetune`
+            writes it.
 
     Returns:
         `keras.Model`, (B, 112, 112, 3) float32 RGB 0..255 -> (B, D), not normalised.
