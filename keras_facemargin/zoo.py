@@ -593,6 +593,12 @@ def _open(path):
     try:
         model = open_model(path)
     except Exception as error:  # Keras raises a different type for each way to be broken
+        if "safe_mode=False" in str(error):  # its advice, which does not hold here
+            raise ValueError(
+                f"{path} cannot be opened as an embedder: no Python code that a file brings is "
+                "run. Received: a Lambda layer or the like. Build the embedder of stock layers; if "
+                "you trust the file, keras.saving.load_model(FILE, safe_mode=False) opens it."
+            ) from error
         raise ValueError(f"{path} cannot be opened as a Keras model: {error}") from error
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(s) for s in shapes] != [4, 2]:
