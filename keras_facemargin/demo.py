@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,21 @@ from rich.console import Console
 from keras_facemargin.data import FaceFolder, read_face, write_synthetic_faces
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
+from keras_facemargin.export.graph import float32_embedder
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
-from keras_facemargin.finetune import FAR, finetune
+from keras_facemargin.files import check_writable, exclusive
+from keras_facemargin.finetune import MADE, finetune
 from keras_facemargin.report import Report
-from keras_facemargin.zoo import load_card, load_embedder
+from keras_facemargin.zoo import CAUTION, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
-_CAUTION = (
-    "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
-    "groups of people. Do not decide about a person by it alone, ask for consent, and check the "
-    "law that applies to you."
+PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
+_PACKAGES = ("matplotlib", "ai_edge_litert", "tf2onnx", "onnxruntime")
+FILES = (
+    *MADE,
+    *(f"embedder_{precision}.tflite" for precision in PRECISIONS),
+    "embedder.onnx",
+    "report.html",
 )
 
 
@@ -31,7 +37,7 @@ def run_demo(output, embedder, faces=None):
         output: folder for everything that is made: `report.html`, what `FineTuned.save` writes,
             `embedder.onnx`, four `.tflite` files and, without `faces`, the faces drawn. Made if
             missing; files of an earlier demo are replaced, but its faces are used again.
-        embedder: name in the zoo or path of a `.keras` file.
+        embedder: as `load_embedder` takes it.
         faces: folder of aligned crops of real people, one folder a person; bad images are left out
             with a warning. None draws 64 people who do not exist.
 
@@ -41,13 +47,28 @@ def run_demo(output, embedder, faces=None):
     Raises:
         ValueError: `faces` is no such folder or too small (eight people and 64 images are needed),
             or the embedder is unknown.
+        ImportError: a package that draws or exports is not installed (extras `export`, `plots`).
+        OSError: a file cannot be written, which is found before the work; another process writes
+            to `output`.
     """
+    output = Path(output)
+    model = load_embedder(embedder)
+    float32_embedder(model)  # what cannot be exported is refused before it is trained
+    missing = [package for package in _PACKAGES if find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f"The demo draws and exports. Received: {', '.join(missing)} not installed. "
+            "Run: pip install 'keras_facemargin[export,plots]'"
+        )
+    for name in FILES:
+        check_writable(output / name)
+    with exclusive(output / "embedder.keras"):
+        return _run(output, model, embedder, faces)
+
+
+def _run(output, model, embedder, faces):
     console = Console()
     began = time.monotonic()
-    model = load_embedder(embedder)
-    output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-
     console.rule("1/4  Faces")
     if faces is None:
         folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0"
@@ -79,12 +100,14 @@ def run_demo(output, embedder, faces=None):
 
     console.rule("3/4  Verification of people never seen in training")
     console.print(tuned)
+    for remark in tuned.remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
 
     console.rule("4/4  Export")
     spread = people.paths[:: math.ceil(len(people) / 256)]  # each person has a share
     images = np.stack([read_face(path, people.image_size) for path in spread])
     verdicts = []
-    for precision in ("float32", "float16", "dynamic_int8", "int8"):
+    for precision in PRECISIONS:
         path = output / f"embedder_{precision}.tflite"
         with console.status(f"Exporting {path.name} ..."):
             verdicts.append(export_tflite(model, path, precision, images))
@@ -119,7 +142,7 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         f"{embedder} was fine-tuned on {tuned.training.num_classes} of them with a CosFace head; "
         f"the {tuned.held_out.num_classes} others only judge. It all took {seconds:.0f} seconds."
     )
-    report.paragraph(_CAUTION)
+    report.paragraph(CAUTION)
 
     report.heading("Faces")
     report.image(contact_sheet(people), f"A person a row. They are {origin}.")
@@ -137,15 +160,16 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         "All pairs of the held-out images. A rate below what the number of impostor pairs can "
         "tell is not given.",
     )
-    before, after = tuned.before, tuned.after
+    for remark in tuned.remarks:
+        report.paragraph(remark)
+    before, after, chosen = tuned.before, tuned.after, tuned.thresholds.mirrored
     report.figure(
         plot_roc({"before": before.curve, "after": after.curve}),
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
     )
     report.figure(
-        plot_scores(after.scores, after.same, tuned.threshold),
-        "Scores after fine-tuning"
-        + (f", with the threshold at FAR {FAR:g}." if tuned.threshold is not None else "."),
+        plot_scores(after.scores, after.same, chosen.cosine),
+        f"Scores after fine-tuning, with the threshold at FAR {chosen.far:.2g}.",
     )
     report.figure(
         plot_hardest_pairs(tuned.pairs, after.scores), "Where the fine-tuned embedder errs most."
@@ -170,9 +194,14 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         f"Keras on {verdicts[0].num_images} faces. A file that fails its tolerance is an error and "
         "is not written.",
     )
+    report.paragraph(
+        "Such a file gives the embedding of an image alone. Its threshold is a cosine of "
+        f"{tuned.thresholds.single}. For embeddings with the mirror image's appended, as the "
+        f"command verify compares them, it is {chosen}."
+    )
 
-    if Path(str(embedder)).suffix != ".keras":
-        card = load_card(str(embedder))
+    card = find_card(embedder)
+    if card is not None:
         report.heading(f"The embedder: {card.name}")
         report.paragraph(card.description)
         report.table(

@@ -1,9 +1,10 @@
 """Files on disk: text that is read, files that are written whole, one writer at a time.
 
 - `read_text` reads UTF-8 with or without a byte-order mark, and names what another encoding is.
-- `atomic_write` and `write_json` replace a file in one step and keep its mode.
+- `atomic_write` and `write_json` replace a file in one step and keep its mode; `draft_of` does so
+  for a writer that opens its file itself.
+- `check_writable` finds a place that takes no file before the work for it begins.
 - `exclusive` lets one process write to a destination; a second one gets one sentence.
-- `check_writable` asks before the work whether a file can be written after it.
 - `full_disk_names` gives an error of a full disk the name of the file that did not fit.
 """
 
@@ -73,6 +74,38 @@ def read_text(path, what="a text file", errors="strict"):
 
 
 @contextlib.contextmanager
+def draft_of(path, ending=".draft"):
+    """Names a draft beside `path` that replaces it when the block ends without an error.
+
+    At any time `path` is the old file or the complete new one. A replaced file keeps its mode.
+
+    Args:
+        path: the file to write or replace; its folder must exist.
+        ending: what the draft's name ends in, where the writer asks for a certain one.
+
+    Raises:
+        OSError: the draft cannot be renamed. If the disk is full, the error names `path`.
+
+    Example:
+        >>> with draft_of("table.csv") as draft:
+        ...     _ = draft.write_text("complete")
+        >>> Path("table.csv").read_text()
+        'complete'
+    """
+    path = Path(path)
+    draft = _draft_name(path, ending)
+    with full_disk_names(path):
+        try:
+            yield draft
+            with contextlib.suppress(FileNotFoundError):
+                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
 def atomic_write(path, mode="w"):
     """Opens a draft beside `path` that replaces it when the block ends without an error.
 
@@ -93,22 +126,46 @@ def atomic_write(path, mode="w"):
         >>> Path("note.txt").read_text()
         'complete'
     """
-    path = Path(path)
-    draft = _draft_of(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    with full_disk_names(path):
+    with draft_of(path) as draft:
         descriptor = os.open(draft, flags, 0o666)  # the umask applies, as for any new file
-        try:
-            with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())  # the content before the name
-            with contextlib.suppress(FileNotFoundError):
-                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())  # the content before the name
+
+
+def check_writable(path):
+    """Finds out whether a file can be written, before the work for it begins.
+
+    Args:
+        path: the file to write later; its folder is created if it is missing.
+
+    Raises:
+        OSError: `path` is a folder, or its folder takes no new file. `filename` names it.
+
+    Example:
+        >>> check_writable("results/table.csv")
+        >>> check_writable("results")
+        Traceback (most recent call last):
+            ...
+        IsADirectoryError: [Errno 21] Is a directory: 'results'
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    draft = _draft_name(path)
+    try:  # permissions alone do not tell for root or on a read-only disk
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.unlink(draft)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+
+
+def _draft_name(path, ending=".draft"):
+    """Another name in the same folder, so that a rename is one step."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{ending}")
 
 
 def write_json(path, record):
@@ -134,37 +191,6 @@ def write_json(path, record):
         text = json.dumps(record, indent=2, allow_nan=False)
     with atomic_write(path) as file:
         file.write(text + "\n")
-
-
-def check_writable(path):
-    """Refuses a file that cannot be written, by an attempt that leaves nothing behind.
-
-    Args:
-        path: the file; its folder must exist.
-
-    Raises:
-        OSError: it is a folder, or its folder is missing, read-only or not ours; `filename` is
-            `path`.
-
-    Example:
-        >>> check_writable("page.html")
-        >>> Path("page.html").exists()
-        False
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
-    draft = _draft_of(path)
-    try:  # the rights alone do not tell: of root, of a read-only disk
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        os.unlink(draft)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
-
-
-def _draft_of(path):
-    """A name of its own in the same folder, so that a rename is one step."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
 
 
 @contextlib.contextmanager

@@ -1,9 +1,8 @@
 """Fine-tuning an embedder on a folder of people, measured on people it was not tuned on."""
 
+import dataclasses
 import functools
-import json
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -13,14 +12,8 @@ from rich.table import Table
 from keras_facemargin.callbacks import StepBar
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import FaceFolder
-from keras_facemargin.evaluate import (
-    Pairs,
-    Verification,
-    all_pairs,
-    embed,
-    threshold_at_far,
-    verify,
-)
+from keras_facemargin.evaluate import Pairs, Verification, all_pairs, embed, verify
+from keras_facemargin.files import write_json
 from keras_facemargin.heads import (
     AdaCos,
     AdaFace,
@@ -38,6 +31,8 @@ from keras_facemargin.heads import (
     SVSoftmax,
     UniFace,
 )
+from keras_facemargin.saving import save_model
+from keras_facemargin.zoo import CARD, Thresholds, calibrate, describe, find_card, write_card
 
 # Margins are the papers'; scales suit hundreds of people, not the papers' tens of thousands.
 HEADS = {
@@ -57,12 +52,13 @@ HEADS = {
     "circle": CircleLoss,
     "uniface": functools.partial(UniFace, scale=30.0),
 }
-FAR = 1e-3  # what `FineTuned.threshold` allows
+FAR = 1e-3  # what `FineTuned.thresholds` allow, if the held-out pairs can show it
+MADE = ("embedder.keras", CARD, "classifier.keras", "report.json")  # what `FineTuned.save` writes
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by
 _MOST_JUDGED = 2_000  # held-out images: two million pairs
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class FineTuned:
     """What fine-tuning gave.
 
@@ -75,6 +71,9 @@ class FineTuned:
         held_out: `FaceFolder` of the identities that only judge.
         pairs: all pairs of the held-out images (of a sample, if there are more than 2,000).
         before, after: `Verification` on these pairs with the embedder as it came and as it went.
+        thresholds: `keras_facemargin.zoo.Thresholds` that accept one in a thousand of the held-out
+            impostor pairs or, of fewer than a thousand, one pair: for the embedding of an image
+            alone and for those with the mirror image's appended.
     """
 
     classifier: MarginClassifier
@@ -84,16 +83,28 @@ class FineTuned:
     pairs: Pairs
     before: Verification
     after: Verification
+    thresholds: Thresholds
 
     @property
-    def threshold(self) -> float | None:
-        """Cosine that accepts one in a thousand held-out impostor pairs; None if there are fewer.
-
-        It is for embeddings with the mirror image's appended, `embed`'s and the command line's way.
-        """
-        if self.after.impostors < 1 / FAR:
-            return None
-        return float(threshold_at_far(self.after.scores[~self.after.same], FAR))
+    def remarks(self) -> list[str]:
+        """Sentences on what the table does not say by itself: a loss, a threshold of few pairs."""
+        remarks = []
+        if self.after.eer > self.before.eer:
+            remarks.append(
+                "The fine-tuned embedder tells the held-out people apart worse than the one it "
+                f"came from: EER {self.before.eer:.2%} before, {self.after.eer:.2%} after. Keep "
+                "the old one, or train on more people, for fewer epochs, or at a lower learning "
+                "rate."
+            )
+        chosen = self.thresholds.mirrored
+        if chosen.far > FAR:
+            remarks.append(
+                f"The threshold is for FAR {chosen.far:.2g}, the smallest that the "
+                f"{chosen.impostor_pairs:,} impostor pairs of {self.held_out.num_classes} held-out "
+                f"people can show; FAR {FAR:g} needs {math.ceil(1 / FAR):,}. `facemargin "
+                "calibrate` finds one on more people."
+            )
+        return remarks
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(measure, before, after) as text, for a table."""
@@ -101,28 +112,54 @@ class FineTuned:
         return [(measure, before, after) for (measure, before), (_, after) in rows]
 
     def save(self, directory, model):
-        """Writes `embedder.keras` (to use), `classifier.keras` (to train on) and `report.json`.
+        """Writes `embedder.keras` (to use), `classifier.keras` (to train on) and their records.
+
+        `card.json` describes the embedder and holds its thresholds, so that the folder is a model
+        that `load_embedder` and every command takes; `report.json` says how it went.
 
         Args:
             directory: folder, made if missing; files of these names in it are replaced.
-            model: name or path that the embedder came from, for the record.
+            model: name or path that the embedder came from: its licence and lineage, if it has a
+                card, stand on the new one.
+
+        Raises:
+            OSError: a file cannot be written.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.classifier.embedder.save(directory / "embedder.keras")
-        self.classifier.save(directory / "classifier.keras")
+        embedder, file = self.classifier.embedder, directory / "embedder.keras"
+        head = type(self.classifier.head).__name__
+        card, base = directory / CARD, find_card(model)
+        card.unlink(missing_ok=True)  # an older one does not describe what comes now
+        save_model(embedder, file)
+        save_model(self.classifier, directory / "classifier.keras")
+        made = (
+            f"fine-tuned from {model} on {len(self.training):,} images of "
+            f"{self.training.num_classes:,} people, with {head}."
+        )
+        write_card(
+            card,
+            describe(
+                embedder,
+                file,
+                f"An embedder {made}",
+                base=base,
+                lineage=(f"Embedder {made}",),
+                thresholds=self.thresholds,
+            ),
+        )
         record = {
             "model": str(model),
-            "head": type(self.classifier.head).__name__,
+            "head": head,
             "identities": self.training.identities,
             "held_out_identities": self.held_out.identities,
             "history": self.history,
-            "threshold": self.threshold,
+            "thresholds": dataclasses.asdict(self.thresholds),
+            "remarks": self.remarks,
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
         }
-        text = json.dumps(record, indent=2) + "\n"
-        (directory / "report.json").write_text(text, encoding="utf-8")
+        write_json(directory / "report.json", record)
 
     def __rich__(self):
         table = Table("Held-out people", "Before", "After")
@@ -185,14 +222,18 @@ def finetune(
     paths, labels = _sample(held_out, seed)
 
     def judge():
-        return verify(*all_pairs(embed(embedder, paths, progress=progress), labels))
+        embeddings = embed(embedder, paths, progress=progress)
+        return verify(*all_pairs(embeddings, labels)), embeddings
 
-    before = judge()
+    before, _ = judge()
     classifier = MarginClassifier(embedder, make_head(training.num_classes))
     _imprint(classifier, training, progress)
     history = _fit(
         classifier, training, validation, epochs, batch_size, learning_rate, seed, progress
     )
+    after, embeddings = judge()
+    far = max(FAR, 1 / after.impostors)
+    about = f"all pairs of the {len(paths):,} images of {held_out.num_classes:,} people held out"
     first, second = np.triu_indices(len(paths), 1)
     return FineTuned(
         classifier=MarginClassifier(embedder, classifier.head),  # without the optimizer, used up
@@ -201,7 +242,8 @@ def finetune(
         held_out=held_out,
         pairs=Pairs(tuple(paths[first]), tuple(paths[second]), before.same),
         before=before,
-        after=judge(),
+        after=after,
+        thresholds=calibrate(embeddings, labels, far, about, progress=False),
     )
 
 

@@ -23,6 +23,7 @@ from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import layers, open_faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.saving import save_model
 from keras_facemargin.zoo import load_embedder
 
 _REQUIRED = object()
@@ -253,10 +254,8 @@ def train(recipe, directory, strategy=None, progress=True):
             rows = zip(epochs, history["loss"], history["accuracy"], strict=True)
             table = csv.writer(stream, lineterminator="\n")
             table.writerows([["epoch", "loss", "accuracy"], *rows])
-        for name, model in (("embedder", classifier.embedder), ("classifier", classifier)):
-            draft = directory / f"{name}.draft.keras"
-            model.save(draft)
-            draft.replace(directory / f"{name}.keras")
+        save_model(classifier.embedder, directory / "embedder.keras")
+        save_model(classifier, directory / "classifier.keras")
     return history
 
 

@@ -1,27 +1,39 @@
 """The zoo: cards that say all about a trained embedder, and the one way to open it.
 
 A pretrained model is a record, not code. Its folder `zoo/NAME/` holds `card.json` (what it is, how
-it was made, what may be done with it, how well it does, at which threshold) and the weights. The
-folder travels inside the wheel as `keras_facemargin/zoo_cards`.
+it was made, what may be done with it, how well it does, at which thresholds) and the weights. The
+folder travels inside the wheel as `keras_facemargin/zoo_cards`. `finetune` and `calibrate` write
+such a folder for an embedder of your own; it opens by its path.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import re
+import reprlib
 import types
 import typing
 import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_facemargin.evaluate import verify_all_pairs
-from keras_facemargin.files import write_json
+from keras_facemargin.files import read_text, write_json
+from keras_facemargin.saving import open_model
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"
 DIRECTORY = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
+CARD = "card.json"
+CAUTION = (
+    "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
+    "groups of people. Do not decide about a person by it alone, ask for consent, and check the "
+    "law that applies to you."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +52,9 @@ class Input:
     colours: str
     range: tuple[int, ...]
     alignment: str
+
+    def __post_init__(self):
+        _require_positive(self, "height", "width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +89,9 @@ class Training:
     seed: int
     steps: int
 
+    def __post_init__(self):
+        _require_counts(self, "seed", "steps")
+
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
@@ -92,6 +110,7 @@ class Weights:
     def __post_init__(self):
         _require(Path(self.file).name == self.file, "file", "a file name, no path", self.file)
         _require(re.fullmatch(r"[0-9a-f]{64}", self.sha256), "sha256", "64 hex digits", self.sha256)
+        _require_positive(self, "bytes")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,9 +143,10 @@ class ProtocolResult:
     remarks: str
 
     def __post_init__(self):
-        for name in ("accuracy", "eer", "auc"):
-            value = getattr(self, name)
-            _require(0 <= value <= 1, name, "a share, 0 to 1", value)
+        _require_shares(self, "accuracy", "standard_error", "eer", "auc")
+        _require_counts(self, "pairs", "unseen_pairs")
+        for far, tar in self.tar_at_far.items():
+            _require(0 <= tar <= 1, f"tar_at_far.{far}", "a share, 0 to 1", tar)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +156,6 @@ class Threshold:
     Attributes:
         cosine: the threshold; a pair is accepted at this cosine or above.
         far: false accept rate that it was calibrated for.
-        flip: whether the cosine is between embeddings with the mirror image's appended.
         data: the pairs it was calibrated on.
         genuine_pairs, impostor_pairs: their numbers.
         tar: share of the genuine pairs that it accepts.
@@ -144,7 +163,6 @@ class Threshold:
 
     cosine: float
     far: float
-    flip: bool
     data: str
     genuine_pairs: int
     impostor_pairs: int
@@ -153,6 +171,25 @@ class Threshold:
     def __post_init__(self):
         _require(-1 <= self.cosine <= 1, "cosine", "a cosine, -1 to 1", self.cosine)
         _require(0 < self.far < 1, "far", "a rate in (0, 1)", self.far)
+        _require_counts(self, "genuine_pairs", "impostor_pairs")
+        _require_shares(self, "tar")
+
+    def __str__(self):
+        return f"{self.cosine:.4f} at FAR {self.far:.2g} on {self.impostor_pairs:,} impostor pairs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """One threshold for each kind of embedding: at one cosine the two accept different pairs.
+
+    Attributes:
+        single: for the embedding of the image alone, which an exported file gives.
+        mirrored: for embeddings with the mirror image's appended, as `evaluate.embed` makes them
+            by default and the command `verify` compares them.
+    """
+
+    single: Threshold
+    mirrored: Threshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,12 +197,14 @@ class Card:
     """All about one embedder, as its `card.json` holds it.
 
     Attributes:
-        name: as in `load_embedder(name)`; also the folder's name.
+        name: in the zoo the folder's name, as in `load_embedder(name)`.
         description: one sentence.
         architecture: the network, as the package builds it.
         parameters: number of weights, trained or not.
         embedding_dim: D.
-        input, licence, training, weights, threshold: see there.
+        input, licence, weights: see there.
+        training: see there; None if nobody wrote it down.
+        thresholds: see there; None if nobody calibrated them.
         lineage: from which models and data it descends, oldest first.
         protocols: a `ProtocolResult` for each protocol, by name ("lfw").
         caution: what a person must know before pointing it at people.
@@ -179,11 +218,14 @@ class Card:
     input: Input
     licence: Licence
     lineage: tuple[str, ...]
-    training: Training
+    training: Training | None
     weights: Weights
     protocols: dict[str, ProtocolResult]
-    threshold: Threshold
+    thresholds: Thresholds | None
     caution: str
+
+    def __post_init__(self):
+        _require_positive(self, "parameters", "embedding_dim")
 
     def to_dict(self) -> dict:
         """Plain values, as `card.json` holds them."""
@@ -198,34 +240,74 @@ def list_embedders() -> list[str]:
     >>> "spherenet_distilled" in list_embedders()
     True
     """
-    return sorted(path.parent.name for path in DIRECTORY.glob("*/card.json"))
+    return sorted(path.parent.name for path in DIRECTORY.glob(f"*/{CARD}"))
 
 
-def load_card(name) -> Card:
-    """Reads and checks a card.
+def card_path(model) -> Path:
+    """Where the card of an embedder is, or would be.
 
     Args:
-        name: one of `list_embedders()`.
+        model: as `load_embedder`.
 
     Raises:
-        ValueError: no embedder of that name; or the card breaks its form: a field is missing,
-            unknown, of another type or out of its range (naming file and field).
+        ValueError: unknown name, or a file of another format.
+
+    Example:
+
+    >>> card_path("my_model/embedder.keras").as_posix()
+    'my_model/card.json'
+    """
+    place = _place(model)
+    return (place.parent if place.suffix == ".keras" else place) / CARD
+
+
+def load_card(model) -> Card:
+    """Reads and checks the card of an embedder.
+
+    Args:
+        model: as `load_embedder`. The card of a `.keras` file is the `card.json` beside it.
+
+    Raises:
+        FileNotFoundError: there is no card.
+        ValueError: unknown name; the card breaks its form: a field is missing, unknown, of another
+            type or out of its range (naming file and field); or it describes another file.
 
     Example:
 
     >>> load_card("spherenet_distilled").embedding_dim
     128
     """
-    if name not in list_embedders():
-        raise ValueError(f"{_known_names('`name` must be one of the zoo')} Received: {name!r}")
-    return read_card(DIRECTORY / name / "card.json")
+    place, file = _place(model), card_path(model)
+    if not file.is_file():
+        weights = place if place.suffix == ".keras" else place / "embedder.keras"
+        raise FileNotFoundError(
+            f"A card holds the thresholds of an embedder. Received: {model}, without {file}. "
+            f"`facemargin calibrate FACES --model {weights}` writes one."
+        )
+    card = read_card(file)
+    if place.parent == DIRECTORY and card.name != place.name:
+        raise ValueError(
+            f"{file}: field `name` must be the folder's name, {place.name!r}. "
+            f"Received: {card.name!r}"
+        )
+    if place.suffix == ".keras":
+        _check_weights(card, file, place)
+    return card
+
+
+def find_card(model) -> Card | None:
+    """As `load_card`; None if there is no card, or none that can be used."""
+    try:
+        return load_card(model)
+    except (ValueError, FileNotFoundError):
+        return None
 
 
 def read_card(path) -> Card:
-    """Reads and checks the card in a file; it may lie outside the zoo.
+    """Reads and checks the card in a file, which may be outside the zoo.
 
     Args:
-        path: a ``card.json``, in a folder of the embedder's name.
+        path: a ``card.json``.
 
     Raises:
         ValueError: the card breaks its form, as `load_card`.
@@ -233,24 +315,28 @@ def read_card(path) -> Card:
 
     Example:
 
-    >>> read_card(DIRECTORY / "spherenet_distilled" / "card.json").threshold.far
+    >>> read_card(DIRECTORY / "spherenet_distilled" / "card.json").thresholds.mirrored.far
     0.001
     """
-    path = Path(path)
-    folder = path.resolve().parent.name
     try:
-        card = _parse(Card, json.loads(path.read_text(encoding="utf-8")), "")
-        _require(card.name == folder, "name", f"the folder's name, {folder!r}", card.name)
+        record = json.loads(read_text(path, "a card"), parse_constant=_refuse_constant)
+        _refuse_one_threshold(record)
+        return _parse(Card, record, "")
+    except RecursionError:
+        raise ValueError(
+            f"{path}: a card must be an object of a few levels. Received: JSON that is nested too "
+            "deeply to be read."
+        ) from None
     except ValueError as error:  # json's own error is one too
-        raise ValueError(f"{path}: {error}") from error
-    return card
+        said = str(error)
+        raise ValueError(said if said.startswith(str(path)) else f"{path}: {said}") from error
 
 
 def write_card(path, card):
     """Writes a card, whole or not at all.
 
     Args:
-        path: a ``card.json``, in a folder of the embedder's name.
+        path: a ``card.json``, beside the weights.
         card: a `Card`.
 
     Raises:
@@ -259,34 +345,94 @@ def write_card(path, card):
     write_json(path, card.to_dict())
 
 
-def calibrate(embeddings, labels, far, flip, data, progress=True) -> Threshold:
-    """The threshold for a false accept rate, over every pair of a set of faces.
+def describe(embedder, file, description, *, base=None, lineage=(), thresholds=None) -> Card:
+    """A card for an embedder of your own: what its file shows, and what its origin's card says.
 
-    It is the conservative one: the smallest at which at most a share `far` of the pairs of two
+    Args:
+        embedder: the `keras.Model` in the file.
+        file: its `.keras` file.
+        description: one sentence.
+        base: `Card` of the embedder that it was made from: its licence and lineage count for what
+            was made from it. None leaves them open.
+        lineage: what is added to the lineage of `base`.
+        thresholds: see `calibrate`.
+
+    Returns:
+        A `Card`, to be written beside the file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    file = Path(file)
+    height, width = (side or 112 for side in embedder.input_shape[1:3])
+    data = file.read_bytes()
+    return Card(
+        name=file.resolve().parent.name,
+        description=description,
+        architecture=base.architecture if base else f"the network {embedder.name!r}",
+        parameters=embedder.count_params(),
+        embedding_dim=embedder.output_shape[-1],
+        input=Input(
+            height=height,
+            width=width,
+            colours="RGB",
+            range=(0, 255),
+            alignment=base.input.alignment if base else "five points to the ArcFace template",
+        ),
+        licence=base.licence if base else Licence("Not stated.", False, ()),
+        lineage=(*(base.lineage if base else ()), *lineage),
+        training=None,
+        weights=Weights(file=file.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
+        protocols={},
+        thresholds=thresholds,
+        caution=CAUTION,
+    )
+
+
+def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
+    """The thresholds for a false accept rate, over every pair of a set of faces.
+
+    They are the conservative ones: the smallest at which at most a share `far` of the pairs of two
     people is accepted. Calibrate on people whom the embedder has not been trained on and will not
     be tested on.
 
     Args:
-        embeddings: ``(N, D)``, as `keras_facemargin.evaluate.embed` gives them.
+        embeddings: ``(N, 2 * D)``, those of the mirror images appended, as
+            `keras_facemargin.evaluate.embed` gives them. Their first half is the embeddings of the
+            images alone.
         labels: ``(N,)``, whose face each is.
         far: the false accept rate, in ``[1 / impostor pairs, 1)``.
-        flip: whether the mirror image's embedding is appended in `embeddings`.
         data: what the faces are, for the card.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
-        A `Threshold`.
+        `Thresholds`: one for each half's use.
 
     Raises:
-        ValueError: as `verify_all_pairs`, or if there are too few impostor pairs for `far`.
+        ValueError: as `verify_all_pairs`; the embeddings are not of that shape; there are too few
+            impostor pairs for `far`.
 
     Example:
 
-    >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
-    >>> found = calibrate(embeddings, [1, 1, 2, 2], 0.3, False, "four faces", progress=False)
-    >>> found.impostor_pairs, found.tar
+    >>> mirrored = [[1.0, 0.0, 1.0, 0.1], [0.9, 0.1, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0],
+    ...             [0.1, 0.9, 0.2, 0.8]]
+    >>> found = calibrate(mirrored, [1, 1, 2, 2], 0.3, "four faces", progress=False)
+    >>> found.single.impostor_pairs, found.single.tar
     (4, 1.0)
     """
+    embeddings = np.asarray(embeddings)
+    if embeddings.ndim != 2 or embeddings.shape[1] % 2:
+        raise ValueError(
+            "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) gives them. "
+            f"Received: shape {embeddings.shape}"
+        )
+    single = embeddings[:, : embeddings.shape[1] // 2]
+    return Thresholds(
+        *(_calibrate(rows, labels, far, data, progress) for rows in (single, embeddings))
+    )
+
+
+def _calibrate(embeddings, labels, far, data, progress):
     found = verify_all_pairs(embeddings, labels, [far], progress=progress)
     (entry,) = found.tar_at_far
     if not entry.supported:
@@ -298,7 +444,6 @@ def calibrate(embeddings, labels, far, flip, data, progress=True) -> Threshold:
     return Threshold(
         cosine=entry.threshold,
         far=far,
-        flip=flip,
         data=data,
         genuine_pairs=found.genuines,
         impostor_pairs=found.impostors,
@@ -307,56 +452,134 @@ def calibrate(embeddings, labels, far, flip, data, progress=True) -> Threshold:
 
 
 def load_embedder(name_or_path) -> keras.Model:
-    """Opens an embedder of the zoo by name, or your own `.keras` file by path.
+    """Opens an embedder of the zoo by name, or your own by its `.keras` file or its folder.
 
-    A zoo file is opened only if its SHA-256 is the card's. No file may run code: Keras' safe mode
-    stays on, so layers with pickled Python inside are refused.
+    An embedder with a card, in the zoo or in a folder, is opened only if its file has the card's
+    SHA-256 and the network has the card's figures. No file may run code: Keras' safe mode is on,
+    also after `keras.config.enable_unsafe_deserialization()`, so layers with pickled Python inside
+    are refused.
 
     Args:
-        name_or_path: one of `list_embedders()`, or the path of a file that ends in `.keras`.
+        name_or_path: one of `list_embedders()`; the path of a file that ends in `.keras`; or the
+            path of a folder with a `card.json` and the file that it describes, as `finetune`
+            writes it.
 
     Returns:
         `keras.Model`, (B, 112, 112, 3) float32 RGB 0..255 -> (B, D), not normalised.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: unknown name; the file is damaged, is not what its card says, or is not an
-            embedder.
+        FileNotFoundError: the file or the card is missing.
+        ValueError: unknown name; a file of another format (naming what to do with it); the file is
+            damaged, is not what its card says, or is not an embedder.
 
     Example:
 
     >>> load_embedder("spherenet_distilled").output_shape
     (None, 128)
     """
-    if Path(name_or_path).suffix == ".keras":
-        return _open(Path(name_or_path))
-    if str(name_or_path) not in list_embedders():
-        rule = _known_names("`name_or_path` must be the path of a .keras file or one of the zoo")
-        raise ValueError(f"{rule} Received: {str(name_or_path)!r}")
-    return load_weights(DIRECTORY / str(name_or_path) / "card.json")
+    place = _place(name_or_path)
+    if place.suffix == ".keras":
+        return _open(place)
+    card = load_card(name_or_path)
+    file = place / card.weights.file
+    _check_weights(card, place / CARD, file)
+    embedder = _open(file)
+    _check_figures(card, place / CARD, embedder)
+    return embedder
 
 
-def load_weights(card_file) -> keras.Model:
-    """Opens the embedder that a card describes, from the file beside it.
+# What a file of another program is, and what can be done with it.
+_ANY_FUNCTION = (
+    "`keras_facemargin.evaluate.embed` takes any function from images (B, H, W, 3), RGB 0..255, to "
+    "embeddings (B, D), so what runs in its own runtime can be evaluated."
+)
+_FORMATS = (
+    (
+        ".weights.h5",
+        "Keras weights without their network",
+        "Build the network, call its load_weights(), and save it as a .keras file.",
+    ),
+    (
+        (".h5", ".hdf5"),
+        "a model in Keras' older HDF5 format",
+        "If you trust it, keras.saving.load_model(FILE).save('embedder.keras') makes a .keras file "
+        "of it.",
+    ),
+    (
+        ".tflite",
+        "a TFLite file, which is made to run on a device",
+        f"Name the Keras model that it was exported from. {_ANY_FUNCTION}",
+    ),
+    (".onnx", "an ONNX graph, not a Keras model", _ANY_FUNCTION),
+    ((".pt", ".pth", ".ckpt"), "a PyTorch checkpoint, not a Keras model", _ANY_FUNCTION),
+    (".safetensors", "weights without their network", _ANY_FUNCTION),
+    ((".params", "-symbol.json"), "a part of an MXNet model", _ANY_FUNCTION),
+)
+_HUB = (
+    "hf://",
+    "the address of a repository",
+    "If it holds a Keras model, keras.saving.load_model(ADDRESS).save('embedder.keras') makes a "
+    ".keras file of it.",
+)
 
-    Args:
-        card_file: as `read_card`.
 
-    Returns:
-        As `load_embedder`.
+def _place(model):
+    """Where a model is: the folder of its card, or its `.keras` file."""
+    text = str(model)
+    if text in list_embedders():
+        return DIRECTORY / text
+    path = Path(text)
+    if path.name == CARD:
+        path = path.parent
+    if path.suffix == ".keras" or path.is_dir():
+        return path
+    rule = (
+        "A model must be the path of a .keras file or of a folder with its card, or the name of "
+        f"one in the zoo: {', '.join(list_embedders()) or '(the zoo is empty)'}."
+    )
+    for ending, what, way_out in _FORMATS:
+        if text.lower().endswith(ending):
+            raise ValueError(f"{rule} Received: {text!r}, {what}. {way_out}")
+    if text.startswith(_HUB[0]):
+        raise ValueError(f"{rule} Received: {text!r}, {_HUB[1]}. {_HUB[2]}")
+    raise ValueError(f"{rule} Received: {text!r}")
 
-    Raises:
-        FileNotFoundError, ValueError: as `load_embedder` and `read_card`.
-    """
-    card = read_card(card_file)
-    path = Path(card_file).parent / card.weights.file
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != card.weights.sha256:
+
+def _check_weights(card, card_file, path):
+    """Refuses a file that is not the one that a card describes."""
+    if path.name != card.weights.file:
         raise ValueError(
-            f"{path} is not the file that its card describes and was not opened: its SHA-256 must "
-            f"be {card.weights.sha256}. Received: {digest}. Install it again."
+            f"{card_file} describes {card.weights.file}. Received: {path}. Copy the file to a "
+            "folder of its own; `facemargin calibrate` writes a card there."
         )
-    return _open(path)
+    size = path.stat().st_size
+    if size == card.weights.bytes:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest == card.weights.sha256:
+            return
+        wanted, found = f"a SHA-256 of {card.weights.sha256}", digest
+    else:
+        wanted, found = f"{card.weights.bytes:,} bytes", f"{size:,}"
+    raise ValueError(
+        f"{path} is not the file that its card describes: it must have {wanted}. Received: "
+        f"{found}. Install or copy it again; for a file that you changed remove the card, and "
+        "`facemargin calibrate` writes a new one."
+    )
+
+
+def _check_figures(card, card_file, embedder):
+    height, width = embedder.input_shape[1:3]
+    for field, said, found in (
+        ("parameters", card.parameters, embedder.count_params()),
+        ("embedding_dim", card.embedding_dim, embedder.output_shape[-1]),
+        ("input.height", card.input.height, height),
+        ("input.width", card.input.width, width),
+    ):
+        if found not in (None, said):
+            raise ValueError(
+                f"{card_file}: field `{field}` must be that of the embedder in "
+                f"{card.weights.file}, {found:,}. Received: {said:,}"
+            )
 
 
 def _open(path):
@@ -368,8 +591,14 @@ def _open(path):
             "one. Copy it again."
         )
     try:
-        model = keras.saving.load_model(path, compile=False)
+        model = open_model(path)
     except Exception as error:  # Keras raises a different type for each way to be broken
+        if "safe_mode=False" in str(error):  # its advice, which does not hold here
+            raise ValueError(
+                f"{path} cannot be opened as an embedder: no Python code that a file brings is "
+                "run. Received: a Lambda layer or the like. Build the embedder of stock layers; if "
+                "you trust the file, keras.saving.load_model(FILE, safe_mode=False) opens it."
+            ) from error
         raise ValueError(f"{path} cannot be opened as a Keras model: {error}") from error
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(s) for s in shapes] != [4, 2]:
@@ -381,8 +610,17 @@ def _open(path):
     return model
 
 
-def _known_names(rule):
-    return f"{rule}: {', '.join(list_embedders()) or '(the zoo is empty)'}."
+def _refuse_constant(name):
+    raise ValueError(f"a card's numbers must be finite. Received: {name}")
+
+
+def _refuse_one_threshold(record):
+    if isinstance(record, dict) and "threshold" in record and "thresholds" not in record:
+        raise ValueError(
+            "field `threshold` is of an earlier form, for one kind of embedding: a card holds "
+            f'`thresholds`. Received: {_shown(record["threshold"])}. Write "thresholds": null in '
+            "its place, and `facemargin calibrate FACES --model FOLDER` finds both."
+        )
 
 
 def _parse(kind, value, where):
@@ -390,6 +628,8 @@ def _parse(kind, value, where):
     if dataclasses.is_dataclass(kind):
         return _parse_record(kind, value, where)
     origin = typing.get_origin(kind)
+    if origin is types.UnionType:  # `T | None`
+        return None if value is None else _parse(typing.get_args(kind)[0], value, where)
     if origin is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_parse(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
@@ -397,9 +637,11 @@ def _parse(kind, value, where):
         item = typing.get_args(kind)[1]
         return {key: _parse(item, entry, f"{where}.{key}") for key, entry in value.items()}
     if kind is float and type(value) is int:  # JSON writes 1.0 as 1
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     # `type`, not isinstance: a bool is an int to Python but not to a reader of cards.
     _require(type(value) is kind, where, _WORDS.get(origin or kind), value)
+    _require(kind is not float or math.isfinite(value), where, "a finite number", value)
     return value
 
 
@@ -414,10 +656,14 @@ def _parse_record(kind, value, where):
         if names:
             raise ValueError(
                 f"field `{prefix}{min(names)}` {problem}: a {kind.__name__.lower()} has exactly "
-                f"{', '.join(hints)}. Received: {', '.join(value)}"
+                f"{', '.join(hints)}. Received: {', '.join(value)[:200]}"
             )
     fields = {name: _parse(hint, value[name], prefix + name) for name, hint in hints.items()}
-    return kind(**fields)
+    try:
+        return kind(**fields)
+    except _WrongField as error:
+        field, *rest = error.args
+        raise _WrongField(prefix + field, *rest) from None
 
 
 _WORDS = types.MappingProxyType(
@@ -432,6 +678,40 @@ _WORDS = types.MappingProxyType(
 )
 
 
+class _WrongField(ValueError):
+    """`(field, rule, received)`; records say the field's own name, their readers where it is."""
+
+    def __str__(self):
+        field, rule, received = self.args
+        return f"field `{field}` must be {rule}. Received: {_shown(received)}"
+
+
 def _require(condition, field, rule, received):
     if not condition:
-        raise ValueError(f"field `{field}` must be {rule}. Received: {received!r}")
+        raise _WrongField(field, rule, received)
+
+
+def _require_shares(record, *fields):
+    for field in fields:
+        value = getattr(record, field)
+        _require(0 <= value <= 1, field, "a share, 0 to 1", value)
+
+
+def _require_counts(record, *fields):
+    for field in fields:
+        value = getattr(record, field)
+        _require(value >= 0, field, "a count, 0 or more", value)
+
+
+def _require_positive(record, *fields):
+    for field in fields:
+        value = getattr(record, field)
+        _require(value > 0, field, "1 or more", value)
+
+
+_reader = reprlib.Repr()
+_reader.maxstring = _reader.maxother = 200  # a sentence, whatever the file holds
+
+
+def _shown(received):
+    return _reader.repr(received)

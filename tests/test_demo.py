@@ -14,7 +14,8 @@ from keras_facemargin import demo as module
 from keras_facemargin.data import FaceFolder, read_face
 from keras_facemargin.demo import contact_sheet, run_demo
 from keras_facemargin.export import export_tflite
-from keras_facemargin.zoo import load_card
+from keras_facemargin.files import exclusive
+from keras_facemargin.zoo import CAUTION, load_card
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 FACES = "faces-10x8-seed0"
@@ -64,6 +65,7 @@ def test_every_file_is_there(output):
     assert sorted(path.name for path in output.iterdir()) == sorted(
         [
             FACES,
+            "card.json",
             "classifier.keras",
             "embedder.keras",
             "embedder.onnx",
@@ -95,7 +97,9 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     # Contact sheet, training curves, ROC, score histograms, hardest pairs.
     assert page.count('src="data:image/png;base64,') == 5
     assert "80 images of 10 identities: people who do not exist" in page
-    assert module._CAUTION in page
+    assert CAUTION in page
+    chosen = load_card(output).thresholds.single
+    assert f"Its threshold is a cosine of {chosen}." in page
     record = json.loads((output / "report.json").read_text())
     for moment in ("before", "after"):
         assert f"<td>{record[moment]['eer']:.2%}</td>" in page.replace(' class="number"', "")
@@ -150,6 +154,23 @@ def test_nothing_is_drawn_for_an_unknown_embedder(tmp_path):
     with pytest.raises(ValueError, match="Received: 'nosuch'"):
         run_demo(tmp_path / "out", "nosuch")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_would_fail_at_the_end_is_refused_at_the_beginning(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "FaceFolder", None)  # the first thing that is done
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as caught:
+        run_demo(tmp_path / "out", model)
+    assert caught.value.filename == str(tmp_path / "out" / "report.html")
+    with (
+        exclusive(tmp_path / "other" / "embedder.keras"),
+        pytest.raises(BlockingIOError, match="Another process is writing"),
+    ):
+        run_demo(tmp_path / "other", model)
+    monkeypatch.setattr(module, "_PACKAGES", ("json", "nosuchpackage"))
+    with pytest.raises(ImportError, match=r"Received: nosuchpackage not installed.*\[export,plots"):
+        run_demo(tmp_path / "third", model)
+    assert not (tmp_path / "third").exists()
 
 
 def test_contact_sheet_has_a_person_a_row(output):

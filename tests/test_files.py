@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import stat
+from pathlib import Path
 
 import pytest
 from processes import start
@@ -13,6 +14,7 @@ from processes import start
 from keras_facemargin.files import (
     atomic_write,
     check_writable,
+    draft_of,
     exclusive,
     full_disk_names,
     read_text,
@@ -64,7 +66,7 @@ def test_json_holds_a_file_name_that_is_not_utf8(tmp_path):
     assert json.loads((tmp_path / "file").read_text(encoding="utf-8")) == {"größe": name}
 
 
-@pytest.mark.parametrize("place", ["taken", "missing/file", "file/below", "x" * 250])
+@pytest.mark.parametrize("place", ["taken", "file/below", "x" * 250])
 def test_what_cannot_be_written_is_named_before_the_work(tmp_path, place):
     (tmp_path / "taken").mkdir()
     (tmp_path / "file").write_text("old")
@@ -176,3 +178,42 @@ def test_bytes_that_are_not_utf8_can_be_kept(tmp_path):
     path = tmp_path / "list"
     path.write_bytes(b"M\xfcller.jpg")
     assert read_text(path, errors="surrogateescape") == os.fsdecode(b"M\xfcller.jpg")
+
+
+def test_a_writer_that_opens_its_own_file_writes_a_draft(tmp_path):
+    path = tmp_path / "file.keras"
+    path.write_text("old")
+    path.chmod(0o640)
+    with draft_of(path, ".draft.keras") as draft:
+        assert draft.parent == tmp_path and draft.name.endswith(".draft.keras")
+        draft.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    with pytest.raises(OSError, match="The disk is full") as caught, draft_of(path) as draft:
+        draft.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_takes_no_file_is_found_at_once(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "file")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").touch()
+    for path, error in (
+        (tmp_path / "new", IsADirectoryError),
+        (tmp_path / "file" / "inside", FileExistsError),
+        (Path("/proc/file"), OSError),  # takes no file, not even of root's
+    ):
+        with pytest.raises(error):
+            check_writable(path)
+
+    def read_only(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", "/x/tmpabc")
+
+    monkeypatch.setattr(os, "open", read_only)
+    with pytest.raises(PermissionError) as caught:
+        check_writable(tmp_path / "file")
+    assert caught.value.filename == str(tmp_path / "file")

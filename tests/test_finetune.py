@@ -1,7 +1,11 @@
 """Fine-tuning: strangers judge, prototypes are imprinted, batch normalisation keeps still."""
 
+import dataclasses
+import errno
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 
 import keras
@@ -10,9 +14,10 @@ import pytest
 from tiny import tiny_embedder
 
 from keras_facemargin import finetune as module
-from keras_facemargin import load_embedder
+from keras_facemargin import load_card, load_embedder
 from keras_facemargin.data import FaceFolder, read_face
 from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.evaluate import all_pairs, embed
 from keras_facemargin.finetune import FAR, finetune
 
 
@@ -133,18 +138,40 @@ def test_the_split_follows_the_seed(faces):
     assert held_out(0) == held_out(0) != held_out(1)
 
 
-def test_the_threshold_accepts_one_impostor_pair_in_a_thousand(session):
+def test_few_pairs_give_the_threshold_of_the_smallest_rate_that_they_show(session):
+    embedder, *_, tuned = session
+    pairs = 4 * 3 // 2 * 8 * 8
+    assert tuned.after.impostors == pairs < 1 / FAR
+    paths = sorted({*tuned.pairs.first, *tuned.pairs.second})
+    people = [Path(path).parent.name for path in paths]
+    for chosen, flip in ((tuned.thresholds.mirrored, True), (tuned.thresholds.single, False)):
+        assert (chosen.impostor_pairs, chosen.far) == (pairs, 1 / pairs)
+        scores, same = all_pairs(embed(embedder, paths, flip=flip, progress=False), people)
+        assert (scores[~same] >= chosen.cosine + 1e-6).sum() <= 1
+        assert (scores[~same] >= chosen.cosine - 1e-6).sum() == 2
+    (remark,) = [each for each in tuned.remarks if "smallest" in each]
+    assert "FAR 0.0026, the smallest that the 384 impostor pairs of 4 held-out people" in remark
+    assert "FAR 0.001 needs 1,000" in remark
+
+
+def test_many_pairs_give_the_threshold_of_one_in_a_thousand(tmp_path):
+    write_synthetic_faces(tmp_path / "faces", 24, 10)  # 6 held out: 1,500 pairs
+    faces = FaceFolder(tmp_path / "faces")
+    tuned = finetune(tiny_embedder(), faces, epochs=1, learning_rate=0.0, progress=False)
+    assert tuned.thresholds.mirrored.impostor_pairs == tuned.after.impostors == 1_500
+    assert tuned.thresholds.mirrored.far == FAR
+    scores = tuned.after.scores[~tuned.after.same]
+    assert (scores >= tuned.thresholds.mirrored.cosine + 1e-9).sum() == 1
+    assert tuned.remarks == []  # enough pairs, and nothing got worse
+
+
+def test_it_says_when_strangers_are_told_apart_worse(session):
     *_, tuned = session
-    assert tuned.after.impostors == 4 * 3 / 2 * 8 * 8 < 1 / FAR
-    assert tuned.threshold is None
-    many = module.FineTuned(
-        **{
-            **vars(tuned),
-            "after": module.verify(np.r_[np.linspace(-1, 0.5, 2_000), 0.9], [0] * 2_000 + [1]),
-        }
-    )
-    impostors = many.after.scores[~many.after.same]
-    assert (impostors >= many.threshold).sum() == 2
+    worse = dataclasses.replace(tuned, before=tuned.after, after=tuned.before)
+    eers = sorted((tuned.before.eer, tuned.after.eer))
+    assert eers[0] < eers[1]
+    (remark,) = [each for each in (*tuned.remarks, *worse.remarks) if "worse" in each]
+    assert f"EER {eers[0]:.2%} before, {eers[1]:.2%} after" in remark
 
 
 def test_of_many_images_an_equal_share_of_each_person_judges(faces, monkeypatch):
@@ -160,13 +187,14 @@ def test_what_is_saved_can_be_used_and_trained_on(session, tmp_path):
     tuned.save(tmp_path / "new" / "folder", model="tiny")
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == [
+        "card.json",
         "classifier.keras",
         "embedder.keras",
         "report.json",
     ]
     images = np.stack([read_face(path) for path in tuned.training.paths[:4]]).astype("float32")
     expected = embedder.predict(images, verbose=0)
-    opened = keras.saving.load_model(folder / "embedder.keras")
+    opened = load_embedder(folder)
     np.testing.assert_allclose(opened.predict(images, verbose=0), expected, atol=1e-5)
 
     classifier = keras.saving.load_model(folder / "classifier.keras")
@@ -188,7 +216,53 @@ def test_the_record_names_who_judged_and_how_it_went(session, tmp_path):
     assert record["history"] == tuned.history
     assert record["before"]["eer"] == tuned.before.eer
     assert record["after"]["eer"] == tuned.after.eer
-    assert record["threshold"] is None
+    assert record["thresholds"] == dataclasses.asdict(tuned.thresholds)
+    assert record["remarks"] == tuned.remarks
+
+
+def test_the_card_names_its_origin_and_inherits_its_limits(session, tmp_path):
+    *_, tuned = session
+    tuned.save(tmp_path / "first", model="spherenet_distilled")
+    card, base = load_card(tmp_path / "first"), load_card("spherenet_distilled")
+    assert card.licence == base.licence
+    assert card.lineage[:-1] == base.lineage
+    assert card.lineage[-1] == (
+        "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace."
+    )
+    assert card.thresholds == tuned.thresholds
+    assert (card.embedding_dim, card.protocols, card.training) == (24, {}, None)
+    tuned.save(tmp_path / "second", model=tmp_path / "first")
+    assert load_card(tmp_path / "second").lineage[:-1] == card.lineage
+    tuned.save(tmp_path / "third", model="somewhere else")
+    assert load_card(tmp_path / "third").licence.weights == "Not stated."
+
+
+def test_a_full_disk_leaves_the_old_model_and_names_the_file(session, tmp_path, monkeypatch):
+    *_, tuned = session
+    tuned.save(tmp_path, model="tiny")
+    before = (tmp_path / "embedder.keras").read_bytes()
+
+    def full(self, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="The disk is full") as caught:
+        tuned.save(tmp_path, model="tiny")
+    assert caught.value.filename == str(tmp_path / "embedder.keras")
+    assert (tmp_path / "embedder.keras").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_saved_has_the_mode_of_the_umask(session, tmp_path):
+    *_, tuned = session
+    umask = os.umask(0o077)
+    try:
+        tuned.save(tmp_path, model="tiny")
+    finally:
+        os.umask(umask)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(module.MADE, 0o600)
 
 
 def test_the_table_sets_before_beside_after(session):

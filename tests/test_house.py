@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "keras_facemargin"
 ORDER = (
     "files",
     "arrays",
+    "saving",
     "margins",
     "heads",
     "pairwise",

@@ -2,8 +2,8 @@
 
     python tools/write_default_card.py --data ../shared/data --work WORK
 
-The only place where LFW's View 2 is looked at: nothing is chosen by it. The threshold is calibrated
-on the identities that training held out.
+The only place where LFW's View 2 is looked at: nothing is chosen by it. The thresholds are
+calibrated on the identities that training held out.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def main():
             bytes=weights.stat().st_size,
         ),
         protocols={"lfw": describe_lfw(verification, seed)},
-        threshold=calibrate(embedder, options.data, seed),
+        thresholds=calibrate(embedder, options.data, seed),
         caution=(
             "A biometric tool whose errors are not equal between groups of people: it learned from "
             "celebrities only, and no error rate by age, sex or skin colour has been measured. Do "
@@ -100,7 +100,7 @@ def main():
     (zoo.DIRECTORY / "README.md").write_text(zoo_readme(), encoding="utf-8")
     console = Console()
     console.print(verification)
-    console.print(dataclasses.asdict(card.threshold))
+    console.print(dataclasses.asdict(card.thresholds))
 
 
 def describe_training(starts):
@@ -158,7 +158,7 @@ def calibrate(embedder, data, seed):
         f"all pairs of the crops of the {HELD_OUT_IDENTITIES} labelled identities that training "
         "held out"
     )
-    return zoo.calibrate(embed(embedder, paths), np.array(identities), FAR, True, about)
+    return zoo.calibrate(embed(embedder, paths), np.array(identities), FAR, about)
 
 
 def write_folds(path, accuracy):

@@ -8,11 +8,13 @@ from keras_facemargin import zoo
 HEADER = """\
 # The zoo
 
-Trained embedders, one folder each: `card.json` (lineage, licence, figures, threshold) and weights.
-This page is written from the cards by `tools/write_zoo_readme.py`.
+Trained embedders, one folder each: `card.json` (lineage, licence, figures, thresholds) and weights.
+A threshold is a cosine at the card's FAR, for embeddings with the mirror image's appended, which
+`facemargin verify` compares, or for the image alone, which an exported file gives. This page is
+written from the cards by `tools/write_zoo_readme.py`.
 
-| embedder | parameters | D | weights | LFW 10-fold | TAR at FAR 1e-3 | threshold | commercial use |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| embedder | parameters | D | size | LFW | TAR at FAR 1e-3 | threshold | alone | commercial |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -31,7 +33,8 @@ def _row(card):
         f"{card.weights.bytes / 1e6:.1f} MB",
         f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%}",
         f"{lfw.tar_at_far['1e-3']:.1%}",
-        f"cosine {card.threshold.cosine:.3f}",
+        f"{card.thresholds.mirrored.cosine:.3f}",
+        f"{card.thresholds.single.cosine:.3f}",
         "cleared" if card.licence.commercial_use else "not cleared",
     )
     return f"| {' | '.join(cells)} |\n"

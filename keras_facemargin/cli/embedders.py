@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from rich.table import Column, Table
 from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
-from keras_facemargin.cli.options import DEFAULT, Flip, Model
+from keras_facemargin.cli.options import DEFAULT, Model
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
@@ -40,7 +41,7 @@ def export(
 
     from keras_facemargin.data import read_face, synthesize_faces
     from keras_facemargin.export import export_onnx, export_tflite
-    from keras_facemargin.zoo import load_embedder
+    from keras_facemargin.zoo import find_card, load_embedder
 
     to_onnx = output.suffix == ".onnx"
     if to_onnx and precision is not Precision.float32:
@@ -62,39 +63,107 @@ def export(
     else:
         verdict = export_tflite(embedder, output, precision.value, pixels)
     say(str(verdict))
+    card = find_card(model)
+    if card is None or card.thresholds is None:
+        say("  threshold        none: `facemargin calibrate FACES` finds one and writes a card")
+    else:
+        of = "" if precision is Precision.float32 else ", of the Keras embedder"
+        say(f"  threshold        cosine {card.thresholds.single}, image alone{of}")
 
 
 def calibrate(
     faces: Annotated[
         Path, typer.Argument(help="Folder, .rec or .tfrecord of labelled crops to calibrate on.")
     ],
-    card: Annotated[Path, typer.Option(help="card.json, its weights beside it.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            *("--model", "-m", "--card"),
+            help="A .keras file, a folder with a card.json or, with --output, a name in the zoo.",
+        ),
+    ],
     far: Annotated[
         float, typer.Option(help="Share of the pairs of two people that may be accepted.")
     ] = 1e-3,
-    flip: Flip = True,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the card and a copy of the model. Default: the card is written beside "
+            "the model.",
+        ),
+    ] = None,
 ):
-    """Choose the threshold for a false accept rate and write it into an embedder's card.
+    """Choose the thresholds for a false accept rate and write them into an embedder's card.
 
-    Every pair of the faces counts. They should be of people whom the embedder was neither trained
-    on nor will be tested on. A rate that the pairs cannot show is refused.
+    There are two: for the image and its mirror image together, which `verify` compares, and for the
+    image alone, which an exported file gives. Every pair of the faces counts. They should be of
+    people whom the embedder was neither trained on nor will be tested on. A rate that the pairs
+    cannot show is refused. A .keras file without a card gets one.
 
-    Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --card my_embedder/card.json`
+    Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
+    --output my_embedder`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
-    from keras_facemargin.zoo import calibrate, load_weights, read_card, write_card
+    from keras_facemargin.files import check_writable, draft_of
+    from keras_facemargin.zoo import (
+        calibrate,
+        card_path,
+        describe,
+        load_card,
+        load_embedder,
+        write_card,
+    )
 
     if not 0 < far < 1:
         raise ValueError(f"--far must be a rate in (0, 1). Received: {far}")
-    old, embedder = read_card(card), load_weights(card)
+    embedder, card = load_embedder(model), card_path(model)
+    old = load_card(model) if card.is_file() else None
+    file = card.with_name(old.weights.file) if old else Path(model)
+    target = file if output is None else output / file.name
+    _refuse_places(model, card, target, output)
+    check_writable(target.with_name(card.name))
     people = open_faces(faces, embedder.input_shape[1] or 112)
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
-    embeddings = embed(embedder, people.paths, flip=flip)
-    new = calibrate(embeddings, people.labels, far, flip, about)
-    write_card(card, dataclasses.replace(old, threshold=new))
-    table = Table("Threshold", Column("before", justify="right"), Column("now", justify="right"))
+    new = calibrate(embed(embedder, people.paths), people.labels, far, about)
+    if output is not None:
+        with draft_of(target) as draft:
+            shutil.copyfile(file, draft)
+    if old is None:
+        made = describe(embedder, target, "An embedder of your own.", thresholds=new)
+    else:
+        made = dataclasses.replace(old, thresholds=new)
+    write_card(target.with_name(card.name), made)
+    _print_thresholds(old.thresholds if old else None, new)
+    say(f"{target.with_name(card.name)}: {about}")
+    say(f"facemargin verify --model {target} uses it")
+
+
+def _refuse_places(model, card, target, output):
+    """A calibrated model takes no other's place, and the zoo stays as it was installed."""
+    from keras_facemargin.zoo import DIRECTORY
+
+    if output is None:
+        if card.parent.parent == DIRECTORY:
+            raise ValueError(
+                "A card in the zoo belongs to the package. Received: "
+                f"--model {model} without --output. Name a folder there for a copy of the model "
+                "and its card."
+            )
+        return
+    for taken in (target, target.with_name(card.name)):
+        if taken.exists():
+            raise FileExistsError(
+                f"A model is never copied over another. Received: {taken} is there already. Name "
+                "another folder with --output, or remove it."
+            )
+
+
+def _print_thresholds(before, now):
+    table = Table("Threshold", *(Column(words, justify="right") for words in _COLUMNS))
     for words, name, form in (
         ("Cosine", "cosine", ".4f"),
         ("False accept rate", "far", "g"),
@@ -102,9 +171,16 @@ def calibrate(
         ("Genuine pairs", "genuine_pairs", ",d"),
         ("Genuine pairs accepted", "tar", ".2%"),
     ):
-        table.add_row(words, *(f"{getattr(each, name):{form}}" for each in (old.threshold, new)))
+        cells = (
+            "-" if each is None else f"{getattr(getattr(each, kind), name):{form}}"
+            for kind in ("mirrored", "single")
+            for each in (before, now)
+        )
+        table.add_row(words, *cells)
     console.print(table)
-    say(f"{card}: {new.data}")
+
+
+_COLUMNS = ("with mirror image, before", "now", "image alone, before", "now")
 
 
 def zoo(
@@ -135,7 +211,13 @@ def zoo(
             f"{card.parameters / 1e6:.2f} M",
             str(card.embedding_dim),
             "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
-            f"{card.threshold.cosine:.3f} at FAR {card.threshold.far:g}",
+            _mirrored(card.thresholds),
             "cleared" if card.licence.commercial_use else "not cleared",
         )
     console.print(table)
+
+
+def _mirrored(thresholds):
+    if thresholds is None:
+        return "-"
+    return f"{thresholds.mirrored.cosine:.3f} at FAR {thresholds.mirrored.far:g}"

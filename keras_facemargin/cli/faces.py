@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.alignment import note_resized
+from keras_facemargin.cli.alignment import note_crops, refuse_photos
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import DEFAULT, Flip, Model
@@ -90,8 +90,8 @@ def embed(
     embedder = load_embedder(model)
     paths = image_files(images)
     prepare_file("--output", output, ".npz")
+    note_crops(paths, embedder)
     embeddings = embed(embedder, paths, flip=flip)
-    note_resized(paths, embedder)
     with atomic_write(output, "wb") as file:
         np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
     say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
@@ -108,8 +108,9 @@ def verify(
 ):
     """Say whether two aligned crops show the same person, at the threshold of the model's card.
 
-    The images must be aligned to the ArcFace template: the score of unaligned photos means nothing.
-    A .keras file of your own needs --threshold; `finetune` prints one.
+    The images must be crops aligned to the ArcFace template, as the command align makes them:
+    photos are refused. Each crop is compared together with its mirror image. `finetune` and
+    `calibrate` write a card; a .keras file without one needs --threshold.
 
     Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
     facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
@@ -118,19 +119,20 @@ def verify(
     from keras_facemargin.zoo import load_card, load_embedder
 
     embedder, paths = load_embedder(model), [first, second]
-    flip, origin = True, "as you gave it"
+    origin = "as you gave it"
     if threshold is None:
-        if model.endswith(".keras"):
+        thresholds = load_card(model).thresholds
+        if thresholds is None:
             raise ValueError(
-                "A .keras file has no card, so verify needs a threshold for it. "
-                f"Received: --model {model} without --threshold. finetune prints one with its "
-                "result; keras_facemargin.evaluate.threshold_at_far finds one on impostor pairs."
+                "verify needs a threshold. Received: the card of "
+                f"{model}, which has none. `facemargin calibrate FACES --model {model}` finds one; "
+                "--threshold gives your own."
             )
-        chosen = load_card(model).threshold
-        threshold, flip = chosen.cosine, chosen.flip
-        origin = f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
-    embeddings = embed(embedder, paths, flip=flip, progress=False)
-    note_resized(paths, embedder)
+        chosen = thresholds.mirrored
+        threshold = chosen.cosine
+        origin = f"FAR {chosen.far:.2g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
+    refuse_photos(paths, embedder)
+    embeddings = embed(embedder, paths, progress=False)
     score = float(cosine_scores(embeddings[:1], embeddings[1:])[0])
     verdict = "[green]same person[/]" if score >= threshold else "[red]different people[/]"
     console.print(f"{verdict}: cosine {score:.4f}, threshold {threshold:.4f}")

@@ -35,7 +35,6 @@ def prepare_file(option, path, *endings):
     """Refuses a file that could not be written before minutes are spent on making it."""
     if path.suffix not in endings or path.is_dir():
         raise ValueError(f"{option} must be a file *{' or *'.join(endings)}. Received: {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     check_writable(path)
 
 

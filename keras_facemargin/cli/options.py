@@ -11,12 +11,15 @@ DEFAULT = "spherenet_distilled"
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name in the zoo, or path of a .keras file.")
+    str,
+    typer.Option("--model", "-m", help="Name in the zoo; or a .keras file, or a folder with one."),
 ]
 Models = Annotated[
     list[str],
     typer.Option(
-        "--model", "-m", help="Name in the zoo, or path of a .keras file; repeat to compare."
+        "--model",
+        "-m",
+        help="Name in the zoo; or a .keras file, or a folder with one. Repeat to compare.",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]

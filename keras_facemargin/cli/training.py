@@ -63,21 +63,19 @@ def finetune(
 ):
     """Fine-tune an embedder on your people; a quarter of them is held out to judge it.
 
-    Writes embedder.keras (to use), classifier.keras (to train on) and report.json, and prints the
-    threshold that accepts one in a thousand pairs of held-out strangers.
+    Writes embedder.keras (to use) with its card, classifier.keras (to train on) and report.json.
+    The card holds the threshold that accepts one in a thousand pairs of held-out strangers, or one
+    pair where there are fewer; `verify --model FOLDER` uses it.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
     from keras_facemargin.data import open_faces
-    from keras_facemargin.finetune import FAR, finetune
+    from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.finetune import MADE, finetune
     from keras_facemargin.zoo import load_embedder
 
-    embedder_file = output / "embedder.keras"
-    if embedder_file.exists():
-        raise FileExistsError(
-            f"An embedder is never trained over another. Received: {embedder_file} is there "
-            "already. Name another folder with --output, or remove it."
-        )
+    file = output / "embedder.keras"
+    _refuse_another(file)
     embedder = load_embedder(model)
     faces = open_faces(
         directory,
@@ -86,13 +84,24 @@ def finetune(
     )
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")
     note_unaligned(faces)
-    output.mkdir(parents=True, exist_ok=True)  # now, not after the training
-    tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
-    tuned.save(output, model)
+    for name in MADE:  # now, not after the training
+        check_writable(output / name)
+    with exclusive(file):
+        _refuse_another(file)
+        tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
+        tuned.save(output, model)
     console.print(tuned)
-    if tuned.threshold is not None:
-        say(
-            f"Threshold at FAR {FAR:g}: verify --model {embedder_file} "
-            f"--threshold {tuned.threshold:.4f}"
+    for remark in tuned.remarks:
+        say(remark, style="yellow")
+    say(
+        f"Threshold: cosine {tuned.thresholds.mirrored}; facemargin verify --model {output} uses it"
+    )
+    say(f"{output}/{', '.join(MADE)}")
+
+
+def _refuse_another(file):
+    if file.exists():
+        raise FileExistsError(
+            f"An embedder is never trained over another. Received: {file} is there already. Name "
+            "another folder with --output, or remove it."
         )
-    say(f"{embedder_file}, classifier.keras, report.json")

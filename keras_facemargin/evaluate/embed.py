@@ -2,11 +2,13 @@
 
 import collections
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from keras_facemargin.arrays import embedding_rows, real_numbers
+from keras_facemargin.data.alignment_check import doubt, larger
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.progress import image_bar
 
@@ -24,6 +26,10 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
     CosFace's way. Implementations differ: InsightFace adds the two instead.
 
     Every batch has one shape (the last is padded), so the model is traced once.
+
+    Files of another size than the embedder's crop are resized. If larger ones do not look like
+    aligned crops (`keras_facemargin.data.alignment_report`), a warning says so: what an embedder
+    makes of photos means little.
 
     Args:
         embedder: a Keras model, or any callable, from float32 ``(B, H, W, 3)``, RGB 0..255, to
@@ -65,6 +71,7 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
         batches = _slices(paths_or_images, batch_size)
     else:
         size = getattr(embedder, "input_shape", (None, None))[1] or 112
+        _note_photos(paths_or_images, size)
         batches = _read(paths_or_images, batch_size, size)
     # A Keras model's own inference call is compiled; a plain callable is what it is.
     predict = getattr(embedder, "predict_on_batch", embedder)
@@ -87,6 +94,19 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
             done += len(rows)
             bar.advance(task, len(rows))
     return embeddings
+
+
+def _note_photos(paths, size):
+    photos = larger(paths, size)
+    reason = doubt([path for path, *_ in photos]) if photos else None
+    if reason is not None:
+        path, width, height = photos[0]
+        warnings.warn(
+            f"Images are resized to {size}x{size} and do not look like aligned crops, beginning "
+            f"with {path} ({width}x{height}): {reason} Their embeddings mean little: `facemargin "
+            "align` makes crops of photos.",
+            stacklevel=3,
+        )
 
 
 def _embed_batch(predict, images, batch_size, flip):

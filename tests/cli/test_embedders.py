@@ -14,44 +14,82 @@ from keras_facemargin.evaluate import all_pairs, embed
 from keras_facemargin.zoo import DIRECTORY, load_card, load_embedder
 
 
-def test_calibrate_writes_the_threshold_into_the_card(facemargin, faces):
+def test_calibrate_writes_both_thresholds_into_the_card(facemargin, faces):
     shutil.copytree(DIRECTORY / DEFAULT, DEFAULT)
     card = Path(DEFAULT, "card.json")
     before = json.loads(card.read_text())
     command = ("calibrate", faces, "--card", card)
-    code, out, _ = facemargin(*command, "--far", 0.01, "--no-flip")
+    code, out, _ = facemargin(*command, "--far", 0.01)
     assert code == 0
     assert "all pairs of 64 images of 8 people, faces" in out
     after = json.loads(card.read_text())
-    threshold = after.pop("threshold")
-    old = before.pop("threshold")
+    chosen = after.pop("thresholds")
+    old = before.pop("thresholds")
     assert after == before
-    assert (threshold["far"], threshold["flip"]) == (0.01, False)
-    assert (threshold["genuine_pairs"], threshold["impostor_pairs"]) == (224, 1_792)
-    assert f"{old['cosine']:.4f}" in out and f"{threshold['cosine']:.4f}" in out
     embedder = load_embedder(DEFAULT)
     people = FaceFolder(faces)
-    scores, same = all_pairs(
-        embed(embedder, people.paths, flip=False, progress=False), people.labels
-    )
-    impostors = scores[~same]
-    # One per cent of 1,792; the next impostor lies at the threshold, but for a rounding.
-    assert (impostors > threshold["cosine"] + 1e-9).sum() == 17
-    assert (impostors > threshold["cosine"] - 1e-9).sum() == 18
-    assert threshold["tar"] == np.mean(scores[same] > threshold["cosine"] + 1e-9)
+    for kind, flip in (("single", False), ("mirrored", True)):
+        threshold = chosen[kind]
+        assert threshold["far"] == 0.01
+        assert (threshold["genuine_pairs"], threshold["impostor_pairs"]) == (224, 1_792)
+        assert f"{old[kind]['cosine']:.4f}" in out and f"{threshold['cosine']:.4f}" in out
+        scores, same = all_pairs(
+            embed(embedder, people.paths, flip=flip, progress=False), people.labels
+        )
+        impostors = scores[~same]
+        # One per cent of 1,792; the next impostor lies at the threshold, but for a rounding.
+        assert (impostors > threshold["cosine"] + 1e-9).sum() == 17
+        assert (impostors > threshold["cosine"] - 1e-9).sum() == 18
+        assert threshold["tar"] == np.mean(scores[same] > threshold["cosine"] + 1e-9)
     written = card.read_bytes()
     assert_one_sentence(
         facemargin(*command, "--far", 1e-4), "not supported by 1,792 impostor pairs"
     )
-    assert_one_sentence(facemargin(*command, "--far", 1.5), "--far must be a rate")
     assert_one_sentence(facemargin("calibrate", faces, "--card", "no.json"), "no.json")
     assert card.read_bytes() == written
+
+
+def test_calibrate_writes_a_card_beside_a_file_of_ones_own(facemargin, model, faces):
+    Path("mine").mkdir()
+    shutil.copy(model, "mine/tiny.keras")
+    shutil.copy(model, "mine/other.keras")
+    code, out, _ = facemargin("calibrate", faces, "-m", "mine/tiny.keras", "--far", 0.01)
+    assert code == 0
+    assert "mine/card.json: all pairs of 64 images" in out
+    card = load_card("mine")
+    assert (card.weights.file, card.thresholds.single.far) == ("tiny.keras", 0.01)
+    pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]
+    code, out, _ = facemargin("verify", *pair, "-m", "mine")
+    assert f"threshold {card.thresholds.mirrored.cosine:.4f}" in out
+    written = Path("mine/card.json").read_bytes()
+    assert_one_sentence(
+        facemargin("calibrate", faces, "-m", "mine/other.keras"),
+        "describes tiny.keras. Received: mine/other.keras",
+    )
+    assert Path("mine/card.json").read_bytes() == written
+
+
+def test_a_zoo_embedder_is_calibrated_as_a_copy(facemargin, faces):
+    before = (DIRECTORY / DEFAULT / "card.json").read_bytes()
+    command = ("calibrate", faces, "-m", DEFAULT, "--far", 0.01)
+    assert_one_sentence(facemargin(*command), "belongs to the package", "--output")
+    code, _, _ = facemargin(*command, "-o", "new/mine")
+    assert code == 0
+    assert (DIRECTORY / DEFAULT / "card.json").read_bytes() == before
+    assert sorted(path.name for path in Path("new/mine").iterdir()) == [
+        "card.json",
+        "embedder.keras",
+    ]
+    assert load_card("new/mine").licence == load_card(DEFAULT).licence
+    assert load_embedder("new/mine").output_shape == (None, 128)
+    assert_one_sentence(facemargin(*command, "-o", "new/mine"), "is there already")
 
 
 def test_export_to_onnx(facemargin, model):
     code, out, _ = facemargin("export", "-m", model, "-o", "made/embedder.onnx")
     assert code == 0
     assert "made/embedder.onnx: onnx float32, passed" in out
+    assert "threshold        none: `facemargin calibrate FACES`" in out
     assert Path("made/embedder.onnx").stat().st_size > 1000
 
 
@@ -64,12 +102,20 @@ def test_export_int8_by_faces_of_ones_own(facemargin, model, faces):
     assert "over 32 images" in out  # the other 32 set the ranges
 
 
+def test_export_prints_the_threshold_of_an_image_alone(facemargin):
+    chosen = load_card(DEFAULT).thresholds.single
+    code, out, _ = facemargin("export", "-o", "e.tflite")
+    assert code == 0
+    assert f"threshold        cosine {chosen.cosine:.4f} at FAR 0.001 on 593,432 impostor" in out
+    assert "image alone" in out
+
+
 def test_zoo_lists_and_prints_cards(facemargin):
     console.width = 80  # the name is what one types: it must not be cut
     code, out, _ = facemargin("zoo")
     assert code == 0
     assert DEFAULT in out
-    assert f"{load_card(DEFAULT).threshold.cosine:.3f}" in out
+    assert f"{load_card(DEFAULT).thresholds.mirrored.cosine:.3f}" in out
     code, out, _ = facemargin("zoo", DEFAULT)
     assert json.loads(out) == json.loads(json.dumps(load_card(DEFAULT).to_dict()))
 

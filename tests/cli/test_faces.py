@@ -1,5 +1,6 @@
 """From photos to a decision: files of embeddings, thresholds, warnings."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from one_sentence import assert_one_sentence
 from PIL import Image
 
 from keras_facemargin.cli.options import DEFAULT
-from keras_facemargin.zoo import load_card
+from keras_facemargin.zoo import DIRECTORY, load_card
 
 
 def test_embed_writes_embeddings_and_paths(facemargin, model, faces):
@@ -46,23 +47,82 @@ def test_verify_at_a_threshold_of_ones_own(facemargin, model, faces):
 
 def test_verify_at_the_cards_threshold(facemargin, faces):
     different = [faces / "person_000" / "000.jpg", faces / "person_001" / "000.jpg"]
-    chosen = load_card(DEFAULT).threshold
+    chosen = load_card(DEFAULT).thresholds.mirrored
     _, out, _ = facemargin("verify", *different)
     assert out.startswith("different people: ")
     assert f"threshold {chosen.cosine:.4f}" in out
     assert f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs" in out
 
 
-@pytest.mark.filterwarnings("always")
-def test_verify_warns_of_what_looks_like_an_unaligned_photo(facemargin, model, faces):
+def test_verify_refuses_photos(facemargin, model, faces):
     face = faces / "person_000" / "000.jpg"
-    Image.new("RGB", (250, 250), "grey").save("photo.jpg")
-    code, _, error = facemargin("verify", face, "photo.jpg", "-m", model, "--threshold", "0.5")
+    command = ("-m", model, "--threshold", "0.5")
+    Image.open(face).resize((250, 250)).save("photo.jpg")
+    assert_one_sentence(
+        facemargin("verify", face, "photo.jpg", *command),
+        *("aligned crops of 112x112", "photo.jpg of 250x250", "`facemargin align PHOTOS CROPS`"),
+    )
+    # Of the crop's own size, and still no crops: only the pixels tell.
+    for index in range(2):
+        turned = Image.open(faces / f"person_00{index}" / "000.jpg").rotate(180)
+        turned.save(f"turned{index}.png")
+    assert_one_sentence(
+        facemargin("verify", "turned0.png", "turned1.png", *command),
+        *("turned0.png and turned1.png", "do not resemble an upright face", "facemargin align"),
+    )
+    code, _, error = facemargin("verify", face, face, *command)
+    assert (code, error) == (0, "")
+
+
+def test_verify_refuses_pairs_of_real_photos(facemargin, shared_data):
+    photos = sorted((shared_data / "photos").rglob("*.jpg"))[:4]
+    for pair in zip(photos[::2], photos[1::2], strict=True):
+        assert_one_sentence(facemargin("verify", *pair), "of 250x250", "facemargin align")
+
+
+@pytest.mark.filterwarnings("always")
+def test_embed_warns_of_photos_with_the_checks_verdict(facemargin, model, faces):
+    Path("photos").mkdir()
+    Path("large").mkdir()
+    for index, path in enumerate(sorted(faces.rglob("*.jpg"))[::4]):
+        face = Image.open(path)
+        face.resize((224, 224)).save(f"large/{index:02}.png")
+        photo = Image.new("RGB", (250, 250), "grey")
+        photo.paste(face, (69, 69))
+        photo.save(f"photos/{index:02}.png")
+    code, _, error = facemargin("embed", "photos", "-m", model)
     assert code == 0
-    assert "1 of 2 images were resized to 112x112" in error
-    assert "photo.jpg (250x250)" in error
-    _, _, error = facemargin("verify", face, face, "-m", model, "--threshold", "0.5")
-    assert error == ""
+    assert error.count("Warning") == 1
+    assert "photos/00.png (250x250)" in error.replace("\n", "")
+    assert "(16 images: shifted" in error
+    code, _, error = facemargin("embed", "large", "-m", model)  # crops, if larger ones
+    assert (code, "Warning" in error) == (0, False)
+    for path in Path("photos").iterdir():
+        Image.open(path).resize((112, 112)).save(path)
+    code, _, error = facemargin("embed", "photos", "-m", model)
+    assert error.count("Warning") == 1
+    assert "(16 images: shifted" in error
+
+
+def test_verify_takes_a_folder_with_a_card_and_the_file_in_it(facemargin, faces):
+    pair = [faces / "person_000" / "000.jpg", faces / "person_001" / "000.jpg"]
+    shutil.copytree(DIRECTORY / DEFAULT, "mine")
+    _, expected, _ = facemargin("verify", *pair)
+    for model in ("mine", "mine/", "mine/card.json", "mine/embedder.keras"):
+        assert facemargin("verify", *pair, "-m", model)[:2] == (0, expected)
+    card = json.loads(Path("mine/card.json").read_text())
+    Path("mine/card.json").write_text(json.dumps(card | {"thresholds": None}))
+    assert_one_sentence(
+        facemargin("verify", *pair, "-m", "mine"), "`facemargin calibrate FACES --model mine`"
+    )
+    Path("mine/card.json").write_text(json.dumps(card | {"parameters": 5}))
+    assert_one_sentence(facemargin("verify", *pair, "-m", "mine"), "`parameters` must be that")
+    Path("mine/card.json").unlink()
+    assert_one_sentence(
+        facemargin("verify", *pair, "-m", "mine/embedder.keras"),
+        *("without mine/card.json", "calibrate FACES --model mine/embedder.keras"),
+    )
+    assert_one_sentence(facemargin("verify", *pair, "-m", "x.tflite"), "exported from")
 
 
 def test_an_embedding_file_is_replaced_whole_or_not_at_all(facemargin, model, faces, monkeypatch):
@@ -74,6 +134,6 @@ def test_an_embedding_file_is_replaced_whole_or_not_at_all(facemargin, model, fa
 
     monkeypatch.setattr(np, "savez", full)
     result = facemargin("embed", faces / "person_000", "-m", model, "-o", "e.npz")
-    assert_one_sentence(result, "e.npz: No space left on device.")
+    assert_one_sentence(result, "e.npz: The disk is full.")
     assert Path("e.npz").read_bytes() == b"before"
     assert [path.name for path in Path().iterdir()] == ["e.npz"]

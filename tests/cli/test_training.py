@@ -7,9 +7,12 @@ from pathlib import Path
 
 import keras
 import pytest
+from one_sentence import assert_one_sentence
 
 from keras_facemargin.cli.training import Head
 from keras_facemargin.data import FaceFolder, write_face_records
+from keras_facemargin.files import exclusive
+from keras_facemargin.zoo import load_card
 
 
 @pytest.mark.parametrize(
@@ -22,7 +25,7 @@ def test_finetune_trains_with_each_head(facemargin, model, faces, head):
         *("--epochs", 4, "--learning-rate", 0.003, "-o", "new/[1]"),
     )
     assert code == 0
-    assert "new/[1]/embedder.keras, classifier.keras, report.json" in out
+    assert "new/[1]/embedder.keras, card.json, classifier.keras, report.json" in out
     assert re.search(r"EER\W+\d+\.\d+%\W+\d+\.\d+%", out)
     record = json.loads(Path("new/[1]/report.json").read_text())
     assert record["head"].lower().startswith(head.value)  # CombinedMargin is `combined`
@@ -64,3 +67,49 @@ def test_finetune_takes_tfrecords(facemargin, model, faces):
     code, out, _ = facemargin("finetune", "faces.tfrecord", "-m", model, "--epochs", 1)
     assert code == 0
     assert "64 images of 8 identities" in out
+
+
+def test_what_finetune_leaves_is_a_model_that_every_command_takes(facemargin, model, faces):
+    people = FaceFolder(faces)
+    for path in people.paths:
+        if Path(path).stem < "004":  # 12 x 4 became 8 x 4: few pairs, and a threshold of them
+            place = Path("people", *Path(path).parts[-2:])
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+    code, out, _ = facemargin("finetune", "people", "-m", model, "--epochs", 1, "-o", "out")
+    assert code == 0
+    card = load_card("out")
+    chosen = card.thresholds.mirrored
+    assert (chosen.impostor_pairs, chosen.far) == (16, 1 / 16)
+    assert "FAR 0.062, the smallest that the 16 impostor pairs of 2 held-out people" in out
+    assert "verify --model out" in out
+    assert card.lineage[-1].startswith(f"Embedder fine-tuned from {model} on 18 images of 6 people")
+    pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]
+    for place in ("out", "out/embedder.keras"):
+        code, out, _ = facemargin("verify", *pair, "-m", place)
+        assert code == 0
+        assert f"threshold {chosen.cosine:.4f}" in out
+        assert "FAR 0.062 on 16 impostor pairs" in out
+    assert facemargin("embed", *pair, "-m", "out")[0] == 0
+    code, out, _ = facemargin("export", "-m", "out", "-o", "e.tflite")
+    assert f"cosine {card.thresholds.single.cosine:.4f} at FAR 0.062 on 16 impostor pairs" in out
+    assert facemargin("evaluate", "all-pairs", "people", "-m", "out")[0] == 0
+    assert facemargin("calibrate", faces, "-m", "out", "--far", 0.01)[0] == 0
+    assert load_card("out").thresholds.mirrored.impostor_pairs == 1_792
+
+
+def test_a_second_finetune_at_one_output_is_refused(facemargin, model, faces):
+    with exclusive(Path("out/embedder.keras")):
+        assert_one_sentence(
+            facemargin("finetune", faces, "-m", model, "-o", "out"), "Another process", "out"
+        )
+    assert list(Path("out").iterdir()) == []
+
+
+def test_a_place_that_takes_no_file_is_found_before_the_training(
+    facemargin, model, faces, monkeypatch
+):
+    monkeypatch.setattr("keras_facemargin.finetune.finetune", None)  # would fail differently
+    Path("out/card.json").mkdir(parents=True)
+    result = facemargin("finetune", faces, "-m", model, "-o", "out")
+    assert_one_sentence(result, "out/card.json: Is a directory")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_facemargin.data import synthesize_faces
 from keras_facemargin.evaluate.embed import embed
 
 pytestmark = pytest.mark.any_backend
@@ -74,10 +75,27 @@ def test_a_keras_model_reads_files_at_its_own_size(folder):
     model = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(pooled)))
     paths, _ = folder
     small = np.stack([np.asarray(Image.open(p).resize((16, 16), Image.LANCZOS)) for p in paths])
-    rows = embed(model, paths, batch_size=3, progress=False)
+    with pytest.warns(UserWarning, match=r"resized to 16x16 .*0\.png \(112x112\).*resemble"):
+        rows = embed(model, paths, batch_size=3, progress=False)  # noise, no faces
     whole = model.predict_on_batch(small.astype("float32"))
     assert rows.shape == (7, 8)
     np.testing.assert_allclose(rows[:, :4], whole, rtol=1e-4, atol=1e-3)
+
+
+def test_photos_are_embedded_with_a_warning_and_larger_crops_without(tmp_path):
+    faces = synthesize_faces(14, 1)[0]
+    crops, photos = [], []
+    for index, face in enumerate(faces):
+        crops.append(tmp_path / f"crop{index}.png")
+        Image.fromarray(face).resize((224, 224)).save(crops[-1])
+        photo = Image.new("RGB", (250, 250), "grey")
+        photo.paste(Image.fromarray(face), (90, 40))
+        photos.append(tmp_path / f"photo{index}.png")
+        photo.save(photos[-1])
+    for count in (14, 2):
+        embed(corners, crops[:count], progress=False)
+        with pytest.warns(UserWarning, match=r"photo0\.png \(250x250\).*facemargin align"):
+            embed(corners, photos[:count], progress=False)
 
 
 def test_an_embedding_that_is_not_finite_is_named(folder):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.alignment import note_resized
+from keras_facemargin.cli.alignment import note_crops
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.run import check_compared, mirrored, show
 from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page, printable
@@ -103,7 +103,7 @@ def _embed(paths, models, flip):
         printable(name): embed(each, paths, flip=flip) for name, each in embedders.items()
     }
     for embedder in embedders.values():
-        note_resized(paths, embedder)
+        note_crops(paths, embedder)
     return embeddings
 
 

@@ -162,11 +162,11 @@ def searches(lam=0.0):
 
 def searches_of_folders():
     """A list is `TemplateSearches` of images that are not a protocol's own."""
-    from keras_facemargin.cli.alignment import note_resized
+    from keras_facemargin.cli.alignment import note_crops
     from keras_facemargin.evaluate import evaluate_searches
 
     def measure(embedder, task, flip):
-        note_resized(task.templates.images, embedder)
+        note_crops(task.templates.images, embedder)
         return evaluate_searches(embedder, task, flip)
 
     return dataclasses.replace(searches(), measure=measure)
