@@ -38,6 +38,7 @@ from keras_facemargin.data.faces import (
     StoredImages,
     check_all,
     check_on_bad,
+    identity_order,
     report,
     settle_bad,
 )
@@ -516,10 +517,10 @@ class FaceTFRecords(StoredFaces):
     in any order: a file that is sorted by identity is shuffled as well as any.
 
     The label of an image is one integer from 0 on, or a text. Labels are renumbered
-    0 .. `num_classes - 1`, integers in ascending order and texts by code point, whatever gaps they
-    have, and `identities[label]` is what the file calls the person: the text beside the integers if
-    each integer has one of its own, else the integer. Implementations differ: arcface-tf2 takes
-    labels as they stand and is told the number of classes.
+    0 .. `num_classes - 1`, integers in ascending order and texts in that of `FaceFolder`, whatever
+    gaps they have, and `identities[label]` is what the file calls the person: the text beside the
+    integers if each integer has one of its own, else the integer. Implementations differ:
+    arcface-tf2 takes labels as they stand and is told the number of classes.
 
     Bad, and reported with its reason, is: a damaged record, one without one image and one label, an
     image that is empty, undecodable or not square.
@@ -591,7 +592,9 @@ class FaceTFRecords(StoredFaces):
                 f"Labels must all be integers or all be texts. Received: both in {source}"
             )
         rows = np.flatnonzero([each is not None for each in labels])
-        identities = sorted(set(labels[rows].tolist()))
+        identities = sorted(
+            set(labels[rows].tolist()), key=identity_order if str in kinds else None
+        )
         number = {identity: number for number, identity in enumerate(identities)}
         names = [*map(_only, map(texts.get, identities))]
         one_to_one = None not in names and len(set(names)) == len(names)
