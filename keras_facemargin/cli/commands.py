@@ -1,5 +1,7 @@
 """Every command in the order of the help, and what becomes of an error."""
 
+import io
+import sys
 import warnings
 
 import typer
@@ -76,6 +78,10 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that is not UTF-8 must not end the work that it is reported by.
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

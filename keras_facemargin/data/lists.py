@@ -30,6 +30,7 @@ _COLUMNS = {
 _SEPARATORS = {".csv": ",", ".lst": "\t", ".txt": " "}
 _NAMES = {",": "commas", "\t": "tabs", " ": "spaces", ";": "semicolons"}
 _NUMBER = re.compile(r"(\d+)(?:\.0*)?", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?|nan", re.ASCII | re.IGNORECASE)
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _SAMPLE = 1000  # lines that decide which form a list has
 _LONGEST = 1 << 16  # characters of a line; the longest path has 4,096 bytes
@@ -78,12 +79,12 @@ def read_list(file, folder):
         found = place(path)
         if found is None:
             reason = (
-                f"its path leads out of {folder or '.'}, below which the images of the list must "
-                "be; `images` (--images FOLDER) names another folder. Received: "
+                f"its path leads out of {os.path.abspath(folder)}, below which the images of the "
+                f"list must be; `images` (--images FOLDER) names another folder. Received: "
                 f"{shown(path)}."
             )
-            outside = BadImage(f"{file}, line {number:,}", reason)
-            bad.append(outside)
+            bad.append(BadImage(f"{file}, line {number:,}", reason))
+            outside = outside or bad[-1]
             continue
         paths.append(found)
         identities.append(list_identity(fields[form.label]))
@@ -151,7 +152,7 @@ def _lst_form(fields):
         return _TWO
     if width < 2 or not _NUMBER.fullmatch(fields[0]):
         return None
-    if not _NUMBER.fullmatch(fields[1]):
+    if not _FLOAT.fullmatch(fields[1]):
         return _Form(1, 2, width, False, 1)  # InsightFace's
     im2rec = _Form(width - 1, 1, width, False, width - 1)
     return im2rec if im2rec.fits(fields) else None

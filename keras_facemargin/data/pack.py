@@ -86,25 +86,28 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
       no name as LFW does, IDENTITY_0001.jpg;
     - `.rec`: as `write_face_records` makes it, with `.idx`, and with a `.lst` that holds the names;
     - `.tfrecord`: one file, or the name that stands for its shards;
-    - `.csv` (path, label, with or without a head line) and `.lst` (the same between tabs, or the
-      three columns of MXNet or InsightFace). As a destination with the images beside it, in a
-      folder of its name;
+    - `.csv` (path, label, or a first line that names the columns) and `.lst` (path, label between
+      tabs, or the columns of MXNet's im2rec or InsightFace; see `lists`). As a destination with the
+      images beside it, in a folder of its name;
     - `.txt`: CelebA's lines `000001.jpg 2880`, the images in `img_align_celeba`. As a destination
       it numbers identities from 1 and loses their names.
 
-    Identities are sorted by name and get the labels 0, 1, 2, ... in that order, whatever they were;
-    `.lst` and `.tfrecord` state whose label it is. Every image is decoded by the rules of
-    `read_face`; one that is no face crop is skipped and listed with its reason. What there is
-    already is never written over. If the call is interrupted, by whatever means, the same call goes
-    on and ends with the same bytes.
+    Identities are sorted by name, whole numbers by value and before all others, which follow by
+    code point. They get the labels 0, 1, 2, ... in that order, whatever they were; `.lst` and
+    `.tfrecord` state whose label it is. Every line of a list is an image or is skipped with its
+    reason. Every image is decoded by the rules of `read_face`; one that is no face crop is skipped
+    and listed with its reason. What is written is read again and compared before it gets its name,
+    and no existing file is written over. If the call is interrupted, by whatever means, the same
+    call continues and ends with the same bytes.
 
     Implementations differ: InsightFace's and arcface-tf2's converters take whatever the file holds,
     and begin from the first image again.
 
     Args:
         source: the container to read.
-        destination: the container to make, which must not be there.
-        images: folder that the paths of a list start from; by default where it lies.
+        destination: the container to make, which must not exist.
+        images: folder that the paths of a list start from, and below which they must stay; by
+            default that of the list. Absolute paths below it are taken as well.
         shards: number of files of a `.tfrecord`.
         progress: whether to draw a progress bar on standard error.
 
@@ -112,11 +115,14 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
         `Packed`.
 
     Raises:
-        ValueError: an argument, less than two identities with a good image, or a source that has
-            changed since the call that was interrupted.
-        FileExistsError: the destination is there.
-        OSError: a file cannot be read or written. A full disk says how much is needed, before the
-            first byte where it can be known; what was written stays and the same call goes on.
+        ValueError: an argument, a list of which no line has the columns of a list, fewer than two
+            identities with a good image, or another source or other arguments than those of the
+            interrupted call.
+        FileExistsError: the destination exists.
+        BlockingIOError: another process is making the destination.
+        OSError: a file cannot be read or written, or is not what was written when it is read again.
+            A full disk says how much is needed, before the first byte where it can be known; what
+            was written stays and the same call continues.
 
     Example:
         >>> from keras_facemargin.data import write_synthetic_faces
@@ -163,8 +169,7 @@ def _pack(source, images, sink, progress):
         raise ValueError(
             "An interrupted call can only be continued with the same source and arguments. "
             f"Received: {journal.file} of another call, or {listing.source} has changed since. "
-            f"Repeat that call, or remove {journal.file} and its drafts to start from the "
-            "beginning."
+            f"Repeat that call, or remove {journal.file} to start from the beginning."
         )
     if not journal.state.get("moving"):
         _copy(listing, plan, sink, journal, progress)
@@ -325,8 +330,8 @@ class _Journal:
             self.state = None
         if not isinstance(self.state, dict):
             raise ValueError(
-                f"{file} must be a journal of `pack`. Received: another file. Remove it and its "
-                "drafts to start from the beginning."
+                f"{file} must be a journal of `pack`. Received: another file. Remove it to start "
+                "from the beginning."
             )
 
     def write(self, state):
@@ -602,9 +607,7 @@ class _ListSink(_FolderSink):
     def fault(self, identity, name):
         read = list_identity(identity)
         if read != identity:
-            return (
-                f"its identity is another one in a list. Received: {identity!r}, read as {read!r}."
-            )
+            return f"a list reads its identity as another. Received: {identity!r}, as {read!r}."
         return super().fault(identity, name)
 
     def write(self, row, label, identity, name, encoded):

@@ -50,6 +50,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.files import exclusive
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -614,7 +615,7 @@ def write_face_records(file, images, labels, index="auto"):
             "Write several files, or records without a header with RecordWriter."
         )
     ends = np.cumsum(counts) + 1
-    with RecordWriter(file, index) as writer:
+    with exclusive(file), RecordWriter(file, index) as writer:
         writer.write(0, pack_record(Record([end, end + len(identities)], b"", 0)))
         for key, row in enumerate(np.argsort(labels, kind="stable").tolist(), start=1):
             image = images[row]

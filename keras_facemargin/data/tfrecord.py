@@ -44,6 +44,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.files import exclusive
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -732,23 +733,24 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
             f"`shards` must lie in 1..{min(len(images), 99_999):,} for {len(images):,} images. "
             f"Received: shards={shards!r}"
         )
-    files = shard_names(file, shards)
-    drafts = [each + ".draft" for each in files]
-    try:
-        for shard, draft in enumerate(drafts):
-            with open(draft, "wb") as stream:
-                for row in range(*_run(len(images), shard, shards)):
-                    image, label = images[row], labels.item(row)
-                    image = image if isinstance(image, bytes) else read_bytes(image)
-                    text = None if identities is None else _called(identities, label)
-                    name = None if names is None else names[row]
-                    stream.write(frame_tfrecord(face_example(image, label, text, name)))
-        for draft, each in zip(drafts, files, strict=True):
-            os.replace(draft, each)
-    finally:
-        for draft in drafts:
-            if os.path.exists(draft):
-                os.remove(draft)
+    with exclusive(file):
+        files = shard_names(file, shards)
+        drafts = [each + ".draft" for each in files]
+        try:
+            for shard, draft in enumerate(drafts):
+                with open(draft, "wb") as stream:
+                    for row in range(*_run(len(images), shard, shards)):
+                        image, label = images[row], labels.item(row)
+                        image = image if isinstance(image, bytes) else read_bytes(image)
+                        text = None if identities is None else _called(identities, label)
+                        name = None if names is None else names[row]
+                        stream.write(frame_tfrecord(face_example(image, label, text, name)))
+            for draft, each in zip(drafts, files, strict=True):
+                os.replace(draft, each)
+        finally:
+            for draft in drafts:
+                if os.path.exists(draft):
+                    os.remove(draft)
 
 
 def _run(count, shard, shards):
