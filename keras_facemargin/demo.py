@@ -12,7 +12,6 @@ from keras_facemargin.data import FaceFolder, read_face, write_synthetic_faces
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
-from keras_facemargin.files import exclusive
 from keras_facemargin.finetune import FAR, finetune
 from keras_facemargin.report import Report
 from keras_facemargin.zoo import load_card, load_embedder
@@ -52,13 +51,12 @@ def run_demo(output, embedder, faces=None):
     console.rule("1/4  Faces")
     if faces is None:
         folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0"
-        with exclusive(folder):
-            if not folder.is_dir():
-                with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
-                    draft = folder.with_suffix(".draft")
-                    shutil.rmtree(draft, ignore_errors=True)
-                    write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0)
-                    draft.rename(folder)
+        if not folder.is_dir():
+            with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
+                draft = folder.with_suffix(".draft")
+                shutil.rmtree(draft, ignore_errors=True)
+                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0)
+                draft.rename(folder)
         origin = "people who do not exist, drawn from a statistical face model"
     else:
         folder, origin = Path(faces), "real people, from your folder"

@@ -44,7 +44,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import SharedFile
-from keras_facemargin.files import exclusive
+from keras_facemargin.files import exclusive, full_disk_names
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -733,7 +733,7 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
             f"`shards` must lie in 1..{min(len(images), 99_999):,} for {len(images):,} images. "
             f"Received: shards={shards!r}"
         )
-    with exclusive(file):
+    with exclusive(file), full_disk_names(file):
         files = shard_names(file, shards)
         drafts = [each + ".draft" for each in files]
         try:

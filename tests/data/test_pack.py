@@ -20,7 +20,6 @@ from keras_facemargin.data.image import read_face
 from keras_facemargin.data.pack import pack_faces
 from keras_facemargin.data.recordio import RecordReader, unpack_record, write_face_records
 from keras_facemargin.data.tfrecord import frame_tfrecord, pack_example, write_face_tfrecords
-from keras_facemargin.files import exclusive
 
 # Numbers sort by value, before `"` and every other character.
 PEOPLE = {"Ada Lovelace": 4, "Zoë Müller": 3, '"O\'Neill, Shaq"': 2, "李 娜": 3}
@@ -620,29 +619,40 @@ def test_a_second_call_at_one_destination_is_refused(
     assert not [name for name in contents(tmp_path) if "lock" in name]
 
 
-WRITERS = {
-    "a.rec": lambda file: write_face_records(file, Slow(file), [0, 1]),
-    "a.tfrecord": lambda file: write_face_tfrecords(file, Slow(file), [0, 1]),
-}
+WRITERS = {"a.rec": write_face_records, "a.tfrecord": write_face_tfrecords}
 
 
-class Slow(list):
-    """Two images; while they are read another process wants the same file."""
+class Images(list):
+    """Two images; before each is read, `then()` happens."""
 
-    def __init__(self, file):
+    def __init__(self, then):
         super().__init__([encode(noise(0))] * 2)
-        self.file = file
+        self.then = then
 
     def __getitem__(self, row):
-        with pytest.raises(BlockingIOError, match="Another process"), exclusive(self.file):
-            pass
+        self.then()
         return super().__getitem__(row)
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_other_writers_hold_the_lock_too(tmp_path, name):
-    WRITERS[name](tmp_path / name)
+    def write_there():
+        with pytest.raises(BlockingIOError, match="Another process"):
+            WRITERS[name](tmp_path / name, [b"a", b"b"], [0, 1])
+
+    WRITERS[name](tmp_path / name, Images(write_there), [0, 1])
     assert len(open_faces(tmp_path / name)) == 2
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_other_writers_name_the_file_of_a_full_disk(tmp_path, name):
+    def fill():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="The disk is full") as caught:
+        WRITERS[name](tmp_path / name, Images(fill), [0, 1])
+    assert caught.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
 
 
 # What is read again
