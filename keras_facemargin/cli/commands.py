@@ -77,7 +77,8 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -31,7 +31,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_facemargin.data.containers import container_kind, list_faces
-from keras_facemargin.data.faces import report
+from keras_facemargin.data.faces import check_all, report
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.lists import list_identity
 from keras_facemargin.data.progress import image_bar
@@ -564,12 +564,14 @@ class _FolderSink(_Sink):
         return {**super().flush(), "files": self._files}
 
     def changed(self):
-        tree, found = self.tree + ".draft", [0, 0]
-        for folder, _, names in os.walk(tree):
-            for name in names:
-                file = os.path.join(folder, name)
-                with open(file, "rb") as stream:
-                    found = _counted(found, os.path.relpath(file, tree), stream.read())
+        tree = self.tree + ".draft"
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names]
+
+        def digest(row):
+            with open(files[row], "rb") as stream:
+                return _digest(files[row][len(tree) + 1 :], stream.read())
+
+        found = [len(files), sum(check_all(digest, len(files), "Reading again")) % 2**64]
         return super().changed() if found == self._files else tree
 
     def write(self, row, label, identity, name, encoded):
@@ -580,14 +582,15 @@ class _FolderSink(_Sink):
         os.makedirs(os.path.dirname(file), exist_ok=True)
         with open(file, "wb") as stream:
             stream.write(encoded)
-        self._files = _counted(self._files, name, encoded)
+        count, total = self._files
+        self._files = [count + 1, (total + _digest(name, encoded)) % 2**64]
 
 
-def _counted(files, name, data):
-    """Number and sum of digests of files, with one more."""
+def _digest(name, data):
+    """A number below 2**64 of a file's name and bytes."""
     digest = hashlib.blake2b(os.fsencode(name) + b"\0", digest_size=8)
     digest.update(data)
-    return [files[0] + 1, (files[1] + int.from_bytes(digest.digest(), "big")) % 2**64]
+    return int.from_bytes(digest.digest(), "big")
 
 
 class _ListSink(_FolderSink):
