@@ -222,7 +222,7 @@ def _list_folder(directory):
 
 def _list_records(file):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is left out is told by who asked
+        warnings.simplefilter("ignore")  # the caller reports what is left out
         faces = FaceRecords(file, on_bad="skip", check=False)
     reader, rows = faces.paths.reader, faces.paths.rows
     identities, names = _padded(faces), None

@@ -525,6 +525,9 @@ class _TFRecordSink(_Sink):
     def files(self):
         return shard_names(self.destination, self.shards)
 
+    def claims(self):
+        return [self.destination]  # which stands for its shards
+
     def write(self, row, label, identity, name, encoded):
         example = face_example(encoded, label, identity, name)
         self.put(self.files()[self.shard], frame_tfrecord(example))
