@@ -214,7 +214,8 @@ def exclusive(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.with_name(f".{path.name}.lock")
+    whole = Path(os.path.abspath(path))  # "." has no name
+    file = whole.with_name(f".{whole.name}.lock")
     lock = filelock.FileLock(file, blocking=False)
     try:
         lock.acquire()

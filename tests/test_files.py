@@ -148,6 +148,13 @@ def test_one_process_cannot_hold_a_destination_twice(tmp_path):
         pass
 
 
+def test_the_current_folder_has_a_lock(tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    with exclusive("."), pytest.raises(BlockingIOError), exclusive(tmp_path / "in"):
+        pass
+
+
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 def test_text_is_read_with_or_without_a_mark(tmp_path, mark):
     path = tmp_path / "list"

@@ -79,8 +79,9 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
-    with contextlib.suppress(AttributeError):  # of a stream that is not a text file
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that is not a text file
+            stream.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -40,14 +40,16 @@ def pack(
     ],
     destination: Annotated[Path, typer.Argument(help="The same, which must not be there yet.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder that the paths of a list start from.")
+        Path | None,
+        typer.Option(help="Folder that the paths of a list start from and must stay in."),
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="Files of a .tfrecord.")] = 1,
 ):
     """Copy labelled face crops from one container into another, byte for byte.
 
-    What is no face crop is skipped, counted and listed in DESTINATION.skipped.csv. Stopped by
-    whatever means, the same command goes on and ends with the same bytes.
+    What is no face crop is skipped, counted and listed in DESTINATION.skipped.csv. Identities that
+    are whole numbers are sorted by value, others by code point. After an interruption the same
+    command continues and ends with the same bytes.
 
     Example: `facemargin pack facemargin-demo/faces-64x12-seed0 train.rec`
     """

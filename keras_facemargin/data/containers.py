@@ -1,7 +1,6 @@
 """Which container lies at a place, and what is in it: every image with its identity and name."""
 
 import collections
-import csv
 import dataclasses
 import hashlib
 import os
@@ -9,9 +8,10 @@ import warnings
 
 import numpy as np
 
-from keras_facemargin.data.faces import check_all
+from keras_facemargin.data.faces import check_all, identity_order, report
 from keras_facemargin.data.folder import FaceFolder, list_files
 from keras_facemargin.data.image import BadImage
+from keras_facemargin.data.lists import read_list, shown, text_lines
 from keras_facemargin.data.recordio import FaceRecords
 from keras_facemargin.data.tfrecord import FaceTFRecords, find_shards, read_example
 
@@ -23,7 +23,6 @@ _KINDS = {
     ".lst": "list",
     ".txt": "celeba",
 }
-_PATH, _LABEL = ("path", "image", "file", "filename"), ("label", "identity", "id", "person")
 _LONGEST_NAME = 255  # bytes, what file systems take
 
 
@@ -92,7 +91,7 @@ class Listing:
         source: the container, a string.
         images: sequence of what `read_face` takes.
         labels: int64 `(N,)`, ascending, rows of `identities`.
-        identities: list of texts that can be names of folders, sorted by code point.
+        identities: list of texts that can be names of folders, in the order of `identity_order`.
         names: list of the images' names, unique within an identity, or None if they have none.
         skipped: list of `BadImage`: what is no image of an identity.
         size: bytes of all images, about.
@@ -107,23 +106,30 @@ class Listing:
     size: int
 
     def fingerprint(self):
-        """A text that changes with the images listed, their order, identities and names."""
-        digest = hashlib.sha256(f"{self.source}\0{len(self.labels)}".encode(*_TEXT))
-        digest.update(np.ascontiguousarray(self.labels))
-        for each in self.identities + (self.names or []):
+        """A text that changes with the images listed: places, order, identities, names, bytes."""
+        parts = [os.path.abspath(self.source), str(self.size), str(len(self.labels))]
+        parts += self.identities + (self.names or [])
+        if isinstance(self.images, list):
+            parts += self.images
+            rows = self.labels
+        else:
+            rows = np.stack([self.labels, self.images.rows])
+        digest = hashlib.sha256(np.ascontiguousarray(rows))
+        for each in parts:
             digest.update(each.encode(*_TEXT) + b"\0")
         return digest.hexdigest()
 
 
-_TEXT = ("utf-8", "surrogateescape")  # as Python keeps file names that are no UTF-8
+_TEXT = ("utf-8", "surrogateescape")  # as Python keeps file names that are not UTF-8
 
 
 def list_faces(path, images=None):
     """Lists what a container holds.
 
-    Identities are named by texts and sorted by code point, whatever the container, so that labels
-    are the same on every way between two containers. Numbers become texts of equal length, filled
-    up with zeros. A name or identity that cannot be the name of a file (`..`, one with a slash, one
+    Identities are named by texts and sorted by `identity_order`, whatever the container, so that
+    labels are the same on every way between two containers. Numbers without names (`.rec`,
+    `.tfrecord`) become texts of equal length, filled up with zeros, for programs that sort folders
+    by code point. A name or identity that cannot be the name of a file (`..`, one with a slash, one
     that begins with a dot) is bad.
 
     Args:
@@ -148,14 +154,14 @@ def list_faces(path, images=None):
         "records": _list_records,
         "tfrecords": _list_tfrecords,
         "list": lambda path: _list_lines(path, images),
-        "celeba": lambda path: _list_celeba(path, images),
+        "celeba": lambda path: _list_lines(path, images),
     }[kind](os.fspath(path))
     return _sorted(os.fspath(path), *listed)
 
 
 def _sorted(source, images, identities, names, bad, size):
     """The listing of images with the identity (and name) of each; unusable ones become bad."""
-    kept, order = [], sorted(set(identities))
+    kept, order = [], sorted(set(identities), key=identity_order)
     faults = {identity: _name_fault("identity", identity) for identity in order}
     for row, identity in enumerate(identities):
         fault = faults[identity] or (names and _name_fault("name", names[row]))
@@ -171,7 +177,7 @@ def _sorted(source, images, identities, names, bad, size):
     if len(order) < 2:
         raise ValueError(
             "Telling people apart needs at least two identities with an image each. "
-            f"Received: {len(order)} in {source}"
+            f"Received: {len(order)} in {report(source, bad) if bad else source}"
         )
     if names is not None:
         names = _unique([names[row] for row in rows.tolist()], labels.tolist())
@@ -183,8 +189,8 @@ def _sorted(source, images, identities, names, bad, size):
 
 
 def _name_fault(what, text):
-    if text in ("", ".", "..") or text.startswith(".") or set(text) & set("/\\\0"):
-        return f"its {what} cannot be the name of a file. Received: {text!r}."
+    if not text or text[0] == "." or "/" in text or "\\" in text or "\0" in text:
+        return f"its {what} cannot be the name of a file. Received: {shown(text)}."
     if len(text.encode(*_TEXT)) > _LONGEST_NAME:
         return f"its {what} is longer than {_LONGEST_NAME} bytes, which no file may be named."
     return None
@@ -192,17 +198,17 @@ def _name_fault(what, text):
 
 def _unique(names, labels):
     """Names that stand twice within an identity get a number."""
-    result, seen, label = [], set(), None
+    result, counts, label = [], {}, None
     for name, its_label in zip(names, labels, strict=True):
         if its_label != label:
-            seen, label = set(), its_label
-        stem, ending = os.path.splitext(name)
-        count = 1
-        while name in seen:
-            count += 1
-            name = f"{stem}-{count}{ending}"
-        seen.add(name)
-        result.append(name)
+            counts, label = {}, its_label
+        unique = name
+        while unique in counts:
+            counts[name] += 1
+            stem, ending = os.path.splitext(name)
+            unique = f"{stem}-{counts[name]}{ending}"
+        counts[unique] = 1
+        result.append(unique)
     return result
 
 
@@ -216,7 +222,7 @@ def _list_folder(directory):
 
 def _list_records(file):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is left out is told by who asked
+        warnings.simplefilter("ignore")  # the caller reports what is left out
         faces = FaceRecords(file, on_bad="skip", check=False)
     reader, rows = faces.paths.reader, faces.paths.rows
     identities, names = _padded(faces), None
@@ -258,11 +264,12 @@ def _names_beside(file, keys, labels):
     It must list exactly these records as KEY, LABEL, IDENTITY/NAME, an identity for each label.
     """
     try:
-        lines = _read_table(os.path.splitext(file)[0] + ".lst", "\t")
-    except OSError:
+        lines = [line for line in text_lines(os.path.splitext(file)[0] + ".lst") if line.strip()]
+    except (OSError, ValueError):
         return None
     rows, folders = {}, collections.defaultdict(set)
-    for fields in lines:
+    for line in lines:
+        fields = line.split("\t")
         parts = fields[-1].split("/")
         if len(fields) != 3 or len(parts) != 2 or not fields[0].isdecimal():
             return None
@@ -278,82 +285,21 @@ def _names_beside(file, keys, labels):
     return [rows[key][0] for key in keys], [rows[key][1] for key in keys]
 
 
-def _read_table(file, delimiter):
-    with open(file, newline="", encoding=_TEXT[0], errors=_TEXT[1]) as stream:
-        try:
-            return [row for row in csv.reader(stream, delimiter=delimiter) if row]
-        except csv.Error as error:
-            raise ValueError(f"A list must be text in columns. Received: {file}: {error}") from None
-
-
 def _list_lines(file, images):
-    """A `.csv` (path, label) or a `.lst` (path, label; MXNet's and InsightFace's three columns)."""
-    lines = _read_table(file, "\t" if file.lower().endswith(".lst") else ",")
-    path, label = 0, 1
-    if lines:
-        head = [field.strip().lower() for field in lines[0]]
-        named = [
-            next((n for n, f in enumerate(head) if f in names), None) for names in (_PATH, _LABEL)
-        ]
-        if None not in named:
-            path, label = named
-            lines = lines[1:]
-        elif len(lines[0]) >= 3 and file.lower().endswith(".lst"):
-            # im2rec writes KEY LABEL PATH, InsightFace 1 PATH LABEL.
-            path, label = (2, 1) if _number(lines[0][1]) is not None else (1, 2)
-    folder = os.fspath(images) if images is not None else os.path.dirname(file)
-    rows, bad = [], []
-    for number, fields in enumerate(lines, start=1):
-        if len(fields) <= max(path, label):
-            place = f"{file}, line {number:,}"
-            bad.append(BadImage(place, f"a line is a path and a label. Received: {fields}."))
-        else:
-            value = fields[label]
-            if file.lower().endswith(".lst") and "." in value and _number(value) is not None:
-                value = _number(value)  # MXNet writes 3.000000; 007 without a point is a name
-            rows.append((os.path.join(folder, fields[path]), value))
-    return _listed(file, rows, bad)
-
-
-def _number(text):
-    """An int of what is written as a whole number, "3" or "3.000000"; else None."""
-    try:
-        return int(float(text)) if float(text).is_integer() else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _list_celeba(file, images):
-    """CelebA's `identity_CelebA.txt`: a line `000001.jpg 2880` for each image."""
-    rows, bad = [], []
-    with open(file, encoding=_TEXT[0], errors=_TEXT[1]) as stream:
-        lines = [line.strip() for line in stream]
+    """A list (see `lists`); CelebA's `.txt` has its images in a folder of another name."""
     if images is None:
-        here = os.path.dirname(file)
-        beside = os.path.join(here, "img_align_celeba")
-        official = os.path.join(here, "..", "Img", "img_align_celeba")  # beside Anno/
-        images = next(filter(os.path.isdir, (beside, official)), here)
-    for number, line in enumerate(lines, start=1):
-        fields = line.rsplit(maxsplit=1)
-        if len(fields) == 2:
-            rows.append((os.path.join(images, fields[0]), fields[1]))
-        elif line:
-            place = f"{file}, line {number:,}"
-            bad.append(BadImage(place, f"a line is a name and an identity. Received: {line!r}."))
-    return _listed(file, rows, bad)
-
-
-def _listed(file, rows, bad):
-    numbers = [value for _, value in rows if isinstance(value, int)]
-    width = len(str(max(numbers, default=0)))
-    paths = [path for path, _ in rows]
-    identities = [f"{v:0{width}}" if isinstance(v, int) else v for _, v in rows]
+        images = here = os.path.dirname(file)
+        if container_kind(file) == "celeba":
+            beside = os.path.join(here, "img_align_celeba")
+            official = os.path.join(here, "..", "Img", "img_align_celeba")  # beside Anno/
+            images = next(filter(os.path.isdir, (beside, official)), here)
+    paths, identities, bad = read_list(file, os.fspath(images))
 
     def size(row):
         try:
             return os.stat(paths[row]).st_size
         except (OSError, ValueError):
-            return 0  # told when it is to be read
+            return 0  # reported when it is read
 
-    names = [os.path.basename(path) for path in paths]
+    names = [path[path.rfind("/") + 1 :] for path in paths]
     return paths, identities, names, bad, sum(check_all(size, len(paths), "Listing"))

@@ -582,6 +582,25 @@ def _compress(paths, chosen):
     return paths.compress(chosen)
 
 
+def identity_order(identity):
+    """The key by which identities are sorted: whole numbers by value, then texts by code point.
+
+    Every container has the same order, so that labels are the same in each. Whole numbers are texts
+    of the digits 0 to 9; of `7` and `007`, which are two identities, `007` comes first.
+
+    Args:
+        identity: a text.
+
+    Example:
+        >>> sorted(["Bo", "10", "9", "Ada"], key=identity_order)
+        ['9', '10', 'Ada', 'Bo']
+    """
+    if not (identity.isascii() and identity.isdigit()):
+        return 1, 0, "", identity
+    digits = identity.lstrip("0")  # compared as texts, for `int` refuses thousands of digits
+    return 0, len(digits), digits, identity
+
+
 def check_all(check, count, doing="Checking"):
     """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
 

@@ -3,7 +3,14 @@
 import itertools
 import os
 
-from keras_facemargin.data.faces import Faces, check_all, check_on_bad, report, settle_bad
+from keras_facemargin.data.faces import (
+    Faces,
+    check_all,
+    check_on_bad,
+    identity_order,
+    report,
+    settle_bad,
+)
 from keras_facemargin.data.image import BadImage, check_face
 
 
@@ -11,9 +18,10 @@ class FaceFolder(Faces):
     """Aligned face crops in `DIRECTORY/IDENTITY/IMAGE`, every file checked once up front.
 
     Each folder in `directory` is one identity and each file in it one image of that person, read by
-    the rules of `read_face`. Identities are sorted by name (by code point, so capitals come first)
-    and numbered from 0 in that order; images are sorted within them. Links are followed. Names that
-    begin with a dot (`.DS_Store`, `._0001.jpg`) are passed over.
+    the rules of `read_face`. Identities are sorted by name (whole numbers by value, then other
+    names by code point, so capitals come first) and numbered from 0 in that order; images are
+    sorted by name within them. Links are followed. Names that begin with a dot (`.DS_Store`,
+    `._0001.jpg`) are passed over.
 
     Anything else is bad and is reported with its reason: a file that is not a whole square image, a
     file beside the identity folders, a folder inside one, an identity without a single good image.
@@ -95,7 +103,7 @@ def list_files(directory):
     if not os.path.isdir(directory):
         raise ValueError(f"A folder of identity folders is needed. Received: {directory!r}")
     files, bad = {}, []
-    for entry in _visible(directory):
+    for entry in sorted(_visible(directory), key=lambda entry: identity_order(entry.name)):
         if not entry.is_dir():
             bad.append(BadImage(entry.path, "a file beside the identity folders, in none of them."))
             continue

@@ -1,10 +1,16 @@
-"""From one container of faces to another: bytes copied, never encoded anew; stopped and gone on.
+"""From one container of faces to another: bytes are copied, and an interrupted call is continued.
 
-**How it goes on.** Everything is written under `NAME.draft`. Every so many images what was written
-is handed to the disk, and then `DESTINATION.journal` is replaced by one that says how many images
-are done and how long each file was. Whoever calls again after a kill cuts the files to those
-lengths and goes on from there: the bytes are those of a run that was never stopped. When all is
-done the drafts get their names, one after the other, which is gone on with as well.
+**How it is continued.** Everything is written under `NAME.draft`. Every so many images what was
+written is handed to the disk, and then `DESTINATION.journal` is replaced by one that says how many
+images are done, how long each file was and its checksum. Whoever calls again after a kill cuts the
+files to those lengths and writes on from there: the bytes are those of a run that was never
+stopped. When all is written the drafts are read again and compared with what was written. Then they
+get their names, one after the other; a call that is killed there is continued as well.
+
+**What it continues.** The journal keeps a digest of source and arguments to its end. A call of
+another source or other arguments does not take over what it did not write.
+
+**One writer.** A call holds the lock of everything that it makes (`files.exclusive`).
 """
 
 import collections
@@ -17,17 +23,21 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from keras_facemargin.data.containers import container_kind, list_faces
-from keras_facemargin.data.faces import report
+from keras_facemargin.data.faces import check_all, report
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
+from keras_facemargin.data.lists import list_identity
 from keras_facemargin.data.progress import image_bar
 from keras_facemargin.data.recordio import EXACT, Record, frame_record, pack_record
 from keras_facemargin.data.tfrecord import face_example, frame_tfrecord, shard_names
+from keras_facemargin.files import FULL, exclusive, read_text
 
 _JOURNALLED = 1024  # images between two entries of the journal
 _READ = 16  # images that a reading thread takes at a time
@@ -41,7 +51,7 @@ _ENDINGS = {
     b"MM": ".tif",
 }
 _TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_READ_AGAIN = 1 << 20  # bytes read at a time when a file is compared with what was written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +86,28 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
       no name as LFW does, IDENTITY_0001.jpg;
     - `.rec`: as `write_face_records` makes it, with `.idx`, and with a `.lst` that holds the names;
     - `.tfrecord`: one file, or the name that stands for its shards;
-    - `.csv` (path, label, with or without a head line) and `.lst` (the same between tabs, or the
-      three columns of MXNet or InsightFace). As a destination with the images beside it, in a
-      folder of its name;
+    - `.csv` (path, label, or a first line that names the columns) and `.lst` (path, label between
+      tabs, or the columns of MXNet's im2rec or InsightFace; see `lists`). As a destination with the
+      images beside it, in a folder of its name;
     - `.txt`: CelebA's lines `000001.jpg 2880`, the images in `img_align_celeba`. As a destination
       it numbers identities from 1 and loses their names.
 
-    Identities are sorted by name and get the labels 0, 1, 2, ... in that order, whatever they were;
-    `.lst` and `.tfrecord` state whose label it is. Every image is decoded by the rules of
-    `read_face`; one that is no face crop is skipped and listed with its reason. What there is
-    already is never written over. If the call is interrupted, by whatever means, the same call goes
-    on and ends with the same bytes.
+    Identities are sorted by name, whole numbers by value and before all others, which follow by
+    code point. They get the labels 0, 1, 2, ... in that order, whatever they were; `.lst` and
+    `.tfrecord` state whose label it is. Every line of a list is an image or is skipped with its
+    reason. Every image is decoded by the rules of `read_face`; one that is no face crop is skipped
+    and listed with its reason. What is written is read again and compared before it gets its name,
+    and no existing file is written over. If the call is interrupted, by whatever means, the same
+    call continues and ends with the same bytes.
 
     Implementations differ: InsightFace's and arcface-tf2's converters take whatever the file holds,
     and begin from the first image again.
 
     Args:
         source: the container to read.
-        destination: the container to make, which must not be there.
-        images: folder that the paths of a list start from; by default where it lies.
+        destination: the container to make, which must not exist.
+        images: folder that the paths of a list start from, and below which they must stay; by
+            default that of the list. Absolute paths below it are taken as well.
         shards: number of files of a `.tfrecord`.
         progress: whether to draw a progress bar on standard error.
 
@@ -102,11 +115,14 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
         `Packed`.
 
     Raises:
-        ValueError: an argument, less than two identities with a good image, or a source that has
-            changed since the call that was interrupted.
-        FileExistsError: the destination is there.
-        OSError: a file cannot be read or written. A full disk says how much is needed, before the
-            first byte where it can be known; what was written stays and the same call goes on.
+        ValueError: an argument, a list of which no line has the columns of a list, fewer than two
+            identities with a good image, or another source or other arguments than those of the
+            interrupted call.
+        FileExistsError: the destination exists.
+        BlockingIOError: another process is making the destination.
+        OSError: a file cannot be read or written, or is not what was written when it is read again.
+            A full disk says how much is needed, before the first byte where it can be known; what
+            was written stays and the same call continues.
 
     Example:
         >>> from keras_facemargin.data import write_synthetic_faces
@@ -131,47 +147,55 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
             f"Received: {destination} within {source}"
         )
     sink = _SINKS[kind](destination, shards)
-    journal = _Journal(destination + ".journal")
+    with contextlib.ExitStack() as locks:
+        for each in sink.claims():
+            locks.enter_context(exclusive(each))
+        return _pack(source, images, sink, progress)
+
+
+def _pack(source, images, sink, progress):
+    journal = _Journal(sink.destination + ".journal")
     there = [final for _, final in sink.moves() if os.path.lexists(final)]
     if there and not journal.state.get("moving"):
         raise FileExistsError(
-            f"What is there is never written over. Received: {there[0]} is there already. Remove "
-            "it, or name another destination."
+            f"`pack` writes over no file. Received: {there[0]} exists. Remove it, or name another "
+            "destination."
+        )
+    listing = list_faces(source, images)
+    folder = images and os.path.abspath(images)
+    plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder}"
+    plan = hashlib.sha256(plan.encode(*_TEXT.values())).hexdigest()
+    if journal.state and journal.state.get("plan") != plan:
+        raise ValueError(
+            "An interrupted call can only be continued with the same source and arguments. "
+            f"Received: {journal.file} of another call, or {listing.source} has changed since. "
+            f"Repeat that call, or remove {journal.file} to start from the beginning."
         )
     if not journal.state.get("moving"):
-        listing = list_faces(source, images)
-        _copy(listing, sink, journal, progress)
+        _copy(listing, plan, sink, journal, progress)
     return _move(sink, journal)
 
 
-def _copy(listing, sink, journal, progress):
+def _copy(listing, plan, sink, journal, progress):
     count = len(listing.labels)
     sink.check(listing)
-    plan = hashlib.sha256(f"{listing.fingerprint()} {sink.kind} {sink.shards}".encode()).hexdigest()
-    if journal.state and journal.state["plan"] != plan:
-        raise ValueError(
-            "What was begun can only be gone on with if source and arguments are the same. "
-            f"Received: {journal.file} of another call, or {listing.source} has changed since. "
-            f"Repeat that call, or remove {journal.file} to begin anew."
-        )
-    state = journal.state or {"plan": plan, "done": 0, "kept": 0, "last": -1, "label": -1}
+    state = journal.state or {"done": 0, "kept": 0, "last": -1, "label": -1}
     done, kept, last, label = (state[name] for name in ("done", "kept", "last", "label"))
 
     def remaining():
         return int(listing.size * (1 - done / count)) if count else 0
 
     def note():
-        sizes = sink.sizes()
-        journal.write(
-            {"plan": plan, "done": done, "kept": kept, "last": last, "label": label, "sizes": sizes}
-        )
+        written = sink.flush()
+        place = {"done": done, "kept": kept, "last": last, "label": label}
+        journal.write({"plan": plan, **place, "written": written})
 
     folder = os.path.dirname(os.path.abspath(sink.destination))
     os.makedirs(folder, exist_ok=True)
     if shutil.disk_usage(folder).free < remaining():
         raise _full(sink, remaining(), done and f"{done:,} of {count:,} images")
     try:
-        sink.open(state.get("sizes"))
+        sink.open(state.get("written"))
         if not journal.state:
             for each in listing.skipped:
                 sink.skip(each)
@@ -183,11 +207,16 @@ def _copy(listing, sink, journal, progress):
                     sink.skip(found)
                 else:
                     encoded, name = found
-                    if listing.labels[done] != last:
-                        last, label = int(listing.labels[done]), label + 1
-                    sink.shard = done * sink.shards // count
-                    sink.write(kept, label, listing.identities[last], name, encoded)
-                    kept += 1
+                    identity = listing.identities[listing.labels[done]]
+                    fault = sink.fault(identity, name)
+                    if fault:
+                        sink.skip(BadImage(listing.images[done], fault))
+                    else:
+                        if listing.labels[done] != last:
+                            last, label = int(listing.labels[done]), label + 1
+                        sink.shard = done * sink.shards // count
+                        sink.write(kept, label, identity, name, encoded)
+                        kept += 1
                 done += 1
                 bar.advance(task)
                 if done % _JOURNALLED == 0:
@@ -202,11 +231,19 @@ def _copy(listing, sink, journal, progress):
                 f"Received: {label + 1} in {report(listing.source, skipped)}"
             )
         sink.finish(kept)
-        sizes = sink.sizes()
+        sink.flush()
+        changed = sink.changed()
+        if changed:
+            sink.discard()
+            journal.remove()
+            raise OSError(
+                f"{changed}: read again, it must be what was written. Received: other bytes. "
+                "Another program changed it, or the disk is faulty. Nothing was made; call again."
+            )
         sink.close()
-        journal.write({"moving": True, "images": kept, "identities": label + 1, "sizes": sizes})
+        journal.write({"plan": plan, "moving": True, "images": kept, "identities": label + 1})
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise _full(sink, remaining(), f"{done:,} of {count:,} images") from None
         raise
     finally:
@@ -219,7 +256,7 @@ def _full(sink, needed, done):
     kept = f"What is written of {done} stays" if done else "Nothing is lost"
     error = OSError(
         f"The disk is full: {folder} needs about {_mib(needed)} more for {sink.destination} and "
-        f"has {_mib(free)}. {kept}; make room and call again, it goes on."
+        f"has {_mib(free)}. {kept}; make room and call again, it continues."
     )
     error.errno = errno.ENOSPC
     return error
@@ -286,10 +323,16 @@ class _Journal:
     def __init__(self, file):
         self.file = file
         try:
-            with open(file, **_TEXT) as stream:
-                self.state = json.load(stream)
+            self.state = json.loads(read_text(file, "a journal of `pack`"))
         except FileNotFoundError:
             self.state = {}
+        except (json.JSONDecodeError, RecursionError):
+            self.state = None
+        if not isinstance(self.state, dict):
+            raise ValueError(
+                f"{file} must be a journal of `pack`. Received: another file. Remove it to start "
+                "from the beginning."
+            )
 
     def write(self, state):
         draft = self.file + ".draft"
@@ -306,10 +349,14 @@ class _Journal:
                 os.remove(file)
 
 
+_LINES, _TABS = re.compile(r"[\r\n]"), re.compile(r"[\t\r\n]")
+
+
 class _Sink:
     """Files under draft names that grow at their ends."""
 
     kind = "records"
+    breaks = None  # pattern of what a name or identity may not hold, for it would break a list
 
     def __init__(self, destination, shards):
         self.destination = destination
@@ -317,42 +364,63 @@ class _Sink:
         self.shard = 0
         self.skipped_file = destination + ".skipped.csv"
         self._streams = {}
+        self._sums = {}  # checksum of each draft, behind its head
+        self._heads = {}  # what is written over at the beginning of a draft
 
     def files(self):
         """The files to write, those first that are read with others."""
         raise NotImplementedError
 
+    def claims(self):
+        """What no other call may make at the same time."""
+        return dict.fromkeys([self.destination, *self.files()])
+
     def check(self, listing):
         """Refuses what the container cannot hold."""
+
+    def fault(self, identity, name):
+        """Why the container cannot hold an image of this identity and name, or None."""
+        if self.breaks and self.breaks.search(f"{identity}/{name}"):
+            return f"its name or identity holds a tab or a line break, which no *{self.ending} can."
+        return None
+
+    @property
+    def ending(self):
+        return os.path.splitext(self.destination)[1].lower()
 
     def moves(self):
         """Draft and name of all that is made, in the order in which it appears."""
         return [(file + ".draft", file) for file in (self.skipped_file, *self.files())]
 
-    def open(self, sizes):
-        """Opens the drafts, cut to the sizes that the journal says if it says any."""
+    def open(self, written):
+        """Opens the drafts, cut to what `flush` said was written, if it was said."""
         for file in (self.skipped_file, *self.files()):
             draft = file + ".draft"
-            self._streams[draft] = stream = open(draft, "r+b" if sizes else "w+b")  # noqa: SIM115
-            if sizes:
-                stream.truncate(sizes[draft])
+            self._streams[draft] = stream = open(draft, "r+b" if written else "w+b")  # noqa: SIM115
+            self._sums[draft] = 0
+            if written:
+                size, self._sums[draft] = written[draft]
+                stream.truncate(size)
                 stream.seek(0, os.SEEK_END)
-        if not sizes:
+        if not written:
             self.begin()
 
     def begin(self):
-        """What stands before the first image."""
+        """Writes what comes before the first image."""
 
     def finish(self, images):
-        """What stands behind the last of so many images."""
+        """Writes what comes after the last of so many images."""
 
     def put(self, file, data):
-        self._streams[file + ".draft"].write(data)
+        draft = file + ".draft"
+        self._streams[draft].write(data)
+        self._sums[draft] = zlib.crc32(data, self._sums[draft])
 
-    def put_row(self, file, fields, **style):
+    def put_row(self, file, fields):
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n", **style).writerow(fields)
-        self.put(file, text.getvalue().encode(*_TEXT.values()))
+        # With "\n" alone as the end of lines, Python 3.11 writes an "\r" in a name unquoted.
+        csv.writer(text, lineterminator="\r\n").writerow(fields)
+        self.put(file, (text.getvalue()[:-2] + "\n").encode(*_TEXT.values()))
 
     def skip(self, bad):
         self.put_row(self.skipped_file, [bad.path, bad.reason])
@@ -365,16 +433,30 @@ class _Sink:
         with open(file, newline="", **_TEXT) as stream:
             return [BadImage(*row) for row in csv.reader(stream)]
 
-    def sizes(self):
-        """Hands all to the disk; the length of each draft."""
+    def flush(self):
+        """Hands all to the disk; length and checksum of each draft."""
         for stream in self._streams.values():
             stream.flush()
             os.fsync(stream.fileno())
-        return {draft: stream.tell() for draft, stream in self._streams.items()}
+        return {
+            draft: [stream.tell(), self._sums[draft]] for draft, stream in self._streams.items()
+        }
+
+    def changed(self):
+        """The first draft that is not what was written, or None."""
+        for draft, stream in self._streams.items():
+            head = self._heads.get(draft, b"")
+            stream.seek(0)
+            same, checksum = stream.read(len(head)) == head, 0
+            while data := stream.read(_READ_AGAIN):
+                checksum = zlib.crc32(data, checksum)
+            if not same or checksum != self._sums[draft]:
+                return draft
+        return None
 
     def close(self):
         for stream in self._streams.values():
-            with contextlib.suppress(OSError):  # what a full disk did not take is written anew
+            with contextlib.suppress(OSError):  # what a full disk did not take is written again
                 stream.close()
 
     def discard(self):
@@ -387,6 +469,8 @@ class _Sink:
 
 
 class _RecordSink(_Sink):
+    breaks = _TABS  # of the `.lst` beside
+
     def files(self):
         stem = os.path.splitext(self.destination)[0]
         self._index, self._list = stem + ".idx", stem + ".lst"
@@ -401,12 +485,13 @@ class _RecordSink(_Sink):
             )
 
     def begin(self):
-        self._record(0, [0, 0], b"")  # counts are known at the end
+        self.put(self._index, b"0\t0\n")
+        self._put_head([0, 0])  # counts are known at the end
 
     def write(self, row, label, identity, name, encoded):
         self._record(row + 1, float(label), encoded)
-        line = [row + 1, label, f"{identity}/{name}"]
-        self.put_row(self._list, line, delimiter="\t")
+        line = f"{row + 1}\t{label}\t{identity}/{name}\n"
+        self.put(self._list, line.encode(*_TEXT.values()))
 
     def _record(self, key, label, encoded):
         place = self._streams[self.destination + ".draft"].tell()
@@ -416,15 +501,21 @@ class _RecordSink(_Sink):
     def finish(self, images):
         names = self._streams[self._list + ".draft"]
         names.flush()
-        with open(names.name, newline="", **_TEXT) as stream:
-            labels = [int(line[1]) for line in csv.reader(stream, delimiter="\t")]
+        with open(names.name, "rb") as lines:
+            labels = [int(line.split(b"\t", 2)[1]) for line in lines]
         stops = np.cumsum(np.bincount(labels)) + 1
         end = 1 + images
         for key, (start, stop) in enumerate(itertools.pairwise([1, *stops.tolist()]), start=end):
             self._record(key, [start, stop], b"")
-        records = self._streams[self.destination + ".draft"]
+        self._put_head([end, end + len(stops)])
+
+    def _put_head(self, counts):
+        """Writes record 0, outside of the checksum, for it is written over."""
+        draft = self.destination + ".draft"
+        self._heads[draft] = frame_record(pack_record(Record(counts, b"", 0)))
+        records = self._streams[draft]
         records.seek(0)
-        records.write(frame_record(pack_record(Record([end, end + len(stops)], b"", 0))))
+        records.write(self._heads[draft])
         records.seek(0, os.SEEK_END)
 
 
@@ -433,6 +524,9 @@ class _TFRecordSink(_Sink):
 
     def files(self):
         return shard_names(self.destination, self.shards)
+
+    def claims(self):
+        return [self.destination]  # which stands for its shards
 
     def write(self, row, label, identity, name, encoded):
         example = face_example(encoded, label, identity, name)
@@ -444,8 +538,15 @@ class _FolderSink(_Sink):
 
     kind = "folder"
 
+    def __init__(self, destination, shards):
+        super().__init__(destination, shards)
+        self._files = [0, 0]  # number of the files and sum of their digests, in any order
+
     def files(self):
         return []
+
+    def claims(self):
+        return dict.fromkeys([*super().claims(), self.tree])
 
     @property
     def tree(self):
@@ -454,11 +555,27 @@ class _FolderSink(_Sink):
     def moves(self):
         return [(self.tree + ".draft", self.tree), *super().moves()]
 
-    def open(self, sizes):
-        if not sizes and os.path.exists(self.tree + ".draft"):
+    def open(self, written):
+        if not written and os.path.exists(self.tree + ".draft"):
             shutil.rmtree(self.tree + ".draft")  # of a call whose journal was removed
         os.makedirs(self.tree + ".draft", exist_ok=True)
-        super().open(sizes)
+        super().open(written)
+        if written:
+            self._files = written["files"]
+
+    def flush(self):
+        return {**super().flush(), "files": self._files}
+
+    def changed(self):
+        tree = self.tree + ".draft"
+        files = [os.path.join(folder, name) for folder, _, names in os.walk(tree) for name in names]
+
+        def digest(row):
+            with open(files[row], "rb") as stream:
+                return _digest(files[row][len(tree) + 1 :], stream.read())
+
+        found = [len(files), sum(check_all(digest, len(files), "Reading again")) % 2**64]
+        return super().changed() if found == self._files else tree
 
     def write(self, row, label, identity, name, encoded):
         self.write_file(os.path.join(identity, name), encoded)
@@ -468,6 +585,15 @@ class _FolderSink(_Sink):
         os.makedirs(os.path.dirname(file), exist_ok=True)
         with open(file, "wb") as stream:
             stream.write(encoded)
+        count, total = self._files
+        self._files = [count + 1, (total + _digest(name, encoded)) % 2**64]
+
+
+def _digest(name, data):
+    """A number below 2**64 of a file's name and bytes."""
+    digest = hashlib.blake2b(os.fsencode(name) + b"\0", digest_size=8)
+    digest.update(data)
+    return int.from_bytes(digest.digest(), "big")
 
 
 class _ListSink(_FolderSink):
@@ -480,15 +606,28 @@ class _ListSink(_FolderSink):
     def tree(self):
         return os.path.splitext(self.destination)[0]
 
+    @property
+    def breaks(self):
+        return _TABS if self.ending == ".lst" else _LINES
+
+    def fault(self, identity, name):
+        read = list_identity(identity)
+        if read != identity:
+            return f"a list reads its identity as another. Received: {identity!r}, as {read!r}."
+        return super().fault(identity, name)
+
     def write(self, row, label, identity, name, encoded):
         super().write(row, label, identity, name, encoded)
         path = f"{os.path.basename(self.tree)}/{identity}/{name}"
-        style = {"delimiter": "\t"} if self.destination.lower().endswith(".lst") else {}
-        self.put_row(self.destination, [path, identity], **style)
+        if self.ending == ".lst":
+            self.put(self.destination, f"{path}\t{identity}\n".encode(*_TEXT.values()))
+        else:
+            self.put_row(self.destination, [path, identity])
 
 
 class _CelebASink(_FolderSink):
     kind = "celeba"
+    breaks = _LINES
 
     def files(self):
         return [self.destination]

@@ -30,6 +30,7 @@ by these numbers. Sets without such records (MXNet's own `im2rec`) are read as w
 """
 
 import array
+import contextlib
 import numbers
 import operator
 import os
@@ -50,6 +51,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.files import exclusive, full_disk_names
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -226,7 +228,8 @@ class RecordWriter:
         if kind is None:
             self.close()
         else:
-            self._records.close()
+            with contextlib.suppress(OSError):  # a full disk does not take the rest
+                self._records.close()
             os.remove(self._file + ".draft")
 
 
@@ -614,7 +617,7 @@ def write_face_records(file, images, labels, index="auto"):
             "Write several files, or records without a header with RecordWriter."
         )
     ends = np.cumsum(counts) + 1
-    with RecordWriter(file, index) as writer:
+    with exclusive(file), full_disk_names(file), RecordWriter(file, index) as writer:
         writer.write(0, pack_record(Record([end, end + len(identities)], b"", 0)))
         for key, row in enumerate(np.argsort(labels, kind="stable").tolist(), start=1):
             image = images[row]

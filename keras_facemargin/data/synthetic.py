@@ -46,6 +46,8 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
+from keras_facemargin.files import exclusive
+
 _SIZE = 112
 _CUT = 2.0  # Deviations at which the normal distributions end: no monsters from the tails.
 # Factors on the learned deviations. People stand a little further apart than in life and pictures
@@ -114,19 +116,20 @@ def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0
     ```
     """
     directory = os.fspath(directory)
-    if os.path.isdir(directory) and os.listdir(directory):
-        raise FileExistsError(
-            "`directory` must be empty or missing, so that no other file mixes with the faces. "
-            f"Received: directory={directory!r}. Remove its contents or name another folder."
-        )
-    images, labels = synthesize_faces(num_identities, images_per_identity, seed)
-    paths = []
-    for position, (image, label) in enumerate(zip(images, labels, strict=True)):
-        folder = os.path.join(directory, f"person_{label:03d}")
-        os.makedirs(folder, exist_ok=True)
-        paths.append(os.path.join(folder, f"{position % images_per_identity:03d}.jpg"))
-        Image.fromarray(image).save(paths[-1], quality=95, subsampling=0)
-    return paths
+    with exclusive(directory):
+        if os.path.isdir(directory) and os.listdir(directory):
+            raise FileExistsError(
+                "`directory` must be empty or missing, so that no other file mixes with the faces. "
+                f"Received: directory={directory!r}. Remove its contents or name another folder."
+            )
+        images, labels = synthesize_faces(num_identities, images_per_identity, seed)
+        paths = []
+        for position, (image, label) in enumerate(zip(images, labels, strict=True)):
+            folder = os.path.join(directory, f"person_{label:03d}")
+            os.makedirs(folder, exist_ok=True)
+            paths.append(os.path.join(folder, f"{position % images_per_identity:03d}.jpg"))
+            Image.fromarray(image).save(paths[-1], quality=95, subsampling=0)
+        return paths
 
 
 def mean_luma():

@@ -38,11 +38,13 @@ from keras_facemargin.data.faces import (
     StoredImages,
     check_all,
     check_on_bad,
+    identity_order,
     report,
     settle_bad,
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.files import exclusive, full_disk_names
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -516,10 +518,10 @@ class FaceTFRecords(StoredFaces):
     in any order: a file that is sorted by identity is shuffled as well as any.
 
     The label of an image is one integer from 0 on, or a text. Labels are renumbered
-    0 .. `num_classes - 1`, integers in ascending order and texts by code point, whatever gaps they
-    have, and `identities[label]` is what the file calls the person: the text beside the integers if
-    each integer has one of its own, else the integer. Implementations differ: arcface-tf2 takes
-    labels as they stand and is told the number of classes.
+    0 .. `num_classes - 1`, integers in ascending order and texts in that of `FaceFolder`, whatever
+    gaps they have, and `identities[label]` is what the file calls the person: the text beside the
+    integers if each integer has one of its own, else the integer. Implementations differ:
+    arcface-tf2 takes labels as they stand and is told the number of classes.
 
     Bad, and reported with its reason, is: a damaged record, one without one image and one label, an
     image that is empty, undecodable or not square.
@@ -591,7 +593,9 @@ class FaceTFRecords(StoredFaces):
                 f"Labels must all be integers or all be texts. Received: both in {source}"
             )
         rows = np.flatnonzero([each is not None for each in labels])
-        identities = sorted(set(labels[rows].tolist()))
+        identities = sorted(
+            set(labels[rows].tolist()), key=identity_order if str in kinds else None
+        )
         number = {identity: number for number, identity in enumerate(identities)}
         names = [*map(_only, map(texts.get, identities))]
         one_to_one = None not in names and len(set(names)) == len(names)
@@ -729,23 +733,24 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
             f"`shards` must lie in 1..{min(len(images), 99_999):,} for {len(images):,} images. "
             f"Received: shards={shards!r}"
         )
-    files = shard_names(file, shards)
-    drafts = [each + ".draft" for each in files]
-    try:
-        for shard, draft in enumerate(drafts):
-            with open(draft, "wb") as stream:
-                for row in range(*_run(len(images), shard, shards)):
-                    image, label = images[row], labels.item(row)
-                    image = image if isinstance(image, bytes) else read_bytes(image)
-                    text = None if identities is None else _called(identities, label)
-                    name = None if names is None else names[row]
-                    stream.write(frame_tfrecord(face_example(image, label, text, name)))
-        for draft, each in zip(drafts, files, strict=True):
-            os.replace(draft, each)
-    finally:
-        for draft in drafts:
-            if os.path.exists(draft):
-                os.remove(draft)
+    with exclusive(file), full_disk_names(file):
+        files = shard_names(file, shards)
+        drafts = [each + ".draft" for each in files]
+        try:
+            for shard, draft in enumerate(drafts):
+                with open(draft, "wb") as stream:
+                    for row in range(*_run(len(images), shard, shards)):
+                        image, label = images[row], labels.item(row)
+                        image = image if isinstance(image, bytes) else read_bytes(image)
+                        text = None if identities is None else _called(identities, label)
+                        name = None if names is None else names[row]
+                        stream.write(frame_tfrecord(face_example(image, label, text, name)))
+            for draft, each in zip(drafts, files, strict=True):
+                os.replace(draft, each)
+        finally:
+            for draft in drafts:
+                if os.path.exists(draft):
+                    os.remove(draft)
 
 
 def _run(count, shard, shards):

@@ -1,5 +1,6 @@
 """pack_faces: every way between two containers, stopped anywhere, on a full disk, odd images."""
 
+import codecs
 import errno
 import io
 import itertools
@@ -18,8 +19,13 @@ from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.pack import pack_faces
 from keras_facemargin.data.recordio import RecordReader, unpack_record, write_face_records
+from keras_facemargin.data.tfrecord import frame_tfrecord, pack_example, write_face_tfrecords
 
-PEOPLE = {"Ada Lovelace": 4, "Zoë Müller": 3, 'O\'Neill, "Shaq"': 2, "李 娜": 3, "007": 1}
+# Numbers sort by value, before `"` and every other character.
+PEOPLE = {"Ada Lovelace": 4, "Zoë Müller": 3, '"O\'Neill, Shaq"': 2, "李 娜": 3}
+PEOPLE |= {"007": 1, "10": 1, "9": 1}
+NUMBERS = [str(label) for label in range(len(PEOPLE))]
+COUNT = sum(PEOPLE.values())
 WAYS = ["tree", "a.rec", "a.tfrecord", "b.csv", "c.lst", "identity_CelebA.txt"]
 SHARDS = {"a.tfrecord": 3}
 
@@ -68,7 +74,7 @@ def sources(people, tmp_path_factory):
     place = tmp_path_factory.mktemp("containers")
     for way in WAYS:
         packed = pack(people, place / way)
-        assert (packed.images, packed.identities, packed.skipped) == (13, 5, [])
+        assert (packed.images, packed.identities, packed.skipped) == (COUNT, len(PEOPLE), [])
     return place
 
 
@@ -86,7 +92,7 @@ def images_of(container):
 @pytest.mark.parametrize("first", WAYS)
 def test_every_way_between_two_containers(people, sources, tmp_path, first, second):
     packed = pack(sources / first, tmp_path / second)
-    assert (packed.images, packed.identities, packed.skipped) == (13, 5, [])
+    assert (packed.images, packed.identities, packed.skipped) == (COUNT, len(PEOPLE), [])
     assert images_of(tmp_path / second) == images_of(people)
     left = [name for name in contents(tmp_path) if "draft" in name or "journal" in name]
     assert not left
@@ -130,11 +136,46 @@ def test_faces_have_the_same_labels_and_pixels_in_each(people, sources, way):
             {path.read_bytes() for path in map(as_path, part.paths)} for part in (first, second)
         ]
         assert not sides[0] & sides[1]
-        assert len(sides[0] | sides[1]) == 13
+        assert len(sides[0] | sides[1]) == COUNT
 
 
 def as_path(path):
     return Path(path) if isinstance(path, str) else path
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """Twelve people with the names 0 to 11, an image each."""
+    folder = tmp_path_factory.mktemp("numbered") / "people"
+    for label in range(12):
+        write(folder / str(label) / "0.png", encode(noise(label, (8, 8, 3)), "PNG"))
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whole_numbers_sort_by_value_in_every_container(numbered, tmp_path, way):
+    pack(numbered, tmp_path / way)
+    expected = {label: [(numbered / str(label) / "0.png").read_bytes()] for label in range(12)}
+    assert images_of(numbered) == images_of(tmp_path / way) == expected
+    pack(tmp_path / way, tmp_path / "again.tfrecord")
+    openable = [numbered, tmp_path / "again.tfrecord"]
+    if container_kind(way) in ("folder", "records", "tfrecords"):
+        openable.append(tmp_path / way)
+    for container in openable:
+        faces = open_faces(container)
+        assert faces.labels.tolist() == list(range(12))
+        for label, path in enumerate(map(as_path, faces.paths)):
+            assert [path.read_bytes()] == expected[label]
+
+
+def test_texts_as_labels_of_a_tfrecord_sort_alike(tmp_path):
+    names = ["Bo", "10", "9", "Ada"]
+    payloads = [
+        pack_example({"image/encoded": encode(noise(0)), "image/class/label": name.encode()})
+        for name in names
+    ]
+    (tmp_path / "a.tfrecord").write_bytes(b"".join(map(frame_tfrecord, payloads)))
+    assert open_faces(tmp_path / "a.tfrecord").identities == ["9", "10", "Ada", "Bo"]
 
 
 def test_mxnets_own_file_goes_into_any_container_and_back(shared_data, tmp_path):
@@ -258,7 +299,7 @@ def test_lists_of_others(people, tmp_path):
         (tmp_path / name).write_text("\n".join(lines) + "\n\n", encoding="utf-8")
         listing = list_faces(tmp_path / name, images=people)
         assert listing.labels.tolist() == sorted(numbers), name
-        assert listing.identities == list("01234")
+        assert listing.identities == NUMBERS
         paths = sorted(str(Path(path).relative_to(people)) for path in listing.images)
         assert paths == files
         assert listing.size == sum(path.stat().st_size for path in people.rglob("*.*"))
@@ -272,23 +313,30 @@ def test_celebas_own_layout(people, tmp_path):
 
 
 def test_what_is_wrong_with_a_list_is_told(people, tmp_path):
-    file = people / "007" / "Bild 0 é.jpg"
+    file = Path("007") / "Bild 0 é.jpg"
     lines = [
         f"{file},a",
         f"{file},b",
         "gone.jpg,b",
         "no label",
+        "",
+        f'"{file},a',
+        f"../people/{file},a",
+        f"../{file},a",
+        f"/etc/{file},a",
         f"{file},../../b",
         f"{file},.hidden",
         f"{file},",
         f"{file}," + "x" * 300,
     ]
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
-    packed = pack(tmp_path / "a.csv", tmp_path / "tree")
-    assert (packed.images, packed.identities) == (2, 2)
+    packed = pack(tmp_path / "a.csv", tmp_path / "tree", images=people)
+    assert (packed.images, packed.identities) == (3, 2)
     assert packed.reasons() == {
         "its identity cannot be the name of a file": 3,
-        "a line is a path and a label": 1,
+        "a line must be PATH,LABEL (or line 1 names the columns, `path` and `label` among them)": 2,
+        f"its path leads out of {people}, below which the images of the list must be; `images` "
+        "(--images FOLDER) names another folder": 2,
         "its identity is longer than 255 bytes, which no file may be named": 1,
         "it cannot be read": 1,
     }
@@ -305,13 +353,66 @@ def test_names_that_stand_twice_get_a_number(people, tmp_path):
     assert sorted(contents(tmp_path / "tree")) == sorted([*names, "b/Bild 0 é.jpg"])
 
 
+ODD_NAMES = [
+    "a\tb.png",
+    "a\nb.png",
+    "a\rb.png",
+    'a"b.png',
+    "a,b.png",
+    "a\u2028b.png",
+    "ä\udcff.png",
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "lost"),
+    [
+        ("tree", 0),
+        ("a.tfrecord", 0),
+        ("a.rec", 3),
+        ("b.csv", 2),
+        ("c.lst", 3),
+        ("identity_CelebA.txt", 2),
+    ],
+)
+def test_names_that_would_break_a_list_are_skipped_by_name(tmp_path, way, lost):
+    for person, name in itertools.product(("Ada", "Bo\udcfc"), ODD_NAMES):
+        write(tmp_path / "in" / person / name, encode(noise(0, (8, 8, 3)), "PNG"))
+    write(tmp_path / "in" / "Ada" / "bad\r\n\udcff.png", b"")
+    packed = pack(tmp_path / "in", tmp_path / way)
+    assert packed.images + len(packed.skipped) == 2 * len(ODD_NAMES) + 1
+    reason = f"its name or identity holds a tab or a line break, which no *{Path(way).suffix} can"
+    lost_too = {reason: 2 * lost} if lost else {}
+    assert packed.reasons() == {"the file is empty (0 bytes)": 1, **lost_too}
+    assert f"{tmp_path}/in/Ada/bad\r\n\udcff.png" in [bad.path for bad in packed.skipped]
+    if way != "identity_CelebA.txt":
+        pack(tmp_path / way, tmp_path / "again")
+        kept = ["a\tb.png", *ODD_NAMES[3:]] if way == "b.csv" else ODD_NAMES[lost:]
+        assert sorted(contents(tmp_path / "again")) == sorted(
+            f"{person}/{name}" for person in ("Ada", "Bo\udcfc") for name in kept
+        )
+
+
+@pytest.mark.parametrize("way", ["b.csv", "c.lst"])
+def test_an_identity_that_a_list_reads_as_another_is_skipped_by_name(tmp_path, way):
+    for person in ("3", "3.0", " 3", "Ada"):
+        write(tmp_path / "in" / person / "0.png", encode(noise(0, (8, 8, 3)), "PNG"))
+    packed = pack(tmp_path / "in", tmp_path / way)
+    assert packed.reasons() == {"a list reads its identity as another": 2}
+    assert list_faces(tmp_path / way).identities == ["3", "Ada"]
+
+
 def test_a_list_beside_the_records_that_is_of_other_use(people, tmp_path):
     pack(people, tmp_path / "a.rec")
-    lines = (tmp_path / "a.lst").read_text(encoding="utf-8").splitlines()
+    file = tmp_path / "a.lst"
+    names = list_faces(tmp_path / "a.rec").names
+    file.write_bytes(codecs.BOM_UTF8 + file.read_bytes() + b"\n \n")
+    assert list_faces(tmp_path / "a.rec").names == names
+    lines = file.read_text(encoding="utf-8-sig").splitlines()[:COUNT]
     for other in (lines[:-1], [*lines, lines[-1]], [line.replace("/", "") for line in lines], []):
-        (tmp_path / "a.lst").write_text("\n".join(other), encoding="utf-8")
+        file.write_text("\n".join(other), encoding="utf-8")
         listing = list_faces(tmp_path / "a.rec")
-        assert (listing.identities, listing.names) == (list("01234"), None)
+        assert (listing.identities, listing.names) == (NUMBERS, None)
 
 
 # Wrong doors
@@ -348,9 +449,7 @@ def test_nothing_is_written_over(people, tmp_path):
         pack(people, tmp_path / way)
     before = contents(tmp_path)
     for way in ("tree", "a.rec"):
-        with pytest.raises(
-            FileExistsError, match=r"never written over. Received: .* there already"
-        ):
+        with pytest.raises(FileExistsError, match=r"writes over no file. Received: .* exists"):
             pack(people, tmp_path / way)
     assert contents(tmp_path) == before
 
@@ -441,10 +540,165 @@ def test_a_source_that_changed_since_is_refused(people, tmp_path, monkeypatch):
         pack(tmp_path / "people", tmp_path / "a.rec")
     monkeypatch.setattr(pack_module._RecordSink, "finish", finish)
     os.rename(tmp_path / "people" / "007", tmp_path / "people" / "008")
-    with pytest.raises(ValueError, match=r"remove .*a.rec.journal to begin anew"):
+    with pytest.raises(ValueError, match=r"remove .*a.rec.journal to start from"):
         pack(tmp_path / "people", tmp_path / "a.rec")
     os.remove(tmp_path / "a.rec.journal")
-    assert pack(tmp_path / "people", tmp_path / "a.rec").images == 13
+    assert pack(tmp_path / "people", tmp_path / "a.rec").images == COUNT
+
+
+def kill_at_the_renames(monkeypatch, source, destination, **options):
+    """A call that is stopped when all is written and one name of three or so is given."""
+    renames = itertools.count()
+
+    def rename(*names):
+        if next(renames):
+            raise Killed
+        os.replace(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(Killed):
+            pack(source, destination, **options)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_finished_is_not_the_result_of_another_call(people, numbered, tmp_path, way):
+    source = tmp_path / "source"
+    shutil.copytree(people, source)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_at_the_renames(monkeypatch, source, tmp_path / way)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"same source and arguments. Received: .*journal of"):
+        pack(numbered, tmp_path / way)
+    write(source / "9" / "0.png", b"other bytes")
+    with pytest.raises(ValueError, match=r"source has changed since"):
+        pack(source, tmp_path / way)
+    shutil.rmtree(source)
+    shutil.copytree(people, source)
+    assert contents(tmp_path) == before
+    assert pack(source, tmp_path / way).images == COUNT
+    assert images_of(tmp_path / way) == images_of(people)
+
+
+def test_a_list_is_continued_with_the_same_images_only(numbered, tmp_path, monkeypatch):
+    (tmp_path / "a.csv").write_text("".join(f"{n}/0.png,{n}\n" for n in range(12)))
+    shutil.copytree(numbered, tmp_path / "others")
+    kill_at_the_renames(monkeypatch, tmp_path / "a.csv", tmp_path / "a.rec", images=numbered)
+    with pytest.raises(ValueError, match="same source and arguments"):
+        pack(tmp_path / "a.csv", tmp_path / "a.rec", images=tmp_path / "others")
+    assert pack(tmp_path / "a.csv", tmp_path / "a.rec", images=numbered).images == 12
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"7", b"\xff\xfe{}", b"[" * 100_000])
+def test_a_journal_of_something_else(numbered, tmp_path, text):
+    (tmp_path / "a.rec.journal").write_bytes(text)
+    with pytest.raises(ValueError, match=r"a.rec.journal.* must be a journal of `pack`"):
+        pack(numbered, tmp_path / "a.rec")
+
+
+# Two at one place
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(way, way) for way in WAYS]
+    + [("a.rec", "a.lst"), ("a.csv", "a.lst"), ("a", "a.csv"), ("a.txt", "b.txt")],
+)
+def test_a_second_call_at_one_destination_is_refused(
+    numbered, tmp_path, monkeypatch, first, second
+):
+    write_one = pack_module._SINKS[container_kind(first)].write
+
+    def write_and_call(sink, *arguments):
+        with pytest.raises(BlockingIOError, match="Another process is writing to"):
+            pack(numbered, tmp_path / second)
+        write_one(sink, *arguments)
+
+    monkeypatch.setattr(pack_module._SINKS[container_kind(first)], "write", write_and_call)
+    assert pack(numbered, tmp_path / first).images == 12
+    assert not [name for name in contents(tmp_path) if "lock" in name]
+
+
+WRITERS = {"a.rec": write_face_records, "a.tfrecord": write_face_tfrecords}
+
+
+class Images(list):
+    """Two images; before each is read, `then()` happens."""
+
+    def __init__(self, then):
+        super().__init__([encode(noise(0))] * 2)
+        self.then = then
+
+    def __getitem__(self, row):
+        self.then()
+        return super().__getitem__(row)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_other_writers_hold_the_lock_too(tmp_path, name):
+    def write_there():
+        with pytest.raises(BlockingIOError, match="Another process"):
+            WRITERS[name](tmp_path / name, [b"a", b"b"], [0, 1])
+
+    WRITERS[name](tmp_path / name, Images(write_there), [0, 1])
+    assert len(open_faces(tmp_path / name)) == 2
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_other_writers_name_the_file_of_a_full_disk(tmp_path, name):
+    def fill():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="The disk is full") as caught:
+        WRITERS[name](tmp_path / name, Images(fill), [0, 1])
+    assert caught.value.filename == str(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is read again
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("damage", ["changed", "longer"])
+def test_what_is_not_what_was_written_gets_no_name(numbered, tmp_path, monkeypatch, way, damage):
+    sink_type = pack_module._SINKS[container_kind(way)]
+    finish = sink_type.finish
+
+    def finish_and_damage(sink, images):
+        finish(sink, images)
+        sink.flush()
+        draft = next(draft for draft, final in sink.moves() if Path(final).suffix != ".csv")
+        draft = Path(draft)
+        if draft.is_dir():
+            draft = draft / "5" / "0.png" if way != "identity_CelebA.txt" else draft / "000006.png"
+        data = bytearray(draft.read_bytes())
+        if damage == "changed":
+            data[len(data) // 2] ^= 1
+        draft.write_bytes(data + (b"" if damage == "changed" else b"x"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink_type, "finish", finish_and_damage)
+        with pytest.raises(OSError, match="read again, it must be what was written"):
+            pack(numbered, tmp_path / way)
+    assert list(tmp_path.iterdir()) == []
+    assert pack(numbered, tmp_path / way).images == 12
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_every_byte_of_the_records_is_read_again(numbered, tmp_path, monkeypatch, place):
+    finish = pack_module._RecordSink.finish
+
+    def finish_and_damage(sink, images):
+        finish(sink, images)
+        sink.flush()
+        file = tmp_path / "a.rec.draft"
+        data = bytearray(file.read_bytes())
+        data[place] ^= 1
+        file.write_bytes(data)
+
+    monkeypatch.setattr(pack_module._RecordSink, "finish", finish_and_damage)
+    with pytest.raises(OSError, match=r"a.rec.draft: read again"):
+        pack(numbered, tmp_path / "a.rec")
 
 
 # A full disk
@@ -491,7 +745,7 @@ def test_a_disk_that_fills_up_loses_nothing(people, tmp_path, monkeypatch, way):
         except OSError as error:
             assert error.errno == errno.ENOSPC
             assert "MiB more for" in str(error)
-            assert "of 13 images stays; make room and call again" in str(error)
+            assert f"of {COUNT} images stays; make room and call again" in str(error)
             failures += 1
             room[0] = 120_000
     assert failures >= 2

@@ -8,6 +8,7 @@ import pytest
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.synthetic import synthesize_faces, write_synthetic_faces
+from keras_facemargin.files import exclusive
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +131,12 @@ def test_bad_numbers_are_refused_by_name(arguments, named, tmp_path):
     with pytest.raises(ValueError, match=named):
         write_synthetic_faces(tmp_path / "never", *arguments)
     assert not (tmp_path / "never").exists()
+
+
+def test_one_process_at_a_time_fills_a_folder(tmp_path):
+    with (
+        exclusive(tmp_path / "faces"),
+        pytest.raises(BlockingIOError, match="Another process"),
+    ):
+        write_synthetic_faces(tmp_path / "faces", 1, 1)
+    assert len(write_synthetic_faces(tmp_path / "faces", 1, 1)) == 1
