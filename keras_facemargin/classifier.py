@@ -3,10 +3,13 @@
 import keras
 from keras import ops
 
-from keras_facemargin.fitting import RepairedFit
+from keras_facemargin.fitting import RepairedFit, optimizer_parts
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.replicas import total
 from keras_facemargin.heads.sampling import SampleExchange
+
+# Adafactor keeps sums over rows, the other begins with the weights themselves.
+_UNFIT_FOR_SAMPLES = (keras.optimizers.Adafactor, keras.optimizers.ScheduleFreeAdamW)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -78,30 +81,61 @@ class MarginClassifier(RepairedFit, keras.Model):
     def call(self, images, training=None):
         return self.embedder(images, training=training)
 
-    def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
-        """As `keras.Model.compile`, without `loss`, which the head is.
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile=None,
+        **kwargs,
+    ):
+        """As `keras.Model.compile`, with its order of arguments and without a loss: the head is it.
 
         Args:
             optimizer: a Keras optimizer or its name.
+            loss, loss_weights: refused.
+            metrics, weighted_metrics, run_eagerly, steps_per_execution: as Keras takes them.
             jit_compile: None compiles with XLA where that is faster and possible: on jax, and on
                 one TensorFlow GPU. (On the CPU TensorFlow's own kernels are faster; with several
                 replicas XLA fails.)
-            **kwargs: `metrics`, `run_eagerly`, `steps_per_execution`, ...
+            **kwargs: `auto_scale_loss`.
 
         Raises:
-            ValueError: a `loss` was passed; with several replicas, `jit_compile=True` or
-                `steps_per_execution` above 1, with which TensorFlow fails.
+            ValueError: a loss was passed; with several replicas, `jit_compile=True` or
+                `steps_per_execution` above 1, with which TensorFlow fails; under a strategy of
+                `tf.distribute`, or with a `sample_rate` below 1, a setting of the optimizer that
+                means something else there (`keras_facemargin/fitting.py`,
+                `keras_facemargin/heads/sampling.py`).
         """
-        if kwargs.pop("loss", None) is not None:
-            raise ValueError("The head is the loss: leave `loss` out of compile().")
+        if loss is not None or loss_weights is not None:
+            raise ValueError(
+                "The head is the loss: leave `loss` and `loss_weights` out of compile(). "
+                f"Received: loss={loss!r}, loss_weights={loss_weights!r}"
+            )
         if jit_compile is None:
             jit_compile = "auto" if _xla_pays(self.replicas) else False
+        optimizer = keras.optimizers.get(optimizer)
+        if self.head.samples:
+            _refuse_spanning(optimizer)
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
         for layer in self.embedder._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = self.replicas > 1
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.head.samples:
             self.optimizer.build(self.trainable_variables)
+            _refuse_differences(self.optimizer, self.head)
             self.sample_exchange.follow(self.optimizer)
 
     def compile_from_config(self, config):
@@ -210,6 +244,52 @@ class MarginClassifier(RepairedFit, keras.Model):
                 config[part], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _refuse_spanning(optimizer):
+    """Each step trains other prototypes: state must be a row of each, and of one step."""
+    for part in optimizer_parts(optimizer):
+        if isinstance(part, _UNFIT_FOR_SAMPLES):
+            raise ValueError(
+                "With a `sample_rate` below 1 an optimizer must keep a row of state for each "
+                f"prototype that begins with one number. Received: {type(part).__name__}. Use SGD, "
+                "Adam or AdamW, or make the head with sample_rate=1."
+            )
+        for name in ("use_ema", "gradient_accumulation_steps"):
+            value = getattr(part, name, None)
+            if value:
+                raise ValueError(
+                    "With a `sample_rate` below 1 each step trains other prototypes, and "
+                    f"`{name}` combines the weights or gradients of several steps. Received: an "
+                    f"optimizer with {name}={value!r}. Leave it out, or make the head with "
+                    "sample_rate=1."
+                )
+
+
+def _refuse_differences(optimizer, head):
+    """The optimizer, built, treats the sample as it would treat the prototypes."""
+    sampled = [(head.prototypes, head.sample)]
+    if head.bias is not None:
+        sampled.append((head.bias, head.sample_bias))
+    for table, part in sampled:
+        prefix = part.path.replace("/", "_") + "_"
+        for slot in optimizer.variables:
+            values = ops.convert_to_numpy(slot)
+            if slot.name.startswith(prefix) and (values != values.flat[0]).any():
+                raise ValueError(
+                    "With a `sample_rate` below 1 the optimizer must be new: what it keeps of the "
+                    "sample is of the prototypes that the last step drew. Received: "
+                    f"{type(optimizer).__name__} that has trained. Make a new one."
+                )
+        for owner in optimizer_parts(optimizer):
+            if owner.weight_decay and (
+                owner._use_weight_decay(table) != owner._use_weight_decay(part)
+            ):
+                raise ValueError(
+                    f"With a `sample_rate` below 1 a step trains {part.name!r} in the place of "
+                    f"{table.name!r}. Received: an optimizer that excludes one of them from weight "
+                    "decay. Name both in `exclude_from_weight_decay`."
+                )
 
 
 def _xla_pays(replicas):

@@ -13,6 +13,11 @@ What Keras 3.15 breaks on TensorFlow, and what is done about it:
   reports the global loss, and logs come from sums over all replicas.
 - `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
   several replicas. Here `compile` refuses them.
+- `gradient_accumulation_steps` and `ema_overwrite_frequency` fail in the first step under any
+  strategy (keras#20582). Here `compile` refuses them.
+- Clipping (`clipnorm`, `global_clipnorm`, `clipvalue`) acts on a replica's share of the gradient,
+  before the sum over replicas (tensorflow#33929). Here it acts on the sum.
+- `LossScaleOptimizer` asks one replica whether all gradients are finite. Here it asks all.
 - A batch that leaves a replica without images fails on CPUs in oneDNN's gradient of a convolution,
   and TensorFlow names a collective instead. Here the step refuses it and says the way out.
 
@@ -22,6 +27,7 @@ The methods with an underscore are Keras' own, overridden; `tests/test_fitting.p
 Keras no longer calls them.
 """
 
+import functools
 import os
 
 import keras
@@ -38,7 +44,7 @@ class RepairedFit:
 
     _epochs = None  # Keras' iterator of the running `fit`
 
-    def compile(self, *args, jit_compile="auto", steps_per_execution=1, **kwargs):
+    def compile(self, optimizer="rmsprop", *, jit_compile="auto", steps_per_execution=1, **kwargs):
         replicas = self.replicas
         for name, value, refused in (
             ("jit_compile", jit_compile, jit_compile is True),
@@ -50,9 +56,17 @@ class RepairedFit:
                     "fails in the first step. "
                     f"Received: {name}={value!r} for {replicas} replicas. Leave it out."
                 )
+        optimizer = keras.optimizers.get(optimizer)
+        if getattr(self, "_distribute_strategy", None) is not None:
+            _refuse_conditions(optimizer)
         super().compile(
-            *args, jit_compile=jit_compile, steps_per_execution=steps_per_execution, **kwargs
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
+            **kwargs,
         )
+        if replicas > 1:
+            _sum_before_clipping(self.optimizer)
 
     @property
     def replicas(self):
@@ -142,6 +156,63 @@ class RepairedFit:
     def data(self):
         """What the running `fit` was given: a dataset, or None where it was arrays."""
         return getattr(self._epochs.data_adapter, "_dataset", None)
+
+
+def optimizer_parts(optimizer):
+    """An optimizer and those inside it, of which the innermost have the settings.
+
+    Args:
+        optimizer: a Keras optimizer; `LossScaleOptimizer` and `MultiOptimizer` hold others.
+
+    Returns:
+        list of optimizers, the outermost first.
+    """
+    inside = [*getattr(optimizer, "optimizers", ())]
+    if hasattr(optimizer, "inner_optimizer"):
+        inside.append(optimizer.inner_optimizer)
+    return [optimizer, *(part for each in inside for part in optimizer_parts(each))]
+
+
+def _refuse_conditions(optimizer):
+    """What Keras does on some steps only, TensorFlow cannot do inside a replica."""
+    for part in optimizer_parts(optimizer):
+        for name, way_out in (
+            ("gradient_accumulation_steps", "Leave it out, and raise `batch_size`"),
+            ("ema_overwrite_frequency", "Leave it out: the averages are taken at the end of `fit`"),
+        ):
+            value = getattr(part, name, None)
+            if value and (name != "ema_overwrite_frequency" or part.use_ema):
+                raise ValueError(
+                    f"Under a strategy of tf.distribute Keras cannot train with {name}={value!r}: "
+                    "TensorFlow fails in the first step. "
+                    f"Received: {type(part).__name__}({name}={value!r}). {way_out}."
+                )
+
+
+def _sum_before_clipping(optimizer):
+    """Lets an optimizer clip the gradient of the global batch, and agree on what is finite.
+
+    Keras clips on each replica and sums afterwards. A replica of n that gives back the n-th part of
+    the clipped sum has the clipped sum in the end.
+    """
+    for part in optimizer_parts(optimizer):
+        part._clip_gradients = functools.partial(_clip_sum, part)
+        if hasattr(part, "check_finite"):
+            part.check_finite = functools.partial(_check_all_finite, part)
+
+
+def _clip_sum(optimizer, gradients):
+    clip = functools.partial(type(optimizer)._clip_gradients, optimizer)
+    clips = optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
+    count = replica_count()
+    if count == 1 or not clips:
+        return clip(gradients)
+    return [gradient / count for gradient in clip(total(gradients))]
+
+
+def _check_all_finite(optimizer, gradients):
+    finite = type(optimizer).check_finite(optimizer, gradients)
+    return ops.equal(total(ops.cast(finite, "int32")), replica_count())
 
 
 def _refuse_none(batch):

@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -128,6 +130,22 @@ def test_wrong_use_is_answered_with_the_rule():
     with pytest.raises(ValueError, match=r"`embedder`.*Received"):
         MarginClassifier(backbone, CosFace(CLASSES))
     assert len(labels) == 8
+
+
+@any_backend
+def test_compile_takes_keras_order_and_no_loss_wherever_it_comes():
+    def order(method):
+        return list(inspect.signature(method).parameters)
+
+    ours, theirs = order(MarginClassifier.compile), order(keras.Model.compile)
+    assert ours[:-1] == theirs[: len(ours) - 1]
+    assert set(theirs) - set(ours) == {"auto_scale_loss"}  # goes through
+    for arguments in (("adam", "sparse_categorical_crossentropy"), ("adam", None, [1.0])):
+        with pytest.raises(ValueError, match=r"head is the loss.*Received: loss="):
+            make().compile(*arguments)
+    classifier = make()
+    classifier.compile("sgd", None, None, None, None, True)
+    assert classifier.run_eagerly and not classifier.jit_compile
 
 
 @any_backend
