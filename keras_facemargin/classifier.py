@@ -1,12 +1,19 @@
 """MarginClassifier: embedder + head, trained with Keras' own `fit`."""
 
+import contextlib
+import warnings
+
 import keras
 from keras import ops
 
-from keras_facemargin.fitting import RepairedFit
+from keras_facemargin.batches import Inspector
+from keras_facemargin.fitting import RepairedFit, optimizer_parts
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.replicas import total
 from keras_facemargin.heads.sampling import SampleExchange
+
+# Adafactor keeps sums over rows, the other begins with the weights themselves.
+_UNFIT_FOR_SAMPLES = (keras.optimizers.Adafactor, keras.optimizers.ScheduleFreeAdamW)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -67,6 +74,8 @@ class MarginClassifier(RepairedFit, keras.Model):
         self.head = head
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.guard = None  # a `FiniteGuard` while one watches `fit`
+        self.held = contextlib.ExitStack()  # what callbacks hold until `fit` ends, however it does
+        self.inspector = Inspector(head.num_classes)
         if not head.built:
             head.build(embedder.output_shape)
         self.sample_exchange = SampleExchange(head) if head.samples else None
@@ -78,36 +87,73 @@ class MarginClassifier(RepairedFit, keras.Model):
     def call(self, images, training=None):
         return self.embedder(images, training=training)
 
-    def compile(self, optimizer="rmsprop", jit_compile=None, **kwargs):
-        """As `keras.Model.compile`, without `loss`, which the head is.
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile=None,
+        **kwargs,
+    ):
+        """As `keras.Model.compile`, with its order of arguments and without a loss: the head is it.
 
         Args:
             optimizer: a Keras optimizer or its name.
+            loss, loss_weights: refused.
+            metrics, weighted_metrics, run_eagerly, steps_per_execution: as Keras takes them.
             jit_compile: None compiles with XLA where that is faster and possible: on jax, and on
                 one TensorFlow GPU. (On the CPU TensorFlow's own kernels are faster; with several
                 replicas XLA fails.)
-            **kwargs: `metrics`, `run_eagerly`, `steps_per_execution`, ...
+            **kwargs: `auto_scale_loss`.
 
         Raises:
-            ValueError: a `loss` was passed; with several replicas, `jit_compile=True` or
-                `steps_per_execution` above 1, with which TensorFlow fails.
+            ValueError: a loss was passed; with several replicas, `jit_compile=True` or
+                `steps_per_execution` above 1, with which TensorFlow fails; under a strategy of
+                `tf.distribute`, or with a `sample_rate` below 1, a setting of the optimizer that
+                means something else there (`keras_facemargin/fitting.py`,
+                `keras_facemargin/heads/sampling.py`).
         """
-        if kwargs.pop("loss", None) is not None:
-            raise ValueError("The head is the loss: leave `loss` out of compile().")
+        if loss is not None or loss_weights is not None:
+            raise ValueError(
+                "The head is the loss: leave `loss` and `loss_weights` out of compile(). "
+                f"Received: loss={loss!r}, loss_weights={loss_weights!r}"
+            )
         if jit_compile is None:
             jit_compile = "auto" if _xla_pays(self.replicas) else False
+        optimizer = keras.optimizers.get(optimizer)
+        if self.head.samples:
+            _refuse_spanning(optimizer)
+        super().compile(
+            optimizer=optimizer,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            **kwargs,
+        )
         for layer in self.embedder._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = self.replicas > 1
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         if self.head.samples:
             self.optimizer.build(self.trainable_variables)
+            _refuse_differences(self.optimizer, self.head)
             self.sample_exchange.follow(self.optimizer)
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
-        config.pop("jit_compile")  # decided anew: the backend may be another one
-        self.compile(**config)
+        config.pop("jit_compile")  # decided again: the backend may be another one
+        try:
+            self.compile(**config)
+        except ValueError as error:  # it was saved elsewhere, or by an earlier version
+            warnings.warn(
+                f"The model is loaded without its optimizer, compile it. {error}", stacklevel=2
+            )
+            return
         self.optimizer.build(self.trainable_variables)
 
     def with_head(self, head):
@@ -161,23 +207,63 @@ class MarginClassifier(RepairedFit, keras.Model):
             assign()
         return tuple([scope.get_current_value(v) for v in group] for group in groups)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`.
 
         Raises:
+            ValueError: a label is no class.
             FloatingPointError: under a `FiniteGuard`, at a loss that is not finite.
         """
+        self._inspect(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple | list) and len(validation) > 1:
+            self.inspector.look(None, validation[1])
         try:
-            return super().fit(*args, **kwargs)
+            return super().fit(x, y, *args, **kwargs)
         except Exception as error:
+            self._say_fault(error)
             # What a callback of a compiled step raises comes wrapped by the backend.
             report = self.guard and self.guard.report
             if report is None or isinstance(error, FloatingPointError):
                 raise
             raise FloatingPointError(report) from None
         finally:
-            if self.guard is not None:
-                self.guard.release()
+            self.held.close()
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`; NaN where no sample has a label.
+
+        Raises:
+            ValueError: a label is no class.
+        """
+        if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`
+            self._inspect(x, y)
+        try:
+            return super().evaluate(x, y, *args, **kwargs)
+        except Exception as error:
+            self._say_fault(error)
+            raise
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        self.inspector.look(None, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        self.inspector.look(None, y)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def _inspect(self, images, labels):
+        """Looks at arrays now; at streams, which hold their labels, as they flow."""
+        self.inspector.begin()
+        if labels is not None:
+            self.inspector.look(images, labels)
+
+    def _say_fault(self, error):
+        """Raises what the inspector said of a batch, which the backend's pipeline wraps."""
+        if self.inspector.fault is not None:
+            self.give_back()
+            if not isinstance(error, ValueError):
+                raise ValueError(self.inspector.fault) from None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if y is None:
@@ -191,10 +277,11 @@ class MarginClassifier(RepairedFit, keras.Model):
         if sample_weight is not None:
             losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
         self.accuracy.update_state(hits, sample_weight=known)
-        loss = ops.sum(losses) / ops.maximum(total(ops.sum(known)), 1.0)
-        for extra in self.losses:  # weight regularisers
-            loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self.replicas
-        return self.report(loss)
+        # Weight regularisers.
+        extra = sum(ops.cast(ops.sum(each), losses.dtype) for each in self.losses)
+        loss, count = ops.sum(losses), ops.sum(known)
+        self.mean_loss.add(loss + extra * count, count)
+        return loss / ops.maximum(total(count), 1.0) + extra / self.replicas
 
     def get_config(self):
         config = super().get_config()
@@ -210,6 +297,52 @@ class MarginClassifier(RepairedFit, keras.Model):
                 config[part], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _refuse_spanning(optimizer):
+    """Each step trains other prototypes: state must be a row of each, and of one step."""
+    for part in optimizer_parts(optimizer):
+        if isinstance(part, _UNFIT_FOR_SAMPLES):
+            raise ValueError(
+                "With a `sample_rate` below 1 an optimizer must keep a row of state for each "
+                f"prototype that begins with one number. Received: {type(part).__name__}. Use SGD, "
+                "Adam or AdamW, or make the head with sample_rate=1."
+            )
+        for name in ("use_ema", "gradient_accumulation_steps"):
+            value = getattr(part, name, None)
+            if value:
+                raise ValueError(
+                    "With a `sample_rate` below 1 each step trains other prototypes, and "
+                    f"`{name}` combines the weights or gradients of several steps. Received: an "
+                    f"optimizer with {name}={value!r}. Leave it out, or make the head with "
+                    "sample_rate=1."
+                )
+
+
+def _refuse_differences(optimizer, head):
+    """The optimizer, built, treats the sample as it would treat the prototypes."""
+    sampled = [(head.prototypes, head.sample)]
+    if head.bias is not None:
+        sampled.append((head.bias, head.sample_bias))
+    for table, part in sampled:
+        prefix = part.path.replace("/", "_") + "_"
+        slots = [each for each in optimizer.variables if each.name.startswith(prefix)]
+        for values in map(ops.convert_to_numpy, slots):
+            if (values != values.flat[0]).any():
+                raise ValueError(
+                    "With a `sample_rate` below 1 the optimizer must be new: what it keeps of the "
+                    "sample is of the prototypes that the last step drew. Received: "
+                    f"{type(optimizer).__name__} that has trained. Make a new one."
+                )
+        for owner in optimizer_parts(optimizer):
+            if owner.weight_decay and (
+                owner._use_weight_decay(table) != owner._use_weight_decay(part)
+            ):
+                raise ValueError(
+                    f"With a `sample_rate` below 1 a step trains {part.name!r} in the place of "
+                    f"{table.name!r}. Received: an optimizer that excludes one of them from weight "
+                    "decay. Name both in `exclude_from_weight_decay`."
+                )
 
 
 def _xla_pays(replicas):

@@ -8,11 +8,19 @@ What Keras 3.15 breaks on TensorFlow, and what is done about it:
   already, and no batch is taken.
 - Of several workers it averages a step's logs over an axis that numbers do not have, and fails.
   Here a number leaves the step with that axis.
-- It weighs the loss of a replica by its share of the batch, and its logs are the mean of the
-  replicas' own averages: with unequal shares neither is that of one device. Here each replica
-  reports the global loss, and logs come from sums over all replicas.
+- It weighs the loss of a batch by its samples, those labelled -1 among them, and its logs are the
+  mean of the replicas' own averages: with unequal shares neither is that of one device. Here the
+  loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums over all
+  replicas.
+- The mean over no sample is 0 to it, a perfect `val_loss`. Here an epoch or an evaluation without a
+  labelled sample is NaN, which no callback takes for the best.
 - `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
   several replicas. Here `compile` refuses them.
+- `gradient_accumulation_steps` and `ema_overwrite_frequency` fail in the first step under any
+  strategy (keras#20582). Here `compile` refuses them.
+- Clipping (`clipnorm`, `global_clipnorm`, `clipvalue`) acts on a replica's share of the gradient,
+  before the sum over replicas (tensorflow#33929). Here it acts on the sum.
+- `LossScaleOptimizer` asks one replica whether all gradients are finite. Here it asks all.
 - A batch that leaves a replica without images fails on CPUs in oneDNN's gradient of a convolution,
   and TensorFlow names a collective instead. Here the step refuses it and says the way out.
 
@@ -22,6 +30,8 @@ The methods with an underscore are Keras' own, overridden; `tests/test_fitting.p
 Keras no longer calls them.
 """
 
+import functools
+import math
 import os
 
 import keras
@@ -30,15 +40,34 @@ from keras import ops
 from keras_facemargin.heads.replicas import replica_count, total
 
 
+class LossMean(keras.metrics.Mean):
+    """The mean of a loss over samples, told their sum and their number."""
+
+    def add(self, loss, count):
+        """Adds so many samples.
+
+        Args:
+            loss: scalar, the sum of their losses.
+            count: scalar.
+        """
+        self.total.assign_add(ops.cast(loss, self.dtype))
+        self.count.assign_add(ops.cast(count, self.dtype))
+
+    def update_state(self, values, sample_weight=None):
+        return  # Keras hands over the mean of a batch, weighed by all its samples
+
+
 class RepairedFit:
     """Goes before `keras.Model` in the bases of a model that is built when it is made.
 
-    The model has `embedder`, from whose shapes compiled metrics are built.
+    The model has `embedder`, from whose shapes compiled metrics are built, and `inspector`, an
+    `Inspector`. Its `compute_loss` adds to `mean_loss`.
     """
 
     _epochs = None  # Keras' iterator of the running `fit`
+    _taken = tuple  # on jax: gives the variables of the running epoch, with their first values
 
-    def compile(self, *args, jit_compile="auto", steps_per_execution=1, **kwargs):
+    def compile(self, optimizer="rmsprop", *, jit_compile="auto", steps_per_execution=1, **kwargs):
         replicas = self.replicas
         for name, value, refused in (
             ("jit_compile", jit_compile, jit_compile is True),
@@ -50,9 +79,19 @@ class RepairedFit:
                     "fails in the first step. "
                     f"Received: {name}={value!r} for {replicas} replicas. Leave it out."
                 )
+        optimizer = keras.optimizers.get(optimizer)
+        if getattr(self, "_distribute_strategy", None) is not None:
+            _refuse_conditions(optimizer)
         super().compile(
-            *args, jit_compile=jit_compile, steps_per_execution=steps_per_execution, **kwargs
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            steps_per_execution=steps_per_execution,
+            **kwargs,
         )
+        # Not tracked, as Keras' own, which stands first among the metrics.
+        object.__setattr__(self, "_loss_tracker", LossMean(name="loss"))
+        if replicas > 1:
+            _sum_before_clipping(self.optimizer)
 
     @property
     def replicas(self):
@@ -60,20 +99,10 @@ class RepairedFit:
         strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
         return 1 if strategy is None else strategy.num_replicas_in_sync
 
-    def report(self, loss):
-        """The loss of this replica's share, with its own gradient and the global loss's value.
-
-        Keras multiplies what a replica reports by their number and averages it, weighed by the
-        samples of each: whatever their shares, the global loss comes out.
-
-        Args:
-            loss: scalar, the share that this replica has in the loss of the global batch.
-
-        Returns:
-            Scalar.
-        """
-        count = replica_count()
-        return loss if count == 1 else loss + ops.stop_gradient(total(loss) / count - loss)
+    @property
+    def mean_loss(self):
+        """The `LossMean` of the running epoch."""
+        return self._loss_tracker
 
     def train_step(self, *arguments):
         if replica_count() > 1 and any(
@@ -97,8 +126,43 @@ class RepairedFit:
             logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
         return logs
 
+    def _get_metrics_result_or_logs(self, logs):
+        self._taken = tuple
+        logs = super()._get_metrics_result_or_logs(logs)
+        if ops.convert_to_numpy(self.mean_loss.count) == 0:
+            logs = {**logs, **dict.fromkeys(("loss", "accuracy"), math.nan)}
+        return logs
+
+    def _get_jax_state(self, **kwargs):
+        state = super()._get_jax_state(**kwargs)
+        groups = {
+            "trainable_variables": self.trainable_variables,
+            "non_trainable_variables": self.non_trainable_variables,
+            "optimizer_variables": self.optimizer.variables,
+            "metrics_variables": self.metrics_variables,
+        }
+        asked = [variables for name, variables in groups.items() if kwargs.get(name)]
+        pairs = [
+            pair for each in zip(asked, state, strict=True) for pair in zip(*each, strict=True)
+        ]
+        self._taken = lambda: pairs  # behind a function, or Keras would track a list of variables
+        return state
+
+    def give_back(self):
+        """After a batch was refused: the variables have their values, which Keras on jax takes out
+        of them before it asks for a batch.
+        """
+        if keras.backend.backend() != "jax":
+            return
+        self.jax_state_sync()
+        for variable, value in self._taken():
+            if variable._value is None:
+                variable.assign(value)
+
     def _symbolic_build(self, iterator=None, data_batch=None):
         self._epochs = iterator
+        if iterator is not None and not hasattr(iterator.data_adapter, "_inputs"):  # not arrays
+            self.inspector.watch(iterator, getattr(self, "distribute_strategy", None))
         if self._compile_metrics is not None and not self._compile_metrics.built:
             shapes = self.embedder.input_shape, (None,)
             images, labels = map(keras.KerasTensor, shapes, ("float32", "int32"))
@@ -140,8 +204,69 @@ class RepairedFit:
 
     @property
     def data(self):
-        """What the running `fit` was given: a dataset, or None where it was arrays."""
-        return getattr(self._epochs.data_adapter, "_dataset", None)
+        """What the running `fit` was given: a stream of batches, or a tuple of arrays."""
+        adapter = self._epochs.data_adapter
+        for name in ("_dataset", "py_dataset", "_dataloader", "_inputs"):
+            if hasattr(adapter, name):
+                return getattr(adapter, name)
+        return None
+
+
+def optimizer_parts(optimizer):
+    """An optimizer and those inside it, of which the innermost have the settings.
+
+    Args:
+        optimizer: a Keras optimizer; `LossScaleOptimizer` and `MultiOptimizer` hold others.
+
+    Returns:
+        list of optimizers, the outermost first.
+    """
+    inside = [*getattr(optimizer, "optimizers", ())]
+    if hasattr(optimizer, "inner_optimizer"):
+        inside.append(optimizer.inner_optimizer)
+    return [optimizer, *(part for each in inside for part in optimizer_parts(each))]
+
+
+def _refuse_conditions(optimizer):
+    """What Keras does on some steps only, TensorFlow cannot do inside a replica."""
+    for part in optimizer_parts(optimizer):
+        for name, way_out in (
+            ("gradient_accumulation_steps", "Leave it out, and raise `batch_size`"),
+            ("ema_overwrite_frequency", "Leave it out: the averages are taken at the end of `fit`"),
+        ):
+            value = getattr(part, name, None)
+            if value and (name != "ema_overwrite_frequency" or part.use_ema):
+                raise ValueError(
+                    f"Under a strategy of tf.distribute Keras cannot train with {name}={value!r}: "
+                    "TensorFlow fails in the first step. "
+                    f"Received: {type(part).__name__}({name}={value!r}). {way_out}."
+                )
+
+
+def _sum_before_clipping(optimizer):
+    """Lets an optimizer clip the gradient of the global batch, and agree on what is finite.
+
+    Keras clips on each replica and sums afterwards. A replica of n that gives back the n-th part of
+    the clipped sum has the clipped sum in the end.
+    """
+    for part in optimizer_parts(optimizer):
+        part._clip_gradients = functools.partial(_clip_sum, part)
+        if hasattr(part, "check_finite"):
+            part.check_finite = functools.partial(_check_all_finite, part)
+
+
+def _clip_sum(optimizer, gradients):
+    clip = functools.partial(type(optimizer)._clip_gradients, optimizer)
+    clips = optimizer.clipnorm or optimizer.clipvalue or optimizer.global_clipnorm
+    count = replica_count()
+    if count == 1 or not clips:
+        return clip(gradients)
+    return [gradient / count for gradient in clip(total(gradients))]
+
+
+def _check_all_finite(optimizer, gradients):
+    finite = type(optimizer).check_finite(optimizer, gradients)
+    return ops.equal(total(ops.cast(finite, "int32")), replica_count())
 
 
 def _refuse_none(batch):

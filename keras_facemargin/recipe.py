@@ -7,10 +7,10 @@ class; `docs/training.md` shows them. What is not declared is refused.
 import contextlib
 import csv
 import difflib
+import hashlib
 import inspect
+import io
 import math
-import os
-import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from keras_facemargin.callbacks import ExactResume, MarginRamp, ScaleRamp, StepB
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import layers, open_faces
 from keras_facemargin.embedder import build_embedder
+from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
 from keras_facemargin.saving import save_model
 from keras_facemargin.zoo import load_embedder
@@ -73,7 +74,17 @@ TABLES = {
     "scale_ramp": ScaleRamp,
 }
 _OPTIONAL = ("augmentation", "margin_ramp", "scale_ramp", "schedule")
-_OF_EVERY_HEAD = ("detach_margin", "blockwise", "sample_rate")  # of `MarginHead`
+# The least that a number may be.
+_LEAST = {
+    **dict.fromkeys(("epochs", "batch_size", "save_every"), 1),
+    **dict.fromkeys(("embedder.embedding_dim", "embedder.image_size"), 1),
+    **dict.fromkeys(("seed", "head.seed", "augmentation.seed"), 0),
+    **dict.fromkeys(("schedule.warmup_epochs", "schedule.factor", "optimizer.learning_rate"), 0),
+}
+_OF_EVERY_HEAD = {"detach_margin": False, "blockwise": False, "sample_rate": 1.0}  # `MarginHead`
+# Arguments whose default is None and that are no number.
+_NOT_NUMBERS = {"exclude_layers": ["name"], "initializer": "name"}
+_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # arguments that no recipe gives
 
 
@@ -132,8 +143,8 @@ def read_recipe(file) -> Recipe:
     """
     file = Path(file)
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        told = tomllib.loads(read_text(file, "a recipe"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"A recipe must be a TOML file. Received: {file}: {error}") from None
     tables = [name for name in (*KEYS, *TABLES) if name]
     for key in told:
@@ -154,20 +165,7 @@ def read_recipe(file) -> Recipe:
             parts[name] = _checked_keys(file, name, table)
         else:
             parts[name] = _checked_arguments(file, name, table)
-    embedder = parts["embedder"]
-    if (embedder["backbone"] is None) == (embedder["model"] is None):
-        raise ValueError(
-            "[embedder] needs a `backbone` to build one or a `model` to go on with. Received: "
-            f"{file}: backbone={embedder['backbone']!r}, model={embedder['model']!r}"
-        )
-    schedule = parts["schedule"]
-    if schedule and schedule["name"] not in ("cosine", "steps"):
-        raise _unknown(file, "schedule", schedule["name"], ["cosine", "steps"])
-    if schedule and (schedule["name"] == "steps") != bool(schedule["at"]):
-        raise ValueError(
-            "[schedule] of steps needs `at`, the epochs at which the rate falls, and cosine has "
-            f"none. Received: {file}: name={schedule['name']!r}, at={schedule['at']!r}"
-        )
+    _check_choices(file, parts)
     return Recipe(file=file, **parts)
 
 
@@ -190,35 +188,51 @@ def train(recipe, directory, strategy=None, progress=True):
         dict, lists by epoch: "loss", "accuracy".
 
     Raises:
-        ValueError: the directory is that of another recipe; as `ExactResume`, `open_faces`,
-            `build_embedder` and the classes named in the recipe say.
-        OSError: a file cannot be read or written.
+        ValueError: the directory is that of another recipe, or its run began with other faces or
+            another model; as `ExactResume`, `open_faces`, `build_embedder` and the classes named in
+            the recipe say.
+        BlockingIOError: another process trains into the directory.
+        OSError: a file cannot be read or written; of a full disk the error names the file.
 
     Example:
 
     >>> train(read_recipe("recipe.toml"), "run")["loss"]  # doctest: +SKIP
     """
-    directory, top = Path(directory), recipe.top
+    directory = Path(directory)
     first = strategy is None or worker_of(strategy)[0] == 0
     directory.mkdir(parents=True, exist_ok=True)
-    _claim(recipe, directory, first)
+    with exclusive(directory) if first else contextlib.nullcontext():
+        _claim(recipe, directory, first)
+        classifier, history = _fit(recipe, directory, strategy, first, progress)
+        if first:
+            _write_history(directory / "history.csv", history)
+            save_model(classifier.embedder, directory / "embedder.keras")
+            save_model(classifier, directory / "classifier.keras")
+    return history
+
+
+def _fit(recipe, directory, strategy, first, progress):
+    """The trained classifier and the history of all epochs."""
+    top, place = recipe.top, recipe.file.parent
     keras.utils.set_random_seed(top["seed"])
-    place = recipe.file.parent
-    resume = ExactResume(directory / "checkpoints", every=top["save_every"])
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(top["policy"])
     try:
         with _scope(strategy):
             embedder = _build(recipe.embedder, place)
+            resume = ExactResume(
+                directory / "checkpoints",
+                every=top["save_every"],
+                depends_on=_beginning(recipe, embedder),
+            )
             faces = open_faces(
                 place / recipe.data["path"],
                 image_size=embedder.input_shape[1],
                 on_bad=recipe.data["on_bad"],
             )
             steps = math.ceil(len(faces) / top["batch_size"])
-            classifier = MarginClassifier(
-                embedder, _make("head", recipe.head, num_classes=faces.num_classes)
-            )
+            head = _make(recipe, "head", recipe.head, num_classes=faces.num_classes)
+            classifier = MarginClassifier(embedder, head)
             classifier.compile(_optimizer(recipe, steps))
     finally:
         keras.config.set_dtype_policy(policy)
@@ -227,11 +241,12 @@ def train(recipe, directory, strategy=None, progress=True):
         top["batch_size"],
         training=True,
         seed=top["seed"],
-        augmentation=augmentation and [_make("augmentation", each) for each in augmentation],
+        augmentation=augmentation
+        and [_make(recipe, "augmentation", each) for each in augmentation],
         start=resume.start,
     )
     callbacks = [
-        TABLES[name](**table)
+        _make(recipe, name, table)
         for name in ("margin_ramp", "scale_ramp")
         if (table := getattr(recipe, name)) is not None
     ]
@@ -248,15 +263,25 @@ def train(recipe, directory, strategy=None, progress=True):
             verbose=0,
             callbacks=[*callbacks, resume],
         ).history
-    if first:
-        epochs = range(1, len(history["loss"]) + 1)
-        with (directory / "history.csv").open("w", newline="") as stream:
-            rows = zip(epochs, history["loss"], history["accuracy"], strict=True)
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerows([["epoch", "loss", "accuracy"], *rows])
-        save_model(classifier.embedder, directory / "embedder.keras")
-        save_model(classifier, directory / "classifier.keras")
-    return history
+    return classifier, history
+
+
+def _beginning(recipe, embedder):
+    """What the run depends on beside the recipe and the faces: the weights of a model to go on."""
+    if recipe.embedder["model"] is None:
+        return {}
+    digest = hashlib.sha256()
+    for weight in embedder.get_weights():
+        digest.update(f"{weight.shape} {weight.dtype}".encode() + weight.tobytes())
+    return {"embedder.model": digest.hexdigest()}
+
+
+def _write_history(file, history):
+    epochs = range(1, len(history["loss"]) + 1)
+    with atomic_write(file) as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["epoch", "loss", "accuracy"])
+        table.writerows(zip(epochs, history["loss"], history["accuracy"], strict=True))
 
 
 def _checked_keys(file, table, told):
@@ -277,11 +302,81 @@ def _checked_keys(file, table, told):
                 f"`{name}` must be {'an' if kind is int else 'a'} {kind.__name__}: {what}. "
                 f"Received: {file}: {key} = {value!r}"
             )
+        if kind in (int, float) and value is not None:
+            _check_number(file, name, key, value)
         values[key] = value
-    for key in ("epochs", "batch_size"):
-        if values.get(key, 1) < 1:
-            raise ValueError(f"`{key}` must be at least 1. Received: {file}: {key} = {values[key]}")
     return values
+
+
+def _check_number(file, name, key, value):
+    """A number that is none of inf and nan, and not below the least that it may be."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"`{name}` must be a finite number. Received: {file}: {key} = {value!r}")
+    if value < _LEAST.get(name, -math.inf):
+        raise ValueError(
+            f"`{name}` must be at least {_LEAST[name]}. Received: {file}: {key} = {value!r}"
+        )
+
+
+def _check_kind(file, name, key, value, default):
+    """The value, if it is of the kind of an argument's default; None stands for a number."""
+    if isinstance(default, bool | str):
+        if type(value) is not type(default):
+            what = "true or false" if isinstance(default, bool) else "a text"
+            raise ValueError(f"`{name}` must be {what}. Received: {file}: {key} = {value!r}")
+    elif isinstance(default, tuple | list):
+        if not isinstance(value, list) or (
+            isinstance(default, tuple) and len(value) != len(default)
+        ):
+            count = f"{len(default)} numbers" if isinstance(default, tuple) else "texts"
+            raise ValueError(
+                f"`{name}` must be a list of {count}. Received: {file}: {key} = {value!r}"
+            )
+        for each in value:
+            _check_kind(file, name, key, each, default[0])
+    else:
+        _check_number(file, name, key, value)
+        if isinstance(default, float):
+            return float(value)  # Keras refuses an int where it means a float
+    return value
+
+
+def _check_choices(file, parts):
+    """What `KEYS` declares by its type alone, and what two keys say together."""
+    top, schedule, embedder = parts["top"], parts["schedule"], parts["embedder"]
+    try:
+        keras.dtype_policies.get(top["policy"])
+    except ValueError:
+        raise _unknown(file, "policy", top["policy"], _POLICIES) from None
+    if parts["data"]["on_bad"] not in ("refuse", "skip"):
+        raise _unknown(file, "value of data.on_bad", parts["data"]["on_bad"], ["refuse", "skip"])
+    if (embedder["backbone"] is None) == (embedder["model"] is None):
+        raise ValueError(
+            "[embedder] needs a `backbone` to build one or a `model` to go on with. Received: "
+            f"{file}: backbone={embedder['backbone']!r}, model={embedder['model']!r}"
+        )
+    if schedule is None:
+        return
+    if schedule["name"] not in ("cosine", "steps"):
+        raise _unknown(file, "schedule", schedule["name"], ["cosine", "steps"])
+    if (schedule["name"] == "steps") != bool(schedule["at"]):
+        raise ValueError(
+            "[schedule] of steps needs `at`, the epochs at which the rate falls, and cosine has "
+            f"none. Received: {file}: name={schedule['name']!r}, at={schedule['at']!r}"
+        )
+    at = schedule["at"] or []
+    for epoch in at:
+        _check_number(file, "schedule.at", "at", epoch)
+    if at != sorted(set(at)) or (at and at[0] <= 0):
+        raise ValueError(
+            "`schedule.at` must be epochs above 0 in ascending order. Received: "
+            f"{file}: at = {at!r}"
+        )
+    if not schedule["warmup_epochs"] < top["epochs"]:
+        raise ValueError(
+            "`schedule.warmup_epochs` must be less than `epochs`. Received: "
+            f"{file}: warmup_epochs = {schedule['warmup_epochs']!r} of {top['epochs']}"
+        )
 
 
 def _checked_arguments(file, table, told):
@@ -292,13 +387,25 @@ def _checked_arguments(file, table, told):
         if name not in made:
             raise _unknown(file, f"name of [{table}]", name, made)
         made = made[name]
-    arguments = [n for n in inspect.signature(made).parameters if n not in _FOREIGN]
+    arguments = {
+        name: _NOT_NUMBERS.get(name, parameter.default)
+        for name, parameter in inspect.signature(made).parameters.items()
+        if name not in _FOREIGN
+    }
     if table == "head":
-        arguments += [name for name in _OF_EVERY_HEAD if name not in arguments]
-    for key in told:
-        if key not in arguments and not (key == "name" and isinstance(TABLES[table], dict)):
+        arguments = {**_OF_EVERY_HEAD, **arguments}
+    checked = {}
+    for key, value in told.items():
+        if key == "name" and isinstance(TABLES[table], dict):
+            checked[key] = value
+            continue
+        if key not in arguments:
             raise _unknown(file, f"argument of {made.__name__}", key, arguments)
-    return told
+        default = arguments[key]
+        if (table, key) == ("head", "margin") and isinstance(value, list):
+            default = (0.0,) * len(value)  # one for each class, or the ends of a range
+        checked[key] = _check_kind(file, f"{table}.{key}", key, value, default)
+    return checked
 
 
 def _tables(file, told):
@@ -318,8 +425,16 @@ def _unknown(file, what, name, known):
     )
 
 
-def _make(table, told, **more):
-    return TABLES[table][told["name"]](**{k: v for k, v in told.items() if k != "name"}, **more)
+def _make(recipe, table, told, **more):
+    """What a table names, made with its arguments."""
+    made = TABLES[table]
+    if isinstance(made, dict):
+        made = made[told["name"]]
+        told = {key: value for key, value in told.items() if key != "name"}
+    try:
+        return made(**told, **more)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{recipe.file}: [{table}]: {error}") from None
 
 
 def _scope(strategy):
@@ -353,7 +468,7 @@ def _optimizer(recipe, steps):
                 [round(epoch * steps) for epoch in schedule["at"]],
                 [rate * schedule["factor"] ** n for n in range(len(schedule["at"]) + 1)],
             )
-    return _make("optimizer", told)
+    return _make(recipe, "optimizer", told)
 
 
 def _claim(recipe, directory, first):
@@ -361,13 +476,13 @@ def _claim(recipe, directory, first):
     copy = directory / "recipe.toml"
     if copy.exists() and copy.read_bytes() != recipe.file.read_bytes():
         raise ValueError(
-            "A run goes on with the recipe that it was begun with. Received: "
+            "A run goes on with the recipe that it began with. Received: "
             f"{recipe.file}, which is not {copy}. Name another directory, or give back what was "
             "changed."
         )
     if first and not copy.exists():
-        shutil.copyfile(recipe.file, directory / "recipe.draft")
-        os.replace(directory / "recipe.draft", copy)
+        with atomic_write(copy, "wb") as stream:
+            stream.write(recipe.file.read_bytes())
 
 
 class _StepLog(keras.callbacks.Callback):
@@ -380,26 +495,27 @@ class _StepLog(keras.callbacks.Callback):
     def __enter__(self):
         lines = []
         if self._file.exists():
-            with self._file.open(newline="") as stream:
-                lines = [
-                    line
-                    for line in list(csv.reader(stream))[1:]
-                    if len(line) == 4 and (int(line[0]), int(line[1])) < self._start
-                ]
-        draft = self._file.with_suffix(".draft")
-        with draft.open("w", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(
-                [["epoch", "step", "loss", "accuracy"], *lines]
-            )
-        draft.replace(self._file)
+            text = read_text(self._file, "the steps of a training run")
+            lines = [
+                line
+                for line in list(csv.reader(io.StringIO(text)))[1:]
+                if len(line) == 4
+                and (line[0] + line[1]).isdecimal()
+                and (int(line[0]), int(line[1])) < self._start
+            ]
+        with atomic_write(self._file) as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerows([["epoch", "step", "loss", "accuracy"], *lines])
         self._stream = self._file.open("a", buffering=1)
         return self
 
     def __exit__(self, *error):
-        self._stream.close()
+        with full_disk_names(self._file):
+            self._stream.close()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")
+        with full_disk_names(self._file):
+            self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")

@@ -18,6 +18,7 @@ ORDER = (
     "backbones",
     "embedder",
     "pooling",
+    "batches",
     "fitting",
     "classifier",
     "data",
