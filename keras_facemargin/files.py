@@ -154,9 +154,9 @@ def check_writable(path):
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_name(path)
     try:  # permissions alone do not tell for root or on a read-only disk
-        path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         os.unlink(draft)
     except OSError as error:

@@ -32,26 +32,30 @@ _REQUIRED = object()
 KEYS = {
     "": {
         "epochs": (int, _REQUIRED, "passes over the images"),
-        "batch_size": (int, _REQUIRED, "images per step, of all devices and workers together"),
-        "seed": (int, 0, "of weights, order, augmentation and dropout"),
-        "policy": (str, "float32", "Keras' dtype policy of the embedder, such as mixed_bfloat16"),
+        "batch_size": (int, _REQUIRED, "images per step, over all devices and workers"),
+        "seed": (int, 0, "seed of weights, order, augmentation and dropout"),
+        "policy": (str, "float32", "Keras dtype policy of the embedder, such as mixed_bfloat16"),
         "save_every": (int, None, "steps between checkpoints within an epoch"),
     },
     "data": {
         "path": (str, _REQUIRED, "folder, .rec or .tfrecord; relative to the recipe"),
-        "on_bad": (str, "refuse", "a file that is no face crop: refuse, or skip"),
+        "on_bad": (str, "refuse", "a file that is not a face crop: `refuse` or `skip`"),
     },
     "embedder": {
         "backbone": (str, None, "a name that `build_embedder` takes"),
         "embedding_dim": (int, 512, "D"),
         "image_size": (int, 112, "side of the crops in pixels"),
-        "model": (str, None, "in place of the three: a name in the zoo or a .keras file to go on"),
+        "model": (str, None, "replaces the three: a zoo name, or a .keras file to continue from"),
     },
     "schedule": {
-        "name": (str, _REQUIRED, "cosine: to zero along half a cosine; steps: times `factor`"),
-        "warmup_epochs": (float, 0.0, "cosine: epochs of a linear rise from zero before it"),
-        "at": (list, None, "steps: the epochs at which the rate falls"),
-        "factor": (float, 0.1, "steps: what the rate is multiplied by"),
+        "name": (
+            str,
+            _REQUIRED,
+            "cosine: to zero along half a cosine; steps: multiplied by `factor`",
+        ),
+        "warmup_epochs": (float, 0.0, "cosine: epochs of linear warm-up from zero"),
+        "at": (list, None, "steps: epochs at which the learning rate falls"),
+        "factor": (float, 0.1, "steps: factor of the learning rate"),
     },
 }
 # Table -> the classes of which `name` is one and the other keys are arguments.
