@@ -20,7 +20,7 @@ A loss is a subclass that overrides one or two of eight hooks, each a term of th
 | `target` | what becomes of the true class? | nothing |
 | `others` | what becomes of the wrong classes? | nothing |
 | `logits` | how are similarities scaled? | times the scale |
-| `losses` | what do the logits of a sample cost? | softmax cross-entropy |
+| `sample_loss` | what do the logits of a sample cost? | softmax cross-entropy |
 | `objective` | what is minimised in the end? | that cost |
 
 Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
@@ -36,7 +36,13 @@ from keras import ops
 from keras_facemargin import margins
 from keras_facemargin.heads import blocks
 from keras_facemargin.heads.argument_check import check_positive
-from keras_facemargin.heads.label_check import IGNORED, check_drawn, check_labels, flat
+from keras_facemargin.heads.label_check import (
+    IGNORED,
+    check_drawn,
+    checked_array,
+    is_tensor,
+    read_labels,
+)
 from keras_facemargin.heads.prototypes import PrototypeLayer
 from keras_facemargin.heads.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.shards import over_shards, shard_count
@@ -149,6 +155,13 @@ class MarginHead(PrototypeLayer):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
+    def __call__(self, embeddings, labels=None, **kwargs):
+        if labels is None:
+            return super().__call__(embeddings, **kwargs)
+        if not is_tensor(labels):  # before Keras converts them
+            labels = checked_array(labels, self.num_classes)
+        return super().__call__(embeddings, labels, **kwargs)
+
     def call(self, embeddings, labels=None, training=None):
         features, norms = self.features(embeddings)
         weights = self.class_weights()
@@ -156,7 +169,9 @@ class MarginHead(PrototypeLayer):
         similarities = similarities[:, : self.num_classes]
         if labels is None:
             return self.logits(similarities, norms)
-        labels = check_labels(flat(labels), self.num_classes)
+        labels = read_labels(labels, self.num_classes, embeddings)
+        stray = ops.equal(labels, self.num_classes)
+        labels = ops.where(stray, 0, labels)
         rows = ops.maximum(labels, 0)
         own = [ops.take(weight, rows, axis=0) for weight in weights]
         classes = ops.arange(self.num_classes, dtype="int32")
@@ -169,6 +184,8 @@ class MarginHead(PrototypeLayer):
         target, moved = self._own(features, norms, own, labels, log_sum, training)
         others = self._moved_others(similarities, target, moved, labels)
         moved = self._in_force(target, moved)
+        # As in `judge`, where no error can be raised: the row's softmax is not a number.
+        moved = ops.where(ops.expand_dims(stray, -1), float("nan"), moved)
         return self.logits(ops.where(is_target, moved, others), norms)
 
     def judge(self, embeddings, labels, training=None):
@@ -188,9 +205,9 @@ class MarginHead(PrototypeLayer):
             Both are 0 where the label is -1.
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
-        labels = check_labels(flat(labels), self.num_classes)
+        labels = read_labels(labels, self.num_classes, embeddings)
         # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
-        stray = ops.logical_or(labels < IGNORED, labels >= self.num_classes)
+        stray = ops.equal(labels, self.num_classes)
         sampled = bool(training) and self.samples
         if sampled:
             labels, missing = self.labels_in_sample(labels)
@@ -209,7 +226,7 @@ class MarginHead(PrototypeLayer):
         keep = bool(training) and self._keeps_products(embeddings.shape[0])
         others, best = others_of(self.reduction, target, moved, keep=keep)
         own_logits = self.logits(self._in_force(target, moved), norms)
-        losses = self.losses(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
+        losses = self.sample_loss(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
         losses = self.objective(losses, norms)
         known = ops.not_equal(labels, IGNORED)
         losses = ops.where(known, losses, 0.0)
@@ -319,7 +336,7 @@ class MarginHead(PrototypeLayer):
         """Similarities (B, K) and norms (B, 1) -> logits (B, K)."""
         return self.scale_weight * similarities
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         """Logit of the true class (B,), and all others reduced by `reduction` (B,) -> losses."""
         return ops.softplus(others - own)
 

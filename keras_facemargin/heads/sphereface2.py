@@ -122,7 +122,7 @@ class SphereFace2(MarginHead):
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) + self.shared_bias
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         losses = self.balance * ops.softplus(-own) + (1.0 - self.balance) * others
         return self.loss_weight / self.scale_weight * losses
 

@@ -74,5 +74,5 @@ class UniFace(MarginHead):
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) - self.threshold
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         return ops.softplus(-own) + others

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_facemargin.heads import MarginHead
-from keras_facemargin.heads.label_check import IGNORED
+from keras_facemargin.heads.label_check import IGNORED, checked_array, is_tensor, read_labels
 from keras_facemargin.heads.replicas import total
 
 
@@ -116,6 +116,13 @@ class CentreLoss(keras.layers.Layer):
             aggregation="only_first_replica",  # all move by the same global sums
         )
 
+    def __call__(self, embeddings, labels=None, **kwargs):
+        if labels is None:
+            return super().__call__(embeddings, **kwargs)
+        if not is_tensor(labels):  # before Keras converts them
+            labels = checked_array(labels, self.head.num_classes)
+        return super().__call__(embeddings, labels, **kwargs)
+
     def call(self, embeddings, labels=None, training=None):
         if labels is None:
             return self.head(embeddings)
@@ -139,7 +146,6 @@ class CentreLoss(keras.layers.Layer):
             Two float tensors of shape (B,): losses, and hits of the head's plain similarities.
         """
         losses, hits = self.head.judge(embeddings, labels, training=training)
-        embeddings = ops.cast(embeddings, self.compute_dtype)
         return losses + self.weight * self.draw(embeddings, labels, training), hits
 
     def draw(self, embeddings, labels, training=None):
@@ -147,7 +153,8 @@ class CentreLoss(keras.layers.Layer):
 
         0 where the label is -1.
         """
-        labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+        embeddings = ops.cast(embeddings, self.compute_dtype)
+        labels = read_labels(labels, self.head.num_classes, embeddings)
         known = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
         labels = ops.maximum(labels, 0)
         away = known * (embeddings - ops.take(self.centres, labels, axis=0))
