@@ -26,11 +26,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.margins import direction_of
+
 # The paper's upper limit of a logit: a quality of 0.99999917.
 LIMIT = 7.0
 
-# Of a squared length: the direction of a zero vector is zero, not NaN.
-_TINY = 1e-30
+# A sum of features that is shorter has no direction: rounding is all there is of it.
+_SHORTEST = 1e-15
 
 
 def quality_logits(quality):
@@ -216,7 +218,8 @@ def segment_pooling(
     top = ops.stop_gradient(ops.segment_max(ops.stop_gradient(logits), templates, num_templates))
     # Their sum needs no division: the length of the pooled vector is 1 in the end.
     weights = share * ops.exp(logits - ops.take(top, templates))
-    return _direction(ops.segment_sum(weights[:, None] * features, templates, num_templates))
+    pooled = ops.segment_sum(weights[:, None] * features, templates, num_templates)
+    return direction_of(pooled, _SHORTEST)
 
 
 def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=None):
@@ -417,12 +420,7 @@ def _pooled(features, logits, present, media):
     below = ops.where(present, logits - ops.stop_gradient(top), ops.zeros_like(logits))
     # Their sum needs no division: the length of the pooled vector is 1 in the end.
     weights = share * ops.exp(below)
-    return _direction(ops.sum(weights[..., None] * features, axis=1))
-
-
-def _direction(vectors):
-    squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squared, _TINY))
+    return direction_of(ops.sum(weights[..., None] * features, axis=1), _SHORTEST)
 
 
 def _float(values):

@@ -47,7 +47,7 @@ from keras_facemargin.heads.prototypes import PrototypeLayer
 from keras_facemargin.heads.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.shards import over_shards, shard_count
 
-_TINY = 1e-12  # of a squared norm: a zero vector has direction zero, not NaN
+_TINY = 1e-12  # of a prototype's squared length: below it counts as 1, and nothing is steep
 _MOST_KEPT = 2**26  # products of embeddings and prototypes that stay in memory: 256 MiB
 _LARGE_BATCH = 512
 
@@ -94,6 +94,7 @@ class MarginHead(PrototypeLayer):
     """
 
     learn_scale = False
+    keeps_norms = False  # whether logits are multiples of the embedding's norm
     reduction = LogSumExp()  # of the wrong classes' logits
 
     def __init__(
@@ -296,10 +297,10 @@ class MarginHead(PrototypeLayer):
 
     def features(self, embeddings):
         """(B, D) -> what is compared with the prototypes (B, D), and the norms (B, 1)."""
-        norms = ops.sqrt(
-            ops.maximum(ops.sum(ops.square(embeddings), axis=-1, keepdims=True), _TINY)
-        )
-        return embeddings / norms, norms
+        norms = margins.length_of(embeddings)
+        if self.keeps_norms:  # which take the steepness of a short embedding's direction back
+            return embeddings / norms, norms
+        return margins.direction_of(embeddings), norms
 
     def measure(self, features, prototypes, bias, pair):
         """Similarity of features and prototypes.
@@ -310,7 +311,7 @@ class MarginHead(PrototypeLayer):
         second copy of it.
         """
         products, squares = pair(features, prototypes)
-        return products * ops.rsqrt(ops.maximum(squares, _TINY))
+        return products * ops.rsqrt(ops.where(squares > _TINY, squares, 1.0))
 
     def observe(self, target, norms, known, log_sum):
         """In training, once a step and before the other hooks: updates the head's own state.

@@ -1,13 +1,10 @@
 """L-Softmax, large-margin softmax (Liu et al. 2016, arXiv:1612.02295)."""
 
 import keras
-from keras import ops
 
 from keras_facemargin import margins
 from keras_facemargin.heads.annealing import add_step, mix
 from keras_facemargin.heads.head import MarginHead
-
-_TINY = 1e-6  # of a prototype's norm
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -49,6 +46,8 @@ class LargeMarginSoftmax(MarginHead):
     (1000, 128)
     """
 
+    keeps_norms = True
+
     def __init__(
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
@@ -68,7 +67,7 @@ class LargeMarginSoftmax(MarginHead):
         self.step.assign(self.step + 1)
 
     def target(self, cosine, norms, own, training):
-        length = ops.maximum(ops.norm(own, axis=-1, keepdims=True), _TINY)
+        length = margins.length_of(own)
         psi = margins.multiplied_angle(cosine / length, self.margin)
         return mix(self, cosine, length * psi)
 

@@ -50,6 +50,8 @@ class SphereFace(MarginHead):
     0
     """
 
+    keeps_norms = True
+
     def __init__(
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):

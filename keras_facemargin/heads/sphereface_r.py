@@ -95,6 +95,7 @@ class SphereFaceR(MarginHead):
         self.margin = float(margin)
         self.version = version
         self.normalization = normalization
+        self.keeps_norms = normalization != "hard"
         self.loss_weight = float(loss_weight)
         self.norm_weight = float(norm_weight)
         if normalization == "hard":

@@ -25,6 +25,8 @@ class PairwiseLoss(keras.losses.Loss):
     averages them; each class says what scalar that is. `sample_weight` of shape (B,) weighs the
     anchors' losses; a sample of weight 0 still is a positive or a negative of others.
 
+    A sample that is not finite (or so long that its squared length is not) makes the loss NaN.
+
     Computed in float32 whatever the global policy (or in float64, if `dtype` says so). Labels are
     integers of up to 64 bits; on jax, like all integers there, of 32.
 
@@ -54,6 +56,7 @@ class PairwiseLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = ops.convert_to_tensor(y_pred)
         loss = super().__call__(self.relate(y_true, y_pred), y_pred, sample_weight)
+        loss = loss + nan_unless_finite(ops.cast(y_pred, self.dtype))
         # Keras hands the values of an empty batch back unreduced.
         is_empty = tuple(loss.shape) == (0,)
         return ops.sum(loss) if is_empty and self.reduction not in (None, "none") else loss
@@ -109,6 +112,17 @@ class MetricLoss(PairwiseLoss):
             metric = keras.saving.deserialize_keras_object(config["distance_metric"])
             config = {**config, "distance_metric": metric}
         return cls(**config)
+
+
+def nan_unless_finite(samples):
+    """0, or NaN if a sample (B, ...) or its squared length is not finite.
+
+    Every loss compares all samples, and its mining asks for the largest and the smallest: which of
+    these pass a NaN on differs between backends, while its gradient is NaN on all of them.
+    """
+    lengths = ops.sum(ops.square(samples), axis=tuple(range(1, len(samples.shape))))
+    finite = ops.all(ops.isfinite(lengths))
+    return ops.cast(ops.where(finite, 0.0, float("nan")), samples.dtype)
 
 
 def share_label(labels, y_pred):

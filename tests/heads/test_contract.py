@@ -125,13 +125,16 @@ def test_blocks_of_any_width_with_or_without_kept_products_are_one_loss(case, mo
 
 @every_head
 @pytest.mark.parametrize(
-    "embedding", ["on its prototype", "opposite", "a rounding error away", "zero", "norm 1e4"]
+    "embedding",
+    ["on its prototype", "opposite", "a rounding error away", "zero", "zero prototype", "norm 1e4"],
 )
 def test_value_and_gradient_are_finite_at_the_edges(case, embedding):
     head = make(case)
     head.build((None, DIM))
     rows = np.eye(CLASSES, DIM, dtype="float32") + 0.1
     rows[5] = rows[6] = rows[0]  # identical prototypes
+    if embedding == "zero prototype":
+        rows[:2] = 0.0
     shape = head.prototypes_shape
     head.prototypes.assign(
         np.broadcast_to(rows.reshape(CLASSES, *(1,) * (len(shape) - 2), DIM), shape)
@@ -141,10 +144,23 @@ def test_value_and_gradient_are_finite_at_the_edges(case, embedding):
         "opposite": -rows[:1],
         "a rounding error away": rows[:1] * np.float32([1, 1, 1, 1, 1 + 1e-7]),
         "zero": np.zeros((1, DIM), "float32"),
+        "zero prototype": rows[2:3],
         "norm 1e4": 1e4 * rows[1:2],
     }[embedding]
     for value in sum_of_losses(head, x, np.array([0])):
         assert np.isfinite(value).all()
+        assert np.abs(value).max() < 1e5  # a zero vector has no direction that 1 / norm would push
+
+
+@every_head
+def test_an_embedding_that_is_not_a_number_costs_itself_nan_and_no_other(case):
+    head, embeddings, labels, _, _ = prepared(case)
+    embeddings = embeddings.astype("float32")
+    expected = as_numpy(head.judge(embeddings, labels)[0])
+    embeddings[3, 1] = np.nan
+    losses, hits = map(as_numpy, head.judge(embeddings, labels))
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [3] and hits[3] == 0
+    np.testing.assert_allclose(np.delete(losses, 3), np.delete(expected, 3), rtol=1e-5, atol=1e-6)
 
 
 @every_head

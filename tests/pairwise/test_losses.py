@@ -15,6 +15,7 @@ from gradients import value_and_gradient
 from keras import ops
 
 from keras_facemargin import pairwise
+from keras_facemargin.pairwise.distances import get_metric
 
 EMBEDDINGS = {"from_embeddings": True}
 METRICS = {
@@ -191,6 +192,46 @@ def test_computes_in_float32_what_half_precision_cannot_hold(case):
     finally:
         keras.config.set_dtype_policy("float32")
     assert number(got) == expected
+
+
+NOT_FINITE = {"NaN": np.nan, "infinite": np.inf, "of infinite length": 1e30}
+
+
+@every_loss
+@pytest.mark.parametrize("bad", NOT_FINITE)
+def test_a_sample_that_is_not_finite_makes_the_loss_nan(case, bad):
+    labels, embeddings = batch()
+    for sample in (0, int(np.argmax(np.bincount(labels)[labels] == 1))):  # one of a pair, and alone
+        broken = embeddings.astype("float32")
+        broken[sample] = NOT_FINITE[bad]
+        assert np.isnan(number(make(case)(labels, broken)))
+        assert np.isnan(ops.convert_to_numpy(make(case, reduction=None)(labels, broken))).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "shape"),
+    [
+        (pairwise.ContrastiveLoss(), np.array([0, 1, 0]), (3,)),
+        (pairwise.NpairsLoss(), np.array([0, 1, 0]), (3, 3)),
+        (pairwise.NpairsMultilabelLoss(), np.eye(3), (3, 3)),
+    ],
+    ids=["distances", "similarities", "multilabel"],
+)
+def test_a_pair_that_is_not_a_number_makes_the_loss_nan(loss, labels, shape):
+    pairs = np.ones(shape, "float32")
+    assert np.isfinite(number(loss(labels, pairs)))
+    pairs[1] = np.nan
+    assert np.isnan(number(loss(labels, pairs)))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_distance_to_nan_is_nan(metric):
+    embeddings = batch()[1].astype("float32")
+    embeddings[2, 0] = np.nan
+    distances = np.asarray(ops.convert_to_numpy(get_metric(metric)(embeddings)))
+    others = np.arange(12) != 2
+    assert np.isnan(distances[2, others]).all() and np.isnan(distances[others, 2]).all()
+    assert np.isfinite(distances[others][:, others]).all() == (metric == "angular")
 
 
 EDGES = {
