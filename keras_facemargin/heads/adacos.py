@@ -57,6 +57,10 @@ class AdaCos(MarginHead):
     def scale_is_fixed(self):
         return not self.dynamic
 
+    @property
+    def needs_labels(self):
+        return self.dynamic
+
     def observe(self, target, norms, known, log_sum):
         if not self.dynamic:
             return

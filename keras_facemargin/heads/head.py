@@ -29,6 +29,7 @@ Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
 import functools
 import inspect
 import math
+import warnings
 
 import keras
 from keras import ops
@@ -115,11 +116,24 @@ class MarginHead(PrototypeLayer):
         self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
         self.bend = math.pi
+        self._warned = False
 
     @property
     def scale_is_fixed(self):
         """Whether there is a scale and nothing but a schedule moves it."""
         return self.scale is not None and not self.learn_scale
+
+    @property
+    def needs_labels(self):
+        """Whether its logits in training differ from those without labels, or its state does."""
+        hooks = ("observe", "target", "others")
+        return any(getattr(type(self), hook) is not getattr(MarginHead, hook) for hook in hooks)
+
+    @property
+    def is_cross_entropy(self):
+        """Whether what it minimises is the softmax cross-entropy of its logits."""
+        hooks = ("reduction", "sample_loss", "objective")
+        return all(getattr(type(self), hook) is getattr(MarginHead, hook) for hook in hooks)
 
     def build(self, embeddings_shape, labels_shape=None):
         if len(embeddings_shape) != 2 or embeddings_shape[-1] is None:
@@ -168,6 +182,8 @@ class MarginHead(PrototypeLayer):
         weights = self.class_weights()
         similarities = self.measure(features, *_with_bias(weights), blocks.every_pair)
         similarities = similarities[:, : self.num_classes]
+        if training:
+            self._warn_of_another_loss(labels)
         if labels is None:
             return self.logits(similarities, norms)
         labels = read_labels(labels, self.num_classes, embeddings)
@@ -234,6 +250,25 @@ class MarginHead(PrototypeLayer):
         losses = ops.where(stray, float("nan"), losses)
         hits = ops.logical_and(known, ops.squeeze(target > best, -1))
         return losses, ops.cast(hits, self.compute_dtype)
+
+    def _warn_of_another_loss(self, labels):
+        """Once, where logits are trained on that no Keras loss makes this head's loss of."""
+        name = type(self).__name__
+        if labels is None and self.needs_labels:
+            fault = (
+                f"{name} was called in training without labels, so that its logits have no margin. "
+                "Pass them, `head(embeddings, labels)`, or train"
+            )
+        elif not self.is_cross_entropy:
+            fault = (
+                f"{name} was called in training for its logits, whose cross-entropy is not its "
+                "loss. Take the losses from `head.judge(embeddings, labels)`, or train"
+            )
+        else:
+            return
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{fault} with `MarginClassifier(embedder, head)`.", stacklevel=3)
 
     def _own(self, features, norms, own, labels, log_sum, training):
         """Similarity of the true class (B, 1), before and after its margin."""

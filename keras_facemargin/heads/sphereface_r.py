@@ -101,6 +101,10 @@ class SphereFaceR(MarginHead):
         if normalization == "hard":
             warn_if_scale_is_low(self)
 
+    @property
+    def is_cross_entropy(self):
+        return self.normalization == "none"
+
     def target(self, cosine, norms, own, training):
         if self.version == "v2":
             return cosine
