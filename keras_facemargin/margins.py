@@ -7,6 +7,7 @@ still pulled home.
 """
 
 import math
+import numbers
 
 from keras import ops
 
@@ -270,10 +271,10 @@ def multiplied_angle(cosine, margin):
     >>> round(float(margins.multiplied_angle(0.5, 4)), 6)
     -1.5
     """
-    if margin != int(margin) or margin < 1:
+    if not isinstance(margin, numbers.Real) or margin < 1 or margin % 1:
         raise ValueError(
             "`margin` multiplies the angle and must be an integer of at least 1. "
-            f"Received: margin={margin}"
+            f"Received: margin={margin!r}"
         )
     cosine = ops.convert_to_tensor(cosine)
     lower, chebyshev = ops.ones_like(cosine), cosine

@@ -32,11 +32,12 @@ import math
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
 from keras_facemargin.heads import blocks
-from keras_facemargin.heads.argument_check import check_positive
+from keras_facemargin.heads.argument_check import check_flag, check_positive
 from keras_facemargin.heads.label_check import (
     IGNORED,
     check_drawn,
@@ -109,9 +110,13 @@ class MarginHead(PrototypeLayer):
         **kwargs,
     ):
         super().__init__(num_classes, initializer, sample_rate, **kwargs)
-        if scale is not None:
+        takes_scale = "scale" in inspect.signature(type(self).__init__).parameters
+        if scale is not None or (takes_scale and type(self).__init__ is not MarginHead.__init__):
             check_positive("scale", scale)
         self.scale = None if scale is None else float(scale)
+        check_flag("detach_margin", detach_margin)
+        if blockwise is not None:
+            check_flag("blockwise", blockwise)
         self.detach_margin = bool(detach_margin)
         self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
@@ -225,9 +230,10 @@ class MarginHead(PrototypeLayer):
         labels = read_labels(labels, self.num_classes, embeddings)
         # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
         stray = ops.equal(labels, self.num_classes)
+        classes = labels
         sampled = bool(training) and self.samples
         if sampled:
-            labels, missing = self.labels_in_sample(labels)
+            labels, missing = self.labels_in_sample(classes)
             labels = check_drawn(labels, missing, self.sample_rows.shape[0])
             stray = ops.logical_or(stray, missing)
         rows = ops.maximum(labels, 0)
@@ -239,7 +245,7 @@ class MarginHead(PrototypeLayer):
         def log_sum():
             return ops.squeeze(others_of(LogSumExp())[0], -1)
 
-        target, moved = self._own(features, norms, own, labels, log_sum, training)
+        target, moved = self._own(features, norms, own, classes, log_sum, training)
         keep = bool(training) and self._keeps_products(embeddings.shape[0])
         others, best = others_of(self.reduction, target, moved, keep=keep)
         own_logits = self.logits(self._in_force(target, moved), norms)
@@ -275,7 +281,7 @@ class MarginHead(PrototypeLayer):
         target = ops.expand_dims(self.measure(features, *_with_bias(own), blocks.own_pair), -1)
         if training:
             self.observe(target, norms, ops.not_equal(labels, IGNORED), log_sum)
-        return target, self.target(target, norms, own[0], training)
+        return target, self.target(target, norms, own[0], labels, training)
 
     def _moved_others(self, similarities, target, moved, labels):
         others = self.others(similarities, target, moved)
@@ -357,10 +363,11 @@ class MarginHead(PrototypeLayer):
         """
         return  # AutoGraph cannot read a function without a statement.
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         """Similarity of the true class (B, 1) -> the one to train with (B, 1).
 
-        `norms` (B, 1) are those of the embeddings, `own` (B, D) the true class's prototypes.
+        `norms` (B, 1) are those of the embeddings, `own` (B, D) the true class's prototypes,
+        `labels` (B,) the classes themselves, of which a margin may be one each (`class_margins`).
         """
         return cosine
 
@@ -387,7 +394,8 @@ class MarginHead(PrototypeLayer):
         config = super().get_config()
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
-                config[name] = getattr(self, name)
+                value = getattr(self, name)
+                config[name] = value.tolist() if isinstance(value, np.ndarray) else value
         config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
         config["blockwise"] = self.blockwise

@@ -3,7 +3,8 @@
 import keras
 
 from keras_facemargin import margins
-from keras_facemargin.heads.annealing import add_step, mix
+from keras_facemargin.heads.annealing import add_step, mix, set_schedule
+from keras_facemargin.heads.argument_check import check_integer
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -52,9 +53,9 @@ class LargeMarginSoftmax(MarginHead):
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
         super().__init__(num_classes, **kwargs)
-        margins.multiplied_angle(1.0, margin)  # refuses a margin that is no whole number
+        check_integer("margin", margin, 1)
         self.margin = int(margin)
-        self.base, self.gamma, self.power, self.minimum = base, gamma, power, minimum
+        set_schedule(self, base=base, gamma=gamma, power=power, minimum=minimum)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
@@ -66,7 +67,7 @@ class LargeMarginSoftmax(MarginHead):
     def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         length = margins.length_of(own)
         psi = margins.multiplied_angle(cosine / length, self.margin)
         return mix(self, cosine, length * psi)

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_facemargin.heads import MarginHead
+from keras_facemargin.heads.argument_check import check_number
 from keras_facemargin.heads.label_check import IGNORED, checked_array, is_tensor, read_labels
 from keras_facemargin.heads.replicas import total
 
@@ -91,16 +92,20 @@ class CentreLoss(keras.layers.Layer):
                 f"Received: a {type(head).__name__} with sample_rate={head.sample_rate}. "
                 "Leave `sample_rate` out."
             )
-        if not (weight >= 0 and weight != float("inf")):
-            raise ValueError(
-                "`weight` (the paper's lambda) must be a finite number of at least 0. "
-                f"Received: weight={weight}. The paper takes 0.003."
-            )
-        if not 0 <= alpha <= 1:
-            raise ValueError(
-                "`alpha` must lie in [0, 1]: the part of the way that a centre follows. "
-                f"Received: alpha={alpha}. The paper takes 0.5."
-            )
+        check_number(
+            "weight",
+            weight,
+            "(the paper's lambda) must be a finite number of at least 0",
+            lambda weight: weight >= 0,
+            ". The paper takes 0.003.",
+        )
+        check_number(
+            "alpha",
+            alpha,
+            "must lie in [0, 1]: the part of the way that a centre follows",
+            lambda alpha: 0 <= alpha <= 1,
+            ". The paper takes 0.5.",
+        )
         self.head = head
         self.weight = float(weight)
         self.alpha = float(alpha)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_flag
 from keras_facemargin.pairwise.distances import l2, squared_l2
 from keras_facemargin.pairwise.loss import PairwiseLoss, check_margin, check_same_batch, flat
 
@@ -64,6 +65,7 @@ class ContrastiveLoss(PairwiseLoss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.margin = check_margin(margin)
+        check_flag("from_embeddings", from_embeddings)
         self.from_embeddings = bool(from_embeddings)
 
     def __call__(self, y_true, y_pred, sample_weight=None):

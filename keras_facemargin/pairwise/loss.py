@@ -10,6 +10,7 @@ import math
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import shown
 from keras_facemargin.pairwise.distances import get_metric, itself
 from keras_facemargin.pairwise.dry_run import is_dry_run
 
@@ -45,6 +46,11 @@ class PairwiseLoss(keras.losses.Loss):
     """
 
     def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+        if not isinstance(reduction, str | None):
+            raise ValueError(
+                "`reduction` must be one of Keras' names, such as 'sum_over_batch_size' or 'sum', "
+                f"or None for the samples' losses. Received: reduction={shown(reduction)}"
+            )
         super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(

@@ -173,7 +173,7 @@ def test_the_margin_is_finite_where_rounding_leaves_a_cosine(case, cosine):
     norms = keras.ops.convert_to_tensor([[2.0]])
 
     def total(cosine):
-        moved = head.target(cosine, norms, own, True)
+        moved = head.target(cosine, norms, own, np.array([0], "int32"), True)
         others = head.others(cosine, cosine, moved)
         return keras.ops.sum(head.logits(moved + others, norms))
 
