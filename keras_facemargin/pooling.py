@@ -26,6 +26,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_integer, check_number, shown
+from keras_facemargin.heads.label_check import is_tensor
 from keras_facemargin.margins import direction_of
 
 # The paper's upper limit of a logit: a quality of 0.99999917.
@@ -200,19 +202,19 @@ def segment_pooling(
             "`media` and `num_media` come together. "
             f"Received: media={'None' if media is None else 'given'}, num_media={num_media}."
         )
+    check_integer("num_templates", num_templates, 1)
     features = _float(features)
-    templates = ops.cast(ops.convert_to_tensor(templates), "int32")
-    row_shape = tuple(features.shape[:1])
     _check_shape("features", features.shape, 2, "(N, D)")
-    _check_same_shape("templates", templates.shape, row_shape)
+    row_shape = tuple(features.shape[:1])
+    templates = _numbers("templates", templates, num_templates, row_shape)
     logits = ops.zeros_like(features[:, 0])
     if quality is not None:
         logits = lam * ops.cast(quality_logits(quality), features.dtype)
         _check_same_shape("quality", logits.shape, row_shape)
     share = ops.ones_like(logits)
     if media is not None:
-        media = ops.cast(ops.convert_to_tensor(media), "int32")
-        _check_same_shape("media", media.shape, row_shape)
+        check_integer("num_media", num_media, 1)
+        media = _numbers("media", media, num_media, row_shape)
         share = 1.0 / ops.take(ops.segment_sum(share, media, num_media), media)
         logits = ops.take(ops.segment_sum(logits * share, media, num_media), media)
     top = ops.stop_gradient(ops.segment_max(ops.stop_gradient(logits), templates, num_templates))
@@ -303,13 +305,9 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
     for name, quality in {"quality_a": quality_a, "quality_b": quality_b}.items():
         _check_same_shape(name, np.shape(quality), scores.shape)
         _check_quality(np.asarray(quality), name)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"`threshold` is a quality in [0, 1]. Received: threshold={threshold}.")
-    if not 1 <= ratio < float("inf"):
-        raise ValueError(
-            "`ratio` divides scores, to lower them, and must be at least 1. "
-            f"Received: ratio={ratio}."
-        )
+    check_number("threshold", threshold, "is a quality in [0, 1]", lambda value: 0 <= value <= 1)
+    rule = "divides scores, to lower them, and must be at least 1"
+    check_number("ratio", ratio, rule, lambda value: value >= 1)
     poor = np.minimum(quality_a, quality_b) <= threshold
     return np.where(poor, np.minimum(scores, scores / ratio), scores)
 
@@ -409,6 +407,8 @@ def _pooled(features, logits, present, media):
         logits = ops.where(present, logits, ops.zeros_like(logits))
     share = ops.cast(present, features.dtype)
     if media is not None:
+        if not is_tensor(media):  # a backend may cut large numbers off to others'
+            media = np.unique(media, return_inverse=True)[1].reshape(np.shape(media))
         media = ops.convert_to_tensor(media)
         _check_same_shape("media", media.shape, images)
         together = ops.cast(media[:, :, None] == media[:, None, :], features.dtype)
@@ -430,6 +430,22 @@ def _float(values):
     return values if dtype == "float64" else ops.cast(values, "float32")
 
 
+def _numbers(name, values, count, shape):
+    """Numbers of templates or media as int32; those of an array or list are checked before."""
+    values = values if is_tensor(values) else np.asarray(values)
+    _check_same_shape(name, values.shape, shape)
+    if is_tensor(values):
+        return ops.cast(values, "int32")
+    whole = values.dtype.kind in "iuf" and np.all(values % 1 == 0)
+    if not whole or (values.size and (values.min() < 0 or values.max() >= count)):
+        found = f"{values.min()} to {values.max()}" if whole else shown(values)
+        raise ValueError(
+            f"`{name}` must be integers in [0, {count}), the numbers that `num_{name}` counts. "
+            f"Received: {found}. `pool_templates` takes identifiers of any kind."
+        )
+    return ops.convert_to_tensor(values.astype("int32"))
+
+
 def _float32_policy(kwargs):
     # Not the global policy, which may be half precision.
     dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
@@ -446,11 +462,8 @@ def _check_precision(layer):
 
 
 def _check_lam(lam):
-    if not 0 <= lam < float("inf"):
-        raise ValueError(
-            "`lam` sharpens the weights and must be a number of at least 0 (the mean). "
-            f"Received: lam={lam}."
-        )
+    rule = "sharpens the weights and must be a number of at least 0 (the mean)"
+    check_number("lam", lam, rule, lambda lam: lam >= 0)
 
 
 def _check_quality(quality, name="quality"):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_facemargin.heads import MarginHead
-from keras_facemargin.heads.argument_check import check_number
+from keras_facemargin.heads.argument_check import check_number, shown
 from keras_facemargin.heads.label_check import IGNORED, checked_array, is_tensor, read_labels
 from keras_facemargin.heads.replicas import total
 
@@ -83,7 +83,7 @@ class CentreLoss(keras.layers.Layer):
         if not isinstance(head, MarginHead):
             raise ValueError(
                 "`head` must be the MarginHead that the centre loss stands beside. "
-                f"Received: head={head!r}. Pass one, such as "
+                f"Received: head={shown(head)}. Pass one, such as "
                 "`CentreLoss(SoftmaxHead(num_classes))`."
             )
         if head.samples:

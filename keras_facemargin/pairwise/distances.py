@@ -6,6 +6,7 @@ B^2 and not with B^2 D.
 
 from keras import ops
 
+from keras_facemargin.heads.argument_check import shown
 from keras_facemargin.margins import direction_of
 
 
@@ -101,7 +102,7 @@ def get_metric(metric):
     if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(
             f"`distance_metric` must be one of {tuple(METRICS)}, or a function from embeddings "
-            f"(B, D) to distances (B, B). Received: distance_metric={metric!r}"
+            f"(B, D) to distances (B, B). Received: distance_metric={shown(metric)}"
         )
     return METRICS[metric]
 

@@ -8,11 +8,18 @@ import inspect
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin.heads.argument_check import shown
+from keras_facemargin.heads.label_check import is_tensor, one_each
 from keras_facemargin.pairwise.distances import get_metric, itself
 from keras_facemargin.pairwise.dry_run import is_dry_run
+
+_NUMBER_THEM = (
+    "Number the identities (`np.unique(labels, return_inverse=True)[1]`); cast whole numbers to "
+    "int32."
+)
 
 
 class PairwiseLoss(keras.losses.Loss):
@@ -133,17 +140,37 @@ def nan_unless_finite(samples):
 
 def share_label(labels, y_pred):
     """(B, B) bool: is the label of sample i that of sample j? Exact for every integer type."""
+    if not is_tensor(labels):
+        labels = numbered(labels)
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
+    labels = flat("y_true", labels, "For one-hot labels pass `ops.argmax(y_true, -1)`.")
     if "int" not in dtype and not is_dry_run():
         raise ValueError(
-            "`y_true` must be integers: the identity of each sample. Floats lose large labels "
-            f"(65,505 is not a float16). Received: y_true of dtype {dtype}. Cast to int32."
+            "`y_true` must be integers: the identity of each sample. "
+            f"Received: y_true of dtype {dtype}. {_NUMBER_THEM}"
         )
-    labels = flat("y_true", labels, "For one-hot labels pass `ops.argmax(y_true, -1)`.")
     check_same_batch(labels, y_pred)
+    labels = one_each("y_true", labels, y_pred)
     labels = ops.cast(labels, "int64" if dtype in ("int64", "uint64") else "int32")
     return ops.equal(ops.expand_dims(labels, 1), ops.expand_dims(labels, 0))
+
+
+def numbered(labels):
+    """An array's or list's labels, in 32 bits where they are integers of more.
+
+    Only equality counts, and a backend without int64, as jax by default, would cut numbers off in
+    silence: person 2**32 would be person 0.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(
+            "`y_true` must be integers: the identity of each sample. "
+            f"Received: y_true of dtype {labels.dtype}. {_NUMBER_THEM}"
+        )
+    if labels.dtype.kind not in "iu" or labels.dtype.itemsize < 8:
+        return labels
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype("int32")
 
 
 def flat(name, values, way_out):
@@ -174,7 +201,8 @@ def check_margin(margin):
     if not is_number or not math.isfinite(margin) or margin < 0:
         raise ValueError(
             "`margin` must be a finite number of at least 0, in units of the distance. "
-            f"Received: margin={margin!r}. Embeddings of length 1 are 0 to 2 apart: try 0.2 to 1."
+            f"Received: margin={shown(margin)}. "
+            "Embeddings of length 1 are 0 to 2 apart: try 0.2 to 1."
         )
     return float(margin)
 

@@ -226,10 +226,9 @@ def test_with_no_share_of_the_margin_every_head_is_plain(case):
 def test_detaching_the_margin_keeps_the_value_and_takes_the_plain_gradient(case):
     if "detach" in case or "gradient" in case:
         pytest.skip("a setting of that very argument")
-    name, arguments = CASES[case]
     gradients = []
     for detach in (False, True):
-        head = getattr(heads, name)(CLASSES, **{**arguments, "detach_margin": detach})
+        head = make(case, detach_margin=detach)
         head.build((None, DIM))
         x, y, w = batch(2, shape=head.prototypes_shape)
         head.prototypes.assign(w)

@@ -163,7 +163,9 @@ def test_names_of_people_do_not_matter(case):
 @one_of_each
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "people", [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1)]
+    "people",
+    [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1), (0, 2**32)],
+    [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1), (0, 2**32)],
 )
 def test_large_labels_stay_apart(case, policy, people):
     labels, embeddings = np.array([0, 0, 1, 1]), batch()[1][:4].astype("float16")
@@ -287,7 +289,10 @@ def test_no_nan_is_made_and_masked_on_the_way(case):
         (np.array([0.0, 1.0]), "must be integers"),
         (np.array([True, False]), "must be integers"),
         (np.eye(2, 3, dtype="int32"), "one-hot"),
+        (np.eye(2, 3, dtype="float32"), "one-hot"),
+        (np.array(["ann", "bob"]), "np.unique"),
         (np.array(1), "shape"),
+        (np.array([0]), "same samples"),
         (np.array([0, 1, 2]), "same samples"),
     ],
 )
@@ -408,7 +413,8 @@ def test_pairs_given_as_distances():
     for y_true in (same, same[:, None], same.astype(bool), same.astype("float32")):
         for y_pred in (distances, distances[:, None]):
             assert number(loss(y_true, y_pred)) == pytest.approx(expected)
-    assert np.isnan(number(loss(np.array([1, 0, 2]), distances)))
+    for neither in (2, 2**32):
+        assert np.isnan(number(loss(np.array([1, 0, neither]), distances)))
     with pytest.raises(ValueError, match="from_embeddings=True"):
         loss(same, np.ones((3, 4), "float32"))
     with pytest.raises(ValueError, match="same samples"):
