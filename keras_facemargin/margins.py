@@ -1,4 +1,4 @@
-"""Margins: pure functions of a cosine or an angle. No weights, no labels, no scale.
+"""Margins: pure functions of a cosine, an angle or a direction. No weights, no labels, no scale.
 
 A head calls these on the B target cosines of a batch, hardly ever on the (B, C) matrix. Every
 function is finite in value and gradient for all cosines, those that rounding pushed past +-1
@@ -7,6 +7,7 @@ still pulled home.
 """
 
 import math
+import numbers
 
 from keras import ops
 
@@ -14,8 +15,60 @@ from keras import ops
 # one grows without bound there while the direction it would push in is lost to rounding.
 _SMALLEST_SQUARED_SINE = 1e-7
 
+# Below this length the gradient of a direction, 1 / length, stops growing.
+_STEEPEST_LENGTH = 1e-2
+
 CONTINUATIONS = ("reflect", "linear", "easy", "clip", "none")
 ANGLE_CONTINUATIONS = ("reflect", "clip", "none")
+
+
+def length_of(vectors, shortest=1e-6):
+    """Lengths of vectors (..., D) -> (..., 1), at least `shortest`; no gradient below that.
+
+    Args:
+        vectors: float tensor of shape (..., D).
+        shortest: float > 0.
+
+    Returns:
+        Tensor of shape (..., 1).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_facemargin import margins
+    >>> np.asarray(margins.length_of(np.array([[3.0, 4.0], [0.0, 0.0]]))).tolist()
+    [[5.0], [1e-06]]
+    """
+    squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    return ops.sqrt(ops.maximum(squared, shortest**2))
+
+
+def direction_of(vectors, shortest=1e-6):
+    """`x / |x|` of vectors (..., D): exact value, bounded gradient.
+
+    The derivative of a direction is of the size 1 / |x|: 1e6 at the length 1e-6, and infinite at
+    zero, so that a single black image can throw all weights away. Here it is the true one down to
+    the length 0.01 and that of `x / 0.01` below: at most 100, and not zero, so that an embedder
+    whose embeddings are all zero still learns. Values are those of `x / max(|x|, shortest)`: the
+    direction of a zero vector is zero.
+
+    Args:
+        vectors: float tensor of shape (..., D).
+        shortest: float > 0.
+
+    Returns:
+        Tensor of the same shape, of length 1 (less for vectors shorter than `shortest`).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_facemargin import margins
+    >>> np.asarray(margins.direction_of(np.array([[3.0, 4.0], [0.0, 0.0]]))).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    smooth = vectors / length_of(vectors, max(shortest, _STEEPEST_LENGTH))
+    exact = vectors / length_of(vectors, shortest)
+    return smooth + ops.stop_gradient(exact - smooth)
 
 
 def sine_of(cosine):
@@ -218,10 +271,10 @@ def multiplied_angle(cosine, margin):
     >>> round(float(margins.multiplied_angle(0.5, 4)), 6)
     -1.5
     """
-    if margin != int(margin) or margin < 1:
+    if not isinstance(margin, numbers.Real) or margin < 1 or margin % 1:
         raise ValueError(
             "`margin` multiplies the angle and must be an integer of at least 1. "
-            f"Received: margin={margin}"
+            f"Received: margin={margin!r}"
         )
     cosine = ops.convert_to_tensor(cosine)
     lower, chebyshev = ops.ones_like(cosine), cosine

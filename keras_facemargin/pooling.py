@@ -27,12 +27,15 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin.arrays import embedding_rows, identifiers, real_numbers
+from keras_facemargin.heads.argument_check import check_integer, check_number, shown
+from keras_facemargin.heads.label_check import is_tensor
+from keras_facemargin.margins import direction_of
 
 # The paper's upper limit of a logit: a quality of 0.99999917.
 LIMIT = 7.0
 
-# Of a squared length: the direction of a zero vector is zero, not NaN.
-_TINY = 1e-30
+# A sum of features that is shorter has no direction: rounding is all there is of it.
+_SHORTEST = 1e-15
 
 
 def quality_logits(quality):
@@ -200,25 +203,26 @@ def segment_pooling(
             "`media` and `num_media` come together. "
             f"Received: media={'None' if media is None else 'given'}, num_media={num_media}."
         )
+    check_integer("num_templates", num_templates, 1)
     features = _float(features)
-    templates = ops.cast(ops.convert_to_tensor(templates), "int32")
-    row_shape = tuple(features.shape[:1])
     _check_shape("features", features.shape, 2, "(N, D)")
-    _check_same_shape("templates", templates.shape, row_shape)
+    row_shape = tuple(features.shape[:1])
+    templates = _numbers("templates", templates, num_templates, row_shape)
     logits = ops.zeros_like(features[:, 0])
     if quality is not None:
         logits = lam * ops.cast(quality_logits(quality), features.dtype)
         _check_same_shape("quality", logits.shape, row_shape)
     share = ops.ones_like(logits)
     if media is not None:
-        media = ops.cast(ops.convert_to_tensor(media), "int32")
-        _check_same_shape("media", media.shape, row_shape)
+        check_integer("num_media", num_media, 1)
+        media = _numbers("media", media, num_media, row_shape)
         share = 1.0 / ops.take(ops.segment_sum(share, media, num_media), media)
         logits = ops.take(ops.segment_sum(logits * share, media, num_media), media)
     top = ops.stop_gradient(ops.segment_max(ops.stop_gradient(logits), templates, num_templates))
     # Their sum needs no division: the length of the pooled vector is 1 in the end.
     weights = share * ops.exp(logits - ops.take(top, templates))
-    return _direction(ops.segment_sum(weights[:, None] * features, templates, num_templates))
+    pooled = ops.segment_sum(weights[:, None] * features, templates, num_templates)
+    return direction_of(pooled, _SHORTEST)
 
 
 def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=None):
@@ -307,13 +311,9 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
     for name, quality in {"quality_a": quality_a, "quality_b": quality_b}.items():
         _check_same_shape(name, np.shape(quality), scores.shape)
         _check_quality(np.asarray(quality), name)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"`threshold` is a quality in [0, 1]. Received: threshold={threshold}.")
-    if not 1 <= ratio < float("inf"):
-        raise ValueError(
-            "`ratio` divides scores, to lower them, and must be at least 1. "
-            f"Received: ratio={ratio}."
-        )
+    check_number("threshold", threshold, "is a quality in [0, 1]", lambda value: 0 <= value <= 1)
+    rule = "divides scores, to lower them, and must be at least 1"
+    check_number("ratio", ratio, rule, lambda value: value >= 1)
     poor = np.minimum(quality_a, quality_b) <= threshold
     return np.where(poor, np.minimum(scores, scores / ratio), scores)
 
@@ -413,6 +413,8 @@ def _pooled(features, logits, present, media):
         logits = ops.where(present, logits, ops.zeros_like(logits))
     share = ops.cast(present, features.dtype)
     if media is not None:
+        if not is_tensor(media):  # a backend may cut large numbers off to others'
+            media = np.unique(media, return_inverse=True)[1].reshape(np.shape(media))
         media = ops.convert_to_tensor(media)
         _check_same_shape("media", media.shape, images)
         together = ops.cast(media[:, :, None] == media[:, None, :], features.dtype)
@@ -424,12 +426,7 @@ def _pooled(features, logits, present, media):
     below = ops.where(present, logits - ops.stop_gradient(top), ops.zeros_like(logits))
     # Their sum needs no division: the length of the pooled vector is 1 in the end.
     weights = share * ops.exp(below)
-    return _direction(ops.sum(weights[..., None] * features, axis=1))
-
-
-def _direction(vectors):
-    squared = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squared, _TINY))
+    return direction_of(ops.sum(weights[..., None] * features, axis=1), _SHORTEST)
 
 
 def _float(values):
@@ -437,6 +434,22 @@ def _float(values):
     values = ops.convert_to_tensor(values)
     dtype = keras.backend.standardize_dtype(values.dtype)
     return values if dtype == "float64" else ops.cast(values, "float32")
+
+
+def _numbers(name, values, count, shape):
+    """Numbers of templates or media as int32; those of an array or list are checked before."""
+    values = values if is_tensor(values) else np.asarray(values)
+    _check_same_shape(name, values.shape, shape)
+    if is_tensor(values):
+        return ops.cast(values, "int32")
+    whole = values.dtype.kind in "iuf" and np.all(values % 1 == 0)
+    if not whole or (values.size and (values.min() < 0 or values.max() >= count)):
+        found = f"{values.min()} to {values.max()}" if whole else shown(values)
+        raise ValueError(
+            f"`{name}` must be integers in [0, {count}), the numbers that `num_{name}` counts. "
+            f"Received: {found}. `pool_templates` takes identifiers of any kind."
+        )
+    return ops.convert_to_tensor(values.astype("int32"))
 
 
 def _float32_policy(kwargs):
@@ -455,11 +468,8 @@ def _check_precision(layer):
 
 
 def _check_lam(lam):
-    if not 0 <= lam < float("inf"):
-        raise ValueError(
-            "`lam` sharpens the weights and must be a number of at least 0 (the mean). "
-            f"Received: lam={lam}."
-        )
+    rule = "sharpens the weights and must be a number of at least 0 (the mean)"
+    check_number("lam", lam, rule, lambda lam: lam >= 0)
 
 
 def _check_quality(quality, name="quality"):

@@ -33,16 +33,17 @@ def cosine(a, b):
 
 
 class Pair(NamedTuple):
-    """A sample and a class: cosine and norm of the embedding, and the cosine to its own class."""
+    """A sample and a class: cosine and norm of the embedding, the cosine to its own class, that."""
 
     c: float
     norm: float
     own: float
+    label: int
 
 
 def pairs(x, y, w):
     return [
-        [Pair(cosine(a, p), norm(a), cosine(a, w[label])) for p in w]
+        [Pair(cosine(a, p), norm(a), cosine(a, w[label]), label) for p in w]
         for a, label in zip(x, y, strict=True)
     ]
 
@@ -66,6 +67,11 @@ def similarities(head, x, y, w, at, own, other=lambda now, then: now.c):
 def scaled(head, x, y, w, at, own, other=lambda now, then: now.c):
     logits = number(head.scale_weight) * similarities(head, x, y, w, at, own, other)
     return logits, cross_entropy(logits, y)
+
+
+def of_class(margin, label):
+    """The margin of a class, where each has its own."""
+    return float(margin[label]) if np.ndim(margin) else margin
 
 
 def times_norm(table, x):
@@ -221,16 +227,23 @@ def sphereface2(head, x, y, w, at=None):
 
 
 def cosface(head, x, y, w, at=None):
-    return scaled(head, x, y, w, at, lambda now, then: now.c - head.margin)
+    def own(now, then):
+        return now.c - of_class(head.margin, now.label)
+
+    return scaled(head, x, y, w, at, own)
 
 
 def arcface(head, x, y, w, at=None):
-    return scaled(head, x, y, w, at, lambda now, then: arc(now.c, head.margin, head.continuation))
+    def own(now, then):
+        return arc(now.c, of_class(head.margin, now.label), head.continuation)
+
+    return scaled(head, x, y, w, at, own)
 
 
 def combined_margin(head, x, y, w, at=None):
     def own(now, then):
-        return fall(head.m1 * math.acos(now.c) + head.m2, head.continuation) - head.m3
+        m2, m3 = (of_class(m, now.label) for m in (head.m2, head.m3))
+        return fall(head.m1 * math.acos(now.c) + m2, head.continuation) - m3
 
     return scaled(head, x, y, w, at, own)
 
@@ -242,24 +255,31 @@ def adacos(head, x, y, w, at=None):
 def sv_softmax(head, x, y, w, at=None):
     t = head.hardness
 
+    def own(now, then):
+        return variant(head, now.c, of_class(head.margin, now.label))
+
     def other(now, then):
-        is_support_vector = variant(head, now.own, head.margin) - now.c < 0
+        margin = of_class(head.margin, now.label)
+        is_support_vector = variant(head, now.own, margin) - now.c < 0
         weight = math.exp(head.scale * (t - 1) * (now.c + 1)) if is_support_vector else 1.0
         return math.log(weight) / head.scale + now.c
 
-    return scaled(head, x, y, w, at, lambda now, then: variant(head, now.c, head.margin), other)
+    return scaled(head, x, y, w, at, own, other)
 
 
 def mv_softmax(head, x, y, w, at=None):
     t = head.hardness
 
+    def own(now, then):
+        return variant(head, now.c, of_class(head.margin, now.label))
+
     def other(now, then):
-        if now.c <= variant(head, now.own, head.margin):
+        if now.c <= variant(head, now.own, of_class(head.margin, now.label)):
             return now.c
         exponent = t if head.mode == "fixed" else t * (now.c + 1)
         return math.log(math.exp(head.scale * exponent)) / head.scale + now.c
 
-    return scaled(head, x, y, w, at, lambda now, then: variant(head, now.c, head.margin), other)
+    return scaled(head, x, y, w, at, own, other)
 
 
 def curricularface(head, x, y, w, at=None):
@@ -279,8 +299,9 @@ def adaface(head, x, y, w, at=None):
         deviation = number(head.norm_deviation) + 1e-3
         q = head.concentration * (length - number(head.norm_mean)) / deviation
         q = max(-1.0, min(1.0, q))
-        angle = max(0.0, math.acos(now.c) - head.margin * q)
-        return fall(angle, head.continuation) - (head.margin + head.margin * q)
+        m = of_class(head.margin, now.label)
+        angle = max(0.0, math.acos(now.c) - m * q)
+        return fall(angle, head.continuation) - (m + m * q)
 
     return scaled(head, x, y, w, at, own)
 
@@ -303,14 +324,11 @@ def magface(head, x, y, w, at=None):
 
 def elasticface(head, x, y, w, at=None):
     """Outside training, where the margin is its mean."""
-    return scaled(
-        head,
-        x,
-        y,
-        w,
-        at,
-        lambda now, then: variant(head, now.c, head.margin, head.continuation),
-    )
+
+    def own(now, then):
+        return variant(head, now.c, of_class(head.margin, now.label), head.continuation)
+
+    return scaled(head, x, y, w, at, own)
 
 
 def subcenter_arcface(head, x, y, w, at=None):
@@ -330,6 +348,9 @@ def circle_loss(head, x, y, w, at=None):
 
 
 def uniface(head, x, y, w, at=None):
-    table = similarities(head, x, y, w, at, lambda now, then: now.c - head.margin)
+    def own(now, then):
+        return now.c - of_class(head.margin, now.label)
+
+    table = similarities(head, x, y, w, at, own)
     logits = head.scale * table - number(head.threshold)
     return logits, binary(logits, y, 1.0, 1.0)

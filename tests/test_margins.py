@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from gradients import value_and_gradient
 
 from keras_facemargin import margins
 
@@ -113,6 +114,31 @@ def test_sine_is_exact_and_survives_rounding_past_one():
     cosines = np.array([1.0, 1 + 1.2e-7, -1 - 1.2e-7, 0.6, 0.0, 0.9999999], "float32")
     expected = np.sqrt(np.maximum(0, 1 - cosines.astype("float64") ** 2))
     np.testing.assert_allclose(value(margins.sine_of, cosines), expected, atol=1e-7)
+
+
+LENGTHS = [0.0, 1e-30, 1e-7, 2e-6, 1e-4, 9e-3, 0.011, 1.0, 30.0, 1e4]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_direction_has_its_exact_value_and_a_bounded_gradient(length):
+    unit = np.array([0.48, -0.6, 0.64])
+    weights = np.array([0.3, 0.5, -0.2])
+    x = (length * unit).astype("float32")
+    direction, gradient = x / max(length, 1e-6), weights / 0.01
+    if length > 0.01:
+        gradient = (weights - unit * (unit @ weights)) / length
+    np.testing.assert_allclose(value(margins.direction_of, x), direction, rtol=1e-6, atol=1e-12)
+    weights = keras.ops.convert_to_tensor(weights, dtype="float32")
+    _, found = value_and_gradient(lambda x: keras.ops.sum(weights * margins.direction_of(x)), x)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-6 / max(length, 0.01))
+
+
+def test_the_direction_of_an_ordinary_vector_is_its_quotient_to_the_bit():
+    x = np.random.default_rng(0).normal(size=(500, 8)).astype("float32")
+    quotient = value(lambda x: x / margins.length_of(x), x)
+    np.testing.assert_array_equal(value(margins.direction_of, x), quotient)
+    lengths = value(margins.length_of, x)[:, 0]
+    np.testing.assert_allclose(lengths, np.linalg.norm(x, axis=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

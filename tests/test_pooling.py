@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from gradients import value_and_gradients
+from gradients import value_and_gradient, value_and_gradients
 from keras import ops
 
 from keras_facemargin import pooling
@@ -335,6 +335,51 @@ def test_attenuation():
     np.testing.assert_array_equal(pooling.attenuate(scores, b, a, 0.7, 1.1), got)
     np.testing.assert_array_equal(pooling.attenuate(scores, a, b, 0.7, 1.0), scores)
     np.testing.assert_array_equal(pooling.attenuate(scores, a, b, 0.0, 3.0), scores)
+
+
+@pytest.mark.parametrize("numbers", [[0, 2**32], [0, 5], [0, -1], [0.0, 0.6], ["0", "1"]])
+def test_a_template_or_medium_of_no_number_is_not_another(numbers):
+    features = np.ones((2, 3), "float32")
+    for arguments in (
+        {"templates": numbers, "num_templates": 2},
+        {"templates": [0, 1], "num_templates": 2, "media": numbers, "num_media": 2},
+    ):
+        with pytest.raises(ValueError, match=r"must be integers in \[0, 2\).*Received"):
+            pooling.segment_pooling(features, **arguments)
+
+
+@pytest.mark.parametrize("media", [[[0, 2**32, 0]], [["a", "b", "a"]], [[2**24, 2**24 + 1, 2**24]]])
+def test_media_are_told_apart_in_any_type(media):
+    features = np.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+    pooled = keras.ops.convert_to_numpy(pooling.media_pooling(features, np.array(media)))
+    np.testing.assert_allclose(pooled, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", ["1", None, [1.0], float("nan")])
+def test_a_number_of_the_wrong_type_is_named(wrong):
+    scores = ([0.5], [0.5], [0.5])
+    for name, call in (
+        ("lam", lambda: pooling.QualityPooling(wrong)),
+        ("threshold", lambda: pooling.attenuate(*scores, threshold=wrong, ratio=2.0)),
+        ("ratio", lambda: pooling.attenuate(*scores, threshold=0.5, ratio=wrong)),
+        ("num_templates", lambda: pooling.segment_pooling([[1.0]], [0], wrong)),
+    ):
+        with pytest.raises(ValueError, match=rf"`{name}`.*Received: {name}="):
+            call()
+
+
+def test_the_gradient_of_features_that_cancel_out_is_bounded():
+    features = np.array([[[1.0, 0.0], [-1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]], "float32")
+    weights = keras.ops.convert_to_tensor([[1.0, 2.0]])
+    for pool in (
+        pooling.video_pooling,
+        lambda x: pooling.media_pooling(x, np.zeros((2, 2), "int32")),
+        lambda x: pooling.segment_pooling(keras.ops.reshape(x, (4, 2)), [0, 0, 1, 1], 2),
+    ):
+        value, gradient = value_and_gradient(
+            lambda x, pool=pool: keras.ops.sum(weights * pool(x)), features
+        )
+        assert value == 0 and 0 < np.abs(gradient).max() <= 200
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from keras_facemargin.heads.bounds import (
     scale_lower_bound,
 )
 from keras_facemargin.heads.circle_loss import CircleLoss
+from keras_facemargin.heads.class_margins import margins_by_class_size
 from keras_facemargin.heads.combined_margin import CombinedMargin
 from keras_facemargin.heads.cosface import CosFace
 from keras_facemargin.heads.curricularface import CurricularFace
@@ -60,5 +61,6 @@ __all__ = [
     "angle_multiplier_lower_bound",
     "cosine_margin_upper_bound",
     "loss_lower_bound",
+    "margins_by_class_size",
     "scale_lower_bound",
 ]

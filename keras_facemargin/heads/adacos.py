@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least
+from keras_facemargin.heads.argument_check import check_flag, check_integer
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import batch_mean, gather
 
@@ -49,13 +49,18 @@ class AdaCos(MarginHead):
     """
 
     def __init__(self, num_classes, dynamic=True, **kwargs):
-        check_at_least("num_classes", num_classes, 3)
+        check_integer("num_classes", num_classes, 3)
+        check_flag("dynamic", dynamic)
         super().__init__(num_classes, math.sqrt(2.0) * math.log(num_classes - 1), **kwargs)
         self.dynamic = bool(dynamic)
 
     @property
     def scale_is_fixed(self):
         return not self.dynamic
+
+    @property
+    def needs_labels(self):
+        return self.dynamic
 
     def observe(self, target, norms, known, log_sum):
         if not self.dynamic:

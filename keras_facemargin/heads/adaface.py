@@ -3,11 +3,18 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_positive, check_radians
+from keras_facemargin.heads.argument_check import (
+    check_choice,
+    check_number,
+    check_positive,
+    check_radians,
+)
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import batch_mean
 
@@ -37,7 +44,8 @@ class AdaFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2): radians in g_angle, units of cosine in g_add.
+        margin: m in [0, pi/2): radians in g_angle, units of cosine in g_add; one number, or one a
+            class.
         concentration: h > 0.
         rate: of the moving averages, in (0, 1].
         scale: s > 0.
@@ -74,16 +82,14 @@ class AdaFace(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, scale, **kwargs)
-        check_radians("margin", margin)
         check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
         check_positive("concentration", concentration)
-        if not 0 < rate <= 1:
-            raise ValueError(f"`rate` must lie in (0, 1]. Received: rate={rate}")
-        self.margin = float(margin)
+        check_number("rate", rate, "must lie in (0, 1]", lambda rate: 0 < rate <= 1)
+        self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.concentration = float(concentration)
         self.rate = float(rate)
         self.continuation = continuation
-        self.bend = math.pi - self.margin
+        self.bend = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
@@ -108,8 +114,9 @@ class AdaFace(MarginHead):
         spread = self.norm_deviation + _SMALLEST_DEVIATION
         return ops.clip(self.concentration * (norms - self.norm_mean) / spread, -1.0, 1.0)
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         quality = self.quality(norms)
-        angle = ops.maximum(margins.angle_of(cosine) - self.margin * quality, 0.0)
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        angle = ops.maximum(margins.angle_of(cosine) - margin * quality, 0.0)
         moved = margins.continued_cosine(angle, self.continuation)
-        return moved - self.margin * (1.0 + quality)
+        return moved - margin * (1.0 + quality)

@@ -9,6 +9,15 @@ Caffe layer it is not in the snapshot, so that a resumed run restarts its anneal
 
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_at_least
+
+
+def set_schedule(head, **numbers):
+    """Keeps base, gamma, power and minimum of the annealing, each a number of at least 0."""
+    for name, value in numbers.items():
+        check_at_least(name, value, 0)
+        setattr(head, name, float(value))
+
 
 def add_step(head):
     """The counter of training steps, a weight of the head."""

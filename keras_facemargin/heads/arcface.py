@@ -3,10 +3,12 @@
 import math
 
 import keras
+import numpy as np
 
 from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import check_choice, check_radians
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -24,7 +26,7 @@ class ArcFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees).
+        margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees); one number, or one a class.
         scale: s > 0.
         continuation: past the bend "reflect" (monotone and smooth), or one of the published
             "linear", "easy", "clip", "none".
@@ -51,12 +53,12 @@ class ArcFace(MarginHead):
 
     def __init__(self, num_classes, margin=0.5, scale=64.0, continuation="reflect", **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        check_radians("margin", margin)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
-        self.margin = float(margin)
+        self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.continuation = continuation
-        self.bend = math.pi - self.margin
+        self.bend = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, training):
-        return margins.additive_angle(cosine, self.margin, self.continuation)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return margins.additive_angle(cosine, margin, self.continuation)

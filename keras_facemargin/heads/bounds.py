@@ -6,6 +6,8 @@ Plain arithmetic on Python numbers. Heads call these once, when they are made or
 import math
 import warnings
 
+from keras_facemargin.heads.argument_check import check_integer, check_number, check_positive
+
 
 def alpha_lower_bound(num_classes, probability=0.9):
     """Smallest alpha with which L2-constrained softmax can reach a mean class probability.
@@ -87,10 +89,7 @@ def cosine_margin_upper_bound(num_classes, embedding_dim):
     0.292893
     """
     _check(num_classes, 2, 0.5)
-    if embedding_dim < 2:
-        raise ValueError(
-            f"`embedding_dim` must be at least 2. Received: embedding_dim={embedding_dim}"
-        )
+    check_integer("embedding_dim", embedding_dim, 2)
     if embedding_dim == 2:
         return 1.0 - math.cos(2.0 * math.pi / num_classes)
     return num_classes / (num_classes - 1)
@@ -136,6 +135,7 @@ def loss_lower_bound(num_classes, scale):
     8.2663
     """
     _check(num_classes, 2, 0.5)
+    check_positive("scale", scale)
     return math.log1p((num_classes - 1) * math.exp(-scale * num_classes / (num_classes - 1)))
 
 
@@ -169,11 +169,6 @@ def warn_if_above(head, name, value, bound, source):
 
 
 def _check(num_classes, least, probability):
-    if num_classes < least:
-        raise ValueError(
-            f"`num_classes` must be at least {least}. Received: num_classes={num_classes}"
-        )
-    if not 0.0 < probability < 1.0:
-        raise ValueError(
-            f"`probability` must lie strictly between 0 and 1. Received: probability={probability}"
-        )
+    check_integer("num_classes", num_classes, least)
+    rule = "must lie strictly between 0 and 1"
+    check_number("probability", probability, rule, lambda share: 0.0 < share < 1.0)

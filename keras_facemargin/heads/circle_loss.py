@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_number
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -45,13 +46,11 @@ class CircleLoss(MarginHead):
 
     def __init__(self, num_classes, margin=0.25, scale=256.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        if not 0 < margin < 1:
-            raise ValueError(
-                f"`margin` must lie strictly between 0 and 1. Received: margin={margin}"
-            )
+        rule = "must lie strictly between 0 and 1"
+        check_number("margin", margin, rule, lambda margin: 0 < margin < 1)
         self.margin = float(margin)
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         weight = ops.stop_gradient(ops.relu(1.0 + self.margin - cosine))
         return weight * (cosine - (1.0 - self.margin))
 

@@ -1,8 +1,10 @@
 """The combined margin of the ArcFace paper (Deng et al. 2019, arXiv:1801.07698, Eq. 4)."""
 
+import functools
 import math
 
 import keras
+import numpy as np
 
 from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import (
@@ -12,6 +14,7 @@ from keras_facemargin.heads.argument_check import (
     check_radians,
 )
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -30,8 +33,8 @@ class CombinedMargin(MarginHead):
     Args:
         num_classes: C, integer >= 2.
         m1: > 0, multiplies the angle.
-        m2: in [0, pi/2), radians, added to the angle.
-        m3: >= 0, units of cosine, subtracted.
+        m2: in [0, pi/2), radians, added to the angle; one number, or one a class.
+        m3: >= 0, units of cosine, subtracted; one number, or one a class.
         scale: s > 0.
         continuation: past the bend "reflect" (monotone and smooth), "clip" or "none"; see
             `margins.continued_cosine`.
@@ -60,14 +63,16 @@ class CombinedMargin(MarginHead):
     ):
         super().__init__(num_classes, scale, **kwargs)
         check_positive("m1", m1)
-        check_radians("m2", m2)
-        check_at_least("m3", m3, 0)
         check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
-        self.m1, self.m2, self.m3 = float(m1), float(m2), float(m3)
+        self.m1 = float(m1)
+        self.m2 = read_margin("m2", m2, self.num_classes, check_radians)
+        at_least_0 = functools.partial(check_at_least, least=0)
+        self.m3 = read_margin("m3", m3, self.num_classes, at_least_0)
         self.continuation = continuation
-        self.bend = min(math.pi, (math.pi - self.m2) / self.m1)
+        self.bend = min(math.pi, (math.pi - float(np.max(self.m2))) / self.m1)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, training):
-        angle = self.m1 * margins.angle_of(cosine) + self.m2
-        return margins.continued_cosine(angle, self.continuation) - self.m3
+    def target(self, cosine, norms, own, labels, training):
+        m2, m3 = (margin_of(m, labels, self.compute_dtype) for m in (self.m2, self.m3))
+        angle = self.m1 * margins.angle_of(cosine) + m2
+        return margins.continued_cosine(angle, self.continuation) - m3

@@ -1,6 +1,9 @@
 """CosFace, large margin cosine loss (Wang et al. 2018, arXiv:1801.09414)."""
 
+import functools
+
 import keras
+import numpy as np
 
 from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import check_at_least
@@ -9,6 +12,7 @@ from keras_facemargin.heads.bounds import (
     warn_if_above,
     warn_if_scale_is_low,
 )
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -25,7 +29,7 @@ class CosFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m >= 0, in units of cosine.
+        margin: m >= 0, in units of cosine; one number, or one a class.
         scale: s > 0.
         **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
@@ -50,14 +54,16 @@ class CosFace(MarginHead):
 
     def __init__(self, num_classes, margin=0.35, scale=64.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        check_at_least("margin", margin, 0)
-        self.margin = float(margin)
+        check = functools.partial(check_at_least, least=0)
+        self.margin = read_margin("margin", margin, self.num_classes, check)
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
         bound = cosine_margin_upper_bound(self.num_classes, self.embedding_dim)
-        warn_if_above("CosFace", "margin", self.margin, bound, "arXiv:1801.09414, Eq. 7")
+        largest = float(np.max(self.margin))
+        warn_if_above("CosFace", "margin", largest, bound, "arXiv:1801.09414, Eq. 7")
 
-    def target(self, cosine, norms, own, training):
-        return margins.additive_cosine(cosine, self.margin)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return margins.additive_cosine(cosine, margin)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.argument_check import check_choice, check_number, check_radians
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import batch_mean
@@ -31,7 +31,7 @@ class CurricularFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians.
+        margin: m in [0, pi/2), radians; one number, which also decides what is hard.
         rate: of the moving average of t, in [0, 1].
         scale: s > 0.
         continuation: of the true class past the bend, see `margins.additive_angle`.
@@ -61,8 +61,7 @@ class CurricularFace(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         check_radians("margin", margin)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
-        if not 0 <= rate <= 1:
-            raise ValueError(f"`rate` must lie in [0, 1]. Received: rate={rate}")
+        check_number("rate", rate, "must lie in [0, 1]", lambda rate: 0 <= rate <= 1)
         self.margin = float(margin)
         self.rate = float(rate)
         self.continuation = continuation
@@ -77,7 +76,7 @@ class CurricularFace(MarginHead):
         mean, count = batch_mean(ops.squeeze(target, -1), known)
         self.update(self.t, self.rate * mean + (1.0 - self.rate) * self.t, count > 0)
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         return margins.additive_angle(cosine, self.margin, self.continuation)
 
     def others(self, cosines, target, moved):

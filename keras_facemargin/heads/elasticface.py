@@ -7,8 +7,14 @@ from keras import ops
 
 from keras_facemargin import margins
 from keras_facemargin.heads.annealing import add_step
-from keras_facemargin.heads.argument_check import check_at_least, check_choice
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_flag,
+    check_integer,
+)
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of
 from keras_facemargin.heads.draws import restart
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.replicas import gather, share
@@ -43,7 +49,8 @@ class ElasticFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m, radians for "arc", units of cosine for "am"; None takes 0.5 / 0.35.
+        margin: m, radians for "arc", units of cosine for "am"; None takes 0.5 / 0.35. One number,
+            or one a class.
         variant: "arc" or "am".
         plus: see above.
         deviation: sigma >= 0; None takes the authors' 0.05, with `plus` 0.0175 / 0.02.
@@ -81,16 +88,19 @@ class ElasticFace(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, scale, **kwargs)
-        self.margin = checked_margin(variant, margin, ("arc", "am"))
+        self.margin = checked_margin(variant, margin, ("arc", "am"), self.num_classes)
         self.variant = variant
+        check_flag("plus", plus)
         self.plus = bool(plus)
-        paper = _PAPER_DEVIATIONS[variant, self.plus]
-        self.deviation = float(paper if deviation is None else deviation)
-        check_at_least("deviation", self.deviation, 0)
+        deviation = _PAPER_DEVIATIONS[variant, self.plus] if deviation is None else deviation
+        check_at_least("deviation", deviation, 0)
+        self.deviation = float(deviation)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.continuation = continuation
         # Kept, so that a saved layer draws on from the same sequence.
-        self.seed = random.randint(1, 10**9) if seed is None else int(seed)
+        seed = random.randint(1, 10**9) if seed is None else seed
+        check_integer("seed", seed, 0)
+        self.seed = int(seed)
         self.draws = keras.random.SeedGenerator(self.seed)
         self.bend = bend(variant, self.margin)
         warn_if_scale_is_low(self)
@@ -104,15 +114,20 @@ class ElasticFace(MarginHead):
         self.step.assign(step)
         restart(self.draws, self.seed, step)
 
-    def target(self, cosine, norms, own, training):
-        margin = self._draw(cosine) if training else self.margin
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        if training:
+            margin = margin + self._draw(cosine)
         return moved(self.variant, cosine, margin, self.continuation)
 
     def _draw(self, cosine):
-        """A margin for each sample, (B, 1): the draws of the whole global batch, its own share."""
+        """By how much each sample's margin deviates, (B, 1): its share of the global batch's draws.
+
+        With `plus` deviations are ordered, so that with margins of classes these stay their means.
+        """
         cosines = gather(ops.squeeze(cosine, -1))
         drawn = keras.random.normal(
-            ops.shape(cosines), self.margin, self.deviation, cosines.dtype, seed=self.draws
+            ops.shape(cosines), 0.0, self.deviation, cosines.dtype, seed=self.draws
         )
         if self.plus:
             ranks = ops.argsort(ops.argsort(cosines))

@@ -20,7 +20,7 @@ A loss is a subclass that overrides one or two of eight hooks, each a term of th
 | `target` | what becomes of the true class? | nothing |
 | `others` | what becomes of the wrong classes? | nothing |
 | `logits` | how are similarities scaled? | times the scale |
-| `losses` | what do the logits of a sample cost? | softmax cross-entropy |
+| `sample_loss` | what do the logits of a sample cost? | softmax cross-entropy |
 | `objective` | what is minimised in the end? | that cost |
 
 Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
@@ -29,19 +29,27 @@ Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
 import functools
 import inspect
 import math
+import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
 from keras_facemargin.heads import blocks
-from keras_facemargin.heads.argument_check import check_positive
-from keras_facemargin.heads.label_check import IGNORED, check_drawn, check_labels, flat
+from keras_facemargin.heads.argument_check import check_flag, check_positive
+from keras_facemargin.heads.label_check import (
+    IGNORED,
+    check_drawn,
+    checked_array,
+    is_tensor,
+    read_labels,
+)
 from keras_facemargin.heads.prototypes import PrototypeLayer
 from keras_facemargin.heads.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.shards import over_shards, shard_count
 
-_TINY = 1e-12  # of a squared norm: a zero vector has direction zero, not NaN
+_TINY = 1e-12  # of a prototype's squared length: below it counts as 1, and nothing is steep
 _MOST_KEPT = 2**26  # products of embeddings and prototypes that stay in memory: 256 MiB
 _LARGE_BATCH = 512
 
@@ -88,6 +96,7 @@ class MarginHead(PrototypeLayer):
     """
 
     learn_scale = False
+    keeps_norms = False  # whether logits are multiples of the embedding's norm
     reduction = LogSumExp()  # of the wrong classes' logits
 
     def __init__(
@@ -101,18 +110,35 @@ class MarginHead(PrototypeLayer):
         **kwargs,
     ):
         super().__init__(num_classes, initializer, sample_rate, **kwargs)
-        if scale is not None:
+        takes_scale = "scale" in inspect.signature(type(self).__init__).parameters
+        if scale is not None or (takes_scale and type(self).__init__ is not MarginHead.__init__):
             check_positive("scale", scale)
         self.scale = None if scale is None else float(scale)
+        check_flag("detach_margin", detach_margin)
+        if blockwise is not None:
+            check_flag("blockwise", blockwise)
         self.detach_margin = bool(detach_margin)
         self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
         self.bend = math.pi
+        self._warned = False
 
     @property
     def scale_is_fixed(self):
         """Whether there is a scale and nothing but a schedule moves it."""
         return self.scale is not None and not self.learn_scale
+
+    @property
+    def needs_labels(self):
+        """Whether its logits in training differ from those without labels, or its state does."""
+        hooks = ("observe", "target", "others")
+        return any(getattr(type(self), hook) is not getattr(MarginHead, hook) for hook in hooks)
+
+    @property
+    def is_cross_entropy(self):
+        """Whether what it minimises is the softmax cross-entropy of its logits."""
+        hooks = ("reduction", "sample_loss", "objective")
+        return all(getattr(type(self), hook) is getattr(MarginHead, hook) for hook in hooks)
 
     def build(self, embeddings_shape, labels_shape=None):
         if len(embeddings_shape) != 2 or embeddings_shape[-1] is None:
@@ -149,14 +175,25 @@ class MarginHead(PrototypeLayer):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
+    def __call__(self, embeddings, labels=None, **kwargs):
+        if labels is None:
+            return super().__call__(embeddings, **kwargs)
+        if not is_tensor(labels):  # before Keras converts them
+            labels = checked_array(labels, self.num_classes)
+        return super().__call__(embeddings, labels, **kwargs)
+
     def call(self, embeddings, labels=None, training=None):
         features, norms = self.features(embeddings)
         weights = self.class_weights()
         similarities = self.measure(features, *_with_bias(weights), blocks.every_pair)
         similarities = similarities[:, : self.num_classes]
+        if training:
+            self._warn_of_another_loss(labels)
         if labels is None:
             return self.logits(similarities, norms)
-        labels = check_labels(flat(labels), self.num_classes)
+        labels = read_labels(labels, self.num_classes, embeddings)
+        stray = ops.equal(labels, self.num_classes)
+        labels = ops.where(stray, 0, labels)
         rows = ops.maximum(labels, 0)
         own = [ops.take(weight, rows, axis=0) for weight in weights]
         classes = ops.arange(self.num_classes, dtype="int32")
@@ -169,6 +206,8 @@ class MarginHead(PrototypeLayer):
         target, moved = self._own(features, norms, own, labels, log_sum, training)
         others = self._moved_others(similarities, target, moved, labels)
         moved = self._in_force(target, moved)
+        # As in `judge`, where no error can be raised: the row's softmax is not a number.
+        moved = ops.where(ops.expand_dims(stray, -1), float("nan"), moved)
         return self.logits(ops.where(is_target, moved, others), norms)
 
     def judge(self, embeddings, labels, training=None):
@@ -188,12 +227,13 @@ class MarginHead(PrototypeLayer):
             Both are 0 where the label is -1.
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
-        labels = check_labels(flat(labels), self.num_classes)
+        labels = read_labels(labels, self.num_classes, embeddings)
         # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
-        stray = ops.logical_or(labels < IGNORED, labels >= self.num_classes)
+        stray = ops.equal(labels, self.num_classes)
+        classes = labels
         sampled = bool(training) and self.samples
         if sampled:
-            labels, missing = self.labels_in_sample(labels)
+            labels, missing = self.labels_in_sample(classes)
             labels = check_drawn(labels, missing, self.sample_rows.shape[0])
             stray = ops.logical_or(stray, missing)
         rows = ops.maximum(labels, 0)
@@ -205,11 +245,11 @@ class MarginHead(PrototypeLayer):
         def log_sum():
             return ops.squeeze(others_of(LogSumExp())[0], -1)
 
-        target, moved = self._own(features, norms, own, labels, log_sum, training)
+        target, moved = self._own(features, norms, own, classes, log_sum, training)
         keep = bool(training) and self._keeps_products(embeddings.shape[0])
         others, best = others_of(self.reduction, target, moved, keep=keep)
         own_logits = self.logits(self._in_force(target, moved), norms)
-        losses = self.losses(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
+        losses = self.sample_loss(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
         losses = self.objective(losses, norms)
         known = ops.not_equal(labels, IGNORED)
         losses = ops.where(known, losses, 0.0)
@@ -217,12 +257,31 @@ class MarginHead(PrototypeLayer):
         hits = ops.logical_and(known, ops.squeeze(target > best, -1))
         return losses, ops.cast(hits, self.compute_dtype)
 
+    def _warn_of_another_loss(self, labels):
+        """Once, where logits are trained on that no Keras loss makes this head's loss of."""
+        name = type(self).__name__
+        if labels is None and self.needs_labels:
+            fault = (
+                f"{name} was called in training without labels, so that its logits have no margin. "
+                "Pass them, `head(embeddings, labels)`, or train"
+            )
+        elif not self.is_cross_entropy:
+            fault = (
+                f"{name} was called in training for its logits, whose cross-entropy is not its "
+                "loss. Take the losses from `head.judge(embeddings, labels)`, or train"
+            )
+        else:
+            return
+        if not self._warned:
+            self._warned = True
+            warnings.warn(f"{fault} with `MarginClassifier(embedder, head)`.", stacklevel=3)
+
     def _own(self, features, norms, own, labels, log_sum, training):
         """Similarity of the true class (B, 1), before and after its margin."""
         target = ops.expand_dims(self.measure(features, *_with_bias(own), blocks.own_pair), -1)
         if training:
             self.observe(target, norms, ops.not_equal(labels, IGNORED), log_sum)
-        return target, self.target(target, norms, own[0], training)
+        return target, self.target(target, norms, own[0], labels, training)
 
     def _moved_others(self, similarities, target, moved, labels):
         others = self.others(similarities, target, moved)
@@ -279,10 +338,10 @@ class MarginHead(PrototypeLayer):
 
     def features(self, embeddings):
         """(B, D) -> what is compared with the prototypes (B, D), and the norms (B, 1)."""
-        norms = ops.sqrt(
-            ops.maximum(ops.sum(ops.square(embeddings), axis=-1, keepdims=True), _TINY)
-        )
-        return embeddings / norms, norms
+        norms = margins.length_of(embeddings)
+        if self.keeps_norms:  # which take the steepness of a short embedding's direction back
+            return embeddings / norms, norms
+        return margins.direction_of(embeddings), norms
 
     def measure(self, features, prototypes, bias, pair):
         """Similarity of features and prototypes.
@@ -293,7 +352,7 @@ class MarginHead(PrototypeLayer):
         second copy of it.
         """
         products, squares = pair(features, prototypes)
-        return products * ops.rsqrt(ops.maximum(squares, _TINY))
+        return products * ops.rsqrt(ops.where(squares > _TINY, squares, 1.0))
 
     def observe(self, target, norms, known, log_sum):
         """In training, once a step and before the other hooks: updates the head's own state.
@@ -304,10 +363,11 @@ class MarginHead(PrototypeLayer):
         """
         return  # AutoGraph cannot read a function without a statement.
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         """Similarity of the true class (B, 1) -> the one to train with (B, 1).
 
-        `norms` (B, 1) are those of the embeddings, `own` (B, D) the true class's prototypes.
+        `norms` (B, 1) are those of the embeddings, `own` (B, D) the true class's prototypes,
+        `labels` (B,) the classes themselves, of which a margin may be one each (`class_margins`).
         """
         return cosine
 
@@ -319,7 +379,7 @@ class MarginHead(PrototypeLayer):
         """Similarities (B, K) and norms (B, 1) -> logits (B, K)."""
         return self.scale_weight * similarities
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         """Logit of the true class (B,), and all others reduced by `reduction` (B,) -> losses."""
         return ops.softplus(others - own)
 
@@ -334,7 +394,8 @@ class MarginHead(PrototypeLayer):
         config = super().get_config()
         for name, parameter in inspect.signature(type(self).__init__).parameters.items():
             if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
-                config[name] = getattr(self, name)
+                value = getattr(self, name)
+                config[name] = value.tolist() if isinstance(value, np.ndarray) else value
         config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
         config["blockwise"] = self.blockwise

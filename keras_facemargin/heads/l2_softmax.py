@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_facemargin.heads.argument_check import check_positive
+from keras_facemargin.heads.argument_check import check_flag, check_positive
 from keras_facemargin.heads.bounds import alpha_lower_bound, warn_if_below
 from keras_facemargin.heads.head import MarginHead
 
@@ -48,9 +48,11 @@ class L2Softmax(MarginHead):
     def __init__(self, num_classes, alpha=None, trainable_alpha=False, **kwargs):
         super().__init__(num_classes, **kwargs)
         bound = alpha_lower_bound(num_classes) if num_classes > 2 else 0.0
-        self.alpha = float(max(16, math.ceil(bound)) if alpha is None else alpha)
-        check_positive("alpha", self.alpha)
-        self.trainable_alpha = trainable_alpha
+        alpha = max(16, math.ceil(bound)) if alpha is None else alpha
+        check_positive("alpha", alpha)
+        check_flag("trainable_alpha", trainable_alpha)
+        self.alpha = float(alpha)
+        self.trainable_alpha = bool(trainable_alpha)
         warn_if_below("L2Softmax", "alpha", self.alpha, bound, "arXiv:1703.09507, section 3.3")
 
     def build(self, embeddings_shape, labels_shape=None):

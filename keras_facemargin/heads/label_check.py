@@ -1,5 +1,5 @@
-"""Refuses labels outside [-1, C). Alone in its file because a compiled graph can only be asked in
-its backend's own words.
+"""Reads labels: one class number a sample, int32, or an error. Alone in its file because a compiled
+graph can only be asked in its backend's own words.
 """
 
 import keras
@@ -8,70 +8,159 @@ from keras import ops
 
 IGNORED = -1  # the label of a sample that belongs to no class
 _RULE = "`labels` must lie in [0, num_classes), counted from 0, or be -1 to be ignored"
+_INT32 = np.iinfo("int32")
 
 
-def flat(labels):
-    """Labels as (B,) int32, whatever integer type and trailing 1 they came with."""
-    labels = ops.convert_to_tensor(labels)
-    dtype = keras.backend.standardize_dtype(labels.dtype)
-    if "int" not in dtype:
-        raise ValueError(
-            "`labels` must be integers: the class of each sample. Floats lose large labels "
-            f"(65,505 is not a float16). Received: labels of dtype {dtype}. Cast to int32."
-        )
-    if len(labels.shape) == 2 and labels.shape[-1] == 1:
-        labels = ops.squeeze(labels, -1)
-    if len(labels.shape) != 1:
-        raise ValueError(
-            "`labels` must be sparse, of shape (batch,) or (batch, 1). "
-            f"Received: labels of shape {tuple(labels.shape)}. For one-hot labels pass "
-            "`ops.argmax(labels, -1)`."
-        )
-    return ops.cast(labels, "int32")
+def read_labels(labels, num_classes, embeddings=None):
+    """Labels as (B,) int32, each of them a class or -1.
 
-
-def check_labels(labels, num_classes):
-    """Returns `labels`, or raises where one is neither a class nor -1.
-
-    Concrete labels are checked on every backend. Inside a compiled TensorFlow step the graph
-    asserts. A compiled jax step cannot raise; there a stray label makes the loss NaN.
+    They are checked in the type that they come in: as int32, 2**32 would be class 0 and the uint32
+    4,294,967,295 would be -1. Arrays and concrete tensors are checked on every backend; a compiled
+    TensorFlow step asserts. A compiled jax step cannot raise (and what is traced for it holds no
+    int64, unless jax is set to): there a stray label comes back as `num_classes`, and its loss must
+    be NaN.
 
     Args:
-        labels: (B,) int32 tensor.
+        labels: (B,) or (B, 1) integers of any type: array, list or tensor.
         num_classes: C.
+        embeddings: (B, D) tensor that the labels belong to, or None.
+
+    Returns:
+        (B,) int32 tensor.
 
     Raises:
-        ValueError: (concrete labels) naming the largest and smallest label received.
-        tf.errors.InvalidArgumentError: (TensorFlow graph) the same words.
+        ValueError: labels are one-hot, not integers, more or fewer than the embeddings, or out of
+            range.
+        tf.errors.InvalidArgumentError: (TensorFlow graph) for the latter two.
     """
-    if keras.backend.is_keras_tensor(labels):
-        return labels
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if not tf.executing_eagerly():
-            message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
-            inside = tf.reduce_all((labels >= IGNORED) & (labels < num_classes))
-            with tf.control_dependencies([tf.debugging.Assert(inside, [message, labels])]):
-                return tf.identity(labels)
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        if isinstance(labels, jax.core.Tracer):
-            return labels
-    values = keras.ops.convert_to_numpy(labels)
-    if values.size and (values.min() < IGNORED or values.max() >= num_classes):
-        raise ValueError(
-            f"{_RULE}; here num_classes={num_classes}. Received: labels from {np.min(values)} to "
-            f"{np.max(values)}. Renumber the identities, or make the head with "
-            f"num_classes={int(np.max(values)) + 1}."
-        )
-    return labels
+    if not is_tensor(labels):
+        labels = checked_array(labels, num_classes)
+    shape = tuple(labels.shape)
+    _check_shape(shape)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    _check_integers("int" in dtype, dtype)
+    if not isinstance(labels, np.ndarray):
+        labels = _checked_range(labels, dtype, num_classes)
+    labels = ops.convert_to_tensor(labels)
+    if len(shape) == 2:
+        labels = ops.squeeze(labels, -1)
+    return labels if embeddings is None else one_each("labels", labels, embeddings)
 
 
 def checked_array(labels, num_classes):
-    """As `check_labels`, of an array before any backend converts it."""
-    return check_labels(np.asarray(labels), num_classes)
+    """As `read_labels`, of an array or a list before any backend converts it: (B,) or (B, 1) int32.
+
+    A backend that has no int64, as jax by default, would cut numbers off in silence.
+    """
+    labels = np.asarray(labels)
+    _check_shape(labels.shape)
+    _check_integers(labels.dtype.kind in "iu", labels.dtype)
+    _check_range(labels, num_classes)
+    return labels.astype("int32")
+
+
+def is_tensor(value):
+    """Whether it belongs to the backend already, as a tensor, a variable or a symbol."""
+    return (
+        ops.is_tensor(value)
+        or keras.backend.is_keras_tensor(value)
+        or isinstance(value, keras.Variable)
+    )
+
+
+def one_each(name, labels, samples):
+    """The labels, if there are as many as samples: one alone would be broadcast to all.
+
+    Raises:
+        ValueError: there are not; where a TensorFlow graph alone knows, an `InvalidArgumentError`.
+    """
+    here, there = labels.shape[0], samples.shape[0]
+    rule = f"There must be one label for each embedding: `{name}` and embeddings differ in number"
+    if here is not None and there is not None:
+        if here != there:
+            raise ValueError(f"{rule}. Received: {here} labels for {there} embeddings.")
+        return labels
+    if keras.backend.backend() != "tensorflow" or keras.backend.is_keras_tensor(labels):
+        return labels
+    import tensorflow as tf
+
+    here, there = tf.shape(labels)[0], tf.shape(samples)[0]
+    message = [f"{rule}. Received labels and embeddings:", here, there]
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(here, there), message)]):
+        return tf.identity(labels)
+
+
+def _check_shape(shape):
+    if len(shape) != 1 and (len(shape) != 2 or shape[1] != 1):
+        raise ValueError(
+            "`labels` must be sparse, of shape (batch,) or (batch, 1). "
+            f"Received: labels of shape {shape}. For one-hot labels pass "
+            "`ops.argmax(labels, -1)`."
+        )
+
+
+def _check_integers(are_integers, dtype):
+    if not are_integers:
+        raise ValueError(
+            "`labels` must be integers: the class of each sample, counted from 0. "
+            f"Received: labels of dtype {dtype}. Number the identities "
+            "(`np.unique(labels, return_inverse=True)[1]`); cast whole numbers to int32."
+        )
+
+
+def _check_range(labels, num_classes):
+    if labels.size and (labels.min() < IGNORED or labels.max() >= num_classes):
+        needed = int(labels.max()) + 1
+        larger = f", or make the head with num_classes={needed}" if needed <= _INT32.max else ""
+        raise ValueError(
+            f"{_RULE}; here num_classes={num_classes}. Received: labels from {labels.min()} to "
+            f"{labels.max()}. Renumber the identities "
+            f"(`np.unique(labels, return_inverse=True)[1]`){larger}."
+        )
+
+
+def _checked_range(labels, dtype, num_classes):
+    """The labels of a tensor as int32, if they are in range."""
+    if keras.backend.is_keras_tensor(labels):
+        return ops.cast(labels, "int32")
+    if not _is_traced(labels):
+        _check_range(ops.convert_to_numpy(labels), num_classes)
+        return ops.cast(labels, "int32")
+    numbers = _within_int32(labels, dtype)
+    inside = ops.logical_and(numbers >= IGNORED, numbers < num_classes)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
+        whole = tf.debugging.Assert(tf.reduce_all(inside), [message, labels])
+        with tf.control_dependencies([whole]):
+            numbers = tf.identity(numbers)
+    return ops.where(inside, numbers, num_classes)
+
+
+def _within_int32(labels, dtype):
+    """The labels as int32, those beyond it at its end: no cast turns one into another class."""
+    wide = np.iinfo(dtype)
+    if wide.max > _INT32.max:
+        top = ops.convert_to_tensor(_INT32.max, dtype)
+        labels = ops.where(labels > top, top, labels)
+    if wide.min < _INT32.min:
+        bottom = ops.convert_to_tensor(_INT32.min, dtype)
+        labels = ops.where(labels < bottom, bottom, labels)
+    return ops.cast(labels, "int32")
+
+
+def _is_traced(tensor):
+    """Whether a compiled step is being made, which knows no value."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.executing_eagerly()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return isinstance(tensor, jax.core.Tracer)
+    return False
 
 
 def check_drawn(labels, missing, rows):
@@ -87,17 +176,13 @@ def check_drawn(labels, missing, rows):
         "your own call `classifier.sample_exchange.load(labels)` before each step.) Received a "
         "batch with labels that are not"
     )
+    if not _is_traced(missing):
+        if ops.convert_to_numpy(missing).any():
+            raise ValueError(f"{message}.")
+        return labels
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        if not tf.executing_eagerly():
-            with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(missing), [message])]):
-                return tf.identity(labels)
-    elif keras.backend.backend() == "jax":
-        import jax
-
-        if isinstance(missing, jax.core.Tracer):
-            return labels
-    if keras.ops.convert_to_numpy(missing).any():
-        raise ValueError(f"{message}.")
+        with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(missing), [message])]):
+            return tf.identity(labels)
     return labels

@@ -1,13 +1,11 @@
 """L-Softmax, large-margin softmax (Liu et al. 2016, arXiv:1612.02295)."""
 
 import keras
-from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.annealing import add_step, mix
+from keras_facemargin.heads.annealing import add_step, mix, set_schedule
+from keras_facemargin.heads.argument_check import check_integer
 from keras_facemargin.heads.head import MarginHead
-
-_TINY = 1e-6  # of a prototype's norm
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -49,13 +47,15 @@ class LargeMarginSoftmax(MarginHead):
     (1000, 128)
     """
 
+    keeps_norms = True
+
     def __init__(
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
         super().__init__(num_classes, **kwargs)
-        margins.multiplied_angle(1.0, margin)  # refuses a margin that is no whole number
+        check_integer("margin", margin, 1)
         self.margin = int(margin)
-        self.base, self.gamma, self.power, self.minimum = base, gamma, power, minimum
+        set_schedule(self, base=base, gamma=gamma, power=power, minimum=minimum)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
@@ -67,8 +67,8 @@ class LargeMarginSoftmax(MarginHead):
     def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, training):
-        length = ops.maximum(ops.norm(own, axis=-1, keepdims=True), _TINY)
+    def target(self, cosine, norms, own, labels, training):
+        length = margins.length_of(own)
         psi = margins.multiplied_angle(cosine / length, self.margin)
         return mix(self, cosine, length * psi)
 

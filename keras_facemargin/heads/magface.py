@@ -7,7 +7,13 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least, check_choice, check_radians
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_positive,
+    check_radians,
+    shown,
+)
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 
@@ -66,18 +72,18 @@ class MagFace(MarginHead):
         **kwargs,
     ):
         super().__init__(num_classes, scale, **kwargs)
-        if (
-            np.shape(margin) != (2,)
-            or np.shape(norm_range) != (2,)
-            or not (0 < norm_range[0] < norm_range[1])
-        ):
-            raise ValueError(
-                "`margin` and `norm_range` are pairs (of the shortest, of the longest embedding), "
-                f"`norm_range` positive and rising. Received: margin={margin}, "
-                f"norm_range={norm_range}"
-            )
+        for name, pair in (("margin", margin), ("norm_range", norm_range)):
+            if np.shape(pair) != (2,):
+                raise ValueError(
+                    f"`{name}` is a pair (of the shortest, of the longest embedding). "
+                    f"Received: {name}={shown(pair)}"
+                )
         for value in margin:
             check_radians("margin", value)
+        for value in norm_range:
+            check_positive("norm_range", value)
+        if not norm_range[0] < norm_range[1]:
+            raise ValueError(f"`norm_range` must rise. Received: norm_range={tuple(norm_range)}")
         check_at_least("regularization", regularization, 0)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.margin = tuple(map(float, margin))
@@ -93,7 +99,7 @@ class MagFace(MarginHead):
         along = (ops.clip(norms, shortest, longest) - shortest) / (longest - shortest)
         return low + (high - low) * along
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         return margins.additive_angle(cosine, self.margin_of(norms), self.continuation)
 
     def objective(self, losses, norms):

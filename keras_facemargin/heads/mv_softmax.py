@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_facemargin.heads.argument_check import check_at_least, check_choice
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.variants import bend, checked_margin, moved
 
@@ -28,7 +29,8 @@ class MVSoftmax(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m, units of cosine for "am", radians for "arc"; None takes 0.35 / 0.5.
+        margin: m, units of cosine for "am", radians for "arc"; None takes 0.35 / 0.5. One number,
+            or one a class.
         variant: "am" or "arc".
         mode: "fixed" or "adaptive".
         hardness: t >= 0.
@@ -64,15 +66,16 @@ class MVSoftmax(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         check_choice("mode", mode, ("fixed", "adaptive"))
         check_at_least("hardness", hardness, 0)
-        self.margin = checked_margin(variant, margin, ("am", "arc"))
+        self.margin = checked_margin(variant, margin, ("am", "arc"), self.num_classes)
         self.variant = variant
         self.mode = mode
         self.hardness = float(hardness)
         self.bend = bend(variant, self.margin)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, training):
-        return moved(self.variant, cosine, self.margin)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return moved(self.variant, cosine, margin)
 
     def others(self, cosines, target, moved):
         slope = 1.0 if self.mode == "fixed" else 1.0 + self.hardness

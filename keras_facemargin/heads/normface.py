@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_flag
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.head import MarginHead
 
@@ -49,7 +50,8 @@ class NormFace(MarginHead):
 
     def __init__(self, num_classes, scale=30.0, learn_scale=False, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        self.learn_scale = learn_scale
+        check_flag("learn_scale", learn_scale)
+        self.learn_scale = bool(learn_scale)
         if not learn_scale:
             warn_if_scale_is_low(self)
 

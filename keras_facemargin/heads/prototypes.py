@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_integer, check_number
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.shards import shard_count
 
@@ -28,18 +29,15 @@ class PrototypeLayer(keras.layers.Layer):
                 f"half precision. Received: dtype={self.compute_dtype!r}. Leave `dtype` out; under "
                 "a mixed policy the embedder alone computes in half precision."
             )
-        if num_classes != int(num_classes) or num_classes < 2:
-            raise ValueError(
-                "`num_classes` must be an integer of at least 2. "
-                f"Received: num_classes={num_classes}"
-            )
+        check_integer("num_classes", num_classes, 2)
         self.num_classes = int(num_classes)
         self.initializer = keras.initializers.get(initializer)
-        if not 0 < sample_rate <= 1:
-            raise ValueError(
-                "`sample_rate` is the share of the prototypes that a step trains and must lie in "
-                f"(0, 1]. Received: sample_rate={sample_rate}"
-            )
+        check_number(
+            "sample_rate",
+            sample_rate,
+            "is the share of the prototypes that a step trains and must lie in (0, 1]",
+            lambda rate: 0 < rate <= 1,
+        )
         self.sample_rate = float(sample_rate)
 
     @property

@@ -13,6 +13,7 @@ from keras import ops
 from keras_facemargin.heads import in_place
 from keras_facemargin.heads.annealing import add_step
 from keras_facemargin.heads.draws import restart
+from keras_facemargin.heads.label_check import read_labels
 from keras_facemargin.heads.replicas import gather
 
 _SEED = 2203_15565
@@ -67,10 +68,11 @@ class SampleExchange(keras.layers.Layer):
     def load(self, labels):
         """Draws the rows of a step, from the labels (B,) of the global batch, and fills in."""
         sample_rows = self._sample_rows()
+        classes = self._of_head()[0][0].shape[0]
+        labels = read_labels(labels, classes)
         step = self.step + 1
         self.step.assign(step)
         restart(self.draws, _SEED, step)
-        classes = self._of_head()[0][0].shape[0]
         chances = keras.random.uniform((classes,), dtype="float32", seed=self.draws)
         people = ops.maximum(gather(labels), 0)  # class 0 comes along with an ignored sample
         surely = 2.0 + ops.zeros_like(ops.cast(people, "float32"))

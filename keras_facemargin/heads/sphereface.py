@@ -3,7 +3,8 @@
 import keras
 
 from keras_facemargin import margins
-from keras_facemargin.heads.annealing import add_step, mix
+from keras_facemargin.heads.annealing import add_step, mix, set_schedule
+from keras_facemargin.heads.argument_check import check_integer
 from keras_facemargin.heads.bounds import angle_multiplier_lower_bound, warn_if_below
 from keras_facemargin.heads.head import MarginHead
 
@@ -50,13 +51,15 @@ class SphereFace(MarginHead):
     0
     """
 
+    keeps_norms = True
+
     def __init__(
         self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
         super().__init__(num_classes, **kwargs)
-        margins.multiplied_angle(1.0, margin)  # refuses a margin that is no whole number
+        check_integer("margin", margin, 1)
         self.margin = int(margin)
-        self.base, self.gamma, self.power, self.minimum = base, gamma, power, minimum
+        set_schedule(self, base=base, gamma=gamma, power=power, minimum=minimum)
         if margin > 1:
             bound = angle_multiplier_lower_bound(num_classes)
             warn_if_below("SphereFace", "margin", self.margin, bound, "arXiv:1704.08063, 3.4")
@@ -68,7 +71,7 @@ class SphereFace(MarginHead):
     def observe(self, target, norms, known, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         return mix(self, cosine, margins.multiplied_angle(cosine, self.margin))
 
     def logits(self, similarities, norms):

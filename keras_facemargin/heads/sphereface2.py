@@ -9,6 +9,7 @@ from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import (
     check_at_least,
     check_choice,
+    check_number,
     check_positive,
     check_radians,
 )
@@ -90,11 +91,12 @@ class SphereFace2(MarginHead):
             check_at_least("margin", margin, 0 if variant == "C" else 1)
         check_at_least("sharpness", sharpness, 1)
         check_positive("loss_weight", loss_weight)
-        if not 0 < balance < 1:
-            raise ValueError(
-                "`balance` is the weight of the own class against the others and must lie strictly "
-                f"between 0 and 1. Received: balance={balance}"
-            )
+        check_number(
+            "balance",
+            balance,
+            "weighs the own class against the others and must lie strictly between 0 and 1",
+            lambda balance: 0 < balance < 1,
+        )
         self.margin = float(margin)
         self.variant = variant
         self.balance = float(balance)
@@ -107,7 +109,7 @@ class SphereFace2(MarginHead):
             name="bias", shape=(), initializer=keras.initializers.Constant(self._balanced_bias())
         )
 
-    def target(self, cosine, norms, own, training):
+    def target(self, cosine, norms, own, labels, training):
         if self.variant == "C":
             return self._sharpen(cosine) - self.margin
         if self.variant == "A":
@@ -122,7 +124,7 @@ class SphereFace2(MarginHead):
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) + self.shared_bias
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         losses = self.balance * ops.softplus(-own) + (1.0 - self.balance) * others
         return self.loss_weight / self.scale_weight * losses
 

@@ -85,7 +85,7 @@ class SphereFaceR(MarginHead):
         check_choice("normalization", normalization, _NORMALIZATIONS)
         super().__init__(
             num_classes,
-            None if normalization == "none" else scale,
+            1.0 if normalization == "none" else scale,
             detach_margin=detach_margin,
             **kwargs,
         )
@@ -94,13 +94,20 @@ class SphereFaceR(MarginHead):
         check_at_least("norm_weight", norm_weight, 0)
         self.margin = float(margin)
         self.version = version
+        if normalization == "none":
+            self.scale = None
         self.normalization = normalization
+        self.keeps_norms = normalization != "hard"
         self.loss_weight = float(loss_weight)
         self.norm_weight = float(norm_weight)
         if normalization == "hard":
             warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, training):
+    @property
+    def is_cross_entropy(self):
+        return self.normalization == "none"
+
+    def target(self, cosine, norms, own, labels, training):
         if self.version == "v2":
             return cosine
         continuation = "reflect" if self.version == "v0" else "clip"

@@ -4,11 +4,13 @@ import functools
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_radians
+from keras_facemargin.heads.argument_check import check_choice, check_integer, check_radians
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 
 
@@ -28,7 +30,7 @@ class SubCenterArcFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians.
+        margin: m in [0, pi/2), radians; one number, or one a class.
         num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
         scale: s > 0.
         continuation: past the bend, see `margins.additive_angle`.
@@ -63,19 +65,15 @@ class SubCenterArcFace(MarginHead):
         initializer=None,
         **kwargs,
     ):
-        initializer = initializer or keras.initializers.RandomNormal(stddev=0.01)
+        if initializer is None:
+            initializer = keras.initializers.RandomNormal(stddev=0.01)
         super().__init__(num_classes, scale, initializer, **kwargs)
-        check_radians("margin", margin)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
-        if num_centers != int(num_centers) or num_centers < 1:
-            raise ValueError(
-                "`num_centers` must be an integer of at least 1. "
-                f"Received: num_centers={num_centers}"
-            )
-        self.margin = float(margin)
+        check_integer("num_centers", num_centers, 1)
+        self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.num_centers = int(num_centers)
         self.continuation = continuation
-        self.bend = math.pi - self.margin
+        self.bend = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
     @property
@@ -89,5 +87,6 @@ class SubCenterArcFace(MarginHead):
         ]
         return functools.reduce(ops.maximum, cosines)
 
-    def target(self, cosine, norms, own, training):
-        return margins.additive_angle(cosine, self.margin, self.continuation)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return margins.additive_angle(cosine, margin, self.continuation)

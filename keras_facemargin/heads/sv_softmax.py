@@ -3,7 +3,9 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_number
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.variants import bend, checked_margin, moved
 
@@ -25,7 +27,7 @@ class SVSoftmax(MarginHead):
     Args:
         num_classes: C, integer >= 2.
         margin: m, in units of cosine for "am", radians for "arc"; None takes the paper's
-            0 / 0.35 / 0.5. "plain" has none.
+            0 / 0.35 / 0.5. "plain" has none. One number, or one a class.
         variant: "plain", "am" or "arc".
         hardness: t >= 1; 1 switches the reweighing off.
         scale: s > 0.
@@ -51,19 +53,17 @@ class SVSoftmax(MarginHead):
         self, num_classes, margin=None, variant="plain", hardness=1.2, scale=30.0, **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
-        if hardness < 1:
-            raise ValueError(
-                "`hardness` is the paper's t and must be at least 1 (codes that count from 0 mean "
-                f"t - 1). Received: hardness={hardness}"
-            )
+        rule = "is the paper's t and must be at least 1 (codes that count from 0 mean t - 1)"
+        check_number("hardness", hardness, rule, lambda hardness: hardness >= 1)
         self.variant = variant
-        self.margin = checked_margin(variant, margin, ("plain", "am", "arc"))
+        self.margin = checked_margin(variant, margin, ("plain", "am", "arc"), self.num_classes)
         self.bend = bend(variant, self.margin)
         self.hardness = float(hardness)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, training):
-        return moved(self.variant, cosine, self.margin)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return moved(self.variant, cosine, margin)
 
     def others(self, cosines, target, moved):
         harder = self.hardness * (cosines + 1.0) - 1.0

@@ -1,5 +1,6 @@
 """UniFace, unified cross-entropy (Zhou et al. 2023, ICCV)."""
 
+import functools
 import math
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 from keras_facemargin import margins
 from keras_facemargin.heads.argument_check import check_at_least
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
 from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.reductions import SoftplusSum
 
@@ -30,7 +32,7 @@ class UniFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m >= 0, units of cosine.
+        margin: m >= 0, in units of cosine; one number, or one a class.
         scale: s > 0.
         **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
@@ -56,8 +58,8 @@ class UniFace(MarginHead):
 
     def __init__(self, num_classes, margin=0.4, scale=64.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        check_at_least("margin", margin, 0)
-        self.margin = float(margin)
+        check = functools.partial(check_at_least, least=0)
+        self.margin = read_margin("margin", margin, self.num_classes, check)
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
@@ -68,11 +70,12 @@ class UniFace(MarginHead):
             initializer=keras.initializers.Constant(math.log(10.0 * self.num_classes)),
         )
 
-    def target(self, cosine, norms, own, training):
-        return margins.additive_cosine(cosine, self.margin)
+    def target(self, cosine, norms, own, labels, training):
+        margin = margin_of(self.margin, labels, self.compute_dtype)
+        return margins.additive_cosine(cosine, margin)
 
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) - self.threshold
 
-    def losses(self, own, others):
+    def sample_loss(self, own, others):
         return ops.softplus(-own) + others

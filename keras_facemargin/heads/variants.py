@@ -4,31 +4,39 @@ One vocabulary for all of them: "am" is the additive margin of CosFace and AM-So
 ArcFace, "plain" none.
 """
 
+import functools
 import math
 
+import numpy as np
+
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least, check_choice, check_radians
+from keras_facemargin.heads.argument_check import (
+    check_at_least,
+    check_choice,
+    check_radians,
+    shown,
+)
+from keras_facemargin.heads.class_margins import read_margin
 
 PAPER_MARGINS = {"plain": 0.0, "am": 0.35, "arc": 0.5}
 
 
-def checked_margin(variant, margin, variants):
-    """The margin of a variant as a float, the papers' own where it is None.
+def checked_margin(variant, margin, variants, num_classes):
+    """The margin of a variant, a float or one a class, the papers' own where it is None.
 
     Raises:
         ValueError: `variant` is none of `variants`; `margin` is out of the variant's range.
     """
     check_choice("variant", variant, variants)
-    margin = float(PAPER_MARGINS[variant] if margin is None else margin)
-    if variant == "plain" and margin:
+    margin = PAPER_MARGINS[variant] if margin is None else margin
+    at_least_0 = functools.partial(check_at_least, least=0)
+    check = check_radians if variant == "arc" else at_least_0
+    margin = read_margin("margin", margin, num_classes, check)
+    if variant == "plain" and np.any(margin):
         raise ValueError(
             "`margin` has no place in the plain variant. "
-            f"Received: margin={margin}. Pass variant='am' or variant='arc'."
+            f"Received: margin={shown(margin)}. Pass variant='am' or variant='arc'."
         )
-    if variant == "arc":
-        check_radians("margin", margin)
-    else:
-        check_at_least("margin", margin, 0)
     return margin
 
 
@@ -41,4 +49,4 @@ def moved(variant, cosine, margin, continuation="reflect"):
 
 def bend(variant, margin):
     """Angle past which the margin of a variant turns upward, radians."""
-    return math.pi - margin if variant == "arc" else math.pi
+    return math.pi - float(np.max(margin)) if variant == "arc" else math.pi

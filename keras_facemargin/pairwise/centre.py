@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from keras_facemargin.heads import MarginHead
-from keras_facemargin.heads.label_check import IGNORED
+from keras_facemargin.heads.argument_check import check_number, shown
+from keras_facemargin.heads.label_check import IGNORED, checked_array, is_tensor, read_labels
 from keras_facemargin.heads.replicas import total
 
 
@@ -82,7 +83,7 @@ class CentreLoss(keras.layers.Layer):
         if not isinstance(head, MarginHead):
             raise ValueError(
                 "`head` must be the MarginHead that the centre loss stands beside. "
-                f"Received: head={head!r}. Pass one, such as "
+                f"Received: head={shown(head)}. Pass one, such as "
                 "`CentreLoss(SoftmaxHead(num_classes))`."
             )
         if head.samples:
@@ -91,16 +92,20 @@ class CentreLoss(keras.layers.Layer):
                 f"Received: a {type(head).__name__} with sample_rate={head.sample_rate}. "
                 "Leave `sample_rate` out."
             )
-        if not (weight >= 0 and weight != float("inf")):
-            raise ValueError(
-                "`weight` (the paper's lambda) must be a finite number of at least 0. "
-                f"Received: weight={weight}. The paper takes 0.003."
-            )
-        if not 0 <= alpha <= 1:
-            raise ValueError(
-                "`alpha` must lie in [0, 1]: the part of the way that a centre follows. "
-                f"Received: alpha={alpha}. The paper takes 0.5."
-            )
+        check_number(
+            "weight",
+            weight,
+            "(the paper's lambda) must be a finite number of at least 0",
+            lambda weight: weight >= 0,
+            ". The paper takes 0.003.",
+        )
+        check_number(
+            "alpha",
+            alpha,
+            "must lie in [0, 1]: the part of the way that a centre follows",
+            lambda alpha: 0 <= alpha <= 1,
+            ". The paper takes 0.5.",
+        )
         self.head = head
         self.weight = float(weight)
         self.alpha = float(alpha)
@@ -115,6 +120,13 @@ class CentreLoss(keras.layers.Layer):
             trainable=False,
             aggregation="only_first_replica",  # all move by the same global sums
         )
+
+    def __call__(self, embeddings, labels=None, **kwargs):
+        if labels is None:
+            return super().__call__(embeddings, **kwargs)
+        if not is_tensor(labels):  # before Keras converts them
+            labels = checked_array(labels, self.head.num_classes)
+        return super().__call__(embeddings, labels, **kwargs)
 
     def call(self, embeddings, labels=None, training=None):
         if labels is None:
@@ -139,7 +151,6 @@ class CentreLoss(keras.layers.Layer):
             Two float tensors of shape (B,): losses, and hits of the head's plain similarities.
         """
         losses, hits = self.head.judge(embeddings, labels, training=training)
-        embeddings = ops.cast(embeddings, self.compute_dtype)
         return losses + self.weight * self.draw(embeddings, labels, training), hits
 
     def draw(self, embeddings, labels, training=None):
@@ -147,7 +158,8 @@ class CentreLoss(keras.layers.Layer):
 
         0 where the label is -1.
         """
-        labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+        embeddings = ops.cast(embeddings, self.compute_dtype)
+        labels = read_labels(labels, self.head.num_classes, embeddings)
         known = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
         labels = ops.maximum(labels, 0)
         away = known * (embeddings - ops.take(self.centres, labels, axis=0))

@@ -1,8 +1,11 @@
 """Contrastive loss (Hadsell, Chopra, LeCun 2006)."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_flag
+from keras_facemargin.heads.label_check import is_tensor, one_each
 from keras_facemargin.pairwise.distances import l2, squared_l2
 from keras_facemargin.pairwise.loss import PairwiseLoss, check_margin, check_same_batch, flat
 
@@ -64,6 +67,7 @@ class ContrastiveLoss(PairwiseLoss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.margin = check_margin(margin)
+        check_flag("from_embeddings", from_embeddings)
         self.from_embeddings = bool(from_embeddings)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -80,9 +84,11 @@ class ContrastiveLoss(PairwiseLoss):
         if self.from_embeddings:
             return super().relate(y_true, y_pred)
         way_out = "It says of each pair whether it is one person (1) or two (0)."
+        if not is_tensor(y_true):  # 2**32, which is neither, must not be cut off to 0
+            y_true = np.asarray(y_true, self.dtype)
         y_true = flat("y_true", ops.convert_to_tensor(y_true), way_out)
         check_same_batch(y_true, y_pred)
-        return y_true
+        return one_each("y_true", y_true, y_pred)
 
     def call(self, same, y_pred):
         if not self.from_embeddings:

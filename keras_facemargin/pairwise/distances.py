@@ -6,7 +6,8 @@ B^2 and not with B^2 D.
 
 from keras import ops
 
-_TINY = 1e-12  # of a squared norm: as tensorflow-addons, by way of `tf.math.l2_normalize`
+from keras_facemargin.heads.argument_check import shown
+from keras_facemargin.margins import direction_of
 
 
 def squared_l2(embeddings):
@@ -32,8 +33,8 @@ def squared_l2(embeddings):
     products = ops.matmul(embeddings, ops.transpose(embeddings))
     norms = ops.sum(ops.square(embeddings), axis=1)
     squared = ops.expand_dims(norms, 1) + ops.expand_dims(norms, 0) - 2.0 * products
-    apart = ops.logical_and(squared > 0.0, ops.logical_not(itself(squared)))
-    return ops.where(apart, squared, 0.0)
+    together = ops.logical_or(squared <= 0.0, itself(squared))  # not of a NaN, which stays one
+    return ops.where(together, 0.0, squared)
 
 
 def l2(embeddings):
@@ -52,15 +53,16 @@ def l2(embeddings):
     [[0.0, 5.0], [5.0, 0.0]]
     """
     squared = squared_l2(embeddings)
-    apart = squared > 0.0
-    return ops.where(apart, ops.sqrt(ops.where(apart, squared, 1.0)), 0.0)
+    together = ops.equal(squared, 0.0)
+    return ops.where(together, 0.0, ops.sqrt(ops.where(together, 1.0, squared)))
 
 
 def angular(embeddings):
     """`1 - cos(x_i, x_j)`; "angular", which is no angle: 0 along, 1 across, 2 against.
 
-    An embedding of zero (of norm below 1e-6) has direction zero: it is 1 from everything, itself
-    included, and its gradient is 0; in tensorflow-addons that gradient is of the order 1e6.
+    An embedding of zero has direction zero: it is 1 from everything, itself included. The gradient
+    of an embedding shorter than 0.01 is bounded (`margins.direction_of`); in tensorflow-addons that
+    of a zero embedding is of the order 1e6.
 
     Args:
         embeddings: (B, D) float.
@@ -74,10 +76,7 @@ def angular(embeddings):
     >>> np.asarray(angular(np.array([[1.0, 0.0], [0.0, 2.0]], "float32"))).tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
-    embeddings = ops.convert_to_tensor(embeddings)
-    squared = ops.sum(ops.square(embeddings), axis=1, keepdims=True)
-    known = squared > _TINY
-    directions = ops.where(known, embeddings * ops.rsqrt(ops.where(known, squared, 1.0)), 0.0)
+    directions = direction_of(ops.convert_to_tensor(embeddings))
     return ops.relu(1.0 - ops.matmul(directions, ops.transpose(directions)))
 
 
@@ -103,7 +102,7 @@ def get_metric(metric):
     if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(
             f"`distance_metric` must be one of {tuple(METRICS)}, or a function from embeddings "
-            f"(B, D) to distances (B, B). Received: distance_metric={metric!r}"
+            f"(B, D) to distances (B, B). Received: distance_metric={shown(metric)}"
         )
     return METRICS[metric]
 

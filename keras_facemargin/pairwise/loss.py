@@ -8,10 +8,18 @@ import inspect
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_facemargin.heads.argument_check import shown
+from keras_facemargin.heads.label_check import is_tensor, one_each
 from keras_facemargin.pairwise.distances import get_metric, itself
 from keras_facemargin.pairwise.dry_run import is_dry_run
+
+_NUMBER_THEM = (
+    "Number the identities (`np.unique(labels, return_inverse=True)[1]`); cast whole numbers to "
+    "int32."
+)
 
 
 class PairwiseLoss(keras.losses.Loss):
@@ -24,6 +32,8 @@ class PairwiseLoss(keras.losses.Loss):
     A subclass gives `call(same, embeddings)`, the losses of the B anchors. `sum_over_batch_size`
     averages them; each class says what scalar that is. `sample_weight` of shape (B,) weighs the
     anchors' losses; a sample of weight 0 still is a positive or a negative of others.
+
+    A sample that is not finite (or so long that its squared length is not) makes the loss NaN.
 
     Computed in float32 whatever the global policy (or in float64, if `dtype` says so). Labels are
     integers of up to 64 bits; on jax, like all integers there, of 32.
@@ -43,6 +53,11 @@ class PairwiseLoss(keras.losses.Loss):
     """
 
     def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+        if not isinstance(reduction, str | None):
+            raise ValueError(
+                "`reduction` must be one of Keras' names, such as 'sum_over_batch_size' or 'sum', "
+                f"or None for the samples' losses. Received: reduction={shown(reduction)}"
+            )
         super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(
@@ -54,6 +69,7 @@ class PairwiseLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_pred = ops.convert_to_tensor(y_pred)
         loss = super().__call__(self.relate(y_true, y_pred), y_pred, sample_weight)
+        loss = loss + nan_unless_finite(ops.cast(y_pred, self.dtype))
         # Keras hands the values of an empty batch back unreduced.
         is_empty = tuple(loss.shape) == (0,)
         return ops.sum(loss) if is_empty and self.reduction not in (None, "none") else loss
@@ -111,19 +127,50 @@ class MetricLoss(PairwiseLoss):
         return cls(**config)
 
 
+def nan_unless_finite(samples):
+    """0, or NaN if a sample (B, ...) or its squared length is not finite.
+
+    Every loss compares all samples, and its mining asks for the largest and the smallest: which of
+    these pass a NaN on differs between backends, while its gradient is NaN on all of them.
+    """
+    lengths = ops.sum(ops.square(samples), axis=tuple(range(1, len(samples.shape))))
+    finite = ops.all(ops.isfinite(lengths))
+    return ops.cast(ops.where(finite, 0.0, float("nan")), samples.dtype)
+
+
 def share_label(labels, y_pred):
     """(B, B) bool: is the label of sample i that of sample j? Exact for every integer type."""
+    if not is_tensor(labels):
+        labels = numbered(labels)
     labels = ops.convert_to_tensor(labels)
     dtype = keras.backend.standardize_dtype(labels.dtype)
+    labels = flat("y_true", labels, "For one-hot labels pass `ops.argmax(y_true, -1)`.")
     if "int" not in dtype and not is_dry_run():
         raise ValueError(
-            "`y_true` must be integers: the identity of each sample. Floats lose large labels "
-            f"(65,505 is not a float16). Received: y_true of dtype {dtype}. Cast to int32."
+            "`y_true` must be integers: the identity of each sample. "
+            f"Received: y_true of dtype {dtype}. {_NUMBER_THEM}"
         )
-    labels = flat("y_true", labels, "For one-hot labels pass `ops.argmax(y_true, -1)`.")
     check_same_batch(labels, y_pred)
+    labels = one_each("y_true", labels, y_pred)
     labels = ops.cast(labels, "int64" if dtype in ("int64", "uint64") else "int32")
     return ops.equal(ops.expand_dims(labels, 1), ops.expand_dims(labels, 0))
+
+
+def numbered(labels):
+    """An array's or list's labels, in 32 bits where they are integers of more.
+
+    Only equality counts, and a backend without int64, as jax by default, would cut numbers off in
+    silence: person 2**32 would be person 0.
+    """
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(
+            "`y_true` must be integers: the identity of each sample. "
+            f"Received: y_true of dtype {labels.dtype}. {_NUMBER_THEM}"
+        )
+    if labels.dtype.kind not in "iu" or labels.dtype.itemsize < 8:
+        return labels
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype("int32")
 
 
 def flat(name, values, way_out):
@@ -154,7 +201,8 @@ def check_margin(margin):
     if not is_number or not math.isfinite(margin) or margin < 0:
         raise ValueError(
             "`margin` must be a finite number of at least 0, in units of the distance. "
-            f"Received: margin={margin!r}. Embeddings of length 1 are 0 to 2 apart: try 0.2 to 1."
+            f"Received: margin={shown(margin)}. "
+            "Embeddings of length 1 are 0 to 2 apart: try 0.2 to 1."
         )
     return float(margin)
 

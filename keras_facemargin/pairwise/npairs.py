@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_flag
 from keras_facemargin.pairwise.loss import PairwiseLoss, check_same_batch, share_label, split
 
 _NOTHING = -1e30  # as a logit: finite, so that no gradient is NaN
@@ -59,6 +60,7 @@ class NpairsLoss(PairwiseLoss):
 
     def __init__(self, name="npairs_loss", from_embeddings=False, **kwargs):
         super().__init__(name=name, **kwargs)
+        check_flag("from_embeddings", from_embeddings)
         self.from_embeddings = bool(from_embeddings)
 
     def relate(self, y_true, y_pred):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_facemargin.heads.argument_check import check_flag
 from keras_facemargin.pairwise.loss import MetricLoss, per_pair_mean, split
 
 # A row of distances for more samples than 2^17 would not fit any memory; bounds the search below
@@ -124,6 +125,7 @@ class TripletHardLoss(MetricLoss):
 
     def __init__(self, margin=1.0, soft=False, distance_metric="L2", name=None, **kwargs):
         super().__init__(margin, distance_metric, name, **kwargs)
+        check_flag("soft", soft)
         self.soft = bool(soft)
 
     def call(self, same, embeddings):

@@ -12,6 +12,8 @@ from keras_facemargin import heads
 
 CLASSES, DIM, BATCH = 7, 5, 12
 
+EACH_CLASS = [0.1, 0.5, 0.3, 0.0, 0.2, 0.45, 0.35]  # a margin for each
+
 SETTINGS = {
     "NormFace": {"learned": {"scale": 15.0, "learn_scale": True}},
     "L2Softmax": {"trained alpha": {"alpha": 14.0, "trainable_alpha": True}},
@@ -33,8 +35,9 @@ SETTINGS = {
         "M": {"variant": "M"},
         "detached": {"detach_margin": True},
     },
-    "CosFace": {"detached": {"detach_margin": True}},
+    "CosFace": {"detached": {"detach_margin": True}, "each class": {"margin": EACH_CLASS}},
     "ArcFace": {
+        "each class": {"margin": EACH_CLASS},
         "linear": {"continuation": "linear"},
         "easy": {"continuation": "easy"},
         "clip": {"continuation": "clip"},
@@ -42,6 +45,7 @@ SETTINGS = {
     },
     "CombinedMargin": {
         "second of the paper": {"m1": 0.9, "m2": 0.4, "m3": 0.15},
+        "each class": {"m2": EACH_CLASS, "m3": EACH_CLASS[::-1]},
         "as published": {"continuation": "none", "m1": 1.35, "m2": 0.0, "m3": 0.0},
     },
     "AdaCos": {"fixed": {"dynamic": False}},
@@ -82,6 +86,10 @@ RISING = ("ArcFace easy", "ArcFace none, detached", "CombinedMargin as published
 def make(case, num_classes=CLASSES, **kwargs):
     """The head of a case. That a default is low for so few classes is beside the point."""
     name, arguments = CASES[case]
+    arguments = {
+        key: np.resize(value, num_classes) if isinstance(value, list) else value
+        for key, value in arguments.items()
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return getattr(heads, name)(num_classes, **arguments, **kwargs)

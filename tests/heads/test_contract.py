@@ -125,13 +125,16 @@ def test_blocks_of_any_width_with_or_without_kept_products_are_one_loss(case, mo
 
 @every_head
 @pytest.mark.parametrize(
-    "embedding", ["on its prototype", "opposite", "a rounding error away", "zero", "norm 1e4"]
+    "embedding",
+    ["on its prototype", "opposite", "a rounding error away", "zero", "zero prototype", "norm 1e4"],
 )
 def test_value_and_gradient_are_finite_at_the_edges(case, embedding):
     head = make(case)
     head.build((None, DIM))
     rows = np.eye(CLASSES, DIM, dtype="float32") + 0.1
     rows[5] = rows[6] = rows[0]  # identical prototypes
+    if embedding == "zero prototype":
+        rows[:2] = 0.0
     shape = head.prototypes_shape
     head.prototypes.assign(
         np.broadcast_to(rows.reshape(CLASSES, *(1,) * (len(shape) - 2), DIM), shape)
@@ -141,10 +144,23 @@ def test_value_and_gradient_are_finite_at_the_edges(case, embedding):
         "opposite": -rows[:1],
         "a rounding error away": rows[:1] * np.float32([1, 1, 1, 1, 1 + 1e-7]),
         "zero": np.zeros((1, DIM), "float32"),
+        "zero prototype": rows[2:3],
         "norm 1e4": 1e4 * rows[1:2],
     }[embedding]
     for value in sum_of_losses(head, x, np.array([0])):
         assert np.isfinite(value).all()
+        assert np.abs(value).max() < 1e5  # a zero vector has no direction that 1 / norm would push
+
+
+@every_head
+def test_an_embedding_that_is_not_a_number_costs_itself_nan_and_no_other(case):
+    head, embeddings, labels, _, _ = prepared(case)
+    embeddings = embeddings.astype("float32")
+    expected = as_numpy(head.judge(embeddings, labels)[0])
+    embeddings[3, 1] = np.nan
+    losses, hits = map(as_numpy, head.judge(embeddings, labels))
+    assert np.flatnonzero(np.isnan(losses)).tolist() == [3] and hits[3] == 0
+    np.testing.assert_allclose(np.delete(losses, 3), np.delete(expected, 3), rtol=1e-5, atol=1e-6)
 
 
 @every_head
@@ -157,7 +173,7 @@ def test_the_margin_is_finite_where_rounding_leaves_a_cosine(case, cosine):
     norms = keras.ops.convert_to_tensor([[2.0]])
 
     def total(cosine):
-        moved = head.target(cosine, norms, own, True)
+        moved = head.target(cosine, norms, own, np.array([0], "int32"), True)
         others = head.others(cosine, cosine, moved)
         return keras.ops.sum(head.logits(moved + others, norms))
 
@@ -210,10 +226,9 @@ def test_with_no_share_of_the_margin_every_head_is_plain(case):
 def test_detaching_the_margin_keeps_the_value_and_takes_the_plain_gradient(case):
     if "detach" in case or "gradient" in case:
         pytest.skip("a setting of that very argument")
-    name, arguments = CASES[case]
     gradients = []
     for detach in (False, True):
-        head = getattr(heads, name)(CLASSES, **{**arguments, "detach_margin": detach})
+        head = make(case, detach_margin=detach)
         head.build((None, DIM))
         x, y, w = batch(2, shape=head.prototypes_shape)
         head.prototypes.assign(w)

@@ -24,7 +24,7 @@ def losses_of(head, cosines, label=0):
     target = keras.ops.convert_to_tensor(np.take_along_axis(cosines, labels[:, None], 1))
     if not head.built:
         head.build((None, 2))
-    moved = head.target(target, None, None, False)
+    moved = head.target(target, None, None, None, False)
     others = head.others(keras.ops.convert_to_tensor(cosines), target, moved)
     logits = as_numpy(head.logits(others, None)).astype("float64")
     np.put_along_axis(logits, labels[:, None], head.scale * as_numpy(moved), 1)
@@ -96,7 +96,7 @@ def test_annealed_target_at_sixty_degrees():
     """(lambda cos 60 + psi_4(60)) / (1 + lambda) = (5 / 2 - 3 / 2) / 6 at unit norm."""
     head = heads.SphereFace(3, base=5.0, gamma=0.0)
     head.build((None, 2))
-    target = head.target(keras.ops.convert_to_tensor([0.5]), None, None, False)
+    target = head.target(keras.ops.convert_to_tensor([0.5]), None, None, None, False)
     assert as_numpy(target) == pytest.approx([1 / 6], abs=1e-6)
 
 
@@ -180,7 +180,7 @@ def test_combined_margin_holds_its_three_parents():
 def test_combined_margin_at_the_papers_angles(margins, expected):
     head = heads.CombinedMargin(9, *margins)
     cosines = np.cos(np.radians([30.0, 60.0, 90.0])).astype("float32")
-    got = head.target(keras.ops.convert_to_tensor(cosines), None, None, False)
+    got = head.target(keras.ops.convert_to_tensor(cosines), None, None, None, False)
     assert as_numpy(got) == pytest.approx(expected, abs=5e-5)
 
 
@@ -217,7 +217,7 @@ def test_adaface_at_its_limits_is_arcface_and_cosface():
 
     def target(norm):
         norms = keras.ops.convert_to_tensor(np.full((1, 1), norm, "float32"))
-        return float(as_numpy(head.target(cosine, norms, None, False))[0, 0])
+        return float(as_numpy(head.target(cosine, norms, None, None, False))[0, 0])
 
     theta = math.acos(0.5)
     assert target(5.0) == pytest.approx(math.cos(theta + 0.4), abs=1e-6)  # q = -1: ArcFace
@@ -254,7 +254,7 @@ def test_elasticface_hands_the_largest_margin_to_the_farthest_sample():
     head = heads.ElasticFace(9, variant="am", plus=True, deviation=0.1, seed=5)
     plain = heads.ElasticFace(9, variant="am", plus=False, deviation=0.1, seed=5)
     drawn, handed = (
-        as_numpy(cosines - h.target(cosines, None, None, True))[:, 0] for h in (plain, head)
+        as_numpy(cosines - h.target(cosines, None, None, None, True))[:, 0] for h in (plain, head)
     )
     assert sorted(drawn) == pytest.approx(sorted(handed), abs=1e-6)
     assert list(np.argsort(-handed)) == [0, 2, 3, 1]
@@ -264,11 +264,11 @@ def test_elasticface_hands_the_largest_margin_to_the_farthest_sample():
 def test_elasticface_draws_around_its_margin_in_training_only(variant, mean):
     head = heads.ElasticFace(9, variant=variant, deviation=0.05, seed=1)
     cosine = keras.ops.convert_to_tensor(np.zeros((4000, 1), "float32"))
-    moved = as_numpy(head.target(cosine, None, None, True))[:, 0]
+    moved = as_numpy(head.target(cosine, None, None, None, True))[:, 0]
     margins = -moved if variant == "am" else np.arcsin(-moved)
     assert margins.mean() == pytest.approx(mean, abs=4 * 0.05 / 4000**0.5)
     assert margins.std() == pytest.approx(0.05, rel=0.1)
-    still = as_numpy(head.target(cosine, None, None, False))[:, 0]
+    still = as_numpy(head.target(cosine, None, None, None, False))[:, 0]
     assert np.ptp(still) == 0
 
 
@@ -280,7 +280,7 @@ def test_circle_loss_at_its_worked_points():
     ):
         pair = np.array([[own, other]], "float32")
         target = keras.ops.convert_to_tensor(pair[:, :1])
-        moved = 256 * as_numpy(head.target(target, None, None, False))[0, 0]
+        moved = 256 * as_numpy(head.target(target, None, None, None, False))[0, 0]
         others = as_numpy(head.others(keras.ops.convert_to_tensor(pair), target, None))[0, 1] * 256
         assert [moved, others] == pytest.approx(logits, abs=1e-4)
         assert losses_of(head, pair)[0] == pytest.approx(loss, rel=1e-3)  # softplus for C = 2
@@ -294,7 +294,7 @@ def test_sphereface2_starts_balanced():
         head = heads.SphereFace2(1000, variant=variant)
         head.build((None, 2))
         cosine = keras.ops.convert_to_tensor(np.zeros((1, 1), "float32"))
-        own = head.target(cosine, None, None, False)
+        own = head.target(cosine, None, None, None, False)
         other = head.others(cosine, cosine, own)
         own, other = (float(as_numpy(head.logits(c, None))[0, 0]) for c in (own, other))
         pull = 0.7 / (1 + math.exp(own))

@@ -18,8 +18,9 @@ import numpy as np  # noqa: E402
 from keras_facemargin import MarginClassifier, PrototypeParallel, heads  # noqa: E402
 
 warnings.simplefilter("ignore")
-HEADS = ("CosFace", "L2Softmax", "SubCenterArcFace", "AdaCos", "SphereFace2")
+HEADS = ("CosFace", "L2Softmax", "SubCenterArcFace", "AdaCos", "SphereFace2", "ArcFace")
 CLASSES, DIM, BATCH = 21, 6, 16
+ARGUMENTS = {"ArcFace": {"margin": np.linspace(0.1, 0.6, CLASSES)}}  # one for each class
 assert jax.device_count() == devices
 if devices > 1:
     keras.distribution.set_distribution(PrototypeParallel())
@@ -30,7 +31,7 @@ for name in HEADS if devices <= 4 else HEADS[:1]:
     images = keras.Input((1, 1, DIM))
     projection = keras.layers.Dense(DIM, kernel_initializer="identity")
     embedder = keras.Model(images, projection(keras.layers.Flatten()(images)))
-    head = getattr(heads, name)(CLASSES, blockwise=True)
+    head = getattr(heads, name)(CLASSES, blockwise=True, **ARGUMENTS.get(name, {}))
     classifier = MarginClassifier(embedder, head)
     rng = np.random.default_rng(0)
     head.take_prototypes(rng.normal(size=(CLASSES, DIM)))

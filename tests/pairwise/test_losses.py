@@ -15,6 +15,7 @@ from gradients import value_and_gradient
 from keras import ops
 
 from keras_facemargin import pairwise
+from keras_facemargin.pairwise.distances import get_metric
 
 EMBEDDINGS = {"from_embeddings": True}
 METRICS = {
@@ -162,7 +163,9 @@ def test_names_of_people_do_not_matter(case):
 @one_of_each
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "people", [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1)]
+    "people",
+    [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1), (0, 2**32)],
+    [(65_504, 65_505), (80_001, 80_002), (2**24, 2**24 + 1), (2**31 - 2, 2**31 - 1), (0, 2**32)],
 )
 def test_large_labels_stay_apart(case, policy, people):
     labels, embeddings = np.array([0, 0, 1, 1]), batch()[1][:4].astype("float16")
@@ -191,6 +194,46 @@ def test_computes_in_float32_what_half_precision_cannot_hold(case):
     finally:
         keras.config.set_dtype_policy("float32")
     assert number(got) == expected
+
+
+NOT_FINITE = {"NaN": np.nan, "infinite": np.inf, "of infinite length": 1e30}
+
+
+@every_loss
+@pytest.mark.parametrize("bad", NOT_FINITE)
+def test_a_sample_that_is_not_finite_makes_the_loss_nan(case, bad):
+    labels, embeddings = batch()
+    for sample in (0, int(np.argmax(np.bincount(labels)[labels] == 1))):  # one of a pair, and alone
+        broken = embeddings.astype("float32")
+        broken[sample] = NOT_FINITE[bad]
+        assert np.isnan(number(make(case)(labels, broken)))
+        assert np.isnan(ops.convert_to_numpy(make(case, reduction=None)(labels, broken))).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "labels", "shape"),
+    [
+        (pairwise.ContrastiveLoss(), np.array([0, 1, 0]), (3,)),
+        (pairwise.NpairsLoss(), np.array([0, 1, 0]), (3, 3)),
+        (pairwise.NpairsMultilabelLoss(), np.eye(3), (3, 3)),
+    ],
+    ids=["distances", "similarities", "multilabel"],
+)
+def test_a_pair_that_is_not_a_number_makes_the_loss_nan(loss, labels, shape):
+    pairs = np.ones(shape, "float32")
+    assert np.isfinite(number(loss(labels, pairs)))
+    pairs[1] = np.nan
+    assert np.isnan(number(loss(labels, pairs)))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_distance_to_nan_is_nan(metric):
+    embeddings = batch()[1].astype("float32")
+    embeddings[2, 0] = np.nan
+    distances = np.asarray(ops.convert_to_numpy(get_metric(metric)(embeddings)))
+    others = np.arange(12) != 2
+    assert np.isnan(distances[2, others]).all() and np.isnan(distances[others, 2]).all()
+    assert np.isfinite(distances[others][:, others]).all() == (metric == "angular")
 
 
 EDGES = {
@@ -246,7 +289,10 @@ def test_no_nan_is_made_and_masked_on_the_way(case):
         (np.array([0.0, 1.0]), "must be integers"),
         (np.array([True, False]), "must be integers"),
         (np.eye(2, 3, dtype="int32"), "one-hot"),
+        (np.eye(2, 3, dtype="float32"), "one-hot"),
+        (np.array(["ann", "bob"]), "np.unique"),
         (np.array(1), "shape"),
+        (np.array([0]), "same samples"),
         (np.array([0, 1, 2]), "same samples"),
     ],
 )
@@ -367,7 +413,8 @@ def test_pairs_given_as_distances():
     for y_true in (same, same[:, None], same.astype(bool), same.astype("float32")):
         for y_pred in (distances, distances[:, None]):
             assert number(loss(y_true, y_pred)) == pytest.approx(expected)
-    assert np.isnan(number(loss(np.array([1, 0, 2]), distances)))
+    for neither in (2, 2**32):
+        assert np.isnan(number(loss(np.array([1, 0, neither]), distances)))
     with pytest.raises(ValueError, match="from_embeddings=True"):
         loss(same, np.ones((3, 4), "float32"))
     with pytest.raises(ValueError, match="same samples"):
