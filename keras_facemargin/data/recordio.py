@@ -44,12 +44,13 @@ from keras_facemargin.data.faces import (
     StoredImage,
     StoredImages,
     check_all,
+    check_count,
     check_on_bad,
     report,
     settle_bad,
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
-from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.data.shared_file import ForwardSearch, SharedFile
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -59,7 +60,7 @@ _LONGEST = (1 << 29) - 1  # bytes of a part
 EXACT = 1 << 24  # float32 holds every whole number up to it
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _USUAL = 1 << 13  # bytes that hold nearly any record of a 112x112 crop: one read instead of two
-_STRIDE = 1 << 20  # bytes read at a time in search of a magic
+_LONGEST_READ = 1 << 20  # bytes that are read at a time in search of a magic
 _LINE = re.compile(rb"(-?\d{1,18})\t(\d{1,18})\r?\n?")
 _LONGEST_LINE = 64
 
@@ -401,13 +402,26 @@ class RecordReader:
                 )
             # Reading what lies between the heads of a record in parts keeps a search for records
             # linear: no two chains of parts can share a tail.
-            if flag != _WHOLE and _first_magic(self._bytes(start, length)) >= 0:
+            if flag != _WHOLE and self._has_magic(start, length):
                 raise BadImage(
                     place(), f"another part begins inside the one at byte {start - 8:,}."
                 )
             parts.append((start, offset, start + length))
             if flag in (_WHOLE, _LAST):
                 return parts
+
+    def _has_magic(self, start, length):
+        """Whether the magic stands at a multiple of 4 in a part; reads little further than there.
+
+        A part that announces the rest of the file costs no more than the way to the next head.
+        """
+        stop, stride = start + length, _USUAL
+        while start < stop:
+            if _first_magic(self._bytes(start, min(stride, stop - start))) >= 0:
+                return True
+            start += stride
+            stride = min(2 * stride, _LONGEST_READ)
+        return False
 
     def _payload(self, offset, place, thorough=False):
         """The payload of the record at `offset` and the byte behind the record.
@@ -432,16 +446,18 @@ class RecordReader:
                 if _MAGIC_BYTES not in data:
                     return data, offset + stop
         parts = self._parts(offset, place)
+        for start, _, stop in parts:
+            if self._has_magic(start, stop - start):
+                raise BadImage(place(), "another record begins inside it: its length is damaged.")
         data = [self._bytes(start, stop - start) for start, _, stop in parts]
         for each, (start, _, stop) in zip(data, parts, strict=True):
             if len(each) != stop - start:
                 raise BadImage(place(), "the file has become shorter since it was opened.")
-            if _first_magic(each) >= 0:
-                raise BadImage(place(), "another record begins inside it: its length is damaged.")
         return data[0] if len(data) == 1 else _MAGIC_BYTES.join(data), parts[-1][1]
 
     def _scan(self):
         """Keys 0, 1, ... and offsets of the records, read from part to part."""
+        search = ForwardSearch(self._shared, _heads, _HEAD.size)
         offsets, offset = array.array("q"), 0
         while offset < self.size:
             try:
@@ -451,22 +467,13 @@ class RecordReader:
                     self._payload(offset, str, thorough=True)
                 offsets.append(offset)
             except BadImage as error:
-                stop = self._next_head(offset + 4)
+                stop = search.next(offset + 4)
                 place = f"{self.file}, bytes {offset:,} to {stop:,}"
                 self.skipped.append(BadImage(place, error.reason))
+                check_count(self.file, self.skipped)
             offset = stop
         offsets = np.frombuffer(offsets, "int64") if offsets else np.zeros(0, "int64")
         return np.arange(len(offsets)), offsets
-
-    def _next_head(self, offset):
-        """Where the next record begins, from `offset`, a multiple of 4, on; or the file's end."""
-        while offset < self.size:
-            block = self._bytes(offset, _STRIDE + 4)
-            for place in _magic_places(block):
-                if place + 8 <= len(block) and block[place + 7] >> 5 in (_WHOLE, _FIRST):
-                    return offset + place
-            offset += _STRIDE
-        return self.size
 
 
 class FaceRecords(StoredFaces):
@@ -719,6 +726,13 @@ def _read_index(file, size):
 _WAY_OUT = (
     ' The index is of no use then: index=None, or on_bad="skip", finds the records without it.'
 )
+
+
+def _heads(block, offset):
+    """For `ForwardSearch`: where in a block, itself at a multiple of 4, a record may begin."""
+    words = np.frombuffer(block, "<u4", len(block) // 4)
+    heads = (words[:-1] == _MAGIC) & (words[1:] >> 29 <= _FIRST)
+    return (4 * np.flatnonzero(heads)).tolist()
 
 
 def _first_magic(data, start=0):
