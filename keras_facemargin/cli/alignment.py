@@ -20,14 +20,14 @@ def note_unaligned(faces):
 
 def note_resized(paths, embedder):
     """Warns of images that are not of the embedder's size: often photos that nobody aligned."""
-    from PIL import Image
+    from keras_facemargin.data.image import read_size
 
     side = embedder.input_shape[1] or 112
     resized = []
     for path in paths:
-        with Image.open(path) as image:
-            if image.size != (side, side):
-                resized.append(f"{path} ({image.width}x{image.height})")
+        width, height = read_size(path)
+        if (width, height) != (side, side):
+            resized.append(f"{path} ({width}x{height})")
     if resized:
         warnings.warn(
             f"{len(resized):,} of {len(paths):,} images were resized to {side}x{side}, beginning "
