@@ -4,16 +4,16 @@ import warnings
 
 
 def note_unaligned(faces):
-    """Warns of a set that does not sit on the template, from the mean of a few images of it."""
+    """Warns of a set that is slightly off the template; opening one that is far off warns."""
     from keras_facemargin.data import alignment_report
 
     if len(faces) < 12:  # no mean to speak of
         return
-    report = alignment_report(faces, most=100)
-    if not report.aligned:
+    report = alignment_report(faces)
+    if not report.aligned and not report.clearly_off:
         warnings.warn(
-            f"{report} What an embedder makes of such crops means little: facemargin align makes "
-            "new ones from the photos.",
+            f"{report} What an embedder makes of such crops means less: facemargin align makes new "
+            "ones from the photos.",
             stacklevel=2,
         )
 

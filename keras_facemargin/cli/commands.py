@@ -5,7 +5,7 @@ import warnings
 import typer
 
 from keras_facemargin.cli import data, embedders, faces, training
-from keras_facemargin.cli.console import complain, sentence, show_warning
+from keras_facemargin.cli.console import complain, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
+    show_every_name()
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

@@ -356,7 +356,8 @@ def _numbers(values, name):
     if not sound.all():
         bad = np.argwhere(~sound.all(-1))[0]
         raise ValueError(
-            f"`{name}` must be finite numbers, of pixels. Received: {array[tuple(bad)].tolist()} as the point "
+            f"`{name}` must be finite numbers, of pixels. Received: {array[tuple(bad)].tolist()} "
+            f"as the point "
             f"at index {tuple(bad.tolist())}. Leave the face out, or find its points again."
         )
     return array

@@ -3,6 +3,7 @@
 import itertools
 import os
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import Faces, check_all, check_on_bad, report, settle_bad
 from keras_facemargin.data.image import BadImage, check_face
 
@@ -18,7 +19,9 @@ class FaceFolder(Faces):
     Anything else is bad and is reported with its reason: a file that is not a whole square image, a
     file beside the identity folders, a folder inside one, an identity without a single good image.
     Every file is decoded to its end when the object is made, on all cores and with a progress bar
-    when there are many, so that none fails in the middle of a training run.
+    when there are many, so that none fails in the middle of a training run. If the faces are
+    clearly off the template on average (`alignment_report` on up to 200 of them), one warning says
+    so.
 
     Args:
         directory: folder of identity folders.
@@ -82,6 +85,7 @@ class FaceFolder(Faces):
                 + (f"\n{report(self.directory, bad)}" if bad else "")
             )
         settle_bad(self.directory, bad, on_bad)
+        warn_unaligned(self, self.directory)
 
     def _bytes_in_graph(self):
         import tensorflow as tf

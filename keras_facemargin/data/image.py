@@ -8,8 +8,8 @@ import re
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# Pillow's names of the formats that are read. It has parsers for some thirty more, which nobody needs
-# for faces and a hostile file could choose.
+# Pillow's names of the formats that are read. It has thirty parsers more, which nobody needs for
+# faces and a hostile file could choose.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _NAMED_FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or AVIF"
 _HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])

@@ -39,6 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     StoredFaces,
     StoredImage,
@@ -501,9 +502,11 @@ class FaceRecords(StoredFaces):
         image_size: side of the crops in pixels. Square images of another size are resized.
         on_bad: `"refuse"` raises one error that counts what is bad and names up to ten.
             `"skip"` leaves it out, warns once in the same words and keeps it in `skipped`.
-        check: whether to decode every image up front. If not, only labels are read: a bad image is
-            an error of `dataset` when its turn comes, and all images go through Pillow, at about
-            half the speed, for nothing is known yet of which TensorFlow decodes alike.
+        check: whether to decode every image up front, and to warn if the faces of up to 200 of
+            them are clearly off the template on average (`alignment_report`). If not, only labels
+            are read: a bad image is an error of `dataset` when its turn comes, and all images go
+            through Pillow, at about half the speed, for nothing is known yet of which TensorFlow
+            decodes alike.
 
     Attributes:
         file: the `.rec` file, a string.
@@ -572,6 +575,8 @@ class FaceRecords(StoredFaces):
                 + (f"\n{report(self.file, bad)}" if bad else "")
             )
         settle_bad(self.file, bad, on_bad)
+        if check:
+            warn_unaligned(self, self.file)
 
 
 def write_face_records(file, images, labels, index="auto"):

@@ -33,6 +33,7 @@ import struct
 
 import numpy as np
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     StoredFaces,
     StoredImages,
@@ -618,6 +619,8 @@ class FaceTFRecords(StoredFaces):
                 + (f"\n{report(source, bad)}" if bad else "")
             )
         settle_bad(source, bad, on_bad)
+        if check:
+            warn_unaligned(self, source)
 
 
 def _only(texts):

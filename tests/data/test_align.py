@@ -238,7 +238,7 @@ def test_what_lies_outside_the_photo_is_black():
     crop = align_face(np.full((112, 112, 3), 200, "uint8"), points - [40, 0])
     assert (crop[:, :40] == 0).all()
     assert (crop[:, 40:] == 200).all()
-    crop = align_face(np.full((80, 70, 3), 200, "uint8"), points + [5, 6])
+    crop = align_face(np.full((80, 70, 3), 200, "uint8"), points + np.array([5, 6]))
     assert crop[73, 64].tolist() == [200] * 3 and crop[74:].sum() == crop[:, 65:].sum() == 0
 
 
