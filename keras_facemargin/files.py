@@ -103,12 +103,25 @@ def atomic_write(path, mode="w"):
                 yield file
                 file.flush()
                 os.fsync(file.fileno())  # the content before the name
-            with contextlib.suppress(FileNotFoundError):
-                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
-            os.replace(draft, path)
+            replace(draft, path)
         except BaseException:
             os.unlink(draft)
             raise
+
+
+def replace(draft, path):
+    """Renames a draft to the file that it replaces, if there is one, and keeps that file's mode.
+
+    Args:
+        draft: a file in the folder of `path`.
+        path: the file to replace.
+
+    Raises:
+        OSError: the draft cannot be renamed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
+    os.replace(draft, path)
 
 
 def write_json(path, record):

@@ -25,6 +25,7 @@ import struct
 import numpy as np
 
 from keras_facemargin.data.image import BadImage, read_bytes
+from keras_facemargin.files import atomic_write
 
 # Names that may stand in a file, under numpy 1 and 2, Python 2 and 3; and what they stand for.
 _NAMES = {
@@ -139,20 +140,14 @@ def write_pairs_bin(file, images, same):
             "There must be two images for each truth, and a pair at least. "
             f"Received: {len(images):,} images, {len(same):,} truths"
         )
-    draft = file + ".draft"
-    try:
-        with open(draft, "wb") as stream:
-            stream.write(b"\x80\x03](")  # protocol 3, an empty list, a mark
-            for image in images:
-                image = image if isinstance(image, bytes) else read_bytes(image)
-                stream.write(b"B" + struct.pack("<I", len(image)) + image)
-            stream.write(b"e](")  # all since the mark into the list; the same for the truths
-            stream.write(b"".join(b"\x88" if each else b"\x89" for each in same))
-            stream.write(b"e\x86.")  # both lists into a tuple; the end
-        os.replace(draft, file)
-    finally:
-        if os.path.exists(draft):
-            os.remove(draft)
+    with atomic_write(file, "wb") as stream:
+        stream.write(b"\x80\x03](")  # protocol 3, an empty list, a mark
+        for image in images:
+            image = image if isinstance(image, bytes) else read_bytes(image)
+            stream.write(b"B" + struct.pack("<I", len(image)) + image)
+        stream.write(b"e](")  # all since the mark into the list; the same for the truths
+        stream.write(b"".join(b"\x88" if each else b"\x89" for each in same))
+        stream.write(b"e\x86.")  # both lists into a tuple; the end
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,7 @@ import operator
 import os
 import re
 import struct
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.files import atomic_write
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -185,7 +187,8 @@ class RecordWriter:
     def __init__(self, file, index="auto"):
         self._file = os.fspath(file)
         self._index = _index_name(self._file) if index == "auto" else index and os.fspath(index)
-        self._records = open(self._file + ".draft", "wb")  # noqa: SIM115
+        self._writing = atomic_write(self._file, "wb")
+        self._records = self._writing.__enter__()
         self._lines = []
         self._keys = set()
 
@@ -212,24 +215,23 @@ class RecordWriter:
 
     def close(self):
         """Finishes both files."""
-        if self._records.closed:
-            return
-        self._records.close()
-        if self._index:
-            with open(self._index + ".draft", "w", encoding="ascii", newline="\n") as file:
-                file.writelines(self._lines)
-            os.replace(self._index + ".draft", self._index)
-        os.replace(self._file + ".draft", self._file)
+        self.__exit__(None, None, None)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback):
-        if kind is None:
-            self.close()
-        else:
-            self._records.close()
-            os.remove(self._file + ".draft")
+    def __exit__(self, *error):
+        if self._records.closed:
+            return
+        try:
+            if self._index and error[0] is None:
+                self._records.flush()  # a full disk leaves the old index with the old records
+                with atomic_write(self._index, "wb") as file:
+                    file.writelines(line.encode("ascii") for line in self._lines)
+        except BaseException:
+            self._writing.__exit__(*sys.exc_info())
+            raise
+        self._writing.__exit__(*error)
 
 
 class RecordReader:

@@ -29,6 +29,7 @@ import collections
 import functools
 import os
 import re
+import secrets
 import struct
 
 import numpy as np
@@ -45,6 +46,7 @@ from keras_facemargin.data.faces import (
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.files import full_disk_names, replace
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -738,18 +740,20 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
             f"Received: shards={shards!r}"
         )
     files = shard_names(file, shards)
-    drafts = [each + ".draft" for each in files]
+    drafts = [f"{each}.{secrets.token_hex(4)}.draft" for each in files]
     try:
-        for shard, draft in enumerate(drafts):
-            with open(draft, "wb") as stream:
+        for shard, (draft, each) in enumerate(zip(drafts, files, strict=True)):
+            with full_disk_names(each), open(draft, "xb") as stream:
                 for row in range(*_run(len(images), shard, shards)):
                     image, label = images[row], labels.item(row)
                     image = image if isinstance(image, bytes) else read_bytes(image)
                     text = None if identities is None else _called(identities, label)
                     name = None if names is None else names[row]
                     stream.write(frame_tfrecord(face_example(image, label, text, name)))
+                stream.flush()
+                os.fsync(stream.fileno())
         for draft, each in zip(drafts, files, strict=True):
-            os.replace(draft, each)
+            replace(draft, each)
     finally:
         for draft in drafts:
             if os.path.exists(draft):
