@@ -1,4 +1,4 @@
-"""What every writer of containers does: keeps modes, names the file on a full disk, leaves nothing."""
+"""What every writer of containers does: modes, a full disk, two at one place."""
 
 import errno
 import os
