@@ -97,9 +97,7 @@ def draft_of(path, ending=".draft"):
     with full_disk_names(path):
         try:
             yield draft
-            with contextlib.suppress(FileNotFoundError):
-                os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
-            os.replace(draft, path)
+            replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
@@ -166,6 +164,21 @@ def check_writable(path):
 def _draft_name(path, ending=".draft"):
     """Another name in the same folder, so that a rename is one step."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{ending}")
+
+
+def replace(draft, path):
+    """Renames a draft to the file that it replaces, if there is one, and keeps that file's mode.
+
+    Args:
+        draft: a file in the folder of `path`.
+        path: the file to replace.
+
+    Raises:
+        OSError: the draft cannot be renamed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.chmod(draft, stat.S_IMODE(os.stat(path).st_mode))
+    os.replace(draft, path)
 
 
 def write_json(path, record):

@@ -4,40 +4,47 @@ import warnings
 
 
 def note_unaligned(faces):
-    """Warns of a set that does not stand on the template, from a few images of it."""
+    """Warns of a set that is slightly off the template; opening one that is far off has warned."""
+    from keras_facemargin.data import alignment_report
+
+    if len(faces) >= 12 and alignment_report(faces).clearly_off:
+        return
+    _warn_of_doubt(faces)
+
+
+def _warn_of_doubt(images):
     from keras_facemargin.data.alignment_check import doubt
 
-    reason = doubt(faces)
+    reason = doubt(images)
     if reason is not None:
         warnings.warn(
-            f"{reason} What an embedder makes of such crops means little: facemargin align makes "
-            "new ones from the photos.",
-            stacklevel=2,
+            f"{reason} The embeddings of such crops mean little: `facemargin align` cuts aligned "
+            "crops out of the photos.",
+            stacklevel=3,
         )
 
 
 def note_crops(paths, embedder):
-    """As `note_unaligned`, of images that are embedded; `embed` itself warns of larger ones."""
+    """Warns of images that are not aligned crops; `embed` itself warns of larger ones."""
     from keras_facemargin.data.alignment_check import larger
 
     if not larger(paths, _side(embedder)):
-        note_unaligned(paths)
+        _warn_of_doubt(paths)
 
 
 def refuse_photos(paths, embedder):
-    """Refuses a few images that are no aligned crops: their score would be a wrong answer."""
-    from PIL import Image
+    """Refuses a few images that are not aligned crops: their score would be a wrong answer."""
 
     from keras_facemargin.data import read_face
     from keras_facemargin.data.alignment_check import doubt
+    from keras_facemargin.data.image import read_size
 
     side = _side(embedder)
     rule = f"Two faces are compared on aligned crops of {side}x{side} pixels."
     way_out = "`facemargin align PHOTOS CROPS" + ("" if side == 112 else f" --size {side}") + "`"
     for path in paths:
         read_face(path)  # names an image that cannot be read, before its size is judged
-        with Image.open(path) as image:
-            width, height = image.size
+        width, height = read_size(path)
         if (width, height) != (side, side):
             raise ValueError(
                 f"{rule} Received: {path} of {width}x{height}. {way_out} makes crops of photos; an "

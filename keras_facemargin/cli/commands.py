@@ -1,13 +1,11 @@
 """Every command in the order of the help, and what becomes of an error."""
 
-import contextlib
-import sys
 import warnings
 
 import typer
 
 from keras_facemargin.cli import data, embedders, faces, training
-from keras_facemargin.cli.console import complain, sentence, show_warning
+from keras_facemargin.cli.console import complain, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 
 app = typer.Typer(
@@ -79,9 +77,7 @@ evaluate.command("all-pairs")(all_pairs.every_pair)
 
 def main():
     """Runs the command; an expected error is one message on standard error and exit code 1."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # a stream that is not a text file
-            stream.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
+    show_every_name()
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
         try:

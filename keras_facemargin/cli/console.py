@@ -1,9 +1,18 @@
 """What every command says: results on standard output, warnings and errors on standard error."""
 
+import sys
+
 from rich.console import Console
 from rich.markup import escape
 
 console = Console()
+
+
+def show_every_name():
+    r"""Prints what the terminal's encoding lacks as `\xeb`: file names may hold any bytes."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a test may have put another stream there
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text, style=None):

@@ -26,6 +26,10 @@ _THIN = 0.02
 # How many times better points fit mirrored before left and right count as swapped. LFW's stay
 # below 0.6, a full profile comes to 1, and LFW's with left and right swapped begin at 1.7.
 _MIRRORED = 1.5
+# Pixels of the photo, root mean square distance of the five points from their middle: eyes 1.4
+# pixels apart. Of less nothing can be seen; parts of the width and height (0..1) come to 0.5.
+_SMALLEST = 1.0
+_FARTHEST = 1e9  # pixels; the squares of numbers without end overflow
 _LARGEST_CROP = 4096  # as `read_face`
 _POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
@@ -186,9 +190,9 @@ def alignment_matrix(points, template="arcface", size=112):
         float64 `(2, 3)` or `(..., 2, 3)`, from photo to crop.
 
     Raises:
-        ValueError: a shape is wrong; a number is not finite; the points of a face all coincide or
-            lie on a line; left and right are swapped, of all points or of eyes or mouth corners
-            alone; x and y are swapped.
+        ValueError: a shape is wrong; a number is not finite; the points of a face all coincide,
+            lie on a line or within a pixel or two (they are not in pixels); left and right are
+            swapped, of all points or of eyes or mouth corners alone; x and y are swapped.
 
     Example:
 
@@ -206,6 +210,14 @@ def alignment_matrix(points, template="arcface", size=112):
     matrix = similarity_transform(points, target)
     z = _complex(points)
     z = z - z.mean(-1, keepdims=True)
+    _refuse(
+        (np.abs(z) ** 2).mean(-1) < _SMALLEST**2,
+        "`points` must be in pixels of the photo, and the points of a face be more than a pixel "
+        "apart",
+        points,
+        "Multiply points that are parts of the width and height (0..1) by the width and height of "
+        "the photo.",
+    )
     length = np.abs((z**2).sum(-1)) / (np.abs(z) ** 2).sum(-1)  # 0: as wide as long, 1: a line
     _refuse(
         1 - length < 2 * _THIN**2,
@@ -260,8 +272,8 @@ def align_face(image, points, template="arcface", size=112):
         uint8 array: `(size, size, 3)`, or `(size, size * 6 / 7, 3)` for SphereFace's template.
 
     Raises:
-        ValueError: as `alignment_matrix`; `image` is no such array; the crop would lie wholly
-            outside the image.
+        ValueError: as `alignment_matrix`; `image` is not such an array; the middle of the points
+            is outside the image.
 
     Example:
 
@@ -283,17 +295,18 @@ def align_face(image, points, template="arcface", size=112):
             f"Received: shape {points.shape}"
         )
     matrix = alignment_matrix(points, template, size)
+    middle, border = points.mean(0), [image.shape[1] - 0.5, image.shape[0] - 0.5]
+    if np.any(middle < -0.5) or np.any(middle > border):
+        raise ValueError(
+            "`points` must be on the face in the image. Received: "
+            f"points={points.tolist()} for an image of {image.shape[1]}x{image.shape[0]} (width x "
+            "height). Do they belong to another image, or to this one at another size?"
+        )
     _, (height, width) = template_points(template, size)
     linear = np.linalg.inv(matrix[:, :2])  # from crop to photo
     y, x = np.mgrid[:height, :width]
     places = np.stack([x - matrix[0, 2], y - matrix[1, 2]], -1) @ linear.T
     low, high = places.min((0, 1)), places.max((0, 1))
-    if np.any(high <= -1) or np.any(low >= [image.shape[1], image.shape[0]]):
-        raise ValueError(
-            "`points` must lie on the face in the image, for no pixel of the crop does. Received: "
-            f"points={points.tolist()} for an image of {image.shape[1]}x{image.shape[0]} (width x "
-            "height). Do they belong to another image, or to this one at another size?"
-        )
     factor = int(np.linalg.norm(linear[:, 0]) + 1e-9)  # pixels of the photo a pixel of the crop
     if factor > 1:
         image, places = _reduce(image, places, low, high, factor)
@@ -339,10 +352,12 @@ def _numbers(values, name):
             f"`{name}` must be x and y of each point, an array (..., 2) of points. "
             f"Received: shape {array.shape}"
         )
-    if not np.isfinite(array).all():
-        bad = np.argwhere(~np.isfinite(array).all(-1))[0]
+    sound = np.abs(array) < _FARTHEST  # not NaN either
+    if not sound.all():
+        bad = np.argwhere(~sound.all(-1))[0]
         raise ValueError(
-            f"`{name}` must be finite numbers. Received: {array[tuple(bad)].tolist()} as the point "
+            f"`{name}` must be finite numbers, of pixels. Received: {array[tuple(bad)].tolist()} "
+            f"as the point "
             f"at index {tuple(bad.tolist())}. Leave the face out, or find its points again."
         )
     return array

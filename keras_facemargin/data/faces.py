@@ -26,6 +26,7 @@ from keras_facemargin.data.augment import Augmentation, augment, draw_augmentati
 from keras_facemargin.data.image import decode_face, read_bytes, read_face
 
 _NAMED = 10  # bad entries that an error or a warning spells out
+_MOST_BAD = 100_000  # damaged places that are kept of a file
 _BLOCK = 256  # images that a checking thread takes at a time
 _DRAWN = 4096  # images whose augmentation is drawn at a time
 _SAMPLED = 64  # images whose bytes go into a fingerprint
@@ -694,6 +695,19 @@ def check_on_bad(on_bad, *choices):
     if on_bad not in choices:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise ValueError(f"`on_bad` must be {words}. Received: on_bad={on_bad!r}")
+
+
+def check_count(source, bad):
+    """Refuses a file with more damaged places than a damaged file has: they would fill the memory.
+
+    Raises:
+        ValueError: there are more than 100,000.
+    """
+    if len(bad) > _MOST_BAD:
+        raise ValueError(
+            f"{source} has more than {_MOST_BAD:,} damaged places. Received: the last at {bad[-1]} "
+            "It is another kind of file, or the whole file is damaged: copy it again."
+        )
 
 
 def settle_bad(source, bad, on_bad, what="face crop", stacklevel=3):

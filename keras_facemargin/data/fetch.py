@@ -5,11 +5,11 @@ given on application only are described in `docs/datasets.md`.
 """
 
 import contextlib
-import errno
 import hashlib
 import http.client
 import os
 import shutil
+import stat
 import tarfile
 import time
 import urllib.error
@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from keras_facemargin.files import FULL, exclusive
 
 _BLOCK = 1 << 18  # bytes read at a time
 _TRIES = 5  # in a row without a single new byte
@@ -30,18 +32,22 @@ class RemoteFile(NamedTuple):
         name: of the file on disk.
         urls: http or https addresses, tried in order.
         sha256: hexadecimal digest that the file must have, wherever it comes from.
+        most: bytes that the file has at most; a server that sends more is stopped.
     """
 
     name: str
     urls: tuple
     sha256: str
+    most: int = 1 << 30
 
 
 def _lfw(name, copy, sha256):
     # The authors' host has had no address since January 2025 (pytorch/vision#8888), so the copy
     # comes first; the digest makes them equals.
     authors = f"http://vis-www.cs.umass.edu/lfw/{name}"
-    return RemoteFile(name, (f"https://ndownloader.figshare.com/files/{copy}", authors), sha256)
+    most = 1 << 20 if name.endswith(".txt") else 1 << 29
+    urls = f"https://ndownloader.figshare.com/files/{copy}", authors
+    return RemoteFile(name, urls, sha256, most)
 
 
 # The copy and the digests are those that scikit-learn publishes in sklearn/datasets/_lfw.py (a test
@@ -124,17 +130,20 @@ def fetch_lfw(directory, images="funneled"):
         fetch(each, directory)
     photos = os.path.join(directory, _LFW_FOLDERS[images])
     if not os.path.isdir(photos):
-        _unpack(fetch(LFW_ARCHIVES[images], directory), photos)
+        archive = fetch(LFW_ARCHIVES[images], directory)
+        with exclusive(photos):
+            _unpack(archive, photos)
     return photos
 
 
 def fetch(remote, directory, pause=2.0):
     """Fetches one file, and believes it only if its digest is right.
 
-    A connection that breaks is taken up where it broke, in this call and in later ones (HTTP
-    Range); a server that knows no ranges begins anew. The file appears under its name when it is
-    whole and its digest right; until then it is `NAME.part`. A file with another digest is kept as
-    `NAME.wrong-DIGEST` and the next address is tried. Proxies are taken from the environment.
+    After a broken connection the download continues where it broke, in this call and in later ones
+    (HTTP Range); from a server without ranges it starts again. The file appears under its name when
+    it is whole and its digest right; until then it is `NAME.part`. A file with another digest is
+    kept as `NAME.wrong-DIGEST` and the next address is tried. One process at a time fetches a file
+    to a place. Proxies are taken from the environment.
 
     Args:
         remote: a `RemoteFile`.
@@ -147,7 +156,8 @@ def fetch(remote, directory, pause=2.0):
     Raises:
         ValueError: an address is neither http nor https.
         FetchError: no address gave the file (each one's reason is named); a file of that name is
-            there already and has another digest; the disk is full.
+            there already and has another digest; `NAME.part` is a link; the disk is full.
+        BlockingIOError: another process fetches the same file.
 
     Example:
 
@@ -159,34 +169,38 @@ def fetch(remote, directory, pause=2.0):
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"An address must begin with http:// or https://. Received: {url!r}")
     path = os.path.join(os.fspath(directory), remote.name)
-    if os.path.exists(path):
-        digest = _digest(path)
-        if digest != remote.sha256:
-            raise FetchError(
-                f"{path} is there already and is another file: its SHA-256 must be "
-                f"{remote.sha256}. Received: {digest}. It was left as it is; move it away to fetch "
-                "anew."
-            )
-        return path
+    if not os.path.exists(path):
+        with exclusive(path):
+            if not os.path.exists(path):  # nobody has finished it meanwhile
+                _fetch(remote, path, pause)
+                return path
+    digest = _digest(path)
+    if digest != remote.sha256:
+        raise FetchError(
+            f"{path} is there already and is another file: its SHA-256 must be {remote.sha256}. "
+            f"Received: {digest}. It was left as it is; move it away and call again."
+        )
+    return path
+
+
+def _fetch(remote, path, pause):
+    """Tries the addresses in order until one gives the file; raises FetchError if none does."""
     part, reasons = path + ".part", []
     for url in remote.urls:
         try:
-            _download(url, part, remote.name, pause)
+            _download(url, part, remote, pause)
         except _NoFile as error:
             reasons.append(f"{url}: {error}")
             continue
         digest = _digest(part)
         if digest == remote.sha256:
             os.replace(part, path)
-            return path
+            return
         kept = f"{path}.wrong-{digest[:16]}"
         os.replace(part, kept)
         reasons.append(f"{url}: its SHA-256 is {digest}, not {remote.sha256}; kept as {kept}")
-    begun = ""
-    if os.path.exists(part):
-        begun = (
-            f"\n{os.path.getsize(part):,} bytes are kept in {part}: the next call goes on there."
-        )
+    size = _size(part)
+    begun = f"\n{size:,} bytes are kept in {part}: the next call goes on there." if size else ""
     said = "\n".join(f"  {reason}" for reason in reasons)
     raise FetchError(f"{remote.name} could not be fetched. Received:\n{said}{begun}")
 
@@ -195,7 +209,28 @@ class _NoFile(Exception):
     """Why an address does not give the file."""
 
 
-def _download(url, part, name, pause):
+def _size(part):
+    """Bytes of what was received so far; refuses what somebody else may have put there."""
+    try:
+        found = os.lstat(part)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(found.st_mode):
+        raise FetchError(
+            f"{part} must be a file that an earlier call began. Received: a link or another kind "
+            "of file. Nothing is written through it; remove it and call again."
+        )
+    return found.st_size
+
+
+def _open_part(part, start):
+    """Opens `part` to write behind `start` bytes; refuses a link that was put there meanwhile."""
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if start else os.O_TRUNC)
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(part, flags, 0o666), "ab" if start else "wb")
+
+
+def _download(url, part, remote, pause):
     """Appends to `part` until the server has no more; raises _NoFile if it cannot be had."""
     tries = 0
     bar = Progress(
@@ -207,11 +242,14 @@ def _download(url, part, name, pause):
         transient=True,
     )
     with bar:
-        task = bar.add_task(name, total=None)
+        task = bar.add_task(remote.name, total=None)
         while True:
-            before = os.path.getsize(part) if os.path.exists(part) else 0
+            before = _size(part)
+            if before > remote.most:
+                os.unlink(part)  # of another file, whose rest cannot be asked for
+                before = 0
             try:
-                if _download_once(url, part, before, bar, task):
+                if _download_once(url, part, before, remote.most, bar, task):
                     return
                 reason = "the connection ended early"
             except urllib.error.HTTPError as error:
@@ -222,14 +260,14 @@ def _download(url, part, name, pause):
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
             except TimeoutError:
                 reason = "the server did not answer in time"
-            now = os.path.getsize(part) if os.path.exists(part) else 0
+            now = _size(part)
             tries = 0 if now > before else tries + 1
             if tries == _TRIES:
                 raise _NoFile(f"{reason}, {_TRIES} times in a row without a new byte")
             time.sleep(pause)
 
 
-def _download_once(url, part, begun, bar, task):
+def _download_once(url, part, begun, most, bar, task):
     """One connection; whether the file is whole after it."""
     request = urllib.request.Request(url, headers={"User-Agent": "keras_facemargin"})
     if begun:
@@ -247,23 +285,35 @@ def _download_once(url, part, begun, bar, task):
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
             raise http.client.HTTPException("the server answers with another range than was asked")
         length = answer.headers.get("Content-Length")
-        left = int(length) if length and length.isdecimal() else None
+        # 15 digits are more than any disk has, and Python refuses to read thousands of them.
+        left = int(length) if length and length.isdecimal() and len(length) < 16 else None
         free = shutil.disk_usage(os.path.dirname(part) or ".").free + begun - start
         if left is not None and left > free:
             raise _full(part, f"{left:,} bytes more are needed, {free:,} are free")
+        if start + (left or 0) > most:
+            raise _NoFile(_too_long(most))
         bar.update(task, completed=start, total=None if left is None else start + left)
-        with open(part, "ab" if start else "wb") as file:
+        received = start
+        with _open_part(part, start) as file:
             while block := answer.read(_BLOCK):
+                received += len(block)
+                if received > most:
+                    os.unlink(part)
+                    raise _NoFile(_too_long(most))
                 try:
                     file.write(block)
                 except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    if error.errno in FULL:
                         raise _full(part, error.strerror) from error
                     raise FetchError(f"{part} cannot be written: {error.strerror}") from error
                 bar.update(task, advance=len(block))
                 if left is not None:
                     left -= len(block)
     return not left
+
+
+def _too_long(most):
+    return f"it sends more than the {most:,} bytes that the file has at most"
 
 
 def _full(part, reason):
@@ -285,6 +335,8 @@ def _unpack(archive, folder):
             f"Unpacking {archive} safely needs Python 3.11.4 or later. Unpack it by hand."
         )
     draft = f"{folder}.draft"
+    if os.path.islink(draft):
+        raise FetchError(f"Nothing is unpacked through a link. Received: {draft}. Remove it.")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         with tarfile.open(archive) as tar:

@@ -3,6 +3,7 @@
 import itertools
 import os
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     Faces,
     check_all,
@@ -26,7 +27,9 @@ class FaceFolder(Faces):
     Anything else is bad and is reported with its reason: a file that is not a whole square image, a
     file beside the identity folders, a folder inside one, an identity without a single good image.
     Every file is decoded to its end when the object is made, on all cores and with a progress bar
-    when there are many, so that none fails in the middle of a training run.
+    when there are many, so that none fails in the middle of a training run. If the faces are
+    clearly off the template on average (`alignment_report` on up to 200 of them), one warning says
+    so.
 
     Args:
         directory: folder of identity folders.
@@ -90,6 +93,7 @@ class FaceFolder(Faces):
                 + (f"\n{report(self.directory, bad)}" if bad else "")
             )
         settle_bad(self.directory, bad, on_bad)
+        warn_unaligned(self, self.directory)
 
     def _entries(self):
         start = len(os.path.join(self.directory, ""))

@@ -1,5 +1,6 @@
 """One image file -> one aligned face crop or one photo, by rules that hold for every reader."""
 
+import functools
 import io
 import os
 import re
@@ -7,6 +8,11 @@ import re
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+# Pillow's names of the formats that are read. It has thirty parsers more, which nobody needs for
+# faces and a hostile file could choose.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+_NAMED_FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or AVIF"
+_HEIC_BRANDS = frozenset([b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"])
 # Pillow's names of the pixels that have one obvious way to RGB 0..255.
 _MODES = frozenset(
     ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I;16", "I;16B"]
@@ -40,7 +46,8 @@ class BadImage(ValueError):
 def read_face(path, size=112):
     """Reads an aligned face crop from a file as `(size, size, 3)` uint8 RGB.
 
-    Any format that Pillow reads is taken, and any kind of pixel becomes RGB 0..255:
+    JPEG, PNG, WebP, BMP, GIF, TIFF, PPM (PGM) and AVIF are read, and HEIC where the package
+    pillow-heif is installed. Any kind of pixel becomes RGB 0..255:
 
     - the EXIF orientation is applied, so the face stands as a viewer shows it;
     - grey and palette images are spread to three channels;
@@ -167,16 +174,77 @@ def check_encoded(encoded, size=112, name="<bytes>"):
     )
 
 
-def _decode(encoded, name, photo=False):
-    """Bytes -> a fully decoded Pillow image, its pixels still as stored; square if no photo."""
+def read_size(path):
+    """Width and height in pixels of an image, as stored, from its header.
+
+    Args:
+        path: as `read_face`.
+
+    Returns:
+        Two integers.
+
+    Raises:
+        BadImage: the file is empty or not an image.
+        OSError: as `read_face`.
+    """
+    return _open(read_bytes(path), path).size
+
+
+def open_image(file):
+    """Opens an image with Pillow, which reads its header with the parsers of `FORMATS` alone.
+
+    Args:
+        file: a path or a binary stream.
+
+    Returns:
+        A Pillow image, not decoded yet.
+
+    Raises:
+        PIL.UnidentifiedImageError: the file is in none of these formats.
+        Exception: nearly anything, on a damaged header.
+    """
+    return Image.open(file, formats=_known_formats())
+
+
+@functools.cache
+def _known_formats():
+    Image.init()
+    return tuple(each for each in FORMATS if each in Image.OPEN)  # Pillow 11.0 has no AVIF
+
+
+def _open(encoded, name):
+    """Bytes -> a Pillow image, not decoded yet."""
     if not encoded:
         raise BadImage(name, "the file is empty (0 bytes).")
     try:
-        image = Image.open(io.BytesIO(encoded))
+        return open_image(io.BytesIO(encoded))
     except Image.UnidentifiedImageError:
-        raise BadImage(name, "not an image in any format that Pillow reads.") from None
+        if encoded[4:8] == b"ftyp" and encoded[8:12] in _HEIC_BRANDS:
+            return _open_heic(encoded, name)
+        raise BadImage(name, f"not an image in {_NAMED_FORMATS}.") from None
     except Exception as error:  # Pillow's parsers raise nearly anything on a damaged header.
         raise BadImage(name, f"its header does not decode: {error}") from error
+
+
+def _open_heic(encoded, name):
+    try:
+        import pillow_heif
+    except ImportError:
+        raise BadImage(
+            name,
+            "a HEIC photo, which is read with the package pillow-heif: pip install pillow-heif. Or "
+            "save it as JPEG.",
+        ) from None
+    pillow_heif.register_heif_opener()
+    try:
+        return Image.open(io.BytesIO(encoded), formats=["HEIF"])
+    except Exception as error:  # As above.
+        raise BadImage(name, "a HEIC photo whose header does not decode.") from error
+
+
+def _decode(encoded, name, photo=False):
+    """Bytes -> a fully decoded Pillow image, its pixels still as stored; square if no photo."""
+    image = _open(encoded, name)
     if image.width != image.height and not photo:
         raise BadImage(
             name,
@@ -201,7 +269,7 @@ def _decode(encoded, name, photo=False):
         if image.format == "PNG":
             # Loading passes over the checksums of a PNG; verifying reads them but spends the image.
             image.verify()
-            image = Image.open(io.BytesIO(encoded))
+            image = open_image(io.BytesIO(encoded))
         image.load()
     except Exception as error:  # As above, for the damaged body.
         raise BadImage(name, f"it does not decode to the end: {error}") from error

@@ -3,12 +3,13 @@
 **Bytes.** A Python pickle of two sequences: `2 N` encoded images, of which numbers `2 i` and
 `2 i + 1` are pair i, and N truths, whether a pair is of one person. Found in the wild: pickles of
 Python 2 and 3, of any protocol, the images as byte strings or as uint8 arrays of what
-`cv2.imencode` gave, `(n,)` or `(n, 1)`, the truths as a list of bools or of 0 and 1 or as an array.
+`cv2.imencode` gave, `(n,)` or `(n, 1)`, in a list or in an array of objects; the truths as bools or
+as the numbers 0 and 1, in a list or in an array.
 
 **Why not `pickle.load`.** A pickle is a program for a small machine that may call any function of
 any module, and a file from elsewhere would be free to do so. Here no pickle is loaded: a reader of
 this module's own walks over the instructions that such files need, and where one names a function
-it knows the ten names by which numpy and Python spell bytes, dtypes and arrays, and what they mean.
+it knows the names by which numpy and Python spell bytes, dtypes and arrays, and what they mean.
 It calls none of them. Every other name and every other instruction is refused.
 
 The walk passes over the images and notes where each lies. So a file is open in as much memory as
@@ -40,6 +41,8 @@ _NAMES = {
     "_codecs encode": "encode",
     "__builtin__ bytes": "bytes",
     "builtins bytes": "bytes",
+    "__builtin__ bytearray": "bytearray",
+    "builtins bytearray": "bytearray",
 }
 # Files of images need far fewer instructions than bytes; more of them would only fill the memory.
 _FREE_INSTRUCTIONS, _BYTES_EACH = 1 << 16, 16
@@ -89,7 +92,7 @@ class PairsBin:
             found = _Walk(stream, self.file, size).walk()
             if not (isinstance(found, tuple | list) and len(found) == 2):
                 raise ValueError(_not_pairs(self.file, f"{_kind(found)} instead of two sequences"))
-            images, same = found
+            images, same = map(_sequence, found)
             if not isinstance(images, tuple | list):
                 raise ValueError(_not_pairs(self.file, f"{_kind(images)} instead of images"))
             self.same = _truths(same, stream, self.file)
@@ -227,6 +230,7 @@ class _Array:
     dtype: _Dtype | None = None
     shape: tuple = ()
     data: _Span | None = None
+    items: list | None = None  # of an array of objects, in place of `data`
 
 
 class _Walk:
@@ -381,6 +385,16 @@ class _Walk:
             raise self._error(f"a number must stand, not {text!r}")
         return int(text)
 
+    def _BINFLOAT(self):
+        self._stack.append(self._number(">d"))
+
+    def _FLOAT(self):
+        line = self._line(_LONGEST_NUMBER)
+        try:
+            self._stack.append(float(line))
+        except ValueError:
+            raise self._error(f"a number must stand, not {line!r}") from None
+
     # Strings, passed over.
 
     def _SHORT_BINBYTES(self):
@@ -494,7 +508,7 @@ class _Walk:
         if meaning is None:
             raise self._error(
                 f"it would call {module + '.' + name!r}: that is refused, and nothing of the file "
-                "was executed. Use no pickle of an origin that you do not trust"
+                "was executed. Do not trust a file of an origin that you do not know"
             )
         self._stack.append(_Name(meaning))
 
@@ -517,6 +531,14 @@ class _Walk:
                 codec
             ) in ("latin1", "latin-1"):
                 return _Span(text.offset, text.length, _TEXTS[coding])
+            case "bytearray", ():
+                return _Span(self._position, 0, _RAW)
+            case "bytearray", (_Span(coding=coding) as data,) if coding not in _TEXTS:
+                return data
+            case "bytearray", (_Span(coding=coding) as text, codec) if (
+                coding in _TEXTS and self._text(codec) in ("latin1", "latin-1")
+            ):
+                return _Span(text.offset, text.length, _TEXTS[coding])
             case "dtype", (name, 0, 1):
                 return _Dtype(self._text(name))
             case "reconstruct", (_Name("array"), (0,), _Span()):
@@ -533,13 +555,17 @@ class _Walk:
                 target.big = self._text(order) == ">"
             case _Array(data=None), (1, tuple() as shape, _Dtype() as dtype, _, _Span() as data):
                 target.dtype, target.shape, target.data = dtype, shape, data
+            case _Array(data=None), (1, tuple() as shape, _Dtype() as dtype, _, list() as items):
+                target.dtype, target.shape, target.items = dtype, shape, items
             case _:
-                raise self._error(f"{_kind(target)} is given a state that numpy never gives it")
+                raise self._error(f"{_kind(target)} is given a state that is not read here")
         self._stack.append(target)
 
 
 def _kind(value):
     """What an error calls something found in a file, never what it holds."""
+    if isinstance(value, _Array) and value.dtype is not None:
+        return f"an array of dtype {value.dtype.name!r} and {len(value.shape)} dimensions"
     kinds = {_Span: "a string", _Name: "a name", _Dtype: "a dtype", _Array: "an array"}
     return kinds.get(type(value), f"a {type(value).__name__}" if value is not None else "nothing")
 
@@ -547,7 +573,7 @@ def _kind(value):
 def _not_pairs(file, what):
     return (
         f"{file}: a verification file must be a pickle of two sequences, 2 N encoded images and N "
-        f"truths. Received: {what}."
+        f"truths. Received: {what}. If it is a file of your own, write it with write_pairs_bin."
     )
 
 
@@ -571,6 +597,13 @@ def _read(stream, span, name):
         ) from None
 
 
+def _sequence(value):
+    """The items of an array of objects as a list; anything else as it is."""
+    if isinstance(value, _Array) and value.items is not None and value.shape == (len(value.items),):
+        return value.items
+    return value
+
+
 def _image(value, number, file):
     """Offset, length, coding and expected bytes (-1: whatever there are) of an image."""
     expected = -1
@@ -582,6 +615,7 @@ def _image(value, number, file):
             and all(type(side) is int and side >= 0 for side in shape)
             and sum(side != 1 for side in shape) <= 1
             and shape
+            and math.prod(shape) < 1 << 63
         ):
             shown = value.dtype.name if value.dtype else "none"
             raise ValueError(
@@ -589,7 +623,8 @@ def _image(value, number, file):
                     file,
                     f"image {number} as an array of dtype {shown!r} and {len(shape)} dimensions, "
                     "where only the uint8 bytes of an encoded image, (n,) or (n, 1), are taken: "
-                    "of decoded pixels the file does not tell whether they are RGB or BGR",
+                    "of decoded pixels the file does not say whether they are RGB or BGR. Encode "
+                    "them",
                 )
             )
         expected, value = math.prod(shape), value.data
@@ -607,8 +642,9 @@ def _truths(value, stream, file):
             _numbers(each, stream, file) if isinstance(each, _Array) else each for each in value
         ]
         for number, each in enumerate(value):
-            if not (isinstance(each, int | np.ndarray) and np.ndim(each) == 0 and each in (0, 1)):
-                shown = repr(each) if isinstance(each, int) else _kind(each)
+            number_kinds = int | float | np.ndarray
+            if not (isinstance(each, number_kinds) and np.ndim(each) == 0 and each in (0, 1)):
+                shown = repr(each) if isinstance(each, int | float) else _kind(each)
                 raise ValueError(_not_pairs(file, f"truth {number} as {shown}, not true or false"))
     else:
         raise ValueError(_not_pairs(file, f"{_kind(value)} instead of truths"))
@@ -620,7 +656,8 @@ def _truths(value, stream, file):
 
 def _numbers(value, stream, file):
     """An array of truths as numpy has it."""
-    dtypes = {"b1": "?", "|b1": "?", "bool": "?", "u1": "u1", "i1": "i1", "i4": "i4", "i8": "i8"}
+    whole = {"b1": "?", "|b1": "?", "bool": "?", "u1": "u1", "i1": "i1", "i4": "i4", "i8": "i8"}
+    dtypes = whole | {"f4": "f4", "f8": "f8"}
     data = b""
     if value.data is not None and value.data.coding not in _TEXTS:
         data = _read(stream, value.data, file)

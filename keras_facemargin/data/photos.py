@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -16,10 +17,13 @@ from rich.progress import track
 from rich.table import Table
 
 from keras_facemargin.data.align import align_face, template_points
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.detect import CHOICES, DetectedFace, choose_face, load_detector
 from keras_facemargin.data.image import BadImage, read_photo
+from keras_facemargin.files import atomic_write, exclusive, read_text
 
 _SETTINGS = ".facemargin-align.json"
+_NAMELESS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # no file of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +75,11 @@ def align_folder(
     are followed. A photo without a crop (no face, points in doubt, not an image) is listed with its
     reason in `destination.misses.csv`, beside the folder, and ends nothing.
 
-    A run that was stopped is taken up by the same call: crops appear whole or not at all, those
-    that are there are not made again, and photos missed before are tried again. The settings are
-    kept in a hidden file of the folder; other settings need another folder.
+    A run that was stopped goes on with the same call: crops appear whole or not at all, those that
+    are there are not made again, and photos missed before are tried again. The settings are kept
+    in a hidden file of the folder; other settings need another folder. One process at a time writes
+    to a folder. If the crops are clearly off the template in the end, on average over up to 200 of
+    them, one warning says so: the points were not what they must be.
 
     Args:
         source: folder of photos.
@@ -88,9 +94,11 @@ def align_folder(
         An `AlignedFolder`.
 
     Raises:
-        ValueError: `source` is no folder or has no file, the folders lie in one another, both or
-            neither of `detector` and `landmarks` are given, an argument has an unknown value, or
-            `destination` holds crops made with other settings.
+        ValueError: `source` is not a folder or has no file, one folder is inside the other, both or
+            neither of `detector` and `landmarks` are given, `landmarks` names none of the photos,
+            the detector returns anything but a list of `DetectedFace`, an argument has an unknown
+            value, or `destination` holds crops made with other settings.
+        BlockingIOError: another process aligns to `destination`.
         OSError: a crop cannot be written (the disk is full). Finished crops stay.
 
     Example:
@@ -121,6 +129,8 @@ def align_folder(
     if not names:
         raise ValueError(f"There must be a photo under the folder. Received: {source!r}")
     listed = None if landmarks is None else read_landmarks(landmarks)
+    if listed is not None:
+        _check_names(landmarks, listed, names)
     origin = detector if isinstance(detector, str) else getattr(detector, "__qualname__", None)
     if listed is not None:
         with open(landmarks, "rb") as file:
@@ -128,20 +138,49 @@ def align_folder(
     origin = origin or type(detector).__qualname__
     if isinstance(detector, str):
         detector = load_detector(detector)
-    os.makedirs(destination, exist_ok=True)
-    _keep_settings(
-        destination,
-        {
-            "points": origin,
-            "choose": choose,
-            "template": template,
-            "height": shape[0],
-            "width": shape[1],
-        },
-    )
 
+    def find(name, photo):
+        """The faces of a photo, and what a photo without a face is told."""
+        if listed is None:
+            return _checked(detector(photo), name), "the detector found no face."
+        return listed.get(name, []), "the file of points lists no face of it."
+
+    def cut(name):
+        """The crop of a photo, as the bytes of a file, and whether it was one of several faces."""
+        photo = _read(source, name)
+        found, none = find(name, photo)
+        points = _points(name, found, none, photo.shape, choose)
+        try:
+            return _jpeg(align_face(photo, points, template, size)), len(found) > 1
+        except ValueError as error:
+            raise BadImage(name, f"its points give no crop: {error}") from None
+
+    settings = {
+        "points": origin,
+        "choose": choose,
+        "template": template,
+        "height": shape[0],
+        "width": shape[1],
+    }
+    with exclusive(destination):
+        os.makedirs(destination, exist_ok=True)
+        _keep_settings(destination, settings)
+        done, crops = _align_all(names, destination, cut)
+    if template == "arcface":
+        warn_unaligned(
+            crops,
+            destination,
+            "Points must be in pixels of the upright photo, in the order left eye, right eye, "
+            "nose, left and right mouth corner as a viewer sees them.",
+        )
+    return done
+
+
+def _align_all(names, destination, cut):
+    """Writes the crops that are missing; an `AlignedFolder`, and the files of all crops."""
     written = kept = several = 0
-    misses, crops, misses_file = [], set(), destination + ".misses.csv"
+    misses, crops, claimed = [], [], set()
+    misses_file = destination + ".misses.csv"
     try:
         for name in track(
             names,
@@ -151,47 +190,31 @@ def align_folder(
             disable=len(names) < 8,
         ):
             crop = name if name.lower().endswith((".jpg", ".jpeg")) else name + ".jpg"
-            if crop in crops:
-                misses.append(BadImage(name, f"another photo has the crop {crop}. Rename one."))
-                continue
-            crops.add(crop)
             target = os.path.join(destination, crop)
-            if os.path.exists(target):
-                kept += 1
-                continue
-            path = os.path.join(source, name)
             try:
-                photo = read_photo(path)
+                if crop in claimed:
+                    raise BadImage(name, f"another photo has the crop {crop}. Rename one.")
+                claimed.add(crop)
+                if os.path.isfile(target):
+                    kept += 1
+                else:
+                    content, one_of_several = cut(name)
+                    _write_crop(name, target, content)
+                    written += 1
+                    several += one_of_several
+                crops.append(target)
             except BadImage as error:
-                misses.append(BadImage(name, error.reason))
-                continue
-            except OSError as error:
-                misses.append(BadImage(name, f"it cannot be read: {error.strerror}."))
-                continue
-            if listed is None:
-                found, none = detector(photo), "the detector found no face."
-            else:
-                found, none = listed.get(name, []), "the file of points lists no face of it."
-            face = choose_face(found, photo.shape, choose)
-            if face is None:
-                misses.append(BadImage(name, none))
-                continue
-            if face.doubt:
-                misses.append(BadImage(name, f"its points are in doubt: {face.doubt}"))
-                continue
-            try:
-                image = align_face(photo, face.points, template, size)
-            except ValueError as error:
-                misses.append(BadImage(name, f"its points give no crop: {error}"))
-                continue
-            _write_whole(target, _jpeg(image))
-            written += 1
-            several += len(found) > 1
-    finally:
-        _write_misses(misses_file, misses)
-    return AlignedFolder(
+                # Made again: a traceback would keep the photo in memory.
+                misses.append(BadImage(error.path, error.reason))
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error says more
+            _write_misses(misses_file, misses)
+        raise
+    _write_misses(misses_file, misses)
+    done = AlignedFolder(
         destination, written, kept, several, misses, misses_file if misses else None
     )
+    return done, crops
 
 
 def read_landmarks(path):
@@ -233,28 +256,28 @@ def read_landmarks(path):
     ending = os.path.splitext(path)[1].lower()
     if ending not in (".jsonl", ".csv"):
         raise ValueError(f"Points come from a .jsonl or a .csv file. Received: {path!r}")
+    # Names of files in another encoding keep their bytes, as Python keeps them.
+    text = read_text(path, "a file of points", errors="surrogateescape")
     faces = {}
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        lines = _json_lines(file) if ending == ".jsonl" else _csv_lines(file, path)
-        for number, read in lines:
-            try:
-                name, score, points = read()
-                points = np.array(points, np.float64)
-                if not isinstance(name, str) or points.shape != (5, 2):
-                    raise ValueError
-                score = math.nan if score is None else float(score)
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(
-                    "Each line must have `file`, a string, and five points of x and y. "
-                    f"Received: {path}, line {number}, without them. read_landmarks tells the form."
-                ) from None
-            box = np.concatenate([points.min(0), points.max(0)])
-            faces.setdefault(name, []).append(DetectedFace(box, score, points))
+    for number, read in _json_lines(text) if ending == ".jsonl" else _csv_lines(text, path):
+        try:
+            name, score, points = read()
+            points = np.array(points, np.float64)
+            if not isinstance(name, str) or points.shape != (5, 2):
+                raise ValueError
+            score = math.nan if score is None else float(score)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            raise ValueError(
+                "Each line must have `file`, a string, and five points of x and y. "
+                f"Received: {path}, line {number}, without them. read_landmarks describes the form."
+            ) from None
+        box = np.concatenate([points.min(0), points.max(0)])
+        faces.setdefault(name, []).append(DetectedFace(box, score, points))
     return faces
 
 
-def _json_lines(file):
-    for number, line in enumerate(file, start=1):
+def _json_lines(text):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             yield number, lambda line=line: _json_face(json.loads(line))
 
@@ -263,25 +286,39 @@ def _json_face(record):
     return record["file"], record.get("score"), record["points"]
 
 
-def _csv_lines(file, path):
-    reader = csv.DictReader(file)
+def _csv_lines(text, path):
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = [f"{axis}{point}" for point in range(1, 6) for axis in "xy"]
-    missing = [name for name in ["file", *columns] if name not in (reader.fieldnames or [])]
-    if missing:
-        raise ValueError(
-            f"The header of a .csv of points must have the columns file, {', '.join(columns)}. "
-            f"Received: {path} without {', '.join(missing)}"
-        )
 
     def face(row):
+        if "\n" in row["file"]:
+            raise ValueError  # a stray quote joins lines
         return (
             row["file"],
             row.get("score") or None,
             np.reshape([float(row[name]) for name in columns], (5, 2)),
         )
 
-    for row in reader:
-        yield reader.line_num, lambda row=row: face(row)
+    first = 1  # line of a row: a stray quote makes the reader count to the end of the file
+    try:
+        there = reader.fieldnames or []
+        missing = [name for name in ["file", *columns] if name not in there]
+        if missing:
+            raise ValueError(
+                "The header of a .csv of points must have the columns file, "
+                f"{', '.join(columns)}, with commas between them. Received: {path} without "
+                + ", ".join(missing)
+                + (", and with semicolons" if ";" in "".join(there) else "")
+            )
+        first = reader.line_num + 1
+        for row in reader:
+            yield first, lambda row=row: face(row)
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"A .csv of points must have a line for each face. Received: {path}, line {first}: "
+            f"{error}"
+        ) from None
 
 
 def _list_photos(source):
@@ -300,20 +337,85 @@ def _list_photos(source):
     return sorted(name.replace(os.sep, "/") for name in names)
 
 
+def _check_names(landmarks, listed, names):
+    """Refuses points of other photos before one is read."""
+    if listed.keys().isdisjoint(names):
+        first = next(iter(listed), None)
+        raise ValueError(
+            "A file of points must name photos by their paths under the folder, with `/`. "
+            f"Received: {os.fspath(landmarks)}, which names none of them: its first is {first!r}, "
+            f"the first photo is {names[0]!r}"
+        )
+
+
+def _checked(found, name):
+    """The faces that a detector returns, which may be a function of the user's."""
+    try:
+        faces = list(found)
+        sound = all(
+            isinstance(face, DetectedFace)
+            and np.asarray(face.box, np.float64).shape == (4,)
+            and np.asarray(face.points, np.float64).shape == (5, 2)
+            for face in faces
+        )
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            "A detector must return a list of DetectedFace, each with a box of four numbers and "
+            "points of shape (5, 2); an empty list where there is no face. "
+            f"Received: {found!r:.200} for {name}"
+        )
+    return faces
+
+
+def _read(source, name):
+    """The pixels of a photo; raises BadImage whatever is wrong with its file."""
+    try:
+        return read_photo(os.path.join(source, name))
+    except BadImage as error:
+        raise BadImage(name, error.reason) from None
+    except OSError as error:
+        raise BadImage(name, f"it cannot be read: {error.strerror}.") from None
+
+
+def _points(name, found, none, shape, choose):
+    """The five points of the face that is meant; raises BadImage if there are none to rely on."""
+    if len(found) > 1 and not all(map(_holds_its_points, found)):
+        raise BadImage(
+            name,
+            "of several faces one is chosen by its box, which must be left, top, right, bottom in "
+            "pixels; a box does not hold the middle of its points.",
+        )
+    face = choose_face(found, shape, choose)
+    if face is None:
+        raise BadImage(name, none)
+    if face.doubt:
+        raise BadImage(name, f"its points are in doubt: {face.doubt}")
+    return face.points
+
+
+def _holds_its_points(face):
+    """Whether a box, if it is known, is where the points are."""
+    box, middle = np.asarray(face.box, np.float64), np.mean(face.points, axis=0)
+    known = np.isfinite(box).all() and np.isfinite(middle).all()
+    return not known or bool(np.all(box[:2] <= middle) and np.all(middle <= box[2:]))
+
+
 def _keep_settings(destination, settings):
     """Refuses a folder of crops that were made otherwise; notes how these are made."""
     path = os.path.join(destination, _SETTINGS)
     try:
-        with open(path, encoding="utf-8") as file:
-            before = json.load(file)
+        before = json.loads(read_text(path, "the settings of a folder of crops"))
     except FileNotFoundError:
-        _write_whole(path, json.dumps(settings, indent=2).encode())
+        with atomic_write(path) as file:
+            json.dump(settings, file, indent=2)
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         before = "unreadable"
     if before != settings:
         raise ValueError(
-            "The crops of a folder must all be made alike. "
+            "The crops of a folder must all be made with the same settings. "
             f"Received: {destination} with crops of {before}, now {settings}. Name another folder, "
             f"or remove the crops and {path}."
         )
@@ -325,19 +427,15 @@ def _jpeg(image):
     return buffer.getvalue()
 
 
-def _write_whole(path, content):
-    """The file appears with all of its content, or not at all."""
-    folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
-    draft = os.path.join(folder, f".{name}.draft")
+def _write_crop(name, target, content):
     try:
-        with open(draft, "wb") as file:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with atomic_write(target, "wb") as file:
             file.write(content)
-        os.replace(draft, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
-        raise
+    except OSError as error:
+        if error.errno not in _NAMELESS:
+            raise
+        raise BadImage(name, f"its crop cannot be named {target}: {error.strerror}.") from None
 
 
 def _write_misses(path, misses):
@@ -349,4 +447,6 @@ def _write_misses(path, misses):
     writer = csv.writer(text)
     writer.writerow(["file", "reason"])
     writer.writerows([miss.path, miss.reason] for miss in misses)
-    _write_whole(path, text.getvalue().encode())
+    with atomic_write(path, "wb") as file:
+        # Names that are not UTF-8 keep their bytes.
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))

@@ -30,28 +30,30 @@ by these numbers. Sets without such records (MXNet's own `im2rec`) are read as w
 """
 
 import array
-import contextlib
 import numbers
 import operator
 import os
 import re
 import struct
+import sys
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     StoredFaces,
     StoredImage,
     StoredImages,
     check_all,
+    check_count,
     check_on_bad,
     report,
     settle_bad,
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
-from keras_facemargin.data.shared_file import SharedFile
-from keras_facemargin.files import exclusive, full_disk_names
+from keras_facemargin.data.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.files import atomic_write, exclusive, full_disk_names
 
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
@@ -61,7 +63,7 @@ _LONGEST = (1 << 29) - 1  # bytes of a part
 EXACT = 1 << 24  # float32 holds every whole number up to it
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _USUAL = 1 << 13  # bytes that hold nearly any record of a 112x112 crop: one read instead of two
-_STRIDE = 1 << 20  # bytes read at a time in search of a magic
+_LONGEST_READ = 1 << 20  # bytes that are read at a time in search of a magic
 _LINE = re.compile(rb"(-?\d{1,18})\t(\d{1,18})\r?\n?")
 _LONGEST_LINE = 64
 
@@ -185,7 +187,8 @@ class RecordWriter:
     def __init__(self, file, index="auto"):
         self._file = os.fspath(file)
         self._index = _index_name(self._file) if index == "auto" else index and os.fspath(index)
-        self._records = open(self._file + ".draft", "wb")  # noqa: SIM115
+        self._writing = atomic_write(self._file, "wb")
+        self._records = self._writing.__enter__()
         self._lines = []
         self._keys = set()
 
@@ -212,25 +215,23 @@ class RecordWriter:
 
     def close(self):
         """Finishes both files."""
-        if self._records.closed:
-            return
-        self._records.close()
-        if self._index:
-            with open(self._index + ".draft", "w", encoding="ascii", newline="\n") as file:
-                file.writelines(self._lines)
-            os.replace(self._index + ".draft", self._index)
-        os.replace(self._file + ".draft", self._file)
+        self.__exit__(None, None, None)
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback):
-        if kind is None:
-            self.close()
-        else:
-            with contextlib.suppress(OSError):  # a full disk does not take the rest
-                self._records.close()
-            os.remove(self._file + ".draft")
+    def __exit__(self, *error):
+        if self._records.closed:
+            return
+        try:
+            if self._index and error[0] is None:
+                self._records.flush()  # a full disk leaves the old index with the old records
+                with atomic_write(self._index, "wb") as file:
+                    file.writelines(line.encode("ascii") for line in self._lines)
+        except BaseException:
+            self._writing.__exit__(*sys.exc_info())
+            raise
+        self._writing.__exit__(*error)
 
 
 class RecordReader:
@@ -404,13 +405,26 @@ class RecordReader:
                 )
             # Reading what lies between the heads of a record in parts keeps a search for records
             # linear: no two chains of parts can share a tail.
-            if flag != _WHOLE and _first_magic(self._bytes(start, length)) >= 0:
+            if flag != _WHOLE and self._has_magic(start, length):
                 raise BadImage(
                     place(), f"another part begins inside the one at byte {start - 8:,}."
                 )
             parts.append((start, offset, start + length))
             if flag in (_WHOLE, _LAST):
                 return parts
+
+    def _has_magic(self, start, length):
+        """Whether the magic stands at a multiple of 4 in a part; reads little further than there.
+
+        A part that announces the rest of the file costs no more than the way to the next head.
+        """
+        stop, stride = start + length, _USUAL
+        while start < stop:
+            if _first_magic(self._bytes(start, min(stride, stop - start))) >= 0:
+                return True
+            start += stride
+            stride = min(2 * stride, _LONGEST_READ)
+        return False
 
     def _payload(self, offset, place, thorough=False):
         """The payload of the record at `offset` and the byte behind the record.
@@ -435,16 +449,18 @@ class RecordReader:
                 if _MAGIC_BYTES not in data:
                     return data, offset + stop
         parts = self._parts(offset, place)
+        for start, _, stop in parts:
+            if self._has_magic(start, stop - start):
+                raise BadImage(place(), "another record begins inside it: its length is damaged.")
         data = [self._bytes(start, stop - start) for start, _, stop in parts]
         for each, (start, _, stop) in zip(data, parts, strict=True):
             if len(each) != stop - start:
                 raise BadImage(place(), "the file has become shorter since it was opened.")
-            if _first_magic(each) >= 0:
-                raise BadImage(place(), "another record begins inside it: its length is damaged.")
         return data[0] if len(data) == 1 else _MAGIC_BYTES.join(data), parts[-1][1]
 
     def _scan(self):
         """Keys 0, 1, ... and offsets of the records, read from part to part."""
+        search = ForwardSearch(self._shared, _heads, _HEAD.size)
         offsets, offset = array.array("q"), 0
         while offset < self.size:
             try:
@@ -454,22 +470,13 @@ class RecordReader:
                     self._payload(offset, str, thorough=True)
                 offsets.append(offset)
             except BadImage as error:
-                stop = self._next_head(offset + 4)
+                stop = search.next(offset + 4)
                 place = f"{self.file}, bytes {offset:,} to {stop:,}"
                 self.skipped.append(BadImage(place, error.reason))
+                check_count(self.file, self.skipped)
             offset = stop
         offsets = np.frombuffer(offsets, "int64") if offsets else np.zeros(0, "int64")
         return np.arange(len(offsets)), offsets
-
-    def _next_head(self, offset):
-        """Where the next record begins, from `offset`, a multiple of 4, on; or the file's end."""
-        while offset < self.size:
-            block = self._bytes(offset, _STRIDE + 4)
-            for place in _magic_places(block):
-                if place + 8 <= len(block) and block[place + 7] >> 5 in (_WHOLE, _FIRST):
-                    return offset + place
-            offset += _STRIDE
-        return self.size
 
 
 class FaceRecords(StoredFaces):
@@ -497,9 +504,11 @@ class FaceRecords(StoredFaces):
         image_size: side of the crops in pixels. Square images of another size are resized.
         on_bad: `"refuse"` raises one error that counts what is bad and names up to ten.
             `"skip"` leaves it out, warns once in the same words and keeps it in `skipped`.
-        check: whether to decode every image up front. If not, only labels are read: a bad image is
-            an error of `dataset` when its turn comes, and all images go through Pillow, at about
-            half the speed, for nothing is known yet of which TensorFlow decodes alike.
+        check: whether to decode every image up front, and to warn if the faces of up to 200 of
+            them are clearly off the template on average (`alignment_report`). If not, only labels
+            are read: a bad image is an error of `dataset` when its turn comes, and all images go
+            through Pillow, at about half the speed, for nothing is known yet of which TensorFlow
+            decodes alike.
 
     Attributes:
         file: the `.rec` file, a string.
@@ -568,6 +577,8 @@ class FaceRecords(StoredFaces):
                 + (f"\n{report(self.file, bad)}" if bad else "")
             )
         settle_bad(self.file, bad, on_bad)
+        if check:
+            warn_unaligned(self, self.file)
 
 
 def write_face_records(file, images, labels, index="auto"):
@@ -722,6 +733,13 @@ def _read_index(file, size):
 _WAY_OUT = (
     ' The index is of no use then: index=None, or on_bad="skip", finds the records without it.'
 )
+
+
+def _heads(block, offset):
+    """For `ForwardSearch`: where in a block, itself at a multiple of 4, a record may begin."""
+    words = np.frombuffer(block, "<u4", len(block) // 4)
+    heads = (words[:-1] == _MAGIC) & (words[1:] >> 29 <= _FIRST)
+    return (4 * np.flatnonzero(heads)).tolist()
 
 
 def _first_magic(data, start=0):

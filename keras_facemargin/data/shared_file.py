@@ -1,7 +1,10 @@
 """A file that threads and processes read at once, each from the place that it names."""
 
+import bisect
 import os
 import weakref
+
+_STRIDE = 1 << 20  # bytes that a search reads at a time
 
 
 class SharedFile:
@@ -57,3 +60,37 @@ class SharedFile:
                 "A reader that is opened again, in another process, must find the same file. "
                 f"Received: {self.name} of {self.size:,} bytes, not {state['size']:,}"
             )
+
+
+class ForwardSearch:
+    """Where something next begins in a damaged file, for places that are asked in ascending order.
+
+    What a read found is kept for the next question. So each byte is searched once, however many
+    damaged places a file has.
+
+    Args:
+        file: a `SharedFile`.
+        find: function of `(block, offset)`, bytes of the file and where they begin in it, to an
+            ascending list of the places in the block at which something begins.
+        width: bytes that `find` needs to judge a place.
+    """
+
+    def __init__(self, file, find, width):
+        self._file = file
+        self._find = find
+        self._width = width
+        self._stop = 0  # of the bytes that were searched last
+        self._found = []
+
+    def next(self, offset):
+        """The first place from `offset` on, or the end of the file."""
+        while offset < self._file.size:
+            if offset >= self._stop:
+                block = self._file.read(offset, _STRIDE + self._width - 1)
+                self._found = [offset + place for place in self._find(block, offset)]
+                self._stop = offset + _STRIDE
+            row = bisect.bisect_left(self._found, offset)
+            if row < len(self._found):
+                return self._found[row]
+            offset = self._stop
+        return self._file.size

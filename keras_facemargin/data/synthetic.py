@@ -46,7 +46,7 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
-from keras_facemargin.files import exclusive
+from keras_facemargin.files import exclusive, full_disk_names
 
 _SIZE = 112
 _CUT = 2.0  # Deviations at which the normal distributions end: no monsters from the tails.
@@ -128,7 +128,8 @@ def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0
             folder = os.path.join(directory, f"person_{label:03d}")
             os.makedirs(folder, exist_ok=True)
             paths.append(os.path.join(folder, f"{position % images_per_identity:03d}.jpg"))
-            Image.fromarray(image).save(paths[-1], quality=95, subsampling=0)
+            with full_disk_names(paths[-1]):
+                Image.fromarray(image).save(paths[-1], quality=95, subsampling=0)
         return paths
 
 

@@ -29,22 +29,25 @@ import collections
 import functools
 import os
 import re
+import secrets
 import struct
 
 import numpy as np
 
+from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     StoredFaces,
     StoredImages,
     check_all,
+    check_count,
     check_on_bad,
     identity_order,
     report,
     settle_bad,
 )
 from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
-from keras_facemargin.data.shared_file import SharedFile
-from keras_facemargin.files import exclusive, full_disk_names
+from keras_facemargin.data.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.files import exclusive, full_disk_names, replace
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -52,7 +55,6 @@ _HEAD = _LENGTH.size + _CRC.size
 _AROUND = _HEAD + _CRC.size  # bytes of a record that are no payload
 _ROW = 4096  # bytes whose CRC is one sum of table entries
 _SHORT = 32  # bytes below which a plain loop is faster
-_STRIDE = 1 << 20  # bytes searched for a head at a time
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.[^.]*)")
 IMAGE, LABEL, TEXT, NAME = (
     "image/encoded",
@@ -440,6 +442,7 @@ class TFRecordReader:
 
     def _scan(self, number):
         shared = self._shared[number]
+        search = ForwardSearch(shared, _whole_heads(shared.size), _HEAD)
         offset = 0
         while offset < shared.size:
             head = shared.read(offset, _HEAD)
@@ -455,8 +458,9 @@ class TFRecordReader:
                 )
                 stop = shared.size
             else:
-                stop = _next_head(shared, offset + 1)
+                stop = search.next(offset + 1)
             self.skipped.append(BadImage(f"{shared.name}, bytes {offset:,} to {stop:,}", reason))
+            check_count(shared.name, self.skipped)
             offset = stop
 
 
@@ -472,27 +476,30 @@ def _fault(head, left):
     return None
 
 
-def _next_head(shared, offset):
-    """Where the next head with a right checksum begins, from `offset` on; or the file's end."""
+def _whole_heads(size):
+    """A function for `ForwardSearch`: heads with a right checksum whose records are in the file."""
     tables = _tables().reshape(_ROW, 256)[-_LENGTH.size :]
-    while offset < shared.size:
-        block = np.frombuffer(shared.read(offset, _STRIDE + _HEAD - 1), "uint8")
-        count = len(block) - _HEAD + 1
+
+    def find(block, offset):
+        data = np.frombuffer(block, "uint8")
+        count = len(data) - _HEAD + 1
         if count < 1:
-            break
+            return []
         crc = np.full(count, 0xFFFFFFFF, "uint32")
         for place, table in enumerate(tables):
-            crc ^= table[block[place : place + count] ^ (0xFF if place < 4 else 0)]
+            crc ^= table[data[place : place + count] ^ (0xFF if place < 4 else 0)]
         stated = np.zeros(count, "uint64")
         for place in range(4):
-            byte = block[_LENGTH.size + place : _LENGTH.size + place + count]
+            byte = data[_LENGTH.size + place : _LENGTH.size + place + count]
             stated |= byte.astype("uint64") << np.uint64(8 * place)
-        for place in np.flatnonzero(_mask(crc.astype("uint64")) == stated).tolist():
-            head = block[place : place + _HEAD].tobytes()
-            if not _fault(head, shared.size - offset - place):
-                return offset + place
-        offset += count
-    return shared.size
+        right = np.flatnonzero(_mask(crc.astype("uint64")) == stated).tolist()
+        return [
+            place
+            for place in right
+            if not _fault(block[place : place + _HEAD], size - offset - place)
+        ]
+
+    return find
 
 
 class _Spans:
@@ -617,6 +624,8 @@ class FaceTFRecords(StoredFaces):
                 + (f"\n{report(source, bad)}" if bad else "")
             )
         settle_bad(source, bad, on_bad)
+        if check:
+            warn_unaligned(self, source)
 
 
 def _only(texts):
@@ -733,20 +742,22 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
             f"`shards` must lie in 1..{min(len(images), 99_999):,} for {len(images):,} images. "
             f"Received: shards={shards!r}"
         )
-    with exclusive(file), full_disk_names(file):
+    with exclusive(file):
         files = shard_names(file, shards)
-        drafts = [each + ".draft" for each in files]
+        drafts = [f"{each}.{secrets.token_hex(4)}.draft" for each in files]
         try:
-            for shard, draft in enumerate(drafts):
-                with open(draft, "wb") as stream:
+            for shard, (draft, each) in enumerate(zip(drafts, files, strict=True)):
+                with full_disk_names(each), open(draft, "xb") as stream:
                     for row in range(*_run(len(images), shard, shards)):
                         image, label = images[row], labels.item(row)
                         image = image if isinstance(image, bytes) else read_bytes(image)
                         text = None if identities is None else _called(identities, label)
                         name = None if names is None else names[row]
                         stream.write(frame_tfrecord(face_example(image, label, text, name)))
+                    stream.flush()
+                    os.fsync(stream.fileno())
             for draft, each in zip(drafts, files, strict=True):
-                os.replace(draft, each)
+                replace(draft, each)
         finally:
             for draft in drafts:
                 if os.path.exists(draft):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_facemargin.data.image import open_image
 from keras_facemargin.files import atomic_write
 
 # Follows the reader's light or dark setting; pictures keep a white ground in both.
@@ -193,8 +194,8 @@ def _png(pixels):
 def _browser_picture(path):
     data = path.read_bytes()
     try:
-        kind = Image.open(io.BytesIO(data)).format
-    except Image.UnidentifiedImageError:
+        kind = open_image(io.BytesIO(data)).format
+    except Exception:  # Pillow's parsers raise nearly anything on a damaged header
         kind = "no image"
     if kind not in _BROWSER_FORMATS:
         formats = ", ".join(_BROWSER_FORMATS)

@@ -142,6 +142,9 @@ def face():
         (np.stack([np.arange(5), 2 * np.arange(5)], -1), "must not lie on a line"),
         (np.where(np.arange(5)[:, None] == 2, np.nan, face()), r"finite.*nan.*index \(2,\)"),
         (np.where(np.arange(5)[:, None] == 4, np.inf, face()), r"finite.*inf.*index \(4,\)"),
+        (face() * 1e200, r"finite.*index \(0,\)"),
+        (face() / [260, 200], "in pixels.*0..1.*width and height"),
+        (2 * face() / [260, 200] - 1, "in pixels.*0..1.*width and height"),
         (face()[[1, 0, 2, 4, 3]], "left before right.*[Ss]wap"),
         (face()[:, ::-1], "x before y.*[Ss]wap"),
         (face()[[1, 0, 2, 3, 4]], "left to the right eye.*[Ss]wap"),
@@ -206,7 +209,7 @@ def bilinear(image, x, y):
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize(
     ("scale", "degrees", "shift"),
-    [(1.5, 0, (10, 10)), (1.3, 25, (60, -30)), (0.6, -170, (200, 150)), (1.9, 5, (-40, 90))],
+    [(1.5, 0, (10, 10)), (1.3, 25, (60, -30)), (0.6, -170, (200, 150)), (1.9, 5, (-40, 40))],
 )
 def test_pixels_are_bilinear_with_black_outside(template, scale, degrees, shift):
     points, (height, width) = template_points(template)
@@ -235,13 +238,20 @@ def test_what_lies_outside_the_photo_is_black():
     crop = align_face(np.full((112, 112, 3), 200, "uint8"), points - [40, 0])
     assert (crop[:, :40] == 0).all()
     assert (crop[:, 40:] == 200).all()
-    crop = align_face(np.full((1, 1, 3), 200, "uint8"), points - [5, 6])
-    assert crop[6, 5].tolist() == [200] * 3 and crop.sum() == 600
+    crop = align_face(np.full((80, 70, 3), 200, "uint8"), points + np.array([5, 6]))
+    assert crop[73, 64].tolist() == [200] * 3 and crop[74:].sum() == crop[:, 65:].sum() == 0
 
 
-def test_points_that_belong_to_another_image_are_refused():
-    with pytest.raises(ValueError, match="another image"):
-        align_face(PHOTO, face() + 1000)
+@pytest.mark.parametrize("points", [face() + 1000, face() * 4, face() - 200, face() * 1e6])
+def test_points_that_belong_to_another_image_are_refused(points):
+    """Four times as large: found on the photo before it was shrunk."""
+    with pytest.raises(ValueError, match="another image, or to this one at another size"):
+        align_face(PHOTO, points)
+
+
+def test_the_smallest_face_is_cut_out():
+    points, _ = template_points()
+    assert align_face(PHOTO, 100 + points / 20).shape == (112, 112, 3)  # eyes 1.8 pixels apart
 
 
 @pytest.mark.parametrize("factor", [2, 3, 8])

@@ -1,12 +1,20 @@
 """The report on alignment: what it says of faces moved by known amounts, and of real folders."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data import FaceFolder, synthesize_faces
+from keras_facemargin.data import (
+    FaceFolder,
+    FaceRecords,
+    FaceTFRecords,
+    synthesize_faces,
+    write_face_records,
+    write_face_tfrecords,
+)
 from keras_facemargin.data.alignment_check import (
     alignment_report,
     doubt,
@@ -152,15 +160,71 @@ def test_the_command_and_its_exit_code(faces, tmp_path):
         CliRunner().invoke(app, ["align", str(tmp_path)], catch_exceptions=False)
 
 
-def test_finetune_warns_of_faces_off_the_template(faces):
+def test_the_commands_warn_of_faces_slightly_off_the_template(faces):
     from keras_facemargin.cli.alignment import note_unaligned
 
     note_unaligned(Listed(faces))
     note_unaligned(Listed(faces[:5]))
     with pytest.warns(UserWarning, match="do not resemble an upright face"):
         note_unaligned(Listed(faces[:5, ::-1]))
-    with pytest.warns(UserWarning, match=r"upside down.*facemargin align"):
-        note_unaligned(Listed(faces[:, ::-1]))
+    with pytest.warns(UserWarning, match=r"5\.\d pixels right.*facemargin align"):
+        note_unaligned(Listed(moved(faces, shift=(5, 0))))
+    note_unaligned(Listed(faces[:, ::-1]))  # opening it has warned
+
+
+@pytest.fixture
+def containers(tmp_path):
+    """Functions that open the same images as a folder, a .rec and a .tfrecord."""
+
+    def write(images):
+        files, labels = [], [index % 2 for index in range(len(images))]
+        for index, image in enumerate(images):
+            path = tmp_path / "people" / str(labels[index]) / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+            files.append(path)
+        write_face_records(tmp_path / "a.rec", files, labels)
+        write_face_tfrecords(tmp_path / "a.tfrecord", files, labels)
+        return {
+            FaceFolder: tmp_path / "people",
+            FaceRecords: tmp_path / "a.rec",
+            FaceTFRecords: tmp_path / "a.tfrecord",
+        }
+
+    return write
+
+
+def smaller(images):
+    """As photos of 250x250 are that nobody aligned: the face about half as large."""
+    return moved(images, scale=0.52, shift=(0, -10))
+
+
+@pytest.mark.parametrize("kind", [FaceFolder, FaceRecords, FaceTFRecords])
+@pytest.mark.parametrize(
+    "spoil", [smaller, lambda images: images[..., ::-1]], ids=["photos", "BGR"]
+)
+def test_opening_a_set_that_is_not_aligned_warns_where_the_user_is(faces, containers, kind, spoil):
+    place = containers(spoil(faces))[kind]
+    with pytest.warns(UserWarning, match=r"must be face crops aligned.*`facemargin align`") as seen:
+        opened = kind(place)
+    (warning,) = seen
+    assert str(warning.message).startswith(f"{place}: ")
+    assert warning.filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened.split_images(1)  # no image is checked again
+
+
+@pytest.mark.parametrize("kind", [FaceFolder, FaceRecords, FaceTFRecords])
+def test_opening_aligned_crops_and_small_sets_is_silent(faces, containers, kind):
+    framed = faces.copy()
+    framed[:, :20] = framed[:, :, :10] = 0  # crops whose photo ended there
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for images in (smaller(faces[:11]), framed):
+            assert kind(containers(images)[kind])
+        if kind is not FaceFolder:
+            assert kind(containers(smaller(faces))[kind], check=False)
 
 
 def test_few_images_are_judged_by_their_likeness_to_the_mean_face(faces):
@@ -232,3 +296,21 @@ def test_real_folders_of_twenty(shared_data):
         report = alignment_report(photos)
         assert report.scale == pytest.approx(0.51, abs=0.04)
         assert not report.aligned
+
+
+@pytest.mark.parametrize(
+    "place", ["lfw/aligned", "celeb/train", "celeb2/train", "groups/faces", "celeb2/unlabelled"]
+)
+def test_real_aligned_sets_are_clearly_on_the_template(shared_data, place):
+    """Soft crops, black frames and faces of every group among them; in sets of 12 and of all."""
+    paths = sorted((shared_data / place).rglob("*.jpg"))
+    assert not alignment_report(paths).clearly_off
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        chosen = [paths[index] for index in rng.choice(len(paths), 12, replace=False)]
+        assert not alignment_report(chosen).clearly_off
+
+
+def test_real_photos_are_clearly_off_the_template(shared_data):
+    for photos in folders((shared_data / "photos").glob("*/*.jpg"), 3):
+        assert alignment_report(photos[:12]).clearly_off

@@ -22,6 +22,7 @@ from keras_facemargin.data.fetch import (
     fetch,
     fetch_lfw,
 )
+from keras_facemargin.files import exclusive
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 1_000_000).astype("uint8").tobytes()
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -220,11 +221,8 @@ def test_a_disk_that_fills_keeps_what_came_and_goes_on_later(server, tmp_path, m
                 raise OSError(28, "No space left on device")
             return self.file.write(block)
 
-    def opened(path, mode):
-        file = open(path, mode)  # noqa: SIM115
-        return Full(file) if "r" not in mode else file
-
-    monkeypatch.setattr(module, "open", opened, raising=False)
+    opened = module._open_part
+    monkeypatch.setattr(module, "_open_part", lambda *arguments: Full(opened(*arguments)))
     with pytest.raises(FetchError, match=r"disk is full: No space left on device.*Make room"):
         fetch(remote(server), tmp_path)
     monkeypatch.undo()
@@ -233,6 +231,62 @@ def test_a_disk_that_fills_keeps_what_came_and_goes_on_later(server, tmp_path, m
     assert begun > 400_000
     assert Path(fetch(remote(server), tmp_path)).read_bytes() == CONTENT
     assert server.asked[-1][1] == f"bytes={begun}-"
+
+
+@pytest.mark.parametrize("length", [True, False])
+@pytest.mark.parametrize("begun", [0, 1000])
+def test_a_server_that_sends_more_than_the_file_has_is_stopped(server, tmp_path, length, begun):
+    server.length = length
+    (tmp_path / "set.tgz.part").write_bytes(CONTENT[:begun])
+    bounded = remote(server)._replace(most=len(CONTENT) - 1)
+    with pytest.raises(FetchError, match="sends more than the 999,999 bytes"):
+        fetch(bounded, tmp_path, pause=0)
+    left = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert left == (begun if length else 0)  # unknown length: what came is of another file
+    assert Path(fetch(bounded._replace(most=len(CONTENT)), tmp_path)).read_bytes() == CONTENT
+
+
+def test_a_part_that_is_too_long_is_of_another_file(server, tmp_path):
+    (tmp_path / "set.tgz.part").write_bytes(bytes(len(CONTENT) + 1))
+    assert Path(fetch(remote(server)._replace(most=len(CONTENT)), tmp_path)).read_bytes() == CONTENT
+
+
+def test_nothing_is_written_through_a_link(server, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (tmp_path / "lfw").mkdir()
+    part = tmp_path / "lfw" / "set.tgz.part"
+    part.symlink_to(victim)
+    with pytest.raises(FetchError, match=r"set\.tgz\.part must be a file.*Received: a link"):
+        fetch(remote(server), tmp_path / "lfw")
+    with pytest.raises(OSError, match="symbolic links"):  # put there in the last moment
+        module._open_part(part, 0)
+    assert victim.read_bytes() == b"mine"
+    part.unlink()
+    os.mkfifo(part)  # opening it would wait for ever
+    with pytest.raises(FetchError, match="must be a file"):
+        fetch(remote(server), tmp_path / "lfw")
+
+
+def test_one_process_at_a_time_fetches_a_file(server, tmp_path):
+    with (
+        exclusive(tmp_path / "set.tgz"),
+        pytest.raises(BlockingIOError, match="Another process is writing to"),
+    ):
+        fetch(remote(server), tmp_path)
+    assert server.asked == []
+    fetch(remote(server), tmp_path)
+    with exclusive(tmp_path / "set.tgz"):
+        fetch(remote(server), tmp_path)  # a complete file is only checked
+
+
+def test_what_is_fetched_has_the_mode_that_the_umask_allows(server, tmp_path):
+    before = os.umask(0o077)
+    try:
+        path = Path(fetch(remote(server), tmp_path))
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_other_kinds_of_address_are_refused(tmp_path):
@@ -275,6 +329,16 @@ def test_lfw_is_fetched_and_unpacked_once(server, lfw, tmp_path):
     assert sorted(os.listdir(tmp_path / "lfw")) == ["lfw-funneled.tgz", "lfw_funneled", "pairs.txt"]
     assert fetch_lfw(tmp_path / "lfw") == photos
     assert len(server.asked) == 2
+
+
+def test_an_archive_is_not_unpacked_through_a_link(server, lfw, tmp_path):
+    lfw(archive(["lfw_funneled/Ada/Ada_0001.jpg"]))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "lfw").mkdir()
+    (tmp_path / "lfw" / "lfw_funneled.draft").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FetchError, match="through a link"):
+        fetch_lfw(tmp_path / "lfw")
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ that fails is remade by its number, which the failure names.
 
 import collections
 import io
+import json
 import pickle
 import re
 import resource
@@ -20,6 +21,7 @@ from PIL import Image
 
 from keras_facemargin.data.image import read_face
 from keras_facemargin.data.pairs_bin import PairsBin
+from keras_facemargin.data.photos import read_landmarks
 from keras_facemargin.data.recordio import (
     FaceRecords,
     Record,
@@ -27,6 +29,12 @@ from keras_facemargin.data.recordio import (
     RecordWriter,
     pack_record,
     unpack_record,
+)
+from keras_facemargin.data.tfrecord import (
+    FaceTFRecords,
+    TFRecordReader,
+    frame_tfrecord,
+    write_face_tfrecords,
 )
 
 MAGIC = struct.pack("<I", 0xCED7230A)
@@ -56,6 +64,9 @@ PICKLE_WORDS = [
         b"\x8b\xff\xff\xff\x7f",
         b"\x95" + b"\xff" * 8,
     ),
+    # Shapes and truths of numpy's headers: numbers of 24 digits, NaN, infinity.
+    *(b"L" + b"9" * 22 + b"L\n", b"I-" + b"9" * 22 + b"\n", b"\x8a\x08" + b"\xff" * 7 + b"\x7f"),
+    *(b"G" + struct.pack(">d", float("nan")), b"Finf\n", b"cbuiltins\nbytearray\n"),
 ]
 SECONDS = 60  # after which an input counts as hanging; the usual one takes milliseconds
 
@@ -93,7 +104,28 @@ def pickles():
     arrays = [np.frombuffer(face, "u1").copy() for face in FACES]
     contents = [(FACES, [True, False, True]), (arrays, np.array([1, 0, 1]))]
     contents.append(([each[:, None] for each in arrays], [np.bool_(True)] * 3))
+    objects = np.empty(len(FACES), object)
+    objects[:] = list(map(bytearray, FACES))
+    contents.append((objects, np.array([1.0, 0.0, 1.0])))
     return [pickle.dumps(content, protocol) for content in contents for protocol in (0, 2, 4, 5)]
+
+
+@pytest.fixture(scope="module")
+def tfrecords(tmp_path_factory):
+    """Files with numbers, with texts, and with names for labels; one with an empty record."""
+    file = tmp_path_factory.mktemp("tfrecords") / "a.tfrecord"
+    files = []
+    for options in ({}, {"identities": ["Ada", "Bo", "Cy"]}, {"names": list("abcdef")}):
+        write_face_tfrecords(file, FACES, [0, 0, 1, 1, 2, 2], **options)
+        files.append(file.read_bytes())
+    return [*files, frame_tfrecord(b"") + files[0]]
+
+
+@pytest.fixture(scope="module")
+def points():
+    lines = [{"file": f"{number}.jpg", "points": [[number, 2.5]] * 5} for number in range(3)]
+    table = "file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n" + "a.jpg,1,2,3,4,5,6,7,8,9,10\n" * 3
+    return ["\n".join(map(json.dumps, lines)).encode(), table.encode()]
 
 
 def mutate(rng, data, words, others):
@@ -174,6 +206,35 @@ def read_pickle(rng, files, place):
         assert read_face(image, 16).shape == (16, 16, 3)
 
 
+def read_tfrecords(rng, files, place):
+    """One mutated TFRecord file; in half of them the checksums agree with what was changed."""
+    content = files[rng.integers(0, len(files))]
+    (place / "a.tfrecord").write_bytes(content)
+    words = [*WORDS, *(struct.pack("<Q", number) for number in NUMBERS), b"\x80" * 11]
+    if rng.random() < 0.5:
+        reader = TFRecordReader(place / "a.tfrecord")
+        payloads = [mutate(rng, each or b"x", words, files) for each in reader]
+        (place / "a.tfrecord").write_bytes(b"".join(map(frame_tfrecord, payloads)))
+    else:
+        (place / "a.tfrecord").write_bytes(mutate(rng, content, words, files))
+    on_bad = ("refuse", "skip")[rng.integers(0, 2)]
+    faces = FaceTFRecords(place / "a.tfrecord", 16, on_bad, check=bool(rng.random() < 0.7))
+    assert len(faces) == len(faces.labels) == len(faces.paths) >= 2
+    assert set(faces.labels) == set(range(faces.num_classes))
+    for path in faces.paths:
+        assert read_face(path, 16).shape == (16, 16, 3)
+
+
+def read_points(rng, files, place):
+    """One mutated file of points."""
+    kind = rng.integers(0, 2)
+    words = [b'"', b"\n", b",", b"[" * 20_000, b"1e999", b"9" * 5000, b"NaN", b"\xff\xfe", b"\0"]
+    file = place / ("a.jsonl", "a.csv")[kind]
+    file.write_bytes(mutate(rng, files[kind], words, files))
+    for found in read_landmarks(file).values():
+        assert all(face.points.shape == (5, 2) for face in found)
+
+
 def hanging(*_):
     raise TimeoutError(f"an input took more than {SECONDS} s")
 
@@ -211,14 +272,17 @@ def fuzz(read, files, place, numbers, most_traced=None):
     return outcomes, grown
 
 
-@pytest.fixture(params=["records", "pickle"])
-def case(request, record_files, pickles):
-    if request.param == "records":
-        return read_records, record_files, 1000
-    return read_pickle, pickles, 2000
+@pytest.fixture(params=["records", "pickle", "tfrecords", "points"])
+def case(request, record_files, pickles, tfrecords, points):
+    return {
+        "records": (read_records, record_files, 1000),
+        "pickle": (read_pickle, pickles, 2000),
+        "tfrecords": (read_tfrecords, tfrecords, 600),
+        "points": (read_points, points, 1000),
+    }[request.param]
 
 
-def test_three_thousand_mutated_inputs(case, tmp_path):
+def test_thousands_of_mutated_inputs(case, tmp_path):
     read, files, count = case
     tracemalloc.start()
     try:

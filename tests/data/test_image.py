@@ -3,13 +3,15 @@
 import io
 import pickle
 import struct
+import sys
+import types
 import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile, features
 
-from keras_facemargin.data.image import BadImage, check_face, decode_face, read_face
+from keras_facemargin.data.image import BadImage, check_face, decode_face, read_face, read_size
 
 
 @pytest.fixture
@@ -134,6 +136,64 @@ def bad(encoded):
 
 def test_zero_bytes():
     assert "empty" in bad(b"")
+
+
+LOSSLESS = {"PNG": {}, "WEBP": {"lossless": True}, "BMP": {}, "TIFF": {}, "PPM": {}}
+LOSSY = {"JPEG": {"quality": 95}, "MPO": {"quality": 95}, "GIF": {}, "AVIF": {"quality": 95}}
+
+
+@pytest.mark.parametrize("kind", [*LOSSLESS, *LOSSY])
+def test_the_formats_that_the_documentation_names_are_read(pixels, kind):
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("needs a Pillow with AVIF")
+    encoded = encode(Image.fromarray(pixels), kind, **(LOSSLESS | LOSSY)[kind])
+    difference = np.abs(decode_face(encoded).astype(int) - pixels).mean()
+    assert difference == 0 if kind in LOSSLESS else difference < 12
+
+
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "PCX", "SGI", "DDS", "EPS", "JPEG2000"])
+def test_other_parsers_of_pillow_are_not_asked(pixels, kind):
+    """Some start other programs (EPS), and each is one more for a hostile file to choose."""
+    encoded = encode(Image.fromarray(pixels), kind)
+    Image.open(io.BytesIO(encoded))  # Pillow would
+    assert bad(encoded) == "not an image in JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or AVIF."
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
+
+
+def test_a_heic_photo_names_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert "HEIC" in bad(HEIC) and "pip install pillow-heif" in bad(HEIC)
+    assert "HEIC" not in bad(HEIC.replace(b"heic", b"isom"))  # a film
+
+
+def test_a_heic_photo_is_read_where_the_package_is_installed(pixels, monkeypatch):
+    class Photo(ImageFile.ImageFile):
+        """What the package would make of the bytes."""
+
+        format = "HEIF"
+
+        def _open(self):
+            self._size, self._mode = (112, 112), "RGB"
+
+        def load(self):
+            self.im = Image.fromarray(pixels).im
+
+    package = types.ModuleType("pillow_heif")
+    package.register_heif_opener = lambda: Image.register_open("HEIF", Photo)
+    monkeypatch.setitem(sys.modules, "pillow_heif", package)
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    np.testing.assert_array_equal(decode_face(HEIC), pixels)
+
+
+def test_the_size_is_read_from_the_header(pixels, tmp_path):
+    (tmp_path / "a.png").write_bytes(encode(Image.fromarray(pixels[:90]))[:60])
+    assert read_size(tmp_path / "a.png") == (112, 90)
+    with pytest.raises(BadImage, match="empty"):
+        (tmp_path / "a.png").write_bytes(b"")
+        read_size(tmp_path / "a.png")
 
 
 def test_text_is_not_an_image():

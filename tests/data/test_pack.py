@@ -212,7 +212,7 @@ BAD = {
     "empty.jpg": (b"", "the file is empty (0 bytes)"),
     "half.jpg": (WHOLE[: len(WHOLE) // 2], "it does not decode to the end"),
     "half.png": (encode(noise(12), "PNG")[:9000], "it does not decode to the end"),
-    "text.jpg": (b"not a picture", "not an image in any format that Pillow reads"),
+    "text.jpg": (b"not a picture", "not an image in JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or AVIF"),
     "tall.png": (encode(noise(13, (112, 96, 3)), "PNG"), "an aligned face crop must be square"),
     "32 bit.tif": (
         encode(Image.fromarray(noise(14)[..., 0].astype("int32")), "TIFF"),

@@ -66,7 +66,7 @@ IMAGE_FORMS = {
     "(n,)": lambda data: np.frombuffer(data, "uint8").copy(),
     "(n, 1)": lambda data: np.frombuffer(data, "uint8").reshape(-1, 1).copy(),
     "(1, n)": lambda data: np.frombuffer(data, "uint8").reshape(1, -1).copy(),
-    "bytearray": None,
+    "bytearray": bytearray,
 }
 TRUTH_FORMS = {
     "bools": [True, False],
@@ -78,11 +78,15 @@ TRUTH_FORMS = {
     "int array": np.array([1, 0]),
     "big-endian array": np.array([1, 0], ">i4"),
     "byte array": np.array([1, 0], "uint8"),
+    "floats": [1.0, 0.0],
+    "numpy floats": [np.float32(1), np.float64(0)],
+    "float array": np.array([1.0, 0.0]),
+    "array of objects": np.array([True, False], object),
 }
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("form", [form for form in IMAGE_FORMS if IMAGE_FORMS[form]])
+@pytest.mark.parametrize("form", IMAGE_FORMS)
 @pytest.mark.parametrize("truths", TRUTH_FORMS)
 def test_every_protocol_and_form(open_bytes, protocol, form, truths):
     content = (list(map(IMAGE_FORMS[form], IMAGES)), TRUTH_FORMS[truths])
@@ -90,6 +94,17 @@ def test_every_protocol_and_form(open_bytes, protocol, form, truths):
     assert images(pairs) == IMAGES
     assert pairs.same.tolist() == [True, False]
     assert pairs.same.dtype == bool
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("form", ["bytes", "(n,)", "bytearray"])
+def test_images_in_an_array_of_objects(open_bytes, protocol, form):
+    """What people write themselves: `pickle.dump((np.array(raw, object), np.array(same)))`."""
+    array = np.empty(len(IMAGES), object)
+    array[:] = list(map(IMAGE_FORMS[form], IMAGES))
+    pairs = open_bytes(pickle.dumps((array, np.array([True, False])), protocol))
+    assert images(pairs) == IMAGES
+    assert pairs.same.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("old", [b"numpy._core.multiarray", b"numpy._core.numeric"])
@@ -310,6 +325,8 @@ def test_an_array_that_announces_more_than_it_holds(open_bytes):
         BadImage, match=r"image 1: an array of 2,147,483,647 bytes(.|\n)*Received: 4"
     ):
         pairs.images[1].read_bytes()
+    with pytest.raises(ValueError, match="only the uint8 bytes of an encoded image"):
+        open_bytes(content.replace(b"K\x04\x85", b"L" + b"9" * 22 + b"L\n\x85"))
     truths = pickle.dumps(([b"", b""], np.array([True])), 2)
     with pytest.raises(ValueError, match="do not agree"):
         open_bytes(truths.replace(b"K\x01\x85", b"J\xff\xff\xff\x7f\x85"))
@@ -337,7 +354,18 @@ OTHERS = {
     "protocol 9": (b"\x80\x09N.", "protocol 9"),
     "dict": (pickle.dumps({"a": 1}), "EMPTY_DICT"),
     "number": (pickle.dumps(5), "a int instead of two sequences"),
-    "float": (pickle.dumps(5.0), "BINFLOAT"),
+    "float": (pickle.dumps(5.0), "a float instead of two sequences"),
+    "array of bytes": (
+        pickle.dumps((np.array([b"a", b"bc"]), [True])),
+        "an array of dtype 'S2' and 1 dimensions instead of images",
+    ),
+    "array of two dimensions": (
+        pickle.dumps((np.array([[b"a", b"bc"]], object), [True])),
+        "an array of dtype 'O8' and 2 dimensions instead of images",
+    ),
+    "truth 0.5": (pickle.dumps(([b"", b""], [0.5])), "truth 0 as 0.5, not true or false"),
+    "truth NaN": (pickle.dumps(([b"", b""], [float("nan")])), "truth 0 as nan"),
+    "text float": (b"(]F1.5.5\nl.", "a number must stand, not b'1.5.5'"),
     "three": (pickle.dumps(([], [], [])), "a tuple instead of two sequences"),
     "no lists": (pickle.dumps((b"", [])), "a string instead of images"),
     "no truths": (pickle.dumps(([b"", b""], b"x")), "a string instead of truths"),
@@ -358,7 +386,7 @@ OTHERS = {
         pickle.dumps(([b""] * 2, np.zeros((1,) * 30, bool))),
         "do not agree",
     ),
-    "float truths": (pickle.dumps(([b"", b""], np.array([1.0]))), "do not agree"),
+    "half a truth": (pickle.dumps(([b"", b""], np.array([0.5]))), "not all 0 or 1"),
     "pixels": (
         pickle.dumps(([np.zeros((112, 112, 3), "u1")] * 2, [True])),
         "3 dimensions, where only the uint8 bytes of an encoded image",
@@ -386,6 +414,7 @@ def test_what_is_no_verification_file(open_bytes, name):
     with pytest.raises(ValueError, match="must be a pickle of two sequences") as caught:
         open_bytes(content)
     assert part in str(caught.value)
+    assert "write_pairs_bin" in str(caught.value)
 
 
 def test_a_broken_escape_is_a_bad_image(open_bytes):

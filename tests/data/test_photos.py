@@ -3,18 +3,21 @@
 import csv
 import json
 import os
+import stat
 import subprocess
 import sys
 
 import numpy as np
+import processes
 import pytest
 from PIL import Image
 
-from keras_facemargin.data import FaceFolder
+from keras_facemargin.data import FaceFolder, synthesize_faces
 from keras_facemargin.data.align import align_face, template_points
 from keras_facemargin.data.detect import DetectedFace
 from keras_facemargin.data.image import read_face, read_photo
 from keras_facemargin.data.photos import align_folder, read_landmarks
+from keras_facemargin.files import exclusive
 
 POINTS = 1.2 * template_points()[0] + 15
 
@@ -200,18 +203,185 @@ def test_a_stop_in_the_middle_leaves_whole_crops_and_the_misses_so_far(photos, t
     assert (done.written, done.kept) == (2, 1)
 
 
+def test_one_process_at_a_time_writes_to_a_folder(photos, tmp_path):
+    with (
+        exclusive(tmp_path / "faces"),
+        pytest.raises(BlockingIOError, match=r"Another process is writing to .*faces\. Received"),
+    ):
+        align_folder(photos, tmp_path / "faces", detect)
+    assert not (tmp_path / "faces").exists()
+    assert align_folder(photos, tmp_path / "faces", detect).written == 3
+    assert not list(tmp_path.glob(".*lock"))
+
+
+def test_all_that_is_written_has_the_mode_that_the_umask_allows(photos, tmp_path):
+    before = os.umask(0o077)
+    try:
+        align_folder(photos, tmp_path / "faces", detect)
+    finally:
+        os.umask(before)
+    places = [tmp_path / "faces.misses.csv", *(tmp_path / "faces").rglob("*")]
+    modes = {place.name: stat.S_IMODE(place.stat().st_mode) for place in places}
+    assert len(modes) == 8 and set(modes.values()) == {0o600, 0o700}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_is_not_utf_8_is_listed_and_printed(photos, tmp_path, encoding):
+    odd = os.fsdecode(b"ada/Zo\xeb.png")
+    (photos / odd).write_bytes(b"no image")
+    write_points(tmp_path / "points.csv", [("ada/1.png", POINTS)])
+    text = (tmp_path / "points.csv").read_bytes() + b"1," + b"9," * 10 + b"ada/Zo\xeb.png\n"
+    (tmp_path / "points.csv").write_bytes(text)
+    process = processes.start(
+        *("-m", "keras_facemargin", "align", photos, tmp_path / os.fsdecode(b"f\xeb")),
+        *("--landmarks", tmp_path / "points.csv"),
+        PYTHONIOENCODING=encoding,
+    )
+    ((code, output, error),) = processes.finish(process)
+    assert code == 0, error
+    assert "crops written" in output and "misses.csv" in output
+    listed = (tmp_path / os.fsdecode(b"f\xeb.misses.csv")).read_bytes()
+    assert b'ada/Zo\xeb.png,"not an image' in listed
+    assert b"bob/none.png,the file of points lists no face" in listed
+    process = processes.start(
+        *("-m", "keras_facemargin", "align", photos, "--check"), PYTHONIOENCODING=encoding
+    )
+    ((code, output, error),) = processes.finish(process)
+    assert code == 1 and "12 images" in error and "Traceback" not in error
+    assert align_folder(photos, tmp_path / "faces", detect).misses[0].path == odd
+
+
+def test_a_crop_that_no_file_system_can_name_is_a_miss(photos, tmp_path):
+    os.rename(photos / "ada" / "1.png", photos / "ada" / ("a" * 251 + ".png"))
+    (tmp_path / "faces" / "ada" / "2.png.jpg").mkdir(parents=True)  # a folder of that name
+    done = align_folder(photos, tmp_path / "faces", detect)
+    assert done.written == 1
+    reasons = [miss.reason for miss in done.misses]
+    assert "File name too long" in reasons[1] and "Is a directory" in reasons[0]
+
+
+def returns(value):
+    def detector(image):
+        return value
+
+    return detector
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        np.zeros((1, 15)),
+        [(np.zeros(4), 0.9, POINTS)],
+        [{"box": [0, 0, 9, 9], "keypoints": {}}],
+        [DetectedFace(np.zeros(4), 0.9, POINTS[:4])],
+        [DetectedFace(None, 0.9, POINTS)],
+        [DetectedFace(np.zeros(4), 0.9, {"left_eye": (1, 2)})],
+    ],
+)
+def test_a_detector_that_returns_something_else_is_named(photos, tmp_path, value):
+    with pytest.raises(
+        ValueError, match=r"must return a list of DetectedFace(.|\n)*Received(.|\n)*for ada/1\.png"
+    ):
+        align_folder(photos, tmp_path / "faces", returns(value))
+
+
+def test_any_sequence_of_faces_is_taken(photos, tmp_path):
+    face = DetectedFace(tuple(range(4)), np.float32(0.9), POINTS.tolist())
+    assert align_folder(photos, tmp_path / "one", returns((face,))).written == 4
+    assert align_folder(photos, tmp_path / "none", returns(())).written == 0
+
+
+@pytest.mark.parametrize(
+    "box",
+    [POINTS.min(0).tolist() + np.ptp(POINTS, axis=0).tolist(), [0.2, 0.3, 0.6, 0.7]],
+    ids=["width and height", "parts of the photo"],
+)
+def test_boxes_of_another_kind_do_not_choose_a_face(photos, tmp_path, box):
+    other = DetectedFace(np.array([0, 0, 40, 40]), 0.9, POINTS * 0.2)
+    faces = [DetectedFace(np.array(box), 0.9, POINTS), other]
+    done = align_folder(photos, tmp_path / "faces", returns(faces))
+    assert done.written == 0
+    assert "left, top, right, bottom in pixels" in done.misses[0].reason
+    unknown = [faces[0]._replace(box=np.full(4, np.nan)), other]
+    assert align_folder(photos, tmp_path / "others", returns(unknown)).written == 4
+
+
+def in_parts(points):
+    return points / [180, 200]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (in_parts, "must be in pixels of the photo"),
+        (lambda points: 2 * in_parts(points) - 1, "must be in pixels of the photo"),
+        (lambda points: np.full((5, 2), 50.0), "must not all be the same"),
+        (lambda points: points * np.nan, "must be finite numbers"),
+        (lambda points: points * 5, "to this one at another size"),
+    ],
+    ids=["0 to 1", "-1 to 1", "equal", "NaN", "larger photo"],
+)
+def test_points_in_another_unit_are_misses_that_say_so(photos, tmp_path, change, reason):
+    write_points(tmp_path / "points.jsonl", [("ada/1.png", change(POINTS)), ("ada/2.png", POINTS)])
+    done = align_folder(photos, tmp_path / "faces", landmarks=tmp_path / "points.jsonl")
+    assert files(tmp_path / "faces") == ["ada/2.png.jpg"]
+    assert reason in done.misses[0].reason
+
+
+def test_points_that_give_crops_off_the_template_are_warned_of(tmp_path):
+    faces, _ = synthesize_faces(14, 1)
+    (tmp_path / "photos").mkdir()
+    lines = []
+    for number, face in enumerate(faces):
+        image = Image.new("RGB", (300, 300))
+        image.paste(Image.fromarray(face), (90, 60))
+        image.save(tmp_path / "photos" / f"{number}.png")
+        lines.append((f"{number}.png", template_points()[0] + [90, 60]))
+    write_points(tmp_path / "right.csv", lines)
+    write_points(tmp_path / "percent.csv", [(name, points / 3) for name, points in lines])
+    align_folder(tmp_path / "photos", tmp_path / "right", landmarks=tmp_path / "right.csv")
+    with pytest.warns(UserWarning, match=r"must be face crops aligned.*Points must be in pixels"):
+        done = align_folder(
+            tmp_path / "photos", tmp_path / "percent", landmarks=tmp_path / "percent.csv"
+        )
+    assert done.written == 14
+
+
+@pytest.mark.parametrize("prefix", ["/home/ada/photos/", "./", "photos/", "\\"])
+def test_points_of_no_photo_are_refused_before_one_is_read(photos, tmp_path, prefix):
+    write_points(tmp_path / "points.csv", [(prefix + "ada/1.png", POINTS)])
+    with pytest.raises(ValueError, match=r"names none of them.*ada/1\.png"):
+        align_folder(photos, tmp_path / "faces", landmarks=tmp_path / "points.csv")
+    assert not (tmp_path / "faces").exists()
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv"])
+def test_points_are_read_with_a_byte_order_mark_and_utf_16_is_named(tmp_path, ending):
+    path = tmp_path / f"points{ending}"
+    write_points(path, [("Zoë\u2028/1.jpg", POINTS)])
+    text = path.read_bytes().decode()
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert list(read_landmarks(path)) == ["Zoë\u2028/1.jpg"]
+    for encoding in ("utf-16", "utf-16-le"):
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(ValueError, match=r"must be a file of points in UTF-8.*UTF-16"):
+            read_landmarks(path)
+
+
 def test_a_full_disk_loses_no_finished_crop(photos, tmp_path, monkeypatch):
     replace, made = os.replace, []
 
     def full(draft, target):
-        if target.endswith(".jpg"):
+        if target.suffix == ".jpg":
             if made:
                 raise OSError(28, "No space left on device", target)
             made.append(target)
         replace(draft, target)
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"disk is full.*ada/2\.png\.jpg"):
         align_folder(photos, tmp_path / "faces", detect)
     assert files(tmp_path / "faces") == ["ada/1.png.jpg"]
     drafts = [name for _, _, names in os.walk(tmp_path) for name in names if "draft" in name]
@@ -223,7 +393,7 @@ def test_a_full_disk_loses_no_finished_crop(photos, tmp_path, monkeypatch):
 )
 def test_crops_of_other_settings_are_not_mixed(photos, tmp_path, other):
     align_folder(photos, tmp_path / "faces", detect)
-    with pytest.raises(ValueError, match=r"alike.*Received.*Name another folder"):
+    with pytest.raises(ValueError, match=r"same settings.*Received.*Name another folder"):
         align_folder(photos, tmp_path / "faces", detect, **other)
     done = align_folder(photos, tmp_path / "others", detect, **other)
     assert done.written == 3
@@ -240,7 +410,7 @@ def test_the_choice_is_made(photos, tmp_path):
         far = POINTS + 60
         return [
             DetectedFace(np.array([80, 90, 100, 110]), 0.9, POINTS),
-            DetectedFace(np.array([0, 0, 80, 80]), 0.9, far),
+            DetectedFace(np.array([60, 70, 230, 240]), 0.9, far),
         ]
 
     align_folder(photos, tmp_path / "centre", pair)
@@ -329,7 +499,7 @@ def test_other_points_are_other_settings(photos, tmp_path):
     write_points(path, [("ada/1.png", POINTS)])
     align_folder(photos, tmp_path / "faces", landmarks=path)
     write_points(path, [("ada/1.png", POINTS + 3)])
-    with pytest.raises(ValueError, match="alike"):
+    with pytest.raises(ValueError, match="same settings"):
         align_folder(photos, tmp_path / "faces", landmarks=path)
 
 
@@ -352,6 +522,12 @@ HEADER = "file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n"
         (".csv", HEADER + "a.jpg,1,2,3,4,5,6,7,8,9\n", "line 2"),
         (".csv", "file,x1,y1\na.jpg,1,2\n", "without x2, y2"),
         (".csv", "", "without file"),
+        (".csv", HEADER.replace(",", ";") + "a.jpg;1;2\n", "with semicolons"),
+        (".csv", HEADER + '"a.jpg,1,2,3,4,5,6,7,8,9,10\nb.jpg' + ",1" * 10 + "\n", "line 2"),
+        (".csv", HEADER + '"a\n.jpg"' + ",1" * 10 + "\n", "line 2"),
+        (".jsonl", '{"file": "a.jpg", "points": ' + "[" * 100_000 + "\n", "line 1"),
+        (".jsonl", '{"file": "a.jpg", "points": [[1e999, 2]]}\n', "line 1"),
+        (".jsonl", '{"file": "a.jpg", "points": [[' + "9" * 5000 + ", 2]]}\n", "line 1"),
     ],
 )
 def test_a_line_of_another_form_is_named(tmp_path, ending, text, said):
@@ -369,7 +545,7 @@ def test_the_command(photos, tmp_path):
     assert "crops written" in ran.stdout and "faces.misses.csv" in ran.stdout
     assert files(tmp_path / "faces") == ["ada/1.png.jpg", "ada/2.png.jpg"]
     ran = subprocess.run([*command, "--size", "224"], capture_output=True, text=True)
-    assert ran.returncode == 1 and "Error:" in ran.stderr and "alike" in ran.stderr
+    assert ran.returncode == 1 and "Error:" in ran.stderr and "same settings" in ran.stderr
 
 
 def test_real_photos_with_their_points(shared_data, tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_facemargin.data import faces as faces_module
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.image import BadImage, decode_face, read_face
 from keras_facemargin.data.recordio import (
@@ -417,6 +418,43 @@ def test_chains_of_parts_that_share_a_tail_cost_no_more_than_their_bytes(tmp_pat
     finally:
         RecordReader._bytes = original
     assert len(reads) < 10 * (starts + middles)
+
+
+@pytest.mark.parametrize(
+    ("flag", "length"),
+    [(0, 0), (0, (1 << 29) - 1), (1, None), (0, None)],
+    ids=["whole", "too long", "first part", "record"],
+)
+def test_a_hostile_file_is_not_read_again_for_each_of_its_heads(
+    tmp_path, bytes_read_by, flag, length
+):
+    count = 10_000
+    file = tmp_path / "a.rec"
+    # Heads that announce nothing, too much, or all that is left; behind each a word of garbage.
+    stop = 12 * count
+    words = [
+        MAGIC
+        + struct.pack("<I", flag << 29 | (stop - 12 * row - 8 if length is None else length))
+        + b"junk"
+        for row in range(count)
+    ]
+    file.write_bytes(b"".join(words) + b"end!")
+    file.with_suffix(".idx").write_text("".join(f"{row}\t{12 * row}\n" for row in range(count)))
+    # A head may cost a few usual records (8 KiB); the rest of the file would be 60,000 bytes.
+    for index in (None, "auto"):
+        assert bytes_read_by(RecordReader, file, index, "list") < count * 20_000
+        assert bytes_read_by(FaceRecords, file, index) < count * 40_000
+
+
+def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(faces_module, "_MOST_BAD", 50)
+    head = MAGIC + struct.pack("<I", (1 << 29) - 1)
+    (tmp_path / "a.rec").write_bytes(head * 50)
+    with pytest.raises(ValueError, match="50 entries that are no record"):
+        RecordReader(tmp_path / "a.rec")
+    (tmp_path / "a.rec").write_bytes(head * 51)
+    with pytest.raises(ValueError, match=r"more than 50 damaged places. Received: the last at"):
+        RecordReader(tmp_path / "a.rec", on_bad="skip")
 
 
 def test_a_magic_at_the_border_of_two_searches_is_found(tmp_path):

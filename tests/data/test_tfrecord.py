@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_facemargin.data import faces as faces_module
 from keras_facemargin.data.image import BadImage, read_face
 from keras_facemargin.data.tfrecord import (
     FaceTFRecords,
@@ -258,6 +259,22 @@ def test_no_record_in_it(tmp_path, content):
     (tmp_path / "a.tfrecord").write_bytes(b"")
     with pytest.raises(ValueError, match="Received: none in"):
         TFRecordReader(tmp_path / "a.tfrecord")
+
+
+def test_a_hostile_file_is_searched_once_for_its_heads(tmp_path, bytes_read_by):
+    count = 2000
+    empty, file = frame_tfrecord(b""), tmp_path / "a.tfrecord"
+    file.write_bytes((empty + b"x") * count)
+    # Twice 12 bytes for each head and the file once; the rest of the file for each: 17,000.
+    assert bytes_read_by(TFRecordReader, file, "list") < count * 100
+    assert len(TFRecordReader(file, "list")) == count
+
+
+def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(faces_module, "_MOST_BAD", 50)
+    (tmp_path / "a.tfrecord").write_bytes((frame_tfrecord(b"") + b"x") * 51)
+    with pytest.raises(ValueError, match=r"more than 50 damaged places. Received: the last at"):
+        TFRecordReader(tmp_path / "a.tfrecord", on_bad="skip")
 
 
 def test_a_length_is_believed_as_far_as_the_file_has_bytes(tmp_path):

@@ -1,0 +1,83 @@
+"""What every writer of containers does: modes, a full disk, two at one place."""
+
+import errno
+import os
+import stat
+import threading
+
+import pytest
+
+from keras_facemargin.data import write_face_records, write_face_tfrecords, write_pairs_bin
+from keras_facemargin.data.recordio import RecordReader
+
+IMAGES = [b"JPEG of Ada", b"JPEG of Bo"]
+WRITERS = {
+    "records": (lambda file: write_face_records(file, IMAGES, [0, 1]), ["a.idx", "a.out"]),
+    "tfrecord": (lambda file: write_face_tfrecords(file, IMAGES, [0, 1]), ["a.out"]),
+    "shards": (
+        lambda file: write_face_tfrecords(file, IMAGES, [0, 1], shards=2),
+        ["a-00000-of-00002.out", "a-00001-of-00002.out"],
+    ),
+    "pairs": (lambda file: write_pairs_bin(file, IMAGES, [True]), ["a.out"]),
+}
+
+
+@pytest.fixture(params=WRITERS)
+def writer(request):
+    return WRITERS[request.param]
+
+
+def modes(folder):
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_keeps_its_own(writer, tmp_path):
+    write, names = writer
+    before = os.umask(0o027)
+    try:
+        write(tmp_path / "a.out")
+        assert modes(tmp_path) == dict.fromkeys(names, 0o640)
+        for name in names:
+            (tmp_path / name).chmod(0o604)
+        write(tmp_path / "a.out")
+        assert modes(tmp_path) == dict.fromkeys(names, 0o604)
+    finally:
+        os.umask(before)
+
+
+def test_a_full_disk_names_the_file_and_leaves_what_was_there(writer, tmp_path, monkeypatch):
+    write, names = writer
+    for name in names:
+        (tmp_path / name).write_bytes(b"as it was")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk is full") as caught:
+        write(tmp_path / "a.out")
+    assert os.path.basename(caught.value.filename) in names
+    assert sorted(os.listdir(tmp_path)) == names
+    assert all((tmp_path / name).read_bytes() == b"as it was" for name in names)
+
+
+def test_writers_at_one_place_do_not_share_a_draft(tmp_path):
+    """Each writes a whole file; the last one stays."""
+    together = threading.Barrier(2)
+
+    class Slow(list):
+        def __getitem__(self, row):
+            together.wait(10)  # both have opened their drafts
+            return super().__getitem__(row)
+
+    def write(image):
+        write_face_records(tmp_path / "a.rec", Slow([image] * 50), list(range(50)))
+
+    threads = [threading.Thread(target=write, args=(image,)) for image in (b"1" * 99, b"two" * 99)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    images = {bytes(payload[24:]) for _, payload in RecordReader(tmp_path / "a.rec", index=None)}
+    assert len(images & {b"1" * 99, b"two" * 99}) == 1
+    assert sorted(os.listdir(tmp_path)) == ["a.idx", "a.rec"]
