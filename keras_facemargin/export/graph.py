@@ -145,5 +145,7 @@ def frozen(embedder, batch_size=None):
     )
 
     return convert_variables_to_constants_v2(
-        normalised(embedder, batch_size).get_concrete_function()
+        normalised(embedder, batch_size).get_concrete_function(),
+        lower_control_flow=False,
+        aggressive_inlining=True,
     )
