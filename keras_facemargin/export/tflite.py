@@ -144,6 +144,11 @@ def _convert(embedder, precision, representative):
     import tensorflow as tf
 
     graph = frozen(embedder, batch_size=1)
+    if precision == "int8":
+        # The quantiser ends the process at the lists over which recurrent layers loop.
+        nodes = graph.graph.as_graph_def().node
+        if lists := [(node.op, node.name) for node in nodes if node.op.startswith("TensorList")]:
+            raise unsupported("Full int8 TFLite", embedder, lists[:1])
     module = tf.Module()
     module.embed = tf.function(
         lambda image: {OUTPUT_NAME: graph(image)[0]},
