@@ -5,13 +5,22 @@ model loads. The rooms that go with it are opened by importing them: `keras_face
 `.data`, `.evaluate`, `.export`.
 """
 
+import os
+import sys
+from pathlib import Path
+
 try:
     import keras  # noqa: F401
-except ModuleNotFoundError as error:
-    raise ImportError(
-        f"Keras needs a backend. Received: {error}. Install one: pip install "
-        "'keras_facemargin[tensorflow]' (or [jax], [torch] with KERAS_BACKEND set to its name)."
-    ) from error
+except (ModuleNotFoundError, ValueError) as error:  # Keras: ValueError for an unknown backend
+    message = (
+        "Keras needs an installed backend: tensorflow, jax or torch. Received: "
+        f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND', '')!r}, {error}. Run pip install "
+        "'keras_facemargin[tensorflow]' (or [jax], [torch]) and set KERAS_BACKEND to its name."
+    )
+    # The command (`facemargin`, or `python -m keras_facemargin`) answers without a traceback.
+    if Path("".join(sys.argv[:1])).stem in ("facemargin", "-m"):
+        raise SystemExit(f"Error: {message}") from None
+    raise ImportError(message) from error
 
 from keras_facemargin import pairwise  # noqa: F401  (registers its losses)
 from keras_facemargin.classifier import MarginClassifier

@@ -4,24 +4,20 @@ Made of stock Keras layers with the backbone's preprocessing inside, so that a s
 in a process that has Keras and not this package, and an exported one takes raw RGB.
 """
 
-import re
+import difflib
+import numbers
 
 import keras
 from keras import layers, ops
 
 from keras_facemargin import backbones
-
-# How each family of keras.applications wants its pixels; the others carry their own rescaling.
-_PREPROCESSING = (
-    (r"resnet\d*v2|resnetv2", "tf"),
-    (r"inceptionresnet|inception|xception|nasnet", "tf"),
-    (r"mobilenetv3|efficientnet|convnext", "inside"),
-    (r"mobilenet", "tf"),
-    (r"resnet|vgg", "caffe"),
-    (r"densenet", "torch"),
+from keras_facemargin.backbones.preprocessing import (
+    applications,
+    preprocess,
+    preprocessing_of,
+    preprocessing_of_family,
 )
-_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
-_TORCH_MEAN, _TORCH_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 _MAP = 7  # every strong face network keeps a 7x7 map to its last stage
 
 
@@ -55,17 +51,26 @@ def build_embedder(
         embedding_dim: D, length of the embedding.
         weights: for a name of `keras.applications`: "imagenet" (Keras fetches them), a path, or
             None for random ones.
-        preprocessing: for an instance whose family its name does not tell: "tf" (-1..1), "caffe"
-            (BGR, ImageNet mean off), "torch" (ImageNet mean and std) or "inside" (the model does
-            it).
-        input_shape: (height, width, 3) of the crops.
+        preprocessing: how the backbone expects its pixels; None where this is known. Networks of
+            `keras.applications` are known if they are complete and keep their names: an instance
+            is compared, layer by layer, with a newly made one. A model that begins with a
+            `Rescaling` or `Normalization` layer for RGB 0..255 scales its pixels itself. For any
+            other model, and for one that was trained on other pixels than its family, pass "tf"
+            (-1..1), "caffe" (BGR minus the ImageNet mean), "torch" (ImageNet mean and standard
+            deviation), "inside" (the model takes RGB 0..255), or `(mean, std, order)`: RGB mean
+            and standard deviation on the scale 0..255, a number or three each, and the channel
+            order that the model takes, "RGB" or "BGR". InsightFace's networks, for example, take
+            `(127.5, 127.5, "RGB")`.
+        input_shape: (height, width, 3) of the crops. Grey and near-infrared images also come as
+            three channels: the readers of this package repeat the one they have.
         name: of the model.
 
     Returns:
         Functional `keras.Model`: (B, 112, 112, 3) float32 RGB 0..255 -> (B, D) float32.
 
     Raises:
-        ValueError: unknown name; a model that has its top on, or whose family is unknown.
+        ValueError: an unknown name, a model with its top on, a model whose pixels are unknown, or
+            an impossible `input_shape`, `embedding_dim` or `preprocessing`.
 
     Example:
 
@@ -73,26 +78,18 @@ def build_embedder(
     >>> embedder.output_shape
     (None, 128)
     """
+    _check_arguments(embedding_dim, input_shape)
     if isinstance(backbone, str):
         backbone, preprocessing = _by_name(backbone, weights, preprocessing, input_shape)
-    elif weights is not None:
-        raise ValueError(
-            "`weights` goes with the name of a backbone; a model instance brings its own. "
-            f"Received: weights={weights!r} with the instance {backbone.name!r}"
-        )
-    if len(backbone.output_shape) != 4:
-        raise ValueError(
-            "`backbone` must end in a feature map (batch, height, width, channels). Received: "
-            f"{backbone.name!r} with output shape {backbone.output_shape}. Make it with "
-            "include_top=False and pooling=None."
-        )
+    else:
+        _check_instance(backbone, weights)
     if preprocessing is None:
-        preprocessing = _preprocessing_of(backbone)
+        preprocessing = preprocessing_of(backbone)
 
+    image = keras.Input(input_shape, name="image")
+    x = preprocess(image, preprocessing)
     network = _ending_at_7x7(backbone, input_shape)
     size = network.input_shape[1:3]
-    image = keras.Input(input_shape, name="image")
-    x = _preprocess(image, preprocessing)
     if size != tuple(input_shape[:2]):
         # The op, not `layers.Resizing`, which makes Keras 3.15 record training=True in the graph:
         # every batch normalisation after it would then normalise by the batch in `embedder(x)`.
@@ -102,58 +99,88 @@ def build_embedder(
     )
 
 
+def _check_arguments(embedding_dim, input_shape):
+    if not _is_count(embedding_dim):
+        raise ValueError(
+            "`embedding_dim` must be a whole number of at least 1. "
+            f"Received: embedding_dim={embedding_dim!r}"
+        )
+    shape = tuple(input_shape) if isinstance(input_shape, tuple | list) else ()
+    if not (len(shape) == 3 and all(map(_is_count, shape)) and shape[2] == 3):
+        if shape[2:] == (1,):
+            advice = " Grey images also come as three channels: the readers repeat the one channel."
+        elif shape[:1] == (3,):
+            advice = f" Channels come last: {(*shape[1:], 3)}."
+        else:
+            advice = ""
+        raise ValueError(
+            "`input_shape` must be (height, width, 3), whole numbers. "
+            f"Received: input_shape={input_shape!r}.{advice}"
+        )
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "Images have their channels last. Received: Keras' image_data_format is "
+            f"{keras.config.image_data_format()!r}. Call "
+            "keras.config.set_image_data_format('channels_last') first."
+        )
+
+
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
+def _check_instance(backbone, weights):
+    shapes = [
+        [tuple(tensor.shape) for tensor in getattr(backbone, side, None) or []]
+        for side in ("inputs", "outputs")
+    ]
+    if not isinstance(backbone, keras.Model) or not all(shapes):
+        raise ValueError(
+            "`backbone` must be a name or a built Functional keras.Model. Received: "
+            f"backbone={backbone!r}. Call the constructor: "
+            "keras.applications.MobileNetV2(include_top=False)."
+        )
+    if weights is not None:
+        raise ValueError(
+            "`weights` goes with the name of a backbone; a model instance brings its own. "
+            f"Received: weights={weights!r} with the instance {backbone.name!r}"
+        )
+    if [[len(shape) for shape in side] for side in shapes] != [[4], [4]]:
+        raise ValueError(
+            "`backbone` must map one image batch to one feature map (batch, height, width, "
+            f"channels). Received: {backbone.name!r} with inputs {shapes[0]} and outputs "
+            f"{shapes[1]}. Make it with include_top=False and pooling=None."
+        )
+    if shapes[0][0][3] != 3:
+        raise ValueError(
+            "`backbone` must take RGB images (batch, height, width, 3). Received: "
+            f"{backbone.name!r} with input shape {shapes[0][0]}. Make it with "
+            "input_shape=(112, 112, 3)."
+        )
+
+
 def _by_name(name, weights, preprocessing, input_shape):
     if name in backbones.__all__:
-        if weights is not None:
-            raise ValueError(
-                f"{name} has no ImageNet weights. Received: weights={weights!r}. For a trained "
-                "embedder see keras_facemargin.zoo.load_embedder."
-            )
+        for argument, value in (("weights", weights), ("preprocessing", preprocessing)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} has no ImageNet weights and scales its pixels inside. Received: "
+                    f"{argument}={value!r}. For a trained embedder see load_embedder."
+                )
         return getattr(backbones, name)(input_shape), "inside"
-    make = getattr(keras.applications, name, None)
-    if make is None or not callable(make):
-        known = sorted(n for n in dir(keras.applications) if n[0].isupper())
+    known = applications()
+    if name not in known:
+        folded = {each.lower(): each for each in (*backbones.__all__, *known)}
+        near = difflib.get_close_matches(name.lower(), folded, 1)
+        guess = f" Did you mean {folded[near[0]]!r}?" if near else ""
         raise ValueError(
-            f"`backbone` must be one of {backbones.__all__} or of keras.applications: {known}. "
-            f"Received: backbone={name!r}"
+            f"`backbone` must be one of {', '.join(backbones.__all__)} or a network of "
+            f"keras.applications. Received: backbone={name!r}.{guess} "
+            "dir(keras.applications) lists the others."
         )
     # ImageNet weights come for 224x224; the map is adapted in build_embedder.
-    model = make(include_top=False, weights=weights, input_shape=(224, 224, 3))
-    return model, preprocessing
-
-
-def _preprocessing_of(model):
-    name = re.sub(r"[^a-z0-9]", "", model.name.lower())
-    for pattern, preprocessing in _PREPROCESSING:
-        if re.match(pattern, name):
-            return preprocessing
-    if any(isinstance(layer, layers.Rescaling | layers.Normalization) for layer in model.layers):
-        return "inside"
-    raise ValueError(
-        "The name of the model does not tell how it wants its pixels. "
-        f"Received: a model named {model.name!r}. Pass `preprocessing`: 'tf' (-1..1), 'caffe' "
-        "(BGR, ImageNet mean off), 'torch' (ImageNet mean and std) or 'inside' (the model does it)."
-    )
-
-
-def _preprocess(image, preprocessing):
-    """RGB 0..255 -> what the family was trained on, in layers that export to integer arithmetic."""
-    if preprocessing == "inside":
-        return image
-    if preprocessing == "tf":
-        return layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(image)
-    if preprocessing == "torch":
-        scale = [1 / (255 * std) for std in _TORCH_STD]
-        offset = [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)]
-        return layers.Rescaling(scale, offset=offset, name="rescale")(image)
-    if preprocessing == "caffe":
-        bgr = ops.take(image, [2, 1, 0], axis=-1)
-        offset = [-mean for mean in _CAFFE_MEAN_BGR]
-        return layers.Rescaling([1.0, 1.0, 1.0], offset=offset, name="rescale")(bgr)
-    raise ValueError(
-        "`preprocessing` must be 'tf', 'caffe', 'torch' or 'inside'. "
-        f"Received: preprocessing={preprocessing!r}"
-    )
+    model = known[name](include_top=False, weights=weights, input_shape=(224, 224, 3))
+    return model, preprocessing or preprocessing_of_family(known[name])
 
 
 def _ending_at_7x7(model, input_shape):

@@ -62,28 +62,47 @@ def test_every_applications_family_ends_at_7x7_or_little_more(name, tmp_path):
     np.testing.assert_allclose(again.predict(images, verbose=0), embeddings, atol=1e-4)
 
 
+RED = np.broadcast_to(np.float32([200, 100, 50]), (1, 112, 112, 3))
+
+
+def probe(*first, name="mine"):
+    """A backbone without weights: `first`, then the mean of each 16x16 pixels, a 7x7 map."""
+    pixels = [keras.Input((112, 112, 3)), *first, keras.layers.AveragePooling2D(16)]
+    return keras.Sequential(pixels, name=name)
+
+
+def seen(backbone, **arguments):
+    """What a `probe` makes of a red image inside an embedder."""
+    embedder = build_embedder(backbone, 4, **arguments)
+    feature_map = keras.Model(embedder.input, embedder.get_layer("neck_depthwise").input)(RED)
+    return keras.ops.convert_to_numpy(feature_map)[0, 0, 0]
+
+
+@any_backend
 @pytest.mark.parametrize(
-    ("name", "module"),
+    "name", ["mine", "resnet18_mine", "vgg_face", "mobilenet_face", "xception"]
+)
+def test_a_model_that_scales_its_pixels_gets_them_raw_whatever_its_name(name):
+    backbone = probe(keras.layers.Rescaling(1 / 255), name=name)
+    np.testing.assert_allclose(seen(backbone), RED[0, 0, 0] / 255, atol=1e-3)
+
+
+@any_backend
+@pytest.mark.parametrize(
+    ("form", "expected"),
     [
-        ("MobileNetV2", keras.applications.mobilenet_v2),
-        ("DenseNet121", keras.applications.densenet),
-        ("ResNet50", keras.applications.resnet),
-        ("ResNet50V2", keras.applications.resnet_v2),
-        ("VGG16", keras.applications.vgg16),
+        ("inside", (200, 100, 50)),
+        ("tf", (0.5686, -0.2157, -0.6078)),
+        ("caffe", (50 - 103.939, 100 - 116.779, 200 - 123.68)),
+        ("torch", (1.3070, -0.2850, -0.9330)),
+        ((127.5, 127.5, "RGB"), (0.5686, -0.2157, -0.6078)),
+        ((127.5, 128, "BGR"), (-0.6055, -0.2148, 0.5664)),
+        (([10, 20, 30], [1, 2, 4], "RGB"), (190, 40, 5)),
+        (((10, 20, 30), np.array([1, 2, 4]), "BGR"), (5, 40, 190)),
     ],
 )
-def test_pixels_reach_each_family_as_its_own_preprocessing_gives_them(name, module):
-    embedder = build_embedder(name, embedding_dim=4)
-    pixels = np.random.default_rng(0).uniform(0, 255, (1, 112, 112, 3)).astype("float32")
-    rescale = embedder.get_layer("rescale")
-    prepared = keras.Model(embedder.input, rescale.output)(pixels)
-    expected = module.preprocess_input(pixels.copy())
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(prepared), expected, atol=1e-3)
-
-
-def test_families_that_rescale_by_themselves_get_raw_pixels():
-    embedder = build_embedder("MobileNetV3Small", embedding_dim=4)
-    assert "rescale" not in [layer.name for layer in embedder.layers]
+def test_preprocessing_by_argument(form, expected):
+    np.testing.assert_allclose(seen(probe(), preprocessing=form), expected, atol=1e-3)
 
 
 @any_backend
@@ -126,6 +145,16 @@ def test_embeddings_leave_in_float32_under_a_mixed_policy():
     assert embedder.output.dtype == "float32"
 
 
+def of_outputs(count):
+    backbone = probe()
+    return keras.Model(backbone.inputs, backbone.outputs * count)
+
+
+def of_channels(count):
+    image = keras.Input((112, 112, count))
+    return keras.Model(image, keras.layers.Conv2D(4, 16, 16)(image))
+
+
 def of_one_size():
     """A network with its size fixed inside, as ConvNeXt's is, that ends at 3x3."""
     image = keras.Input((112, 112, 3))
@@ -136,7 +165,16 @@ def of_one_size():
 @pytest.mark.parametrize(
     ("call", "rule"),
     [
-        (lambda: build_embedder("MobileFace"), "MobileFaceNet.*Received: backbone='MobileFace'"),
+        (
+            lambda: build_embedder("MobileFace"),
+            "Received: backbone='MobileFace'. Did you mean 'MobileFaceNet'.*dir\\(",
+        ),
+        (lambda: build_embedder("resnet50"), "Received: backbone='resnet50'. .*'ResNet50'"),
+        (lambda: build_embedder("EffcientNetB0"), "Did you mean 'EfficientNetB0'"),
+        (lambda: build_embedder("imagenet_utils"), "Received: backbone='imagenet_utils'"),
+        (lambda: build_embedder("MobileFaceNet", preprocessing="tf"), "scales its pixels inside"),
+        (lambda: build_embedder(keras.applications.ResNet50), "Call the constructor"),
+        (lambda: build_embedder(keras.Sequential([keras.layers.Conv2D(3, 1)])), "built Functional"),
         (lambda: build_embedder("MobileFaceNet", weights="imagenet"), "load_embedder"),
         (
             lambda: build_embedder(
@@ -144,21 +182,31 @@ def of_one_size():
             ),
             "include_top=False",
         ),
+        (lambda: build_embedder(probe()), "Received: a model named 'mine'. Pass `preprocessing`"),
+        (lambda: build_embedder(of_outputs(4)), "one feature map.*outputs \\[\\(None, 7, 7, 3"),
+        (lambda: build_embedder(of_channels(1)), "RGB images.*\\(None, 112, 112, 1\\)"),
         (
-            lambda: build_embedder(
-                keras.Sequential(
-                    [keras.Input((112, 112, 3)), keras.layers.Conv2D(4, 16, 16)], name="mine"
-                )
-            ),
-            "Received: a model named 'mine'.*`preprocessing`",
-        ),
-        (
-            lambda: build_embedder(of_one_size()),
+            lambda: build_embedder(of_one_size(), preprocessing="inside"),
             "input_shape=\\(224, 224, 3\\)",
         ),
         (
             lambda: build_embedder("MobileNetV2", preprocessing="bgr"),
             "Received: preprocessing='bgr'",
+        ),
+        *(
+            (
+                lambda form=form: build_embedder(probe(), preprocessing=form),
+                "mean and standard deviation on the scale 0..255.*Received: preprocessing=",
+            )
+            for form in (
+                (127.5, 0, "RGB"),
+                (127.5, 127.5, "rgb"),
+                ([1, 2], 1, "RGB"),
+                (float("nan"), 1, "RGB"),
+                ("mean", "std", "RGB"),
+                (127.5, 127.5),
+                0.5,
+            )
         ),
         (
             lambda: build_embedder(
@@ -174,3 +222,35 @@ def of_one_size():
 def test_wrong_backbones_are_answered_with_the_rule(call, rule):
     with pytest.raises(ValueError, match=rule):
         call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"input_shape": (112, 112, 1)}, r"\(112, 112, 1\).*Grey images.*readers repeat"),
+        ({"input_shape": (3, 112, 112)}, r"Channels come last: \(112, 112, 3\)"),
+        ({"input_shape": (112, 112)}, r"Received: input_shape=\(112, 112\)"),
+        ({"input_shape": 112}, "Received: input_shape=112"),
+        ({"input_shape": (None, None, 3)}, "whole numbers"),
+        ({"input_shape": (112, 0, 3)}, "whole numbers"),
+        ({"input_shape": (112, 112.0, 3)}, "whole numbers"),
+        ({"embedding_dim": 0}, "at least 1. Received: embedding_dim=0"),
+        ({"embedding_dim": -1}, "Received: embedding_dim=-1"),
+        ({"embedding_dim": "512"}, "Received: embedding_dim='512'"),
+        ({"embedding_dim": 12.5}, "Received: embedding_dim=12.5"),
+        ({"embedding_dim": True}, "Received: embedding_dim=True"),
+    ],
+)
+@pytest.mark.parametrize("backbone", ["MobileFaceNet", "MobileNetV2"])
+def test_impossible_sizes_are_refused_before_a_network_is_made(backbone, arguments, rule):
+    with pytest.raises(ValueError, match=rule):
+        build_embedder(backbone, **arguments)
+
+
+def test_channels_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"channels last.*set_image_data_format"):
+            build_embedder("MobileFaceNet", 8)
+    finally:
+        keras.config.set_image_data_format("channels_last")

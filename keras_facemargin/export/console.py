@@ -6,10 +6,12 @@ import os
 import sys
 import tempfile
 
+from keras_facemargin.export.verdict import ExportError
+
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what converters print; if one of them fails, prints it all.
+    """Holds back what converters print; prints it all at an error that does not say everything.
 
     TensorFlow, LiteRT and XLA write to file descriptor 2 from C++, past `sys.stderr`; their Python
     halves log. A conversion prints 20 to 100 such lines, none of which a user can act on.
@@ -24,6 +26,8 @@ def quiet():
             logger.setLevel(logging.ERROR)
         try:
             yield
+        except ExportError:  # names layer and op
+            raise
         except BaseException:
             held.seek(0)
             os.write(stderr, held.read())

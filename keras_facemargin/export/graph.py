@@ -37,7 +37,8 @@ def float32_embedder(embedder):
             f"Received: the {backend} backend. Save the embedder with "
             "embedder.save('embedder.keras'), then open it with "
             "keras.models.load_model('embedder.keras') in a process started with "
-            "KERAS_BACKEND=tensorflow and export it there."
+            "KERAS_BACKEND=tensorflow (pip install 'keras_facemargin[tensorflow]') and export it "
+            "there."
         )
     _check_interface(embedder)
     config = embedder.get_config()
@@ -138,12 +139,25 @@ def normalised(embedder, batch_size=None):
 
 
 def frozen(embedder, batch_size=None):
-    """`normalised` as a concrete function whose graph holds the weights as constants."""
+    """`normalised` as a concrete function whose graph holds the weights as constants.
+
+    Functions within the graph are inlined, because tf2onnx writes calls of them as they are: Keras
+    wraps grouped convolutions in one. Loops stay loops (`lower_control_flow`), of which both
+    formats have a form.
+    """
+    import tensorflow as tf
+
     # Semi-public, and what TensorFlow's own converters call; there is no public name for it.
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
+    eager = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)  # an inner function is traced as part of the outer one
+    try:
+        graph = normalised(embedder, batch_size).get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(eager)
     return convert_variables_to_constants_v2(
-        normalised(embedder, batch_size).get_concrete_function()
+        graph, lower_control_flow=False, aggressive_inlining=True
     )

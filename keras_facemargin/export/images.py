@@ -17,19 +17,41 @@ def check_images(images, input_shape):
     Raises:
         ValueError: another shape, dtype or range.
     """
+    shape = f"(N, {', '.join(str(side) for side in input_shape)})"
     if images is None:
         from keras_facemargin.data.synthetic import synthesize_faces
 
         images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0)
-    images = np.asarray(images)
-    shape = ", ".join(str(side) for side in input_shape)
-    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or not len(images):
+        if images.shape[1:] != tuple(input_shape):
+            raise ValueError(
+                f"images must be passed for this embedder, {shape}: the default ones are "
+                f"{images.shape[1]}x{images.shape[2]}. Received: images=None. Read crops of that "
+                "size with read_face."
+            )
+    try:
+        images = np.asarray(images)
+    except ValueError:  # numpy's answer to rows of unequal length
         raise ValueError(
-            f"images must have the shape (N, {shape}) of this embedder's input. "
-            f"Received: shape {images.shape}. Read crops with read_face, or pass images of that "
-            "size."
+            f"images must be one array of the shape {shape}. Received: a "
+            f"{type(images).__name__} of arrays of several shapes. Resize them to one size."
+        ) from None
+    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or not len(images):
+        grey = images.shape[1:3] == tuple(input_shape[:2]) and images.shape[3:] in ((), (1,))
+        raise ValueError(
+            f"images must have the shape {shape} of this embedder's input. "
+            f"Received: shape {images.shape}. "
+            + (
+                "Repeat the one channel of grey images three times, as read_face does."
+                if grey
+                else "Read crops with read_face, or pass images of that size."
+            )
         )
     if images.dtype == np.uint8:
+        if images.max() <= 1:
+            raise ValueError(
+                "images must be RGB 0..255. Received: uint8 values from 0 to "
+                f"{images.max()}. Scale them before the cast: (images * 255).astype('uint8')."
+            )
         return images
     if images.dtype.kind != "f":
         raise ValueError(

@@ -1,6 +1,10 @@
 """An embedder as an ONNX file for servers and other runtimes."""
 
-from keras_facemargin.export.console import quiet
+import functools
+
+import numpy as np
+
+from keras_facemargin.export.conversion import converting, unsupported
 from keras_facemargin.export.graph import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -13,6 +17,13 @@ from keras_facemargin.export.verdict import Tolerance, check_path, deliver, thre
 
 _TOLERANCE = Tolerance(0.9999, 0.99999)  # The order of summation; 1 - 1e-6 is usual.
 _OPSET = 15
+# TensorFlow ops that tf2onnx leaves as they are, in exact ONNX forms: ops in a row, each of the
+# value so far (x) and the number 1.
+_FORMS = {
+    "Erfc": (("Erf", "x"), ("Sub", "1x")),  # in every exact GELU
+    "Expm1": (("Exp", "x"), ("Sub", "x1")),
+    "Log1p": (("Add", "x1"), ("Log", "x")),
+}
 
 
 def export_onnx(embedder, path, images=None, tolerance=None):
@@ -34,7 +45,8 @@ def export_onnx(embedder, path, images=None, tolerance=None):
         A `Verdict`; print it, or keep its `to_dict()`.
 
     Raises:
-        ExportError: the file misses the tolerance; it is kept as `<path>.failed`.
+        ExportError: the embedder has an op without an ONNX form (layer and op are named), or the
+            file misses the tolerance; it is kept as `<path>.failed`.
         ValueError: a wrong path, embedder or image.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ImportError: tf2onnx or ONNX Runtime is not installed (extra `export`).
@@ -49,7 +61,7 @@ def export_onnx(embedder, path, images=None, tolerance=None):
     embedder = float32_embedder(embedder)
     images = check_images(images, embedder.input_shape[1:])
     tf2onnx, onnxruntime = _import_onnx()
-    with quiet():
+    with converting("ONNX", embedder):
         artefact = _convert(embedder, tf2onnx)
         run = _runner(artefact, onnxruntime)
     return deliver(
@@ -87,10 +99,44 @@ def _convert(embedder, tf2onnx):
         output_names=[embedding.name],
         opset=_OPSET,
         tensors_to_rename={image.name: INPUT_NAME, embedding.name: OUTPUT_NAME},
+        custom_op_handlers={
+            op: (functools.partial(_in_steps, steps), []) for op, steps in _FORMS.items()
+        },
     )
+    if missing := _ops_outside_onnx(model.graph):
+        raise unsupported("ONNX", embedder, missing)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model.SerializeToString()
+
+
+def _in_steps(steps, ctx, node, name, args):
+    """A tf2onnx handler that writes a TensorFlow op as ONNX ops in a row."""
+    value, one = node.input[0], ctx.make_const(f"{name}__one", np.float32(1.0)).output[0]
+    shapes, dtypes = node.output_shapes, node.output_dtypes
+    ctx.remove_node(name)
+    for index, (op, inputs) in enumerate(steps):
+        value = ctx.make_node(
+            op,
+            [{"x": value, "1": one}[each] for each in inputs],
+            name=f"{name}__{op}",
+            outputs=node.output if index == len(steps) - 1 else None,
+            shapes=shapes,
+            dtypes=dtypes,
+        ).output[0]
+
+
+def _ops_outside_onnx(graph):
+    """(op, name) of the nodes that the converter left as they are, those of loops included."""
+    import onnx
+
+    found = []
+    for node in graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            found.append((node.op_type, node.name))
+        for attribute in node.attribute:
+            found += _ops_outside_onnx(attribute.g)
+    return found
 
 
 def _runner(artefact, onnxruntime):

@@ -1,10 +1,11 @@
 """An embedder as a TFLite (LiteRT) file for phones and small boards."""
 
+import re
 import tempfile
 
 import numpy as np
 
-from keras_facemargin.export.console import quiet
+from keras_facemargin.export.conversion import converting, unsupported
 from keras_facemargin.export.graph import (
     INPUT_NAME,
     OUTPUT_NAME,
@@ -13,6 +14,7 @@ from keras_facemargin.export.graph import (
     normalised,
 )
 from keras_facemargin.export.images import check_images
+from keras_facemargin.export.metadata import with_metadata
 from keras_facemargin.export.verdict import Tolerance, check_path, deliver, threads
 
 _TOLERANCES = {
@@ -22,6 +24,8 @@ _TOLERANCES = {
     "int8": Tolerance(0.95, 0.98),  # 8 bits everywhere, ranges from the representative set.
 }
 MIN_REPRESENTATIVE = 64
+# How the converter names an op of the TensorFlow graph, with its path, in an error.
+_OP_IN_ERROR = re.compile(r'error: loc\(callsite\(fused\["(\w+):", "([^"@]+)')
 
 
 def export_tflite(embedder, path, precision="float32", images=None, tolerance=None):
@@ -41,9 +45,10 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
 
     Full int8 takes the bytes of a camera frame as they are (scale 1, zero point 0) and dequantises
     its output itself, so that no program needs to know a scale. MediaPipe's ImageEmbedder opens
-    this file as it is and refuses the float ones (no NormalizationOptions metadata). The int8
-    embeddings are multiples of 1/128, of unit length only to within a few per cent: compare them
-    with the cosine, not the dot product, and calibrate their threshold on the file itself.
+    this file and the float ones, which hold the metadata that it asks for (NormalizationOptions
+    with mean 0 and standard deviation 1: the graph takes RGB 0..255). The int8 embeddings are
+    multiples of 1/128, of unit length only to within a few per cent: compare them with the cosine,
+    not the dot product, and calibrate their threshold on the file itself.
 
     Args:
         embedder: a Functional `keras.Model`, `(B, H, W, 3)` float32 RGB 0..255 -> `(B, D)`. One
@@ -63,7 +68,8 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
         A `Verdict`; print it, or keep its `to_dict()`.
 
     Raises:
-        ExportError: the file misses the tolerance; it is kept as `<path>.failed`.
+        ExportError: the embedder has an op without a TFLite form (layer and op are named), or the
+            file misses the tolerance; it is kept as `<path>.failed`.
         ValueError: a wrong precision, path, embedder or image.
         RuntimeError: Keras runs on another backend than TensorFlow.
         ImportError: LiteRT is not installed (extra `export`).
@@ -87,7 +93,7 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
     else:
         images = check_images(images, embedder.input_shape[1:])
     litert = _import_litert()
-    with quiet():
+    with converting("TFLite", embedder):
         artefact = _convert(embedder, precision, representative)
         run = _runner(artefact, litert)
     return deliver(
@@ -115,6 +121,8 @@ def _import_litert():
 
 def _split_representative(images, input_shape):
     """Images -> (float32 images that set the ranges, uint8 images that judge)."""
+    if images is not None:
+        images = check_images(images, input_shape)
     if images is None or len(images) < MIN_REPRESENTATIVE:
         received = "none" if images is None else f"{len(images)} images"
         raise ValueError(
@@ -123,7 +131,7 @@ def _split_representative(images, input_shape):
             f"ranges of the activations, the other judges the file. Received: {received}. Pass "
             "more crops, or use precision='dynamic_int8', which needs none."
         )
-    pixels = np.rint(check_images(images, input_shape)).astype("uint8")
+    pixels = np.rint(images).astype("uint8")
     representative = pixels[::2].astype("float32")
     # The input's own range must be exactly 0..255, or RGB bytes would be taken for something else:
     # a set without a full white or black pixel would rescale every image a little.
@@ -136,6 +144,11 @@ def _convert(embedder, precision, representative):
     import tensorflow as tf
 
     graph = frozen(embedder, batch_size=1)
+    if precision == "int8":
+        # The quantiser ends the process at the lists over which recurrent layers loop.
+        nodes = graph.graph.as_graph_def().node
+        if lists := [(node.op, node.name) for node in nodes if node.op.startswith("TensorList")]:
+            raise unsupported("Full int8 TFLite", embedder, lists[:1])
     module = tf.Module()
     module.embed = tf.function(
         lambda image: {OUTPUT_NAME: graph(image)[0]},
@@ -159,7 +172,14 @@ def _convert(embedder, precision, representative):
                 tf.lite.OpsSet.TFLITE_BUILTINS,  # Float islands, which the verdict lists.
             ]
             converter.inference_input_type = tf.uint8
-        return converter.convert()
+        try:
+            artefact = converter.convert()
+        except Exception as error:
+            if missing := _OP_IN_ERROR.findall(str(error)):
+                raise unsupported("TFLite", embedder, missing) from error
+            raise
+    # A uint8 input needs no metadata: MediaPipe opens it as it is.
+    return artefact if precision == "int8" else with_metadata(artefact, embedder.name)
 
 
 def _runner(artefact, litert):

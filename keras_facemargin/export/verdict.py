@@ -2,12 +2,15 @@
 
 import os
 import statistics
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from keras_facemargin.files import atomic_write
 
 _BATCH = 32  # Images per Keras call.
 _WARM_UP = 5
@@ -87,30 +90,15 @@ class Verdict:
 
 
 class ExportError(RuntimeError):
-    """An exported file is too far from the Keras embedder.
+    """An embedder cannot be written in a format, or the file is too far from it.
 
     Attributes:
-        verdict: the `Verdict`; its `path` is where the file was put aside.
+        verdict: the `Verdict` of the file, whose `path` is where it was put aside; None if there
+            is no file to judge.
     """
 
-    def __init__(self, verdict, kept):
-        advice = {
-            "float16": "A value may have left float16's range; export float32.",
-            "dynamic_int8": "Export float16, at twice the size.",
-            "int8": "Pass more and more varied aligned faces as images, or export dynamic_int8 "
-            "or float16. Untrained weights quantise badly: judge int8 on a trained embedder.",
-        }.get(
-            verdict.precision,
-            "The conversion itself went wrong; please report it with the embedder's summary().",
-        )
-        super().__init__(
-            f"An exported embedding must have a cosine to Keras' own of at least "
-            f"{verdict.tolerance.cosine_min:g} for every image and "
-            f"{verdict.tolerance.cosine_mean:g} on average. Received: min "
-            f"{verdict.cosine_min:.6f}, mean {verdict.cosine_mean:.6f} over "
-            f"{verdict.num_images} images ({verdict.format}, {verdict.precision}). {advice} "
-            f"{kept}"
-        )
+    def __init__(self, message, verdict=None):
+        super().__init__(message)
         self.verdict = verdict
 
 
@@ -138,10 +126,12 @@ def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
 
     Raises:
         ExportError: the verdict is a failure; the file lies at `<path>.failed`.
-        ValueError: the Keras embeddings of the images are so alike that a file which ignores its
-            input would pass.
+        ValueError: a Keras embedding is not finite or is zero, or they are so alike that a file
+            which ignores its input would pass.
+        OSError: the file cannot be written.
     """
     expected = _reference_embeddings(reference, images)
+    _check_reference(expected)
     _check_contrast(expected, tolerance)
     received = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
     cosine = _cosine(received, expected)
@@ -163,21 +153,49 @@ def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
         passed=passed,
         **facts,
     )
-    _write(artefact, place)
+    with atomic_write(place, "wb") as file:
+        file.write(artefact)
     if not passed:
         untouched = " the file that was there before is untouched;" if path.exists() else ""
-        raise ExportError(
-            verdict, f"Nothing was written to {path};{untouched} the failed file is {place}."
-        )
+        kept = f"Nothing was written to {path};{untouched} the failed file is {place}."
+        raise ExportError(f"{_miss(verdict)} {kept}", verdict)
     return verdict
 
 
+def _miss(verdict):
+    """What is wrong with a file that missed its tolerance, and what to do."""
+    advice = {
+        "float16": "A value may have left float16's range; export float32.",
+        "dynamic_int8": "Export float16, at twice the size.",
+        "int8": "Pass more and more varied aligned faces as images, or export dynamic_int8 "
+        "or float16. Untrained weights quantise badly: judge int8 on a trained embedder.",
+    }.get(
+        verdict.precision,
+        "The conversion itself went wrong; please report it with the embedder's summary().",
+    )
+    return (
+        f"An exported embedding must have a cosine to Keras' own of at least "
+        f"{verdict.tolerance.cosine_min:g} for every image and "
+        f"{verdict.tolerance.cosine_mean:g} on average. Received: min "
+        f"{verdict.cosine_min:.6f}, mean {verdict.cosine_mean:.6f} over "
+        f"{verdict.num_images} images ({verdict.format}, {verdict.precision}). {advice}"
+    )
+
+
 def check_path(path, suffix):
-    """Checks where the file shall go before minutes are spent on making it.
+    """Checks that a file can be written before minutes are spent on making it.
+
+    Args:
+        path: the file to write; its folder is created if it is missing.
+        suffix: ".tflite" or ".onnx".
+
+    Returns:
+        The path, a `Path`.
 
     Raises:
         ValueError: the path does not end in `suffix`.
         IsADirectoryError: the path is a folder.
+        OSError: the folder cannot be created or written to.
     """
     path = Path(path)
     if path.suffix.lower() != suffix:
@@ -190,17 +208,13 @@ def check_path(path, suffix):
             f"path must be a file to write. Received: the folder {str(path)!r}. Name a file "
             f"inside it."
         )
-    return path
-
-
-def _write(artefact, path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(artefact)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    return path
 
 
 def _embed(reference, images):
@@ -222,6 +236,17 @@ def _cosine(a, b):
 def _meets(cosine, tolerance):
     # NaN compares false: an embedding with NaN in it fails.
     return bool(cosine.min() >= tolerance.cosine_min and cosine.mean() >= tolerance.cosine_mean)
+
+
+def _check_reference(embeddings):
+    wrong = ~(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1))
+    if wrong.any():
+        raise ValueError(
+            "Every Keras embedding must be finite and not zero. Received: "
+            f"{wrong.sum()} of {len(embeddings)} images whose embedding is not, the first at index "
+            f"{np.argmax(wrong)}. The embedder is damaged or untrained: it needs repair before it "
+            "is exported."
+        )
 
 
 def _check_contrast(embeddings, tolerance):

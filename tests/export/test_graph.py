@@ -56,6 +56,26 @@ def test_other_interfaces_are_refused(wrong, received):
         float32_embedder(wrong)
 
 
+def test_several_inputs_are_refused(embedder):
+    pair = [keras.Input((112, 112, 3)), keras.Input((112, 112, 3))]
+    both = keras.Model(pair, keras.layers.Add()([embedder(image) for image in pair]))
+    with pytest.raises(
+        ValueError, match=r"one input.*Received: inputs \[\(None, 112.*, \(None, 112"
+    ):
+        float32_embedder(both)
+
+
+def test_a_subclassed_model_is_refused():
+    class Subclassed(keras.Model):
+        def call(self, images):
+            return keras.ops.mean(images, axis=(1, 2))
+
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    with pytest.raises(ValueError, match="a Subclassed without fixed inputs and outputs"):
+        float32_embedder(model)
+
+
 def test_several_outputs_are_refused(embedder):
     both = keras.Model(embedder.input, [embedder.output, embedder.output])
     with pytest.raises(ValueError, match=r"outputs \[\(None, 32\), \(None, 32\)\]"):

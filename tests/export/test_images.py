@@ -47,5 +47,29 @@ def test_default_images_are_synthetic_faces():
 
 
 def test_no_default_images_for_another_input_size():
-    with pytest.raises(ValueError, match=r"\(N, 80, 80, 3\).*Received: shape \(64, 112"):
+    rule = r"passed for this embedder, \(N, 80, 80, 3\).*112x112. Received: images=None"
+    with pytest.raises(ValueError, match=rule):
         check_images(None, (80, 80, 3))
+
+
+@pytest.mark.parametrize("shape", [(2, 112, 112), (2, 112, 112, 1)])
+def test_grey_images(shape):
+    with pytest.raises(ValueError, match=rf"Received: shape \({shape[0]}, .*one channel of grey"):
+        check_images(np.full(shape, 99, "uint8"), SHAPE)
+
+
+def test_images_of_several_sizes():
+    images = [np.zeros((112, 112, 3)), np.zeros((112, 96, 3))]
+    with pytest.raises(ValueError, match="Received: a list of arrays of several shapes"):
+        check_images(images, SHAPE)
+
+
+def test_bytes_that_were_scaled_before_they_were_rounded(faces):
+    with pytest.raises(ValueError, match="Received: uint8 values from 0 to 1"):
+        check_images((faces / 255).round().astype("uint8"), SHAPE)
+
+
+@pytest.mark.parametrize("images", ["faces", b"faces", 3, object()])
+def test_what_is_not_an_array(images):
+    with pytest.raises(ValueError, match=r"Received: shape \(\)"):
+        check_images(images, SHAPE)

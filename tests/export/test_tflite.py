@@ -166,6 +166,23 @@ def test_int8_without_representative_set(embedder, faces, tmp_path, count, recei
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        (lambda faces: faces / 255, "values from 0 to 1"),
+        (lambda faces: faces.mean(axis=3), r"shape \(128, 112, 112\).*grey"),
+        (lambda faces: faces[:, ::2, ::2], r"shape \(128, 56, 56, 3\)"),
+        (lambda faces: faces[0], r"shape \(112, 112, 3\)"),
+        (lambda faces: "faces", r"shape \(\)"),
+    ],
+    ids=["0..1", "grey", "another size", "one image", "a path"],
+)
+def test_int8_with_wrong_representative_images(embedder, faces, tmp_path, change, received):
+    with pytest.raises(ValueError, match=rf"Received: {received}"):
+        export_tflite(embedder, tmp_path / "face.tflite", "int8", change(faces))
+    assert not list(tmp_path.iterdir())
+
+
 def test_missing_package_names_the_extra(embedder, faces, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
     with pytest.raises(ImportError, match=r"pip install 'keras_facemargin\[export\]'"):

@@ -1,7 +1,11 @@
 """The judge, with made-up files: what passes, what fails, and what lies on the disk afterwards."""
 
+import contextlib
+import errno
 import json
-from pathlib import Path
+import os
+import stat
+import tempfile
 
 import numpy as np
 import pytest
@@ -40,7 +44,7 @@ def judge(path, images, run=embed, tolerance=TOLERANCE, reference=keras_function
 
 
 def test_equal_embeddings_pass(tmp_path, images):
-    path = tmp_path / "new folder" / "face.tflite"
+    path = tmp_path / "face.tflite"
     verdict = judge(path, images)
     assert verdict.passed
     assert verdict.cosine_min == pytest.approx(1.0)
@@ -101,20 +105,31 @@ def test_old_file_survives_a_failed_verdict(tmp_path, images):
     assert path.read_bytes() == b"the good one"
 
 
-def test_old_file_survives_a_full_disk(tmp_path, images, monkeypatch):
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, images, monkeypatch):
     path = tmp_path / "face.tflite"
     path.write_bytes(b"the good one")
 
-    def half_written(self, data):
-        with open(self, "wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError("No space left on device")
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", half_written)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="disk is full") as info:
         judge(path, images)
+    assert info.value.filename == str(path)
     assert path.read_bytes() == b"the good one"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("run", [embed, lambda x: -embed(x)], ids=["passed", "failed"])
+def test_the_file_gets_the_mode_of_the_umask(tmp_path, images, run):
+    before = os.umask(0o077)
+    try:
+        with contextlib.suppress(ExportError):
+            judge(tmp_path / "face.tflite", images, run)
+    finally:
+        os.umask(before)
+    (file,) = tmp_path.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_passed_file_replaces_the_old_one(tmp_path, images):
@@ -129,6 +144,19 @@ def test_equal_embeddings_prove_nothing(tmp_path, images, count):
     same = np.repeat(images[:1], count, axis=0)
     with pytest.raises(ValueError, match=rf"Received: {count} images whose embeddings"):
         judge(tmp_path / "face.tflite", same)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_damaged_embedder_is_named_before_the_file_is_judged(tmp_path, images, value):
+    def reference(batch):
+        embeddings = embed(batch)
+        embeddings[(batch == images[7]).all(axis=(1, 2, 3))] = value
+        return {"embedding": tf.constant(embeddings)}
+
+    rule = "finite and not zero. Received: 1 of 40 images whose embedding is not, .* index 7"
+    with pytest.raises(ValueError, match=rule):
+        judge(tmp_path / "face.tflite", images, reference=reference)
+    assert not list(tmp_path.iterdir())
 
 
 def test_verdict_reads_and_serialises():
@@ -171,3 +199,26 @@ def test_path_is_a_folder(tmp_path):
     (tmp_path / "face.onnx").mkdir()
     with pytest.raises(IsADirectoryError, match="Received: the folder"):
         check_path(tmp_path / "face.onnx", ".onnx")
+
+
+def test_a_missing_folder_is_created(tmp_path):
+    assert check_path(tmp_path / "new" / "face.onnx", ".onnx").parent.is_dir()
+
+
+def test_a_file_in_place_of_the_folder_is_found_before_the_conversion(tmp_path):
+    (tmp_path / "new").write_text("")
+    with pytest.raises(OSError) as info:
+        check_path(tmp_path / "new" / "face.onnx", ".onnx")
+    assert str(tmp_path / "new") in str(info.value)
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError])
+def test_a_read_only_place_is_found_before_the_conversion(tmp_path, monkeypatch, error):
+    def refuse(dir):
+        raise error(errno.EROFS, "Read-only file system", f"{dir}/tmpqz1x")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(error, match="Read-only") as info:
+        check_path(tmp_path / "face.onnx", ".onnx")
+    assert info.value.filename == str(tmp_path / "face.onnx")
+    assert not list(tmp_path.iterdir())

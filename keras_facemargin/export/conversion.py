@@ -1,0 +1,64 @@
+"""Errors of converters and runtimes in terms of the embedder: which layer, which op."""
+
+import contextlib
+import re
+
+from keras_facemargin.export.console import quiet
+from keras_facemargin.export.verdict import ExportError
+
+
+@contextlib.contextmanager
+def converting(format, embedder):
+    """Keeps converters quiet and turns whatever they raise into an `ExportError`.
+
+    Args:
+        format: "ONNX" or "TFLite", for the message.
+        embedder: the model that is converted, whose layer the error names where it can.
+
+    Raises:
+        ExportError: the block raised an error that is not of the operating system.
+    """
+    try:
+        with quiet():
+            yield
+    except (ExportError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error)
+        path = re.search(r"[\w.-]+(/[\w.-]+)+", said)
+        where = f" in {_layer(embedder, path[0])}" if path else ""
+        raise ExportError(
+            f"The embedder cannot be written as {format}. Received: the converter's "
+            f"{type(error).__name__}{where}: {' '.join(said.split())[:300]} Please report it with "
+            "the embedder's summary()."
+        ) from error
+
+
+def unsupported(format, embedder, found):
+    """The error for ops that a format does not have.
+
+    Args:
+        format: "ONNX" or "TFLite".
+        embedder: the model that was converted.
+        found: (op, path in the TensorFlow graph) of each op, such as
+            `("Erf", "face_1/gelu_1/Erf")`.
+
+    Returns:
+        An `ExportError` that names the ops and the Keras layers they come from.
+    """
+    where = dict.fromkeys(f"{op} in {_layer(embedder, path)}" for op, path in found)
+    return ExportError(
+        f"{format} has no form for an op of this embedder. Received: {', '.join(where)}. Replace "
+        "the layer by one of other ops and train again."
+    )
+
+
+def _layer(embedder, path):
+    """The innermost Keras layer whose name scope is in a path of the TensorFlow graph."""
+    layers = {layer.name: layer for layer in embedder._flatten_layers(include_self=False)}
+    for scope in reversed(path.split("/")):
+        # In a traced call the scope of a layer is its name and _1.
+        for name in (scope.removesuffix("_1"), scope):
+            if name in layers:
+                return f"layer {name!r} ({type(layers[name]).__name__})"
+    return f"an op outside layers ({path})"

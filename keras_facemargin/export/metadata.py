@@ -1,0 +1,94 @@
+"""TFLite metadata: what MediaPipe must know to feed a file with float input.
+
+MediaPipe's ImageEmbedder refuses a float input without `NormalizationOptions`. The exported graph
+takes RGB 0..255, so mean and standard deviation are 0 and 1. The tables are those of
+`metadata_schema.fbs`, written with `flatbuffers` alone, because the packages that hold the
+generated writers cannot be installed beside TensorFlow.
+"""
+
+import numpy as np
+
+from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
+
+_NAME = "TFLITE_METADATA"  # the entry of a TFLite file that holds the buffer
+_IDENTIFIER = b"M001"
+_BYTE, _OFFSET = "PrependUint8Slot", "PrependUOffsetTRelativeSlot"
+# Members of unions and enums of the schema.
+_FEATURES, _IMAGE, _RGB, _NORMALIZATION = 1, 2, 1, 1
+
+
+def with_metadata(artefact, name):
+    """Adds the metadata to a TFLite file.
+
+    Args:
+        artefact: bytes of a file with one image input and one embedding output.
+        name: of the model.
+
+    Returns:
+        The bytes of the file with metadata; tensors and operators stay as they are.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(artefact)
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = _NAME, len(model.buffers)
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(_metadata(name), np.uint8)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(artefact) + 4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _metadata(name):
+    """A `ModelMetadata` buffer: one RGB image 0..255 in, one embedding out."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+
+    def text(value):
+        return _OFFSET, builder.CreateString(value)
+
+    def table(fields):
+        builder.StartObject(max(fields) + 1)
+        for slot, (prepend, value) in fields.items():
+            getattr(builder, prepend)(slot, value, 0)
+        return _OFFSET, builder.EndObject()
+
+    def tables(entry):
+        builder.StartVector(4, 1, 4)
+        builder.PrependUOffsetTRelative(entry[1])
+        return _OFFSET, builder.EndVector()
+
+    def numbers(value):
+        return _OFFSET, builder.CreateNumpyVector(np.full(3, value, "<f4"))
+
+    normalization = table({0: numbers(0.0), 1: numbers(1.0)})  # mean, std
+    image = table(
+        {
+            0: text(INPUT_NAME),
+            1: text("Aligned face crop, RGB 0..255."),
+            3: table({0: (_BYTE, _IMAGE), 1: table({0: (_BYTE, _RGB)})}),  # content
+            4: tables(table({0: (_BYTE, _NORMALIZATION), 1: normalization})),  # process units
+        }
+    )
+    embedding = table(
+        {
+            0: text(OUTPUT_NAME),
+            1: text("L2-normalised face embedding."),
+            3: table({0: (_BYTE, _FEATURES), 1: table({0: (_BYTE, 0)})}),
+        }
+    )
+    graph = table({2: tables(image), 3: tables(embedding)})
+    model = table(
+        {
+            0: text(name),
+            1: text("Face embedder written by keras_facemargin."),
+            3: tables(graph),
+            7: text("1.0.0"),  # the least version of a reader
+        }
+    )
+    builder.Finish(model[1], file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
