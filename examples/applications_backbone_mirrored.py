@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from keras_facemargin import ArcFace, MarginClassifier, build_embedder
 from keras_facemargin.callbacks import MarginRamp
-from keras_facemargin.data import FaceFolder, write_synthetic_faces
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.images import write_synthetic_faces
 
 
 def main(arguments=None):

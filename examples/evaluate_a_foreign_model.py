@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from keras_facemargin.data import synthesize_faces
 from keras_facemargin.evaluate import all_pairs, embed, evaluate_pairs, read_pairs, verify
+from keras_facemargin.images import synthesize_faces
 from keras_facemargin.report import report_verification
 
 

@@ -11,9 +11,10 @@ import argparse
 from pathlib import Path
 
 from keras_facemargin import load_embedder
-from keras_facemargin.data import FaceFolder, write_synthetic_faces
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.export import export_tflite
-from keras_facemargin.finetune import HEADS, finetune
+from keras_facemargin.images import write_synthetic_faces
+from keras_facemargin.training.finetune import HEADS, finetune
 
 
 def main(arguments=None):

@@ -1,7 +1,7 @@
 """Face recognition in Keras 3: margin heads, embedders, evaluation and export.
 
 The front door: names only. Opening it registers every layer and loss with Keras, so that a saved
-model loads. The rooms that go with it are opened by importing them: `keras_facemargin.pairwise`,
+model loads. The rooms that go with it are opened by importing them: `keras_facemargin.losses`,
 `.data`, `.evaluate`, `.export`.
 """
 
@@ -22,7 +22,7 @@ except (ModuleNotFoundError, ValueError) as error:  # Keras: ValueError for an u
         raise SystemExit(f"Error: {message}") from None
     raise ImportError(message) from error
 
-from keras_facemargin import pairwise  # noqa: F401  (registers its losses)
+from keras_facemargin import losses  # noqa: F401  (registers its losses)
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.heads import (
@@ -48,7 +48,7 @@ from keras_facemargin.heads import (
     SVSoftmax,
     UniFace,
 )
-from keras_facemargin.heads.shards import PrototypeParallel
+from keras_facemargin.heads.margin_head.shards import PrototypeParallel
 from keras_facemargin.pooling import MediaPooling, QualityPooling
 from keras_facemargin.zoo import list_embedders, load_card, load_embedder
 

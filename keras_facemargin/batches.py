@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_facemargin.heads.label_check import IGNORED, checked_array
+from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array
 
 _SOME = 64  # images of an array that are looked at
 # Of 0..1, of -1..1 and of ImageNet's mean and deviation no value is larger.

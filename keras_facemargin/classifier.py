@@ -6,11 +6,11 @@ import warnings
 import keras
 from keras import ops
 
+from keras_facemargin.backend.replicas import total
 from keras_facemargin.batches import Inspector
 from keras_facemargin.fitting import RepairedFit, optimizer_parts
-from keras_facemargin.heads.label_check import IGNORED
-from keras_facemargin.heads.replicas import total
-from keras_facemargin.heads.sampling import SampleExchange
+from keras_facemargin.heads.margin_head.labels import IGNORED
+from keras_facemargin.heads.margin_head.sampling import SampleExchange
 
 # Adafactor keeps sums over rows, the other begins with the weights themselves.
 _UNFIT_FOR_SAMPLES = (keras.optimizers.Adafactor, keras.optimizers.ScheduleFreeAdamW)
@@ -115,7 +115,7 @@ class MarginClassifier(RepairedFit, keras.Model):
                 `steps_per_execution` above 1, with which TensorFlow fails; under a strategy of
                 `tf.distribute`, or with a `sample_rate` below 1, a setting of the optimizer that
                 means something else there (`keras_facemargin/fitting.py`,
-                `keras_facemargin/heads/sampling.py`).
+                `keras_facemargin/heads/margin_head/sampling.py`).
         """
         if loss is not None or loss_weights is not None:
             raise ValueError(

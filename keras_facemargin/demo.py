@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from keras_facemargin.data import FaceFolder, read_face, write_synthetic_faces
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import export_onnx, export_tflite
 from keras_facemargin.export.graph import float32_embedder
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
-from keras_facemargin.finetune import MADE, finetune
+from keras_facemargin.images import read_face, write_synthetic_faces
 from keras_facemargin.report import Report
+from keras_facemargin.training.finetune import MADE, finetune
 from keras_facemargin.zoo import CAUTION, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6

@@ -37,7 +37,7 @@ import os
 import keras
 from keras import ops
 
-from keras_facemargin.heads.replicas import replica_count, total
+from keras_facemargin.backend.replicas import replica_count, total
 
 
 class LossMean(keras.metrics.Mean):

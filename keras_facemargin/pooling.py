@@ -27,8 +27,8 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin.arrays import embedding_rows, identifiers, real_numbers
-from keras_facemargin.heads.argument_check import check_integer, check_number, shown
-from keras_facemargin.heads.label_check import is_tensor
+from keras_facemargin.heads.margin_head.arguments import check_integer, check_number, shown
+from keras_facemargin.heads.margin_head.labels import is_tensor
 from keras_facemargin.margins import direction_of
 
 # The paper's upper limit of a logit: a quality of 0.99999917.

@@ -12,6 +12,7 @@ from data.test_fuzz_containers import fuzz, mutate
 
 from keras_facemargin import pooling
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz, real_numbers, row_numbers
+from keras_facemargin.audit import label_noise
 from keras_facemargin.evaluate import (
     Templates,
     all_pairs,
@@ -22,7 +23,6 @@ from keras_facemargin.evaluate import (
     fold_accuracy,
     hardest_pairs,
     identify,
-    label_noise,
     largest_scores_of_others,
     rates_by_group,
     search_among_distractors,

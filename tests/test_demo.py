@@ -11,10 +11,11 @@ import pytest
 from tiny import tiny_embedder
 
 from keras_facemargin import demo as module
-from keras_facemargin.data import FaceFolder, read_face
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.demo import contact_sheet, run_demo
 from keras_facemargin.export import export_tflite
 from keras_facemargin.files import exclusive
+from keras_facemargin.images import read_face
 from keras_facemargin.zoo import CAUTION, load_card
 
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")

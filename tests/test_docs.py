@@ -13,7 +13,8 @@ from tiny import tiny_embedder
 
 import keras_facemargin
 from keras_facemargin import CosFace, MarginClassifier
-from keras_facemargin.data import FaceFolder, write_synthetic_faces
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.images import write_synthetic_faces
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MODULES = sorted(

@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def _tool():
-    path = CHECKOUT / "tools" / "compare_heads.py"
+    path = CHECKOUT / "tools" / "figures" / "compare_heads.py"
     spec = importlib.util.spec_from_file_location("compare_heads", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -49,7 +49,7 @@ def test_what_is_not_reproduced_says_why(name):
 
 def test_the_page_is_current():
     written = (CHECKOUT / "docs" / "comparison.md").read_text(encoding="utf-8")
-    assert written == TOOL.page(), "run: python tools/compare_heads.py docs/comparison.md"
+    assert written == TOOL.page(), "run: python tools/figures/compare_heads.py docs/comparison.md"
 
 
 def test_elasticface_plus_gives_the_farthest_the_largest_margin():

@@ -10,7 +10,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def _tool():
-    path = DOCS.parent / "tools" / "draw_losses.py"
+    path = DOCS.parent / "tools" / "figures" / "draw_losses.py"
     spec = importlib.util.spec_from_file_location("draw_losses", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from tiny import tiny_embedder
 
-from keras_facemargin.data import FaceFolder, synthesize_faces, write_synthetic_faces
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import Pairs, embed, score_pairs
 from keras_facemargin.export import export_onnx
+from keras_facemargin.images import synthesize_faces, write_synthetic_faces
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 

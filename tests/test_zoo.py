@@ -106,12 +106,12 @@ def test_the_card_is_honest(name):
 
 
 def test_zoo_readme_is_current():
-    path = CHECKOUT / "tools" / "write_zoo_readme.py"
+    path = CHECKOUT / "tools" / "assets" / "write_zoo_readme.py"
     spec = importlib.util.spec_from_file_location("write_zoo_readme", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     written = (CHECKOUT / "zoo" / "README.md").read_text(encoding="utf-8")
-    assert written == module.zoo_readme(), "run: python tools/write_zoo_readme.py"
+    assert written == module.zoo_readme(), "run: python tools/assets/write_zoo_readme.py"
 
 
 # Cards that break the form.

@@ -4,7 +4,7 @@ import functools
 
 import keras
 
-from keras_facemargin.data.synthetic import synthesize_faces
+from keras_facemargin.images.synthetic import synthesize_faces
 
 
 def tiny_embedder():

@@ -54,7 +54,7 @@ def main():
 
 
 def run(options):
-    from keras_facemargin.recipe import read_recipe, train
+    from keras_facemargin.training.recipe import read_recipe, train
 
     recipe = read_recipe(options.recipe)
     strategy = make_strategy(options.devices)

@@ -21,7 +21,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_facemargin.callbacks.random_state import random_state, set_random_state
+from keras_facemargin.backend.random_state import random_state, set_random_state
 from keras_facemargin.files import FULL, exclusive
 from keras_facemargin.fitting import worker_of
 

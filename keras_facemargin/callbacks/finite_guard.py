@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_facemargin.callbacks.in_step import call_if
+from keras_facemargin.backend.host_call import call_if
 
 
 class FiniteGuard(keras.callbacks.Callback):

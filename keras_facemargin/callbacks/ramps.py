@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_facemargin.heads.argument_check import check_at_least, check_positive
+from keras_facemargin.heads.margin_head.arguments import check_at_least, check_positive
 
 
 class _Ramp(keras.callbacks.Callback):

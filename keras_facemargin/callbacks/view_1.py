@@ -36,7 +36,7 @@ class BestByView1(keras.callbacks.Callback):
     Example:
 
     >>> from pathlib import Path
-    >>> from keras_facemargin.data import write_synthetic_faces
+    >>> from keras_facemargin.images import write_synthetic_faces
     >>> from keras_facemargin.evaluate import Pairs, View1
     >>> a, b, c, d = map(Path, write_synthetic_faces("people", 2, 2))
     >>> pairs = Pairs((a, a), (b, c), np.array([True, False]))

@@ -5,7 +5,7 @@ import warnings
 
 def note_unaligned(faces):
     """Warns of a set that is slightly off the template; opening one that is far off has warned."""
-    from keras_facemargin.data import alignment_report
+    from keras_facemargin.images import alignment_report
 
     if len(faces) >= 12 and alignment_report(faces).clearly_off:
         return
@@ -13,7 +13,7 @@ def note_unaligned(faces):
 
 
 def _warn_of_doubt(images):
-    from keras_facemargin.data.alignment_check import doubt
+    from keras_facemargin.images.alignment_check import doubt
 
     reason = doubt(images)
     if reason is not None:
@@ -26,7 +26,7 @@ def _warn_of_doubt(images):
 
 def note_crops(paths, embedder):
     """Warns of images that are not aligned crops; `embed` itself warns of larger ones."""
-    from keras_facemargin.data.alignment_check import larger
+    from keras_facemargin.images.alignment_check import larger
 
     if not larger(paths, _side(embedder)):
         _warn_of_doubt(paths)
@@ -35,9 +35,9 @@ def note_crops(paths, embedder):
 def refuse_photos(paths, embedder):
     """Refuses a few images that are not aligned crops: their score would be a wrong answer."""
 
-    from keras_facemargin.data import read_face
-    from keras_facemargin.data.alignment_check import doubt
-    from keras_facemargin.data.image import read_size
+    from keras_facemargin.images import read_face
+    from keras_facemargin.images.alignment_check import doubt
+    from keras_facemargin.images.image import read_size
 
     side = _side(embedder)
     rule = f"Two faces are compared on aligned crops of {side}x{side} pixels."

@@ -91,15 +91,15 @@ def check_data(
     """
     import numpy as np
 
-    from keras_facemargin.data import open_faces
-    from keras_facemargin.evaluate import (
+    from keras_facemargin.audit import (
         draw_audit,
-        embed,
         label_noise,
         near_duplicates,
         shared_identities,
         shared_images,
     )
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.evaluate import embed
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)

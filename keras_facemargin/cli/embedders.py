@@ -39,8 +39,8 @@ def export(
     """
     import numpy as np
 
-    from keras_facemargin.data import read_face, synthesize_faces
     from keras_facemargin.export import export_onnx, export_tflite
+    from keras_facemargin.images import read_face, synthesize_faces
     from keras_facemargin.zoo import find_card, load_embedder
 
     to_onnx = output.suffix == ".onnx"

@@ -50,7 +50,7 @@ def align(
 
     Example: `facemargin align photos faces`
     """
-    from keras_facemargin.data import align_folder, alignment_report
+    from keras_facemargin.images import align_folder, alignment_report
 
     if check:
         report = alignment_report(photos)

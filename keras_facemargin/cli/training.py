@@ -71,7 +71,7 @@ def finetune(
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
-    from keras_facemargin.finetune import MADE, finetune
+    from keras_facemargin.training.finetune import MADE, finetune
     from keras_facemargin.zoo import load_embedder
 
     file = output / "embedder.keras"

@@ -10,10 +10,10 @@ import numpy as np
 
 from keras_facemargin.data.faces import check_all, identity_order, report
 from keras_facemargin.data.folder import FaceFolder, list_files
-from keras_facemargin.data.image import BadImage
 from keras_facemargin.data.lists import read_list, shown, text_lines
-from keras_facemargin.data.recordio import FaceRecords
-from keras_facemargin.data.tfrecord import FaceTFRecords, find_shards, read_example
+from keras_facemargin.data.records import FaceRecords
+from keras_facemargin.data.tfrecords import FaceTFRecords, find_shards, read_example
+from keras_facemargin.images.image import BadImage
 
 _KINDS = {
     ".rec": "records",
@@ -68,7 +68,7 @@ def open_faces(path, image_size=112, on_bad="refuse"):
             as the class says.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> _ = write_synthetic_faces("people", num_identities=2, images_per_identity=3)
         >>> open_faces("people")
         <FaceFolder 'people': 6 images of 2 identities, 3 to 3 each>

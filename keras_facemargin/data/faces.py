@@ -22,8 +22,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from keras_facemargin.data.augment import Augmentation, augment, draw_augmentation, move, recolour
-from keras_facemargin.data.image import decode_face, read_bytes, read_face
+from keras_facemargin.augmentation.light import (
+    Augmentation,
+    augment,
+    draw_augmentation,
+    move,
+    recolour,
+)
+from keras_facemargin.images.image import decode_face, read_bytes, read_face
 
 _NAMED = 10  # bad entries that an error or a warning spells out
 _MOST_BAD = 100_000  # damaged places that are kept of a file

@@ -3,7 +3,6 @@
 import itertools
 import os
 
-from keras_facemargin.data.alignment_check import warn_unaligned
 from keras_facemargin.data.faces import (
     Faces,
     check_all,
@@ -12,7 +11,8 @@ from keras_facemargin.data.faces import (
     report,
     settle_bad,
 )
-from keras_facemargin.data.image import BadImage, check_face
+from keras_facemargin.images.alignment_check import warn_unaligned
+from keras_facemargin.images.image import BadImage, check_face
 
 
 class FaceFolder(Faces):

@@ -18,8 +18,8 @@ import csv
 import os
 import re
 
-from keras_facemargin.data.image import BadImage
 from keras_facemargin.files import read_text
+from keras_facemargin.images.image import BadImage
 
 _PATH, _LABEL = ("path", "image", "file", "filename"), ("label", "identity", "id", "person")
 _COLUMNS = {

@@ -32,12 +32,12 @@ import numpy as np
 
 from keras_facemargin.data.containers import container_kind, list_faces
 from keras_facemargin.data.faces import check_all, report
-from keras_facemargin.data.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.data.lists import list_identity
-from keras_facemargin.data.progress import image_bar
-from keras_facemargin.data.recordio import EXACT, Record, frame_record, pack_record
-from keras_facemargin.data.tfrecord import face_example, frame_tfrecord, shard_names
+from keras_facemargin.data.records import EXACT, Record, frame_record, pack_record
+from keras_facemargin.data.tfrecords import face_example, frame_tfrecord, shard_names
 from keras_facemargin.files import FULL, exclusive, read_text
+from keras_facemargin.images.image import BadImage, check_encoded, read_bytes
+from keras_facemargin.progress import image_bar
 
 _JOURNALLED = 1024  # images between two entries of the journal
 _READ = 16  # images that a reading thread takes at a time
@@ -125,7 +125,7 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
             was written stays and the same call continues.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> _ = write_synthetic_faces("people", num_identities=2, images_per_identity=3)
         >>> pack_faces("people", "faces.rec", progress=False)
         Packed(destination='faces.rec', images=6, identities=2, skipped=[])

@@ -10,55 +10,32 @@ pairs); `identification` measures searches of a `gallery`, `distractors` people 
 on the data that they come from.
 """
 
-from keras_facemargin.evaluate.all_pairs import all_pairs, verify_all_pairs
-from keras_facemargin.evaluate.audit import (
-    AlikePairs,
-    LabelNoise,
-    draw_audit,
-    label_noise,
-    near_duplicates,
-    shared_identities,
-    shared_images,
+from keras_facemargin.evaluate.at_scale.every_pair import all_pairs, verify_all_pairs
+from keras_facemargin.evaluate.at_scale.hardest import HardestPairs, hardest_pairs
+from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram
+from keras_facemargin.evaluate.at_scale.listed_pairs import (
+    HardestListedPairs,
+    hardest_listed_pairs,
+    verify_listed_pairs,
 )
-from keras_facemargin.evaluate.bootstrap import (
-    Bootstrap,
-    Interval,
-    bootstrap,
-    bootstrap_hardest,
-    bootstrap_hardest_splits,
-    bootstrap_splits,
-    interval,
-)
-from keras_facemargin.evaluate.conventions import validation_rate
+from keras_facemargin.evaluate.at_scale.refine import PairRates
 from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
-from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
-from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.gallery import best_of_gallery, largest_scores_of_others
-from keras_facemargin.evaluate.groups import (
-    Group,
-    GroupRate,
-    rates_by_group,
-    rates_by_two_groups,
-    rates_by_value,
-    read_groups,
-    read_groups_of_images,
+from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.identification.distractors import (
+    AmongDistractors,
+    search_among_distractors,
 )
-from keras_facemargin.evaluate.hardest import HardestPairs, hardest_pairs
-from keras_facemargin.evaluate.histogram import ScoreHistogram
-from keras_facemargin.evaluate.identification import (
+from keras_facemargin.evaluate.identification.gallery import (
+    best_of_gallery,
+    largest_scores_of_others,
+)
+from keras_facemargin.evaluate.identification.identification import (
     Identification,
     TpirAtFpir,
     closed_gallery_rate,
     identify,
     mean_over_galleries,
 )
-from keras_facemargin.evaluate.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.listed_pairs import (
-    HardestListedPairs,
-    hardest_listed_pairs,
-    verify_listed_pairs,
-)
-from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.plots import (
     plot_cmc,
     plot_det,
@@ -77,14 +54,6 @@ from keras_facemargin.evaluate.protocols import (
     read_pairs,
     read_view_1,
 )
-from keras_facemargin.evaluate.refine import PairRates
-from keras_facemargin.evaluate.roc import Roc, TarAtFar, roc
-from keras_facemargin.evaluate.search_draws import (
-    DistractorDraws,
-    SearchDraws,
-    bootstrap_distractors,
-    bootstrap_searches,
-)
 from keras_facemargin.evaluate.splits import (
     SplitResults,
     ValueResults,
@@ -101,7 +70,35 @@ from keras_facemargin.evaluate.templates import (
     score_template_pairs,
     searches_of_folders,
 )
-from keras_facemargin.evaluate.verification import (
+from keras_facemargin.evaluate.uncertainty.groups import (
+    Group,
+    GroupRate,
+    rates_by_group,
+    rates_by_two_groups,
+    rates_by_value,
+    read_groups,
+    read_groups_of_images,
+)
+from keras_facemargin.evaluate.uncertainty.resampling import (
+    Bootstrap,
+    Interval,
+    bootstrap,
+    bootstrap_hardest,
+    bootstrap_hardest_splits,
+    bootstrap_splits,
+    interval,
+)
+from keras_facemargin.evaluate.uncertainty.search_draws import (
+    DistractorDraws,
+    SearchDraws,
+    bootstrap_distractors,
+    bootstrap_searches,
+)
+from keras_facemargin.evaluate.verification.conventions import validation_rate
+from keras_facemargin.evaluate.verification.curve import Roc, TarAtFar, roc
+from keras_facemargin.evaluate.verification.insightface import evaluate_bin, read_bin_pairs
+from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs, score_pairs
+from keras_facemargin.evaluate.verification.verification import (
     FoldAccuracy,
     Verification,
     area_under_curve,
@@ -113,7 +110,6 @@ from keras_facemargin.evaluate.verification import (
 )
 
 __all__ = [
-    "AlikePairs",
     "AmongDistractors",
     "Bootstrap",
     "DistractorDraws",
@@ -124,7 +120,6 @@ __all__ = [
     "HardestPairs",
     "Identification",
     "Interval",
-    "LabelNoise",
     "PairRates",
     "Pairs",
     "Roc",
@@ -152,7 +147,6 @@ __all__ = [
     "closed_gallery_rate",
     "cosine_scores",
     "cosine_scores_of_pairs",
-    "draw_audit",
     "embed",
     "embed_templates",
     "equal_error_rate",
@@ -167,10 +161,8 @@ __all__ = [
     "hardest_pairs",
     "identify",
     "interval",
-    "label_noise",
     "largest_scores_of_others",
     "mean_over_galleries",
-    "near_duplicates",
     "plot_cmc",
     "plot_det",
     "plot_groups",
@@ -192,8 +184,6 @@ __all__ = [
     "score_template_pairs",
     "search_among_distractors",
     "searches_of_folders",
-    "shared_identities",
-    "shared_images",
     "tar_at_far",
     "threshold_at_far",
     "validation_rate",

@@ -8,9 +8,9 @@ import types
 
 import numpy as np
 
-from keras_facemargin.data.image import read_face
-from keras_facemargin.evaluate.bootstrap import interval
-from keras_facemargin.evaluate.roc import Roc, checked_pairs
+from keras_facemargin.evaluate.uncertainty.resampling import interval
+from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
+from keras_facemargin.images.image import read_face
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"

@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.measures import Measures
-from keras_facemargin.evaluate.roc import checked_truth, finite_vector
-from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.evaluate.verification.curve import checked_truth, finite_vector
+from keras_facemargin.evaluate.verification.verification import Verification, verify
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -21,11 +21,11 @@ import numpy as np
 
 from keras_facemargin.arrays import identifiers, row_numbers
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.embed import embed
-from keras_facemargin.evaluate.identification import Identification, identify
-from keras_facemargin.evaluate.pairs import Pairs
+from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.identification.identification import Identification, identify
 from keras_facemargin.evaluate.splits import SplitResults
-from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.verification.verification import Verification, verify
 from keras_facemargin.pooling import pool_templates
 
 # Different images whose embeddings are held at a time: 268 MB at 1,024 numbers each.
@@ -52,7 +52,7 @@ class Templates:
         IndexError: a template has no subject.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> a, b, c, d = write_synthetic_faces("faces", num_identities=2, images_per_identity=2)
         >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
         >>> len(two), two.enrolled.tolist()
@@ -220,7 +220,7 @@ def embed_templates(
         OSError: as `embed`.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> a, b, c, d = write_synthetic_faces("people", num_identities=2, images_per_identity=2)
         >>> two = Templates(np.array(["ann", "bob"]), (a, b, c, d), np.array([0, 0, 1, 1]))
         >>> def brightness(images):
@@ -292,7 +292,7 @@ def evaluate_template_pairs(
         ValueError, OSError: as `score_template_pairs` and `verify`.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> files = write_synthetic_faces("three", num_identities=2, images_per_identity=2)
         >>> people = Templates(np.array(["ann", "ann", "bob"]), files, np.array([0, 1, 2, 2]))
         >>> first, second = np.array([0, 0]), np.array([1, 2])
@@ -327,7 +327,7 @@ def evaluate_searches(
             there, or no probe.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> files = write_synthetic_faces("four", num_identities=2, images_per_identity=2)
         >>> people = Templates(np.array(["ann", "ann", "bob", "bob"]), files, np.arange(4))
         >>> task = TemplateSearches(people, {"first images": (np.array([0, 2]), np.array([1, 3]))})
@@ -359,7 +359,7 @@ def searches_of_folders(gallery, probes) -> TemplateSearches:
         ValueError: if an image is in both.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> a, b, c, d = write_synthetic_faces("all", num_identities=2, images_per_identity=2)
         >>> def shape(images):
         ...     return images.mean(axis=(1, 3)) - images.mean(axis=(1, 2, 3))[:, None]

@@ -19,7 +19,7 @@ def check_images(images, input_shape):
     """
     shape = f"(N, {', '.join(str(side) for side in input_shape)})"
     if images is None:
-        from keras_facemargin.data.synthetic import synthesize_faces
+        from keras_facemargin.images.synthetic import synthesize_faces
 
         images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0)
         if images.shape[1:] != tuple(input_shape):

@@ -20,10 +20,10 @@ from keras_facemargin.heads.combined_margin import CombinedMargin
 from keras_facemargin.heads.cosface import CosFace
 from keras_facemargin.heads.curricularface import CurricularFace
 from keras_facemargin.heads.elasticface import ElasticFace
-from keras_facemargin.heads.head import MarginHead
 from keras_facemargin.heads.l2_softmax import CrystalLoss, L2Softmax
 from keras_facemargin.heads.large_margin_softmax import LargeMarginSoftmax
 from keras_facemargin.heads.magface import MagFace
+from keras_facemargin.heads.margin_head.head import MarginHead
 from keras_facemargin.heads.mv_softmax import MVSoftmax
 from keras_facemargin.heads.normface import NormFace
 from keras_facemargin.heads.softmax import SoftmaxHead

@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_flag, check_integer
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.replicas import batch_mean, gather
+from keras_facemargin.backend.replicas import batch_mean, gather
+from keras_facemargin.heads.margin_head.arguments import check_flag, check_integer
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

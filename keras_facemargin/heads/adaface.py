@@ -7,16 +7,16 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.backend.replicas import batch_mean
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
+from keras_facemargin.heads.margin_head.arguments import (
     check_choice,
     check_number,
     check_positive,
     check_radians,
 )
-from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.class_margins import margin_of, read_margin
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.replicas import batch_mean
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 _SHORTEST, _LONGEST = 1e-3, 100.0  # norms beyond are not told apart
 _SMALLEST_DEVIATION = 1e-3

@@ -9,7 +9,7 @@ Caffe layer it is not in the snapshot, so that a resumed run restarts its anneal
 
 from keras import ops
 
-from keras_facemargin.heads.argument_check import check_at_least
+from keras_facemargin.heads.margin_head.arguments import check_at_least
 
 
 def set_schedule(head, **numbers):

@@ -6,7 +6,7 @@ Plain arithmetic on Python numbers. Heads call these once, when they are made or
 import math
 import warnings
 
-from keras_facemargin.heads.argument_check import check_integer, check_number, check_positive
+from keras_facemargin.heads.margin_head.arguments import check_integer, check_number, check_positive
 
 
 def alpha_lower_bound(num_classes, probability=0.9):

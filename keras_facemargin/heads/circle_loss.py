@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from keras_facemargin.heads.argument_check import check_number
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_number
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -7,7 +7,7 @@ margin. Every head that adds its margin to the true class alone takes one number
 import numpy as np
 from keras import ops
 
-from keras_facemargin.heads.argument_check import check_positive, shown
+from keras_facemargin.heads.margin_head.arguments import check_positive, shown
 
 
 def read_margin(name, margin, num_classes, check):

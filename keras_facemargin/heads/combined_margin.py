@@ -7,15 +7,15 @@ import keras
 import numpy as np
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of, read_margin
+from keras_facemargin.heads.margin_head.arguments import (
     check_at_least,
     check_choice,
     check_positive,
     check_radians,
 )
-from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.class_margins import margin_of, read_margin
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_number, check_radians
+from keras_facemargin.backend.replicas import batch_mean
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.replicas import batch_mean
+from keras_facemargin.heads.margin_head.arguments import check_choice, check_number, check_radians
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

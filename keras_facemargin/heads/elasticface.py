@@ -6,18 +6,18 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
+from keras_facemargin.backend.replicas import gather, share
 from keras_facemargin.heads.annealing import add_step
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.class_margins import margin_of
+from keras_facemargin.heads.draws import restart
+from keras_facemargin.heads.margin_head.arguments import (
     check_at_least,
     check_choice,
     check_flag,
     check_integer,
 )
-from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.class_margins import margin_of
-from keras_facemargin.heads.draws import restart
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.replicas import gather, share
+from keras_facemargin.heads.margin_head.head import MarginHead
 from keras_facemargin.heads.variants import bend, checked_margin, moved
 
 _PAPER_DEVIATIONS = {

@@ -4,9 +4,9 @@ import math
 
 import keras
 
-from keras_facemargin.heads.argument_check import check_flag, check_positive
 from keras_facemargin.heads.bounds import alpha_lower_bound, warn_if_below
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_flag, check_positive
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

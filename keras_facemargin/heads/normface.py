@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_facemargin.heads.argument_check import check_flag
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_flag
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 # A scale that is learned moves 100 times faster than other weights in the authors' recipe
 # (lr_mult 100). Keras has no per-weight rate: the gradient is multiplied instead, which is the same

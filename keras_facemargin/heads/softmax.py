@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -4,9 +4,9 @@ import keras
 
 from keras_facemargin import margins
 from keras_facemargin.heads.annealing import add_step, mix, set_schedule
-from keras_facemargin.heads.argument_check import check_integer
 from keras_facemargin.heads.bounds import angle_multiplier_lower_bound, warn_if_below
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_integer
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -6,15 +6,15 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.heads.margin_head.arguments import (
     check_at_least,
     check_choice,
     check_number,
     check_positive,
     check_radians,
 )
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.reductions import SoftplusSum
+from keras_facemargin.heads.margin_head.head import MarginHead
+from keras_facemargin.heads.margin_head.reductions import SoftplusSum
 
 _PAPER_MARGINS = {"C": 0.4, "A": 0.5, "M": 1.7}
 

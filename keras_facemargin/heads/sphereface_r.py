@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.heads.bounds import warn_if_scale_is_low
+from keras_facemargin.heads.margin_head.arguments import (
     check_at_least,
     check_choice,
     check_positive,
 )
-from keras_facemargin.heads.bounds import warn_if_scale_is_low
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 _VERSIONS = ("v0", "v1", "v2")
 _NORMALIZATIONS = ("hard", "soft", "none")

@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_choice, check_integer, check_radians
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.class_margins import margin_of, read_margin
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_choice, check_integer, check_radians
+from keras_facemargin.heads.margin_head.head import MarginHead
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_facemargin.heads.argument_check import check_number
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.class_margins import margin_of
-from keras_facemargin.heads.head import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_number
+from keras_facemargin.heads.margin_head.head import MarginHead
 from keras_facemargin.heads.variants import bend, checked_margin, moved
 
 

@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import check_at_least
 from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.class_margins import margin_of, read_margin
-from keras_facemargin.heads.head import MarginHead
-from keras_facemargin.heads.reductions import SoftplusSum
+from keras_facemargin.heads.margin_head.arguments import check_at_least
+from keras_facemargin.heads.margin_head.head import MarginHead
+from keras_facemargin.heads.margin_head.reductions import SoftplusSum
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

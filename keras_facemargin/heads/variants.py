@@ -10,13 +10,13 @@ import math
 import numpy as np
 
 from keras_facemargin import margins
-from keras_facemargin.heads.argument_check import (
+from keras_facemargin.heads.class_margins import read_margin
+from keras_facemargin.heads.margin_head.arguments import (
     check_at_least,
     check_choice,
     check_radians,
     shown,
 )
-from keras_facemargin.heads.class_margins import read_margin
 
 PAPER_MARGINS = {"plain": 0.0, "am": 0.35, "arc": 0.5}
 

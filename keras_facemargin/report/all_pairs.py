@@ -17,8 +17,8 @@ from keras_facemargin.evaluate import (
     threshold_at_far,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.hardest import TAIL
-from keras_facemargin.evaluate.histogram import BINS_PER_UNIT
+from keras_facemargin.evaluate.at_scale.hardest import TAIL
+from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT
 from keras_facemargin.report.groups import DECIDING, GroupRates, add_groups
 from keras_facemargin.report.hardest import add_hardest, add_hardest_names, hardest_shown
 from keras_facemargin.report.measures import (

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores, verify_by_value
-from keras_facemargin.evaluate.bootstrap import LEVEL
+from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
 from keras_facemargin.report.groups import add_groups, group_rates
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (

@@ -12,7 +12,7 @@ from keras_facemargin.evaluate import (
     plot_cmc,
     plot_scores,
 )
-from keras_facemargin.evaluate.identification import RANKS
+from keras_facemargin.evaluate.identification.identification import RANKS
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     Measure,
@@ -83,7 +83,7 @@ def report_distractors(
         ValueError, ImportError, OSError: as `report_verification`.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> from keras_facemargin.evaluate import search_among_distractors
         >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
         >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])

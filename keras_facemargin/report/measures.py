@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate import Interval, interval
-from keras_facemargin.evaluate.bootstrap import LEVEL
 from keras_facemargin.evaluate.plots import require_matplotlib
+from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
 from keras_facemargin.files import check_writable, write_json
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_facemargin.data.image import open_image
 from keras_facemargin.files import atomic_write
+from keras_facemargin.images.image import open_image
 
 # Follows the reader's light or dark setting; pictures keep a white ground in both.
 _STYLE = """

@@ -13,8 +13,8 @@ from keras_facemargin.evaluate import (
     plot_open_set,
     plot_scores,
 )
-from keras_facemargin.evaluate.bootstrap import LEVEL
-from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK, RANKS
+from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK, RANKS
+from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     add_measures,
@@ -79,7 +79,7 @@ def report_searches(
         ValueError, ImportError, OSError: as `report_verification` and `bootstrap_searches`.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> from keras_facemargin.evaluate import evaluate_searches, searches_of_folders
         >>> a, b, c, d = write_synthetic_faces("few", num_identities=2, images_per_identity=2)
         >>> def shape(images):

@@ -11,7 +11,7 @@ from keras_facemargin.evaluate import (
     hardest_pairs,
     plot_score_histogram,
 )
-from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
 from keras_facemargin.evaluate.protocols import BlufrResult, measure_blufr
 from keras_facemargin.report.all_pairs import OF_BINS
 from keras_facemargin.report.hardest import add_hardest, hardest_shown
@@ -90,7 +90,7 @@ def report_trials(
         ValueError, ImportError, OSError: as `report_verification` and `measure_blufr`.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> from keras_facemargin.evaluate.protocols import Blufr
         >>> images = write_synthetic_faces("set", num_identities=6, images_per_identity=2)
         >>> test, gallery = np.arange(12), np.array([0, 2, 4])

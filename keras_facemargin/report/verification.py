@@ -20,9 +20,9 @@ from keras_facemargin.evaluate import (
     validation_rate,
     verify,
 )
-from keras_facemargin.evaluate.bootstrap import LEVEL
-from keras_facemargin.evaluate.hardest import TAIL
-from keras_facemargin.evaluate.verification import FAR_TARGETS
+from keras_facemargin.evaluate.at_scale.hardest import TAIL
+from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate.verification.verification import FAR_TARGETS
 from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (

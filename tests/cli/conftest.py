@@ -7,7 +7,7 @@ from tiny import tiny_embedder
 
 from keras_facemargin import cli
 from keras_facemargin.cli.console import console
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
 
 @pytest.fixture(scope="session")

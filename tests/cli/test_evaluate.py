@@ -28,9 +28,9 @@ from published_sets import (
 )
 
 from keras_facemargin.data import write_pairs_bin
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
-embed_module = importlib.import_module("keras_facemargin.evaluate.embed")
+embed_module = importlib.import_module("keras_facemargin.evaluate.embedding")
 
 
 def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from keras_facemargin import cli
 from keras_facemargin.cli import training
 from keras_facemargin.cli.training import Head
-from keras_facemargin.finetune import HEADS, finetune
+from keras_facemargin.training.finetune import HEADS, finetune
 
 ROOT = typer.main.get_command(cli.app)
 

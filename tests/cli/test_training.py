@@ -109,7 +109,9 @@ def test_a_second_finetune_at_one_output_is_refused(facemargin, model, faces):
 def test_a_place_that_takes_no_file_is_found_before_the_training(
     facemargin, model, faces, monkeypatch
 ):
-    monkeypatch.setattr("keras_facemargin.finetune.finetune", None)  # would fail differently
+    monkeypatch.setattr(
+        "keras_facemargin.training.finetune.finetune", None
+    )  # would fail differently
     Path("out/card.json").mkdir(parents=True)
     result = facemargin("finetune", faces, "-m", model, "-o", "out")
     assert_one_sentence(result, "out/card.json: Is a directory")

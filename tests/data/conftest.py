@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from keras_facemargin.data.shared_file import SharedFile
+from keras_facemargin.data.formats.shared_file import SharedFile
 
 
 @pytest.fixture

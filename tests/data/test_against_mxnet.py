@@ -1,6 +1,6 @@
 """What our writers write, read by MXNet 1.9.1 itself and the way that InsightFace reads it.
 
-MXNet lives in an environment of its own (tools/mxnet_peer.py tells how to make it):
+MXNet lives in an environment of its own (tools/benchmarks/mxnet_peer.py tells how to make it):
 
     FACEMARGIN_MXNET_PYTHON=mxnet-env/bin/python python -m pytest tests/data/test_against_mxnet.py
 
@@ -17,19 +17,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_facemargin.data.image import decode_face
+from keras_facemargin.data.formats.pairs_bin import PairsBin, write_pairs_bin
 from keras_facemargin.data.pack import pack_faces
-from keras_facemargin.data.pairs_bin import PairsBin, write_pairs_bin
-from keras_facemargin.data.recordio import (
+from keras_facemargin.data.records import (
     FaceRecords,
     Record,
     RecordWriter,
     pack_record,
     write_face_records,
 )
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.images.image import decode_face
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
-PEER = Path(__file__).resolve().parents[2] / "tools" / "mxnet_peer.py"
+PEER = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "mxnet_peer.py"
 MAGIC = struct.pack("<I", 0xCED7230A)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data.augment import augment, draw_augmentation, move, recolour
+from keras_facemargin.augmentation.light import augment, draw_augmentation, move, recolour
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.image import read_face
-from keras_facemargin.data.recordio import FaceRecords, write_face_records
-from keras_facemargin.data.tfrecord import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.data.records import FaceRecords, write_face_records
+from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.images.image import read_face
 
 COUNT, PEOPLE = 23, 5
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data.augment import draw_augmentation, move, recolour
+from keras_facemargin.augmentation.light import draw_augmentation, move, recolour
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.image import read_face
+from keras_facemargin.images.image import read_face
 
 
 def save_noise(path, seed=0, shape=(112, 112, 3), **options):

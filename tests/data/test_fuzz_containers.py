@@ -19,10 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data.image import read_face
-from keras_facemargin.data.pairs_bin import PairsBin
-from keras_facemargin.data.photos import read_landmarks
-from keras_facemargin.data.recordio import (
+from keras_facemargin.data.formats.pairs_bin import PairsBin
+from keras_facemargin.data.records import (
     FaceRecords,
     Record,
     RecordReader,
@@ -30,12 +28,14 @@ from keras_facemargin.data.recordio import (
     pack_record,
     unpack_record,
 )
-from keras_facemargin.data.tfrecord import (
+from keras_facemargin.data.tfrecords import (
     FaceTFRecords,
     TFRecordReader,
     frame_tfrecord,
     write_face_tfrecords,
 )
+from keras_facemargin.images.image import read_face
+from keras_facemargin.images.photos import read_landmarks
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 NUMBERS = [0, 1, 3, 4, 24, 255, 65535, 1 << 24, (1 << 29) - 1, 1 << 29, 1 << 30, 1 << 31, 2**32 - 1]

@@ -16,10 +16,10 @@ from PIL import Image
 from keras_facemargin.data import pack as pack_module
 from keras_facemargin.data.containers import container_kind, list_faces, open_faces
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.image import read_face
 from keras_facemargin.data.pack import pack_faces
-from keras_facemargin.data.recordio import RecordReader, unpack_record, write_face_records
-from keras_facemargin.data.tfrecord import frame_tfrecord, pack_example, write_face_tfrecords
+from keras_facemargin.data.records import RecordReader, unpack_record, write_face_records
+from keras_facemargin.data.tfrecords import frame_tfrecord, pack_example, write_face_tfrecords
+from keras_facemargin.images.image import read_face
 
 # Numbers sort by value, before `"` and every other character.
 PEOPLE = {"Ada Lovelace": 4, "Zoë Müller": 3, '"O\'Neill, Shaq"': 2, "李 娜": 3}

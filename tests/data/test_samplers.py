@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_facemargin.augmentation.layers import (
+    RandomCutout,
+    RandomMirror,
+    RandomPhotometric,
+    RandomShift,
+)
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.image import read_face
-from keras_facemargin.data.layers import RandomCutout, RandomMirror, RandomPhotometric, RandomShift
 from keras_facemargin.data.samplers import BalancedSampler, CappedSampler, IdentityBatches, Sampler
+from keras_facemargin.images.image import read_face
 
 COUNTS = [1, 2, 3, 9, 4, 4, 5, 2]
 ALL = [IdentityBatches(3, 2), BalancedSampler(3), CappedSampler(2)]

@@ -24,7 +24,7 @@ from keras_facemargin.evaluate import (
     roc,
     tar_at_far,
 )
-from keras_facemargin.evaluate.histogram import ScoreHistogram
+from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram
 
 
 @pytest.fixture

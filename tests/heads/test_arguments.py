@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cases import HEADS
 
-from keras_facemargin import heads, margins, pairwise
+from keras_facemargin import heads, losses, margins
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -20,7 +20,7 @@ MAY_BE_NONE = {
     *(("L2Softmax", "alpha"), ("ElasticFace", "deviation"), ("ElasticFace", "seed")),
     *((name, "margin") for name in ("ElasticFace", "SVSoftmax", "MVSoftmax", "SphereFace2")),
 }
-LOSSES = [name for name in pairwise.__all__ if name != "CentreLoss"]
+LOSSES = [name for name in losses.__all__ if name != "CentreLoss"]
 
 
 def arguments_of(cls, *more):
@@ -52,7 +52,7 @@ def test_every_argument_of_a_head(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_argument_of_a_pairwise_loss(name):
-    cls = getattr(pairwise, name)
+    cls = getattr(losses, name)
     for argument in arguments_of(cls, "reduction"):
         if argument not in ("name", "dtype"):  # Keras' own
             refuse(cls, argument, WRONG)
@@ -60,7 +60,7 @@ def test_every_argument_of_a_pairwise_loss(name):
 
 def test_every_argument_of_centre_loss():
     def make(**arguments):
-        return pairwise.CentreLoss(**{"head": heads.SoftmaxHead(5), **arguments})
+        return losses.CentreLoss(**{"head": heads.SoftmaxHead(5), **arguments})
 
     for argument in ("head", "weight", "alpha"):
         refuse(make, argument, (*WRONG, None))

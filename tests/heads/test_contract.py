@@ -19,7 +19,7 @@ from gradients import sum_of_losses, value_and_gradients
 from strategies import replicas
 
 from keras_facemargin import heads
-from keras_facemargin.heads import blocks
+from keras_facemargin.heads.margin_head import blocks
 
 pytestmark = [
     pytest.mark.any_backend,

@@ -8,7 +8,7 @@ import pytest
 from cases import CLASSES, DIM, HEADS, batch, make
 
 from keras_facemargin import MarginClassifier
-from keras_facemargin.pairwise import CentreLoss
+from keras_facemargin.losses import CentreLoss
 
 pytestmark = [
     pytest.mark.any_backend,

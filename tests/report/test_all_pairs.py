@@ -15,7 +15,7 @@ from keras_facemargin.evaluate import (
     threshold_at_far,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.roc import roc
+from keras_facemargin.evaluate.verification.curve import roc
 from keras_facemargin.report import report_all_pairs
 
 LABELS = np.arange(60) // 3

@@ -1,7 +1,6 @@
 """The report: one file, whole, escaped, with its pictures inside."""
 
 import base64
-import doctest
 import io
 import os
 import re
@@ -14,7 +13,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_facemargin.report import Report
-from keras_facemargin.report import page as module
 from keras_facemargin.report.measures import page_file
 
 VOID = {"meta", "img", "br", "link"}
@@ -59,14 +57,6 @@ def test_one_well_formed_file_without_a_host(tmp_path):
     assert [image.size for _, image in pictures(page)] == [(200, 100), (6, 4)]
     assert page.index("Scores") < page.index("Two pairs") < page.index("A line")
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_docstring_example(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = doctest.testmod(module)
-    assert result.attempted
-    assert not result.failed
-    assert (tmp_path / "report.html").is_file()
 
 
 def test_text_is_escaped_everywhere(tmp_path):

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.recordio import (
+from keras_facemargin.data.records import (
     FaceRecords,
     RecordReader,
     unpack_record,
     write_face_records,
 )
-from keras_facemargin.data.synthetic import write_synthetic_faces
-from keras_facemargin.data.tfrecord import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
 WAYS = ["records", "shuffled", "tfrecord", "folder", "augmented", "layers", "adaface"]
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_data.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "benchmark_data.py"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_evaluate.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "benchmark_evaluate.py"
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark_fit.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "benchmark_fit.py"
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_facemargin.data import layers, synthesize_faces
+from keras_facemargin.augmentation import layers
+from keras_facemargin.images import synthesize_faces
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "draw_augmentations.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "figures" / "draw_augmentations.py"
 
 
 def test_every_layer_has_its_row(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_facemargin.data.recordio import FaceRecords
+from keras_facemargin.data.records import FaceRecords
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "measure_memory.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "measure_memory.py"
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from tiny import tiny_embedder
 
-from keras_facemargin.data.synthetic import write_synthetic_faces
+from keras_facemargin.images.synthetic import write_synthetic_faces
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "measure_pooling.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "measure_pooling.py"
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 from processes import finish, start
-from test_recipe import SIDE, kitchen, steps  # noqa: F401  (kitchen is a fixture)
+from training.test_recipe import SIDE, kitchen, steps  # noqa: F401  (kitchen is a fixture)
 
-from keras_facemargin.recipe import read_recipe, train
+from keras_facemargin.training.recipe import read_recipe, train
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 

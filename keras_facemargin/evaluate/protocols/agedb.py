@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.pairs import Pairs
 from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
 from keras_facemargin.evaluate.protocols.matlab import read_mat
+from keras_facemargin.evaluate.verification.pairs import Pairs
 
 
 def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.pairs import Pairs
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
     find_images,
     note_repeats,
     read_lines,
 )
+from keras_facemargin.evaluate.verification.pairs import Pairs
 
 FOLDS = 10
 

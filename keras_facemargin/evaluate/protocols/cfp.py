@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.pairs import Pairs
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
     find_images,
@@ -19,6 +18,7 @@ from keras_facemargin.evaluate.protocols.lists import (
     read_lines,
     refuse_repeats,
 )
+from keras_facemargin.evaluate.verification.pairs import Pairs
 
 KINDS = ("FF", "FP")
 FOLDS = 10

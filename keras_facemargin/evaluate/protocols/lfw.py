@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.evaluate.measures import Measures
-from keras_facemargin.evaluate.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
     find_images,
@@ -24,8 +23,9 @@ from keras_facemargin.evaluate.protocols.lists import (
     read_lines,
     refuse_repeats,
 )
-from keras_facemargin.evaluate.roc import roc
-from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.evaluate.verification.curve import roc
+from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs, score_pairs
+from keras_facemargin.evaluate.verification.verification import Verification, verify
 
 # The official names. An embedder trained on labelled faces of other people is of the last.
 CATEGORIES = (

@@ -14,8 +14,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.evaluate.distractors import AmongDistractors, search_among_distractors
-from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.identification.distractors import (
+    AmongDistractors,
+    search_among_distractors,
+)
 from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats, read_lines
 from keras_facemargin.files import read_text
 

@@ -6,7 +6,6 @@ pairs without folds a threshold would be chosen on the very pairs that it judges
 
 import numpy as np
 
-from keras_facemargin.evaluate.pairs import Pairs
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
     find_images,
@@ -14,6 +13,7 @@ from keras_facemargin.evaluate.protocols.lists import (
     read_lines,
     read_rows,
 )
+from keras_facemargin.evaluate.verification.pairs import Pairs
 
 TRUTHS = {"1": True, "true": True, "0": False, "false": False}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate.embed import embed
+from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_lines
 from keras_facemargin.files import atomic_write
 
@@ -72,7 +72,7 @@ def write_trillion_pairs(
         ValueError, OSError: as `embed`; or if the file cannot be written.
 
     Example:
-        >>> from keras_facemargin.data import write_synthetic_faces
+        >>> from keras_facemargin.images import write_synthetic_faces
         >>> files = write_synthetic_faces("faces", num_identities=2, images_per_identity=2)
         >>> def brightness(images):
         ...     return images.mean(axis=(1, 2))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_facemargin.evaluate import evaluate_lfw, read_pairs
-from keras_facemargin.evaluate.bootstrap import Draws
+from keras_facemargin.evaluate.uncertainty.resampling import Draws
 
 VIEW_2 = """2\t1
 Ada\t1\t2

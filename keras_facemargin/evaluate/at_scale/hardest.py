@@ -1,0 +1,201 @@
+"""The pairs of a set that decide its rates: every genuine one, and the impostors most alike."""
+
+import dataclasses
+import functools
+import itertools
+
+import numpy as np
+
+from keras_facemargin.evaluate.at_scale.histogram import WIDTH, float32_units, whole
+from keras_facemargin.evaluate.at_scale.sweep import (
+    Levels,
+    State,
+    Sweep,
+    Work,
+    checked_faces,
+    edges_of_people,
+)
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.verification.curve import Roc
+
+# Impostor pairs that `hardest_pairs` holds, 40 bytes each.
+TAIL = 1_000_000
+
+# Into which the impostor pairs below them are counted: each holds so few per cent of those above it
+# that scores may be taken as even within.
+LEVELS = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HardestPairs:
+    """The pairs of a set that decide its rates, and how often they count in draws of people.
+
+    Attributes:
+        first, second: rows of the embeddings, ``(P,)`` each: every genuine pair, and every impostor
+            pair that scores at least `floor`.
+        scores: float64 ``(P,)``, as `cosine_scores`.
+        same: bool ``(P,)``.
+        people: ``(N,)``, whose face each row is, counted from 0; some may have none.
+        floor: below it no impostor pair is held; -inf if all are.
+        edges: ``(L + 1,)``, ascending to `floor`: levels of the score that hold the other impostor
+            pairs.
+        below: int64 ``(people, L)``, how many of those each person has in each level; a pair counts
+            for both of its people.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    people: np.ndarray
+    floor: float
+    edges: np.ndarray
+    below: np.ndarray
+
+    @property
+    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+        """Whose the two faces of each pair are, counted from 0, ``(P,)`` each."""
+        return self.people[self.first], self.people[self.second]
+
+    @property
+    def units(self) -> int:
+        """Number of people."""
+        return len(self.below)
+
+    def impostors(self, counts) -> int:
+        """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
+        weights = counts * self._images
+        return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
+
+    def completed(self, curve, counts) -> tuple[Roc, int]:
+        """The `Roc` of all pairs from the one of those that are held, in a draw of people.
+
+        Args:
+            curve: of the pairs that are held.
+            counts: ``(people,)``, how often each person counts.
+
+        Returns:
+            The `Roc`, and down to how many accepted impostor pairs it is known: to all.
+        """
+        everyone = self.impostors(counts)
+        others = (everyone - curve.impostors) * self.unheld(counts, curve.thresholds)
+        curve = curve.with_all(everyone)
+        accepted = curve.false_accepts + np.append(others.round().astype(np.int64), 0)
+        largest = float(everyone) * curve.genuines
+        counts = (whole(kind, largest) for kind in (accepted, curve.true_accepts))
+        return Roc(curve.thresholds, *counts), everyone
+
+    def unheld(self, counts, thresholds) -> np.ndarray:
+        """Share of the impostor pairs below `floor` that score at least each threshold.
+
+        They are known by person only, ``below``, and taken as if each person's rate added to the
+        other's: of the ``n_p n_q`` pairs of p and q a share ``r_p + r_q`` lies in a level, where
+        the r are such that every person has as many there as counted. So the share is right to
+        first order in how the counts differ from 1, and in any draw where rates do add.
+
+        Args:
+            counts: ``(people,)``, how often each counts.
+            thresholds: ``(T,)``.
+
+        Returns:
+            float64 ``(T,)`` in [0, 1].
+        """
+        weights = counts * self._images
+        pairs = np.maximum(weights * (weights.sum() - weights) @ self._rates, 0)
+        above = np.append(np.cumsum(pairs[::-1])[::-1], 0)
+        return np.interp(thresholds, self.edges, above / (above[0] or 1))
+
+    @functools.cached_property
+    def _rates(self):
+        """The ``r`` of `unheld`, ``(people, L)``.
+
+        Row sums: ``n_p (r_p (N - n_p) + R - n_p r_p) = below_p`` with ``R = sum of n_q r_q``.
+        """
+        images = self._images[:, None]
+        others = images.sum() - 2 * images
+        others[others == 0] = 1  # somebody has half of all images
+        everybody = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
+        return (self.below / np.maximum(images, 1) - everybody) / others
+
+    @functools.cached_property
+    def _images(self):
+        """How many each person has, ``(people,)``."""
+        return np.bincount(self.people, minlength=self.units)
+
+
+def hardest_pairs(
+    embeddings, labels, impostors=TAIL, progress=True, histogram=None, units=None
+) -> HardestPairs:
+    """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
+
+    Args:
+        embeddings, labels, progress: as `verify_all_pairs`.
+        impostors: how many impostor pairs to hold at least, if there are so many.
+        histogram: what `verify_all_pairs` counted of them; without it they are counted first.
+        units: of how many people some are here, as in a trial; `labels` are then integers below it,
+            which draws of people keep.
+
+    Returns:
+        A `HardestPairs`, of which none is left out by rounding.
+
+    Raises:
+        ValueError: as `verify_all_pairs`; or if `labels` are not integers below `units`.
+
+    Example:
+        >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
+        >>> found = hardest_pairs(embeddings, ["a", "a", "b", "b"], 1, progress=False)
+        >>> found.first[~found.same].tolist(), found.second[~found.same].tolist()
+        ([1], [3])
+    """
+    embeddings, labels = checked_faces(embeddings, labels)
+    people = labels
+    if units is None:
+        names, people = np.unique(labels, return_inverse=True)
+        units = len(names)
+    elif people.dtype.kind not in "iu" or people.min() < 0 or people.max() >= units:
+        raise ValueError(
+            f"`labels` must be integers from 0 to {units - 1:,}, for there are `units` people. "
+            f"Received: {people.dtype}, from {min(people.tolist())!r} to {max(people.tolist())!r}."
+        )
+    order = np.argsort(people, kind="stable")
+    work = Work(embeddings, order, float32_units(embeddings, order), people[order], [], 0)
+    if histogram is None:
+        sweep = Sweep(work, [])
+        sweep.run(State(None, None), progress)
+        histogram = sweep.histogram()
+    accepted = np.cumsum(histogram.impostor[::-1])[::-1]
+    wanted = np.flatnonzero(accepted >= min(impostors, accepted[0]))[-1]
+    lowest = max(int(wanted) - 2 * work.bins.margin, 0)
+    levels = _levels(accepted, lowest, units)
+    sweep = Sweep(work, [(lowest, work.bins.count - 1)], number=2, levels=levels)
+    sweep.run(State(None, None), progress)
+    row, column = np.divmod(sweep.candidates()[0], len(order))
+    mates = [
+        order[start + np.stack(np.triu_indices(stop - start, k=1))]
+        for start, stop in itertools.pairwise(edges_of_people(work.labels))
+    ]
+    first, second = np.concatenate([np.stack([order[row], order[column]]), *mates], 1)
+    scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
+    # What float32 put below the lowest bin is certainly below the one a margin above it.
+    floor = histogram.lowest + (lowest + work.bins.margin) * WIDTH if levels.count else -np.inf
+    same = np.arange(len(first)) >= len(row)
+    kept = same | (scores >= floor)
+    edges, below = histogram.lowest + levels.cuts * WIDTH, levels.pairs[:, :-1]
+    if levels.count:
+        edges[-1] = floor
+        for side in (first, second):
+            np.add.at(below[:, -1], people[side[~kept]], 1)
+    return HardestPairs(
+        *(first[kept], second[kept], scores[kept], same[kept], people, floor, edges, below)
+    )
+
+
+def _levels(accepted, lowest, people):
+    """Levels below the bin `lowest`, with ends at evenly spaced logarithms of the FAR."""
+    held, everyone = (int(accepted[number]) for number in (lowest, 0))
+    if held == everyone:
+        return Levels(np.array([lowest]), len(accepted), people)
+    ranks = np.geomspace(max(held, 1), everyone, LEVELS + 1)[1:]
+    # The highest bin down to which so many are accepted.
+    cuts = len(accepted) - 1 - np.searchsorted(accepted[::-1], np.ceil(ranks - 0.5))
+    return Levels(np.unique(np.minimum([*cuts, lowest], lowest)), len(accepted), people)

@@ -1,0 +1,235 @@
+"""A long list of pairs of few embeddings, exactly: IJB's 15.7 million pairs of 23,124 templates.
+
+A list names each template in hundreds of pairs, so gathering both sides of every pair moves far
+more memory than there are templates. Here the pairs are sorted into tiles of rows and columns; a
+tile with many of them is one matrix product, from which they are picked. As in `all_pairs`, float32
+sorts out and float64 decides (see `refine`).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from keras_facemargin.arrays import embedding_rows, row_numbers
+from keras_facemargin.evaluate.at_scale.histogram import WIDTH, Bins, ScoreHistogram, float32_units
+from keras_facemargin.evaluate.at_scale.refine import (
+    FARS,
+    PairRates,
+    exact_curve,
+    merged,
+    pairs_bar,
+    windows_of,
+)
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.uncertainty.resampling import identity_codes
+from keras_facemargin.evaluate.verification.curve import (
+    Roc,
+    allowed_false_accepts,
+    checked_pairs,
+    checked_truth,
+    require_both_kinds,
+)
+
+# Rows and columns of a tile: its scores (4 MB) stay near the processor.
+TILE = 1_024
+
+# Cells of a product that cost as much as one pair gathered from memory.
+CELLS_PER_PAIR = 32
+
+# Pairs gathered at a time: two arrays of 0.5 MB at 512 numbers.
+PAIRS_AT_ONCE = 256
+
+
+def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=True) -> PairRates:
+    """EER and TAR at FAR over a list of pairs of embeddings, exact, without scoring each alone.
+
+    The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
+    last bit: equal scores enter together, the rule is the conservative one, and a target below
+    ``1 / impostors`` has no number. The whole curve is there in bins, see `ScoreHistogram`.
+
+    Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
+
+    Args:
+        embeddings: ``(N, D)`` float, of any length but zero: images' or templates'.
+        first, second: ``(P,)`` integers, rows of `embeddings`.
+        same: ``(P,)``, True for genuine pairs.
+        fars: target false accept rates, each in (0, 1).
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        A `PairRates`.
+
+    Raises:
+        ValueError: if shapes or types are not those, a row is zero or not finite, a rate is not in
+            (0, 1), or there are not both genuine and impostor pairs.
+        IndexError: if there is no such row.
+
+    Example:
+        >>> templates = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
+        >>> result = verify_listed_pairs(
+        ...     templates, [0, 0, 1], [1, 2, 2], [True, False, False], [0.5], progress=False
+        ... )
+        >>> result.eer, str(result.tar_at_far[0])
+        (0.0, '100.00% (threshold 0.0000)')
+    """
+    embeddings, first, second, same = _checked(embeddings, first, second, same)
+    genuines = int(np.count_nonzero(same))
+    impostors = len(same) - genuines
+    allowed = [allowed_false_accepts(far, impostors) for far in fars]
+    ranks = sorted({count + 1 for count in allowed if count})
+    bins = Bins(embeddings.shape[1])
+    everyone, genuine = (np.zeros(bins.count, np.int64) for _ in range(2))
+    order, cells, edges, tiles = _by_tile(first, second, len(embeddings))
+    pair_bins = np.empty(len(same), np.int32)
+    units, buffer = float32_units(embeddings), np.empty((TILE, TILE), np.float32)
+    with pairs_bar(progress) as bar:
+        task = bar.add_task("Listed pairs", total=len(same))
+        for start, stop, tile in zip(edges[:-1], edges[1:], tiles, strict=True):
+            part = order[start:stop]
+            sides = [units[number * TILE : (number + 1) * TILE] for number in tile]
+            if (stop - start) * CELLS_PER_PAIR > len(sides[0]) * len(sides[1]):
+                np.matmul(sides[0], sides[1].T, out=buffer[: len(sides[0]), : len(sides[1])])
+                scores = buffer.ravel().take(cells[part])
+            else:
+                scores = _gathered(units, first[part], second[part])
+            found = pair_bins[start:stop]
+            np.copyto(found, scores + np.float32(bins.offset), casting="unsafe")
+            everyone += np.bincount(found, minlength=bins.count)
+            genuine += np.bincount(found[same[part]], minlength=bins.count)
+            bar.advance(task, stop - start)
+    impostor = everyone - genuine
+
+    def score(chosen):
+        rows = order[chosen]
+        scores = cosine_scores_of_pairs(embeddings, first[rows], embeddings, second[rows])
+        return scores, same[rows]
+
+    windows = merged(windows_of(bins, ranks, impostor, genuine), bins.count)
+    curve = exact_curve(bins, windows, impostor, genuine, pair_bins, score)
+    return PairRates(
+        embeddings=len(embeddings),
+        genuines=genuines,
+        impostors=impostors,
+        eer=curve.equal_error_rate(),
+        tar_at_far=tuple(curve.tar_at_far(far) for far in fars),
+        histogram=ScoreHistogram(genuine, impostor, -bins.offset * WIDTH),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HardestListedPairs:
+    """The pairs of a long list that decide its rates, and how often they count in draws of people.
+
+    Attributes:
+        rows: int ``(H,)``, which pairs of the list: every genuine one, and every impostor pair that
+            scores as high as the last that was wanted.
+        scores: float64 ``(H,)``.
+        same: bool ``(H,)``.
+        sides: whose the two sides of each pair are, counted from 0, ``(H,)`` each.
+        units: number of people on the list.
+        between: all impostor pairs of the list: ``(first, second, number)``, of each two people.
+    """
+
+    rows: np.ndarray
+    scores: np.ndarray
+    same: np.ndarray
+    sides: tuple[np.ndarray, np.ndarray]
+    units: int
+    between: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    def impostors(self, counts) -> int:
+        """Number of all impostor pairs of the list, if person p counts ``counts[p]`` times."""
+        first, second, number = self.between
+        return int((number * counts[first]) @ counts[second])
+
+    def completed(self, curve, counts) -> tuple[Roc, int]:
+        """As `HardestPairs.completed`, but known down to the impostor pairs that are held."""
+        return curve.with_all(self.impostors(counts)), curve.impostors
+
+
+def hardest_listed_pairs(scores, same, people, impostors) -> HardestListedPairs:
+    """Every genuine pair of a list, and about so many of its impostor pairs, the most alike.
+
+    Args:
+        scores: similarities, ``(P,)``.
+        same: ``(P,)``, True for genuine pairs.
+        people: the identities on the two sides, ``(P,)`` each: integers or strings.
+        impostors: how many impostor pairs to hold, if there are so many, and those equal to the
+            last of them.
+
+    Returns:
+        A `HardestListedPairs`, which `bootstrap_hardest` draws.
+
+    Raises:
+        ValueError: as `bootstrap`.
+
+    Example:
+        >>> people = [[0, 0, 1, 1], [0, 1, 2, 2]]
+        >>> found = hardest_listed_pairs([0.9, 0.2, 0.4, 0.3], [1, 0, 0, 0], people, 2)
+        >>> found.rows.tolist(), found.impostors(np.array([1, 1, 2]))
+        ([0, 2, 3], 5)
+    """
+    scores, same = checked_pairs(scores, same)
+    first, second = identity_codes(same, people)
+    units = int(max(first.max(), second.max())) + 1
+    strangers = scores[~same]
+    floor = -np.inf
+    if impostors < len(strangers):
+        floor = np.partition(strangers, len(strangers) - impostors)[len(strangers) - impostors]
+    rows = np.flatnonzero(same | (scores >= floor))
+    keys, number = np.unique(
+        first[~same].astype(np.int64) * units + second[~same], return_counts=True
+    )
+    return HardestListedPairs(
+        rows=rows,
+        scores=scores[rows],
+        same=same[rows],
+        sides=(first[rows], second[rows]),
+        units=units,
+        between=(*np.divmod(keys, units), number),
+    )
+
+
+def _by_tile(first, second, count):
+    """The order of the pairs by tile, each pair's cell, where tiles begin in the order, the tiles.
+
+    A pair and its reverse have one score, so the smaller row comes first: half of the tiles.
+    """
+    side = -(-count // TILE)
+    keys = np.empty(len(first), np.uint16 if side <= 256 else np.int64)
+    cells = np.empty(len(first), np.int32)
+    for start in range(0, len(first), TILE * TILE):  # a part at a time stays near the processor
+        part = slice(start, start + TILE * TILE)
+        low, high = np.minimum(first[part], second[part]), np.maximum(first[part], second[part])
+        (row, low), (column, high) = np.divmod(low, TILE), np.divmod(high, TILE)
+        keys[part] = row * side + column
+        cells[part] = low * TILE + high
+    order = np.argsort(keys, kind="stable")  # by radix where the keys are short
+    counts = np.bincount(keys)
+    numbers = np.flatnonzero(counts)
+    edges = np.concatenate([[0], np.cumsum(counts[numbers])])
+    return order, cells, edges, [divmod(number, side) for number in numbers.tolist()]
+
+
+def _gathered(units, first, second):
+    """float32 scores, in bins, of a few pairs, each from its own two rows."""
+    scores = np.empty(len(first), np.float32)
+    for start in range(0, len(first), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        np.einsum("ij,ij->i", units[first[part]], units[second[part]], out=scores[part])
+    return scores
+
+
+def _checked(embeddings, first, second, same):
+    embeddings, same = embedding_rows(embeddings), checked_truth(same)
+    first, second = (
+        row_numbers(rows, name, len(embeddings))
+        for name, rows in (("first", first), ("second", second))
+    )
+    if not first.shape == second.shape == same.shape:
+        raise ValueError(
+            "`embeddings` must be of shape (N, D), `first`, `second` and `same` of shape (P,). "
+            f"Received: shapes {embeddings.shape}, {first.shape}, {second.shape}, {same.shape}."
+        )
+    require_both_kinds(same, "`same`")
+    return embeddings, first, second, same

@@ -1,0 +1,340 @@
+"""One pass over all pairs of a set of embeddings, block by block: what is counted on the way.
+
+A `Sweep` fills histograms of the float32 scores and collects the pairs inside windows of bins; it
+can be saved and goes on from there. Who makes what of it: `all_pairs`, `hardest`.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
+from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
+from keras_facemargin.evaluate.at_scale.refine import crossing, merged, pairs_bar
+from keras_facemargin.files import atomic_write
+
+# Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
+BLOCK = 1_024
+
+# Pairs that the windows may hold at a time, 12 bytes each until they are scored.
+CANDIDATES = 8_000_000
+
+# Rows of the sample that the windows are guessed from, at most.
+SAMPLE = 16_384
+
+# Between two savings of the state.
+SAVE_SECONDS = 10.0
+
+
+def checked_faces(embeddings, labels):
+    embeddings, (labels,) = embedding_rows(embeddings), identifiers(labels=labels)
+    if labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            "`embeddings` must be of shape (N, D) and `labels` of shape (N,). "
+            f"Received: shapes {embeddings.shape} and {labels.shape}."
+        )
+    return embeddings, labels
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Work:
+    """The rows sorted by person, and what is sought among their pairs."""
+
+    embeddings: np.ndarray
+    order: np.ndarray
+    units: np.ndarray  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
+    labels: np.ndarray
+    ranks: list[int]  # of the impostor scores that must not be accepted, from the top
+    impostors: int
+
+    @property
+    def bins(self):
+        return Bins(self.units.shape[1])
+
+
+class State:
+    """How far the sweeps have come, in memory and, if there is a file, in it."""
+
+    def __init__(self, file, digest):
+        self.file, self.digest = None if file is None else Path(file), digest
+        self.found = None
+        if self.file is not None and self.file.exists():
+            self.found = self._read()
+
+    def _read(self):
+        try:
+            found = read_npz(self.file)
+        except ValueError as error:
+            raise self.refused(str(error)) from None
+        if "digest" not in found:
+            raise self.refused("it has no digest.")
+        if str(found.pop("digest")) != self.digest:
+            raise ValueError(
+                "`state` must be of the same embeddings, labels and rates. "
+                f"Received: {self.file}, which is of others. Name another file or remove it."
+            )
+        return found
+
+    def refused(self, why):
+        """The error for a file that no sweep wrote."""
+        return ValueError(
+            "`state` must be a file that `verify_all_pairs` wrote, or not exist. "
+            f"Received: {self.file}, which it did not write: {why} Name another or remove it."
+        )
+
+    def save(self, **arrays):
+        with atomic_write(self.file, "wb") as file:
+            np.savez(file, digest=self.digest, **arrays)
+
+    def remove(self):
+        if self.file is not None:
+            self.file.unlink(missing_ok=True)
+
+
+class Sweep:
+    """One pass over all blocks: histograms of both kinds, and the pairs inside the windows.
+
+    With `levels` only the impostor pairs inside them, and those outside by person.
+    """
+
+    def __init__(self, work, windows, number=1, levels=None):
+        self.work, self.number, self.levels = work, number, levels
+        self.windows = windows
+        self.done = 0  # blocks
+        self.everyone = np.zeros(work.bins.count, np.int64)
+        self.genuine = np.zeros(work.bins.count, np.int64)
+        self.inside = np.zeros(work.bins.count, bool)
+        for low, high in windows:
+            self.inside[low : high + 1] = True
+        self.pairs, self.pair_bins, self.held = [], [], 0
+
+    def arrays(self):
+        pairs, bins = self.candidates()
+        return {
+            "number": self.number,
+            "windows": np.array(self.windows, np.int64).reshape(-1, 2),
+            "done": self.done,
+            "everyone": self.everyone,
+            "genuine": self.genuine,
+            "pairs": pairs,
+            "pair_bins": bins,
+        }
+
+    @classmethod
+    def restored(cls, work, state):
+        found = state.found
+        if not _is_state(work, found):
+            raise state.refused("its arrays are not those of a sweep.")
+        windows = [tuple(window) for window in found["windows"].tolist()]
+        sweep = cls(work, windows, int(found["number"]))
+        sweep.done = int(found["done"])
+        sweep.everyone, sweep.genuine = found["everyone"], found["genuine"]
+        sweep.pairs, sweep.pair_bins = [found["pairs"]], [found["pair_bins"]]
+        sweep.held = len(found["pairs"])
+        return sweep
+
+    def candidates(self):
+        """Pairs inside the windows, as row * N + column, and their bins."""
+        self.pairs = [np.concatenate([np.empty(0, np.int64), *self.pairs])]
+        self.pair_bins = [np.concatenate([np.empty(0, np.int32), *self.pair_bins])]
+        return self.pairs[0], self.pair_bins[0]
+
+    def histogram(self):
+        """All pairs that were counted, as a `ScoreHistogram`."""
+        lowest = -self.work.bins.offset * WIDTH
+        return ScoreHistogram(self.genuine, self.everyone - self.genuine, lowest)
+
+    def run(self, state, progress):
+        blocks = list(_blocks(len(self.work.units)))
+        scores = np.empty((BLOCK, BLOCK), np.float32)
+        bins = np.empty(BLOCK * BLOCK, np.intp)
+        total = sum(_pairs_of(block) for block in blocks)
+        saved = time.monotonic()
+        with pairs_bar(progress) as bar:
+            title = "All pairs" if self.number == 1 else "All pairs, once more"
+            task = bar.add_task(title, total=total)
+            bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))
+            for block in blocks[self.done :]:
+                self.count(block, scores, bins)
+                self.done += 1
+                bar.advance(task, _pairs_of(block))
+                if state.file is not None and time.monotonic() - saved >= SAVE_SECONDS:
+                    state.save(**self.arrays())
+                    saved = time.monotonic()
+        if state.file is not None:
+            state.save(**self.arrays())
+
+    def count(self, block, scores, bins):
+        rows, columns, diagonal = block
+        work = self.work
+        shape = rows.stop - rows.start, columns.stop - columns.start
+        scores = scores.ravel()[: shape[0] * shape[1]].reshape(shape)
+        np.matmul(work.units[rows], work.units[columns].T, out=scores)
+        np.add(scores, np.float32(work.bins.offset), out=scores)
+        bins = bins[: scores.size]
+        np.copyto(bins.reshape(shape), scores, casting="unsafe")
+        cells = slice(None)
+        if diagonal:  # its upper triangle; the pairs below are the same ones
+            cells = np.flatnonzero(_above_diagonal(shape[0]))
+            bins = bins[cells]
+        self.everyone += np.bincount(bins, minlength=work.bins.count)
+        same = np.zeros(len(bins), bool)
+        if work.labels[rows.stop - 1] >= work.labels[columns.start]:
+            same = (work.labels[rows, None] == work.labels[columns]).ravel()[cells]
+            self.genuine += np.bincount(bins[same], minlength=work.bins.count)
+        if self.windows:
+            self._collect(block, cells, bins, same)
+        if self.levels is not None:
+            level = np.full(shape, self.levels.count)  # one more, for what is not counted
+            numbers = self.levels.of_bins.take(bins)
+            level.ravel()[cells] = np.where(same, self.levels.count, numbers)
+            self.levels.add(work.labels[rows], level)
+            self.levels.add(work.labels[columns], level.T)
+
+    def _collect(self, block, cells, bins, same):
+        """Keeps the pairs inside the windows; where levels are counted, the impostors."""
+        rows, columns, diagonal = block
+        inside = self.inside.take(bins)
+        if self.levels is not None:
+            inside &= ~same
+        chosen = np.flatnonzero(inside)
+        self.pair_bins.append(bins[chosen].astype(np.int32))
+        row, column = np.divmod(cells[chosen] if diagonal else chosen, columns.stop - columns.start)
+        self.pairs.append((row + rows.start) * len(self.work.units) + (column + columns.start))
+        self.held += len(chosen)
+        if self.held > CANDIDATES:
+            self._drop()
+
+    def _drop(self):
+        """Windows guessed too wide are given up; those that are needed cannot be."""
+        if self.number > 1:
+            raise ValueError(
+                f"At most {CANDIDATES:,} pairs may lie so near a threshold that float32 cannot "
+                f"tell their side. Received: more, among {len(self.work.units):,} embeddings. "
+                "Remove duplicates, or ask for lower `fars` or on a sample of the rows."
+            )
+        self.windows, self.pairs, self.pair_bins, self.held = [], [], [], 0
+
+
+class Levels:
+    """How many impostor pairs of each person lie in each of a few wide bins of the score.
+
+    Attributes:
+        cuts: ``(L + 1,)`` narrow bins, ascending: level k is from ``cuts[k]`` to ``cuts[k + 1]``.
+        of_bins: the level of every narrow bin, L of those that are in none.
+        pairs: int64 ``(people, L + 1)``; a pair counts for both of its people. In the last column
+            stands what is not counted.
+    """
+
+    def __init__(self, cuts, bins, people):
+        self.cuts, self.count = cuts, len(cuts) - 1
+        numbers = np.searchsorted(cuts, np.arange(bins), side="right") - 1
+        self.of_bins = np.where(numbers < 0, self.count, np.minimum(numbers, self.count))
+        self.pairs = np.zeros((people, self.count + 1), np.int64)
+
+    def add(self, people, level):
+        """Counts a block: ``(rows,)`` sorted people and the levels ``(rows, columns)``."""
+        width = self.count + 1
+        cells = np.arange(len(people))[:, None] * width + level
+        counts = np.bincount(cells.ravel(), minlength=len(people) * width).reshape(-1, width)
+        starts = edges_of_people(people)[:-1]
+        self.pairs[people[starts]] += np.add.reduceat(counts, starts, axis=0)
+
+
+def guessed_windows(work):
+    """Where the thresholds will lie, as far as a sample of the rows can tell."""
+    count = len(work.units)
+    size = min(count, max(count // 5, 2_048), SAMPLE)
+    rows = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
+    sample = Sweep(dataclasses.replace(work, units=work.units[rows], labels=work.labels[rows]), [])
+    sample.run(State(None, None), progress=False)
+    impostor = sample.everyone - sample.genuine
+    seen = int(impostor.sum())
+    if not seen:
+        return []
+    accepted = np.cumsum(impostor[::-1])  # from the top
+    genuine = _genuine_histogram(work)
+    middle = int(accepted[work.bins.count - 1 - crossing(impostor, genuine)])
+    windows = []
+    for rank in [*(rank * seen / work.impostors for rank in work.ranks), middle]:
+        # Pairs that share a row vary together, hence the second term.
+        spread = 4 * math.sqrt(rank) + 2 * rank / math.sqrt(size) + 4
+        high, low = (
+            work.bins.count - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
+            for edge in (rank - spread, rank + spread)
+        )
+        windows.append((low - work.bins.margin, high + work.bins.margin))
+    return merged(windows, work.bins.count)
+
+
+def _genuine_histogram(work):
+    """Of the genuine pairs, person by person, of the first `BLOCK` images of each."""
+    edges = edges_of_people(work.labels)
+    total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
+    for start, stop in itertools.pairwise(edges):
+        units = work.units[start : min(stop, start + BLOCK)]
+        scores = (units @ units.T)[_above_diagonal(len(units))]
+        pending.append(scores + np.float32(work.bins.offset))
+        held += len(pending[-1])
+        if held > BLOCK * BLOCK or stop == edges[-1]:
+            bins = np.concatenate(pending).astype(np.intp)
+            total += np.bincount(bins, minlength=work.bins.count)
+            pending, held = [], 0
+    return total
+
+
+def edges_of_people(labels):
+    """Where each person's rows begin, and the end."""
+    return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
+
+
+def _is_state(work, found):
+    """Whether arrays are what `Sweep.arrays` gives."""
+    rows, bins, blocks = len(work.units), work.bins.count, len(list(_blocks(len(work.units))))
+    pairs = found.get("pairs", np.empty(0)).shape
+    shapes = {"number": (), "done": (), "everyone": (bins,), "genuine": (bins,), "pairs": pairs}
+    shapes |= {"pair_bins": pairs, "windows": (len(found.get("windows", [])), 2)}
+    limits = {"number": 9, "done": blocks + 1, "pairs": rows**2, "pair_bins": bins}
+    limits |= {"windows": bins}
+    if found.keys() != shapes.keys() or len(pairs) != 1:
+        return False
+    return all(
+        found[name].shape == shape
+        and found[name].dtype.kind == "i"
+        and (not found[name].size or found[name].min() >= 0)
+        and (name not in limits or not found[name].size or found[name].max() < limits[name])
+        for name, shape in shapes.items()
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _above_diagonal(count):
+    return np.triu(np.ones((count, count), bool), k=1)
+
+
+def _blocks(count):
+    """(rows, columns, whether on the diagonal) of the blocks that hold all pairs once."""
+    edges = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
+    for number, rows in enumerate(edges):
+        for columns in edges[number:]:
+            yield rows, columns, columns == rows
+
+
+def _pairs_of(block):
+    rows, columns, diagonal = block
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return height * (height - 1) // 2 if diagonal else height * width
+
+
+def digest_of(embeddings, labels, ranks):
+    digest = hashlib.sha256(repr((embeddings.shape, embeddings.dtype, ranks)).encode())
+    digest.update(repr((BLOCK, BINS_PER_UNIT)).encode())
+    digest.update(np.ascontiguousarray(embeddings))
+    digest.update(np.ascontiguousarray(labels))
+    return digest.hexdigest()

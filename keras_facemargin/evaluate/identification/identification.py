@@ -1,0 +1,363 @@
+"""One-to-many identification: who of a gallery is it, and is it anybody of it at all?
+
+A *gallery* holds templates of known people; a *probe* is searched in it. A probe is *mated* if its
+person is in the gallery. Scores are the float64 cosines of `cosine_scores`, and ranks do not depend
+on the BLAS (see `gallery`). Of a person with several templates the best one counts.
+
+Ties stand against the system: an impostor that scores as high as the mate ranks before it, and a
+score equal to the threshold reaches it.
+
+Grother, Ngan, "Face Recognition Vendor Test", NIST IR 8009, and Maze et al., "IARPA Janus Benchmark
+C", 2018, define the measures.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_facemargin.evaluate.identification.gallery import (
+    Search,
+    checked_templates,
+    largest_of_others,
+)
+from keras_facemargin.evaluate.measures import Measures
+from keras_facemargin.evaluate.verification.curve import (
+    Roc,
+    allowed_false_accepts,
+    count_descending,
+)
+
+FPIRS = (1e-1, 1e-2, 1e-3)
+RANKS = (1, 5, 10)
+RULES = ("nist", "ijb_evals")
+
+# Ranks that a CMC is drawn to.
+LAST_RANK = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class TpirAtFpir:
+    """The true positive identification rate at a false positive one, or that there is none.
+
+    Attributes:
+        target: the false positive identification rate asked for, in (0, 1).
+        rank: the mate must be among so many best.
+        non_mated: number of probes without a mate; they resolve rates down to ``1 / non_mated``.
+        tpir: share of mated probes found; ``None`` if `target` is out of reach.
+        fpir: share of non-mated probes that really raised an alarm; ``None`` likewise.
+        threshold: of the score; ``None`` likewise.
+    """
+
+    target: float
+    rank: int
+    non_mated: int
+    tpir: float | None = None
+    fpir: float | None = None
+    threshold: float | None = None
+
+    @property
+    def supported(self) -> bool:
+        """Whether there are enough non-mated probes to say anything at this target."""
+        return self.tpir is not None
+
+    def __str__(self):
+        if not self.supported:
+            return f"not supported by {self.non_mated:,} non-mated probes"
+        return f"{self.tpir:.2%} (threshold {self.threshold:.4f})"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Identification(Measures):
+    """What a search of all probes in one gallery found.
+
+    Attributes:
+        ranks: int64 ``(mated,)``, rank of the mate of each mated probe, from 1: one more than the
+            number of gallery templates of other people that score at least as high.
+        mate_scores: float64 ``(mated,)``, cosine with the best template of the mate.
+        best_scores: float64 ``(non_mated,)``, of each non-mated probe the best cosine in the
+            gallery.
+        gallery: number of templates in the gallery.
+        mated, non_mated: int ``(mated,)`` and ``(non_mated,)``, which probe each of them is.
+        mates: int ``(mated,)``, which template of the gallery `mate_scores` are of; -1 for none.
+        nearest: int ``(non_mated,)``, which template `best_scores` are of; -1 for none.
+    """
+
+    ranks: np.ndarray
+    mate_scores: np.ndarray
+    best_scores: np.ndarray
+    gallery: int
+    mated: np.ndarray
+    non_mated: np.ndarray
+    mates: np.ndarray
+    nearest: np.ndarray
+
+    def in_rows(self, gallery, probes):
+        """The same `Identification` by rows of what gallery and probes were taken from.
+
+        Args:
+            gallery, probes: int, which row each template and each probe was.
+        """
+        return dataclasses.replace(
+            self,
+            mated=probes[self.mated],
+            non_mated=probes[self.non_mated],
+            mates=gallery[self.mates],
+            nearest=gallery[self.nearest],
+        )
+
+    def rank_rate(self, rank: int) -> float:
+        """Share of mated probes whose mate is among the `rank` best: closed-set rank-k accuracy.
+
+        Raises:
+            ValueError: `rank` is less than 1, or no probe is mated.
+        """
+        self._check_rank(rank)
+        return float(np.mean(self.ranks <= rank))
+
+    def cmc(self, last: int) -> np.ndarray:
+        """The cumulative match characteristic: `rank_rate` of 1, 2, ..., `last`, ``(last,)``.
+
+        Raises:
+            ValueError: as `rank_rate`.
+        """
+        self._check_rank(last)
+        return np.bincount(np.minimum(self.ranks, last + 1), minlength=last + 2)[
+            1 : last + 1
+        ].cumsum() / len(self.ranks)
+
+    def scored(self, rank=1) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and truths whose `Roc` is TPIR over FPIR: a mate beyond `rank` scores -inf."""
+        mates = np.where(self.ranks <= rank, self.mate_scores, -np.inf)
+        same = np.arange(len(mates) + len(self.best_scores)) < len(mates)
+        return np.append(mates, self.best_scores), same
+
+    def open_set(self, rank=1) -> Roc:
+        """TPIR (`Roc.tar`) over FPIR (`Roc.far`) at every threshold.
+
+        Raises:
+            ValueError: as `tpir_at_fpir`.
+        """
+        self._check_rank(rank)
+        self._check_strangers()
+        scores, same = self.scored(rank)
+        order = np.argsort(scores)[::-1]
+        return count_descending(scores[order], same[order])
+
+    def tpir_at_fpir(self, fpir: float, rank: int = 1, rule: str = "nist") -> TpirAtFpir:
+        """Open set: the share of mated probes found when at most a share `fpir` raise an alarm.
+
+            FPIR(t) = share of non-mated probes whose best score in the gallery is >= t
+            TPIR(t) = share of mated probes whose mate is at rank <= N and scores >= t
+
+        - `"nist"` (default): the largest TPIR whose FPIR does not exceed the target; the threshold
+          is the smallest float64 that keeps to it. Below ``1 / non_mated`` there is no number.
+        - `"ijb_evals"`: InsightFace's ijb_evals.py: t is the k-th largest best score of non-mated
+          probes, k = max(int(fpir * non_mated), 1), and a mate must score *more* than t. At least
+          as strict as the target, except that below ``1 / non_mated`` it takes k = 1.
+
+        A third in use has neither FPIR nor ranks: `closed_gallery_rate`.
+
+        Args:
+            fpir: target, in (0, 1).
+            rank: N, 1 in most papers.
+            rule: one of the names above.
+
+        Raises:
+            ValueError: `fpir` is not in (0, 1), `rank` is less than 1, `rule` is none of the names,
+                or there are not both mated and non-mated probes.
+        """
+        self._check_rank(rank)
+        if rule not in RULES:
+            raise ValueError(f"`rule` must be one of {RULES}. Received: rule={rule!r}")
+        self._check_strangers()
+        count = len(self.best_scores)
+        allowed = allowed_false_accepts(fpir, count)
+        descending = np.sort(self.best_scores)[::-1]
+        if rule == "ijb_evals":
+            limit = descending[max(int(fpir * count) - 1, 0)]
+        elif allowed == 0:
+            return TpirAtFpir(fpir, rank, count)
+        else:
+            limit = descending[allowed]
+        # `> limit` is `>= threshold` for the next float64.
+        return TpirAtFpir(
+            fpir,
+            rank,
+            count,
+            tpir=float(np.mean((self.ranks <= rank) & (self.mate_scores > limit))),
+            fpir=float(np.mean(self.best_scores > limit)),
+            threshold=float(np.nextafter(limit, np.inf)),
+        )
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
+        return {
+            "gallery_templates": self.gallery,
+            "mated_probes": len(self.ranks),
+            "non_mated_probes": len(self.best_scores),
+            "rank_rates": {str(rank): self.rank_rate(rank) for rank in RANKS},
+            "tpir_at_fpir": [dataclasses.asdict(entry) for entry in self._open_set()],
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        rows = [(f"Rank-{rank}", f"{self.rank_rate(rank):.2%}") for rank in RANKS]
+        rows += [(f"TPIR @ FPIR {entry.target:.3g}", str(entry)) for entry in self._open_set()]
+        probes = f"{len(self.ranks):,} mated, {len(self.best_scores):,} non-mated"
+        return [*rows, (f"Probes, in a gallery of {self.gallery:,}", probes)]
+
+    def _open_set(self):
+        return [self.tpir_at_fpir(fpir) for fpir in FPIRS] if len(self.best_scores) else []
+
+    def _check_strangers(self):
+        if not len(self.best_scores):
+            raise ValueError(
+                "A false positive identification rate needs probes of people who are not in the "
+                "gallery. Received: mated probes only. `rank_rate` needs no others."
+            )
+
+    def _check_rank(self, rank):
+        if rank != int(rank) or rank < 1:
+            raise ValueError(f"`rank` must be an integer of at least 1. Received: {rank}.")
+        if not len(self.ranks):
+            raise ValueError(
+                "Identification needs probes of people in the gallery. "
+                "Received: non-mated probes only."
+            )
+
+
+def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Identification:
+    """Searches every probe in a gallery.
+
+    Memory beyond the arguments is a float32 copy of the probes and some 30 MB; the gallery is not
+    copied. Time is that of the float32 product of all with all.
+
+    Args:
+        gallery: ``(M, D)`` float templates, of any length but zero.
+        gallery_labels: ``(M,)`` integers or strings, whose they are; several of a person may be.
+        probes: ``(P, D)`` float; none of them in the gallery.
+        probe_labels: ``(P,)``, of the same kind; of people in the gallery or not.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        An `Identification`; its arrays follow the order of the mated and the non-mated probes.
+
+    Raises:
+        ValueError: shapes do not fit, there is no template or probe, or a row is zero or not
+            finite.
+
+    Example:
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.4, 0.6], [0.7, 0.7]]
+        >>> found = identify(gallery, ["ann", "bob"], probes, ["ann", "ann", "eve"], progress=False)
+        >>> found.ranks.tolist(), found.rank_rate(1)
+        ([1, 2], 0.5)
+        >>> print(found.tpir_at_fpir(0.01))
+        not supported by 1 non-mated probes
+    """
+    gallery, gallery_labels = checked_templates("gallery", gallery, gallery_labels)
+    probes, probe_labels = checked_templates("probes", probes, probe_labels)
+    search = Search(gallery, gallery_labels, probes, probe_labels)
+    search.run(progress)
+    return Identification(
+        ranks=search.ranks[search.mated],
+        mate_scores=search.mate_scores[search.mated],
+        best_scores=search.best_scores[~search.mated],
+        gallery=len(gallery),
+        mated=np.flatnonzero(search.mated),
+        non_mated=np.flatnonzero(~search.mated),
+        mates=search.columns[search.mated],
+        nearest=search.columns[~search.mated],
+    )
+
+
+def mean_over_galleries(identifications, fpir=None, rank=1, rule="nist") -> float:
+    """The mean over galleries, as IJB-B and IJB-C report it for their two, G1 and G2.
+
+    Each person of IJB is in one of the two galleries, so that the probes of either are the
+    non-mated ones of the other: `identify` all probes in each. Implementations differ: InsightFace
+    pools the mated probes of both for rank-k, which weighs a gallery by its probes.
+
+    Args:
+        identifications: one `Identification` for each gallery.
+        fpir: for the open set, the target in (0, 1); ``None`` for the closed one, `rank_rate`.
+        rank, rule: as `Identification.tpir_at_fpir`.
+
+    Returns:
+        The mean rate, each gallery at its own threshold.
+
+    Raises:
+        ValueError: there is no gallery, or one of them does not support `fpir`; else as
+            `Identification.rank_rate` and `Identification.tpir_at_fpir`.
+
+    Example:
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+        >>> galleries = [
+        ...     identify(gallery[:1], ["ann"], probes, ["ann", "bob"], progress=False),
+        ...     identify(gallery[1:], ["bob"], probes, ["ann", "bob"], progress=False),
+        ... ]
+        >>> mean_over_galleries(galleries)
+        1.0
+    """
+    if not identifications:
+        raise ValueError("`identifications` must hold at least one gallery's. Received: none.")
+    if fpir is None:
+        return float(np.mean([found.rank_rate(rank) for found in identifications]))
+    rates = [found.tpir_at_fpir(fpir, rank, rule) for found in identifications]
+    for number, rate in enumerate(rates):
+        if not rate.supported:
+            raise ValueError(
+                "A mean needs a rate from every gallery. "
+                f"Received: fpir={fpir:g}, {rate} of gallery {number}. Ask for a larger rate."
+            )
+    return float(np.mean([rate.tpir for rate in rates]))
+
+
+def closed_gallery_rate(
+    gallery, gallery_labels, probes, probe_labels, rate, progress=True
+) -> float:
+    """What InsightFace's ijb_1n.py and opensphere print as "TPIR@FPIR"; it is not NIST's measure.
+
+    All probes are searched in the one gallery that holds them all (G1 and G2 together):
+
+        t = the ceil(rate * P)-th largest score of all P probes with all templates of others
+        result = share of the probes whose mate scores more than t
+
+    There are no non-mated probes, and the mate's rank is not asked. Published numbers of this kind
+    compare with nothing but themselves.
+
+    Args:
+        gallery, gallery_labels, probes, probe_labels, progress: as `identify`; each probe's person
+            must be in the gallery.
+        rate: in (0, 1), called FPIR there.
+
+    Raises:
+        ValueError: `rate` is not in (0, 1), a probe has no mate, or there are not so many scores of
+            others; else as `identify`.
+
+    Example:
+        >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
+        >>> labels = ["ann", "bob"]
+        >>> closed_gallery_rate(gallery, labels, probes, labels, rate=0.5, progress=False)
+        1.0
+    """
+    gallery, gallery_labels = checked_templates("gallery", gallery, gallery_labels)
+    probes, probe_labels = checked_templates("probes", probes, probe_labels)
+    if not 0 < rate < 1:
+        raise ValueError(f"`rate` must be in (0, 1). Received: rate={rate}.")
+    search = Search(gallery, gallery_labels, probes, probe_labels)
+    if not search.mated.all():
+        raise ValueError(
+            "In a closed gallery every probe has a mate. Received: "
+            f"{np.count_nonzero(~search.mated):,} of {len(probes):,} without. `identify` is for "
+            "the open set."
+        )
+    wanted = math.ceil(rate * len(probes))
+    others, _ = largest_of_others(search, wanted, progress)
+    if len(others) < wanted:
+        raise ValueError(
+            f"`rate` asks for the {wanted:,}-th largest score of others. "
+            f"Received: {len(others):,} such scores."
+        )
+    limit = np.sort(others)[-wanted]
+    return float(np.mean(search.mate_scores > limit))

@@ -1,0 +1,1 @@
+"""Confidence intervals by resampling identities, and error rates by group."""

@@ -1,0 +1,392 @@
+"""Error rates by group of people or of images, all at one threshold: who bears the errors.
+
+A system has one threshold for everybody, so the groups are compared at one: each group's FMR is
+that of its own impostor pairs (both images in the group), its FNMR that of its own genuine pairs.
+Pairs of images of two groups stand in a row of their own.
+"""
+
+import dataclasses
+from pathlib import Path, PurePath
+
+import numpy as np
+
+from keras_facemargin.arrays import identifiers
+from keras_facemargin.evaluate.protocols.lists import bad_line, read_rows
+from keras_facemargin.evaluate.uncertainty.resampling import (
+    LEVEL,
+    Draws,
+    Interval,
+    identity_codes,
+    interval,
+)
+from keras_facemargin.evaluate.verification.curve import checked_pairs
+
+EVERYBODY, MIXED = "all pairs", "two groups"
+
+# That `rates_by_two_groups` compares: 15 have 105 twos.
+MOST_GROUPS = 15
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupRate:
+    """One error rate of one group.
+
+    Attributes:
+        errors, pairs: counts.
+        rate: ``errors / pairs``, or ``None`` without pairs.
+        interval: of the rate; see `rates_by_group`.
+        ratio: to the rate of all pairs, or ``None`` where one of them has no number or is 0.
+        ratio_interval: of the ratio, or ``None`` likewise.
+    """
+
+    errors: int
+    pairs: int
+    rate: float | None = None
+    interval: Interval | None = None
+    ratio: float | None = None
+    ratio_interval: Interval | None = None
+
+    def __str__(self):
+        if self.rate is None:
+            return "no pairs"
+        low, high = _share(self.interval.low), _share(self.interval.high)
+        return f"{_share(self.rate)} ({low} to {high}), {self.errors:,} of {self.pairs:,}"
+
+
+def _share(rate):
+    """A rate with two digits at least: one error in a million pairs is not 0.00%."""
+    return f"{rate:.2%}" if rate == 0 or rate >= 1e-3 else f"{rate:.1e}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The error rates of one group at the threshold.
+
+    Attributes:
+        name: the group; `EVERYBODY` for all pairs, `MIXED` for pairs of images of two groups.
+        fmr: false match rate (FAR): impostor pairs accepted.
+        fnmr: false non-match rate: genuine pairs rejected.
+    """
+
+    name: str
+    fmr: GroupRate
+    fnmr: GroupRate
+
+
+def rates_by_group(
+    scores, same, groups, threshold, people=None, replicates=1_000, seed=0
+) -> tuple[Group, ...]:
+    """FMR and FNMR of every group at one threshold, with intervals over resampled identities.
+
+    Draws that leave nobody of a group say nothing of it and are left out of its interval. Where a
+    group shows no error at all, resampling shows none either; the upper end is then the exact
+    binomial one, ``1 - (alpha / 2) ** (1 / pairs)``, which takes the pairs as independent and so is
+    too low where they share people.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        groups: the groups of the images on the two sides, ``(N,)`` each: texts.
+        threshold: pairs are accepted from this score on.
+        people, replicates, seed: as `bootstrap`.
+
+    Returns:
+        A `Group` for all pairs, one for each group in alphabetical order and, if there are such
+        pairs, one for pairs of two groups.
+
+    Raises:
+        ValueError: as `bootstrap`, or if `groups` are not of that shape.
+
+    Example:
+        >>> groups = [["a", "a", "b", "b", "b"], ["a", "a", "b", "b", "b"]]
+        >>> rates = rates_by_group([0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0], groups, 0.6)
+        >>> [(group.name, group.fmr.rate) for group in rates]
+        [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
+    """
+    same = np.asarray(same)
+    sides = identifiers(**{f"groups[{side}]": groups[side] for side in (0, 1)})
+    first, second = (side.astype(str) for side in sides)
+    if not first.shape == second.shape == same.shape:
+        raise ValueError(
+            "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
+            f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
+        )
+    names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    codes = codes.reshape(2, -1)
+    mixed = codes[0] != codes[1]
+    names = [*names.tolist(), *([MIXED] if mixed.any() else [])]
+    group = np.where(mixed, len(names) - 1, codes[0])
+    return rates_by_value(scores, same, names, group, threshold, people, replicates, seed)
+
+
+def rates_by_value(
+    scores, same, texts, numbers, threshold, people=None, replicates=1_000, seed=0
+) -> tuple[Group, ...]:
+    """`rates_by_group` of groups of pairs rather than of their sides.
+
+    Pairs of the same two people in one group that are both right or both wrong are drawn together,
+    so that a list of 47 million pairs costs what its people do.
+
+    Args:
+        scores, same, threshold, people, replicates, seed: as `rates_by_group`.
+        texts, numbers: the groups, and ``(N,)`` which of them each pair is in; see
+            `TemplatePairs.covariate`.
+
+    Returns:
+        A `Group` for all pairs and one for each group, in their order.
+
+    Raises:
+        ValueError: as `bootstrap`.
+
+    Example:
+        >>> scores, same = [0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0]
+        >>> rates = rates_by_value(scores, same, ["f", "f / m"], [0, 0, 0, 1, 1], 0.6)
+        >>> [(group.name, group.fmr.rate) for group in rates]
+        [('all pairs', 0.3333333333333333), ('f', 0.0), ('f / m', 0.5)]
+    """
+    scores, same = checked_pairs(scores, same)
+    names = list(texts)
+    cell = (2 * np.asarray(numbers, np.int32) + same) * 2 + ((scores >= threshold) != same)
+    if people is None:
+        number, draws = 1, Draws(same, seed=seed)
+    else:
+        cell, number, draws = _drawn_together(same, people, cell, 4 * len(names), seed)
+
+    def count(times=1):
+        """(groups and all, impostor or genuine, right or wrong)"""
+        weights = np.broadcast_to(times * number, cell.shape)
+        table = np.bincount(cell, weights, 4 * len(names)).astype(int).reshape(-1, 2, 2)
+        return np.concatenate([table.sum(axis=0, keepdims=True), table])
+
+    counts = count()
+    drawn = np.array([count(draws.times()) for _ in range(replicates)])
+    rates = [
+        [_rate(counts[:, kind], drawn[:, :, kind], row) for kind in (0, 1)]
+        for row in range(len(names) + 1)
+    ]
+    return tuple(Group(name, *pair) for name, pair in zip([EVERYBODY, *names], rates, strict=True))
+
+
+def _drawn_together(same, people, cell, cells, seed):
+    """The cell of each two people's pairs in it, how many these are, and their `Draws`."""
+    first, second = identity_codes(same, people)
+    units = int(max(first.max(), second.max())) + 1
+    keys, number = np.unique(
+        (first.astype(np.int64) * units + second) * cells + cell, return_counts=True
+    )
+    sides, cell = np.divmod(keys, cells)
+    first, second = np.divmod(sides, units)
+    return cell, number, Draws(first == second, (first, second), size=units, seed=seed)
+
+
+def _rate(counts, drawn, row):
+    """The `GroupRate` of one row: counts ``(groups, 2)``, drawn ``(B, groups, 2)``."""
+    errors, pairs = int(counts[row, 1]), int(counts[row].sum())
+    if not pairs:
+        return GroupRate(0, 0)
+    rate, everybody = errors / pairs, float(counts[0, 1] / counts[0].sum())
+    if not errors:
+        return GroupRate(errors, pairs, rate, Interval(0.0, 1 - ((1 - LEVEL) / 2) ** (1 / pairs)))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave a group out
+        shares = drawn[..., 1] / drawn.sum(axis=-1)
+        ratios = shares[:, row] / shares[:, 0]
+    return GroupRate(
+        errors,
+        pairs,
+        rate,
+        interval(shares[np.isfinite(shares[:, row]), row]),
+        rate / everybody,
+        interval(ratios[np.isfinite(ratios)]),
+    )
+
+
+def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> tuple[Group, ...]:
+    """`rates_by_group` over every pair of a set, of any number, and of every two groups as well.
+
+    The errors are among the hardest pairs, and how many pairs there are follows from how many
+    images each person has in each group: nothing is scored again.
+
+    Args:
+        pairs: a `HardestPairs`, which holds every impostor pair from `threshold` on.
+        groups: the group of each image, ``(N,)`` texts, at most `MOST_GROUPS` of them.
+        threshold: pairs are accepted from this score on.
+        replicates, seed: as `bootstrap`.
+
+    Returns:
+        A `Group` for all pairs, one for each group in alphabetical order, and one for each two
+        groups that share pairs, named ``"a / b"``.
+
+    Raises:
+        ValueError: as `bootstrap`, or if `groups` are not of that shape or too many, or if impostor
+            pairs are accepted that are not held.
+
+    Example:
+        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(6, 4))
+        >>> pairs = hardest_pairs(rows, [0, 0, 1, 1, 2, 2], progress=False)
+        >>> rates = rates_by_two_groups(pairs, ["a", "a", "a", "a", "b", "b"], 0.0, 20)
+        >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
+        [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
+    """
+    (groups,) = identifiers(groups=groups)
+    names, group = np.unique(groups.astype(str), return_inverse=True)
+    if group.shape != pairs.people.shape:
+        raise ValueError(
+            "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "
+            f"{group.shape} for {len(pairs.people):,} images."
+        )
+    if len(names) > MOST_GROUPS:
+        raise ValueError(
+            f"At most {MOST_GROUPS} groups can be compared two by two. Received: {len(names):,} "
+            f"({names[0]}, {names[1]}, ...). Make them wider."
+        )
+    if threshold < pairs.floor:
+        raise ValueError(
+            "`threshold` must not lie below the impostor pairs that are held. Received: "
+            f"{threshold} below {pairs.floor}. Hold more (`impostors` of `hardest_pairs`)."
+        )
+    first, second = pairs.sides
+    sides = np.sort([group[pairs.first], group[pairs.second]], axis=0)
+    wrong = np.flatnonzero((pairs.scores >= threshold) != pairs.same)
+    cell = np.ravel_multi_index((pairs.same[wrong].astype(int), *sides[:, wrong]), _cells(names))
+    images = np.zeros((pairs.units, len(names)))
+    np.add.at(images, (pairs.people, group), 1)
+
+    def count(counts):
+        """(impostor or genuine, group, group, right or wrong), of unordered two groups."""
+        # A genuine pair is of one person, an impostor pair of two.
+        times = counts[first[wrong]] * np.where(pairs.same[wrong], 1, counts[second[wrong]])
+        errors = np.bincount(cell, times, 2 * len(names) ** 2).reshape(_cells(names))
+        drawn = counts[:, None] * images
+        everyone, own = drawn.sum(axis=0), drawn.T @ drawn
+        both = np.stack([np.outer(everyone, everyone) - own, images.T @ drawn])
+        within = np.arange(len(names))
+        both[1, within, within] -= everyone
+        both[:, within, within] /= 2
+        return np.stack([both - errors, errors], axis=-1)
+
+    draws = Draws(pairs.same, pairs.sides, size=pairs.units, seed=seed)
+    once = count(np.ones(pairs.units, int))
+    low, high = np.triu_indices(len(names), k=1)
+    mixed = once[:, low, high].sum(axis=(0, 2)) > 0
+    low, high = (np.append(np.arange(len(names)), side[mixed]) for side in (low, high))
+
+    def rows(table):
+        """(all, groups and two groups, impostor or genuine, right or wrong)"""
+        chosen = table[:, low, high].swapaxes(0, 1)
+        return np.concatenate([chosen.sum(axis=0, keepdims=True), chosen])
+
+    drawn = []
+    for _ in range(replicates):
+        draws.times()
+        drawn.append(rows(count(draws.counts)))
+    counts, drawn = rows(once), np.array(drawn)
+    titles = [EVERYBODY, *names.tolist()]
+    titles += [
+        f"{one} / {two}" for one, two in zip(names[low], names[high], strict=True) if one != two
+    ]
+    return tuple(
+        Group(name, *(_rate(counts[:, kind], drawn[:, :, kind], row) for kind in (0, 1)))
+        for row, name in enumerate(titles)
+    )
+
+
+def _cells(names):
+    return 2, len(names), len(names)
+
+
+def read_groups(file, pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Reads which group each image or person of a list of pairs is in.
+
+    The file is a CSV with a header. Its first column is `image`, the end of an image's path
+    (``NAME/NAME_0001.jpg``), or `person`, the name that the list gives; every further column is one
+    way to form groups (``sex``, ``age``, ``pose``). An empty cell is the group "unknown".
+
+    Args:
+        file: the CSV file, UTF-8.
+        pairs: a `Pairs`; with `people` if the file tells persons.
+
+    Returns:
+        A dict from the name of each column to the groups of the two sides, ``(N,)`` each.
+
+    Raises:
+        ValueError: if the file breaks that form, names somebody twice, or lacks a row for somebody
+            on the list.
+        OSError: if it cannot be read.
+    """
+    images = None if pairs.first is None else (pairs.first, pairs.second)
+    return _read_sides(Path(file), images, pairs.people)
+
+
+def read_groups_of_images(file, images, people) -> dict[str, np.ndarray]:
+    """Reads which group each image of a set is in, from a file as `read_groups` takes it.
+
+    Args:
+        file: the CSV file, UTF-8.
+        images: paths, ``(N,)``, or ``None`` if nobody knows them.
+        people: whose face each is, ``(N,)``.
+
+    Returns:
+        A dict from the name of each column to the groups of the images, ``(N,)``.
+
+    Raises:
+        ValueError, OSError: as `read_groups`.
+    """
+    found = _read_sides(Path(file), None if images is None else (images,), (people,))
+    return {name: side for name, (side,) in found.items()}
+
+
+def _read_sides(file, images, people):
+    """name of a column -> the groups of each of the sides of images, or of people"""
+    kind, columns, rows = _read_table(file)
+    if kind == "person" and people is None:
+        raise ValueError(
+            f"{file}: groups by person need a list that names the people. Received: one that does "
+            "not. Give the groups by image."
+        )
+    if kind == "image" and images is None:
+        raise ValueError(
+            f"{file}: groups by image need a list of images. Received: one that names none. Give "
+            "the groups by person."
+        )
+    sides = people if kind == "person" else images
+    find = dict.get if kind == "person" else _find_by_ending
+    found = {key: find(rows, str(key)) for key in {key for side in sides for key in side}}
+    lost = [str(key) for key, row in found.items() if row is None]
+    if lost:
+        raise ValueError(
+            f"{file}: must have a row for every {kind} of the list. Received: none for "
+            f"{min(lost)} ({len(lost):,} of {len(found):,} have none)."
+        )
+    return {
+        name: tuple(np.array([found[key][index] or "unknown" for key in side]) for side in sides)
+        for index, name in enumerate(columns)
+    }
+
+
+def _read_table(file):
+    """(kind of key, names of the other columns, dict of key -> their cells)"""
+    (first, header), *lines = read_rows(file, "a CSV of groups") or [(1, [""])]
+    if len(header) < 2 or header[0] not in ("image", "person") or len({*header}) < len(header):
+        rule = (
+            "must be a CSV whose first line is `image` or `person` and then the names of one or "
+            "more columns of groups, all different."
+        )
+        raise bad_line(file, first, rule, ",".join(header))
+    rows = {}
+    for number, line in lines:
+        if len(line) != len(header) or line[0] in rows:
+            rule = "a second row for one" if line[0] in rows else f"{len(line)} cells"
+            raise ValueError(
+                f"{file}, line {number}: must hold one cell for each of {', '.join(header)}, and "
+                f"each {header[0]} once. Received: {rule}: {line}."
+            )
+        rows[line[0]] = line[1:]
+    return header[0], header[1:], rows
+
+
+def _find_by_ending(rows, path):
+    """The row whose key is the path or its longest ending."""
+    parts = PurePath(path).parts
+    endings = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((rows[ending] for ending in (path, *endings) if ending in rows), None)

@@ -1,0 +1,312 @@
+"""One-to-one verification, exactly: what a list of scored pairs says about an embedder."""
+
+import dataclasses
+import functools
+import math
+import warnings
+
+import numpy as np
+
+from keras_facemargin.evaluate.measures import Measures
+from keras_facemargin.evaluate.verification.conventions import RULES
+from keras_facemargin.evaluate.verification.curve import (
+    Roc,
+    TarAtFar,
+    allowed_false_accepts,
+    checked_folds,
+    checked_pairs,
+    finite_vector,
+    just_above,
+    roc,
+)
+
+FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+
+
+def area_under_curve(scores, same) -> float:
+    """The area under the ROC: P(genuine > impostor) + P(genuine = impostor) / 2 (Mann-Whitney).
+
+    Arguments and errors are those of `roc`.
+
+    Example:
+        >>> area_under_curve([0.9, 0.8, 0.8, 0.1], [True, True, False, False])
+        0.875
+    """
+    return roc(scores, same).area()
+
+
+def equal_error_rate(scores, same) -> float:
+    """The rate at which false accepts and false rejects are equally frequent.
+
+    FAR rises and FNMR = 1 - TAR falls from one point of the `roc` to the next. If they are equal at
+    a point, that is the rate; else it lies where the straight line between the two neighbouring
+    points crosses FAR = FNMR. Arguments and errors are those of `roc`.
+
+    Implementations differ: some return the mean of FAR and FNMR at the nearest point of a grid.
+
+    Example:
+        >>> equal_error_rate([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0])
+        0.3333333333333333
+    """
+    return roc(scores, same).equal_error_rate()
+
+
+def tar_at_far(scores, same, far: float, rule: str = "conservative") -> TarAtFar:
+    """The true accept rate at a false accept rate of `far`.
+
+    By the conservative rule it is the largest TAR whose FAR does not exceed `far`. Published codes
+    use others, which give other numbers on the same scores (see `conventions`).
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        far: target false accept rate, in (0, 1).
+        rule: "conservative"; "nearest", the ROC point nearest to `far`, even above it
+            (InsightFace); "interpolated", linearly between points (OpenSphere); "kth_impostor",
+            the k-th largest impostor score as threshold, k = round(far * impostors) (PFE, BLUFR).
+
+    Returns:
+        A `TarAtFar`; its `fnmr` is FNMR@FMR. Below ``1 / impostors`` no rate was observed: by no
+        rule is it `supported` then, and it holds no number.
+
+    Raises:
+        ValueError: as `roc`, or if `far` is not in (0, 1) or the rule is unknown.
+
+    Example:
+        >>> scores, same = [0.9, 0.8, 0.4, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0]
+        >>> tar_at_far(scores, same, far=0.35).tar
+        1.0
+        >>> tar_at_far(scores, same, far=0.35, rule="kth_impostor").tar
+        0.6666666666666666
+        >>> print(tar_at_far(scores, same, far=0.1))
+        not supported by 3 impostor pairs
+    """
+    if rule not in RULES:
+        raise ValueError(f"`rule` must be one of {', '.join(RULES)}. Received: {rule!r}.")
+    return RULES[rule](roc(scores, same), far)
+
+
+def threshold_at_far(impostor_scores, far: float) -> float:
+    """The smallest threshold at which at most a share `far` of the impostor pairs is accepted.
+
+    It is the first float64 above the impostor score that would be one too many, so on the same
+    pairs it accepts exactly the genuine pairs that `tar_at_far` counts.
+
+    Args:
+        impostor_scores: similarities of pairs of different people, ``(N,)``.
+        far: target false accept rate, in ``[1 / N, 1)``.
+
+    Raises:
+        ValueError: if a score is not finite, `far` is not in (0, 1), or `far` is below ``1 / N``: a
+            threshold for it would be a guess.
+
+    Example:
+        >>> threshold = threshold_at_far([0.4, 0.3, 0.2, 0.1], far=0.25)
+        >>> 0.3 < threshold < 0.3000001
+        True
+    """
+    scores = finite_vector(impostor_scores, "impostor_scores")
+    allowed = allowed_false_accepts(far, len(scores))
+    if allowed == 0:
+        raise ValueError(
+            f"`far` must be at least 1 / (number of impostor pairs): {len(scores):,} pairs support "
+            f"rates down to {1 / len(scores):.2g}. Received: far={far:g}. Score at least "
+            f"{math.ceil(1 / far):,} impostor pairs or ask for a larger rate."
+        )
+    position = len(scores) - 1 - allowed
+    return just_above(np.partition(scores, position)[position])
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldAccuracy:
+    """Accuracy by cross-validated threshold.
+
+    Attributes:
+        folds: the fold labels, sorted.
+        accuracies: share of correct decisions on each fold, in [0, 1].
+        thresholds: the threshold used on each fold, chosen on all the others.
+    """
+
+    folds: tuple
+    accuracies: tuple[float, ...]
+    thresholds: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the folds."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def standard_deviation(self) -> float:
+        """Sample standard deviation (ddof = 1) over the folds."""
+        return float(np.std(self.accuracies, ddof=1))
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean, S_E = standard deviation / sqrt(number of folds)."""
+        return self.standard_deviation / math.sqrt(len(self.accuracies))
+
+
+def fold_accuracy(scores, same, folds) -> FoldAccuracy:
+    """Verification accuracy as LFW defines it: each fold judged at the others' best threshold.
+
+    For each fold the threshold is the one that is most accurate on all other folds, sought exactly
+    among the middles between adjacent distinct scores and the two ends (the lowest score, which
+    accepts everything, and just above the highest, which accepts nothing). Where several are
+    equally accurate, the middle of the widest gap is taken; among equally wide ones the highest.
+
+    Implementations differ: a grid of 400 distances (InsightFace), the mean of all maximisers
+    (SphereFace, PFE), the maximum of TPR - FPR (FaceX-Zoo), or the best threshold on the very pairs
+    that are judged, which is not this protocol.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        folds: ``(N,)`` integers or strings, at least two different; each fold needs both kinds.
+
+    Raises:
+        ValueError: as `roc`, or if there are fewer than two folds or one lacks a kind of pair.
+
+    Example:
+        >>> result = fold_accuracy([0.9, 0.1, 0.8, 0.2], [1, 0, 1, 0], folds=[1, 1, 2, 2])
+        >>> result.mean, result.standard_error
+        (1.0, 0.0)
+    """
+    scores, same, folds = checked_folds(scores, same, folds)
+    names = np.unique(folds)
+    accuracies, thresholds = [], []
+    for name in names:
+        held_out = folds == name
+        threshold = roc(scores[~held_out], same[~held_out]).most_accurate_threshold()
+        accuracies.append(float(np.mean((scores[held_out] >= threshold) == same[held_out])))
+        thresholds.append(threshold)
+    return FoldAccuracy(tuple(names.tolist()), tuple(accuracies), tuple(thresholds))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Verification(Measures):
+    """What `verify` found, with the scored pairs that it was found on.
+
+    Attributes:
+        scores: float64 ``(N,)``; not part of `to_dict`.
+        same: bool ``(N,)``; not part of `to_dict`.
+        accuracy: a `FoldAccuracy`, or ``None`` where the pairs have no folds: without them there is
+            no threshold that was not chosen on the pairs it judges.
+        auc: area under the ROC, in [0, 1].
+        eer: equal error rate, in [0, 1].
+        tar_at_far: a `TarAtFar` for each of 1e-1 to 1e-6; those out of reach say so.
+        unseen: number of pairs that count as rejected because an image of theirs is missing (a
+            failure to enrol).
+    """
+
+    scores: np.ndarray = dataclasses.field(repr=False)
+    same: np.ndarray = dataclasses.field(repr=False)
+    accuracy: FoldAccuracy | None
+    auc: float
+    eer: float
+    tar_at_far: tuple[TarAtFar, ...]
+    unseen: int = 0
+
+    @functools.cached_property
+    def curve(self) -> Roc:
+        """The `roc` of the pairs."""
+        return roc(self.scores, self.same)
+
+    @property
+    def genuines(self) -> int:
+        """Number of genuine pairs."""
+        return int(np.count_nonzero(self.same))
+
+    @property
+    def impostors(self) -> int:
+        """Number of impostor pairs."""
+        return len(self.same) - self.genuines
+
+    def to_dict(self) -> dict:
+        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
+        result = {
+            "genuine_pairs": self.genuines,
+            "impostor_pairs": self.impostors,
+            "unseen_pairs": self.unseen,
+            "auc": self.auc,
+            "eer": self.eer,
+            "tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far],
+        }
+        if self.accuracy is not None:
+            result |= {
+                "accuracy": self.accuracy.mean,
+                "standard_error": self.accuracy.standard_error,
+                "standard_deviation": self.accuracy.standard_deviation,
+                "folds": list(self.accuracy.folds),
+                "fold_accuracies": list(self.accuracy.accuracies),
+                "fold_thresholds": list(self.accuracy.thresholds),
+            }
+        return result
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        rows = []
+        if self.accuracy is not None:
+            rows.append(
+                (
+                    f"Accuracy ({len(self.accuracy.folds)}-fold, ± standard error)",
+                    f"{self.accuracy.mean:.2%} ± {self.accuracy.standard_error:.2%}",
+                )
+            )
+        rows += [("AUC", f"{self.auc:.5f}"), ("EER", f"{self.eer:.2%}")]
+        for entry in self.tar_at_far:
+            rows.append((f"TAR @ FAR 1e{math.log10(entry.target):.0f}", str(entry)))
+        rows.append(("Pairs", f"{self.genuines:,} genuine, {self.impostors:,} impostor"))
+        if self.unseen:
+            rows.append(("Pairs with a missing image, counted as rejected", f"{self.unseen:,}"))
+        return rows
+
+
+def verify(scores, same, folds=None) -> Verification:
+    """All one-to-one measures of a list of scored pairs.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        folds: ``(N,)`` fold labels as in `fold_accuracy`; without them no accuracy is given.
+
+    Returns:
+        A `Verification`; ``print(json.dumps(result.to_dict()))`` or ``rich.print(result)`` it.
+
+    Raises:
+        ValueError: as `roc` and `fold_accuracy`.
+
+    Warns:
+        UserWarning: genuine pairs score lower than impostor pairs, more than chance makes them:
+            the scores may be distances.
+
+    Example:
+        >>> result = verify([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0])
+        >>> round(result.auc, 4), result.impostors, result.accuracy
+        (0.8889, 3, None)
+    """
+    curve = roc(scores, same)
+    scores, same = checked_pairs(scores, same)
+    area = curve.area()
+    _warn_of_distances(curve, area)
+    return Verification(
+        scores=scores,
+        same=same,
+        accuracy=None if folds is None else fold_accuracy(scores, same, folds),
+        auc=area,
+        eer=curve.equal_error_rate(),
+        tar_at_far=tuple(curve.tar_at_far(far) for far in FAR_TARGETS),
+    )
+
+
+def _warn_of_distances(curve, area):
+    """Warns of an area under the ROC that is four standard deviations of chance below one half."""
+    pairs = curve.genuines + curve.impostors
+    chance = math.sqrt((pairs + 1) / (12 * curve.genuines * curve.impostors))
+    if area < 0.5 - 4 * chance:
+        warnings.warn(
+            "Genuine pairs score lower than impostor pairs. Scores must be similarities, larger "
+            f"for more alike. Received: scores with an area under the ROC of {area:.4f}. If they "
+            "are distances, pass -scores.",
+            stacklevel=3,
+        )

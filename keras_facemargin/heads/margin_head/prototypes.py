@@ -1,0 +1,187 @@
+"""The rows of a head: one prototype a class, which are trained, and how they are stored."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_facemargin.heads.margin_head.arguments import check_integer, check_number
+from keras_facemargin.heads.margin_head.labels import IGNORED
+from keras_facemargin.heads.margin_head.shards import shard_count
+
+
+class PrototypeLayer(keras.layers.Layer):
+    """A layer that has a row of weights for each class; what is made of them is `MarginHead`'s.
+
+    The rows may be filled up to a multiple of the devices that they are split over
+    (`shards`), and a step may train some of them only (`sampling`), which then stand in
+    weights of their own. Arguments are those of `MarginHead`.
+    """
+
+    def __init__(self, num_classes, initializer, sample_rate, **kwargs):
+        # Not the global policy, which may be half precision.
+        dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
+        super().__init__(**{**kwargs, "dtype": dtype})
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "A margin head computes in float32 (or float64): cosines near 1 do not survive "
+                f"half precision. Received: dtype={self.compute_dtype!r}. Leave `dtype` out; under "
+                "a mixed policy the embedder alone computes in half precision."
+            )
+        check_integer("num_classes", num_classes, 2)
+        self.num_classes = int(num_classes)
+        self.initializer = keras.initializers.get(initializer)
+        check_number(
+            "sample_rate",
+            sample_rate,
+            "is the share of the prototypes that a step trains and must lie in (0, 1]",
+            lambda rate: 0 < rate <= 1,
+        )
+        self.sample_rate = float(sample_rate)
+
+    @property
+    def prototypes_shape(self):
+        """Shape of the prototypes, one row a class (and rows of padding, see `shards`)."""
+        return (self.num_rows, self.embedding_dim)
+
+    @property
+    def num_rows(self):
+        """Classes, filled up to a multiple of the devices that prototypes are split over."""
+        shards = shard_count()
+        return -(-self.num_classes // shards) * shards
+
+    @property
+    def samples(self):
+        """Whether a step trains some of the prototypes only."""
+        return self.sample_rate < 1
+
+    def add_prototypes(self, embedding_dim):
+        """The weights with a row for each class, in `build`."""
+        if self.samples and shard_count() > 1:
+            raise ValueError(
+                "Prototypes that are split over devices are trained whole. Received: "
+                f"sample_rate={self.sample_rate} under PrototypeParallel. Leave one of the two out."
+            )
+        self.embedding_dim = embedding_dim
+        self.prototypes = self.add_weight(
+            name="prototypes", shape=self.prototypes_shape, initializer=self.initializer
+        )
+        self.bias = None
+        self.sample = self.sample_bias = None
+        if self.samples:
+            self._add_sample()
+
+    def _add_sample(self):
+        rows = math.ceil(self.sample_rate * self.num_classes)
+        self.prototypes.trainable = False
+        self.sample = self.add_weight(
+            name="sample", shape=(rows, *self.prototypes_shape[1:]), initializer="zeros"
+        )
+        self.sample_rows = self.add_weight(
+            name="sample_rows",
+            shape=(rows,),
+            dtype="int32",
+            initializer=lambda shape, dtype=None: ops.arange(shape[0], dtype=dtype),
+            trainable=False,
+            aggregation="only_first_replica",
+        )
+
+    def add_bias(self):
+        """A number a class, added to its similarity, from 0."""
+        self.bias = self.add_weight(name="bias", shape=(self.num_rows,), initializer="zeros")
+        if self.samples:
+            self.bias.trainable = False
+            self.sample_bias = self.add_weight(
+                name="sample_bias", shape=self.sample.shape[:1], initializer="zeros"
+            )
+
+    def class_weights(self, sampled=False):
+        """The weights with a row for each class: prototypes, maybe a bias; or those of a sample."""
+        weights = (self.sample, self.sample_bias) if sampled else (self.prototypes, self.bias)
+        return tuple(ops.convert_to_tensor(weight) for weight in weights if weight is not None)
+
+    def labels_in_sample(self, labels):
+        """Where each label's row stands in the sample, and whether it is not there."""
+        rows = ops.convert_to_tensor(self.sample_rows)
+        places = ops.cast(ops.searchsorted(rows, ops.maximum(labels, 0)), "int32")
+        places = ops.minimum(places, rows.shape[0] - 1)
+        missing = ops.not_equal(ops.take(rows, places, axis=0), labels)
+        ignored = ops.equal(labels, IGNORED)
+        return ops.where(ignored, IGNORED, places), ops.logical_and(
+            missing, ops.logical_not(ignored)
+        )
+
+    @property
+    def other_weights(self):
+        """All weights that have no row for each class."""
+        of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
+        return [w for w in self.weights if not any(w is other for other in of_classes)]
+
+    def take_prototypes(self, prototypes):
+        """Goes on with prototypes from elsewhere: another head's, or the mean embeddings of people.
+
+        Of K sub-centres into a head with fewer, the first are taken; into one with more, the others
+        stay as they are.
+
+        Args:
+            prototypes: (C, D) or (C, K, D) float array or weight.
+
+        Raises:
+            ValueError: the classes or the length of the embeddings differ; the head is not built.
+
+        Example:
+
+        >>> from keras_facemargin import CosFace
+        >>> head = CosFace(num_classes=2)
+        >>> head.build((None, 3))
+        >>> head.take_prototypes(np.ones((2, 3)))
+        """
+        taken = ops.convert_to_numpy(prototypes)
+        if self.built and len(taken) == self.num_rows:
+            taken = taken[: self.num_classes]  # another head's, with its padding
+        if not self.built:
+            raise ValueError(
+                "A head has prototypes once it is built: `build((None, embedding_dim))` it, or put "
+                f"it into a MarginClassifier. Received: a {type(self).__name__} that is not."
+            )
+        if taken.ndim not in (2, 3) or (len(taken), taken.shape[-1]) != (
+            self.num_classes,
+            self.embedding_dim,
+        ):
+            raise ValueError(
+                "`prototypes` must have a row for each class, as long as an embedding: here "
+                f"({self.num_classes}, {self.embedding_dim}), sub-centres in between. "
+                f"Received: prototypes of shape {taken.shape}."
+            )
+        centers = ops.convert_to_numpy(self.prototypes)[: self.num_classes]
+        taken, centers = (
+            rows.reshape(self.num_classes, -1, self.embedding_dim) for rows in (taken, centers)
+        )
+        count = min(centers.shape[1], taken.shape[1])
+        rows = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
+        rows = rows.reshape(self.num_classes, *self.prototypes_shape[1:])
+        self.prototypes.assign(_padded(rows, self.num_rows))
+
+    def save_own_variables(self, store):
+        if self.num_rows == self.num_classes:
+            return super().save_own_variables(store)
+        whole = {}
+        super().save_own_variables(whole)
+        for key, value in whole.items():
+            # A file knows no devices: it holds no padding.
+            padded = value.shape[:1] == (self.num_rows,)
+            store[key] = np.asarray(value)[: self.num_classes] if padded else value
+
+    def load_own_variables(self, store):
+        if self.num_rows > self.num_classes:
+            store = {key: np.asarray(store[key]) for key in tuple(store.keys())}
+            for key, value in store.items():
+                if value.ndim and len(value) == self.num_classes:
+                    store[key] = _padded(value, self.num_rows)
+        super().load_own_variables(store)
+
+
+def _padded(rows, count):
+    """Rows of zeros after these, up to a count."""
+    return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])

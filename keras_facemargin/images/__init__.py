@@ -1,0 +1,45 @@
+"""One photo, one crop: pixels, alignment, detection, and synthetic faces for the demo.
+
+An image is RGB, uint8 or float in 0..255, channels last. Points are x and y in pixels.
+"""
+
+from keras_facemargin.images.align import (
+    align_face,
+    alignment_matrix,
+    similarity_transform,
+    template_points,
+)
+from keras_facemargin.images.alignment_check import AlignmentReport, alignment_report
+from keras_facemargin.images.detect import (
+    DetectedFace,
+    Detector,
+    MtcnnDetector,
+    choose_face,
+    load_detector,
+)
+from keras_facemargin.images.image import BadImage, decode_face, read_face, read_photo
+from keras_facemargin.images.photos import AlignedFolder, align_folder, read_landmarks
+from keras_facemargin.images.synthetic import synthesize_faces, write_synthetic_faces
+
+__all__ = [
+    "AlignedFolder",
+    "AlignmentReport",
+    "BadImage",
+    "DetectedFace",
+    "Detector",
+    "MtcnnDetector",
+    "align_face",
+    "align_folder",
+    "alignment_matrix",
+    "alignment_report",
+    "choose_face",
+    "decode_face",
+    "load_detector",
+    "read_face",
+    "read_landmarks",
+    "read_photo",
+    "similarity_transform",
+    "synthesize_faces",
+    "template_points",
+    "write_synthetic_faces",
+]

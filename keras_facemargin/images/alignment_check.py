@@ -1,0 +1,431 @@
+"""Do these crops sit on the ArcFace template? Told from their pixels alone, without a detector.
+
+Single faces differ, their mean does not: averaged over a few dozen crops, eyes, nose and mouth
+stand where alignment put them. So the mean of a set is compared with the mean face that travels
+with the package (`face_model.npz`, learned from research sets without LFW): the similarity
+transform is sought at which the two correlate best, over every turn, scales from 0.4 to 1.8 and
+every shift by Fourier transform, then refined to fractions of a pixel. For aligned crops that
+transform is near the identity. For others it says what is wrong. Swapped channels show in red minus
+blue, which is positive on average for faces of every tone.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+import warnings
+
+import numpy as np
+
+from keras_facemargin.images.image import BadImage, read_face, read_size
+from keras_facemargin.images.synthetic import mean_luma
+
+_SIZE = 112
+_MIDDLE = np.array([55.5, 69.5])  # of the part of a face that is compared: x and y in pixels
+_REACH = np.array([33.0, 36.0])  # its half axes: brows to chin, no hair, little background
+_FEWEST = 12  # images that make a mean
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+# From what on a set is not aligned: see `alignment_report`.
+_CORRELATION = 0.7  # anywhere
+_LEAST = 0.4  # on the template
+_SHIFT = 3.0
+_SCALE = 1.1
+_TURN = 4.0
+_BLUE = -2.0
+_LIKENESS = 0.16  # of few images: see `likeness`
+# From what on whoever opens a set is warned: tight crops, black where their photo ended, measure up
+# to 1.3 times too small, raw photos twice.
+_CLEAR_SHIFT = 8.0
+_CLEAR_SCALE = 1.4
+_CLEAR_TURN = 15.0
+_ALIGN = (
+    "What is learned from such images, or said of them, means little: `facemargin align` cuts "
+    "aligned crops out of photos."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignmentReport:
+    """Where the faces of a set stand, compared with the ArcFace template.
+
+    Attributes:
+        images: number of images that were read.
+        unread: number of images that could not be; the first reason is in `findings`.
+        correlation: -1..1, of the set's mean face with the stored one, at this place.
+        shift: `(x, y)`, how far right and down the faces stand, in pixels of a 112x112 crop.
+        scale: how many times larger they are than the template's.
+        turn: degrees, clockwise as a viewer sees it, -180..180.
+        red_minus_blue: mean over the faces, in levels of 255.
+        findings: tuple of sentences, what is wrong; empty if nothing is.
+    """
+
+    images: int
+    unread: int
+    correlation: float
+    shift: tuple
+    scale: float
+    turn: float
+    red_minus_blue: float
+    findings: tuple
+
+    @property
+    def aligned(self):
+        """Whether there is no finding."""
+        return not self.findings
+
+    @property
+    def clearly_off(self):
+        """Whether the faces are so far off the template that nobody can have aligned them."""
+        return bool(self.findings) and (
+            math.hypot(*self.shift) > _CLEAR_SHIFT
+            or not 1 / _CLEAR_SCALE < self.scale < _CLEAR_SCALE
+            or abs(self.turn) > _CLEAR_TURN
+            or self.red_minus_blue < _BLUE
+        )
+
+    def __str__(self):
+        x, y = self.shift
+        said = " ".join(self.findings) or "The faces stand on the template."
+        return (
+            f"{said} ({self.images:,} images: shifted {x:+.1f}, {y:+.1f} pixels, {self.scale:.2f} "
+            f"times as large, turned {self.turn:+.0f} degrees, correlation {self.correlation:.2f})"
+        )
+
+
+def alignment_report(faces, most=200):
+    """Tells whether a set of crops is aligned to the 112x112 ArcFace template.
+
+    A set is found not aligned if its faces on average stand more than 3 pixels off, are more than
+    1.1 times too large or too small, are turned by more than 4 degrees, have blue over red, or
+    resemble no face (correlation below 0.7; below 0.4 if it is highest on the template).
+
+    **Measured** on random folders of 20 images. Aligned, flagged wrongly: 0 of 80 from LFW. The
+    same shifted by 8 or by 4 pixels, scaled by 1.2, turned by 10 or 90 degrees, upside down or BGR,
+    and LFW's 250x250 photos resized to 112: found, 20 of 20 each. Twenty images of a single person:
+    1 of 239 people flagged wrongly. The stored mean is of mostly light-skinned people; a single
+    person who looks otherwise correlates less with it (0.5 to 0.8 in place of 0.9), which is why a
+    low correlation alone condemns no set that agrees best on the template.
+
+    What it cannot see: a set whose crops are each wrong in another way but right on average, single
+    bad crops, a mirrored set, and grey or same-coloured channels in the wrong order.
+
+    Args:
+        faces: a folder of images (subfolders included); a `FaceFolder` or `FaceRecords`; a sequence
+            of image files as `read_face` takes them; or a uint8 array `(N, 112, 112, 3)`, RGB.
+        most: of more images so many are read, spread evenly; about a second for 200.
+
+    Returns:
+        An `AlignmentReport`; `report.aligned` is the answer, `str(report)` the sentence.
+
+    Raises:
+        ValueError: fewer than 12 images can be read, or an array has another shape or type.
+
+    Example:
+
+    >>> from keras_facemargin.images import synthesize_faces
+    >>> images, _ = synthesize_faces(num_identities=12, images_per_identity=1)
+    >>> alignment_report(images).aligned
+    True
+    >>> alignment_report(images[:, ::-1]).findings
+    ('The faces stand upside down.',)
+    """
+    images, unread = _images(faces, most)
+    if len(images) < _FEWEST:
+        raise ValueError(
+            f"A mean face needs at least {_FEWEST} images. Received: {len(images)} that can be read"
+            + (f", {len(unread)} that cannot, beginning with {unread[0]}" if unread else "")
+        )
+    face = np.zeros((_SIZE, _SIZE))
+    colour = 0.0
+    inside = _inside()
+    for image in images:
+        luma = image @ _LUMA
+        face += (luma - luma.mean()) / max(luma.std(), 1.0)
+        colour += (image[inside, 0].astype(float) - image[inside, 2]).mean()
+    colour /= len(images)
+    face = _band(face / len(images))
+    # The mean of few people resembles the stored one less, and may resemble it as much elsewhere:
+    # what agrees better on the template than all around it stands on the template.
+    place = _refine(face, 1.0, 0.0, 0.0, 0.0)
+    if not (place[0] >= _LEAST and _on_template(*place[1:])):
+        place = _refine(face, *_search(face))
+    correlation, scale, turn, x, y = place
+    return AlignmentReport(
+        images=len(images),
+        unread=len(unread),
+        correlation=correlation,
+        shift=(x, y),
+        scale=scale,
+        turn=turn,
+        red_minus_blue=colour,
+        findings=tuple(_findings(correlation, scale, turn, x, y, colour, unread)),
+    )
+
+
+def likeness(images):
+    """How much images resemble the mean face, each as it stands: for fewer than make a mean.
+
+    The mean over the images of the correlation of each with the stored face on the template, -1..1.
+
+    **Measured** on pairs. Below 0.16 are 91% of pairs of LFW's 250x250 photos resized to 112, 0.05%
+    of pairs of aligned crops of LFW, 0.1% of CelebA and PubFig, 0.3% of single pictures of people
+    of many origins, and 2.3% of pairs of one person among masked or turned faces of films and the
+    press. A photo beside an aligned crop is found in 8% of cases only.
+
+    Args:
+        images: uint8 `(N, 112, 112, 3)`, RGB.
+
+    Example:
+
+    >>> from keras_facemargin.images import synthesize_faces
+    >>> images, _ = synthesize_faces(num_identities=2, images_per_identity=1)
+    >>> likeness(images) > 0.16, likeness(images[:, ::-1]) > 0.16
+    (True, False)
+    """
+    inside = _inside()
+    wanted = _unit(_template()[inside])
+    faces = [_unit(_band(image @ _LUMA)[inside]) for image in images]
+    return float(np.mean([face @ wanted for face in faces]))
+
+
+def larger(paths, side, most=100):
+    """Image files that are larger than a crop, as photos are.
+
+    Args:
+        paths: as `read_face` takes them.
+        side: of a crop, in pixels.
+        most: of more files so many are looked at, spread evenly.
+
+    Returns:
+        list of `(path, width, height)`. Files that cannot be read are left to their reader.
+    """
+    found = []
+    for index in _spread(len(paths), most):
+        try:
+            size = read_size(paths[index])
+        except (OSError, ValueError):
+            continue
+        if max(size) > side:
+            found.append((paths[index], *size))
+    return found
+
+
+def doubt(faces, most=100):
+    """Why images do not seem to be aligned crops, in a sentence; None if they do.
+
+    Args:
+        faces: as `alignment_report`, of any number; of fewer than 12 their `likeness` decides.
+        most: as `alignment_report`.
+    """
+    images, _ = _images(faces, most)
+    if len(images) >= _FEWEST:
+        report = alignment_report(np.stack(images))
+        return None if report.aligned else str(report)
+    if not len(images) or likeness(images) >= _LIKENESS:
+        return None
+    return (
+        f"The images do not resemble an upright face on the template (correlation "
+        f"{likeness(images):.2f}, of aligned crops {_LIKENESS} or more)."
+    )
+
+
+def warn_unaligned(faces, source, cure=_ALIGN, stacklevel=3):
+    """Warns of a set whose faces are clearly off the template; silent below 12 images.
+
+    Nobody is refused: a set of another kind may be meant so. **Measured** on 3,400 random sets of
+    12 to 40 crops of LFW, CelebA (with black frames), UTKFace, RMFD, IMFDB and politicians: no
+    warning. On 100 such sets of LFW's photos resized to 112: 100 warnings.
+
+    Args:
+        faces: as `alignment_report`.
+        source: what the set is called.
+        cure: sentence, what to do.
+        stacklevel: of the warning, counted from here.
+    """
+    if len(faces) < _FEWEST:
+        return
+    report = alignment_report(faces)
+    if report.clearly_off:
+        warnings.warn(
+            f"{source}: the images must be face crops aligned to the 112x112 template. "
+            f"Received: {report} {cure}",
+            stacklevel=stacklevel,
+        )
+
+
+def _images(faces, most):
+    """Up to `most` uint8 images, and the `BadImage`s met on the way."""
+    if isinstance(faces, np.ndarray) and faces.ndim > 1:
+        if faces.dtype != np.uint8 or faces.shape[1:] != (_SIZE, _SIZE, 3):
+            raise ValueError(
+                f"Images must be a uint8 array of shape (N, {_SIZE}, {_SIZE}, 3), RGB 0..255. "
+                f"Received: {faces.dtype} of shape {faces.shape}"
+            )
+        return faces[_spread(len(faces), most)], []
+    if isinstance(faces, str | os.PathLike):
+        if not os.path.isdir(faces):
+            raise ValueError(f"A folder of face crops is needed. Received: {os.fspath(faces)!r}")
+        faces = sorted(
+            os.path.join(folder, name)
+            for folder, _, names in os.walk(faces, followlinks=True)
+            for name in names
+            if not name.startswith(".")
+        )
+    paths = getattr(faces, "paths", faces)  # a labelled set, or the images themselves
+    images, unread = [], []
+    for index in _spread(len(paths), most):
+        try:
+            images.append(read_face(paths[index]))
+        except BadImage as error:
+            unread.append(error)
+        except OSError as error:
+            unread.append(BadImage(paths[index], f"it cannot be read: {error.strerror}."))
+    return images, unread
+
+
+def _spread(count, most):
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+def _on_template(scale, turn, x, y):
+    return math.hypot(x, y) <= _SHIFT and 1 / _SCALE < scale < _SCALE and abs(turn) <= _TURN
+
+
+def _findings(correlation, scale, turn, x, y, colour, unread):
+    if unread:
+        yield f"{len(unread):,} images cannot be read as crops, beginning with {unread[0]}"
+    on_template = _on_template(scale, turn, x, y)
+    if correlation < (_LEAST if on_template else _CORRELATION):
+        yield "The images resemble no upright, evenly placed face."
+        return
+    if abs(turn) > 135:
+        yield "The faces stand upside down."
+        return
+    if abs(turn) > _TURN:
+        side = "clockwise" if turn > 0 else "counter-clockwise"
+        yield f"The faces are turned by {abs(turn):.0f} degrees {side}."
+    if not 1 / _SCALE < scale < _SCALE:
+        yield f"The faces are {scale:.2f} times as large as the template's."
+    if math.hypot(x, y) > _SHIFT:
+        ways = [
+            f"{abs(way):.1f} pixels {names[way > 0]}"
+            for way, names in ((x, ("left", "right")), (y, ("up", "down")))
+            if abs(way) >= 1
+        ]
+        yield f"The faces stand {' and '.join(ways)} of their places."
+    if colour < _BLUE:
+        yield "Faces are bluer than red: the channels seem to be BGR, not RGB."
+
+
+def _smooth(image, times):
+    """Binomial smoothing of a `(H, W)` array, edges continued."""
+    for _ in range(times):
+        image = np.pad(image, 1, mode="edge")
+        image = (image[:-2] + 2 * image[1:-1] + image[2:]) / 4
+        image = (image[:, :-2] + 2 * image[:, 1:-1] + image[:, 2:]) / 4
+    return image
+
+
+def _band(image):
+    """What is neither a single hair nor light that falls from a side."""
+    fine = _smooth(image, 4)
+    return fine - _smooth(fine, 116)
+
+
+@functools.cache
+def _template():
+    return _band(mean_luma().astype(float))
+
+
+def _inside():
+    y, x = np.mgrid[:_SIZE, :_SIZE]
+    return (((np.stack([x, y], -1) - _MIDDLE) / _REACH) ** 2).sum(-1) < 1
+
+
+def _unit(values):
+    values = values - values.mean()
+    return values / max(np.linalg.norm(values), 1e-9)
+
+
+def _sample(image, x, y):
+    """Bilinear interpolation of a `(H, W)` array, edges continued."""
+    x = np.clip(x, 0, image.shape[1] - 1.001)
+    y = np.clip(y, 0, image.shape[0] - 1.001)
+    column, row = x.astype(int), y.astype(int)
+    across, down = x - column, y - row
+    upper = image[row, column] * (1 - across) + image[row, column + 1] * across
+    lower = image[row + 1, column] * (1 - across) + image[row + 1, column + 1] * across
+    return upper * (1 - down) + lower * down
+
+
+def _search(face):
+    """Scale, turn and shift of the best agreement on a grid, at a quarter of the resolution.
+
+    The correlation of the moved template, cut to its ellipse, with the face at every shift at once:
+    three convolutions for each turn and scale.
+    """
+    step, border, reach = 4, 6, 17
+    padded = np.pad(_smooth(face, 4)[::step, ::step], border, mode="edge")
+    side = 64  # zeros on all sides of the padded 40 for the template to hang over
+    spectrum = np.fft.rfft2(padded, (side, side))
+    of_squares = np.fft.rfft2(padded**2, (side, side))
+    y, x = float(step) * np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    best = (-np.inf,)
+    for scale in 0.4 * 1.12 ** np.arange(14):
+        for turn in np.radians(np.arange(0, 360, 10)):
+            cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
+            across, down = cosine * x + sine * y, cosine * y - sine * x
+            mask = ((across / _REACH[0]) ** 2 + (down / _REACH[1]) ** 2 < 1).astype(float)
+            moved = _sample(_template(), across + _MIDDLE[0], down + _MIDDLE[1])
+            moved = (moved - (moved * mask).sum() / mask.sum()) * mask
+            products, sums, squares = np.fft.irfft2(
+                [
+                    spectrum * np.conj(np.fft.rfft2(moved, (side, side))),
+                    spectrum * np.conj(np.fft.rfft2(mask, (side, side))),
+                    of_squares * np.conj(np.fft.rfft2(mask, (side, side))),
+                ],
+                (side, side),
+            )
+            variance = np.maximum(squares - sums**2 / mask.sum(), 1e-9)
+            values = products / np.sqrt(variance * (moved**2).sum())
+            # The template's middle lies `reach` from its corner, the face `border` from its.
+            values = np.roll(values, (reach, reach), (0, 1))
+            stop = border + _SIZE // step
+            values = values[border:stop, border:stop]
+            row, column = np.unravel_index(np.argmax(values), values.shape)
+            if values[row, column] > best[0]:
+                best = values[row, column], scale, turn, step * column, step * row
+    _, scale, turn, column, row = best
+    return scale, turn, column - _MIDDLE[0], row - _MIDDLE[1]
+
+
+def _refine(face, scale, turn, x, y):
+    """Correlation, scale, turn (degrees) and shift of the best agreement near by."""
+    inside = _inside()
+    rows, columns = np.nonzero(inside)
+    across, down = columns - _MIDDLE[0], rows - _MIDDLE[1]
+    wanted = _unit(_template()[inside])
+
+    def correlation(place):
+        cosine = math.exp(place[0]) * math.cos(place[1])
+        sine = math.exp(place[0]) * math.sin(place[1])
+        seen = _sample(
+            face,
+            cosine * across - sine * down + _MIDDLE[0] + place[2],
+            sine * across + cosine * down + _MIDDLE[1] + place[3],
+        )
+        return float(_unit(seen) @ wanted)
+
+    place = np.array([math.log(scale), turn, x, y])
+    value = correlation(place)
+    steps = np.diag([0.06, 0.09, 2.0, 2.0])
+    while steps[2, 2] > 0.05:
+        tried = [(correlation(place + way), tuple(place + way)) for way in (*steps, *-steps)]
+        highest, there = max(tried)
+        if highest > value:
+            value, place = highest, np.array(there)
+        else:
+            steps /= 2
+    turn = math.degrees((place[1] + math.pi) % (2 * math.pi) - math.pi)
+    return value, math.exp(place[0]), turn, float(place[2]), float(place[3])

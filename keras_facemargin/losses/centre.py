@@ -1,0 +1,187 @@
+"""Centre loss beside a softmax head (Wen et al. 2016)."""
+
+import keras
+from keras import ops
+
+from keras_facemargin.backend.replicas import total
+from keras_facemargin.heads import MarginHead
+from keras_facemargin.heads.margin_head.arguments import check_number, shown
+from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array, is_tensor, read_labels
+
+
+@keras.saving.register_keras_serializable("keras_facemargin")
+class CentreLoss(keras.layers.Layer):
+    """Centre loss: a head's loss plus the distance of each embedding to the centre of its class.
+
+    `L = L_head + lambda L_C`, `L_C = 1/2 |x - c_y|^2` of each sample, averaged over the batch.
+    Centres are not trained by the optimiser but follow their samples: after each training step
+    `c_j <- c_j + alpha sum_(i: y_i = j) (x_i - c_j) / (1 + n_j)`, n_j the samples of class j in
+    the batch.
+
+    It has a state, and alone it would draw everything to one point: so it is a layer around the
+    head that it stands beside, and stands where the head would.
+
+    ```
+    MarginClassifier(embedder, CentreLoss(SoftmaxHead(num_classes)))   # labels through fit
+    logits = CentreLoss(SoftmaxHead(num_classes))(embeddings, labels)  # labels as an input
+    ```
+
+    In the second form the head's logits come back, to be trained on with a cross-entropy, and the
+    centre term joins the model's losses by itself (`add_loss`). The centres are weights: saved,
+    restored, and, on several replicas, moved by the sums over the *global* batch.
+
+    Reference: Wen, Zhang, Li, Qiao, "A Discriminative Feature Learning Approach for Deep Face
+    Recognition", ECCV 2016: Eq. 2 (L_C), 3 (gradient), 4 (update), 5 (with the softmax);
+    lambda = 0.003 and alpha = 0.5 are its choice for faces. Where implementations differ: the paper
+    sums both losses over the batch, here both are averaged; many Keras layers on the web omit the
+    1 + n_j, or let the optimiser train the centres. Centres begin at 0 here. tensorflow-addons had
+    no centre loss.
+
+    Args:
+        head: a `MarginHead`, such as `SoftmaxHead(num_classes)`: the companion.
+        weight: lambda >= 0, of the centre term.
+        alpha: in [0, 1], how far centres follow their samples.
+        **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
+
+    Input shape:
+        `embeddings`: (B, D) float, not normalised. `labels`: (B,) or (B, 1) integers in [0, C),
+        or -1.
+
+    Output shape:
+        (B, C) float32: the head's logits.
+
+    Raises:
+        ValueError: `head` is no `MarginHead`; `weight` or `alpha` is out of range; a half-precision
+            `dtype`; labels as in `MarginHead`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_facemargin.heads import SoftmaxHead
+    >>> layer = CentreLoss(SoftmaxHead(num_classes=2), weight=0.1, alpha=0.5)
+    >>> embeddings = np.array([[4.0, 0.0], [0.0, 2.0]], "float32")
+    >>> layer(embeddings, np.array([0, 1]), training=True).shape == (2, 2)
+    True
+    >>> float(layer.losses[0])  # 0.1 (4^2 / 2 + 2^2 / 2) / 2
+    0.5
+    >>> np.asarray(layer.centres).tolist()  # 0 + 0.5 (4 - 0) / (1 + 1)
+    [[1.0, 0.0], [0.0, 0.5]]
+    """
+
+    samples = False  # what a MarginClassifier asks of a head
+
+    def __init__(self, head, weight=0.003, alpha=0.5, **kwargs):
+        # Not the global policy, which may be half precision.
+        dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
+        super().__init__(**{**kwargs, "dtype": dtype})
+        if self.compute_dtype not in ("float32", "float64"):
+            raise ValueError(
+                "Centre loss computes in float32 (or float64): its centres move by small steps. "
+                f"Received: dtype={self.compute_dtype!r}. Leave `dtype` out; under a mixed policy "
+                "the embedder alone computes in half precision."
+            )
+        if not isinstance(head, MarginHead):
+            raise ValueError(
+                "`head` must be the MarginHead that the centre loss stands beside. "
+                f"Received: head={shown(head)}. Pass one, such as "
+                "`CentreLoss(SoftmaxHead(num_classes))`."
+            )
+        if head.samples:
+            raise ValueError(
+                "A head beside centres must train all of its prototypes in every step. "
+                f"Received: a {type(head).__name__} with sample_rate={head.sample_rate}. "
+                "Leave `sample_rate` out."
+            )
+        check_number(
+            "weight",
+            weight,
+            "(the paper's lambda) must be a finite number of at least 0",
+            lambda weight: weight >= 0,
+            ". The paper takes 0.003.",
+        )
+        check_number(
+            "alpha",
+            alpha,
+            "must lie in [0, 1]: the part of the way that a centre follows",
+            lambda alpha: 0 <= alpha <= 1,
+            ". The paper takes 0.5.",
+        )
+        self.head = head
+        self.weight = float(weight)
+        self.alpha = float(alpha)
+
+    def build(self, embeddings_shape, labels_shape=None):
+        if not self.head.built:
+            self.head.build(embeddings_shape)
+        self.centres = self.add_weight(
+            name="centres",
+            shape=(self.head.num_classes, self.head.embedding_dim),
+            initializer="zeros",
+            trainable=False,
+            aggregation="only_first_replica",  # all move by the same global sums
+        )
+
+    def __call__(self, embeddings, labels=None, **kwargs):
+        if labels is None:
+            return super().__call__(embeddings, **kwargs)
+        if not is_tensor(labels):  # before Keras converts them
+            labels = checked_array(labels, self.head.num_classes)
+        return super().__call__(embeddings, labels, **kwargs)
+
+    def call(self, embeddings, labels=None, training=None):
+        if labels is None:
+            return self.head(embeddings)
+        logits = self.head(embeddings, labels, training=training)
+        losses = self.weight * self.draw(embeddings, labels, training)
+        size = ops.cast(ops.shape(losses)[0], losses.dtype)
+        self.add_loss(ops.sum(losses) / ops.maximum(size, 1.0))
+        return logits
+
+    def judge(self, embeddings, labels, training=None):
+        """Per-sample losses, head and centres together, and the head's hits.
+
+        What `MarginClassifier` asks of a head; see `MarginHead.judge`.
+
+        Args:
+            embeddings: (B, D) float.
+            labels: (B,) or (B, 1) integers in [0, C), or -1.
+            training: whether the centres move.
+
+        Returns:
+            Two float tensors of shape (B,): losses, and hits of the head's plain similarities.
+        """
+        losses, hits = self.head.judge(embeddings, labels, training=training)
+        return losses + self.weight * self.draw(embeddings, labels, training), hits
+
+    def draw(self, embeddings, labels, training=None):
+        """`1/2 |x - c_y|^2` of each sample, (B,), by the centres before they move.
+
+        0 where the label is -1.
+        """
+        embeddings = ops.cast(embeddings, self.compute_dtype)
+        labels = read_labels(labels, self.head.num_classes, embeddings)
+        known = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
+        labels = ops.maximum(labels, 0)
+        away = known * (embeddings - ops.take(self.centres, labels, axis=0))
+        if training:
+            self._follow(away, known, labels)
+        return 0.5 * ops.sum(ops.square(away), axis=-1)
+
+    def _follow(self, away, known, labels):
+        classes = self.head.num_classes
+        sums = ops.segment_sum(away, labels, num_segments=classes)
+        counts = ops.segment_sum(known, labels, num_segments=classes)
+        sums, counts = total(sums), total(counts)
+        self.centres.assign(self.centres + self.alpha * sums / (1.0 + counts))
+
+    def compute_output_shape(self, embeddings_shape, labels_shape=None):
+        return self.head.compute_output_shape(embeddings_shape)
+
+    def get_config(self):
+        config = {**super().get_config(), "weight": self.weight, "alpha": self.alpha}
+        return {**config, "head": keras.saving.serialize_keras_object(self.head)}
+
+    @classmethod
+    def from_config(cls, config):
+        head = keras.saving.deserialize_keras_object(config["head"])
+        return cls(**{**config, "head": head})
