@@ -1,8 +1,11 @@
 """MarginClassifier: embedder + head, trained with Keras' own `fit`."""
 
+import contextlib
+
 import keras
 from keras import ops
 
+from keras_facemargin.batches import Inspector
 from keras_facemargin.fitting import RepairedFit, optimizer_parts
 from keras_facemargin.heads.label_check import IGNORED
 from keras_facemargin.heads.replicas import total
@@ -70,6 +73,8 @@ class MarginClassifier(RepairedFit, keras.Model):
         self.head = head
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.guard = None  # a `FiniteGuard` while one watches `fit`
+        self.held = contextlib.ExitStack()  # what callbacks hold until `fit` ends, however it does
+        self.inspector = Inspector(head.num_classes)
         if not head.built:
             head.build(embedder.output_shape)
         self.sample_exchange = SampleExchange(head) if head.samples else None
@@ -195,23 +200,63 @@ class MarginClassifier(RepairedFit, keras.Model):
             assign()
         return tuple([scope.get_current_value(v) for v in group] for group in groups)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`.
 
         Raises:
+            ValueError: a label is no class.
             FloatingPointError: under a `FiniteGuard`, at a loss that is not finite.
         """
+        self._inspect(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple | list):
+            self.inspector.look(None, validation[1])
         try:
-            return super().fit(*args, **kwargs)
+            return super().fit(x, y, *args, **kwargs)
         except Exception as error:
+            self._say_fault(error)
             # What a callback of a compiled step raises comes wrapped by the backend.
             report = self.guard and self.guard.report
             if report is None or isinstance(error, FloatingPointError):
                 raise
             raise FloatingPointError(report) from None
         finally:
-            if self.guard is not None:
-                self.guard.release()
+            self.held.close()
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.evaluate`; NaN where no sample has a label.
+
+        Raises:
+            ValueError: a label is no class.
+        """
+        if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`
+            self._inspect(x, y)
+        try:
+            return super().evaluate(x, y, *args, **kwargs)
+        except Exception as error:
+            self._say_fault(error)
+            raise
+
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        self.inspector.look(None, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        self.inspector.look(None, y)
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def _inspect(self, images, labels):
+        """Looks at arrays now; at streams, which hold their labels, as they flow."""
+        self.inspector.begin()
+        if labels is not None:
+            self.inspector.look(images, labels)
+
+    def _say_fault(self, error):
+        """Raises what the inspector said of a batch, which the backend's pipeline wraps."""
+        if self.inspector.fault is not None:
+            self.give_back()
+            if not isinstance(error, ValueError):
+                raise ValueError(self.inspector.fault) from None
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if y is None:
@@ -225,10 +270,11 @@ class MarginClassifier(RepairedFit, keras.Model):
         if sample_weight is not None:
             losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
         self.accuracy.update_state(hits, sample_weight=known)
-        loss = ops.sum(losses) / ops.maximum(total(ops.sum(known)), 1.0)
-        for extra in self.losses:  # weight regularisers
-            loss = loss + ops.cast(ops.sum(extra), loss.dtype) / self.replicas
-        return self.report(loss)
+        # Weight regularisers.
+        extra = sum(ops.cast(ops.sum(each), losses.dtype) for each in self.losses)
+        loss, count = ops.sum(losses), ops.sum(known)
+        self.mean_loss.add(loss + extra * count, count)
+        return loss / ops.maximum(total(count), 1.0) + extra / self.replicas
 
     def get_config(self):
         config = super().get_config()

@@ -8,9 +8,12 @@ What Keras 3.15 breaks on TensorFlow, and what is done about it:
   already, and no batch is taken.
 - Of several workers it averages a step's logs over an axis that numbers do not have, and fails.
   Here a number leaves the step with that axis.
-- It weighs the loss of a replica by its share of the batch, and its logs are the mean of the
-  replicas' own averages: with unequal shares neither is that of one device. Here each replica
-  reports the global loss, and logs come from sums over all replicas.
+- It weighs the loss of a batch by its samples, those labelled -1 among them, and its logs are the
+  mean of the replicas' own averages: with unequal shares neither is that of one device. Here the
+  loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums over all
+  replicas.
+- The mean over no sample is 0 to it, a perfect `val_loss`. Here an epoch or an evaluation without a
+  labelled sample is NaN, which no callback takes for the best.
 - `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
   several replicas. Here `compile` refuses them.
 - `gradient_accumulation_steps` and `ema_overwrite_frequency` fail in the first step under any
@@ -28,6 +31,7 @@ Keras no longer calls them.
 """
 
 import functools
+import math
 import os
 
 import keras
@@ -36,13 +40,32 @@ from keras import ops
 from keras_facemargin.heads.replicas import replica_count, total
 
 
+class LossMean(keras.metrics.Mean):
+    """The mean of a loss over samples, told their sum and their number."""
+
+    def add(self, loss, count):
+        """Adds so many samples.
+
+        Args:
+            loss: scalar, the sum of their losses.
+            count: scalar.
+        """
+        self.total.assign_add(ops.cast(loss, self.dtype))
+        self.count.assign_add(ops.cast(count, self.dtype))
+
+    def update_state(self, values, sample_weight=None):
+        return  # Keras hands over the mean of a batch, weighed by all its samples
+
+
 class RepairedFit:
     """Goes before `keras.Model` in the bases of a model that is built when it is made.
 
-    The model has `embedder`, from whose shapes compiled metrics are built.
+    The model has `embedder`, from whose shapes compiled metrics are built, and `inspector`, an
+    `Inspector`. Its `compute_loss` adds to `mean_loss`.
     """
 
     _epochs = None  # Keras' iterator of the running `fit`
+    _taken = tuple  # on jax: gives the variables of the running epoch, with their first values
 
     def compile(self, optimizer="rmsprop", *, jit_compile="auto", steps_per_execution=1, **kwargs):
         replicas = self.replicas
@@ -65,6 +88,8 @@ class RepairedFit:
             steps_per_execution=steps_per_execution,
             **kwargs,
         )
+        # Not tracked, as Keras' own, which stands first among the metrics.
+        object.__setattr__(self, "_loss_tracker", LossMean(name="loss"))
         if replicas > 1:
             _sum_before_clipping(self.optimizer)
 
@@ -74,20 +99,10 @@ class RepairedFit:
         strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
         return 1 if strategy is None else strategy.num_replicas_in_sync
 
-    def report(self, loss):
-        """The loss of this replica's share, with its own gradient and the global loss's value.
-
-        Keras multiplies what a replica reports by their number and averages it, weighed by the
-        samples of each: whatever their shares, the global loss comes out.
-
-        Args:
-            loss: scalar, the share that this replica has in the loss of the global batch.
-
-        Returns:
-            Scalar.
-        """
-        count = replica_count()
-        return loss if count == 1 else loss + ops.stop_gradient(total(loss) / count - loss)
+    @property
+    def mean_loss(self):
+        """The `LossMean` of the running epoch."""
+        return self._loss_tracker
 
     def train_step(self, *arguments):
         if replica_count() > 1 and any(
@@ -111,8 +126,43 @@ class RepairedFit:
             logs = {name: ops.reshape(value, (1,)) for name, value in logs.items()}
         return logs
 
+    def _get_metrics_result_or_logs(self, logs):
+        self._taken = tuple
+        logs = super()._get_metrics_result_or_logs(logs)
+        if ops.convert_to_numpy(self.mean_loss.count) == 0:
+            logs = {**logs, **dict.fromkeys(("loss", "accuracy"), math.nan)}
+        return logs
+
+    def _get_jax_state(self, **kwargs):
+        state = super()._get_jax_state(**kwargs)
+        groups = {
+            "trainable_variables": self.trainable_variables,
+            "non_trainable_variables": self.non_trainable_variables,
+            "optimizer_variables": self.optimizer.variables,
+            "metrics_variables": self.metrics_variables,
+        }
+        asked = [variables for name, variables in groups.items() if kwargs.get(name)]
+        pairs = [
+            pair for each in zip(asked, state, strict=True) for pair in zip(*each, strict=True)
+        ]
+        self._taken = lambda: pairs  # behind a function, or Keras would track a list of variables
+        return state
+
+    def give_back(self):
+        """After a batch was refused: the variables have their values, which Keras on jax takes out
+        of them before it asks for a batch.
+        """
+        if keras.backend.backend() != "jax":
+            return
+        self.jax_state_sync()
+        for variable, value in self._taken():
+            if variable._value is None:
+                variable.assign(value)
+
     def _symbolic_build(self, iterator=None, data_batch=None):
         self._epochs = iterator
+        if iterator is not None and not hasattr(iterator.data_adapter, "_inputs"):  # not arrays
+            self.inspector.watch(iterator, getattr(self, "distribute_strategy", None))
         if self._compile_metrics is not None and not self._compile_metrics.built:
             shapes = self.embedder.input_shape, (None,)
             images, labels = map(keras.KerasTensor, shapes, ("float32", "int32"))
@@ -154,8 +204,12 @@ class RepairedFit:
 
     @property
     def data(self):
-        """What the running `fit` was given: a dataset, or None where it was arrays."""
-        return getattr(self._epochs.data_adapter, "_dataset", None)
+        """What the running `fit` was given: a stream of batches, or a tuple of arrays."""
+        adapter = self._epochs.data_adapter
+        for name in ("_dataset", "py_dataset", "_dataloader", "_inputs"):
+            if hasattr(adapter, name):
+                return getattr(adapter, name)
+        return None
 
 
 def optimizer_parts(optimizer):

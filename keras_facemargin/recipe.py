@@ -7,10 +7,10 @@ class; `docs/training.md` shows them. What is not declared is refused.
 import contextlib
 import csv
 import difflib
+import hashlib
 import inspect
+import io
 import math
-import os
-import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from keras_facemargin.callbacks import ExactResume, MarginRamp, ScaleRamp, StepB
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import layers, open_faces
 from keras_facemargin.embedder import build_embedder
+from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
 from keras_facemargin.zoo import load_embedder
 
@@ -131,8 +132,8 @@ def read_recipe(file) -> Recipe:
     """
     file = Path(file)
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        told = tomllib.loads(read_text(file, "a recipe"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"A recipe must be a TOML file. Received: {file}: {error}") from None
     tables = [name for name in (*KEYS, *TABLES) if name]
     for key in told:
@@ -189,35 +190,54 @@ def train(recipe, directory, strategy=None, progress=True):
         dict, lists by epoch: "loss", "accuracy".
 
     Raises:
-        ValueError: the directory is that of another recipe; as `ExactResume`, `open_faces`,
-            `build_embedder` and the classes named in the recipe say.
-        OSError: a file cannot be read or written.
+        ValueError: the directory is that of another recipe, or its run began with other faces or
+            another model; as `ExactResume`, `open_faces`, `build_embedder` and the classes named in
+            the recipe say.
+        BlockingIOError: another process trains into the directory.
+        OSError: a file cannot be read or written; of a full disk the error names the file.
 
     Example:
 
     >>> train(read_recipe("recipe.toml"), "run")["loss"]  # doctest: +SKIP
     """
-    directory, top = Path(directory), recipe.top
+    directory = Path(directory)
     first = strategy is None or worker_of(strategy)[0] == 0
     directory.mkdir(parents=True, exist_ok=True)
-    _claim(recipe, directory, first)
+    with exclusive(directory) if first else contextlib.nullcontext():
+        _claim(recipe, directory, first)
+        classifier, history = _fit(recipe, directory, strategy, first, progress)
+        if first:
+            _write_history(directory / "history.csv", history)
+            for name, model in (("embedder", classifier.embedder), ("classifier", classifier)):
+                draft, file = directory / f"{name}.draft.keras", directory / f"{name}.keras"
+                with full_disk_names(file):
+                    model.save(draft)
+                    draft.replace(file)
+    return history
+
+
+def _fit(recipe, directory, strategy, first, progress):
+    """The trained classifier and the history of all epochs."""
+    top, place = recipe.top, recipe.file.parent
     keras.utils.set_random_seed(top["seed"])
-    place = recipe.file.parent
-    resume = ExactResume(directory / "checkpoints", every=top["save_every"])
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(top["policy"])
     try:
         with _scope(strategy):
             embedder = _build(recipe.embedder, place)
+            resume = ExactResume(
+                directory / "checkpoints",
+                every=top["save_every"],
+                depends_on=_beginning(recipe, embedder),
+            )
             faces = open_faces(
                 place / recipe.data["path"],
                 image_size=embedder.input_shape[1],
                 on_bad=recipe.data["on_bad"],
             )
             steps = math.ceil(len(faces) / top["batch_size"])
-            classifier = MarginClassifier(
-                embedder, _make("head", recipe.head, num_classes=faces.num_classes)
-            )
+            head = _make(recipe, "head", recipe.head, num_classes=faces.num_classes)
+            classifier = MarginClassifier(embedder, head)
             classifier.compile(_optimizer(recipe, steps))
     finally:
         keras.config.set_dtype_policy(policy)
@@ -226,11 +246,11 @@ def train(recipe, directory, strategy=None, progress=True):
         top["batch_size"],
         training=True,
         seed=top["seed"],
-        augmentation=augmentation and [_make("augmentation", each) for each in augmentation],
+        augmentation=augmentation and [_make(recipe, "augmentation", each) for each in augmentation],
         start=resume.start,
     )
     callbacks = [
-        TABLES[name](**table)
+        _make(recipe, name, table)
         for name in ("margin_ramp", "scale_ramp")
         if (table := getattr(recipe, name)) is not None
     ]
@@ -247,17 +267,25 @@ def train(recipe, directory, strategy=None, progress=True):
             verbose=0,
             callbacks=[*callbacks, resume],
         ).history
-    if first:
-        epochs = range(1, len(history["loss"]) + 1)
-        with (directory / "history.csv").open("w", newline="") as stream:
-            rows = zip(epochs, history["loss"], history["accuracy"], strict=True)
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerows([["epoch", "loss", "accuracy"], *rows])
-        for name, model in (("embedder", classifier.embedder), ("classifier", classifier)):
-            draft = directory / f"{name}.draft.keras"
-            model.save(draft)
-            draft.replace(directory / f"{name}.keras")
-    return history
+    return classifier, history
+
+
+def _beginning(recipe, embedder):
+    """What the run depends on beside the recipe and the faces: the weights of a model to go on."""
+    if recipe.embedder["model"] is None:
+        return {}
+    digest = hashlib.sha256()
+    for weight in embedder.get_weights():
+        digest.update(f"{weight.shape} {weight.dtype}".encode() + weight.tobytes())
+    return {"embedder.model": digest.hexdigest()}
+
+
+def _write_history(file, history):
+    epochs = range(1, len(history["loss"]) + 1)
+    with atomic_write(file) as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(["epoch", "loss", "accuracy"])
+        table.writerows(zip(epochs, history["loss"], history["accuracy"], strict=True))
 
 
 def _checked_keys(file, table, told):
@@ -362,13 +390,13 @@ def _claim(recipe, directory, first):
     copy = directory / "recipe.toml"
     if copy.exists() and copy.read_bytes() != recipe.file.read_bytes():
         raise ValueError(
-            "A run goes on with the recipe that it was begun with. Received: "
+            "A run goes on with the recipe that it began with. Received: "
             f"{recipe.file}, which is not {copy}. Name another directory, or give back what was "
             "changed."
         )
     if first and not copy.exists():
-        shutil.copyfile(recipe.file, directory / "recipe.draft")
-        os.replace(directory / "recipe.draft", copy)
+        with atomic_write(copy, "wb") as stream:
+            stream.write(recipe.file.read_bytes())
 
 
 class _StepLog(keras.callbacks.Callback):
@@ -381,26 +409,27 @@ class _StepLog(keras.callbacks.Callback):
     def __enter__(self):
         lines = []
         if self._file.exists():
-            with self._file.open(newline="") as stream:
-                lines = [
-                    line
-                    for line in list(csv.reader(stream))[1:]
-                    if len(line) == 4 and (int(line[0]), int(line[1])) < self._start
-                ]
-        draft = self._file.with_suffix(".draft")
-        with draft.open("w", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows(
-                [["epoch", "step", "loss", "accuracy"], *lines]
-            )
-        draft.replace(self._file)
+            text = read_text(self._file, "the steps of a training run")
+            lines = [
+                line
+                for line in list(csv.reader(io.StringIO(text)))[1:]
+                if len(line) == 4 and (int(line[0]), int(line[1])) < self._start
+            ]
+        with atomic_write(self._file) as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerows([["epoch", "step", "loss", "accuracy"], *lines])
         self._stream = self._file.open("a", buffering=1)
         return self
 
     def __exit__(self, *error):
-        self._stream.close()
+        with full_disk_names(self._file):
+            self._stream.close()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")
+        with full_disk_names(self._file):
+            self._stream.write(
+                f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n"
+            )

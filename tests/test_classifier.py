@@ -149,15 +149,107 @@ def test_compile_takes_keras_order_and_no_loss_wherever_it_comes():
 
 
 @any_backend
-def test_a_label_out_of_range_stops_training():
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        *(("arrays", CLASSES), ("arrays", -2), ("validation", -2), ("tf.data", CLASSES)),
+        *(("PyDataset", -2), ("generator", CLASSES)),
+    ],
+)
+def test_a_label_out_of_range_is_answered_in_one_sentence(given, label):
+    """In the second of two batches."""
+    images, labels = faces(8)
+    labels[6] = label
+    classifier, options = make(), {"verbose": 0}
+    rule = rf"^`labels` must lie in \[0, num_classes\).*num_classes=5. Received: .*{label}.*$"
+    batches = [(images[:4], labels[:4]), (images[4:], labels[4:])]
+    if given == "arrays":
+        data = (images, labels)
+        with pytest.raises(ValueError, match=rule):
+            classifier.evaluate(*data, **options)
+        with pytest.raises(ValueError, match=rule):
+            classifier.train_on_batch(*data)
+        with pytest.raises(ValueError, match=rule):
+            classifier.test_on_batch(*data)
+    elif given == "validation":
+        data = (images[:4], labels[:4])
+        options["validation_data"] = (images, labels)
+    elif given == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        data = (tf.data.Dataset.from_tensor_slices((images, labels)).batch(4),)
+        with pytest.raises(ValueError, match=rule):
+            classifier.evaluate(*data, **options)
+        options["shuffle"] = False
+    elif given == "PyDataset":
+        data = (Batches(batches),)
+    else:
+        data = ((batch for batch in batches),)
+        options |= {"steps_per_epoch": 2, "shuffle": False}
+    with pytest.raises(ValueError, match=rule) as error:
+        classifier.fit(*data, **options)
+    assert "\n" not in str(error.value)
+    assert np.isfinite(classifier.evaluate(*batches[0], verbose=0)).all()  # nothing is lost
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+@any_backend
+def test_a_label_out_of_range_in_a_first_batch_loses_no_weight():
     images, labels = faces(8)
     classifier = make()
-    if keras.backend.backend() == "jax":  # a compiled jax step cannot raise
-        loss = classifier.fit(images, labels + CLASSES, verbose=0).history["loss"]
-        assert np.isnan(loss).all()
+    before = classifier.evaluate(images, labels, verbose=0)
+    for method in (classifier.fit, classifier.evaluate):
+        with pytest.raises(ValueError, match="counted from 0"):
+            method(Batches([(images, labels + CLASSES)]), verbose=0)
+        assert classifier.evaluate(images, labels, verbose=0) == pytest.approx(before, rel=1e-6)
+
+
+@any_backend
+@pytest.mark.parametrize(
+    ("given", "low", "high"), [("arrays", 0, 1), ("tf.data", -1, 1), ("PyDataset", -2.1, 2.6)]
+)
+def test_scaled_images_are_told_once(given, low, high):
+    images, labels = faces(8)
+    classifier, scaled = make(), low + images / 255 * (high - low)
+    if given == "arrays":
+        data = (scaled, labels)
+    elif given == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        data = (tf.data.Dataset.from_tensor_slices((scaled, labels)).batch(4),)
     else:
-        with pytest.raises(Exception, match="counted from 0"):
-            classifier.fit(images, labels + CLASSES, verbose=0)
+        data = (Batches([(scaled[:4], labels[:4]), (scaled[4:], labels[4:])]),)
+    with pytest.warns(UserWarning, match=r"RGB 0\.\.255.*Received: values from") as warned:
+        classifier.fit(*data, epochs=2, shuffle=False, verbose=0)
+    assert sum("look scaled" in str(each.message) for each in warned) == 1
+    if given == "arrays":
+        with pytest.warns(UserWarning, match="look scaled"):
+            classifier.evaluate(*data, verbose=0)
+        classifier.fit(images, labels, verbose=0)  # and those in 0..255 are not
+
+
+def test_streams_are_looked_at_on_two_replicas():
+    import tensorflow as tf
+
+    images, labels = faces(8)
+    data = tf.data.Dataset.from_tensor_slices((images / 255, labels)).batch(4)
+    with replicas(2).scope():
+        classifier = make()
+    with pytest.warns(UserWarning, match="look scaled"):
+        classifier.fit(data, shuffle=False, verbose=0)
+    labels[6] = CLASSES
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    with pytest.raises(ValueError, match=r"Received: .*5"):
+        classifier.fit(data, shuffle=False, verbose=0)
 
 
 @pytest.mark.parametrize("batch_size", [8, 7], ids=["even shares", "a remainder on one replica"])
@@ -205,8 +297,39 @@ def test_samples_labelled_minus_one_count_in_neither_loss_nor_accuracy():
     some = classifier.evaluate(images, ignored, verbose=0)
     alone = classifier.evaluate(images[1::2], labels[1::2], verbose=0)
     np.testing.assert_allclose(some, alone, rtol=1e-5)
-    nothing = classifier.evaluate(images, np.full(8, -1), verbose=0)
-    assert nothing[0] == 0
+
+
+@any_backend
+def test_every_labelled_sample_counts_once_however_they_fall_into_batches():
+    """Of the two batches one has one labelled sample and the other four."""
+    images, labels = faces(8)
+    labels[1:4] = -1
+    known = labels >= 0
+    classifier = make()
+    together = classifier.evaluate(images, labels, batch_size=4, verbose=0)
+    alone = classifier.evaluate(images[known], labels[known], verbose=0)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    halved = np.full(8, 0.5, "float32")
+    weighted = classifier.evaluate(images, labels, 4, 0, halved)
+    assert weighted[0] == pytest.approx(alone[0] / 2, rel=1e-5)
+
+
+@any_backend
+def test_no_labelled_sample_is_no_perfect_epoch():
+    images, labels = faces(8)
+    nothing = np.full(8, -1)
+    classifier = make()
+    assert np.isnan(classifier.evaluate(images, nothing, verbose=0)).all()
+    history = classifier.fit(images, labels, validation_data=(images, nothing), verbose=0).history
+    assert np.isnan(history["val_loss"]).all() and np.isnan(history["val_accuracy"]).all()
+    assert np.isfinite(history["loss"]).all()
+    # A first batch without a label ends no run.
+    labels[:4] = -1
+    ended = keras.callbacks.TerminateOnNaN()
+    logs = classifier.fit(
+        images, labels, batch_size=4, shuffle=False, verbose=0, callbacks=[ended]
+    ).history
+    assert np.isfinite(logs["loss"]).all() and not classifier.stop_training
 
 
 @any_backend

@@ -16,6 +16,7 @@ ORDER = (
     "backbones",
     "embedder",
     "pooling",
+    "batches",
     "fitting",
     "classifier",
     "data",

@@ -8,27 +8,31 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from keras import optimizers
 from strategies import replicas
 
 from keras_facemargin import CosFace, MarginClassifier
 
-O = keras.optimizers
 PEOPLE, BATCH = 4, 5
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 ALL_ROWS = 0.9  # of 4 prototypes: each step draws all of them
 
 # The arguments of Keras' optimizers, each in a case that shows it to be equal...
 EQUAL = {
-    "momentum": lambda: O.SGD(
+    "momentum": lambda: optimizers.SGD(
         0.05, momentum=0.9, nesterov=True, weight_decay=0.1, loss_scale_factor=8.0, name="mine"
     ),
-    "clipnorm": lambda: O.SGD(O.schedules.CosineDecay(0.5, 9), clipnorm=0.05),
-    "clipvalue": lambda: O.SGD(0.5, clipvalue=0.01),
-    "global_clipnorm": lambda: O.SGD(0.5, global_clipnorm=0.05),
-    "adam": lambda: O.Adam(0.05, beta_1=0.8, beta_2=0.9, epsilon=0.1, amsgrad=True, clipnorm=0.1),
-    "adamw": lambda: O.AdamW(0.05, weight_decay=0.1),
-    "loss scale": lambda: O.LossScaleOptimizer(
-        inner_optimizer=O.SGD(0.5, global_clipnorm=0.05), initial_scale=8.0, dynamic_growth_steps=2
+    "clipnorm": lambda: optimizers.SGD(optimizers.schedules.CosineDecay(0.5, 9), clipnorm=0.05),
+    "clipvalue": lambda: optimizers.SGD(0.5, clipvalue=0.01),
+    "global_clipnorm": lambda: optimizers.SGD(0.5, global_clipnorm=0.05),
+    "adam": lambda: optimizers.Adam(
+        0.05, beta_1=0.8, beta_2=0.9, epsilon=0.1, amsgrad=True, clipnorm=0.1
+    ),
+    "adamw": lambda: optimizers.AdamW(0.05, weight_decay=0.1),
+    "loss scale": lambda: optimizers.LossScaleOptimizer(
+        inner_optimizer=optimizers.SGD(0.5, global_clipnorm=0.05),
+        initial_scale=8.0,
+        dynamic_growth_steps=2,
     ),
 }
 # ... or refused under a strategy, with a sample, or in both.
@@ -84,7 +88,13 @@ def assert_same(ours, theirs):
 @pytest.mark.any_backend
 @pytest.mark.parametrize(
     "optimizer",
-    [O.Optimizer, O.SGD, O.Adam, O.AdamW, O.LossScaleOptimizer],
+    [
+        optimizers.Optimizer,
+        optimizers.SGD,
+        optimizers.Adam,
+        optimizers.AdamW,
+        optimizers.LossScaleOptimizer,
+    ],
     ids=lambda o: o.__name__,
 )
 def test_every_argument_of_keras_is_decided(optimizer):
@@ -96,7 +106,7 @@ def test_every_argument_of_keras_is_decided(optimizer):
 @pytest.mark.any_backend
 def test_every_optimizer_of_keras_is_decided():
     """A new one: does it keep one row of state, that begins with one number, for a prototype?"""
-    assert {name for name, value in vars(O).items() if inspect.isclass(value)} == {
+    assert {name for name, value in vars(optimizers).items() if inspect.isclass(value)} == {
         *("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Muon"),
         *("Nadam", "RMSprop", "SGD", *UNFIT_FOR_SAMPLES),
         *("Optimizer", "LossScaleOptimizer", "MultiOptimizer", "OptimizerMap"),
@@ -113,9 +123,9 @@ def test_settings_mean_the_same_on_two_replicas_with_a_sample(name):
 
 def test_averages_mean_the_same_on_two_replicas():
     def averaged():
-        return O.SGD(0.5, use_ema=True, ema_momentum=0.8)
+        return optimizers.SGD(0.5, use_ema=True, ema_momentum=0.8)
 
-    one, plain = trained(make(averaged)), trained(make(lambda: O.SGD(0.5)))
+    one, plain = trained(make(averaged)), trained(make(lambda: optimizers.SGD(0.5)))
     assert np.abs(one[0] - plain[0]).max() > 0.01
     assert_same(trained(make(averaged, replicas(2))), one)
 
@@ -124,7 +134,9 @@ def test_a_step_that_overflows_on_one_replica_is_skipped_on_both():
     """The fifth image of a batch is the second replica's."""
     images, _ = faces()
     images[BATCH - 1] = np.inf
-    made = make(lambda: O.LossScaleOptimizer(O.SGD(0.05), initial_scale=8.0), replicas(2))
+    made = make(
+        lambda: optimizers.LossScaleOptimizer(optimizers.SGD(0.05), initial_scale=8.0), replicas(2)
+    )
     assert all(np.isfinite(weight).all() for weight in trained(made, images))
     assert made.optimizer.dynamic_scale.numpy() == 4.0
     assert made.optimizer.inner_optimizer.iterations.numpy() == 2
@@ -136,7 +148,7 @@ def test_what_fails_under_a_strategy_is_refused_by_name(name, count):
     value = REFUSED_BY_STRATEGY[name][name]
 
     def inside():
-        return O.LossScaleOptimizer(O.SGD(0.05, **REFUSED_BY_STRATEGY[name]))
+        return optimizers.LossScaleOptimizer(optimizers.SGD(0.05, **REFUSED_BY_STRATEGY[name]))
 
     with pytest.raises(
         ValueError, match=rf"{name}={value}.*Received: SGD\({name}={value}\). Leave"
@@ -149,7 +161,7 @@ def test_what_fails_under_a_strategy_is_refused_by_name(name, count):
 @pytest.mark.parametrize("name", REFUSED_BY_SAMPLE)
 def test_what_spans_steps_is_refused_with_a_sample(name):
     def optimizer():
-        return O.SGD(0.05, **REFUSED_BY_SAMPLE[name])
+        return optimizers.SGD(0.05, **REFUSED_BY_SAMPLE[name])
 
     with pytest.raises(ValueError, match=rf"`sample_rate`.*`{name}`.*Received: .*{name}=.*Leave"):
         make(optimizer, rate=0.5)
@@ -160,13 +172,13 @@ def test_what_spans_steps_is_refused_with_a_sample(name):
 @pytest.mark.parametrize("name", UNFIT_FOR_SAMPLES)
 def test_state_that_is_not_a_row_for_each_prototype_is_refused_with_a_sample(name):
     with pytest.raises(ValueError, match=rf"a row of state.*Received: {name}\. Use SGD"):
-        make(getattr(O, name), rate=0.5)
+        make(getattr(optimizers, name), rate=0.5)
 
 
 @pytest.mark.any_backend
 def test_a_used_optimizer_is_refused_with_a_sample():
     """Its momentum is of the prototypes that the last step drew."""
-    classifier = make(lambda: O.SGD(0.05, momentum=0.9), rate=ALL_ROWS)
+    classifier = make(lambda: optimizers.SGD(0.05, momentum=0.9), rate=ALL_ROWS)
     trained(classifier)
     with pytest.raises(ValueError, match=r"must be new.*Received: SGD that has trained"):
         classifier.compile(classifier.optimizer)
@@ -175,7 +187,7 @@ def test_a_used_optimizer_is_refused_with_a_sample():
 @pytest.mark.any_backend
 def test_weight_decay_excludes_prototypes_and_their_sample_together():
     def without(*names):
-        optimizer = O.SGD(0.05, weight_decay=0.1)
+        optimizer = optimizers.SGD(0.05, weight_decay=0.1)
         optimizer.exclude_from_weight_decay(var_names=names)
         return optimizer
 

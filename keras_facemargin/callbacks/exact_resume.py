@@ -6,10 +6,12 @@ under a draft's name, handed to the disk and renamed: a name that is there is wh
 a kill while writing costs the draft alone, and damage that comes later is seen.
 """
 
+import contextlib
 import errno
 import hashlib
 import inspect
 import json
+import operator
 import os
 import shutil
 import warnings
@@ -20,13 +22,15 @@ import keras
 import numpy as np
 
 from keras_facemargin.callbacks.random_state import random_state, set_random_state
+from keras_facemargin.files import FULL, exclusive
 from keras_facemargin.fitting import worker_of
 
 _KEPT = 2  # the newest and, should it be damaged, the one before
 _ENDING = ".checkpoint"
 _DIGITS = 16  # of the SHA-256, in the name
 _CHUNK = 2**24
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SAMPLED = 64  # images of an array that go into its fingerprint
+_STATE = {"place", "steps", "history", "memories", "model", "optimizer", "metric"}
 
 
 class ExactResume(keras.callbacks.Callback):
@@ -53,6 +57,14 @@ class ExactResume(keras.callbacks.Callback):
     they are in `remember`: their numbers, texts and lists of arrays are kept. Put this one last,
     for it saves what those before it have made of the epoch.
 
+    A run goes on with the data that it began with. Each checkpoint keeps a fingerprint of it, and
+    other data is refused: of `faces.dataset` and `faces.py_dataset` what `Faces.fingerprint` says,
+    with the batch size, the seed, the sampler and the augmentation; of arrays their shapes, all
+    labels and some images; of another `tf.data.Dataset` its element spec and number of batches, of
+    another stream its number of batches. A stream of yours may say more in a method `fingerprint`,
+    which returns a dict of texts and numbers. What the weights began with is the program's to say,
+    in `depends_on`. A checkpoint of an earlier version, which has no fingerprint, goes on with any.
+
     Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the state of random numbers,
     the metrics or the callbacks' memory, and of an epoch begun it repeats the steps on top of what
     they taught.
@@ -61,14 +73,18 @@ class ExactResume(keras.callbacks.Callback):
         directory: folder for the checkpoints, made if missing.
         every: steps between two of them within an epoch; None saves at the end of each epoch only.
         remember: callbacks whose memory is kept.
+        depends_on: dict of texts and numbers, what else must be the same when the run goes on, such
+            as the digest of a pretrained model.
 
     Attributes:
         start: `(epoch, step)` where the data must begin, (0, 0) for a fresh run.
 
     Raises:
-        ValueError: `every` is no positive integer; the checkpoint is of another model; the data
-            begins elsewhere, or cannot say where (arrays) and `every` is given; the model is no
-            `MarginClassifier`; every checkpoint is damaged; workers find different ones.
+        ValueError: `every` is no positive integer; the checkpoint is of another model or of other
+            data; the data begins elsewhere, or cannot say where (arrays) and `every` is given; the
+            model is no `MarginClassifier`; every checkpoint is damaged; workers find different
+            ones; the folder has changed since this object looked into it.
+        BlockingIOError: another process trains with this folder.
         OSError: the disk is full; the checkpoints before are whole.
 
     Example:
@@ -77,7 +93,7 @@ class ExactResume(keras.callbacks.Callback):
     (0, 0)
     """
 
-    def __init__(self, directory, every=None, remember=()):
+    def __init__(self, directory, every=None, remember=(), depends_on=None):
         super().__init__()
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ValueError(
@@ -87,6 +103,8 @@ class ExactResume(keras.callbacks.Callback):
         self.directory = Path(directory)
         self.every = every
         self.remember = list(remember)
+        self.depends_on = dict(depends_on or {})
+        self._listed = _listed(self.directory)
         self._found = _newest(self.directory)
         self._history = self._found.state["history"] if self._found else {}
         self.start = self._found.place if self._found else (0, 0)
@@ -97,8 +115,10 @@ class ExactResume(keras.callbacks.Callback):
                 "ExactResume resumes a MarginClassifier. "
                 f"Received: a model of type {type(self.model).__name__}."
             )
+        self._hold()
         self._check_data()
         self._check_workers()
+        self._check_fingerprints()
         self._steps = self._found.state["steps"] if self._found else self.params.get("steps")
         if self._found:
             self._assign("model", self.model.variables)
@@ -144,6 +164,36 @@ class ExactResume(keras.callbacks.Callback):
         """Within an epoch only before its first step: torch's loader of data draws as well."""
         set_random_state(self._found.list_of("random"))
         self._found = None
+
+    def _hold(self):
+        """Until `fit` ends no other process writes here, and none has since this object looked."""
+        if self._writes():
+            self.model.held.enter_context(exclusive(self.directory))
+        if _listed(self.directory) != self._listed:
+            raise ValueError(
+                "An ExactResume goes on from the checkpoints that were there when it was made, and "
+                f"once. Received: {self.directory}, which has changed. Make a new ExactResume, and "
+                "the data with its `start`."
+            )
+
+    def _writes(self):
+        """Whether this process is the worker that writes."""
+        strategy = getattr(self.model, "distribute_strategy", None)
+        return strategy is None or worker_of(strategy)[0] == 0
+
+    def _check_fingerprints(self):
+        self._fingerprints = {"data": _fingerprint(self.model.data), "depends_on": self.depends_on}
+        if not self._found:
+            return
+        for kind, ours in json.loads(json.dumps(self._fingerprints)).items():
+            theirs = self._found.state.get(kind, {})  # an earlier version has none
+            other = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+            if other:
+                raise ValueError(
+                    "A run goes on with the data and the models that it began with. Received: "
+                    f"other {', '.join(other)} than those of {self._found.file}. Give back what "
+                    "was changed, or name another folder."
+                )
 
     def _check_data(self):
         given = getattr(self.model.data, "start", None)
@@ -192,9 +242,8 @@ class ExactResume(keras.callbacks.Callback):
                 "the same, or name another folder."
             )
         for number, variable in enumerate(variables):
-            stored = self._found.arrays[f"{kind}.{number}"]
             value = keras.ops.convert_to_numpy(variable)
-            variable.assign(stored.view(value.dtype).reshape(value.shape))
+            variable.assign(self._found.array(f"{kind}.{number}", like=value))
 
     def _save(self, place, metrics):
         variables = {
@@ -208,6 +257,7 @@ class ExactResume(keras.callbacks.Callback):
             "steps": self._steps,
             "history": self._history,
             "memories": [plain for plain, _ in memories],
+            **self._fingerprints,
             **{kind: [_describe(v) for v in them] for kind, them in variables.items()},
         }
 
@@ -223,8 +273,7 @@ class ExactResume(keras.callbacks.Callback):
                     for index, value in enumerate(values):
                         yield f"memory.{number}.{name}.{index}", value
 
-        strategy = getattr(self.model, "distribute_strategy", None)
-        if strategy is not None and worker_of(strategy)[0]:
+        if not self._writes():
             for _ in arrays():  # what is summed over workers is read by all of them together
                 pass
             return
@@ -234,21 +283,53 @@ class ExactResume(keras.callbacks.Callback):
 
 
 class _Checkpoint:
-    """A file that was found whole."""
+    """A file that was found whole.
+
+    Raises:
+        ValueError: its content is not what `ExactResume` writes.
+    """
 
     def __init__(self, file):
         self.file = file
-        self.arrays = np.load(file, allow_pickle=False)
-        self.state = json.loads(self.arrays["state"].tobytes())
-        self.place = tuple(self.state["place"])
+        with self._reading():
+            self.arrays = np.load(file, allow_pickle=False)
+            self.state = json.loads(self.arrays["state"].tobytes())
+            epoch, step = map(operator.index, self.state["place"])
+            missing = _STATE - set(self.state)
+            if missing:
+                raise KeyError(*missing)
+        self.place = epoch, step
+
+    @contextlib.contextmanager
+    def _reading(self):
+        """Damage raises almost anything: KeyError, BadZipFile, TokenError, MemoryError."""
+        try:
+            yield
+        except Exception as error:
+            raise ValueError(
+                f"{self.file}: must be a checkpoint that ExactResume wrote. Received: "
+                f"{type(error).__name__}: {error}. Remove it: the run goes on from the one before."
+            ) from None
+
+    def array(self, name, like=None):
+        """One array, as the type and the shape of another."""
+        with self._reading():
+            array = self.arrays[name]
+            return array if like is None else array.view(like.dtype).reshape(like.shape)
 
     def list_of(self, name):
         """The arrays NAME.0, NAME.1, ..."""
         count = sum(each.rpartition(".")[0] == name for each in self.arrays.files)
-        return [self.arrays[f"{name}.{number}"] for number in range(count)]
+        return [self.array(f"{name}.{number}") for number in range(count)]
 
     def recall(self, number, callback):
         """Gives a callback its memory back."""
+        count = len(self.state["memories"])
+        if number >= count:
+            raise ValueError(
+                f"`remember` must name the callbacks that it named before. Received: {number + 1} "
+                f"or more for the {count} of {self.file}."
+            )
         for name, value in self.state["memories"][number].items():
             if isinstance(value, dict):
                 value = self.list_of(f"memory.{number}.{name}")
@@ -288,19 +369,55 @@ def _newest(directory):
         if file.stem.rpartition("-")[2] != digest.hexdigest()[:_DIGITS]:
             damaged.append(str(file))
             continue
+        try:
+            found = _Checkpoint(file)
+        except ValueError:
+            damaged.append(str(file))
+            continue
         if damaged:
             warnings.warn(
-                f"A checkpoint is damaged, its bytes are not those that were written: "
+                "A checkpoint is damaged: its content is not what ExactResume wrote. Received: "
                 f"{', '.join(damaged)}. The run goes on from the one before: {file}.",
                 stacklevel=3,
             )
-        return _Checkpoint(file)
+        return found
     if damaged:
         raise ValueError(
-            "A run goes on from a checkpoint whose bytes are those that were written. Received: "
-            f"only damaged ones, {', '.join(damaged)}. Remove them to begin anew."
+            "A run goes on from a checkpoint whose content is what ExactResume wrote. Received: "
+            f"only damaged ones, {', '.join(damaged)}. Remove them to begin again."
         )
     return None
+
+
+def _fingerprint(data):
+    """What is known of the data at little cost, a dict of texts and numbers."""
+    if hasattr(data, "fingerprint"):
+        return dict(data.fingerprint())
+    if isinstance(data, tuple):
+        images, labels = data[0], data[1] if len(data) > 1 else None
+        return {"images": _digest(images, _SAMPLED), "labels": _digest(labels, None)}
+    known = {}
+    if hasattr(data, "element_spec"):
+        known["element_spec"] = str(data.element_spec)
+    if hasattr(data, "cardinality") and not hasattr(data, "start"):  # else the first may be short
+        known["batches"] = int(data.cardinality())
+    elif hasattr(data, "__len__"):
+        known["batches"] = len(data)
+    return known
+
+
+def _digest(array, rows=None):
+    """Of the shape, the type and so many rows, spread evenly; None: of all."""
+    if not hasattr(array, "shape"):
+        return "none"
+    digest = hashlib.sha256(f"{tuple(array.shape)} {array.dtype}".encode())
+    parts = [array]
+    if rows is not None:
+        chosen = np.unique(np.linspace(0, len(array) - 1, rows).astype("int64"))
+        parts = (array[row] for row in chosen.tolist())
+    for part in parts:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(part)))
+    return digest.hexdigest()
 
 
 def _listed(directory):
@@ -330,7 +447,7 @@ def _write(directory, place, arrays):
         finally:
             os.close(folder)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         size, free = draft.stat().st_size, shutil.disk_usage(directory).free
         full = OSError(

@@ -8,6 +8,8 @@ augmentation, splitting.
 import collections.abc
 import copy
 import dataclasses
+import functools
+import hashlib
 import itertools
 import math
 import operator
@@ -21,11 +23,12 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_facemargin.data.augment import Augmentation, augment, draw_augmentation, move, recolour
-from keras_facemargin.data.image import decode_face, read_face
+from keras_facemargin.data.image import decode_face, read_bytes, read_face
 
 _NAMED = 10  # bad entries that an error or a warning spells out
 _BLOCK = 256  # images that a checking thread takes at a time
 _DRAWN = 4096  # images whose augmentation is drawn at a time
+_SAMPLED = 64  # images whose bytes go into a fingerprint
 _HANDED = 256  # images that the pipeline hands on at a time before it decodes each
 
 
@@ -212,6 +215,7 @@ class Faces:
             batches = batches.with_options(options)
         batches = batches.prefetch(tf.data.AUTOTUNE)
         batches.start = tuple(start)
+        batches.fingerprint = functools.partial(plan.fingerprint, self, "dataset")
         return batches
 
     def _bytes_in_graph(self):
@@ -254,6 +258,34 @@ class Faces:
         """
         plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
         return _Batches(self, plan, **options)
+
+    def fingerprint(self):
+        """What these faces are, for a run that goes on to see that it goes on with them.
+
+        It covers the labels of all images, the names of all identities, in a folder the name and
+        the size of each file, and the bytes of 64 images spread evenly. It does not cover the bytes
+        of the others, nor the place and the times of files: a copy has the fingerprint of its
+        original.
+
+        Returns:
+            dict of numbers and texts: "images", "people", "labels", "names", "contents".
+        """
+        names, contents = hashlib.sha256(), hashlib.sha256()
+        for text in itertools.chain(map(str, self.identities), self._entries()):
+            names.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        for index in np.unique(np.linspace(0, len(self) - 1, _SAMPLED).astype("int64")).tolist():
+            contents.update(hashlib.sha256(read_bytes(self.paths[index])).digest())
+        return {
+            "images": len(self),
+            "people": self.num_classes,
+            "labels": hashlib.sha256(self.labels.astype("<i4").tobytes()).hexdigest(),
+            "names": names.hexdigest(),
+            "contents": contents.hexdigest(),
+        }
+
+    def _entries(self):
+        """A text for each image that a copy keeps; none where only a reader knows the images."""
+        return ()
 
     def split(self, held_out_identities, seed=0):
         """Splits by person: nobody is on both sides.
@@ -423,6 +455,20 @@ class _Plan:
         else:
             self.count = len(range(index, drawn, count))
 
+    def fingerprint(self, faces, pipeline):
+        """As `Faces.fingerprint`, with what decides the order and the pixels of the batches."""
+        layers = [_settings(layer) for layer in self._layers or []]
+        return {
+            **faces.fingerprint(),
+            "pipeline": pipeline,
+            "training": self.training,
+            "batch_size": self.batch_size,
+            "seed": self._seed,
+            "shard": list(self.shard),
+            "sampler": repr(self._sampler),
+            "augmentation": "light" if self._layers is None else repr(layers),
+        }
+
     @property
     def numbers(self):
         """Numbers that are drawn for an image; one at least: TensorFlow crashes on empty rows."""
@@ -504,6 +550,10 @@ class _Batches(keras.utils.PyDataset):
         self._begun = False
         self._order, _ = plan.order(0)
 
+    def fingerprint(self):
+        """As that of `Faces.dataset`."""
+        return self._plan.fingerprint(self._faces, "py_dataset")
+
     # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
     # read already: so the begin is noted and the end draws the next order.
     def on_epoch_begin(self):
@@ -526,6 +576,15 @@ class _Batches(keras.utils.PyDataset):
             rng = plan.worker_rng(self._epoch, step)
             images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))
         return images.astype("float32", copy=False), faces.labels[chosen]
+
+
+def _settings(layer):
+    """The class of an augmentation and its arguments, without the name that Keras counts up."""
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        config = {}
+    return type(layer).__name__, {k: v for k, v in config.items() if k not in ("name", "dtype")}
 
 
 class _EpochDrawer:

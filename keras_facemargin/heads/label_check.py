@@ -69,6 +69,11 @@ def check_labels(labels, num_classes):
     return labels
 
 
+def checked_array(labels, num_classes):
+    """As `check_labels`, of an array before any backend converts it."""
+    return check_labels(np.asarray(labels), num_classes)
+
+
 def check_drawn(labels, missing, rows):
     """The labels, if none of them is missing among the rows of a step's sample of prototypes.
 

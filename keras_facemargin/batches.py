@@ -1,0 +1,138 @@
+"""What `fit` and `evaluate` are given is looked at before a step takes it.
+
+Every label must be a class: a compiled step of jax or XLA cannot raise, and one of TensorFlow ends
+in a trace of forty lines. The first images should be RGB 0..255, as `evaluate.embed` demands: an
+embedder trains on images in 0..1 as well, and then refuses or misjudges all others. Arrays are
+looked at once, a stream batch by batch as it flows; no batch is taken out of it.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_facemargin.heads.label_check import IGNORED, checked_array
+
+_SOME = 64  # images of an array that are looked at
+# Of 0..1, of -1..1 and of ImageNet's mean and deviation no value is larger.
+_SCALED = 3.0
+
+
+class Inspector:
+    """Looks at labels and images on the host.
+
+    Args:
+        num_classes: C; labels must lie in [0, C) or be -1.
+
+    Attributes:
+        fault: the sentence about labels that were refused, or None. A compiled pipeline wraps the
+            error that this class raises inside it.
+    """
+
+    def __init__(self, num_classes):
+        self.num_classes = num_classes
+        self.begin()
+
+    def begin(self):
+        """Forgets what was seen: another `fit` or `evaluate` begins."""
+        self.fault = None
+        self._seen_images = False
+
+    def look(self, images, labels):
+        """Looks at a batch, or at arrays of all batches.
+
+        Args:
+            images: array or tensor, or None. Looked at the first time only.
+            labels: array or tensor, or None.
+
+        Raises:
+            ValueError: a label is no class, or labels are not integers of shape (N,) or (N, 1).
+        """
+        if labels is not None:
+            try:
+                checked_array(_on_host(labels), self.num_classes)
+            except ValueError as error:
+                self.fault = str(error)
+                raise
+        if images is not None and not self._seen_images:
+            self._seen_images = True
+            _warn_if_scaled(images)
+
+    def watch(self, epochs, strategy=None):
+        """Looks at each batch of a stream as it flows.
+
+        Args:
+            epochs: Keras' `EpochIterator` over a stream; its iterators are replaced.
+            strategy: the model's strategy, on TensorFlow.
+        """
+        if getattr(epochs, "inspector", None) is self:  # the validation of an earlier epoch
+            return
+        epochs.inspector = self
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            self._watch_dataset(epochs, strategy)
+        elif backend in ("jax", "torch"):
+            name = {"jax": "get_jax_iterator", "torch": "get_torch_dataloader"}[backend]
+            stream = getattr(epochs.data_adapter, name)
+            setattr(epochs.data_adapter, name, lambda: self._watched(stream()))
+
+    def _watched(self, batches):
+        for batch in batches:
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            self.look(images, labels)
+            yield batch
+
+    def _watch_dataset(self, epochs, strategy):
+        """In the graph of the pipeline, which calls the host for a first batch or a stray label."""
+        import tensorflow as tf
+
+        dataset = epochs.data_adapter.get_tf_dataset()
+        if not isinstance(dataset, tf.data.Dataset):
+            return  # the strategy deals it out already
+
+        def look(images, labels):
+            try:
+                self.look(images, labels)
+            except ValueError:  # whose trace TensorFlow would print whole
+                return False
+            return True
+
+        def watch(number, batch):
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            if not (tf.is_tensor(images) and tf.is_tensor(labels) and labels.dtype.is_integer):
+                return batch
+            numbers = tf.cast(labels, tf.float64)  # of any type, and -1 and C fit into it
+            stray = tf.reduce_any((numbers < IGNORED) | (numbers >= self.num_classes))
+            looked = tf.cond(
+                stray | tf.equal(number, 0),
+                lambda: tf.numpy_function(look, [images, labels], tf.bool),
+                lambda: True,
+            )
+            passed = tf.debugging.Assert(looked, ["labels were refused"])
+            with tf.control_dependencies([passed]):
+                return tf.nest.map_structure(tf.identity, batch)
+
+        watched = dataset.enumerate().map(watch)
+        epochs._distributed_dataset = strategy.experimental_distribute_dataset(watched)
+
+
+def _on_host(values):
+    return ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
+
+
+def _warn_if_scaled(images):
+    shape = getattr(images, "shape", ())
+    if len(shape) != 4 or shape[-1] != 3:
+        return
+    images = _on_host(images[:_SOME])
+    if images.dtype.kind != "f" or images.size == 0:
+        return
+    low, high = float(images.min()), float(images.max())
+    if 0 < max(-low, high) <= _SCALED:
+        warnings.warn(
+            "Images must be RGB 0..255: the embedder holds its own preprocessing. Received: "
+            f"values from {low:.3g} to {high:.3g}, which look scaled. Leave the scaling out, or "
+            "multiply 0..1 by 255.",
+            stacklevel=2,
+        )
