@@ -73,7 +73,17 @@ TABLES = {
     "scale_ramp": ScaleRamp,
 }
 _OPTIONAL = ("augmentation", "margin_ramp", "scale_ramp", "schedule")
-_OF_EVERY_HEAD = ("detach_margin", "blockwise", "sample_rate")  # of `MarginHead`
+# The least that a number may be.
+_LEAST = {
+    **dict.fromkeys(("epochs", "batch_size", "save_every"), 1),
+    **dict.fromkeys(("embedder.embedding_dim", "embedder.image_size"), 1),
+    **dict.fromkeys(("seed", "head.seed", "augmentation.seed"), 0),
+    **dict.fromkeys(("schedule.warmup_epochs", "schedule.factor", "optimizer.learning_rate"), 0),
+}
+_OF_EVERY_HEAD = {"detach_margin": False, "blockwise": False, "sample_rate": 1.0}  # `MarginHead`
+# Arguments whose default is None and that are no number.
+_NOT_NUMBERS = {"exclude_layers": ["name"], "initializer": "name"}
+_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # arguments that no recipe gives
 
 
@@ -154,20 +164,7 @@ def read_recipe(file) -> Recipe:
             parts[name] = _checked_keys(file, name, table)
         else:
             parts[name] = _checked_arguments(file, name, table)
-    embedder = parts["embedder"]
-    if (embedder["backbone"] is None) == (embedder["model"] is None):
-        raise ValueError(
-            "[embedder] needs a `backbone` to build one or a `model` to go on with. Received: "
-            f"{file}: backbone={embedder['backbone']!r}, model={embedder['model']!r}"
-        )
-    schedule = parts["schedule"]
-    if schedule and schedule["name"] not in ("cosine", "steps"):
-        raise _unknown(file, "schedule", schedule["name"], ["cosine", "steps"])
-    if schedule and (schedule["name"] == "steps") != bool(schedule["at"]):
-        raise ValueError(
-            "[schedule] of steps needs `at`, the epochs at which the rate falls, and cosine has "
-            f"none. Received: {file}: name={schedule['name']!r}, at={schedule['at']!r}"
-        )
+    _check_choices(file, parts)
     return Recipe(file=file, **parts)
 
 
@@ -246,7 +243,8 @@ def _fit(recipe, directory, strategy, first, progress):
         top["batch_size"],
         training=True,
         seed=top["seed"],
-        augmentation=augmentation and [_make(recipe, "augmentation", each) for each in augmentation],
+        augmentation=augmentation
+        and [_make(recipe, "augmentation", each) for each in augmentation],
         start=resume.start,
     )
     callbacks = [
@@ -306,11 +304,81 @@ def _checked_keys(file, table, told):
                 f"`{name}` must be {'an' if kind is int else 'a'} {kind.__name__}: {what}. "
                 f"Received: {file}: {key} = {value!r}"
             )
+        if kind in (int, float) and value is not None:
+            _check_number(file, name, key, value)
         values[key] = value
-    for key in ("epochs", "batch_size"):
-        if values.get(key, 1) < 1:
-            raise ValueError(f"`{key}` must be at least 1. Received: {file}: {key} = {values[key]}")
     return values
+
+
+def _check_number(file, name, key, value):
+    """A number that is none of inf and nan, and not below the least that it may be."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"`{name}` must be a finite number. Received: {file}: {key} = {value!r}")
+    if value < _LEAST.get(name, -math.inf):
+        raise ValueError(
+            f"`{name}` must be at least {_LEAST[name]}. Received: {file}: {key} = {value!r}"
+        )
+
+
+def _check_kind(file, name, key, value, default):
+    """The value, if it is of the kind of an argument's default; None stands for a number."""
+    if isinstance(default, bool | str):
+        if type(value) is not type(default):
+            what = "true or false" if isinstance(default, bool) else "a text"
+            raise ValueError(f"`{name}` must be {what}. Received: {file}: {key} = {value!r}")
+    elif isinstance(default, tuple | list):
+        if not isinstance(value, list) or (
+            isinstance(default, tuple) and len(value) != len(default)
+        ):
+            count = f"{len(default)} numbers" if isinstance(default, tuple) else "texts"
+            raise ValueError(
+                f"`{name}` must be a list of {count}. Received: {file}: {key} = {value!r}"
+            )
+        for each in value:
+            _check_kind(file, name, key, each, default[0])
+    else:
+        _check_number(file, name, key, value)
+        if isinstance(default, float):
+            return float(value)  # Keras refuses an int where it means a float
+    return value
+
+
+def _check_choices(file, parts):
+    """What `KEYS` declares by its type alone, and what two keys say together."""
+    top, schedule, embedder = parts["top"], parts["schedule"], parts["embedder"]
+    try:
+        keras.dtype_policies.get(top["policy"])
+    except ValueError:
+        raise _unknown(file, "policy", top["policy"], _POLICIES) from None
+    if parts["data"]["on_bad"] not in ("refuse", "skip"):
+        raise _unknown(file, "value of data.on_bad", parts["data"]["on_bad"], ["refuse", "skip"])
+    if (embedder["backbone"] is None) == (embedder["model"] is None):
+        raise ValueError(
+            "[embedder] needs a `backbone` to build one or a `model` to go on with. Received: "
+            f"{file}: backbone={embedder['backbone']!r}, model={embedder['model']!r}"
+        )
+    if schedule is None:
+        return
+    if schedule["name"] not in ("cosine", "steps"):
+        raise _unknown(file, "schedule", schedule["name"], ["cosine", "steps"])
+    if (schedule["name"] == "steps") != bool(schedule["at"]):
+        raise ValueError(
+            "[schedule] of steps needs `at`, the epochs at which the rate falls, and cosine has "
+            f"none. Received: {file}: name={schedule['name']!r}, at={schedule['at']!r}"
+        )
+    at = schedule["at"] or []
+    for epoch in at:
+        _check_number(file, "schedule.at", "at", epoch)
+    if at != sorted(set(at)) or (at and at[0] <= 0):
+        raise ValueError(
+            "`schedule.at` must be epochs above 0 in ascending order. Received: "
+            f"{file}: at = {at!r}"
+        )
+    if not schedule["warmup_epochs"] < top["epochs"]:
+        raise ValueError(
+            "`schedule.warmup_epochs` must be less than `epochs`. Received: "
+            f"{file}: warmup_epochs = {schedule['warmup_epochs']!r} of {top['epochs']}"
+        )
 
 
 def _checked_arguments(file, table, told):
@@ -321,13 +389,25 @@ def _checked_arguments(file, table, told):
         if name not in made:
             raise _unknown(file, f"name of [{table}]", name, made)
         made = made[name]
-    arguments = [n for n in inspect.signature(made).parameters if n not in _FOREIGN]
+    arguments = {
+        name: _NOT_NUMBERS.get(name, parameter.default)
+        for name, parameter in inspect.signature(made).parameters.items()
+        if name not in _FOREIGN
+    }
     if table == "head":
-        arguments += [name for name in _OF_EVERY_HEAD if name not in arguments]
-    for key in told:
-        if key not in arguments and not (key == "name" and isinstance(TABLES[table], dict)):
+        arguments = {**_OF_EVERY_HEAD, **arguments}
+    checked = {}
+    for key, value in told.items():
+        if key == "name" and isinstance(TABLES[table], dict):
+            checked[key] = value
+            continue
+        if key not in arguments:
             raise _unknown(file, f"argument of {made.__name__}", key, arguments)
-    return told
+        default = arguments[key]
+        if (table, key) == ("head", "margin") and isinstance(value, list):
+            default = (0.0,) * len(value)  # one for each class, or the ends of a range
+        checked[key] = _check_kind(file, f"{table}.{key}", key, value, default)
+    return checked
 
 
 def _tables(file, told):
@@ -347,8 +427,16 @@ def _unknown(file, what, name, known):
     )
 
 
-def _make(table, told, **more):
-    return TABLES[table][told["name"]](**{k: v for k, v in told.items() if k != "name"}, **more)
+def _make(recipe, table, told, **more):
+    """What a table names, made with its arguments."""
+    made = TABLES[table]
+    if isinstance(made, dict):
+        made = made[told["name"]]
+        told = {key: value for key, value in told.items() if key != "name"}
+    try:
+        return made(**told, **more)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{recipe.file}: [{table}]: {error}") from None
 
 
 def _scope(strategy):
@@ -382,7 +470,7 @@ def _optimizer(recipe, steps):
                 [round(epoch * steps) for epoch in schedule["at"]],
                 [rate * schedule["factor"] ** n for n in range(len(schedule["at"]) + 1)],
             )
-    return _make("optimizer", told)
+    return _make(recipe, "optimizer", told)
 
 
 def _claim(recipe, directory, first):
@@ -413,7 +501,9 @@ class _StepLog(keras.callbacks.Callback):
             lines = [
                 line
                 for line in list(csv.reader(io.StringIO(text)))[1:]
-                if len(line) == 4 and (int(line[0]), int(line[1])) < self._start
+                if len(line) == 4
+                and (line[0] + line[1]).isdecimal()
+                and (int(line[0]), int(line[1])) < self._start
             ]
         with atomic_write(self._file) as stream:
             table = csv.writer(stream, lineterminator="\n")
@@ -430,6 +520,4 @@ class _StepLog(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         with full_disk_names(self._file):
-            self._stream.write(
-                f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n"
-            )
+            self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")

@@ -1,8 +1,11 @@
 """Recipes: every key checked before anything is opened; a run is what the recipe says."""
 
 import csv
+import errno
 import inspect
+import os
 import re
+import shutil
 from pathlib import Path
 
 import keras
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image
 
 from keras_facemargin import heads
+from keras_facemargin.files import exclusive
 from keras_facemargin.recipe import KEYS, TABLES, read_recipe, train
 
 SIDE, PEOPLE, COUNT = 16, 3, 22
@@ -125,7 +129,7 @@ def test_a_run_that_was_stopped_goes_on(kitchen, monkeypatch):
 
 def test_a_directory_belongs_to_one_recipe(kitchen):
     train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", progress=False)
-    with pytest.raises(ValueError, match=r"begun with. Received: .*other.toml, which is not"):
+    with pytest.raises(ValueError, match=r"began with. Received: .*other.toml, which is not"):
         train(told(kitchen, RECIPE.replace("0.2", "0.3")), kitchen / "run", progress=False)
 
 
@@ -217,6 +221,51 @@ start = 8.0
         ("seed = 3", 'schedule = {name = "sine"}', "'sine'.*mean 'cosine'"),
         ("seed = 3", 'schedule = {name = "steps"}', r"\[schedule\] of steps needs `at`"),
         ("seed = 3", "margin_ramp = {epoch = 2}", "argument of MarginRamp.*mean 'epochs'"),
+        ("seed = 3", "seed = -1", "`seed` must be at least 0"),
+        ("save_every = 2", "save_every = 0", "`save_every` must be at least 1"),
+        ("seed = 3", 'policy = "mixed_bloat16"', "policy.*'mixed_bloat16'.*mean 'mixed_bfloat16'"),
+        ('path = "people"', 'path = "people"\non_bad = "skp"', "on_bad.*'skp'.*mean 'skip'"),
+        ('path = "people"', "path = 3", "`data.path` must be a str.*path = 3"),
+        ("learning_rate = 0.05", "learning_rate = nan", "`optimizer.learning_rate` must be a fin"),
+        ("learning_rate = 0.05", "learning_rate = -inf", "`optimizer.learning_rate` must be a fin"),
+        ("learning_rate = 0.05", "learning_rate = -0.1", "`optimizer.learning_rate` must be at le"),
+        (
+            "learning_rate = 0.05",
+            'learning_rate = "0.1"',
+            "`optimizer.learning_rate` must be a fin",
+        ),
+        ("learning_rate = 0.05", "learning_rate = true", "`optimizer.learning_rate` must be a fin"),
+        ("momentum = 0.9", "nesterov = 1", "`optimizer.nesterov` must be true or false"),
+        ("momentum = 0.9", "weight_decay = nan", "`optimizer.weight_decay` must be a finite"),
+        ("momentum = 0.9", "weight_decay = [1]", "`optimizer.weight_decay` must be a finite"),
+        ("scale = 16.0", "scale = inf", "`head.scale` must be a finite number.*scale = inf"),
+        ("scale = 16.0", "scale = false", "`head.scale` must be a finite number"),
+        ("scale = 16.0", "blockwise = 1", "`head.blockwise` must be true or false"),
+        ("margin = 0.2", 'margin = "0.2"', "`head.margin` must be a finite number"),
+        ("margin = 0.2", "margin = [0.2, nan]", "`head.margin` must be a finite number"),
+        ("seed = 3", "margin_ramp = {epochs = [2]}", "`margin_ramp.epochs` must be a finite"),
+        (
+            "seed = 3",
+            'augmentation = [{name = "RandomBlur", sigma = 2.0}]',
+            "`augmentation.sigma` must be a list of 2 numbers",
+        ),
+        (
+            "seed = 3",
+            'schedule = {name = "cosine", warmup_epochs = 2}',
+            "`schedule.warmup_epochs` must be less than `epochs`",
+        ),
+        (
+            "seed = 3",
+            'schedule = {name = "cosine", warmup_epochs = nan}',
+            "`schedule.warmup_epochs` must be a finite number",
+        ),
+        ("seed = 3", 'schedule = {name = "steps", at = [true]}', "`schedule.at` must be a finite"),
+        ("seed = 3", 'schedule = {name = "steps", at = [2, 1]}', "`schedule.at` .*ascending"),
+        (
+            "seed = 3",
+            'schedule = {name = "steps", at = [1], factor = -1}',
+            "`schedule.factor` must be at least 0",
+        ),
     ],
 )
 def test_wrong_recipes_are_answered_with_the_rule(kitchen, old, new, rule):
@@ -224,6 +273,109 @@ def test_wrong_recipes_are_answered_with_the_rule(kitchen, old, new, rule):
     with pytest.raises(ValueError, match=rule) as error:
         told(kitchen, RECIPE.replace(old, new))
     assert "Received: " in str(error.value) and "other.toml" in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_key(kitchen):
+    file = kitchen / "recipe.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_recipe(file).top["epochs"] == 2
+    file.write_text(RECIPE, encoding="utf-16")
+    with pytest.raises(ValueError, match=r"a recipe in UTF-8. Received: a file in UTF-16"):
+        read_recipe(file)
+
+
+def test_whole_numbers_are_numbers(kitchen):
+    """Keras refuses an int as a rate."""
+    from keras_facemargin.recipe import _optimizer
+
+    text = RECIPE.replace("0.05", "1").replace("momentum = 0.9", "momentum = 0")
+    assert float(_optimizer(told(kitchen, text), 3).learning_rate) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("margin = 0.2", "margin = -0.2", r"other.toml: \[head\]: .*margin.*Received"),
+        ("momentum = 0.9", "momentum = 2.0", r"other.toml: \[optimizer\]: .*momentum"),
+        ("seed = 3", "margin_ramp = {epochs = 0}", r"other.toml: \[margin_ramp\]: .*epochs"),
+    ],
+)
+def test_what_a_class_refuses_names_recipe_and_table(kitchen, old, new, rule):
+    with pytest.raises(ValueError, match=rule):
+        train(told(kitchen, RECIPE.replace(old, new)), kitchen / "run", progress=False)
+
+
+def test_a_run_goes_on_with_the_faces_and_the_model_that_it_began_with(kitchen):
+    recipe = read_recipe(kitchen / "recipe.toml")
+    train(recipe, kitchen / "run", progress=False)
+    shutil.copytree(kitchen / "people", kitchen / "copy")
+    for file in kitchen.glob("copy/*/*"):
+        os.utime(file, (1, 1))
+    shutil.move(kitchen / "people", kitchen / "mine")
+    shutil.move(kitchen / "copy", kitchen / "people")
+    train(recipe, kitchen / "run", progress=False)  # a copy is the same
+
+    pixels = np.full((SIDE, SIDE, 3), 7, "uint8")
+    Image.fromarray(pixels).save(kitchen / "people" / "0" / "00.png")
+    with pytest.raises(ValueError, match=r"other names, contents than those of .*checkpoint"):
+        train(recipe, kitchen / "run", progress=False)
+    shutil.rmtree(kitchen / "people")
+    shutil.move(kitchen / "mine", kitchen / "people")
+    model = keras.saving.load_model(kitchen / "small.keras")
+    model.set_weights([2 * weight for weight in model.get_weights()])
+    model.save(kitchen / "small.keras")
+    with pytest.raises(ValueError, match=r"other embedder.model than those of .*Give back"):
+        train(recipe, kitchen / "run", progress=False)
+
+
+def test_one_run_at_a_directory(kitchen):
+    recipe = read_recipe(kitchen / "recipe.toml")
+    with (
+        exclusive(kitchen / "run"),
+        pytest.raises(BlockingIOError, match=r"Another process is writing to .*run\. Received"),
+    ):
+        train(recipe, kitchen / "run", progress=False)
+    assert not (kitchen / "run" / "steps.csv").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_names_the_steps(kitchen, monkeypatch):
+    from keras_facemargin import recipe as module
+
+    enter = module._StepLog.__enter__
+
+    def entered(self):
+        enter(self)
+        self._stream.close()
+        self._stream = Path("/dev/full").open("a", buffering=1)  # noqa: SIM115
+        return self
+
+    monkeypatch.setattr(module._StepLog, "__enter__", entered)
+    with pytest.raises(OSError, match=r"disk is full: '.*steps.csv'"):
+        train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", progress=False)
+
+
+@pytest.mark.parametrize("name", ["history.csv", "embedder.keras", "classifier.keras"])
+def test_a_full_disk_names_what_it_did_not_take(kitchen, monkeypatch, name):
+    from keras_facemargin import recipe as module
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save = keras.Model.save
+    if name == "history.csv":
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match=rf"disk is full: '.*{name}'"):
+            module._write_history(kitchen / name, {"loss": [1.0], "accuracy": [0.5]})
+        return
+    monkeypatch.setattr(
+        keras.Model,
+        "save",
+        lambda self, file: full() if name.split(".")[0] in file.name else save(self, file),
+    )
+    with pytest.raises(OSError, match=rf"disk is full: '.*{name}'"):
+        train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", progress=False)
+    assert not (kitchen / "run" / name).exists()
 
 
 def test_a_head_is_told_what_every_head_takes(kitchen):
