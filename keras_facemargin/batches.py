@@ -75,13 +75,7 @@ class Inspector:
         elif backend in ("jax", "torch"):
             name = {"jax": "get_jax_iterator", "torch": "get_torch_dataloader"}[backend]
             stream = getattr(epochs.data_adapter, name)
-            setattr(epochs.data_adapter, name, lambda: self._watched(stream()))
-
-    def _watched(self, batches):
-        for batch in batches:
-            images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-            self.look(images, labels)
-            yield batch
+            setattr(epochs.data_adapter, name, lambda: _Watched(stream(), self.look))
 
     def _watch_dataset(self, epochs, strategy):
         """In the graph of the pipeline, which calls the host for a first batch or a stray label."""
@@ -115,6 +109,23 @@ class Inspector:
 
         watched = dataset.enumerate().map(watch)
         epochs._distributed_dataset = strategy.experimental_distribute_dataset(watched)
+
+
+class _Watched:
+    """A stream whose batches are looked at; it begins when it always does, torch's with a draw."""
+
+    def __init__(self, batches, look):
+        self._batches = batches
+        self._look = look
+
+    def __iter__(self):
+        return self._each(iter(self._batches))
+
+    def _each(self, batches):
+        for batch in batches:
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            self._look(images, labels)
+            yield batch
 
 
 def _on_host(values):

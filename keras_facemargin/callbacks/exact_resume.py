@@ -61,7 +61,8 @@ class ExactResume(keras.callbacks.Callback):
     other data is refused: of `faces.dataset` and `faces.py_dataset` what `Faces.fingerprint` says,
     with the batch size, the seed, the sampler and the augmentation; of arrays their shapes, all
     labels and some images; of another `tf.data.Dataset` its element spec and number of batches, of
-    another stream its number of batches. A stream of yours may say more in a method `fingerprint`,
+    another stream its number of batches. A stream of yours may say more in a method
+    `data_fingerprint`,
     which returns a dict of texts and numbers. What the weights began with is the program's to say,
     in `depends_on`. A checkpoint of an earlier version, which has no fingerprint, goes on with any.
 
@@ -292,6 +293,8 @@ class _Checkpoint:
     def __init__(self, file):
         self.file = file
         with self._reading():
+            if not zipfile.is_zipfile(file):  # numpy would leave the file open
+                raise ValueError("it is no zip archive")
             self.arrays = np.load(file, allow_pickle=False)
             self.state = json.loads(self.arrays["state"].tobytes())
             epoch, step = map(operator.index, self.state["place"])
@@ -391,8 +394,8 @@ def _newest(directory):
 
 def _fingerprint(data):
     """What is known of the data at little cost, a dict of texts and numbers."""
-    if hasattr(data, "fingerprint"):
-        return dict(data.fingerprint())
+    if hasattr(data, "data_fingerprint"):
+        return dict(data.data_fingerprint())
     if isinstance(data, tuple):
         images, labels = data[0], data[1] if len(data) > 1 else None
         return {"images": _digest(images, _SAMPLED), "labels": _digest(labels, None)}

@@ -215,7 +215,8 @@ class Faces:
             batches = batches.with_options(options)
         batches = batches.prefetch(tf.data.AUTOTUNE)
         batches.start = tuple(start)
-        batches.fingerprint = functools.partial(plan.fingerprint, self, "dataset")
+        # Not `fingerprint`, which is TensorFlow's, of the graph.
+        batches.data_fingerprint = functools.partial(plan.fingerprint, self, "dataset")
         return batches
 
     def _bytes_in_graph(self):
@@ -550,7 +551,7 @@ class _Batches(keras.utils.PyDataset):
         self._begun = False
         self._order, _ = plan.order(0)
 
-    def fingerprint(self):
+    def data_fingerprint(self):
         """As that of `Faces.dataset`."""
         return self._plan.fingerprint(self._faces, "py_dataset")
 

@@ -1,9 +1,13 @@
 """Whatever kills a run, and wherever: the losses go on as if nothing had."""
 
 import errno
+import hashlib
+import io
 import json
 import os
+import shutil
 import signal
+import zipfile
 from pathlib import Path
 
 import keras
@@ -16,7 +20,9 @@ from resume_run import BATCH, EPOCHS, SIDE, build, run
 from strategies import replicas
 
 from keras_facemargin.callbacks import ExactResume
+from keras_facemargin.callbacks.exact_resume import _fingerprint
 from keras_facemargin.data import FaceFolder
+from keras_facemargin.files import exclusive
 
 SCRIPT = Path(resume_run.__file__)
 COUNT, PEOPLE = 22, 3  # six steps an epoch, the last of two images
@@ -233,7 +239,7 @@ def test_what_cannot_go_on_is_refused(faces, tmp_path):
     other = build(faces.num_classes + 1, 1)
     resume = ExactResume(tmp_path, every=2)
     assert resume.start == (0, 2)
-    data = faces.dataset(BATCH, training=True, start=resume.start)
+    data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)
     with pytest.raises(ValueError, match=r"\[3, 6\] and float32 \[4, 6\].*Build the same"):
         other.fit(data, verbose=0, shuffle=False, callbacks=[resume])
     same = build(faces.num_classes, 1, keras.optimizers.SGD(0.1))
@@ -272,3 +278,166 @@ def test_another_model_is_refused(tmp_path):
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match=r"MarginClassifier.*Received"):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[ExactResume(tmp_path)])
+
+
+def test_a_run_goes_on_with_the_data_that_it_began_with(faces, tmp_path):
+    """Whatever differs is named; the place and the times of the files do not count."""
+    killed_after(9, faces, tmp_path / "run", seed=1)
+    copy = shutil.copytree(faces.directory, tmp_path / "copy")
+    for file in copy.glob("*/*"):
+        os.utime(file, (1, 1))
+    again = FaceFolder(copy, image_size=SIDE)
+
+    def goes_on(given, batch_size=BATCH, seed=5, depends_on=None, **options):
+        resume = ExactResume(tmp_path / "run", every=2, depends_on=depends_on)
+        data = given.dataset(batch_size, training=True, seed=seed, start=resume.start, **options)
+        build(PEOPLE, 1).fit(data, shuffle=False, verbose=0, callbacks=[resume])
+
+    for options, other in (
+        ({"batch_size": 8}, "batch_size"),
+        ({"seed": 6}, "seed"),
+        ({"augmentation": []}, "augmentation"),
+    ):
+        with pytest.raises(ValueError, match=rf"Received: other {other} than those of .*Give back"):
+            goes_on(again, **options)
+    file = next(copy.glob("2/*"))
+    original = file.read_bytes()
+    file.rename(file.with_name("99.png"))
+    with pytest.raises(ValueError, match="Received: other names"):
+        goes_on(FaceFolder(copy, image_size=SIDE))
+    file.with_name("99.png").rename(file)
+    Image.fromarray(np.zeros((SIDE, SIDE, 3), "uint8")).save(file)
+    with pytest.raises(ValueError, match="Received: other names, contents than"):
+        goes_on(FaceFolder(copy, image_size=SIDE))
+    file.write_bytes(original)
+    goes_on(again)
+
+
+@pytest.mark.any_backend
+def test_arrays_and_streams_have_a_fingerprint():
+    images = np.random.default_rng(0).uniform(0, 255, (200, 2, 2, 3)).astype("float32")
+    labels = np.arange(200) % 3
+    whole = _fingerprint((images, labels))
+    assert whole == _fingerprint((images.copy(), labels.copy(), None))
+    assert _fingerprint((images[::-1], labels))["images"] != whole["images"]
+    assert _fingerprint((images, np.roll(labels, 1)))["labels"] != whole["labels"]
+    assert _fingerprint((images, labels.astype("int32")))["labels"] != whole["labels"]
+    tf = pytest.importorskip("tensorflow")
+    stream = tf.data.Dataset.from_tensor_slices((images, labels))
+    assert _fingerprint(stream.batch(4))["batches"] == 50
+    assert _fingerprint(stream.batch(4)) != _fingerprint(stream.batch(8))
+    stream.data_fingerprint = lambda: {"mine": 3}
+    assert _fingerprint(stream) == {"mine": 3}
+
+
+def test_other_arrays_and_other_beginnings_are_refused(tmp_path):
+    images = np.random.default_rng(0).uniform(0, 255, (8, SIDE, SIDE, 3)).astype("float32")
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
+    options = {"batch_size": 4, "verbose": 0}
+
+    def fit(images, **depends_on):
+        resume = ExactResume(tmp_path, depends_on=depends_on)
+        build(3, 1).fit(images, labels, epochs=1, callbacks=[resume], **options)
+
+    fit(images, model="a")
+    with pytest.raises(ValueError, match=r"Received: other images than those of"):
+        fit(images[::-1], model="a")
+    with pytest.raises(ValueError, match=r"Received: other model than those of"):
+        fit(images, model="b")
+    fit(images, model="a")
+
+
+def test_a_checkpoint_without_a_fingerprint_goes_on(faces, uninterrupted, tmp_path):
+    """As an earlier version wrote it."""
+    lines = killed_after(9, faces, tmp_path, seed=1)
+    for file in checkpoints(tmp_path):
+        rewrite(file, lambda state: {k: v for k, v in state.items() if k not in KINDS})
+    run(faces, tmp_path, lines.append, seed=77)
+    assert_goes_on(lines, uninterrupted[0])
+
+
+KINDS = ("data", "depends_on")
+
+
+def rewrite(file, change, arrays=lambda arrays: arrays):
+    """Another state in a checkpoint, under the name of its bytes."""
+    stored = dict(np.load(file))
+    state = change(json.loads(stored["state"].tobytes()))
+    stored["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays(stored))
+    return replace(file, buffer.getvalue())
+
+
+def replace(file, data):
+    """The file with other bytes, and their digest in its name."""
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    made = file.with_name(f"{file.stem.rpartition('-')[0]}-{digest}.checkpoint")
+    file.unlink()
+    made.write_bytes(data)
+    return made
+
+
+def npz(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return buffer.getvalue()
+
+
+HEADER = b"\x93NUMPY\x01\x00\x46\x00"
+FOREIGN = {
+    "no zip": b"PK\x03\x04" + b"0" * 40,
+    "nothing": b"",
+    "no state": npz(other=b""),
+    "a header that is no literal": npz(state=HEADER + b"{'descr': (((" + b" " * 56 + b"\n"),
+    "a header of a shape beyond memory": npz(
+        state=HEADER
+        + b"{'descr':'|u1','fortran_order':False,'shape':(99999999999999,)}".ljust(69)
+        + b"\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_file_that_is_no_checkpoint_is_passed_over_and_named(faces, tmp_path, what):
+    killed_after(9, faces, tmp_path, seed=1)
+    newest, before = checkpoints(tmp_path)
+    newest = replace(newest, FOREIGN[what])
+    with pytest.warns(UserWarning, match=rf"not what ExactResume wrote.*{newest.name}"):
+        assert ExactResume(tmp_path).start == (1, 0)
+    before.unlink()
+    with pytest.raises(ValueError, match=r"only damaged ones, .*Remove them to begin again"):
+        ExactResume(tmp_path)
+
+
+def test_a_checkpoint_that_lacks_an_array_is_one_sentence(faces, tmp_path):
+    killed_after(3, faces, tmp_path, seed=1)
+    (file,) = checkpoints(tmp_path)
+
+    def without(arrays):
+        return {name: array for name, array in arrays.items() if name != "model.1"}
+
+    file = rewrite(file, dict, without)
+    with pytest.raises(ValueError, match=rf"{file.name}: must be a checkpoint.*KeyError.*model.1"):
+        run(faces, tmp_path, list, seed=1)
+    rewrite(file, lambda state: {**state, "place": "here"})
+    with pytest.raises(ValueError, match="only damaged ones"):
+        ExactResume(tmp_path)
+
+
+def test_one_process_trains_with_a_folder(faces, tmp_path):
+    lines = []
+    with (
+        exclusive(tmp_path / "run"),
+        pytest.raises(BlockingIOError, match=r"Another process is writing to .*run. Received"),
+    ):
+        run(faces, tmp_path / "run", lines.append, seed=1)
+    killed_after(3, faces, tmp_path / "run", seed=1)  # and lets go of it, whatever ends it
+    resume = ExactResume(tmp_path / "run", every=2)
+    killed_after(3, faces, tmp_path / "run", seed=1)
+    data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)
+    with pytest.raises(ValueError, match=r"which has changed. Make a new ExactResume"):
+        build(PEOPLE, 1).fit(data, shuffle=False, verbose=0, callbacks=[resume])
+    assert lines == []
