@@ -1,6 +1,7 @@
 """MarginClassifier: embedder + head, trained with Keras' own `fit`."""
 
 import contextlib
+import warnings
 
 import keras
 from keras import ops
@@ -145,8 +146,14 @@ class MarginClassifier(RepairedFit, keras.Model):
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
-        config.pop("jit_compile")  # decided anew: the backend may be another one
-        self.compile(**config)
+        config.pop("jit_compile")  # decided again: the backend may be another one
+        try:
+            self.compile(**config)
+        except ValueError as error:  # it was saved elsewhere, or by an earlier version
+            warnings.warn(
+                f"The model is loaded without its optimizer, compile it. {error}", stacklevel=2
+            )
+            return
         self.optimizer.build(self.trainable_variables)
 
     def with_head(self, head):
@@ -209,7 +216,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         """
         self._inspect(x, y)
         validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple | list):
+        if isinstance(validation, tuple | list) and len(validation) > 1:
             self.inspector.look(None, validation[1])
         try:
             return super().fit(x, y, *args, **kwargs)
@@ -319,9 +326,9 @@ def _refuse_differences(optimizer, head):
         sampled.append((head.bias, head.sample_bias))
     for table, part in sampled:
         prefix = part.path.replace("/", "_") + "_"
-        for slot in optimizer.variables:
-            values = ops.convert_to_numpy(slot)
-            if slot.name.startswith(prefix) and (values != values.flat[0]).any():
+        slots = [each for each in optimizer.variables if each.name.startswith(prefix)]
+        for values in map(ops.convert_to_numpy, slots):
+            if (values != values.flat[0]).any():
                 raise ValueError(
                     "With a `sample_rate` below 1 the optimizer must be new: what it keeps of the "
                     "sample is of the prototypes that the last step drew. Received: "

@@ -207,9 +207,12 @@ def train(recipe, directory, strategy=None, progress=True):
             _write_history(directory / "history.csv", history)
             for name, model in (("embedder", classifier.embedder), ("classifier", classifier)):
                 draft, file = directory / f"{name}.draft.keras", directory / f"{name}.keras"
-                with full_disk_names(file):
-                    model.save(draft)
-                    draft.replace(file)
+                try:
+                    with full_disk_names(file):
+                        model.save(draft)
+                        draft.replace(file)
+                finally:
+                    draft.unlink(missing_ok=True)
     return history
 
 

@@ -194,3 +194,17 @@ def test_weight_decay_excludes_prototypes_and_their_sample_together():
     with pytest.raises(ValueError, match=r"'sample'.*'prototypes'.*excludes one.*Name both"):
         make(lambda: without("prototypes"), rate=0.5)
     make(lambda: without("prototypes", "sample"), rate=0.5)
+
+
+def test_a_model_saved_with_a_refused_setting_is_loaded_without_its_optimizer(tmp_path):
+    """It was trained on one device, and is opened for several."""
+    saved = make(lambda: optimizers.SGD(0.05, gradient_accumulation_steps=2))
+    saved.save(tmp_path / "saved.keras")
+    rule = r"without its optimizer, compile it. Under a strategy.*gradient_accumulation_steps=2"
+    with replicas(1).scope(), pytest.warns(UserWarning, match=rule):
+        opened = keras.saving.load_model(tmp_path / "saved.keras")
+    assert getattr(opened, "optimizer", None) is None
+    images, _ = faces()
+    np.testing.assert_allclose(
+        opened.predict(images, verbose=0), saved.predict(images, verbose=0), rtol=1e-6
+    )

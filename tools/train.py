@@ -126,6 +126,8 @@ def show(history, output):
     from rich.console import Console
     from rich.table import Table
 
+    from keras_facemargin.files import full_disk_names
+
     epochs = range(1, len(history["loss"]) + 1)
     table = Table("Epoch", "Loss", "Accuracy without margin")
     for epoch, loss, accuracy in zip(epochs, history["loss"], history["accuracy"], strict=True):
@@ -138,7 +140,8 @@ def show(history, output):
         axes.set(xlabel="epoch", ylabel=f"{name}, training images")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    figure.savefig(output / "history.png", dpi=120)
+    with full_disk_names(output / "history.png"):
+        figure.savefig(output / "history.png", dpi=120)
     console.print(f"{output}/embedder.keras, classifier.keras, history.csv, history.png, steps.csv")
 
 

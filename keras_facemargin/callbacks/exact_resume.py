@@ -62,9 +62,9 @@ class ExactResume(keras.callbacks.Callback):
     with the batch size, the seed, the sampler and the augmentation; of arrays their shapes, all
     labels and some images; of another `tf.data.Dataset` its element spec and number of batches, of
     another stream its number of batches. A stream of yours may say more in a method
-    `data_fingerprint`,
-    which returns a dict of texts and numbers. What the weights began with is the program's to say,
-    in `depends_on`. A checkpoint of an earlier version, which has no fingerprint, goes on with any.
+    `data_fingerprint`, which returns a dict of texts and numbers. What the weights began with is
+    the program's to say, in `depends_on`. A checkpoint of an earlier version, which has no
+    fingerprint, goes on with any data.
 
     Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the state of random numbers,
     the metrics or the callbacks' memory, and of an epoch begun it repeats the steps on top of what

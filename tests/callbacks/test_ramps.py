@@ -11,7 +11,12 @@ pytestmark = pytest.mark.any_backend
 def classifier(head):
     keras.utils.set_random_seed(0)
     embedder = keras.Sequential(
-        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(6)]
+        [
+            keras.Input((4, 4, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(6),
+        ]
     )
     model = MarginClassifier(embedder, head)
     model.compile(keras.optimizers.SGD(0.01))
@@ -20,7 +25,7 @@ def classifier(head):
 
 def faces(count=32):
     rng = np.random.default_rng(0)
-    return rng.uniform(0, 1, (count, 4, 4, 3)).astype("float32"), rng.integers(0, 5, count)
+    return rng.uniform(0, 255, (count, 4, 4, 3)).astype("float32"), rng.integers(0, 5, count)
 
 
 class Record(keras.callbacks.Callback):
