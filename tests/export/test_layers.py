@@ -348,9 +348,9 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
     rule = rf"cannot be written as ONNX. Received: the converter's KeyError in layer '{layer}' "
     with pytest.raises(ExportError, match=rule), converting("ONNX", model):
         raise KeyError(f"model_1/{layer}_1/Conv2D:0")
-    with pytest.raises(ExportError, match="converter's KeyError: 'usr/lib/x'"):
-        with converting("ONNX", model):
-            raise KeyError("usr/lib/x")
+    rule = "converter's KeyError: 'usr/lib/x'"
+    with pytest.raises(ExportError, match=rule), converting("ONNX", model):
+        raise KeyError("usr/lib/x")
 
 
 def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
