@@ -66,7 +66,10 @@ def align(
     done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
     console.print(done)
     if done.misses:
-        say(f"{len(done.misses):,} photos without a crop: {done.misses_file}")
+        say(
+            f"{len(done.misses):,} photos without a crop, listed in {done.misses_file}. "
+            f"The first is {done.misses[0]}"
+        )
 
 
 def embed(

@@ -99,6 +99,10 @@ class FaceFolder(Faces):
         start = len(os.path.join(self.directory, ""))
         return (f"{path[start:]} {os.stat(path).st_size}" for path in self.paths)
 
+    def _entries(self):
+        start = len(os.path.join(self.directory, ""))
+        return (f"{path[start:]} {os.stat(path).st_size}" for path in self.paths)
+
     def _bytes_in_graph(self):
         import tensorflow as tf
 

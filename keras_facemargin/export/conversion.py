@@ -26,7 +26,8 @@ def converting(format, embedder):
     except Exception as error:
         said = str(error)
         path = re.search(r"[\w.-]+(/[\w.-]+)+", said)
-        where = f" in {_layer(embedder, path[0])}" if path else ""
+        layer = path and _layer(embedder, path[0])
+        where = f" in {layer}" if layer else ""
         raise ExportError(
             f"The embedder cannot be written as {format}. Received: the converter's "
             f"{type(error).__name__}{where}: {' '.join(said.split())[:300]} Please report it with "
@@ -46,7 +47,10 @@ def unsupported(format, embedder, found):
     Returns:
         An `ExportError` that names the ops and the Keras layers they come from.
     """
-    where = dict.fromkeys(f"{op} in {_layer(embedder, path)}" for op, path in found)
+    where = dict.fromkeys(
+        f"{op} in {_layer(embedder, path) or f'an op outside layers ({path})'}"
+        for op, path in found
+    )
     return ExportError(
         f"{format} has no form for an op of this embedder. Received: {', '.join(where)}. Replace "
         "the layer by one of other ops and train again."
@@ -54,11 +58,11 @@ def unsupported(format, embedder, found):
 
 
 def _layer(embedder, path):
-    """The innermost Keras layer whose name scope is in a path of the TensorFlow graph."""
+    """The innermost Keras layer whose name scope is in a path of the TensorFlow graph, or None."""
     layers = {layer.name: layer for layer in embedder._flatten_layers(include_self=False)}
     for scope in reversed(path.split("/")):
         # In a traced call the scope of a layer is its name and _1.
         for name in (scope.removesuffix("_1"), scope):
             if name in layers:
                 return f"layer {name!r} ({type(layers[name]).__name__})"
-    return f"an op outside layers ({path})"
+    return None

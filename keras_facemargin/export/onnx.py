@@ -64,6 +64,7 @@ def export_onnx(embedder, path, images=None, tolerance=None):
     with converting("ONNX", embedder):
         artefact = _convert(embedder, tf2onnx)
         run = _runner(artefact, onnxruntime)
+        run(images[:1])
     return deliver(
         artefact,
         path,

@@ -96,6 +96,7 @@ def export_tflite(embedder, path, precision="float32", images=None, tolerance=No
     with converting("TFLite", embedder):
         artefact = _convert(embedder, precision, representative)
         run = _runner(artefact, litert)
+        run(images[:1])
     return deliver(
         artefact,
         path,

@@ -348,3 +348,18 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
     rule = rf"cannot be written as ONNX. Received: the converter's KeyError in layer '{layer}' "
     with pytest.raises(ExportError, match=rule), converting("ONNX", model):
         raise KeyError(f"model_1/{layer}_1/Conv2D:0")
+    rule = "converter's KeyError: 'usr/lib/x'"
+    with pytest.raises(ExportError, match=rule), converting("ONNX", model):
+        raise KeyError("usr/lib/x")
+
+
+def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
+    def broken(artefact, onnxruntime):
+        def run(images):
+            raise RuntimeError("Non-zero status code")
+
+        return run
+
+    monkeypatch.setattr(onnx, "_runner", broken)
+    with pytest.raises(ExportError, match="RuntimeError: Non-zero status code"):
+        export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", IMAGES)
