@@ -163,11 +163,6 @@ def _is_traced(tensor):
     return False
 
 
-def checked_array(labels, num_classes):
-    """As `check_labels`, of an array before any backend converts it."""
-    return check_labels(np.asarray(labels), num_classes)
-
-
 def check_drawn(labels, missing, rows):
     """The labels, if none of them is missing among the rows of a step's sample of prototypes.
 
