@@ -8,9 +8,10 @@ import difflib
 import numbers
 
 import keras
-from keras import layers, ops
+from keras import ops
 
 from keras_facemargin import backbones
+from keras_facemargin.backbones.necks import NECKS
 from keras_facemargin.backbones.preprocessing import (
     applications,
     preprocess,
@@ -28,6 +29,8 @@ def build_embedder(
     weights=None,
     preprocessing=None,
     input_shape=(112, 112, 3),
+    neck="gdc",
+    dropout=0.0,
     name=None,
 ):
     """Builds a face embedder on any convolutional backbone.
@@ -38,11 +41,10 @@ def build_embedder(
     crop, which costs a face embedder points of accuracy. Here the crop is enlarged in the graph to
     the size whose last map is 7x7 (224x224 for most): the same maps, the same compute and the same
     use of ImageNet weights as taking one stride out, for every family alike. Networks that reach
-    7x7 by themselves are left alone.
+    7x7 on the crop, and the networks of `keras_facemargin.backbones`, are not enlarged.
 
-    The neck is MobileFaceNet's (arXiv:1804.07573, section 3.1): a 7x7 depthwise convolution, which
-    weighs each place of the face, a linear layer and batch normalisation in float32. The embedding
-    is *not* normalised: heads and scores do that, and some losses read its norm.
+    Every neck ends in batch normalisation in float32. The embedding is *not* normalised to unit
+    length: heads and scores do that, and some losses read its norm.
 
     Args:
         backbone: name of one of `keras_facemargin.backbones` or `keras.applications`
@@ -63,14 +65,20 @@ def build_embedder(
             `(127.5, 127.5, "RGB")`.
         input_shape: (height, width, 3) of the crops. Grey and near-infrared images also come as
             three channels: the readers of this package repeat the one they have.
+        neck: what follows the last map. "gdc" is MobileFaceNet's (arXiv:1804.07573, section 3.1): a
+            depthwise convolution as large as the map, which weighs each place of the face, and a
+            linear layer. "fc" is ArcFace's option E (arXiv:1801.07698, section 3.2.2): batch
+            normalisation and a linear layer over the whole map, whose last batch normalisation has
+            no scale. "gap" is FaceNet's: global average pooling and a linear layer.
+        dropout: share of the neck's values that training drops before the linear layer, in [0, 1).
         name: of the model.
 
     Returns:
         Functional `keras.Model`: (B, 112, 112, 3) float32 RGB 0..255 -> (B, D) float32.
 
     Raises:
-        ValueError: an unknown name, a model with its top on, a model whose pixels are unknown, or
-            an impossible `input_shape`, `embedding_dim` or `preprocessing`.
+        ValueError: an unknown name or neck, a model with its top on, a model whose pixels are
+            unknown, or an impossible `input_shape`, `embedding_dim`, `dropout` or `preprocessing`.
 
     Example:
 
@@ -79,6 +87,8 @@ def build_embedder(
     (None, 128)
     """
     _check_arguments(embedding_dim, input_shape)
+    _check_neck(neck, dropout)
+    own = isinstance(backbone, str) and backbone in backbones.__all__
     if isinstance(backbone, str):
         backbone, preprocessing = _by_name(backbone, weights, preprocessing, input_shape)
     else:
@@ -88,15 +98,14 @@ def build_embedder(
 
     image = keras.Input(input_shape, name="image")
     x = preprocess(image, preprocessing)
-    network = _ending_at_7x7(backbone, input_shape)
+    network = backbone if own else _ending_at_7x7(backbone, input_shape)
     size = network.input_shape[1:3]
     if size != tuple(input_shape[:2]):
         # The op, not `layers.Resizing`, which makes Keras 3.15 record training=True in the graph:
         # every batch normalisation after it would then normalise by the batch in `embedder(x)`.
         x = ops.image.resize(x, size, interpolation="bilinear")
-    return keras.Model(
-        image, _neck(network(x), embedding_dim), name=name or f"{backbone.name}_embedder"
-    )
+    embedding = NECKS[neck](network(x), embedding_dim, dropout)
+    return keras.Model(image, embedding, name=name or f"{backbone.name}_embedder")
 
 
 def _check_arguments(embedding_dim, input_shape):
@@ -123,6 +132,13 @@ def _check_arguments(embedding_dim, input_shape):
             f"{keras.config.image_data_format()!r}. Call "
             "keras.config.set_image_data_format('channels_last') first."
         )
+
+
+def _check_neck(neck, dropout):
+    if neck not in NECKS:
+        raise ValueError(f"`neck` must be one of {', '.join(map(repr, NECKS))}. Received: {neck!r}")
+    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be a number in [0, 1). Received: dropout={dropout!r}")
 
 
 def _is_count(value):
@@ -214,13 +230,3 @@ def _accepting(model, input_shape):
         ) from error
     resized.set_weights(model.get_weights())
     return resized
-
-
-def _neck(feature_map, embedding_dim):
-    kernel = feature_map.shape[1:3]
-    x = layers.DepthwiseConv2D(kernel, use_bias=False, name="neck_depthwise")(feature_map)
-    x = layers.BatchNormalization(name="neck_depthwise_bn")(x)
-    x = layers.Flatten(name="neck_flatten")(x)
-    x = layers.Dense(embedding_dim, use_bias=False, name="neck_linear")(x)
-    # Embeddings leave in float32 under a mixed policy: float16 ends at 65,504.
-    return layers.BatchNormalization(dtype="float32", name="embedding")(x)

@@ -254,3 +254,38 @@ def test_channels_first_is_refused():
             build_embedder("MobileFaceNet", 8)
     finally:
         keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize(
+    ("neck", "layers"),
+    [
+        ("gdc", ["neck_depthwise", "neck_depthwise_bn", "neck_flatten"]),
+        ("fc", ["neck_bn", "neck_flatten"]),
+        ("gap", ["neck_pool"]),
+    ],
+)
+def test_the_neck_is_chosen_and_drops_before_its_linear_layer(neck, layers):
+    arguments = {"embedding_dim": 8, "input_shape": (32, 32, 3), "neck": neck}
+    plain = [layer.name for layer in build_embedder("MobileFaceNet", **arguments).layers]
+    assert plain[2:] == [*layers, "neck_linear", "embedding"]
+    embedder = build_embedder("MobileFaceNet", dropout=0.5, **arguments)
+    names = [layer.name for layer in embedder.layers]
+    assert set(names) - set(plain) == {"neck_dropout"}
+    assert names.index("neck_dropout") < names.index("neck_linear")
+    assert embedder.get_layer("neck_dropout").rate == 0.5
+    assert embedder.get_layer("embedding").scale == (neck != "fc")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        ({"neck": "E"}, "'gdc', 'fc', 'gap'. Received: 'E'"),
+        ({"dropout": 1}, "Received: dropout=1"),
+        ({"dropout": "0.4"}, "Received: dropout='0.4'"),
+    ],
+)
+def test_an_impossible_neck_is_one_sentence(arguments, received):
+    with pytest.raises(ValueError) as caught:
+        build_embedder("MobileFaceNet", 8, input_shape=(32, 32, 3), **arguments)
+    assert received in str(caught.value)

@@ -8,7 +8,13 @@ from keras_facemargin.backbones.padding import pad_before_stride
 _WIDTHS = (64, 128, 256, 512)
 
 
-def IResNet(depths, input_shape=(112, 112, 3), padding="symmetric", epsilon=1e-5, name="iresnet"):
+def IResNet(
+    input_shape=(112, 112, 3),
+    depths=(3, 4, 14, 3),
+    padding="symmetric",
+    epsilon=1e-5,
+    name="iresnet",
+):
     """The improved residual network of ArcFace (Deng et al., arXiv:1801.07698, section 3.2.1).
 
     A 3x3 convolution of stride 1, then four stages of 64, 128, 256 and 512 channels. Each unit is
@@ -23,8 +29,8 @@ def IResNet(depths, input_shape=(112, 112, 3), padding="symmetric", epsilon=1e-5
     weights. InsightFace for MXNet has squeeze-and-excitation and epsilon 2e-5 as options.
 
     Args:
-        depths: units in each of the four stages.
         input_shape: `(height, width, 3)`, channels last.
+        depths: units in each of the four stages; the default is that of `IResNet50`.
         padding: "symmetric" pads both sides before a stride of 2; "same" is TensorFlow's.
         epsilon: of every batch normalisation, > 0.
         name: of the model.
@@ -38,7 +44,7 @@ def IResNet(depths, input_shape=(112, 112, 3), padding="symmetric", epsilon=1e-5
 
     Example:
 
-    >>> IResNet((1, 1, 1, 1)).output_shape
+    >>> IResNet(depths=(1, 1, 1, 1)).output_shape
     (None, 7, 7, 512)
     """
     depths = tuple(depths)
@@ -96,7 +102,7 @@ def IResNet18(input_shape=(112, 112, 3), name="iresnet18", **kwargs):
     >>> IResNet18().name
     'iresnet18'
     """
-    return IResNet((2, 2, 2, 2), input_shape, name=name, **kwargs)
+    return IResNet(input_shape, (2, 2, 2, 2), name=name, **kwargs)
 
 
 def IResNet34(input_shape=(112, 112, 3), name="iresnet34", **kwargs):
@@ -116,7 +122,7 @@ def IResNet34(input_shape=(112, 112, 3), name="iresnet34", **kwargs):
     >>> IResNet34().name
     'iresnet34'
     """
-    return IResNet((3, 4, 6, 3), input_shape, name=name, **kwargs)
+    return IResNet(input_shape, (3, 4, 6, 3), name=name, **kwargs)
 
 
 def IResNet50(input_shape=(112, 112, 3), name="iresnet50", **kwargs):
@@ -136,7 +142,7 @@ def IResNet50(input_shape=(112, 112, 3), name="iresnet50", **kwargs):
     >>> IResNet50().name
     'iresnet50'
     """
-    return IResNet((3, 4, 14, 3), input_shape, name=name, **kwargs)
+    return IResNet(input_shape, (3, 4, 14, 3), name=name, **kwargs)
 
 
 def IResNet100(input_shape=(112, 112, 3), name="iresnet100", **kwargs):
@@ -156,4 +162,4 @@ def IResNet100(input_shape=(112, 112, 3), name="iresnet100", **kwargs):
     >>> IResNet100((48, 48, 3)).name
     'iresnet100'
     """
-    return IResNet((3, 13, 30, 3), input_shape, name=name, **kwargs)
+    return IResNet(input_shape, (3, 13, 30, 3), name=name, **kwargs)

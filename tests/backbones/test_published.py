@@ -6,44 +6,40 @@ import keras
 import numpy as np
 import pytest
 
-from keras_facemargin import backbones
+from keras_facemargin import backbones, build_embedder
 from keras_facemargin.backbones.padding import pad_before_stride
 
-LINEAR = "a linear layer without bias and batch normalisation, after global average pooling"
-GDC = "a global depthwise convolution, a linear layer without bias, batch normalisation after each"
-OPTION_E = "batch normalisation, a linear layer with bias, batch normalisation"
-
-
-def output_weights(backbone, output, dim=512):
-    """Trainable numbers of the published output on top of the last map."""
-    rows, columns, channels = backbone.output_shape[1:]
-    if output is OPTION_E:
-        return 2 * channels + rows * columns * channels * dim + dim + 2 * dim
-    linear = channels * dim + 2 * dim
-    return linear if output is LINEAR else linear + rows * columns * channels + 2 * channels
-
-
-# Numbers of the published definitions: InsightFace's arcface_torch/backbones (R50: 43.59 M, R100:
-# 65.16 M), facenet-pytorch (without the classifier), and GhostFaceNets' table (4.06 M and 28,552
-# moving statistics: 4.09 M).
+# Trainable numbers of the published definitions with 512 numbers: InsightFace's
+# arcface_torch/backbones (R50: 43.59 M, R100: 65.16 M), facenet-pytorch without the classifier,
+# GhostFaceNets' table (4.06 M and 28,552 moving statistics: 4.09 M). The gamma that InsightFace
+# stores as 1 and does not train is not counted.
 PUBLISHED = [
-    ("IResNet18", {}, OPTION_E, 24_025_600),
-    ("IResNet34", {}, OPTION_E, 34_139_328),
-    ("IResNet50", {}, OPTION_E, 43_590_848),
-    ("IResNet100", {}, OPTION_E, 65_156_160),
-    ("InceptionResNetV1", {}, LINEAR, 23_482_624),
-    ("GhostFaceNetV1", {}, GDC, 4_058_608),
-    ("MobileFaceNetLarge", {"depths": (1, 4, 6, 2)}, GDC, 2_059_520),
-    ("MobileFaceNetLarge", {}, GDC, 3_349_888),
-    ("MobileFaceNetLarge", {"scale": 4}, GDC, 6_314_880),
+    ("IResNet18", "fc", 112, 24_025_600 - 512),
+    ("IResNet34", "fc", 112, 34_139_328 - 512),
+    ("IResNet50", "fc", 112, 43_590_848 - 512),
+    ("IResNet100", "fc", 112, 65_156_160 - 512),
+    ("InceptionResNetV1", "gap", 160, 23_482_624),
+    ("GhostFaceNetV1", "gdc", 112, 4_058_608),
+    ("MobileFaceNetLarge", "gdc", 112, 3_349_888),
 ]
 
 
-@pytest.mark.parametrize(("name", "arguments", "output", "published"), PUBLISHED)
-def test_the_number_of_weights_is_the_published_one(name, arguments, output, published):
-    backbone = getattr(backbones, name)(**arguments)
-    trainable = sum(math.prod(weight.shape) for weight in backbone.trainable_weights)
-    assert trainable + output_weights(backbone, output) == published
+@pytest.mark.parametrize(("name", "neck", "size", "published"), PUBLISHED)
+def test_the_number_of_weights_is_the_published_one(name, neck, size, published):
+    embedder = build_embedder(name, neck=neck, input_shape=(size, size, 3))
+    assert sum(math.prod(weight.shape) for weight in embedder.trainable_weights) == published
+    assert embedder.output_shape == (None, 512)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "published"),
+    [({"depths": (1, 4, 6, 2)}, 2_059_520), ({"scale": 4}, 6_314_880)],
+    ids=["get_mbf", "get_mbf_large"],
+)
+def test_the_other_sizes_of_the_large_mobilefacenet(arguments, published):
+    backbone = backbones.MobileFaceNetLarge(**arguments)
+    neck = 49 * 512 + 2 * 512 + 512 * 512 + 2 * 512  # depthwise, BN, linear, BN
+    assert sum(math.prod(w.shape) for w in backbone.trainable_weights) + neck == published
 
 
 @pytest.mark.parametrize(
@@ -88,7 +84,7 @@ def test_symmetric_padding_is_pytorchs(size, padding):
 
 def test_epsilon_reaches_every_batch_normalisation():
     for make in (
-        lambda: backbones.IResNet((1, 1, 1, 1), (32, 32, 3), epsilon=0.5),
+        lambda: backbones.IResNet((32, 32, 3), (1, 1, 1, 1), epsilon=0.5),
         lambda: backbones.MobileFaceNet((32, 32, 3), epsilon=0.5),
         lambda: backbones.MobileFaceNetLarge((32, 32, 3), epsilon=0.5),
         lambda: backbones.GhostFaceNetV1((32, 32, 3), width=0.5, epsilon=0.5),
@@ -109,9 +105,12 @@ def test_the_gate_of_squeeze_and_excitation_is_keras_2s_hard_sigmoid():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: backbones.IResNet((1, 2, 3)), r"four positive integers.*Received: \(1, 2, 3\)"),
-        (lambda: backbones.IResNet((1, 1, 1, 0)), "four positive integers"),
-        (lambda: backbones.IResNet((1, 1, 1, 1), padding="valid"), "Received: padding='valid'"),
+        (
+            lambda: backbones.IResNet(depths=(1, 2, 3)),
+            r"four positive integers.*Received: \(1, 2, 3\)",
+        ),
+        (lambda: backbones.IResNet(depths=(1, 1, 1, 0)), "four positive integers"),
+        (lambda: backbones.IResNet(padding="valid"), "Received: padding='valid'"),
         (lambda: backbones.MobileFaceNet(padding=1), "Received: padding=1"),
         (lambda: backbones.MobileFaceNetLarge(depths=(1,)), "four positive integers"),
         (lambda: backbones.GhostFaceNetV1(width=0), "Received: width=0"),
