@@ -123,7 +123,7 @@ class ElasticFace(MarginHead):
     def _draw(self, cosine):
         """By how much each sample's margin deviates, (B, 1): its share of the global batch's draws.
 
-        With `plus` deviations are ordered, so that with margins of classes these stay their means.
+        With `plus` the deviations are handed out by rank, whatever the means of the classes are.
         """
         cosines = gather(ops.squeeze(cosine, -1))
         drawn = keras.random.normal(

@@ -410,7 +410,7 @@ TARGETS = {
             'AdaFace(continuation="clip")',
             "no pull past the turning angle; our default reflects",
             QUALITY,
-            0.001,
+            1.0,
         ),
         Row(
             "AdaFace, q = 0 (CosFace 0.4)",
@@ -437,7 +437,7 @@ TARGETS = {
             'AdaFace(continuation="none", detach_margin=True)',
             "clips no angle, unlike AdaFace: " + RISES,
             QUALITY,
-            0.001,
+            1.0,
         ),
         Row(
             "CVLface AdaFaceLoss, q = 1",
@@ -691,7 +691,8 @@ def handed_out():
     _build(head)
     head.prototypes.assign(np.tile([1.0, 0.0], (CLASSES, 1)))
     embeddings = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=-1)
-    with mock.patch("keras.random.normal", return_value=keras.ops.convert_to_tensor(drawn)):
+    deviations = keras.ops.convert_to_tensor(drawn - head.margin)
+    with mock.patch("keras.random.normal", return_value=deviations):
         logits = np.asarray(head(embeddings, np.zeros(4, "int32"), training=True))
     return cosines, drawn, theirs, cosines - logits[:, 0] / head.scale
 
