@@ -32,6 +32,11 @@ every_default = pytest.mark.parametrize(
 )
 # What takes long: settings besides the default are slow tests on jax and torch.
 every_head_here = every_head if keras.backend.backend() == "tensorflow" else every_default
+# What proves the core rather than a head runs for heads that take different paths through it.
+PATHS = ("CosFace", "SphereFace", "L2Softmax", "SubCenterArcFace", "CurricularFace", "SphereFace2")
+every_path = pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=() if c in PATHS else pytest.mark.slow) for c in CASES]
+)
 on_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="promised on tensorflow only"
 )
@@ -60,6 +65,10 @@ def prepared(case, seed=0, **kwargs):
     head.prototypes.assign(prototypes)
     head.judge(embeddings.astype(head.compute_dtype), labels, training=True)
     return head, embeddings, labels, prototypes, references.of(head)
+
+
+def test_every_path_is_a_default_of_a_head():
+    assert set(PATHS) <= set(HEADS)
 
 
 def test_every_exported_head_has_a_case():
@@ -384,7 +393,7 @@ def test_bad_arguments_are_answered_with_the_rule(case, arguments, rule):
     assert "Received" in str(error.value)
 
 
-@every_default
+@every_path
 @on_tensorflow
 def test_xla_equals_the_graph(case):
     import tensorflow as tf
@@ -404,7 +413,7 @@ def test_xla_equals_the_graph(case):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5 * scale)
 
 
-@every_default
+@every_path
 @on_tensorflow
 def test_two_replicas_train_as_one_device(case, monkeypatch):
     """Five steps, the third a remainder, the fourth with nothing for one: state included."""
