@@ -13,7 +13,7 @@ from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,  # opening Keras takes seconds, too long for a press of the tab key
+    add_completion=False,  # its options would stand first in the help
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

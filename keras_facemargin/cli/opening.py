@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import os
 import sys
 import tempfile
@@ -33,12 +32,12 @@ def open_keras():
         ImportError: no backend of Keras is installed; says which extra installs one.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors; no remarks
-    with _without_greetings():
-        importlib.import_module("keras_facemargin.registered")
+    with without_greetings():
+        import keras_facemargin.registered  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_greetings():
+def without_greetings():
     """Holds standard error back, and writes it only if the block fails.
 
     TensorFlow 2.21 writes some lines while it is imported (oneDNN is on, absl is not initialised)
