@@ -9,7 +9,6 @@ import pytest
 from processes import finish, start
 
 import keras_facemargin
-from keras_facemargin.augmentation import RandomMirror
 from keras_facemargin.cli.opening import without_greetings
 
 # The console script's lines, in a terminal whose owner has set nothing; last, what was imported.
@@ -61,16 +60,22 @@ def test_the_module_is_the_command_too():
     assert "keras" not in imported
 
 
-def test_the_command_speaks_first_and_opens_a_model_of_our_layers(model, faces, tmp_path):
-    image = keras.Input((112, 112, 3))
-    embedder = keras.models.load_model(model)
-    ours = keras.Model(image, embedder(RandomMirror()(image)))
-    ours.save(tmp_path / "ours.keras")
+def test_the_command_speaks_first(model, faces, tmp_path):
     images = sorted((faces / "person_000").iterdir())[:2]
-    arguments = ("-m", tmp_path / "ours.keras", "-o", tmp_path / "e.npz")
-    code, out, error, _ = run("embed", *images, *arguments)
+    code, out, error, _ = run("embed", *images, "-m", model, "-o", tmp_path / "e.npz")
     assert (code, out.split(": ")[1]) == (0, "2 embeddings of 48 numbers")
-    assert error.startswith("Embedding")
+    assert error.startswith("Embedding")  # the progress bar, and no line of TensorFlow
+
+
+def test_the_command_registers_before_it_opens_a_model(model, tmp_path):
+    embedder = keras.models.load_model(model)
+    classifier = keras_facemargin.MarginClassifier(embedder, keras_facemargin.CosFace(3))
+    classifier.build((None, 112, 112, 3))
+    classifier.save(tmp_path / "classifier.keras")
+    code, _, error, _ = run("embed", "faces", "-m", tmp_path / "classifier.keras")
+    assert code == 1
+    assert error.startswith("Error: ")
+    assert "Received: a MarginClassifier" in error
 
 
 def test_what_comes_from_below_is_held_back_and_said_if_the_import_fails(monkeypatch, capfd):
