@@ -1,56 +1,49 @@
 """Face recognition in Keras 3: margin heads, embedders, evaluation and export.
 
-The front door: names only. Opening it registers every layer and loss with Keras, so that a saved
-model loads. The rooms that go with it are opened by importing them: `keras_facemargin.losses`,
-`.data`, `.evaluate`, `.export`.
+The front door: names only. `import keras_facemargin` registers every class that a saved model may
+hold, so that Keras loads it. All else is opened when it is used: a name of the list below, or a
+room such as `keras_facemargin.data`.
+
+The command `facemargin` imports this package as well, and its help must not wait for Keras. For it
+alone nothing is registered here: `keras_facemargin.cli` does so for the commands that need Keras.
+Using any name or room of this package registers too, so a program that only looks like the command
+works as well.
 """
 
-import os
+import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-try:
-    import keras  # noqa: F401
-except (ModuleNotFoundError, ValueError) as error:  # Keras: ValueError for an unknown backend
-    message = (
-        "Keras needs an installed backend: tensorflow, jax or torch. Received: "
-        f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND', '')!r}, {error}. Run pip install "
-        "'keras_facemargin[tensorflow]' (or [jax], [torch]) and set KERAS_BACKEND to its name."
+if TYPE_CHECKING:
+    from keras_facemargin.classifier import MarginClassifier
+    from keras_facemargin.embedder import build_embedder
+    from keras_facemargin.heads import (
+        AdaCos,
+        AdaFace,
+        ArcFace,
+        CircleLoss,
+        CombinedMargin,
+        CosFace,
+        CrystalLoss,
+        CurricularFace,
+        ElasticFace,
+        L2Softmax,
+        LargeMarginSoftmax,
+        MagFace,
+        MVSoftmax,
+        NormFace,
+        SoftmaxHead,
+        SphereFace,
+        SphereFace2,
+        SphereFaceR,
+        SubCenterArcFace,
+        SVSoftmax,
+        UniFace,
     )
-    # The command (`facemargin`, or `python -m keras_facemargin`) answers without a traceback.
-    if Path("".join(sys.argv[:1])).stem in ("facemargin", "-m"):
-        raise SystemExit(f"Error: {message}") from None
-    raise ImportError(message) from error
-
-from keras_facemargin import losses  # noqa: F401  (registers its losses)
-from keras_facemargin.classifier import MarginClassifier
-from keras_facemargin.embedder import build_embedder
-from keras_facemargin.heads import (
-    AdaCos,
-    AdaFace,
-    ArcFace,
-    CircleLoss,
-    CombinedMargin,
-    CosFace,
-    CrystalLoss,
-    CurricularFace,
-    ElasticFace,
-    L2Softmax,
-    LargeMarginSoftmax,
-    MagFace,
-    MVSoftmax,
-    NormFace,
-    SoftmaxHead,
-    SphereFace,
-    SphereFace2,
-    SphereFaceR,
-    SubCenterArcFace,
-    SVSoftmax,
-    UniFace,
-)
-from keras_facemargin.heads.margin_head.shards import PrototypeParallel
-from keras_facemargin.pooling import MediaPooling, QualityPooling
-from keras_facemargin.zoo import list_embedders, load_card, load_embedder
+    from keras_facemargin.heads.margin_head.shards import PrototypeParallel
+    from keras_facemargin.pooling import MediaPooling, QualityPooling
+    from keras_facemargin.zoo import list_embedders, load_card, load_embedder
 
 __version__ = "0.1.0"
 
@@ -85,3 +78,46 @@ __all__ = [
     "load_card",
     "load_embedder",
 ]
+
+# Where each name is; the others are heads.
+_HOMES = {
+    "MarginClassifier": "classifier",
+    "MediaPooling": "pooling",
+    "PrototypeParallel": "heads.margin_head.shards",
+    "QualityPooling": "pooling",
+    "build_embedder": "embedder",
+    "list_embedders": "zoo",
+    "load_card": "zoo",
+    "load_embedder": "zoo",
+}
+_ROOMS = (
+    *("audit", "augmentation", "backbones", "callbacks", "data", "demo", "evaluate", "export"),
+    *("heads", "images", "losses", "report", "training", "zoo"),
+)
+
+
+def _is_the_command():
+    program = "".join(sys.argv[:1])
+    if program == "-m":  # Python is looking for the module to run; its name is not in `argv` yet
+        rest = sys.orig_argv[sys.orig_argv.index("-m") :] if "-m" in sys.orig_argv else []
+        return rest[1:2] == [__name__]
+    return Path(program).name in ("facemargin", "facemargin.exe")
+
+
+def __getattr__(name):
+    if name not in (*__all__, *_ROOMS):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    importlib.import_module(f"{__name__}.registered")
+    if name in _ROOMS:
+        return importlib.import_module(f"{__name__}.{name}")
+    home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'heads')}")
+    value = globals()[name] = getattr(home, name)
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__, *_ROOMS})
+
+
+if not _is_the_command():
+    importlib.import_module(f"{__name__}.registered")

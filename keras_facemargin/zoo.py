@@ -3,7 +3,8 @@
 A pretrained model is a record, not code. Its folder `zoo/NAME/` holds `card.json` (what it is, how
 it was made, what may be done with it, how well it does, at which thresholds) and the weights. The
 folder travels inside the wheel as `keras_facemargin/zoo_cards`. `finetune` and `calibrate` write
-such a folder for an embedder of your own; it opens by its path.
+such a folder for an embedder of your own; it opens by its path. Keras is imported for an embedder,
+not for a card.
 """
 
 import contextlib
@@ -18,12 +19,10 @@ import typing
 import zipfile
 from pathlib import Path
 
-import keras
-import numpy as np
-
-from keras_facemargin.evaluate import verify_all_pairs
 from keras_facemargin.files import read_text, write_json
-from keras_facemargin.saving import open_model
+
+if typing.TYPE_CHECKING:
+    import keras
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"
@@ -420,6 +419,8 @@ def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
     >>> found.single.impostor_pairs, found.single.tar
     (4, 1.0)
     """
+    import numpy as np
+
     embeddings = np.asarray(embeddings)
     if embeddings.ndim != 2 or embeddings.shape[1] % 2:
         raise ValueError(
@@ -433,6 +434,8 @@ def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
 
 
 def _calibrate(embeddings, labels, far, data, progress):
+    from keras_facemargin.evaluate import verify_all_pairs
+
     found = verify_all_pairs(embeddings, labels, [far], progress=progress)
     (entry,) = found.tar_at_far
     if not entry.supported:
@@ -451,7 +454,7 @@ def _calibrate(embeddings, labels, far, data, progress):
     )
 
 
-def load_embedder(name_or_path) -> keras.Model:
+def load_embedder(name_or_path) -> "keras.Model":
     """Opens an embedder of the zoo by name, or your own by its `.keras` file or its folder.
 
     An embedder with a card, in the zoo or in a folder, is opened only if its file has the card's
@@ -583,6 +586,8 @@ def _check_figures(card, card_file, embedder):
 
 
 def _open(path):
+    from keras_facemargin.saving import open_model
+
     if not path.is_file():
         raise FileNotFoundError(f"There is no such embedder file. Received: {path}")
     if not zipfile.is_zipfile(path):

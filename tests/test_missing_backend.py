@@ -18,7 +18,7 @@ sys.meta_path.insert(0, Hidden())
 COMMAND = (
     HIDE
     + """
-sys.argv = ["/somewhere/bin/facemargin", "zoo"]
+sys.argv[0] = "/somewhere/bin/facemargin"
 from keras_facemargin.cli import main
 main()
 """
@@ -27,10 +27,16 @@ main()
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch", "nonsense"])
 def test_the_command_ends_in_one_sentence(backend):
-    (result,) = finish(start("-c", COMMAND, KERAS_BACKEND=backend))
+    (result,) = finish(start("-c", COMMAND, "embed", "faces", KERAS_BACKEND=backend))
     assert_one_sentence(
         result, f"KERAS_BACKEND='{backend}'", "pip install 'keras_facemargin[tensorflow]'", "[jax]"
     )
+
+
+def test_the_zoo_needs_no_backend():
+    ((code, out, _),) = finish(start("-c", COMMAND, "zoo"))
+    assert code == 0
+    assert "spherenet_distilled" in out
 
 
 def test_the_import_ends_in_one_sentence():

@@ -1,16 +1,19 @@
 """Every command in the order of the help, and what becomes of an error."""
 
 import warnings
+from typing import Annotated
 
 import typer
 
+import keras_facemargin
 from keras_facemargin.cli import data, embedders, faces, training
-from keras_facemargin.cli.console import complain, sentence, show_every_name, show_warning
+from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
+from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,  # opening Keras takes seconds, too long for a press of the tab key
+    add_completion=False,  # its options would stand first in the help
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -21,8 +24,21 @@ fetch = typer.Typer(no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
 
+def _print_version(asked: bool):
+    if asked:
+        say(f"facemargin {keras_facemargin.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _facemargin():
+def _facemargin(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+):
     """Face recognition in Keras 3: load an embedder, fine-tune it, verify, export to mobile.
 
     Example: `facemargin demo`
@@ -45,34 +61,35 @@ def _fetch():
     """
 
 
-app.command("demo")(training.demo)
+app.command("demo")(with_keras(training.demo))
 app.command("align")(faces.align)
-app.command("embed")(faces.embed)
-app.command("verify")(faces.verify)
-app.command("finetune")(training.finetune)
-app.command("pack")(data.pack)
-app.command("check-data")(data.check_data)
-app.command("export")(embedders.export)
-app.command("calibrate")(embedders.calibrate)
+app.command("embed")(with_keras(faces.embed))
+app.command("verify")(with_keras(faces.verify))
+app.command("finetune")(with_keras(training.finetune))
+app.command("pack")(with_keras(data.pack))
+app.command("check-data")(with_keras(data.check_data))
+app.command("export")(with_keras(embedders.export))
+app.command("calibrate")(with_keras(embedders.calibrate))
 app.command("zoo")(embedders.zoo)
 
-fetch.command("lfw")(data.fetch_lfw)
+fetch.command("lfw")(with_keras(data.fetch_lfw))
 
-evaluate.command("lfw")(images.lfw)
-evaluate.command("lfw-view1")(images.lfw_view_1)
+evaluate.command("lfw")(with_keras(images.lfw))
+evaluate.command("lfw-view1")(with_keras(images.lfw_view_1))
 for name, (about, read) in images.LISTS.items():
-    evaluate.command(name, help=images.help_of(name, about))(images.command(name, about, read))
-evaluate.command("ytf")(templates.ytf)
-evaluate.command("ijba")(templates.ijba)
-evaluate.command("ijbb")(templates.ijbb)
-evaluate.command("ijbc")(templates.ijbc)
-evaluate.command("blufr")(sets.blufr)
-evaluate.command("megaface")(sets.megaface)
-evaluate.command("trillion-pairs")(sets.trillion_pairs)
-evaluate.command("identification")(sets.identification)
-evaluate.command("bin")(images.verification_bin)
-evaluate.command("pairs")(images.own_pairs)
-evaluate.command("all-pairs")(all_pairs.every_pair)
+    run = with_keras(images.command(name, about, read))
+    evaluate.command(name, help=images.help_of(name, about))(run)
+evaluate.command("ytf")(with_keras(templates.ytf))
+evaluate.command("ijba")(with_keras(templates.ijba))
+evaluate.command("ijbb")(with_keras(templates.ijbb))
+evaluate.command("ijbc")(with_keras(templates.ijbc))
+evaluate.command("blufr")(with_keras(sets.blufr))
+evaluate.command("megaface")(with_keras(sets.megaface))
+evaluate.command("trillion-pairs")(with_keras(sets.trillion_pairs))
+evaluate.command("identification")(with_keras(sets.identification))
+evaluate.command("bin")(with_keras(images.verification_bin))
+evaluate.command("pairs")(with_keras(images.own_pairs))
+evaluate.command("all-pairs")(with_keras(all_pairs.every_pair))
 
 
 def main():

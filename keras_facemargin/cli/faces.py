@@ -9,6 +9,7 @@ import typer
 from keras_facemargin.cli.alignment import note_crops, refuse_photos
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.opening import open_keras
 from keras_facemargin.cli.options import DEFAULT, Flip, Model
 
 Choose = StrEnum("Choose", ["centre", "largest"])
@@ -63,6 +64,8 @@ def align(
         )
     if detector is None and landmarks is None:
         detector = "mtcnn"
+    if detector is not None:
+        open_keras()  # MTCNN runs on it, and a detector of one's own may open a saved model
     done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
     console.print(done)
     if done.misses:

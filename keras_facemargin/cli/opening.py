@@ -1,0 +1,62 @@
+"""Keras, opened when a command needs it and not before: its import takes seconds."""
+
+import contextlib
+import functools
+import os
+import sys
+import tempfile
+
+
+def with_keras(command):
+    """The command, with Keras open and the package's classes registered once its options are read.
+
+    Args:
+        command: a function for typer.
+
+    Returns:
+        A function of the same name, options and help.
+    """
+
+    @functools.wraps(command)
+    def opened(*arguments, **options):
+        open_keras()
+        return command(*arguments, **options)
+
+    return opened
+
+
+def open_keras():
+    """Imports Keras and registers the package's classes, as `import keras_facemargin` does.
+
+    Raises:
+        ImportError: no backend of Keras is installed; says which extra installs one.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors; no remarks
+    with without_greetings():
+        import keras_facemargin.registered  # noqa: F401
+
+
+@contextlib.contextmanager
+def without_greetings():
+    """Holds standard error back, and writes it only if the block fails.
+
+    TensorFlow 2.21 writes some lines while it is imported (oneDNN is on, absl is not initialised)
+    that no setting turns off. They come from C++, so the file descriptor itself is moved.
+    """
+    if "tensorflow" in sys.modules or sys.stderr is None:  # None: started without standard error
+        yield
+        return
+    sys.stderr.flush()
+    screen = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(screen, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, 2)
+            os.close(screen)
