@@ -27,7 +27,10 @@ ON_PURPOSE = {
         *("build", "built", "call", "from_config", "get_config"),
         # The head is the loss, and `fit` goes on where it stopped: classifier.py, fitting.py.
         *("compile", "compile_from_config", "compute_loss", "compute_metrics", "fit", "train_step"),
+        # Labels are checked before Keras converts them: classifier.py.
+        *("evaluate", "train_on_batch", "test_on_batch"),
     },
+    keras.metrics.Metric: {"update_state"},  # fitting.py: the loss of a step comes another way
     keras.layers.Layer: {
         *LAYER,
         "compute_output_spec",  # augmentation/layers.py: an augmentation's output is like its input
