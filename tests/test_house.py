@@ -32,6 +32,7 @@ ALLOWED = {
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",
+        "backbones",
         "callbacks",
         "classifier",
         "data",
