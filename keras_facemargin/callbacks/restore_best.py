@@ -100,6 +100,7 @@ class RestoreBestByPairs(keras.callbacks.Callback):
         self._best = None
         self._best_values = []
         self._seen = 0
+        self._on_one_device = None
 
     def on_train_batch_begin(self, batch, logs=None):
         if not self._figures:  # only now: a resumed run has its memory
@@ -149,7 +150,8 @@ class RestoreBestByPairs(keras.callbacks.Callback):
         strategy = getattr(self.model, "distribute_strategy", None)
         embedder = self.model.embedder
         if strategy is not None and strategy.num_replicas_in_sync > 1:
-            embedder = _OnOneDevice(embedder)
+            self._on_one_device = self._on_one_device or _OnOneDevice(embedder)
+            embedder = self._on_one_device.with_weights_of_now()
         options = {"flip": self.flip, "batch_size": self.batch_size, "progress": False}
         if isinstance(self.pairs, View1):
             result = evaluate_view_1(embedder, self.pairs, **options)
@@ -191,13 +193,19 @@ class _OnOneDevice:
         import tensorflow as tf
 
         self.input_shape = embedder.input_shape
-        self._state = [
-            [tf.constant(ops.convert_to_numpy(variable)) for variable in variables]
-            for variables in (embedder.trainable_variables, embedder.non_trainable_variables)
-        ]
+        self._variables = embedder.trainable_variables, embedder.non_trainable_variables
         self._embed = tf.function(
             lambda state, images: embedder.stateless_call(*state, images, training=False)[0]
         )
+
+    def with_weights_of_now(self):
+        import tensorflow as tf
+
+        self._state = [
+            [tf.constant(ops.convert_to_numpy(variable)) for variable in variables]
+            for variables in self._variables
+        ]
+        return self
 
     def __call__(self, images):
         return self._embed(self._state, images).numpy()

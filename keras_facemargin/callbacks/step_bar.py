@@ -98,5 +98,5 @@ def _figures(logs):
     """The figures of a step or an epoch as text; all apart from losses are shares."""
     return "  ".join(
         f"{name} {value:.3f}" if "loss" in name else f"{name} {value:.1%}"
-        for name, value in logs.items()
+        for name, value in sorted(logs.items(), key=lambda item: item[0] != "loss")
     )

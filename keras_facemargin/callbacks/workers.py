@@ -1,5 +1,7 @@
 """Values that the workers of a run exchange."""
 
+import functools
+
 import numpy as np
 
 from keras_facemargin.fitting import worker_of
@@ -19,13 +21,19 @@ def gather_from_workers(strategy, values):
     """
     if strategy is None or worker_of(strategy)[1] == 1:
         return np.array([values], "float64")
+    here = np.array([values], "float64")
+    return strategy.experimental_local_results(_gathering(strategy)(here))[0].numpy()
+
+
+@functools.cache
+def _gathering(strategy):
+    """The compiled exchange, once for each strategy."""
     import tensorflow as tf
 
-    @tf.function
-    def gather():
-        here = tf.constant([list(values)], tf.float64)
+    @tf.function(input_signature=[tf.TensorSpec((1, None), tf.float64)])
+    def gather(here):
         return strategy.run(
             lambda: tf.distribute.get_replica_context().all_gather(tf.identity(here), axis=0)
         )
 
-    return strategy.experimental_local_results(gather())[0].numpy()
+    return gather

@@ -8,6 +8,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -214,18 +215,21 @@ def _value(text):
 
 
 def _toml(document, comment):
-    """The document as TOML, tables after the top's keys."""
-    lines = [f"# {_one_line(comment)}"]
+    """The document as TOML, tables after the keys of the top."""
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
-    lines += [
-        f"{_toml_value(key)} = {_toml_value(value)}"
-        for key, value in document.items()
-        if key not in tables
-    ]
+    top = {key: value for key, value in document.items() if key not in tables}
+    lines = [f"# {_one_line(comment)}", *_toml_pairs(top)]
     for name, table in tables.items():
-        lines += ["", f"[{_toml_value(name)}]"]
-        lines += [f"{_toml_value(key)} = {_toml_value(value)}" for key, value in table.items()]
+        lines += ["", f"[{_toml_key(name)}]", *_toml_pairs(table)]
     return "\n".join(lines) + "\n"
+
+
+def _toml_pairs(table):
+    return [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+
+
+def _toml_key(key):
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
 
 
 def _one_line(text):
@@ -234,8 +238,7 @@ def _one_line(text):
 
 def _toml_value(value):
     if isinstance(value, dict):
-        pairs = (f"{_toml_value(key)} = {_toml_value(each)}" for key, each in value.items())
-        return f"{{{', '.join(pairs)}}}"
+        return f"{{{', '.join(_toml_pairs(value))}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, str):  # TOML's strings are JSON's, apart from DEL

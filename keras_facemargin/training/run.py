@@ -237,7 +237,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
             verbose=0,
             callbacks=[*callbacks, resume],
         ).history
-    return classifier, history
+    return classifier, {name: history[name] for name in dict.fromkeys(["loss", *history])}
 
 
 def _beginning(recipe, embedder):
