@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import finish, start
+from strategies import replicas
 from training.test_recipe import RECIPE, SIDE, kitchen, steps, told  # noqa: F401  (kitchen is a fixture)
 
+from keras_facemargin.callbacks import RestoreBestByPairs
+from keras_facemargin.data import open_faces
 from keras_facemargin.files import exclusive
+from keras_facemargin.training import run
 from keras_facemargin.training.recipe import read_recipe
 from keras_facemargin.training.run import train
+from keras_facemargin.training.validation import sample_images, split_for_validation
 
 TRAIN = "-m", "keras_facemargin", "train"
 
@@ -46,9 +51,7 @@ def test_a_run_that_was_stopped_goes_on(kitchen, monkeypatch):  # noqa: F811
 
     recipe = read_recipe(kitchen / "recipe.toml")
     whole = train(recipe, kitchen / "whole", progress=False)
-    from keras_facemargin.training import run as module
-
-    log = module._StepLog.on_train_batch_end
+    log = run._StepLog.on_train_batch_end
 
     def stop(self, batch, logs=None):
         log(self, batch, logs)
@@ -56,7 +59,7 @@ def test_a_run_that_was_stopped_goes_on(kitchen, monkeypatch):  # noqa: F811
             raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._StepLog, "on_train_batch_end", stop)
+        patch.setattr(run._StepLog, "on_train_batch_end", stop)
         with pytest.raises(Stopped):
             train(recipe, kitchen / "run", progress=False)
     assert len(steps(kitchen / "run")) == 6
@@ -95,16 +98,14 @@ def test_schedules(kitchen, schedule, rates):  # noqa: F811
 
 
 def test_augmentation_ramps_and_policy_reach_the_run(kitchen, monkeypatch):  # noqa: F811
-    from keras_facemargin.training import run as module
-
     seen = {}
 
-    class Classifier(module.MarginClassifier):
+    class Classifier(run.MarginClassifier):
         def fit(self, data, callbacks, **options):
             seen.update(callbacks=callbacks, options=options, classifier=self)
             return type("History", (), {"history": {"loss": [1.0], "accuracy": [0.5]}})
 
-    faces = module.open_faces
+    faces = run.open_faces
 
     def opened(*arguments, **options):
         found = faces(*arguments, **options)
@@ -112,8 +113,8 @@ def test_augmentation_ramps_and_policy_reach_the_run(kitchen, monkeypatch):  # n
         found.dataset = lambda *a, **o: seen.update(dataset=o) or dataset(*a, **o)
         return found
 
-    monkeypatch.setattr(module, "MarginClassifier", Classifier)
-    monkeypatch.setattr(module, "open_faces", opened)
+    monkeypatch.setattr(run, "MarginClassifier", Classifier)
+    monkeypatch.setattr(run, "open_faces", opened)
     text = RECIPE.replace('model = "small.keras"', 'backbone = "SphereNet"\nimage_size = 56')
     more = """dtype_policy = "mixed_bfloat16"
 [[augmentation]]
@@ -200,9 +201,7 @@ def test_one_run_at_a_directory(kitchen):  # noqa: F811
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_names_the_steps(kitchen, monkeypatch):  # noqa: F811
-    from keras_facemargin.training import run as module
-
-    enter = module._StepLog.__enter__
+    enter = run._StepLog.__enter__
 
     def entered(self):
         enter(self)
@@ -210,15 +209,13 @@ def test_a_full_disk_names_the_steps(kitchen, monkeypatch):  # noqa: F811
         self._stream = Path("/dev/full").open("a", buffering=1)  # noqa: SIM115
         return self
 
-    monkeypatch.setattr(module._StepLog, "__enter__", entered)
+    monkeypatch.setattr(run._StepLog, "__enter__", entered)
     with pytest.raises(OSError, match=r"disk is full: '.*steps.csv'"):
         train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", progress=False)
 
 
 @pytest.mark.parametrize("name", ["history.csv", "embedder.keras", "classifier.keras"])
 def test_a_full_disk_names_what_it_did_not_take(kitchen, monkeypatch, name):  # noqa: F811
-    from keras_facemargin.training import run as module
-
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -226,7 +223,7 @@ def test_a_full_disk_names_what_it_did_not_take(kitchen, monkeypatch, name):  # 
     if name == "history.csv":
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(OSError, match=rf"disk is full: '.*{name}'"):
-            module._write_history(kitchen / name, {"loss": [1.0], "accuracy": [0.5]})
+            run._write_history(kitchen / name, {"loss": [1.0], "accuracy": [0.5]})
         return
     monkeypatch.setattr(
         keras.Model,
@@ -269,8 +266,247 @@ def test_a_worker_that_fails_ends_all_and_says_why(kitchen):  # noqa: F811
     assert "Error: A recipe needs `batch_size`" in errors
 
 
-@pytest.mark.parametrize("option", [["--devices", "0"], ["--workers", "0"], ["--devices", "two"]])
-def test_wrong_numbers_are_refused(tmp_path, option):
-    ((code, _, errors),) = finish(start(*TRAIN, "recipe.toml", "--output", tmp_path, *option))
-    assert code == 2
-    assert f"{option[0]} must be" in errors and f"Received: {option[1]}" in errors
+PAIRS = '[validation]\npairs = "pairs.csv"\nimages = "dev"\n'
+HELD_OUT = "[validation]\nheld_out = 0.3\n"
+
+
+@pytest.fixture
+def validated(kitchen):  # noqa: F811
+    """The kitchen with eight identities, and development images of four others."""
+    rng = np.random.default_rng(1)
+    patterns = rng.uniform(0, 255, (12, SIDE, SIDE, 3))
+
+    def draw(file, person):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = patterns[person] + rng.normal(0, 60, (SIDE, SIDE, 3))
+        Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(file)
+
+    shutil.rmtree(kitchen / "people")
+    for number in range(24):
+        draw(kitchen / "people" / str(number % 8) / f"{number:02d}.png", number % 8)
+    names = "ABCD"
+    for person, name in enumerate(names, 8):
+        for image in (1, 2):
+            draw(kitchen / "dev" / name / f"{name}_{image:04d}.png", person)
+    genuine = [f"{name} 1 2" for name in names]
+    impostor = ["A 1 B 1", "B 2 C 1", "C 2 D 1", "D 2 A 2"]
+    for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
+        (kitchen / file).write_text("\n".join(["4", *genuine, *impostor]))
+    lines = [f"{n}/{n}_0001.png,{n}/{n}_0002.png,1" for n in names]
+    lines += [f"{n}/{n}_0001.png,{m}/{m}_0002.png,0" for n in names for m in names if n < m]
+    (kitchen / "pairs.csv").write_text("\n".join(lines))
+    return kitchen
+
+
+@pytest.mark.parametrize(
+    ("table", "figures"),
+    [
+        ('[validation]\nlfw = "."\nimages = "dev"\n', ["view_1_accuracy", "view_1_eer"]),
+        (PAIRS, ["pairs_eer", "pairs_tar_at_far_0.166667"]),
+        (HELD_OUT, ["pairs_eer", "pairs_tar_at_far_0.111111"]),
+    ],
+)
+def test_validation_reaches_the_history_and_the_best_weights_stay(
+    validated, table, figures, monkeypatch
+):
+    made = []
+
+    class Best(RestoreBestByPairs):
+        def __init__(self, pairs):
+            super().__init__(pairs)
+            made.append(self)
+
+    monkeypatch.setattr("keras_facemargin.training.run.RestoreBestByPairs", Best)
+    monkeypatch.chdir(validated.parent)  # paths are relative to the recipe
+    recipe = told(validated, RECIPE + table)
+    history = train(recipe, validated / "run", progress=False)
+    assert list(history) == ["loss", "accuracy", *figures]
+    with (validated / "run" / "history.csv").open() as stream:
+        assert stream.readline() == f"epoch,loss,accuracy,{','.join(figures)}\n"
+    (best,) = made
+    assert [each[figures[0]] for each in best.history[1:]] == history[figures[0]]
+    saved = keras.saving.load_model(validated / "run" / "embedder.keras")
+    for ours, theirs in zip(saved.get_weights(), best._best_values, strict=False):
+        np.testing.assert_array_equal(ours, theirs)
+    # A finished run, started again, remembers the best weights without a check.
+    train(recipe, validated / "run", progress=False)
+    assert made[1].best == best.best
+    assert len(made[1].history) == 3
+    again = keras.saving.load_model(validated / "run" / "embedder.keras")
+    for ours, theirs in zip(again.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_stopped_run_remembers_the_best_weights(validated, monkeypatch):
+    """The rate is too large, so that the initial weights stay the best."""
+
+    class Stopped(BaseException):
+        pass
+
+    recipe = told(validated, RECIPE.replace("0.05", "50") + HELD_OUT)
+    whole = train(recipe, validated / "whole", progress=False)
+    log = run._StepLog.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        log(self, batch, logs)
+        if (self._epoch, batch) == (1, 2):
+            raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run._StepLog, "on_train_batch_end", stop)
+        with pytest.raises(Stopped):
+            train(recipe, validated / "run", progress=False)
+    assert train(recipe, validated / "run", progress=False) == whole
+    initial = keras.saving.load_model(validated / "small.keras").get_weights()
+    for name in ("run", "whole"):
+        saved = keras.saving.load_model(validated / name / "embedder.keras").get_weights()
+        for ours, theirs in zip(saved, initial, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_held_out_identities_are_not_trained_on(validated):
+    recipe = told(validated, RECIPE + HELD_OUT)
+    faces = open_faces(validated / "people", SIDE)
+    training, (paths, labels) = split_for_validation(faces, recipe.validation, validated, 3)
+    held_out = {Path(path).parent.name for path in paths}
+    assert len(held_out) == 2 and not held_out & set(training.identities)
+    assert len(training) + len(paths) == len(faces) and labels.max() == 1
+    train(recipe, validated / "run", progress=False)
+    classifier = keras.saving.load_model(validated / "run" / "classifier.keras")
+    assert classifier.head.num_classes == 6
+
+
+def test_at_most_two_thousand_held_out_images():
+    class Many:
+        num_classes = 1_500
+        labels = np.repeat(np.arange(1_500), np.arange(1_500) % 3 + 1)
+        paths = range(len(labels))
+
+        def __len__(self):
+            return len(self.labels)
+
+    paths, labels = sample_images(Many(), 0)
+    assert len(paths) == 2_000
+    assert (np.unique(labels, return_counts=True)[1] == 2).all()
+    np.testing.assert_array_equal(Many.labels[paths.astype(int)], labels)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_each_side_needs_two_identities(validated, share):
+    recipe = told(validated, RECIPE + HELD_OUT.replace("0.3", str(share)))
+    rule = rf"two identities.*held_out = {share} of 8 identities.*share from 0.25"
+    with pytest.raises(ValueError, match=rule):
+        train(recipe, validated / "run", progress=False)
+
+
+def test_held_out_identities_of_one_image_have_no_genuine_pair(validated):
+    for file in (validated / "people").glob("*/*"):
+        if int(file.stem) >= 8:
+            file.unlink()
+    with pytest.raises(ValueError, match=r"must have a genuine pair.*Received: 2 held-out"):
+        train(told(validated, RECIPE + HELD_OUT), validated / "run", progress=False)
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_validation_image_must_not_be_a_training_image(validated, link):
+    link(validated / "dev" / "A" / "A_0002.png", validated / "people" / "0" / "other.png")
+    with pytest.raises(ValueError, match=r"must not be training images. Received: 1 of 8 .*A_0002"):
+        train(told(validated, RECIPE + PAIRS), validated / "run", progress=False)
+
+
+def test_pairs_with_folds_are_refused(validated):
+    lines = (validated / "pairs.csv").read_text().splitlines()
+    folded = [f"{line},{number % 2}" for number, line in enumerate(lines)]
+    (validated / "pairs.csv").write_text("\n".join(folded))
+    with pytest.raises(ValueError, match=r"no folds.*pairs.csv with 2 folds. Remove the fourth"):
+        train(told(validated, RECIPE + PAIRS), validated / "run", progress=False)
+
+
+def test_a_run_continues_with_the_pairs_it_started_with(validated):
+    recipe = told(validated, RECIPE + PAIRS)
+    train(recipe, validated / "run", progress=False)
+    lines = (validated / "pairs.csv").read_text().splitlines()
+    (validated / "pairs.csv").write_text("\n".join(lines[:-1]))
+    with pytest.raises(ValueError, match="other validation than those of"):
+        train(recipe, validated / "run", progress=False)
+
+
+def test_replicas_give_the_figures_of_one_device(validated):
+    """`predict_on_batch` would return each batch once for each replica. Without dropout, whose
+    draws differ on each replica."""
+    keras.Sequential(
+        [keras.Input((SIDE, SIDE, 3)), keras.layers.Flatten(), keras.layers.Dense(6)]
+    ).save(validated / "small.keras")
+    recipe = told(validated, RECIPE + PAIRS)
+    one = train(recipe, validated / "one", progress=False)
+    two = train(recipe, validated / "two", replicas(2), progress=False)
+    assert two["pairs_eer"] == pytest.approx(one["pairs_eer"])
+
+
+def test_the_output_must_not_be_inside_the_faces(validated):
+    (validated / "link").symlink_to(validated / "people")
+    for output in ("people/run", "link/run", "people"):
+        with pytest.raises(ValueError, match=r"must not be inside the folder of faces.*Received"):
+            train(read_recipe(validated / "recipe.toml"), validated / output, progress=False)
+    assert not (validated / "people" / "run").exists()
+
+
+def test_a_changed_run_continues_with_the_same_changes_only(kitchen):  # noqa: F811
+    changed = read_recipe(kitchen / "recipe.toml", ["head.margin=0.4"])
+    train(changed, kitchen / "run", progress=False)
+    assert keras.saving.load_model(kitchen / "run" / "classifier.keras").head.margin == 0.4
+    with pytest.raises(ValueError, match=r"head.margin = 0.2 \(there 0.4\).*every --set"):
+        train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", progress=False)
+    # The copy is a recipe, and a comment does not make another one.
+    shutil.copy(kitchen / "run" / "recipe.toml", kitchen / "copy.toml")
+    train(read_recipe(kitchen / "copy.toml"), kitchen / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "count"),
+    [
+        ('backbone = "SphereNet"\narguments = {widths = [4, 6], depths = [1, 1]}', "spherenet", 6),
+        ('backbone = "MobileNetV2"\narguments.alpha = 0.35', "mobilenetv2_0.35_224", None),
+    ],
+)
+def test_a_backbone_is_built_with_its_arguments(kitchen, table, name, count):  # noqa: F811
+    text = RECIPE.replace('model = "small.keras"', f"{table}\n")
+    embedder = run._build(told(kitchen, text), kitchen)
+    backbone = next(each for each in embedder.layers if isinstance(each, keras.Model))
+    assert backbone.name.startswith(name.split("_")[0])
+    assert count is None or backbone.output_shape[-1] == count
+    assert embedder.output_shape == (None, 512)
+
+
+def test_a_backbone_that_refuses_its_arguments_names_the_recipe(kitchen):  # noqa: F811
+    table = 'backbone = "MobileNetV2"\narguments.weights = "no.weights.h5"'
+    text = RECIPE.replace('model = "small.keras"', table)
+    with pytest.raises(ValueError, match=r"other.toml: \[embedder.arguments\]: "):
+        run._build(told(kitchen, text), kitchen)
+
+
+def test_tensorboard_is_one_sentence_where_it_is_missing(kitchen, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"not installed. Received: --tensorboard. Install it"):
+        train(read_recipe(kitchen / "recipe.toml"), kitchen / "run", tensorboard=True)
+    assert not (kitchen / "run").exists()
+
+
+def test_tensorboard_gets_the_figures(validated, monkeypatch):
+    seen = []
+
+    class Board(keras.callbacks.Callback):
+        def __init__(self, folder, **options):
+            super().__init__()
+            self.folder = folder
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((self.folder, set(logs)))
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("keras.callbacks.TensorBoard", Board)
+    recipe = told(validated, RECIPE + HELD_OUT)
+    train(recipe, validated / "run", progress=False, tensorboard=True)
+    assert len(seen) == 2
+    assert seen[0][0] == validated / "run" / "tensorboard"
+    assert {"loss", "accuracy", "pairs_eer"} < seen[0][1]
