@@ -142,7 +142,7 @@ def test_view_2_is_refused(view, tmp_path):
     with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as View 2 has them"):
         View1(view.train, with_folds)
     with pytest.raises(
-        ValueError, match=r"must be development pairs.*Received: Pairs with folds, wh"
+        ValueError, match=r"must be development pairs.*Received: Pairs with folds, such"
     ):
         RestoreBestByPairs(with_folds)
     text = "1\t1\nAda\t1\t2\nAda\t1\tBob\t1\n"
