@@ -33,6 +33,7 @@ ALLOWED = {
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",
+        "backbones",
         "callbacks",
         "classifier",
         "data",

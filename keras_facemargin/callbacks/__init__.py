@@ -1,25 +1,28 @@
-"""The warm-start kit, what a margin loss needs around it to train from scratch; and View 1.
+"""The warm-start kit for margin losses, checks during training, and exact resume.
 
-`MarginRamp` and `ScaleRamp` let margin and scale grow; `MarginClassifier.with_head` goes on under
-another head with the prototypes that were learned; `CollapseDetector` says early that embeddings
-fall together; `FiniteGuard` stops on a loss that is not finite and says where it came from;
-`BestByView1` judges the embedder on development pairs and ends with its best weights; `ExactResume`
-lets a run that was killed go on as if it had not been; `StepBar` shows how far it is.
+- `MarginRamp`, `ScaleRamp`: increase the margin and the scale step by step.
+- `CollapseDetector`: warns early that the embeddings become equal.
+- `FiniteGuard`: stops at a loss that is not finite and names its source.
+- `RestoreBestByPairs`: verifies development pairs and restores the best weights at the end.
+- `ExactResume`: a killed run continues with the losses of the uninterrupted run.
+- `StepBar`: shows progress.
+
+`MarginClassifier.with_head` continues under another head with the learned prototypes.
 """
 
 from keras_facemargin.callbacks.collapse import CollapseDetector, Spread, measure_spread
 from keras_facemargin.callbacks.exact_resume import ExactResume
 from keras_facemargin.callbacks.finite_guard import FiniteGuard
 from keras_facemargin.callbacks.ramps import MarginRamp, ScaleRamp
+from keras_facemargin.callbacks.restore_best import RestoreBestByPairs
 from keras_facemargin.callbacks.step_bar import StepBar
-from keras_facemargin.callbacks.view_1 import BestByView1
 
 __all__ = [
-    "BestByView1",
     "CollapseDetector",
     "ExactResume",
     "FiniteGuard",
     "MarginRamp",
+    "RestoreBestByPairs",
     "ScaleRamp",
     "Spread",
     "StepBar",

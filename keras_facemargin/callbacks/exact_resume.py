@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from keras_facemargin.backend.random_state import random_state, set_random_state
+from keras_facemargin.callbacks.workers import gather_from_workers
 from keras_facemargin.files import FULL, exclusive
 from keras_facemargin.fitting import worker_of
 
@@ -130,14 +131,15 @@ class ExactResume(keras.callbacks.Callback):
         if self.start[1]:
             self.params["steps"] = self._steps  # of all callbacks: a short pass tells no length
         self.model.begin_at(*self.start, self._steps)
+        if self._found and self.start[0] >= self.params["epochs"]:
+            self._recall()  # a finished run: no epoch begins
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self._found:  # only now: `fit` has forgotten the metrics, and callbacks began anew
+        if self._found:  # only now: `fit` has reset the metrics
             if self.start[1]:
                 self._assign("metric", self.model.metrics_variables)
-            for number, callback in enumerate(self.remember):
-                self._found.recall(number, callback)
+            self._recall()
             if not self.start[1]:
                 self._end_resuming()
 
@@ -160,6 +162,10 @@ class ExactResume(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model.begin_at(0, 0, None)
+
+    def _recall(self):
+        for number, callback in enumerate(self.remember):
+            self._found.recall(number, callback)
 
     def _end_resuming(self):
         """Within an epoch only before its first step: torch's loader of data draws as well."""
@@ -212,18 +218,7 @@ class ExactResume(keras.callbacks.Callback):
     def _check_workers(self):
         """All workers must have found the same: they would train different weights."""
         strategy = getattr(self.model, "distribute_strategy", None)
-        if strategy is None or worker_of(strategy)[1] == 1:
-            return
-        import tensorflow as tf
-
-        @tf.function
-        def gather():
-            here = tf.constant([self.start], tf.int64)
-            return strategy.run(
-                lambda: tf.distribute.get_replica_context().all_gather(tf.identity(here), axis=0)
-            )
-
-        places = strategy.experimental_local_results(gather())[0].numpy().tolist()
+        places = gather_from_workers(strategy, self.start).astype(int).tolist()
         if any(place != places[0] for place in places):
             raise ValueError(
                 "All workers must see the same folder of checkpoints. Received: checkpoints at "

@@ -1,18 +1,25 @@
-"""A progress bar over all steps of a training run."""
+"""Progress over all steps of a training run."""
+
+import time
 
 import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_SECONDS = 30  # between two lines where there is no terminal
+
 
 class StepBar(keras.callbacks.Callback):
-    """Moves a bar on standard error with every step, the running loss and accuracy beside it.
+    """Shows loss, accuracy and the remaining time on standard error.
 
-    A context manager, so that the bar ends with whatever ends the run.
+    On a terminal it is a bar. Elsewhere, such as in the log file of a cluster, it is a line at the
+    end of each epoch, with all figures of the epoch, and at most one line every 30 seconds between.
+
+    It is a context manager, so that the bar ends with the run, also after an error.
 
     Args:
-        steps: of all epochs.
-        progress: whether to draw.
+        steps: steps of all epochs.
+        progress: whether to show anything.
 
     Example:
 
@@ -22,14 +29,19 @@ class StepBar(keras.callbacks.Callback):
 
     def __init__(self, steps, progress=True):
         super().__init__()
+        console = Console(stderr=True)
+        has_bar = console.is_terminal or console.is_jupyter
+        self._console = console
+        self._steps = steps
+        self._lines = progress and not has_bar
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
-            console=Console(stderr=True),
-            disable=not progress,
+            console=console,
+            disable=not (progress and has_bar),
         )
         self._task = self._bar.add_task("Training", total=steps, state="")
 
@@ -40,13 +52,51 @@ class StepBar(keras.callbacks.Callback):
     def __exit__(self, *error):
         self._bar.stop()
 
+    def on_train_begin(self, logs=None):
+        self._first = None
+
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
 
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._first is None:  # a resumed run has not done the steps before
+            self._first = self._done(batch)
+            self._start = self._last = time.monotonic()
+
     def on_train_batch_end(self, batch, logs=None):
-        state = (
-            f"epoch {self._epoch + 1}/{self.params['epochs']}  loss {logs['loss']:.3f}  "
-            f"accuracy {logs['accuracy']:.1%}"
+        self._now = self._done(batch + 1)
+        if self._lines:
+            if time.monotonic() - self._last >= _SECONDS:
+                self._print(logs)
+            return
+        state = f"epoch {self._epoch + 1}/{self.params['epochs']}  {_figures(logs)}"
+        self._bar.update(self._task, completed=self._now, state=state)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._lines:
+            self._print(logs)
+
+    def _done(self, batch):
+        return self._epoch * (self.params["steps"] or 0) + batch
+
+    def _print(self, logs):
+        self._last = time.monotonic()
+        self._console.print(
+            f"epoch {self._epoch + 1}/{self.params['epochs']}  step {self._now:,}/{self._steps:,}  "
+            f"{_figures(logs)}  {self._remaining()} remaining",
+            highlight=False,
+            soft_wrap=True,
         )
-        done = self._epoch * (self.params["steps"] or 0) + batch + 1
-        self._bar.update(self._task, completed=done, state=state)
+
+    def _remaining(self):
+        share = (self._steps - self._now) / max(1, self._now - self._first)
+        seconds = max(0, round(share * (self._last - self._start)))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+def _figures(logs):
+    """The figures of a step or an epoch as text; all apart from losses are shares."""
+    return "  ".join(
+        f"{name} {value:.3f}" if "loss" in name else f"{name} {value:.1%}"
+        for name, value in sorted(logs.items(), key=lambda item: item[0] != "loss")
+    )

@@ -82,7 +82,7 @@ def check_data(
         Path, typer.Option("--output", "-o", help="Picture of what is doubtful, .png.")
     ] = Path("check-data.png"),
 ):
-    """Look for wrong labels, duplicates and people with two labels, by what an embedder sees.
+    """Find wrong labels, duplicates and people with two labels in a set, from its embeddings.
 
     Bad files are named and left out first. An embedder errs, and the thresholds are the default
     one's: look at the picture before you remove anything.

@@ -33,7 +33,7 @@ def export(
         ),
     ] = None,
 ):
-    """Export an embedder to TFLite or ONNX, and compare the file with Keras before it counts.
+    """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
 
     Example: `facemargin export --precision int8 --output embedder.tflite`
     """
@@ -186,7 +186,7 @@ _COLUMNS = ("with mirror image, before", "now", "image alone, before", "now")
 def zoo(
     name: Annotated[str | None, typer.Argument(help="Print this embedder's whole card.")] = None,
 ):
-    """List the embedders that come with the package, or print one's card.
+    """List the embedders of the package, or print the card of one.
 
     Example: `facemargin zoo spherenet_distilled`
     """

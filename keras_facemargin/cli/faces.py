@@ -37,7 +37,7 @@ def align(
         bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
     ] = False,
 ):
-    """Cut aligned face crops out of photos: what every other command needs.
+    """Cut aligned face crops out of photos. Every other command needs such crops.
 
     A second run goes on where the first was stopped. Photos without a crop are listed with the
     reason in CROPS.misses.csv.

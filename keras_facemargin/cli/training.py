@@ -1,4 +1,4 @@
-"""An embedder for people of one's own: `demo`, the whole job, and `finetune`."""
+"""Training: `demo`, the whole job; `finetune`, for new people; `train`, by a recipe."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,7 @@ def demo(
     ] = None,
     model: Model = DEFAULT,
 ):
-    """Run the whole job and leave a report: faces, fine-tuning, verification, export.
+    """Run the whole job on synthetic faces and write a report: fine-tune, verify, export.
 
     Without --faces it draws 64 people who do not exist. A second run replaces the results of the
     first, but uses its faces again.
@@ -61,7 +61,7 @@ def finetune(
         typer.Option(help="A file that is no face crop: refuse the folder, or skip the file."),
     ] = OnBad.refuse,
 ):
-    """Fine-tune an embedder on your people; a quarter of them is held out to judge it.
+    """Fine-tune an embedder on your people, and test it on a quarter of them held out.
 
     Writes embedder.keras (to use) with its card, classifier.keras (to train on) and report.json.
     The card holds the threshold that accepts one in a thousand pairs of held-out strangers, or one
@@ -97,6 +97,60 @@ def finetune(
         f"Threshold: cosine {tuned.thresholds.mirrored}; facemargin verify --model {output} uses it"
     )
     say(f"{output}/{', '.join(MADE)}")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file; docs/training.md lists its keys.")],
+    output: Output,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="Number of GPUs, or of logical CPU devices without a GPU; all: every GPU."
+        ),
+    ] = "1",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    set_: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a key of the recipe: head.margin=0.4. Repeat for several keys.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write event files to OUTPUT/tensorboard.")
+    ] = False,
+):
+    """Train an embedder by a recipe file; the same command continues a run that was stopped.
+
+    Writes recipe.toml (with the changes of --set), checkpoints/ and steps.csv; at the end
+    history.csv, embedder.keras (to use) and classifier.keras (to train on). With [validation] in
+    the recipe these are the best weights. A run continues with the same recipe and --set only, on
+    any number of devices and workers.
+
+    On several machines, start the command on each with TF_CONFIG set as TensorFlow documents it and
+    --output on a file system that all machines share. --workers 2 does so on one machine, as a
+    trial; if one worker fails, the others end.
+
+    Example: `facemargin train recipe.toml --output run --set head.margin=0.4`
+    """
+    if not (devices == "all" or (devices.isdecimal() and int(devices))):
+        raise typer.BadParameter(
+            f"--devices must be a positive number or all. Received: {devices}",
+            param_hint="--devices",
+        )
+    from keras_facemargin.training.run import run
+
+    code = run(
+        recipe,
+        output,
+        devices=devices,
+        workers=workers,
+        changes=set_,
+        tensorboard=tensorboard,
+    )
+    if code:
+        raise typer.Exit(code)
 
 
 def _refuse_another(file):

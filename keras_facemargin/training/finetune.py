@@ -32,6 +32,7 @@ from keras_facemargin.heads import (
     UniFace,
 )
 from keras_facemargin.saving import save_model
+from keras_facemargin.training.validation import sample_images
 from keras_facemargin.zoo import CARD, Thresholds, calibrate, describe, find_card, write_card
 
 # Margins are the papers'; scales suit hundreds of people, not the papers' tens of thousands.
@@ -55,7 +56,6 @@ HEADS = {
 FAR = 1e-3  # what `FineTuned.thresholds` allow, if the held-out pairs can show it
 MADE = ("embedder.keras", CARD, "classifier.keras", "report.json")  # what `FineTuned.save` writes
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by
-_MOST_JUDGED = 2_000  # held-out images: two million pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def finetune(
     people, held_out = _split(faces, seed)
     training, validation = people.split_images(1, seed)
     _check_size(embedder, faces)
-    paths, labels = _sample(held_out, seed)
+    paths, labels = sample_images(held_out, seed)
 
     def judge():
         embeddings = embed(embedder, paths, progress=progress)
@@ -274,16 +274,6 @@ def _check_size(embedder, faces):
             f"{size} for an input of {embedder.input_shape[1:3]}. Make the FaceFolder with "
             f"image_size={embedder.input_shape[1]}."
         )
-
-
-def _sample(held_out, seed):
-    """(paths, labels) of at most `_MOST_JUDGED` images, equally many of each identity."""
-    most = max(2, _MOST_JUDGED // held_out.num_classes)
-    shuffled = np.random.default_rng(seed).permutation(len(held_out))
-    order = shuffled[np.argsort(held_out.labels[shuffled], kind="stable")]
-    labels = held_out.labels[order]
-    chosen = np.sort(order[np.arange(len(order)) - np.searchsorted(labels, labels) < most])
-    return np.array(held_out.paths, object)[chosen], held_out.labels[chosen]
 
 
 def _imprint(classifier, training, progress):

@@ -1,32 +1,25 @@
-"""A training run in one file: what to train, on what, and how; run again, it goes on.
+"""A training run in one file: the model, the data and the method.
 
 The format is TOML. `KEYS` declares every key, `TABLES` the tables whose keys are the arguments of a
-class; `docs/training.md` shows them. What is not declared is refused.
+class; `docs/training.md` lists them. Any other key is refused.
 """
 
-import contextlib
-import csv
 import difflib
-import hashlib
 import inspect
-import io
+import json
 import math
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import keras
 
-from keras_facemargin import heads
+from keras_facemargin import backbones, heads
 from keras_facemargin.augmentation import layers
-from keras_facemargin.callbacks import ExactResume, MarginRamp, ScaleRamp, StepBar
-from keras_facemargin.classifier import MarginClassifier
-from keras_facemargin.data import open_faces
-from keras_facemargin.embedder import build_embedder
-from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
-from keras_facemargin.fitting import worker_of
-from keras_facemargin.saving import save_model
-from keras_facemargin.zoo import load_embedder
+from keras_facemargin.backbones.preprocessing import applications
+from keras_facemargin.callbacks import MarginRamp, ScaleRamp
+from keras_facemargin.files import read_text
 
 _REQUIRED = object()
 # Table -> key -> (type, default, what it is). The table "" is the top of the file.
@@ -35,7 +28,11 @@ KEYS = {
         "epochs": (int, _REQUIRED, "passes over the images"),
         "batch_size": (int, _REQUIRED, "images per step, over all devices and workers"),
         "seed": (int, 0, "seed of weights, order, augmentation and dropout"),
-        "policy": (str, "float32", "Keras dtype policy of the embedder, such as mixed_bfloat16"),
+        "dtype_policy": (
+            str,
+            "float32",
+            "Keras dtype policy of the embedder, such as mixed_bfloat16",
+        ),
         "save_every": (int, None, "steps between checkpoints within an epoch"),
     },
     "data": {
@@ -44,9 +41,10 @@ KEYS = {
     },
     "embedder": {
         "backbone": (str, None, "a name that `build_embedder` takes"),
+        "arguments": (dict, None, "arguments of the backbone's function, such as `widths`"),
         "embedding_dim": (int, 512, "D"),
         "image_size": (int, 112, "side of the crops in pixels"),
-        "model": (str, None, "replaces the three: a zoo name, or a .keras file to continue from"),
+        "model": (str, None, "instead of these: a zoo name, or a .keras file to continue from"),
     },
     "schedule": {
         "name": (
@@ -55,11 +53,20 @@ KEYS = {
             "cosine: to zero along half a cosine; steps: multiplied by `factor`",
         ),
         "warmup_epochs": (float, 0.0, "cosine: epochs of linear warm-up from zero"),
-        "at": (list, None, "steps: epochs at which the learning rate falls"),
+        "milestones": (list, None, "steps: epochs at which the learning rate falls"),
         "factor": (float, 0.1, "steps: factor of the learning rate"),
     },
+    "validation": {
+        "lfw": (str, None, "folder of LFW's lists: View 1, the development pairs"),
+        "pairs": (str, None, "a list of your own pairs, as `facemargin evaluate pairs` reads it"),
+        "images": (str, None, "folder of the images of `lfw` or `pairs`"),
+        "on_missing": (str, "refuse", "a listed image that does not exist: `refuse` or `reject`"),
+        "held_out": (float, None, "share of the identities that only validate, above 0, below 1"),
+    },
 }
-# Table -> the classes of which `name` is one and the other keys are arguments.
+# Table -> old name -> new name of a key.
+_RENAMED = {"": {"policy": "dtype_policy"}, "schedule": {"at": "milestones"}}
+# Table -> the classes that `name` chooses from; the other keys are arguments.
 TABLES = {
     "head": {
         name: getattr(heads, name)
@@ -78,8 +85,8 @@ TABLES = {
     "margin_ramp": MarginRamp,
     "scale_ramp": ScaleRamp,
 }
-_OPTIONAL = ("augmentation", "margin_ramp", "scale_ramp", "schedule")
-# The least that a number may be.
+_OPTIONAL = ("augmentation", "margin_ramp", "scale_ramp", "schedule", "validation")
+# The smallest value of a number.
 _LEAST = {
     **dict.fromkeys(("epochs", "batch_size", "save_every"), 1),
     **dict.fromkeys(("embedder.embedding_dim", "embedder.image_size"), 1),
@@ -87,30 +94,41 @@ _LEAST = {
     **dict.fromkeys(("schedule.warmup_epochs", "schedule.factor", "optimizer.learning_rate"), 0),
 }
 _OF_EVERY_HEAD = {"detach_margin": False, "blockwise": False, "sample_rate": 1.0}  # `MarginHead`
-# Arguments whose default is None and that are no number.
+# Arguments that are not numbers although their default is None.
 _NOT_NUMBERS = {"exclude_layers": ["name"], "initializer": "name"}
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
-_FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # arguments that no recipe gives
+_FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # never in a recipe
+# Arguments of a backbone's function that `build_embedder` sets.
+_OF_BUILD_EMBEDDER = (
+    *("name", "input_shape", "input_tensor", "include_top", "include_preprocessing"),
+    *("pooling", "classes", "classifier_activation"),
+)
+_KINDS = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a table"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe that was read and checked.
+    """A recipe after all checks.
 
     Attributes:
-        file: where it was read from.
-        top, data, embedder, schedule: dicts by the keys of `KEYS`, defaults filled in; `schedule`
-            None if there is none.
-        head, optimizer, margin_ramp, scale_ramp: dicts of arguments, `name` among them for the
-            first two; the ramps None if there are none.
+        file: the file; paths in the recipe are relative to its folder.
+        text: the recipe as a run keeps it: the file's text or, with changes, the changed recipe.
+        document: the same as a dict, without defaults.
+        top, data, embedder, schedule, validation: dicts by the keys of `KEYS`, with defaults;
+            `schedule` and `validation` are None if the recipe has none.
+        head, optimizer, margin_ramp, scale_ramp: dicts of arguments; the first two include `name`.
+            The ramps are None if the recipe has none.
         augmentation: list of such dicts, or None for the light augmentation.
     """
 
     file: Path
+    text: str = field(repr=False)
+    document: dict = field(repr=False)
     top: dict
     data: dict
     embedder: dict
     schedule: dict | None
+    validation: dict | None
     head: dict
     optimizer: dict
     augmentation: list | None
@@ -118,19 +136,21 @@ class Recipe:
     scale_ramp: dict | None
 
 
-def read_recipe(file) -> Recipe:
-    """Reads a recipe and checks every key of it, before anything is opened or built.
+def read_recipe(file, changes=()) -> Recipe:
+    """Reads a recipe and checks every key of it, before any data is opened.
 
     Args:
         file: path of a TOML file.
+        changes: texts `KEY=VALUE` that replace or add keys before the checks, such as
+            "head.margin=0.4". The key is dotted; the value is TOML, and a text needs no quotes.
 
     Returns:
         A `Recipe`.
 
     Raises:
-        ValueError: it is no TOML; a key or name is unknown (the nearest is named), missing or of
-            another type.
-        OSError: it cannot be read.
+        ValueError: the file is not TOML; a key or name is unknown (the error names the nearest), a
+            key is missing or has another type.
+        OSError: the file cannot be read.
 
     Example:
 
@@ -143,21 +163,99 @@ def read_recipe(file) -> Recipe:
     ... optimizer = {name = "SGD", learning_rate = 0.1, momentum = 0.9}
     ... '''
     >>> _ = Path("recipe.toml").write_text(text)
-    >>> read_recipe("recipe.toml").head
-    {'name': 'CosFace', 'margin': 0.35, 'scale': 64.0}
+    >>> read_recipe("recipe.toml", ["head.margin=0.4"]).head
+    {'name': 'CosFace', 'margin': 0.4, 'scale': 64.0}
     """
     file = Path(file)
+    text, document = read_document(file)
+    for change in changes:
+        _apply(change, document)
+    parts = _checked_parts(file, document)
+    if changes:
+        text = _toml(document, f"{file.name} with --set {' --set '.join(changes)}")
+    return Recipe(file=file, text=text, document=document, **parts)
+
+
+def read_document(file):
+    """The text of a TOML file and its content, a dict; nothing is checked."""
+    text = read_text(file, "a recipe")
     try:
-        told = tomllib.loads(read_text(file, "a recipe"))
+        return text, tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"A recipe must be a TOML file. Received: {file}: {error}") from None
+
+
+def _apply(change, document):
+    """Changes one key of the document."""
+    key, equals, value = change.partition("=")
+    names = [name.strip() for name in key.split(".")]
+    if not (equals and value.strip() and all(names)):
+        raise ValueError(
+            "--set must be KEY=VALUE with a dotted key, such as head.margin=0.4. "
+            f"Received: {change!r}"
+        )
+    *path, last = names
+    for depth, name in enumerate(path, 1):
+        document = document.setdefault(name, {})
+        if not isinstance(document, dict):
+            raise ValueError(
+                f"--set changes keys of tables, and `{'.'.join(names[:depth])}` is not a table. "
+                f"Received: {change!r}. Set the whole value."
+            )
+    document[last] = _value(value.strip())
+
+
+def _value(text):
+    """A TOML value; any other text is a string."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def _toml(document, comment):
+    """The document as TOML, tables after the keys of the top."""
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    top = {key: value for key, value in document.items() if key not in tables}
+    lines = [f"# {_one_line(comment)}", *_toml_pairs(top)]
+    for name, table in tables.items():
+        lines += ["", f"[{_toml_key(name)}]", *_toml_pairs(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_pairs(table):
+    return [f"{_toml_key(key)} = {_toml_value(value)}" for key, value in table.items()]
+
+
+def _toml_key(key):
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml_value(key)
+
+
+def _one_line(text):
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _toml_value(value):
+    if isinstance(value, dict):
+        return f"{{{', '.join(_toml_pairs(value))}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, str):  # TOML's strings are JSON's, apart from DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _checked_parts(file, document):
+    """The parts of a `Recipe`, all keys checked."""
     tables = [name for name in (*KEYS, *TABLES) if name]
-    for key in told:
+    _refuse_old_names(file, "", document)
+    for key in document:
         if key not in KEYS[""] and key not in tables:
             raise _unknown(file, "key", key, [*KEYS[""], *tables])
-    parts = {"top": _checked_keys(file, "", {k: v for k, v in told.items() if k not in tables})}
+    parts = {"top": _checked_keys(file, "", {k: v for k, v in document.items() if k not in tables})}
     for name in tables:
-        table = told.get(name)
+        table = document.get(name)
         if table is None:
             if name not in _OPTIONAL:
                 raise ValueError(f"A recipe needs [{name}]. Received: {file} without it.")
@@ -170,133 +268,34 @@ def read_recipe(file) -> Recipe:
             parts[name] = _checked_keys(file, name, table)
         else:
             parts[name] = _checked_arguments(file, name, table)
-    _check_choices(file, parts)
-    return Recipe(file=file, **parts)
+    _check_top_and_data(file, parts)
+    _check_embedder(file, parts["embedder"])
+    if parts["schedule"] is not None:
+        _check_schedule(file, parts["schedule"], parts["top"]["epochs"])
+    if parts["validation"] is not None:
+        _check_validation(file, parts["validation"])
+    return parts
 
 
-def train(recipe, directory, strategy=None, progress=True):
-    """Runs a recipe, from the beginning or from where an earlier call was stopped.
-
-    In `directory`: `checkpoints/`, which `ExactResume` writes; `steps.csv`, the loss and accuracy
-    that the epoch has after each step; at the end `history.csv` by epoch, `embedder.keras` to use
-    and `classifier.keras` to train on.
-
-    Args:
-        recipe: a `Recipe`.
-        directory: folder, made if missing. It belongs to one recipe.
-        strategy: of `tf.distribute`, `MirroredStrategy` or `MultiWorkerMirroredStrategy`; None
-            trains on one device. Of several workers each calls this, on one shared `directory`,
-            into which the first writes.
-        progress: whether to draw progress on standard error.
-
-    Returns:
-        dict, lists by epoch: "loss", "accuracy".
-
-    Raises:
-        ValueError: the directory is that of another recipe, or its run began with other faces or
-            another model; as `ExactResume`, `open_faces`, `build_embedder` and the classes named in
-            the recipe say.
-        BlockingIOError: another process trains into the directory.
-        OSError: a file cannot be read or written; of a full disk the error names the file.
-
-    Example:
-
-    >>> train(read_recipe("recipe.toml"), "run")["loss"]  # doctest: +SKIP
-    """
-    directory = Path(directory)
-    first = strategy is None or worker_of(strategy)[0] == 0
-    directory.mkdir(parents=True, exist_ok=True)
-    with exclusive(directory) if first else contextlib.nullcontext():
-        _claim(recipe, directory, first)
-        classifier, history = _fit(recipe, directory, strategy, first, progress)
-        if first:
-            _write_history(directory / "history.csv", history)
-            save_model(classifier.embedder, directory / "embedder.keras")
-            save_model(classifier, directory / "classifier.keras")
-    return history
-
-
-def _fit(recipe, directory, strategy, first, progress):
-    """The trained classifier and the history of all epochs."""
-    top, place = recipe.top, recipe.file.parent
-    keras.utils.set_random_seed(top["seed"])
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(top["policy"])
-    try:
-        with _scope(strategy):
-            embedder = _build(recipe.embedder, place)
-            resume = ExactResume(
-                directory / "checkpoints",
-                every=top["save_every"],
-                depends_on=_beginning(recipe, embedder),
+def _refuse_old_names(file, table, document):
+    for old, new in _RENAMED.get(table, {}).items():
+        if old in document:
+            name = f"{table}.{new}" if table else new
+            raise ValueError(
+                f"The key `{old}` has a new name, `{name}`. Received: {file}: {old} = "
+                f"{document[old]!r}. Rename it."
             )
-            faces = open_faces(
-                place / recipe.data["path"],
-                image_size=embedder.input_shape[1],
-                on_bad=recipe.data["on_bad"],
-            )
-            steps = math.ceil(len(faces) / top["batch_size"])
-            head = _make(recipe, "head", recipe.head, num_classes=faces.num_classes)
-            classifier = MarginClassifier(embedder, head)
-            classifier.compile(_optimizer(recipe, steps))
-    finally:
-        keras.config.set_dtype_policy(policy)
-    augmentation = recipe.augmentation
-    data = faces.dataset(
-        top["batch_size"],
-        training=True,
-        seed=top["seed"],
-        augmentation=augmentation
-        and [_make(recipe, "augmentation", each) for each in augmentation],
-        start=resume.start,
-    )
-    callbacks = [
-        _make(recipe, name, table)
-        for name in ("margin_ramp", "scale_ramp")
-        if (table := getattr(recipe, name)) is not None
-    ]
-    with contextlib.ExitStack() as stack:
-        callbacks.append(stack.enter_context(StepBar(top["epochs"] * steps, progress and first)))
-        if first:
-            log = _StepLog(directory / "steps.csv", resume.start)
-            callbacks.append(stack.enter_context(log))
-        # The last: a step that a checkpoint holds has its line.
-        history = classifier.fit(
-            data,
-            epochs=top["epochs"],
-            shuffle=False,
-            verbose=0,
-            callbacks=[*callbacks, resume],
-        ).history
-    return classifier, history
 
 
-def _beginning(recipe, embedder):
-    """What the run depends on beside the recipe and the faces: the weights of a model to go on."""
-    if recipe.embedder["model"] is None:
-        return {}
-    digest = hashlib.sha256()
-    for weight in embedder.get_weights():
-        digest.update(f"{weight.shape} {weight.dtype}".encode() + weight.tobytes())
-    return {"embedder.model": digest.hexdigest()}
-
-
-def _write_history(file, history):
-    epochs = range(1, len(history["loss"]) + 1)
-    with atomic_write(file) as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["epoch", "loss", "accuracy"])
-        table.writerows(zip(epochs, history["loss"], history["accuracy"], strict=True))
-
-
-def _checked_keys(file, table, told):
+def _checked_keys(file, table, document):
     declared = KEYS[table]
-    for key in told:
+    _refuse_old_names(file, table, document)
+    for key in document:
         if key not in declared:
             raise _unknown(file, f"key of [{table}]" if table else "key", key, declared)
     values = {}
     for key, (kind, default, what) in declared.items():
-        value = told.get(key, default)
+        value = document.get(key, default)
         name = f"{table}.{key}" if table else key
         if value is _REQUIRED:
             raise ValueError(f"A recipe needs `{name}`: {what}. Received: {file} without it.")
@@ -304,8 +303,7 @@ def _checked_keys(file, table, told):
             value = float(value)
         if value is not None and type(value) is not kind:
             raise ValueError(
-                f"`{name}` must be {'an' if kind is int else 'a'} {kind.__name__}: {what}. "
-                f"Received: {file}: {key} = {value!r}"
+                f"`{name}` must be {_KINDS[kind]}: {what}. Received: {file}: {key} = {value!r}"
             )
         if kind in (int, float) and value is not None:
             _check_number(file, name, key, value)
@@ -314,7 +312,7 @@ def _checked_keys(file, table, told):
 
 
 def _check_number(file, name, key, value):
-    """A number that is none of inf and nan, and not below the least that it may be."""
+    """Refuses inf, nan and a number below its smallest value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"`{name}` must be a finite number. Received: {file}: {key} = {value!r}")
     if value < _LEAST.get(name, -math.inf):
@@ -324,7 +322,7 @@ def _check_number(file, name, key, value):
 
 
 def _check_kind(file, name, key, value, default):
-    """The value, if it is of the kind of an argument's default; None stands for a number."""
+    """The value, if its type is that of the argument's default; None means a number."""
     if isinstance(default, bool | str):
         if type(value) is not type(default):
             what = "true or false" if isinstance(default, bool) else "a text"
@@ -346,49 +344,130 @@ def _check_kind(file, name, key, value, default):
     return value
 
 
-def _check_choices(file, parts):
-    """What `KEYS` declares by its type alone, and what two keys say together."""
-    top, schedule, embedder = parts["top"], parts["schedule"], parts["embedder"]
+def _check_top_and_data(file, parts):
+    policy, on_bad = parts["top"]["dtype_policy"], parts["data"]["on_bad"]
     try:
-        keras.dtype_policies.get(top["policy"])
+        keras.dtype_policies.get(policy)
     except ValueError:
-        raise _unknown(file, "policy", top["policy"], _POLICIES) from None
-    if parts["data"]["on_bad"] not in ("refuse", "skip"):
-        raise _unknown(file, "value of data.on_bad", parts["data"]["on_bad"], ["refuse", "skip"])
-    if (embedder["backbone"] is None) == (embedder["model"] is None):
+        raise _unknown(file, "dtype_policy", policy, _POLICIES) from None
+    if on_bad not in ("refuse", "skip"):
+        raise _unknown(file, "value of data.on_bad", on_bad, ["refuse", "skip"])
+
+
+def _check_embedder(file, embedder):
+    backbone, arguments = embedder["backbone"], embedder["arguments"]
+    if (backbone is None) == (embedder["model"] is None):
         raise ValueError(
-            "[embedder] needs a `backbone` to build one or a `model` to go on with. Received: "
-            f"{file}: backbone={embedder['backbone']!r}, model={embedder['model']!r}"
+            "[embedder] needs a `backbone` to build or a `model` to continue from. Received: "
+            f"{file}: backbone={backbone!r}, model={embedder['model']!r}"
         )
-    if schedule is None:
+    if backbone is None:
+        if arguments is not None:
+            raise ValueError(
+                "[embedder.arguments] needs a `backbone`; a `model` is complete. Received: "
+                f"{file}: {', '.join(arguments)} for model={embedder['model']!r}"
+            )
         return
+    functions = {**{name: getattr(backbones, name) for name in backbones.__all__}, **applications()}
+    if backbone not in functions:
+        raise _unknown(file, "backbone", backbone, functions)
+    embedder["arguments"] = _backbone_arguments(file, functions[backbone], arguments or {})
+
+
+def _backbone_arguments(file, function, arguments):
+    """The arguments, checked against the function's signature."""
+    parameters = dict(inspect.signature(function).parameters)
+    if "kwargs" in parameters and function.__name__ in backbones.__all__:
+        # IResNet50 and its siblings give them to IResNet, with `depths` set.
+        parameters |= inspect.signature(backbones.IResNet).parameters
+        del parameters["depths"]
+    known = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name not in (*_OF_BUILD_EMBEDDER, "kwargs")
+    }
+    for name, default in known.items():
+        if default is inspect.Parameter.empty and name not in arguments:
+            raise ValueError(
+                f"{function.__name__} needs `embedder.arguments.{name}`. "
+                f"Received: {file} without it."
+            )
+    checked = {}
+    for name, value in arguments.items():
+        if name not in known:
+            raise _unknown(file, f"argument of {function.__name__}", name, known)
+        default = known[name]
+        if isinstance(value, list) and (
+            isinstance(default, tuple) or default is inspect.Parameter.empty
+        ):
+            first = default[0] if isinstance(default, tuple) else 1
+            default = (first,) * len(value)  # a stage more or less is a choice
+        checked[name] = _check_kind(file, f"embedder.arguments.{name}", name, value, default)
+        for each, like in zip(*map(_as_list, (checked[name], default)), strict=False):
+            if type(like) is int and type(each) is not int:
+                raise ValueError(
+                    f"`embedder.arguments.{name}` must hold whole numbers. Received: {file}: "
+                    f"{name} = {value!r}"
+                )
+    return checked
+
+
+def _as_list(value):
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_schedule(file, schedule, epochs):
     if schedule["name"] not in ("cosine", "steps"):
         raise _unknown(file, "schedule", schedule["name"], ["cosine", "steps"])
-    if (schedule["name"] == "steps") != bool(schedule["at"]):
+    if (schedule["name"] == "steps") != bool(schedule["milestones"]):
         raise ValueError(
-            "[schedule] of steps needs `at`, the epochs at which the rate falls, and cosine has "
-            f"none. Received: {file}: name={schedule['name']!r}, at={schedule['at']!r}"
+            "[schedule] needs `milestones`, the epochs at which the rate falls, if its name is "
+            "steps, and takes none if it is cosine. Received: "
+            f"{file}: name={schedule['name']!r}, milestones={schedule['milestones']!r}"
         )
-    at = schedule["at"] or []
-    for epoch in at:
-        _check_number(file, "schedule.at", "at", epoch)
-    if at != sorted(set(at)) or (at and at[0] <= 0):
+    milestones = schedule["milestones"] or []
+    for epoch in milestones:
+        _check_number(file, "schedule.milestones", "milestones", epoch)
+    if milestones != sorted(set(milestones)) or (milestones and milestones[0] <= 0):
         raise ValueError(
-            "`schedule.at` must be epochs above 0 in ascending order. Received: "
-            f"{file}: at = {at!r}"
+            "`schedule.milestones` must be epochs above 0 in ascending order. Received: "
+            f"{file}: milestones = {milestones!r}"
         )
-    if not schedule["warmup_epochs"] < top["epochs"]:
+    if not schedule["warmup_epochs"] < epochs:
         raise ValueError(
             "`schedule.warmup_epochs` must be less than `epochs`. Received: "
-            f"{file}: warmup_epochs = {schedule['warmup_epochs']!r} of {top['epochs']}"
+            f"{file}: warmup_epochs = {schedule['warmup_epochs']!r} of {epochs}"
         )
 
 
-def _checked_arguments(file, table, told):
-    """The table as it is, once its name is known and its keys are arguments of that class."""
+def _check_validation(file, validation):
+    if validation["on_missing"] not in ("refuse", "reject"):
+        name = "value of validation.on_missing"
+        raise _unknown(file, name, validation["on_missing"], ["refuse", "reject"])
+    given = [key for key in ("lfw", "pairs", "held_out") if validation[key] is not None]
+    if len(given) != 1:
+        raise ValueError(
+            "[validation] needs one of `lfw`, `pairs` and `held_out`. Received: "
+            f"{file}: {' and '.join(given) or 'none of them'}"
+        )
+    if (given[0] == "held_out") == (validation["images"] is not None):
+        raise ValueError(
+            "[validation] needs `images`, a folder, with `lfw` and `pairs`, and takes none with "
+            f"`held_out`. Received: {file}: {given[0]} = {validation[given[0]]!r}, images = "
+            f"{validation['images']!r}"
+        )
+    if given[0] == "held_out" and not 0 < validation["held_out"] < 1:
+        raise ValueError(
+            "`validation.held_out` must be a share above 0 and below 1. Received: "
+            f"{file}: held_out = {validation['held_out']!r}"
+        )
+
+
+def _checked_arguments(file, table, given):
+    """The table, if its name is known and its keys are arguments of that class."""
     made = TABLES[table]
     if isinstance(made, dict):
-        name = told.get("name")
+        name = given.get("name")
         if name not in made:
             raise _unknown(file, f"name of [{table}]", name, made)
         made = made[name]
@@ -400,7 +479,7 @@ def _checked_arguments(file, table, told):
     if table == "head":
         arguments = {**_OF_EVERY_HEAD, **arguments}
     checked = {}
-    for key, value in told.items():
+    for key, value in given.items():
         if key == "name" and isinstance(TABLES[table], dict):
             checked[key] = value
             continue
@@ -413,114 +492,18 @@ def _checked_arguments(file, table, told):
     return checked
 
 
-def _tables(file, told):
-    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+def _tables(file, given):
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise ValueError(
             "`augmentation` must be a list of tables, [[augmentation]]; `augmentation = []` leaves "
-            f"images as they are. Received: {file}: augmentation = {told!r}"
+            f"images as they are. Received: {file}: augmentation = {given!r}"
         )
-    return told
+    return given
 
 
 def _unknown(file, what, name, known):
     near = difflib.get_close_matches(str(name), list(known), 1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return ValueError(
-        f"An unknown {what}. Received: {file}: {name!r}.{guess} Known: {', '.join(known)}."
+        f"The {what} is unknown. Received: {file}: {name!r}.{guess} Known: {', '.join(known)}."
     )
-
-
-def _make(recipe, table, told, **more):
-    """What a table names, made with its arguments."""
-    made = TABLES[table]
-    if isinstance(made, dict):
-        made = made[told["name"]]
-        told = {key: value for key, value in told.items() if key != "name"}
-    try:
-        return made(**told, **more)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{recipe.file}: [{table}]: {error}") from None
-
-
-def _scope(strategy):
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
-
-
-def _build(told, place):
-    if told["model"] is not None:
-        model = told["model"]
-        return load_embedder(place / model if model.endswith(".keras") else model)
-    side = told["image_size"]
-    return build_embedder(told["backbone"], told["embedding_dim"], input_shape=(side, side, 3))
-
-
-def _optimizer(recipe, steps):
-    told, schedule = dict(recipe.optimizer), recipe.schedule
-    if schedule is not None:
-        made = TABLES["optimizer"][told["name"]]
-        default = inspect.signature(made).parameters["learning_rate"].default
-        rate = told.get("learning_rate", default)
-        if schedule["name"] == "cosine":
-            warmup = round(schedule["warmup_epochs"] * steps)
-            told["learning_rate"] = keras.optimizers.schedules.CosineDecay(
-                0.0 if warmup else rate,
-                recipe.top["epochs"] * steps - warmup,
-                warmup_target=rate if warmup else None,
-                warmup_steps=warmup,
-            )
-        else:
-            told["learning_rate"] = keras.optimizers.schedules.PiecewiseConstantDecay(
-                [round(epoch * steps) for epoch in schedule["at"]],
-                [rate * schedule["factor"] ** n for n in range(len(schedule["at"]) + 1)],
-            )
-    return _make(recipe, "optimizer", told)
-
-
-def _claim(recipe, directory, first):
-    """The directory keeps the recipe that it belongs to."""
-    copy = directory / "recipe.toml"
-    if copy.exists() and copy.read_bytes() != recipe.file.read_bytes():
-        raise ValueError(
-            "A run goes on with the recipe that it began with. Received: "
-            f"{recipe.file}, which is not {copy}. Name another directory, or give back what was "
-            "changed."
-        )
-    if first and not copy.exists():
-        with atomic_write(copy, "wb") as stream:
-            stream.write(recipe.file.read_bytes())
-
-
-class _StepLog(keras.callbacks.Callback):
-    """A line for each step; those after the checkpoint that a run goes on from are taken back."""
-
-    def __init__(self, file, start):
-        super().__init__()
-        self._file, self._start = file, start
-
-    def __enter__(self):
-        lines = []
-        if self._file.exists():
-            text = read_text(self._file, "the steps of a training run")
-            lines = [
-                line
-                for line in list(csv.reader(io.StringIO(text)))[1:]
-                if len(line) == 4
-                and (line[0] + line[1]).isdecimal()
-                and (int(line[0]), int(line[1])) < self._start
-            ]
-        with atomic_write(self._file) as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerows([["epoch", "step", "loss", "accuracy"], *lines])
-        self._stream = self._file.open("a", buffering=1)
-        return self
-
-    def __exit__(self, *error):
-        with full_disk_names(self._file):
-            self._stream.close()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        with full_disk_names(self._file):
-            self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")

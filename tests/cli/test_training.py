@@ -1,4 +1,4 @@
-"""`finetune`, from every kind of set."""
+"""`finetune`, from every kind of set; `train`, by a recipe."""
 
 import json
 import re
@@ -115,3 +115,39 @@ def test_a_place_that_takes_no_file_is_found_before_the_training(
     Path("out/card.json").mkdir(parents=True)
     result = facemargin("finetune", faces, "-m", model, "-o", "out")
     assert_one_sentence(result, "out/card.json: Is a directory")
+
+
+RECIPE = """
+epochs = 1
+batch_size = 32
+data.path = "people"
+embedder.model = "tiny.keras"
+head = {name = "CosFace", margin = 0.2}
+optimizer = {name = "SGD", learning_rate = 0.01}
+validation.held_out = 0.25
+"""
+
+
+def test_train_shows_the_epochs_and_continues_with_the_same_changes(facemargin, model, faces):
+    """The recipe lies in another folder than the current one."""
+    shutil.copytree(faces, "set/people")
+    shutil.copy(model, "set/tiny.keras")
+    Path("set/recipe.toml").write_text(RECIPE)
+    command = "train", "set/recipe.toml", "--output", "run", "--set", "head.margin=0.4"
+    code, out, error = facemargin(*command, "--set", "epochs=2")
+    assert code == 0
+    assert "pairs_eer" in out and "run/embedder.keras, classifier.keras, history.csv" in out
+    assert "epoch 1/2  step 2/4  loss" in error and "remaining" in error
+    assert Path("run/history.png").stat().st_size > 5_000
+    assert "margin = 0.4" in Path("run/recipe.toml").read_text()
+    again = facemargin(*command, "--set", "epochs=2")
+    assert (again[0], again[1]) == (0, out)
+    assert_one_sentence(facemargin(*command), "epochs = 1 (there 2)", "run/recipe.toml")
+
+
+@pytest.mark.parametrize("option", [["--devices", "0"], ["--workers", "0"], ["--devices", "two"]])
+def test_train_refuses_wrong_numbers(facemargin, option):
+    code, _, error = facemargin("train", "recipe.toml", "--output", "run", *option)
+    assert code == 2
+    assert option[0] in error
+    assert not Path("run").exists()

@@ -19,6 +19,7 @@ from keras_facemargin.evaluate import all_pairs, embed
 from keras_facemargin.images import read_face
 from keras_facemargin.images.synthetic import write_synthetic_faces
 from keras_facemargin.training import finetune as module
+from keras_facemargin.training import validation
 from keras_facemargin.training.finetune import FAR, finetune
 
 
@@ -176,11 +177,11 @@ def test_it_says_when_strangers_are_told_apart_worse(session):
 
 
 def test_of_many_images_an_equal_share_of_each_person_judges(faces, monkeypatch):
-    monkeypatch.setattr(module, "_MOST_JUDGED", 48)
-    paths, labels = module._sample(faces, seed=0)
+    monkeypatch.setattr(validation, "_MOST_IMAGES", 48)
+    paths, labels = validation.sample_images(faces, seed=0)
     assert np.bincount(labels).tolist() == [3] * 16
     assert [faces.identities[label] for label in labels] == [Path(p).parent.name for p in paths]
-    assert list(module._sample(faces, seed=1)[0]) != list(paths)
+    assert list(validation.sample_images(faces, seed=1)[0]) != list(paths)
 
 
 def test_what_is_saved_can_be_used_and_trained_on(session, tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from shades import mean_colour, shade_of, write_shades
 
 from keras_facemargin import CosFace, MarginClassifier
-from keras_facemargin.callbacks import BestByView1
-from keras_facemargin.evaluate import Pairs, View1, evaluate_view_1, read_view_1
+from keras_facemargin.callbacks import RestoreBestByPairs
+from keras_facemargin.evaluate import Pairs, View1, evaluate_pairs, evaluate_view_1, read_view_1
 
 pytestmark = pytest.mark.any_backend
 
@@ -83,7 +83,7 @@ def numbers(model):
 
 
 def test_it_ends_with_the_weights_that_were_best(view):
-    model, best = classifier(), BestByView1(view)
+    model, best = classifier(), RestoreBestByPairs(view)
     model.embedder.get_layer("norm").gamma.assign(np.zeros(3))
     model.embedder.get_layer("norm").beta.assign(np.ones(3))
     before = numbers(model)
@@ -97,7 +97,7 @@ def test_it_ends_with_the_weights_that_were_best(view):
 
     history = fit(model, [Colours(1, 3, 0), best, Spy()])
     # Every check is a real one: of the weights of its moment, as `evaluate_view_1` has it.
-    told = [(result.accuracy, -result.test.eer) for result in best.history]
+    told = [(check["view_1_accuracy"], -check["view_1_eer"]) for check in best.history]
     assert len(told) == 4
     assert [(logs["view_1_accuracy"], -logs["view_1_eer"]) for logs, _ in seen] == told[1:]
     assert history.history["view_1_accuracy"] == [accuracy for accuracy, _ in told[1:]]
@@ -108,20 +108,24 @@ def test_it_ends_with_the_weights_that_were_best(view):
     for now, then in zip(numbers(model), chosen, strict=True):
         np.testing.assert_array_equal(now, then)
     again = evaluate_view_1(model.embedder, view, progress=False)
-    assert (again.accuracy, again.test.eer) == (best.best.accuracy, best.best.test.eer)
+    assert best.best == {"view_1_accuracy": again.accuracy, "view_1_eer": again.test.eer}
 
 
 def test_a_training_that_only_harms_is_undone(view):
-    model, best = classifier(), BestByView1(view)
+    model, best = classifier(), RestoreBestByPairs(view)
     before = numbers(model)
     fit(model, [Colours(0), best], epochs=2)
-    assert best.history[0].accuracy > best.history[-1].accuracy
+    assert best.history[0]["view_1_accuracy"] > best.history[-1]["view_1_accuracy"]
     for now, then in zip(numbers(model), before, strict=True):
         np.testing.assert_array_equal(now, then)
 
 
 def test_checks_are_counted_in_epochs_or_batches(view):
-    model, rare, often = classifier(), BestByView1(view, epochs=2), BestByView1(view, batches=1)
+    model, rare, often = (
+        classifier(),
+        RestoreBestByPairs(view, epochs=2),
+        RestoreBestByPairs(view, batches=1),
+    )
     fit(model, [rare, often], epochs=5)
     assert len(rare.history) == 1 + 2
     assert len(often.history) == 1 + 5 * 2
@@ -129,7 +133,7 @@ def test_checks_are_counted_in_epochs_or_batches(view):
 
 def test_early_stopping_sees_it(view):
     stop = keras.callbacks.EarlyStopping("view_1_accuracy", mode="max", patience=1)
-    history = fit(classifier(), [Colours(3, 0), BestByView1(view), stop], epochs=20)
+    history = fit(classifier(), [Colours(3, 0), RestoreBestByPairs(view), stop], epochs=20)
     assert len(history.history["loss"]) == 2
 
 
@@ -137,10 +141,10 @@ def test_view_2_is_refused(view, tmp_path):
     with_folds = Pairs(view.test.first, view.test.second, view.test.same, np.ones(10, int))
     with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as View 2 has them"):
         View1(view.train, with_folds)
-    with pytest.raises(ValueError, match=r"development pairs only.*Received: Pairs with folds, as"):
-        BestByView1(with_folds)
-    with pytest.raises(ValueError, match="development pairs only"):
-        BestByView1(view.test)
+    with pytest.raises(
+        ValueError, match=r"must be development pairs.*Received: Pairs with folds, such"
+    ):
+        RestoreBestByPairs(with_folds)
     text = "1\t1\nAda\t1\t2\nAda\t1\tBob\t1\n"
     for name in ("pairsDevTrain.txt", "pairsDevTest.txt"):
         (tmp_path / name).write_text(text)
@@ -152,13 +156,13 @@ def test_view_2_is_refused(view, tmp_path):
 
 def test_wrong_arguments_and_models_are_refused(view):
     with pytest.raises(ValueError, match="`epochs` must be at least 1"):
-        BestByView1(view, epochs=0)
+        RestoreBestByPairs(view, epochs=0)
     with pytest.raises(ValueError, match="`batches` must be at least 1"):
-        BestByView1(view, batches=0)
+        RestoreBestByPairs(view, batches=0)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match=r"of a MarginClassifier. Received: .* Sequential"):
-        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[BestByView1(view)])
+    with pytest.raises(ValueError, match=r"needs a MarginClassifier.* Sequential"):
+        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0, callbacks=[RestoreBestByPairs(view)])
 
 
 def test_the_threshold_is_of_the_training_pairs(view):
@@ -168,3 +172,21 @@ def test_the_threshold_is_of_the_training_pairs(view):
     assert result.accuracy == 1 - wrong.mean()
     assert result.to_dict()["threshold"] == result.threshold
     assert result.rows()[0][1].endswith("of the training pairs)")
+
+
+def test_own_pairs_give_eer_and_tar(view):
+    """Six impostor pairs support no rate below 1/6."""
+    model, best = classifier(), RestoreBestByPairs(view.test)
+    history = fit(model, [Colours(3, 0), best], epochs=2).history
+    assert best.names == ("pairs_eer", "pairs_tar_at_far_0.166667")
+    now = evaluate_pairs(model.embedder, view.test, progress=False)
+    assert now.eer == best.best["pairs_eer"] == min(check["pairs_eer"] for check in best.history)
+    assert now.curve.tar_at_far(1 / 6).tar == best.best["pairs_tar_at_far_0.166667"]
+    assert history["pairs_eer"] == [check["pairs_eer"] for check in best.history[1:]]
+    assert history["pairs_eer"][1] > history["pairs_eer"][0]
+
+
+def test_the_rate_in_the_logs_is_one_that_the_pairs_support():
+    for impostors, name in ((1_000, "0.001"), (999, "0.01"), (10, "0.1")):
+        pairs = Pairs(None, None, np.arange(impostors + 1) == 0)
+        assert RestoreBestByPairs(pairs).names[1] == f"pairs_tar_at_far_{name}"
