@@ -255,7 +255,6 @@ def test_a_backbone_takes_its_arguments(kitchen, arguments, checked):
         ('"SphereNet"\narguments.widths = ["a"]', "`embedder.arguments.widths` must be a finite"),
         ('"SphereNet"\narguments.input_shape = [1]', "argument of SphereNet is unknown"),
         ('"IResNet50"\narguments.depths = [1]', "argument of IResNet50 is unknown"),
-        ('"IResNet"', "IResNet needs `embedder.arguments.depths`"),
         ('"MobileNetV2"\narguments.alhpa = 0.5', "argument of MobileNetV2.*mean 'alpha'"),
         ('"MobileNetV2"\narguments.include_top = true', "argument of MobileNetV2 is unknown"),
         ('"MobileNetV2"\narguments = 3', "`embedder.arguments` must be a table"),
