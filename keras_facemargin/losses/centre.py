@@ -110,12 +110,17 @@ class CentreLoss(keras.layers.Layer):
         self.weight = float(weight)
         self.alpha = float(alpha)
 
+    @property
+    def num_classes(self):
+        """Number of identities, that of the head."""
+        return self.head.num_classes
+
     def build(self, embeddings_shape, labels_shape=None):
         if not self.head.built:
             self.head.build(embeddings_shape)
         self.centres = self.add_weight(
             name="centres",
-            shape=(self.head.num_classes, self.head.embedding_dim),
+            shape=(self.num_classes, self.head.embedding_dim),
             initializer="zeros",
             trainable=False,
             aggregation="only_first_replica",  # all move by the same global sums
@@ -125,7 +130,7 @@ class CentreLoss(keras.layers.Layer):
         if labels is None:
             return super().__call__(embeddings, **kwargs)
         if not is_tensor(labels):  # before Keras converts them
-            labels = checked_array(labels, self.head.num_classes)
+            labels = checked_array(labels, self.num_classes)
         return super().__call__(embeddings, labels, **kwargs)
 
     def call(self, embeddings, labels=None, training=None):
@@ -159,7 +164,7 @@ class CentreLoss(keras.layers.Layer):
         0 where the label is -1.
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
-        labels = read_labels(labels, self.head.num_classes, embeddings)
+        labels = read_labels(labels, self.num_classes, embeddings)
         known = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
         labels = ops.maximum(labels, 0)
         away = known * (embeddings - ops.take(self.centres, labels, axis=0))
@@ -168,7 +173,7 @@ class CentreLoss(keras.layers.Layer):
         return 0.5 * ops.sum(ops.square(away), axis=-1)
 
     def _follow(self, away, known, labels):
-        classes = self.head.num_classes
+        classes = self.num_classes
         sums = ops.segment_sum(away, labels, num_segments=classes)
         counts = ops.segment_sum(known, labels, num_segments=classes)
         sums, counts = total(sums), total(counts)
