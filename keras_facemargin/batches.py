@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` are given is looked at before a step takes it.
+"""Checks of the labels and images that `fit` and `evaluate` receive.
 
 Every label must be a class: a compiled step of jax or XLA cannot raise, and one of TensorFlow ends
 in a trace of forty lines. The first images should be RGB 0..255, as `evaluate.embed` demands: an

@@ -99,7 +99,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         jit_compile=None,
         **kwargs,
     ):
-        """As `keras.Model.compile`, with its order of arguments and without a loss: the head is it.
+        """As `keras.Model.compile`, in its order of arguments, but the head is the loss.
 
         Args:
             optimizer: a Keras optimizer or its name.
@@ -157,7 +157,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def with_head(self, head):
-        """The same embedder under another head, which goes on with the prototypes of this one.
+        """The same embedder with another head, which starts from the prototypes of this one.
 
         Softmax first, a margin later: train under one head, swap, compile, train on. The embedder
         is shared, not copied; the prototypes are copied (`MarginHead.take_prototypes`).

@@ -288,7 +288,7 @@ def multiplied_angle(cosine, margin):
 
 
 def divided_angle(cosine, margin):
-    """`cos(theta / m)`: what SphereFace-R v2 makes of the wrong classes (arXiv:2109.05565).
+    """`cos(theta / m)`: the wrong classes of SphereFace-R v2 (arXiv:2109.05565).
 
     Args:
         cosine: float tensor of any shape.

@@ -1,4 +1,4 @@
-"""Templates: many embeddings of one person become one.
+"""Pooling of the embeddings of a template, several images of one person, into one.
 
 A template is a set of images of one person: stills, frames of videos. Pooling weighs its features,
 adds them and divides by the length of the sum, so that a dot product of templates is a cosine:

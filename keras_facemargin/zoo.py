@@ -1,4 +1,4 @@
-"""The zoo: cards that say all about a trained embedder, and the one way to open it.
+"""Model cards, and the loader for pretrained embedders.
 
 A pretrained model is a record, not code. Its folder `zoo/NAME/` holds `card.json` (what it is, how
 it was made, what may be done with it, how well it does, at which thresholds) and the weights. The
@@ -37,7 +37,7 @@ CAUTION = (
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """What an embedder is fed.
+    """Input of an embedder: crop and pixels.
 
     Attributes:
         height, width: of the crop, in pixels.
@@ -58,7 +58,7 @@ class Input:
 
 @dataclasses.dataclass(frozen=True)
 class Licence:
-    """What may be done with the weights.
+    """Licence of the weights.
 
     Attributes:
         weights: the licence in words.
@@ -73,7 +73,7 @@ class Licence:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How the weights were made.
+    """Training of the weights.
 
     Attributes:
         data: what was trained on, and what was held out by which rule.
@@ -150,7 +150,7 @@ class ProtocolResult:
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """Cosine from which on two faces are called the same person.
+    """Smallest cosine at which two faces count as the same person.
 
     Attributes:
         cosine: the threshold; a pair is accepted at this cosine or above.
@@ -193,7 +193,7 @@ class Thresholds:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """All about one embedder, as its `card.json` holds it.
+    """Model card of an embedder, the content of its `card.json`.
 
     Attributes:
         name: in the zoo the folder's name, as in `load_embedder(name)`.
@@ -243,7 +243,7 @@ def list_embedders() -> list[str]:
 
 
 def card_path(model) -> Path:
-    """Where the card of an embedder is, or would be.
+    """Path of the card of an embedder; the file may be missing.
 
     Args:
         model: as `load_embedder`.
@@ -332,7 +332,7 @@ def read_card(path) -> Card:
 
 
 def write_card(path, card):
-    """Writes a card, whole or not at all.
+    """Writes a card in one step.
 
     Args:
         path: a ``card.json``, beside the weights.
@@ -345,7 +345,7 @@ def write_card(path, card):
 
 
 def describe(embedder, file, description, *, base=None, lineage=(), thresholds=None) -> Card:
-    """A card for an embedder of your own: what its file shows, and what its origin's card says.
+    """A card for your own embedder, from its file and the card of its origin.
 
     Args:
         embedder: the `keras.Model` in the file.

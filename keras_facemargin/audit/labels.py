@@ -1,4 +1,4 @@
-"""What embeddings say about a set of labelled faces: doubtful labels, duplicates, shared people.
+"""Checks of a labelled set from its embeddings: doubtful labels, duplicates, shared people.
 
 An embedder that was trained on other people judges the labels of these. It is no judge of last
 resort: look at the pictures (`draw_audit`) before you remove any.
@@ -116,7 +116,7 @@ def label_noise(embeddings, labels):
 
 
 def near_duplicates(embeddings, labels, threshold):
-    """Finds pairs of images that are nearly one: within an identity a waste, across two an error.
+    """Finds pairs of nearly identical images: redundant within an identity, an error across two.
 
     Args:
         embeddings: float `(N, D)`, of any length but 0.
@@ -141,7 +141,7 @@ def near_duplicates(embeddings, labels, threshold):
 
 
 def shared_images(embeddings, other_embeddings, threshold):
-    """Finds pairs of images of two sets that are nearly one: what leaked from a test into training.
+    """Finds nearly identical images of two sets, such as test images that leaked into training.
 
     Args:
         embeddings, other_embeddings: float `(N, D)` and `(M, D)`, of one embedder.
@@ -196,7 +196,7 @@ def shared_identities(embeddings, labels, threshold, against=None):
 
 
 def draw_audit(faces, noise, duplicates, file, most=40):
-    """Draws the images that are doubtful, to be looked at.
+    """Draws a sheet of the doubtful images.
 
     A row for each of the worst suspects (the image, images of its identity, images of the one that
     it is nearer to) and for each pair of duplicates across two identities, the most alike first.

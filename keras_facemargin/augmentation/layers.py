@@ -31,7 +31,7 @@ _TEMPLATE = 112.0  # side of the crop in which the template's points are given
 
 
 class FaceAugmentation(keras.layers.Layer):
-    """What all layers here share: the share of images that are changed, the seed, the numbers.
+    """Base class of the augmentation layers: rate of changed images, seed and random numbers.
 
     Args:
         rate: share of the images that are changed, 0 to 1, each drawn by itself.
@@ -161,7 +161,7 @@ class RandomMirror(FaceAugmentation):
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomShift(FaceAugmentation):
-    """Shifts by whole pixels, at most so many along each axis; black comes in.
+    """Shifts by a random number of whole pixels along each axis and fills with black.
 
     Args:
         pixels: largest shift, at least 0. Within 4 of 112 the eyes stay where embedders tolerate
@@ -245,7 +245,7 @@ class RandomCropAndPad(FaceAugmentation):
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomLowResolution(FaceAugmentation):
-    """Shrinks the face and enlarges it again, as a camera far away shows it.
+    """Shrinks the face and enlarges it again, like a face far from the camera.
 
     Both with Pillow's BILINEAR filter, which averages all pixels when it shrinks. Implementations
     differ: AdaFace draws one of five filters for each way, the nearest pixel among them.
@@ -311,7 +311,7 @@ class RandomBlur(FaceAugmentation):
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomJPEG(FaceAugmentation):
-    """What saving as a baseline JPEG does to the pixels, computed in the graph; no bytes are made.
+    """Applies the loss of baseline JPEG compression to the pixels, in the graph, without encoding.
 
     YCbCr, chroma halved along both axes, cosine transform of 8x8 blocks, quantisation by the tables
     of the standard's annex K at libjpeg's scale for the quality, and all of it back with libjpeg's

@@ -1,4 +1,4 @@
-"""Light augmentation of aligned faces: what a training pipeline does unless it is told else.
+"""Light augmentation of aligned faces: the default of a training pipeline.
 
 `RandomShift`, `RandomMirror` and `RandomPhotometric`, one after the other, do the same to the
 pixels; here it is done by half as many passes over them, the first two still in bytes.

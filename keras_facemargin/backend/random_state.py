@@ -1,4 +1,4 @@
-"""The random state that a backend keeps to itself, outside of Keras' `SeedGenerator`s.
+"""The random state of a backend outside of Keras' `SeedGenerator`s.
 
 Alone in its file because only torch has one: its dropout draws from torch's own generators where
 the layer was given no seed.
@@ -17,7 +17,7 @@ def random_state():
 
 
 def set_random_state(arrays):
-    """Goes back to what `random_state` gave, as far as there are the same devices."""
+    """Restores the state that `random_state` returned, for the devices that exist."""
     if keras.backend.backend() != "torch" or not arrays:
         return
     import torch

@@ -1,4 +1,4 @@
-"""What one replica must know of the others to train as one device does.
+"""Communication between replicas, so that they train as one device does.
 
 Alone in its file because only TensorFlow replicates a step by hand; elsewhere a batch is whole.
 """

@@ -1,4 +1,4 @@
-"""Says early that a training run collapses: all faces go to one place of the sphere."""
+"""Detects a collapsing training run early: all embeddings move to one direction."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ _BATCH = 256
 
 
 class Spread(NamedTuple):
-    """How the embeddings of some faces lie. Angles in degrees."""
+    """Statistics of the embeddings of some faces. Angles in degrees."""
 
     norm: float  # mean length of an embedding
     target_angle: float  # mean angle to the true class's prototype
@@ -81,7 +81,7 @@ def measure_spread(classifier, images, labels):
 
 
 class CollapseDetector(keras.callbacks.Callback):
-    """Watches how some faces lie during training, and stops a run that collapses.
+    """Measures the embeddings of some faces during training and stops a run that collapses.
 
     A margin loss can fall while nothing is learned: if all embeddings and all prototypes move to
     one point, every target angle is small, and the loss sits near `log C` plus what the margin

@@ -1,4 +1,4 @@
-"""A run that is killed at any step goes on as if it had not been.
+"""A run that is killed at any step resumes exactly.
 
 **What is on disk.** `DIRECTORY/EPOCH-STEP-DIGEST.checkpoint`, the newest two. Each is a `.npz` file
 (numbers only, opened without pickle) that says in its name what its bytes hash to. It is written
@@ -35,7 +35,7 @@ _STATE = {"place", "steps", "history", "memories", "model", "optimizer", "metric
 
 
 class ExactResume(keras.callbacks.Callback):
-    """Saves all that training hangs on, and lets the next run of the same program go on from there.
+    """Saves the complete training state, and resumes the next run of the same program from it.
 
     ```
     resume = ExactResume("run", every=500)
@@ -321,7 +321,7 @@ class _Checkpoint:
         return [self.array(f"{name}.{number}") for number in range(count)]
 
     def recall(self, number, callback):
-        """Gives a callback its memory back."""
+        """Restores the memory of a callback."""
         count = len(self.state["memories"])
         if number >= count:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Stops at a loss that is not finite, before it reaches a weight, and says where it came from."""
+"""Stops at a loss that is not finite, before it reaches a weight, and names its origin."""
 
 import keras
 import numpy as np

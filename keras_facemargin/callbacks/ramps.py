@@ -1,4 +1,4 @@
-"""Ramps: a margin that grows from nothing, a scale that grows from small, step by step."""
+"""Schedules that increase the margin or the scale during training."""
 
 import keras
 
@@ -48,7 +48,7 @@ class _Ramp(keras.callbacks.Callback):
 
 
 class MarginRamp(_Ramp):
-    """Lets the margin grow from a share of itself to the whole of it.
+    """Increases the margin from a share of its value to its full value.
 
     Every similarity is `plain + share * (margin - plain)`: for CosFace that is the margin
     `share * m`, for SphereFace its own annealing with `share = 1 / (1 + lambda)`
@@ -86,7 +86,7 @@ class MarginRamp(_Ramp):
 
 
 class ScaleRamp(_Ramp):
-    """Lets the scale grow from a small one to the head's own.
+    """Increases the scale from a small value to the head's own value.
 
     A small scale keeps the softmax soft, so that gradients reach all classes before any is learned;
     `heads.scale_lower_bound(num_classes)` is where a scale begins to be able to part them.

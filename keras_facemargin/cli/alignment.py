@@ -1,4 +1,4 @@
-"""Images that do not stand on the template: what is made of them means little."""
+"""Warnings and errors about images that are not aligned to the template."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Every command in the order of the help, and what becomes of an error."""
+"""All commands in the order of the help, and the handling of errors."""
 
 import warnings
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What every command says: results on standard output, warnings and errors on standard error."""
+"""Output of the commands: results on standard output, warnings and errors on standard error."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Pairwise losses: what people lost with tensorflow-addons, as Keras 3 losses on every backend.
+"""Pairwise losses, those of tensorflow-addons among them, as Keras 3 losses on every backend.
 
 ```
 model = keras.Sequential([embedder, keras.layers.UnitNormalization()])

@@ -12,7 +12,7 @@ from keras_facemargin.losses.loss import PairwiseLoss, check_margin, check_same_
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class ContrastiveLoss(PairwiseLoss):
-    """Contrastive loss: pairs of one person are drawn together, others pushed a margin apart.
+    """Contrastive loss: pulls pairs of one person together, pushes other pairs a margin apart.
 
     `l = y D^2 + (1 - y) max(0, m - D)^2` for a pair at distance D, y = 1 for one person and 0 for
     two.

@@ -1,4 +1,4 @@
-"""Reports: what was measured, as one HTML file that needs nothing else.
+"""Reports: measurements as one self-contained HTML file.
 
 `page` knows HTML only. A file for each kind of task fills a page with what `evaluate` counted,
 whatever the protocol: `verification` of a list of pairs, `splits` of several lists, `covariates` of

@@ -1,4 +1,4 @@
-"""The report of every pair of a set of faces: of any number of them, because they are counted."""
+"""The report of every pair of a set of faces, for any number of pairs."""
 
 import dataclasses
 from pathlib import Path

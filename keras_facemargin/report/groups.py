@@ -1,4 +1,4 @@
-"""Errors by group at one threshold for everybody."""
+"""Errors by group at one threshold for all groups."""
 
 import dataclasses
 

@@ -117,7 +117,7 @@ def write_record(output, title, about, intervals, models, **said):
 
 
 def draws_record(draws, seed):
-    """How the intervals were found, for a JSON file."""
+    """The method of the intervals, for a JSON file."""
     return {
         "level": LEVEL,
         "resampled": draws.unit,
@@ -155,7 +155,7 @@ def page_file(output) -> Path:
 
 
 def require_embedders(models, argument="scores"):
-    """Refuses a report of nobody."""
+    """Refuses a report without an embedder."""
     if not models:
         raise ValueError(
             f"`{argument}` must hold at least one embedder's name -> {argument}. Received: none."

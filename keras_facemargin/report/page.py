@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: pictures inside, readable on a phone."""
+"""A report as one self-contained HTML file with its pictures inside, readable on a phone."""
 
 import base64
 import html
@@ -141,7 +141,7 @@ class Report:
         return self._picture(*_browser_picture(Path(image)), caption)
 
     def write(self, path) -> Path:
-        """Writes the page, whole or not at all, and returns its path."""
+        """Writes the page in one step and returns its path."""
         path = Path(path)
         page = _PAGE.format(
             title=html.escape(self.title), style=_STYLE, body="\n".join(self._blocks)

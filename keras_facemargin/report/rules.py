@@ -1,4 +1,4 @@
-"""What other published codes would read from the same scores."""
+"""TAR at FAR of the same scores by the rules of other published codes."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The report of searches in galleries, 1:N: who is it, and is it anybody of the gallery?"""
+"""The report of 1:N searches: who is it, and is the person in the gallery?"""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The report of a 1:1 evaluation: what a paper may cite, with its uncertainty, on one page.
+"""The report of a 1:1 evaluation: measures with confidence intervals on one page.
 
 Whatever the protocol, it comes down to `Pairs` and, for each embedder, their scores; that is all
 that `report_verification` takes.

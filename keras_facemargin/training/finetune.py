@@ -1,4 +1,4 @@
-"""Fine-tuning an embedder on a folder of people, measured on people it was not tuned on."""
+"""Fine-tuning an embedder on a folder of people, tested on held-out people."""
 
 import dataclasses
 import functools
@@ -60,7 +60,7 @@ _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to
 
 @dataclasses.dataclass(frozen=True)
 class FineTuned:
-    """What fine-tuning gave.
+    """Result of fine-tuning.
 
     Attributes:
         classifier: the trained `MarginClassifier`; its `embedder` is the result. It is not
@@ -87,7 +87,7 @@ class FineTuned:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences on what the table does not say by itself: a loss, a threshold of few pairs."""
+        """Sentences beside the table: a higher error, a threshold from few pairs."""
         remarks = []
         if self.after.eer > self.before.eer:
             remarks.append(

@@ -1,4 +1,4 @@
-"""What `keras.ops` has no word for, one file a backend behind the same nine functions.
+"""Operations missing from `keras.ops`, implemented per backend behind nine functions.
 
 A loss over blocks of classes fills one large array row by row. `ops.slice_update` copies all of
 that array each time where TensorFlow runs a graph, `ops.fori_loop` lets several blocks be alive at
