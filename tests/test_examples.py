@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from strategies import replicas
 from tiny import tiny_embedder
 
 from keras_facemargin.data import FaceFolder
@@ -59,7 +60,10 @@ def test_applications_backbone_mirrored(tmp_path, capsys, monkeypatch):
         x = keras.layers.Conv2D(8, 3, strides=32, padding="same", activation="relu")(x)
         return keras.Model(image, x, name="small")
 
+    import tensorflow as tf
+
     monkeypatch.setattr(keras.applications, "MobileNetV2", small)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: replicas(2))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     script = example("applications_backbone_mirrored")
     script.main(["--epochs", "1", "--embedding-dim", "16", "--output", str(tmp_path)])

@@ -61,23 +61,25 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(writer, tmp_path, 
     assert all((tmp_path / name).read_bytes() == b"as it was" for name in names)
 
 
-def test_writers_at_one_place_do_not_share_a_draft(tmp_path):
-    """Each writes a whole file; the last one stays."""
-    together = threading.Barrier(2)
+def test_a_second_writer_at_one_place_is_refused_and_the_first_file_is_whole(tmp_path):
+    writing, refused = threading.Event(), threading.Event()
 
     class Slow(list):
         def __getitem__(self, row):
-            together.wait(10)  # both have opened their drafts
+            writing.set()
+            refused.wait(10)
             return super().__getitem__(row)
 
-    def write(image):
-        write_face_records(tmp_path / "a.rec", Slow([image] * 50), list(range(50)))
+    def write():
+        write_face_records(tmp_path / "a.rec", Slow([b"1" * 99] * 50), list(range(50)))
 
-    threads = [threading.Thread(target=write, args=(image,)) for image in (b"1" * 99, b"two" * 99)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert writing.wait(10)
+    with pytest.raises(BlockingIOError, match="Another process is writing"):
+        write_face_records(tmp_path / "a.rec", [b"two" * 99] * 50, list(range(50)))
+    refused.set()
+    thread.join()
     images = {bytes(payload[24:]) for _, payload in RecordReader(tmp_path / "a.rec", index=None)}
-    assert len(images & {b"1" * 99, b"two" * 99}) == 1
+    assert b"1" * 99 in images and b"two" * 99 not in images
     assert sorted(os.listdir(tmp_path)) == ["a.idx", "a.rec"]

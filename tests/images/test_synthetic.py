@@ -76,7 +76,7 @@ def test_faces_have_eyes_and_a_mouth_where_alignment_puts_them(faces):
 
 
 def test_the_mean_face_is_the_same_in_the_mirror():
-    path = resources.files("keras_facemargin.data") / "face_model.npz"
+    path = resources.files("keras_facemargin.images") / "face_model.npz"
     with np.load(path, allow_pickle=False) as model:
         luma, shape = model["luma_mean"], model["shape_mean"]
     np.testing.assert_allclose(luma, luma[:, ::-1], atol=0.2)
@@ -84,7 +84,7 @@ def test_the_mean_face_is_the_same_in_the_mirror():
 
 
 def test_the_model_stays_small():
-    path = resources.files("keras_facemargin.data") / "face_model.npz"
+    path = resources.files("keras_facemargin.images") / "face_model.npz"
     assert path.stat().st_size <= 4 * 1000 * 1000
 
 
