@@ -63,7 +63,8 @@ def test_applications_backbone_mirrored(tmp_path, capsys, monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(keras.applications, "MobileNetV2", small)
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: replicas(2))
+    strategy = replicas(2)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: strategy)
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     script = example("applications_backbone_mirrored")
     script.main(["--epochs", "1", "--embedding-dim", "16", "--output", str(tmp_path)])
