@@ -214,7 +214,7 @@ def _identifiers(name, values):
 
 
 def _kind_of(one):
-    """The kind of a Python type, or ``None`` if it names nobody."""
+    """The kind of a Python type, or ``None`` for any other type."""
     of_type = (
         ("text", str),
         ("bytes", bytes),

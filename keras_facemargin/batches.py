@@ -47,7 +47,7 @@ class Inspector:
             labels: array or tensor, or None.
 
         Raises:
-            ValueError: a label is no class, or labels are not integers of shape (N,) or (N, 1).
+            ValueError: a label is not a class, or labels are not integers of shape (N,) or (N, 1).
         """
         if labels is not None:
             try:

@@ -211,7 +211,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         """As `keras.Model.fit`.
 
         Raises:
-            ValueError: a label is no class.
+            ValueError: a label is not a class.
             FloatingPointError: under a `FiniteGuard`, at a loss that is not finite.
         """
         self._inspect(x, y)
@@ -234,7 +234,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         """As `keras.Model.evaluate`; NaN where no sample has a label.
 
         Raises:
-            ValueError: a label is no class.
+            ValueError: a label is not a class.
         """
         if "_use_cached_eval_dataset" not in kwargs:  # not within `fit`
             self._inspect(x, y)

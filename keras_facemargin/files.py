@@ -240,7 +240,7 @@ def exclusive(path):
     try:
         yield
     finally:
-        # Removed while it is held: whoever opened it meanwhile sees that the name is gone.
+        # Removed while it is held: a process that opened it meanwhile sees that the name is gone.
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()

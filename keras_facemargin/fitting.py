@@ -41,7 +41,7 @@ from keras_facemargin.backend.replicas import replica_count, total
 
 
 class LossMean(keras.metrics.Mean):
-    """The mean of a loss over samples, told their sum and their number."""
+    """The mean of a loss over samples, from their sum and their number."""
 
     def add(self, loss, count):
         """Adds so many samples.
@@ -88,7 +88,7 @@ class RepairedFit:
             steps_per_execution=steps_per_execution,
             **kwargs,
         )
-        # Not tracked, as Keras' own, which stands first among the metrics.
+        # Not tracked, as Keras' own, which comes first among the metrics.
         object.__setattr__(self, "_loss_tracker", LossMean(name="loss"))
         if replicas > 1:
             _sum_before_clipping(self.optimizer)

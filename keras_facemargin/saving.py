@@ -12,8 +12,8 @@ def open_model(path):
     """Opens a `.keras` file, uncompiled, and never runs pickled Python that is in it.
 
     Keras' own `safe_mode=True` gives way to `keras.config.enable_unsafe_deserialization()`, which
-    somebody may have called for a file of their own. Here the file is opened in safe mode whatever
-    that switch says, and the switch stays as it was.
+    a program may have called for another file. Here the file is opened in safe mode whatever that
+    switch says, and the switch keeps its value.
 
     Args:
         path: the file.

@@ -202,8 +202,8 @@ class Card:
         parameters: number of weights, trained or not.
         embedding_dim: D.
         input, licence, weights: see there.
-        training: see there; None if nobody wrote it down.
-        thresholds: see there; None if nobody calibrated them.
+        training: see there; None if it was not recorded.
+        thresholds: see there; None if they were not calibrated.
         lineage: from which models and data it descends, oldest first.
         protocols: a `ProtocolResult` for each protocol, by name ("lfw").
         caution: what a person must know before pointing it at people.
@@ -295,7 +295,7 @@ def load_card(model) -> Card:
 
 
 def find_card(model) -> Card | None:
-    """As `load_card`; None if there is no card, or none that can be used."""
+    """As `load_card`; None if there is no usable card."""
     try:
         return load_card(model)
     except (ValueError, FileNotFoundError):

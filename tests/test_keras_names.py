@@ -25,7 +25,7 @@ LAYER = {"build", "built", "call", "compute_output_shape", "from_config", "get_c
 ON_PURPOSE = {
     keras.Model: {
         *("build", "built", "call", "from_config", "get_config"),
-        # The head is the loss, and `fit` goes on where it stopped: classifier.py, fitting.py.
+        # The head is the loss, and `fit` resumes: classifier.py, fitting.py.
         *("compile", "compile_from_config", "compute_loss", "compute_metrics", "fit", "train_step"),
         # Labels are checked before Keras converts them: classifier.py.
         *("evaluate", "train_on_batch", "test_on_batch"),

@@ -58,7 +58,7 @@ class ExactResume(keras.callbacks.Callback):
     they are in `remember`: their numbers, texts and lists of arrays are kept. Put this one last,
     for it saves what those before it have made of the epoch.
 
-    A run goes on with the data that it began with. Each checkpoint keeps a fingerprint of it, and
+    A run resumes with the data of its start. Each checkpoint keeps a fingerprint of the data, and
     other data is refused: of `faces.dataset` and `faces.py_dataset` what `Faces.fingerprint` says,
     with the batch size, the seed, the sampler and the augmentation; of arrays their shapes, all
     labels and some images; of another `tf.data.Dataset` its element spec and number of batches, of

@@ -268,7 +268,7 @@ class Faces:
         return _Batches(self, plan, **options)
 
     def fingerprint(self):
-        """What these faces are, for a run that goes on to see that it goes on with them.
+        """Fingerprint of these faces, so that a resumed run can check that it has the same ones.
 
         It covers the labels of all images, the names of all identities, in a folder the name and
         the size of each file, and the bytes of 64 images spread evenly. It does not cover the bytes

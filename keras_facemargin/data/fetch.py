@@ -171,7 +171,7 @@ def fetch(remote, directory, pause=2.0):
     path = os.path.join(os.fspath(directory), remote.name)
     if not os.path.exists(path):
         with exclusive(path):
-            if not os.path.exists(path):  # nobody has finished it meanwhile
+            if not os.path.exists(path):  # another process may have finished it meanwhile
                 _fetch(remote, path, pause)
                 return path
     digest = _digest(path)
@@ -210,7 +210,7 @@ class _NoFile(Exception):
 
 
 def _size(part):
-    """Bytes of what was received so far; refuses what somebody else may have put there."""
+    """Size of the part received so far; refuses a file that another program may have put there."""
     try:
         found = os.lstat(part)
     except FileNotFoundError:

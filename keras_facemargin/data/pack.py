@@ -95,7 +95,7 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
     Identities are sorted by name, whole numbers by value and before all others, which follow by
     code point. They get the labels 0, 1, 2, ... in that order, whatever they were; `.lst` and
     `.tfrecord` state whose label it is. Every line of a list is an image or is skipped with its
-    reason. Every image is decoded by the rules of `read_face`; one that is no face crop is skipped
+    reason. Every image is decoded by the rules of `read_face`; one that is not a crop is skipped
     and listed with its reason. What is written is read again and compared before it gets its name,
     and no existing file is written over. If the call is interrupted, by whatever means, the same
     call continues and ends with the same bytes.
@@ -526,7 +526,7 @@ class _TFRecordSink(_Sink):
         return shard_names(self.destination, self.shards)
 
     def claims(self):
-        return [self.destination]  # which stands for its shards
+        return [self.destination]  # one lock for all shards
 
     def write(self, row, label, identity, name, encoded):
         example = face_example(encoded, label, identity, name)

@@ -528,7 +528,7 @@ class FaceTFRecords(StoredFaces):
     0 .. `num_classes - 1`, integers in ascending order and texts in that of `FaceFolder`, whatever
     gaps they have, and `identities[label]` is what the file calls the person: the text beside the
     integers if each integer has one of its own, else the integer. Implementations differ:
-    arcface-tf2 takes labels as they stand and is told the number of classes.
+    arcface-tf2 takes labels as they are and gets the number of classes as an argument.
 
     Bad, and reported with its reason, is: a damaged record, one without one image and one label, an
     image that is empty, undecodable or not square.

@@ -34,7 +34,7 @@ _SCALE = 1.1
 _TURN = 4.0
 _BLUE = -2.0
 _LIKENESS = 0.16  # of few images: see `likeness`
-# From what on whoever opens a set is warned: tight crops, black where their photo ended, measure up
+# Limits from which opening a set warns: tight crops, black where their photo ended, measure up
 # to 1.3 times too small, raw photos twice.
 _CLEAR_SHIFT = 8.0
 _CLEAR_SCALE = 1.4
@@ -76,7 +76,7 @@ class AlignmentReport:
 
     @property
     def clearly_off(self):
-        """Whether the faces are so far off the template that nobody can have aligned them."""
+        """Whether the faces are so far off the template that they cannot be aligned crops."""
         return bool(self.findings) and (
             math.hypot(*self.shift) > _CLEAR_SHIFT
             or not 1 / _CLEAR_SCALE < self.scale < _CLEAR_SCALE
@@ -164,7 +164,7 @@ def alignment_report(faces, most=200):
 
 
 def likeness(images):
-    """How much images resemble the mean face, each as it stands: for fewer than make a mean.
+    """Similarity of single images to the mean face, for sets too small to average.
 
     The mean over the images of the correlation of each with the stored face on the template, -1..1.
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-# Pillow's names of the formats that are read. It has thirty parsers more, which nobody needs for
+# Pillow's names of the formats that are read. It has thirty more parsers, which are not needed for
 # faces and a hostile file could choose.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _NAMED_FORMATS = "JPEG, PNG, WebP, BMP, GIF, TIFF, PPM or AVIF"

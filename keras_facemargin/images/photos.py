@@ -69,13 +69,13 @@ def align_folder(
 ):
     """Aligns every photo under a folder; subfolders, one a person, are kept.
 
-    `source/ADA/1.jpg` becomes `destination/ADA/1.jpg`; a photo that is no JPEG gets `.jpg` appended
+    `source/ADA/1.jpg` becomes `destination/ADA/1.jpg`; other photos get `.jpg` appended
     to its whole name (`1.png.jpg`), so that no two photos meet in one crop. Crops are JPEGs of
     quality 95 with colours at full resolution. Names that begin with a dot are passed over, links
     are followed. A photo without a crop (no face, points in doubt, not an image) is listed with its
     reason in `destination.misses.csv`, beside the folder, and ends nothing.
 
-    A run that was stopped goes on with the same call: crops appear whole or not at all, those that
+    The same call resumes a stopped run: each crop is written in one step, those that
     are there are not made again, and photos missed before are tried again. The settings are kept
     in a hidden file of the folder; other settings need another folder. One process at a time writes
     to a folder. If the crops are clearly off the template in the end, on average over up to 200 of
@@ -140,7 +140,7 @@ def align_folder(
         detector = load_detector(detector)
 
     def find(name, photo):
-        """The faces of a photo, and what a photo without a face is told."""
+        """The faces of a photo, and the reason if there is none."""
         if listed is None:
             return _checked(detector(photo), name), "the detector found no face."
         return listed.get(name, []), "the file of points lists no face of it."

@@ -195,7 +195,7 @@ def containers(tmp_path):
 
 
 def smaller(images):
-    """As photos of 250x250 are that nobody aligned: the face about half as large."""
+    """Like unaligned photos of 250x250: the face is about half as large."""
     return moved(images, scale=0.52, shift=(0, -10))
 
 

@@ -193,7 +193,7 @@ def refuse_repeats(file, keys, numbers, what, place="line"):
 
 
 def note_repeats(file, keys, what):
-    """Warns of what a list names twice, where nobody knows whether the official file does.
+    """Warns of repeated names in a list, where it is unknown whether the official file has any.
 
     Args:
         file: the list.
