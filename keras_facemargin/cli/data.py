@@ -48,8 +48,8 @@ def pack(
     """Copy labelled face crops from one container into another, byte for byte.
 
     An image that is not a face crop is skipped, counted and listed in DESTINATION.skipped.csv.
-    Identities that are whole numbers are sorted by value, others by code point. After an interruption the same
-    command continues and ends with the same bytes.
+    Identities that are whole numbers are sorted by value, others by code point. After an
+    interruption the same command continues and ends with the same bytes.
 
     Example: `facemargin pack facemargin-demo/faces-64x12-seed0 train.rec`
     """
