@@ -27,6 +27,7 @@ test-slow: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # The site, into site/. A warning is an error.
 docs: $(VENV)/.installed-dev

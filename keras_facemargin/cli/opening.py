@@ -1,14 +1,19 @@
-"""Keras, opened when a command needs it and not before: its import takes seconds."""
+"""Opens Keras when a command needs it and not before: the import takes seconds."""
 
 import contextlib
 import functools
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-def with_keras(command):
-    """The command, with Keras open and the package's classes registered once its options are read.
+def with_keras(command: Callable[P, T]) -> Callable[P, T]:
+    """Opens Keras and registers the package's classes before the command runs.
 
     Args:
         command: a function for typer.
@@ -18,26 +23,26 @@ def with_keras(command):
     """
 
     @functools.wraps(command)
-    def opened(*arguments, **options):
+    def opened(*arguments: P.args, **options: P.kwargs) -> T:
         open_keras()
         return command(*arguments, **options)
 
     return opened
 
 
-def open_keras():
+def open_keras() -> None:
     """Imports Keras and registers the package's classes, as `import keras_facemargin` does.
 
     Raises:
         ImportError: no backend of Keras is installed; says which extra installs one.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors; no remarks
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors only
     with without_greetings():
         import keras_facemargin.registered  # noqa: F401
 
 
 @contextlib.contextmanager
-def without_greetings():
+def without_greetings() -> Iterator[None]:
     """Holds standard error back, and writes it only if the block fails.
 
     TensorFlow 2.21 writes some lines while it is imported (oneDNN is on, absl is not initialised)
