@@ -210,7 +210,8 @@ class Crop:
             known = ", ".join(f"{name} {one.height}x{one.width}" for name, one in TEMPLATES.items())
             raise ValueError(
                 "A face is aligned to a crop whose five points are known. "
-                f"Received: {self} without a template. Known templates (height x width, at any scale): {known}."
+                f"Received: {self} without a template. "
+                f"Known templates (height x width, at any scale): {known}."
             )
         template = TEMPLATES[self.template]
         return (np.array(template.points) + 0.5) * (self.height / template.height) - 0.5
