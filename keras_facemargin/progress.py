@@ -39,7 +39,7 @@ def progress_bar(unit: str, shown: bool = True, *, transient: bool = False) -> P
     if unit == "bytes":
         columns += [DownloadColumn(), TransferSpeedColumn()]
     else:
-        columns += [TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit)]
+        columns += [TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit)]
     return Progress(
         *columns,
         TimeRemainingColumn(),
