@@ -12,8 +12,6 @@ import os
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from keras_facemargin.files import atomic_write, exclusive, read_text
@@ -22,6 +20,7 @@ from keras_facemargin.images.alignment_check import warn_unaligned
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.detect import CHOICES, DetectedFace, choose_face, load_detector
 from keras_facemargin.images.image import BadImage, read_photo
+from keras_facemargin.progress import track
 
 _SETTINGS = ".facemargin-align.json"
 _NAMELESS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # no file of that name
@@ -185,13 +184,7 @@ def _align_all(names, destination, cut):
     misses, crops, claimed = [], [], set()
     misses_file = destination + ".misses.csv"
     try:
-        for name in track(
-            names,
-            description=f"Aligning {len(names):,} photos",
-            console=Console(stderr=True),
-            transient=True,
-            disable=len(names) < 8,
-        ):
+        for name in track(names, "Aligning", "photos", shown=len(names) >= 8):
             crop = name if name.lower().endswith((".jpg", ".jpeg")) else name + ".jpg"
             target = os.path.join(destination, crop)
             try:
