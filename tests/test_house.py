@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "keras_facemargin"
 ALLOWED = {
     "files": (),
     "arrays": (),
+    "pickles": (),
     "progress": (),
     "saving": ("files",),
     "margins": (),
@@ -24,7 +25,7 @@ ALLOWED = {
     "images": ("files",),
     "augmentation": (),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
-    "data": ("augmentation", "files", "images", "progress"),
+    "data": ("augmentation", "files", "images", "pickles", "progress"),
     "audit": ("arrays", "images"),
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads"),

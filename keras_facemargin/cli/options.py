@@ -38,8 +38,11 @@ Lists = Annotated[Path, typer.Option(help="Folder of the official lists.")]
 Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as the lists do.")]
 OnMissingImage = Annotated[
     OnMissing,
-    typer.Option(help="A listed image that is not there: refuse, or let it count as not enrolled."),
+    typer.Option(
+        help="A listed image that is not there: refuse, or let it count as a failure to enrol."
+    ),
 ]
-Lam = Annotated[
-    float, typer.Option("--lambda", min=0, help="Of quality pooling; 0: the mean over media.")
+QualityWeight = Annotated[
+    float,
+    typer.Option(min=0, help="Weight of image quality in templates; 0: the mean over media."),
 ]

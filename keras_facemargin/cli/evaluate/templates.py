@@ -12,12 +12,12 @@ from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
     Images,
-    Lam,
     Lists,
     Models,
     OnMissing,
     OnMissingImage,
     Output,
+    QualityWeight,
     ReportFile,
 )
 
@@ -94,7 +94,7 @@ def ijbb(
     lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
     images: Images,
     task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
-    lam: Lam = 0.0,
+    quality_weight: QualityWeight = 0.0,
     model: Models = (DEFAULT,),
     output: Output = Path("ijbb-results"),
     flip: Flip = True,
@@ -106,10 +106,10 @@ def ijbb(
     Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
     holds all that and the intervals.
 
-    Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --lambda 0.3`
+    Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --quality-weight 0.3`
     """
     of_task = {IjbTask.verify: _ijb_pairs, IjbTask.search: _ijb_searches}[task]
-    run = of_task("ijbb", "IJB-B", lists, images, lam, on_missing)
+    run = of_task("ijbb", "IJB-B", lists, images, quality_weight, on_missing)
     to_page_or_folder(run, model, output, flip, report)
 
 
@@ -122,7 +122,7 @@ def ijbc(
     by: Annotated[
         str, typer.Option(help="Covariate: GENDER, SKINTONE, AGE, INDOOR_OUTDOOR, FACIAL_HAIR.")
     ] = "GENDER",
-    lam: Lam = 0.0,
+    quality_weight: QualityWeight = 0.0,
     model: Models = (DEFAULT,),
     output: Output = Path("ijbc-results"),
     flip: Flip = True,
@@ -137,38 +137,38 @@ def ijbc(
     Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
     """
     if task is IjbcTask.covariates:
-        run = _ijbc_covariates(lists, images, by, lam, on_missing)
+        run = _ijbc_covariates(lists, images, by, quality_weight, on_missing)
     else:
         of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
-        run = of_task("ijbc", "IJB-C", lists, images, lam, on_missing)
+        run = of_task("ijbc", "IJB-C", lists, images, quality_weight, on_missing)
     to_page_or_folder(run, model, output, flip, report)
 
 
-def _ijb_pairs(name, title, lists, images, lam, on_missing):
+def _ijb_pairs(name, title, lists, images, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijb
 
     return EvaluationRun(
         f"{title}, 1:1",
-        f"Pairs of templates. {_pooled(lam)}",
-        {"protocol": name, "task": "verify", "lambda": lam},
+        f"Pairs of templates. {_pooled(quality_weight)}",
+        {"protocol": name, "task": "verify", "quality_weight": quality_weight},
         lambda: read_ijb(name, lists, images, on_missing.value),
-        tasks.pairs_of_templates(lam),
+        tasks.pairs_of_templates(quality_weight),
     )
 
 
-def _ijb_searches(name, title, lists, images, lam, on_missing):
+def _ijb_searches(name, title, lists, images, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijb_search
 
     return EvaluationRun(
         f"{title}, 1:N",
-        f"All probes in each of the two galleries. {_pooled(lam)}",
-        {"protocol": name, "task": "search", "lambda": lam},
+        f"All probes in each of the two galleries. {_pooled(quality_weight)}",
+        {"protocol": name, "task": "search", "quality_weight": quality_weight},
         lambda: read_ijb_search(name, lists, images, on_missing.value),
-        tasks.searches(lam),
+        tasks.searches(quality_weight),
     )
 
 
-def _ijbc_covariates(lists, images, by, lam, on_missing):
+def _ijbc_covariates(lists, images, by, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijbc_covariates
 
     def read():
@@ -178,11 +178,13 @@ def _ijbc_covariates(lists, images, by, lam, on_missing):
     return EvaluationRun(
         f"IJB-C, {by}",
         "Pairs of single images.",
-        {"protocol": "ijbc", "task": "covariates", "lambda": lam, "by": by},
+        {"protocol": "ijbc", "task": "covariates", "quality_weight": quality_weight, "by": by},
         read,
-        tasks.pairs_by_value(by, lam),
+        tasks.pairs_by_value(by, quality_weight),
     )
 
 
-def _pooled(lam):
-    return f"Pooled by quality, λ = {lam:g}." if lam else "Pooled as the mean over media."
+def _pooled(quality_weight):
+    if quality_weight:
+        return f"Pooled by quality, λ = {quality_weight:g}."
+    return "Pooled as the mean over media."
