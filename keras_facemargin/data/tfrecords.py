@@ -244,6 +244,7 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
         OSError: a file cannot be read or written. Nothing is left of the set then.
 
     Example:
+        >>> from keras_facemargin.data import unpack_example
         >>> write_face_tfrecords("two.tfrecord", [b"JPEG", b"another"], [0, 1], ["Ada", "Bo"])
         >>> for payload in TFRecordReader("two.tfrecord"):
         ...     print(unpack_example(payload)["image/class/text"])

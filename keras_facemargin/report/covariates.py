@@ -134,7 +134,7 @@ def _write_page(output, title, by, about, pairs, scores, models, rates):
         f"pairs, by {by}. In brackets: the middle {LEVEL:.0%} of {first.draws.replicates:,} draws "
         f"of the {first.draws.unit} of each value, with replacement."
     )
-    add_people(page, first.draws, int(np.count_nonzero(pairs.unseen)))
+    add_people(page, first.draws, int(np.count_nonzero(pairs.failed_to_enrol)))
     for text in about:
         page.paragraph(text)
     for name, each in models.items():

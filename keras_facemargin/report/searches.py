@@ -126,10 +126,11 @@ def _write_page(output, title, about, shown, models):
         f"In brackets: {first.draws}, of those that the probes show; thresholds are chosen anew in "
         "each draw. The galleries are as they are."
     )
-    if first.result.unseen:
+    if first.result.failed_to_enrol:
         page.paragraph(
-            f"Templates without an image, in all searches: {first.result.unseen:,}. Who is "
-            "searched for with one, or in vain because of one, counts as missed."
+            "Templates without an image, in all searches: "
+            f"{first.result.failed_to_enrol:,}. Who is searched for with one, or in vain because "
+            "of one, counts as missed."
         )
     for text in about:
         page.paragraph(text)

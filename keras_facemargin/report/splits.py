@@ -96,7 +96,7 @@ def report_splits(
     """
     output = page_file(output)
     require_embedders(scores)
-    unseen = int(np.count_nonzero(pairs.unseen))
+    failed_to_enrol = int(np.count_nonzero(pairs.failed_to_enrol))
     models, rates = {}, {}
     for name, values in scores.items():
         result = verify_by_fold(values, pairs.same, pairs.folds)
@@ -106,7 +106,9 @@ def report_splits(
             seed=seed,
             progress=progress,
         )
-        models[name] = MeasuredSplits(dataclasses.replace(result, unseen=unseen), draws)
+        models[name] = MeasuredSplits(
+            dataclasses.replace(result, failed_to_enrol=failed_to_enrol), draws
+        )
         rates[name] = rates_by_column(groups, np.asarray(values), pairs, replicates, seed)
     _write_page(output, title, about, pairs, scores, models, rates)
     first = next(iter(models.values()))
@@ -131,7 +133,7 @@ def _write_page(output, title, about, pairs, scores, models, rates):
         f"{np.count_nonzero(~pairs.same):,} impostor pairs. In brackets: {first.draws}; thresholds "
         "are chosen anew in each draw and split."
     )
-    add_people(page, first.draws, first.result.unseen)
+    add_people(page, first.draws, first.result.failed_to_enrol)
     for text in about:
         page.paragraph(text)
     add_measures(

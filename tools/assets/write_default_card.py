@@ -137,7 +137,7 @@ def describe_lfw(verification, seed):
         eer=verification.eer,
         auc=verification.auc,
         pairs=len(verification.same),
-        unseen_pairs=verification.unseen,
+        unseen_pairs=verification.failed_to_enrol,
         flip=True,
         command=(
             "facemargin evaluate lfw --images DATA/lfw/aligned --pairs DATA/lfw/pairs.txt "

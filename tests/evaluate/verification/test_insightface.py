@@ -44,7 +44,7 @@ def test_pairs_are_those_of_the_image_files(written):
     for side in ("first", "second"):
         for ours, theirs in zip(getattr(pairs, side), getattr(expected, side), strict=True):
             np.testing.assert_array_equal(read_face(ours), read_face(theirs))
-    assert not pairs.unseen.any()
+    assert not pairs.failed_to_enrol.any()
 
 
 def test_figures_are_those_of_the_image_files(written):
