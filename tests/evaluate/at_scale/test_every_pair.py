@@ -300,7 +300,7 @@ def test_embeddings_are_not_changed_and_the_bar_is_drawn(capsys):
     before = embeddings.copy()
     verify_all_pairs(embeddings, labels, [0.1])
     np.testing.assert_array_equal(embeddings, before)
-    assert "780 of 780 pairs" in capsys.readouterr().err
+    assert "780/780 pairs" in capsys.readouterr().err
 
 
 def test_the_result_is_plain_numbers_and_a_table():
