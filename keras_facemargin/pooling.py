@@ -68,22 +68,23 @@ def quality_logits(quality):
     return ops.clip(logits, -LIMIT, LIMIT)
 
 
-def quality_pooling(features, quality, lam, present=None, media=None):
+def quality_pooling(features, quality, quality_weight, present=None, media=None):
     """Quality pooling of padded templates: Crystal Loss (arXiv:1804.01159).
 
-    `lam` = 0 is the mean; large, the best image alone. The paper chooses λ on held-out data; there
-    is no default here.
+    `quality_weight` is the paper's λ: 0 gives the mean, a large one the best image alone. The paper
+    chooses it on held-out data; there is no default here.
 
     Implementations differ in what becomes of videos: one that cites the paper weighs all images
     alike, as this does without `media`. With `media` an image's weight is its medium's, the softmax
-    of λ times the mean logit of the medium's images, shared equally among these; with `lam` = 0
-    that is `media_pooling`, and with one image a medium it is quality pooling again.
+    of λ times the mean logit of the medium's images, shared equally among these; with
+    `quality_weight` = 0 that is `media_pooling`, and with one image a medium it is quality pooling
+    again.
 
     Args:
         features: ``(T, K, D)`` float, K images of T templates, of unit length or raw, as the
             embedder's recipe has it: raw ones weigh by their lengths too.
         quality: ``(T, K)`` float in [0, 1].
-        lam: λ >= 0.
+        quality_weight: λ >= 0.
         present: ``(T, K)`` bool, False for padding, which may hold anything; None: all there.
         media: ``(T, K)`` numbers; images of one medium share one, within a template. K^2 numbers
             are compared for each template.
@@ -92,7 +93,7 @@ def quality_pooling(features, quality, lam, present=None, media=None):
         ``(T, D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: `lam` is negative or not finite; shapes do not fit; `quality` as
+        ValueError: `quality_weight` is negative or not finite; shapes do not fit; `quality` as
             `quality_logits`.
 
     Example:
@@ -100,12 +101,12 @@ def quality_pooling(features, quality, lam, present=None, media=None):
     >>> from keras_facemargin import pooling
     >>> faces = [[[1.0, 0.0], [0.0, 1.0]]]
     >>> sharp_and_blurred = [[0.9, 0.5]]
-    >>> pooled = pooling.quality_pooling(faces, sharp_and_blurred, lam=1.0)
+    >>> pooled = pooling.quality_pooling(faces, sharp_and_blurred, quality_weight=1.0)
     >>> [round(float(x), 4) for x in pooled[0]]
     [0.9487, 0.3162]
     """
-    _check_lam(lam)
-    logits = lam * quality_logits(quality)
+    _check_quality_weight(quality_weight)
+    logits = quality_weight * quality_logits(quality)
     return _pooled(_float(features), logits, present, media)
 
 
@@ -163,7 +164,7 @@ def video_pooling(features, present=None):
 
 
 def segment_pooling(
-    features, templates, num_templates, quality=None, lam=0.0, media=None, num_media=None
+    features, templates, num_templates, quality=None, quality_weight=0.0, media=None, num_media=None
 ):
     """The same poolings of images in a row, each with the number of its template.
 
@@ -172,7 +173,7 @@ def segment_pooling(
         templates: ``(N,)`` integers in [0, `num_templates`), in any order.
         num_templates: T.
         quality: ``(N,)`` float in [0, 1], or None.
-        lam: λ >= 0 of `quality_pooling`; 0 without `quality`.
+        quality_weight: λ >= 0 of `quality_pooling`; 0 without `quality`.
         media: ``(N,)`` integers in [0, `num_media`), or None. A medium belongs to one template: a
             video with frames in two of them has two numbers.
         num_media: number of media over all templates, with `media`.
@@ -181,8 +182,8 @@ def segment_pooling(
         ``(T, D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: `lam` is negative or not finite, or not 0 without `quality`; one of `media` and
-            `num_media` is missing; shapes do not fit; `quality` as `quality_logits`.
+        ValueError: `quality_weight` is negative or not finite, or not 0 without `quality`; one of
+            `media` and `num_media` is missing; shapes do not fit; `quality` as `quality_logits`.
 
     Example:
 
@@ -192,11 +193,12 @@ def segment_pooling(
     >>> [[round(float(x), 4) for x in row] for row in pooled]
     [[0.7071, 0.7071], [0.0, 1.0]]
     """
-    _check_lam(lam)
-    if quality is None and lam:
+    _check_quality_weight(quality_weight)
+    if quality is None and quality_weight:
         raise ValueError(
-            "`lam` sharpens the weights of `quality`, so they come together. "
-            f"Received: lam={lam} without quality. Pass the qualities, or lam=0 for the mean."
+            "`quality_weight` sharpens the weights of `quality`, so they come together. "
+            f"Received: quality_weight={quality_weight} without quality. Pass the qualities, or "
+            "quality_weight=0 for the mean."
         )
     if (media is None) != (num_media is None):
         raise ValueError(
@@ -210,7 +212,7 @@ def segment_pooling(
     templates = _numbers("templates", templates, num_templates, row_shape)
     logits = ops.zeros_like(features[:, 0])
     if quality is not None:
-        logits = lam * ops.cast(quality_logits(quality), features.dtype)
+        logits = quality_weight * ops.cast(quality_logits(quality), features.dtype)
         _check_same_shape("quality", logits.shape, row_shape)
     share = ops.ones_like(logits)
     if media is not None:
@@ -225,14 +227,14 @@ def segment_pooling(
     return direction_of(pooled, _SHORTEST)
 
 
-def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=None):
+def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, media_ids=None):
     """Templates of embeddings, by identifiers of any kind: a list as the IJB protocols give it.
 
     Args:
         embeddings: ``(N, D)`` array.
         template_ids: ``(N,)`` integers or strings.
         quality: ``(N,)`` in [0, 1], or None.
-        lam: λ >= 0 of `quality_pooling`; 0 without `quality`.
+        quality_weight: λ >= 0 of `quality_pooling`; 0 without `quality`.
         media_ids: ``(N,)`` integers or strings, or None. The same identifier in two templates is
             two media.
 
@@ -272,7 +274,9 @@ def pool_templates(embeddings, template_ids, quality=None, lam=0.0, media_ids=No
         names, numbers = np.unique(media_ids, return_inverse=True)
         pairs, media = np.unique(templates * len(names) + numbers, return_inverse=True)
         num_media = len(pairs)
-    pooled = segment_pooling(embeddings, templates, len(ids), quality, lam, media, num_media)
+    pooled = segment_pooling(
+        embeddings, templates, len(ids), quality, quality_weight, media, num_media
+    )
     return ops.convert_to_numpy(pooled), ids
 
 
@@ -326,7 +330,7 @@ class QualityPooling(keras.layers.Layer):
     whatever the global policy: weights and lengths do not survive half precision.
 
     Args:
-        lam: λ >= 0; 0 is the mean.
+        quality_weight: λ >= 0; 0 is the mean.
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
 
     Input shape:
@@ -336,30 +340,38 @@ class QualityPooling(keras.layers.Layer):
         (T, D), of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: `lam` is negative or not finite; `dtype` is of half precision; shapes do not
-            fit.
+        ValueError: `quality_weight` is negative or not finite; `dtype` is of half precision; shapes
+            do not fit.
 
     Example:
 
     >>> import keras
     >>> from keras_facemargin.pooling import QualityPooling
     >>> features, quality = keras.Input((None, 128)), keras.Input((None,))
-    >>> model = keras.Model([features, quality], QualityPooling(lam=0.5)(features, quality))
+    >>> pooled = QualityPooling(quality_weight=0.5)(features, quality)
+    >>> model = keras.Model([features, quality], pooled)
     >>> model.output_shape
     (None, 128)
     """
 
-    def __init__(self, lam, **kwargs):
+    def __init__(self, quality_weight, **kwargs):
         super().__init__(**_float32_policy(kwargs))
         _check_precision(self)
-        _check_lam(lam)
-        self.lam = float(lam)
+        _check_quality_weight(quality_weight)
+        self.quality_weight = float(quality_weight)
 
     def call(self, features, quality, present=None, media=None):
-        return quality_pooling(features, quality, self.lam, present, media)
+        return quality_pooling(features, quality, self.quality_weight, present, media)
 
     def get_config(self):
-        return {**super().get_config(), "lam": self.lam}
+        return {**super().get_config(), "quality_weight": self.quality_weight}
+
+    @classmethod
+    def from_config(cls, config):
+        if "lam" in config:  # saved before it was renamed
+            config = {**config, "quality_weight": config["lam"]}
+            del config["lam"]
+        return super().from_config(config)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -467,9 +479,9 @@ def _check_precision(layer):
         )
 
 
-def _check_lam(lam):
+def _check_quality_weight(quality_weight):
     rule = "sharpens the weights and must be a number of at least 0 (the mean)"
-    check_number("lam", lam, rule, lambda lam: lam >= 0)
+    check_number("quality_weight", quality_weight, rule, lambda value: value >= 0)
 
 
 def _check_quality(quality, name="quality"):

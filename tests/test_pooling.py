@@ -14,7 +14,7 @@ from keras_facemargin.pooling import MediaPooling, QualityPooling
 pytestmark = pytest.mark.any_backend
 
 
-def reference(features, quality, lam, media=None):
+def reference(features, quality, quality_weight, media=None):
     """One template, by the paper's formulas and plain loops in float64."""
     count = len(features)
     logits = []
@@ -28,11 +28,11 @@ def reference(features, quality, lam, media=None):
     media = list(range(count)) if media is None else list(media)
     members = {m: [k for k in range(count) if media[k] == m] for m in media}
     medium_logit = {m: sum(logits[k] for k in ks) / len(ks) for m, ks in members.items()}
-    total = sum(math.exp(lam * value) for value in medium_logit.values())
+    total = sum(math.exp(quality_weight * value) for value in medium_logit.values())
     pooled = [0.0] * len(features[0])
     for m, ks in members.items():
         for k in ks:
-            weight = math.exp(lam * medium_logit[m]) / total / len(ks)
+            weight = math.exp(quality_weight * medium_logit[m]) / total / len(ks)
             for i, x in enumerate(features[k]):
                 pooled[i] += weight * float(x)
     length = math.sqrt(sum(x * x for x in pooled))
@@ -84,30 +84,32 @@ def test_logits_of_the_notes(quality, logit):
 
 
 @pytest.mark.parametrize(
-    ("lam", "weights"),
+    ("quality_weight", "weights"),
     [
         (0.0, (1 / 3, 1 / 3, 1 / 3)),
         (0.3, (0.541047, 0.266954, 0.191999)),
         (1.0, (0.887662, 0.084253, 0.028084)),
     ],
 )
-def test_weights_of_the_notes(lam, weights):
+def test_weights_of_the_notes(quality_weight, weights):
     # Orthogonal features: the pooled vector is the weights, divided by their length.
-    pooled = array(pooling.quality_pooling(np.eye(3)[None], np.array([[0.999, 0.9, 0.5]]), lam))[0]
+    pooled = array(
+        pooling.quality_pooling(np.eye(3)[None], np.array([[0.999, 0.9, 0.5]]), quality_weight)
+    )[0]
     np.testing.assert_allclose(pooled / pooled.sum(), weights, atol=1e-5)
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.3, 1.0, 8.0])
+@pytest.mark.parametrize("quality_weight", [0.0, 0.3, 1.0, 8.0])
 @pytest.mark.parametrize("with_media", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_way_equals_the_loops(lam, with_media, seed):
+def test_every_way_equals_the_loops(quality_weight, with_media, seed):
     features, quality, media, present = templates(seed)
     given = media if with_media else None
     expected = [
-        reference(f, q, lam, m if with_media else None)
+        reference(f, q, quality_weight, m if with_media else None)
         for f, q, m in cut(present, features, quality, media)
     ]
-    padded = pooling.quality_pooling(features, quality, lam, present, given)
+    padded = pooling.quality_pooling(features, quality, quality_weight, present, given)
     np.testing.assert_allclose(array(padded), expected, atol=2e-6)
 
     numbers = np.nonzero(present)[0]
@@ -117,7 +119,7 @@ def test_every_way_equals_the_loops(lam, with_media, seed):
         numbers,
         5,
         qualities,
-        lam,
+        quality_weight,
         *((numbers * 3 + media[present], 15) if with_media else ()),
     )
     np.testing.assert_allclose(array(in_a_row), expected, atol=2e-6)
@@ -126,7 +128,7 @@ def test_every_way_equals_the_loops(lam, with_media, seed):
     names = np.array([f"template {number}" for number in numbers])[mixed]
     videos = np.array([f"video {medium}" for medium in media[present]])[mixed]
     by_name, ids = pooling.pool_templates(
-        rows[mixed], names, qualities[mixed], lam, videos if with_media else None
+        rows[mixed], names, qualities[mixed], quality_weight, videos if with_media else None
     )
     assert by_name.dtype == np.float32
     assert list(ids) == [f"template {number}" for number in range(5)]
@@ -251,16 +253,17 @@ def test_gradients_equal_finite_differences(with_media):
 
 
 @pytest.mark.parametrize("d", [0.0, 0.5, 1.0, 1e-8, 1 - 1e-7])
-@pytest.mark.parametrize("lam", [0.0, 1.0, 50.0])
-def test_gradients_are_finite_at_the_ends(d, lam):
+@pytest.mark.parametrize("quality_weight", [0.0, 1.0, 50.0])
+def test_gradients_are_finite_at_the_ends(d, quality_weight):
     features, quality, _, present = templates(8)
     quality[:, :3] = d
     present[1] = False
     quality_slopes = gradient_of(
-        lambda q: ops.sum(pooling.quality_pooling(features, q, lam, present)[:, 0]), quality
+        lambda q: ops.sum(pooling.quality_pooling(features, q, quality_weight, present)[:, 0]),
+        quality,
     )
     feature_slopes = gradient_of(
-        lambda f: ops.sum(pooling.quality_pooling(f, quality, lam, present)[:, 0]),
+        lambda f: ops.sum(pooling.quality_pooling(f, quality, quality_weight, present)[:, 0]),
         np.where(present[..., None], features, 0).astype("float32"),
     )
     assert np.isfinite(quality_slopes).all()
@@ -302,6 +305,12 @@ def template_model(images=None):
         QualityPooling(0.8)(features, quality),
     ]
     return keras.Model([features, quality, media, present], outputs)
+
+
+def test_an_old_config_loads():
+    config = pooling.QualityPooling(0.5).get_config()
+    config["lam"] = config.pop("quality_weight")
+    assert pooling.QualityPooling.from_config(config).quality_weight == 0.5
 
 
 def test_a_saved_graph_of_any_template_length(tmp_path):
@@ -359,7 +368,7 @@ def test_media_are_told_apart_in_any_type(media):
 def test_a_number_of_the_wrong_type_is_named(wrong):
     scores = ([0.5], [0.5], [0.5])
     for name, call in (
-        ("lam", lambda: pooling.QualityPooling(wrong)),
+        ("quality_weight", lambda: pooling.QualityPooling(wrong)),
         ("threshold", lambda: pooling.attenuate(*scores, threshold=wrong, ratio=2.0)),
         ("ratio", lambda: pooling.attenuate(*scores, threshold=0.5, ratio=wrong)),
         ("num_templates", lambda: pooling.segment_pooling([[1.0]], [0], wrong)),
@@ -385,9 +394,12 @@ def test_the_gradient_of_features_that_cancel_out_is_bounded():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda f, q: pooling.quality_pooling(f, q, -0.1), r"`lam` .* Received: lam=-0.1"),
-        (lambda f, q: pooling.quality_pooling(f, q, float("nan")), r"Received: lam=nan"),
-        (lambda f, q: QualityPooling(-1), r"Received: lam=-1"),
+        (
+            lambda f, q: pooling.quality_pooling(f, q, -0.1),
+            r"`quality_weight` .* Received: quality_weight=-0.1",
+        ),
+        (lambda f, q: pooling.quality_pooling(f, q, float("nan")), r"Received: quality_weight=nan"),
+        (lambda f, q: QualityPooling(-1), r"Received: quality_weight=-1"),
         (lambda f, q: QualityPooling(1, dtype="float16"), "Received: dtype='float16'"),
         (lambda f, q: MediaPooling(dtype="mixed_bfloat16"), "Received: dtype='bfloat16'"),
         (lambda f, q: pooling.quality_pooling(f, q + 1, 1), r"in \[0, 1\].*index \(0, 0\)"),
@@ -396,7 +408,10 @@ def test_the_gradient_of_features_that_cancel_out_is_bounded():
         (lambda f, q: pooling.quality_pooling(f[0], q[0], 1), r"\(T, K, D\).*\(7, 6\)"),
         (lambda f, q: pooling.media_pooling(f, q[0]), r"`media` .*Received: shape \(7,\)"),
         (lambda f, q: pooling.video_pooling(f, q[:2] > 0), r"`present` .*Received: shape \(2, 7\)"),
-        (lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, lam=1), "lam=1 without quality"),
+        (
+            lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, quality_weight=1),
+            "quality_weight=1 without quality",
+        ),
         (lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, media=q[0] > 2), "come together"),
         (lambda f, q: pooling.segment_pooling(f, q, 1), r"`features`.*\(N, D\)"),
         (lambda f, q: pooling.segment_pooling(f[0], q[0, 1:], 1), r"`templates` .*shape \(6,\)"),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_facemargin
-from keras_facemargin.cli import data, embedders, faces, training
+from keras_facemargin.cli import data, embedders, faces, training, zoo
 from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
@@ -71,7 +71,7 @@ app.command("pack")(with_keras(data.pack))
 app.command("check-data")(with_keras(data.check_data))
 app.command("export")(with_keras(embedders.export))
 app.command("calibrate")(with_keras(embedders.calibrate))
-app.command("zoo")(embedders.zoo)
+app.command("zoo")(zoo.zoo)
 
 fetch.command("lfw")(with_keras(data.fetch_lfw))
 

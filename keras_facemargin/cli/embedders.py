@@ -1,7 +1,6 @@
-"""Embedders as they are published: `export`, `calibrate`, `zoo`."""
+"""Embedders as they are published: `export`, `calibrate`."""
 
 import dataclasses
-import json
 import math
 import shutil
 from enum import StrEnum
@@ -181,43 +180,3 @@ def _print_thresholds(before, now):
 
 
 _COLUMNS = ("with mirror image, before", "now", "image alone, before", "now")
-
-
-def zoo(
-    name: Annotated[str | None, typer.Argument(help="Print this embedder's whole card.")] = None,
-):
-    """List the embedders of the package, or print the card of one.
-
-    Example: `facemargin zoo spherenet_distilled`
-    """
-    from keras_facemargin.zoo import list_embedders, load_card
-
-    if name is not None:
-        console.print_json(json.dumps(load_card(name).to_dict()))
-        return
-    table = Table(
-        Column("Embedder", no_wrap=True),
-        "Weights",
-        "D",
-        "LFW 10-fold",
-        "Threshold",
-        "Commercial use",
-    )
-    for known in list_embedders():
-        card = load_card(known)
-        result = card.protocols.get("lfw")
-        table.add_row(
-            card.name,
-            f"{card.parameters / 1e6:.2f} M",
-            str(card.embedding_dim),
-            "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
-            _mirrored(card.thresholds),
-            "cleared" if card.licence.commercial_use else "not cleared",
-        )
-    console.print(table)
-
-
-def _mirrored(thresholds):
-    if thresholds is None:
-        return "-"
-    return f"{thresholds.mirrored.cosine:.3f} at FAR {thresholds.mirrored.far:g}"

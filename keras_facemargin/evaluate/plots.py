@@ -241,7 +241,7 @@ def plot_hardest_pairs(pairs, scores, count=6):
         ValueError: as `roc`, or if an image is not a face crop.
     """
     scores, same = checked_pairs(scores, pairs.same)
-    seen = ~pairs.unseen
+    seen = ~pairs.failed_to_enrol
     genuine = _few_different(pairs, scores, np.flatnonzero(same & seen), count)
     impostor = _few_different(pairs, -scores, np.flatnonzero(~same & seen), count)
     rows = (

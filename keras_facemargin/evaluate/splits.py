@@ -16,12 +16,12 @@ class SplitResults(Measures):
 
     Attributes:
         results: name of the split -> `Verification`, `PairRates` or `Identification`.
-        unseen: probes or pairs that count as errors or rejections because a template of theirs has
-            no image (a failure to enrol).
+        failed_to_enrol: number of probes or pairs that count as errors or as rejected because one
+            of their templates has no image.
     """
 
     results: dict
-    unseen: int = 0
+    failed_to_enrol: int = 0
 
     def measures(self) -> dict[str, tuple[float, ...] | str]:
         """Measure -> its value on each split; or why there is none."""
@@ -58,7 +58,7 @@ class SplitResults(Measures):
             "standard_deviation": (
                 self._over_splits(self.standard_deviation) if len(self.results) > 1 else None
             ),
-            "unseen": self.unseen,
+            "failed_to_enrol": self.failed_to_enrol,
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -75,8 +75,8 @@ class SplitResults(Measures):
         rows.append(("Splits (mean ± standard deviation)" if many else "Split", splits))
         last = next(reversed(self.results.values())).rows()[-1]
         rows.append((f"{last[0]}, of the last split" if many else last[0], last[1]))
-        if self.unseen:
-            rows.append(("With a template without an image", f"{self.unseen:,}"))
+        if self.failed_to_enrol:
+            rows.append(("With a template without an image", f"{self.failed_to_enrol:,}"))
         return rows
 
     def _values(self, measure):

@@ -5,9 +5,9 @@ pooling of its images' embeddings (`keras_facemargin.pooling`), each as the embe
 
     template = direction of the mean over media of the mean over the images of each medium
 
-weighed by quality where there is one and `lam` > 0. Implementations differ: InsightFace adds the
-two halves of `flip` where `embed` appends them, and may multiply by the detector's score; others
-take the plain mean of normalised embeddings.
+weighted by quality where there is one and `quality_weight` > 0. Implementations differ: InsightFace
+adds the two halves of `flip` where `embed` appends them, and may multiply by the detector's score;
+others take the plain mean of normalised embeddings.
 
 A template without an image fails to enrol. Its pairs are rejected, its searches find nobody, and
 who is searched in vain because a gallery template failed counts as missed.
@@ -136,7 +136,7 @@ class TemplatePairs:
         return len(self.same)
 
     @property
-    def unseen(self) -> np.ndarray:
+    def failed_to_enrol(self) -> np.ndarray:
         """bool ``(P,)``, True for pairs with a template without an image."""
         enrolled = self.templates.enrolled
         return ~(enrolled[self.first] & enrolled[self.second])
@@ -152,7 +152,7 @@ class TemplatePairs:
             same=self.same,
             folds=self.folds,
             people=(people[self.first], people[self.second]),
-            not_enrolled=self.unseen,
+            failed_to_enrol=self.failed_to_enrol,
         )
 
     def covariate(self, name) -> tuple[np.ndarray, np.ndarray]:
@@ -199,7 +199,7 @@ class TemplateSearches:
 
 
 def embed_templates(
-    embedder, templates, flip=True, lam=0.0, batch_size=64, progress=True
+    embedder, templates, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> np.ndarray:
     """Embeds images and pools them into their templates.
 
@@ -209,14 +209,14 @@ def embed_templates(
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
         templates: a `Templates`.
-        lam: λ >= 0 of `keras_facemargin.pooling.quality_pooling`; 0 is the mean.
+        quality_weight: λ >= 0 of `keras_facemargin.pooling.quality_pooling`; 0 is the mean.
 
     Returns:
         float32 ``(T, D)`` or ``(T, 2 * D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: if `lam` is not 0 and there are no qualities, or no image is there; else as
-            `embed` and `pool_templates`.
+        ValueError: if `quality_weight` is not 0 and there are no qualities, or no image is there;
+            else as `embed` and `pool_templates`.
         OSError: as `embed`.
 
     Example:
@@ -228,10 +228,10 @@ def embed_templates(
         >>> embed_templates(brightness, two, flip=False, progress=False).shape
         (2, 3)
     """
-    if lam and templates.quality is None:
+    if quality_weight and templates.quality is None:
         raise ValueError(
-            "`lam` weighs images by their quality, which this protocol does not list. "
-            f"Received: lam={lam}. Leave it 0, the mean."
+            "`quality_weight` weighs images by their quality, which this protocol does not list. "
+            f"Received: quality_weight={quality_weight}. Leave it 0, the mean."
         )
     pooled = None
     for rows in _parts(templates):
@@ -242,7 +242,7 @@ def embed_templates(
             embeddings[[place[templates.images[row]] for row in rows]],
             templates.template[rows],
             None if templates.quality is None else templates.quality[rows],
-            lam,
+            quality_weight,
             None if templates.media is None else templates.media[rows],
         )
         if pooled is None:
@@ -254,12 +254,12 @@ def embed_templates(
 
 
 def score_template_pairs(
-    embedder, pairs, flip=True, lam=0.0, batch_size=64, progress=True
+    embedder, pairs, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> np.ndarray:
     """Cosine score of every pair of templates; -1 where one of them has no image.
 
     Args:
-        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
         pairs: a `TemplatePairs`.
 
     Returns:
@@ -268,20 +268,20 @@ def score_template_pairs(
     Raises:
         ValueError, OSError: as `embed_templates` and `cosine_scores`.
     """
-    vectors = embed_templates(embedder, pairs.templates, flip, lam, batch_size, progress)
+    vectors = embed_templates(embedder, pairs.templates, flip, quality_weight, batch_size, progress)
     scores = np.full(len(pairs), -1.0)
-    seen = ~pairs.unseen
+    seen = ~pairs.failed_to_enrol
     scores[seen] = cosine_scores_of_pairs(vectors, pairs.first[seen], vectors, pairs.second[seen])
     return scores
 
 
 def evaluate_template_pairs(
-    embedder, pairs, flip=True, lam=0.0, batch_size=64, progress=True
+    embedder, pairs, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> Verification:
     """Scores pairs of templates and verifies them, all together.
 
     Args:
-        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
         pairs: a `TemplatePairs`.
 
     Returns:
@@ -302,18 +302,18 @@ def evaluate_template_pairs(
         >>> evaluate_template_pairs(shape, pairs, progress=False).eer
         0.0
     """
-    scores = score_template_pairs(embedder, pairs, flip, lam, batch_size, progress)
+    scores = score_template_pairs(embedder, pairs, flip, quality_weight, batch_size, progress)
     result = verify(scores, pairs.same, pairs.folds)
-    return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+    return dataclasses.replace(result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol)))
 
 
 def evaluate_searches(
-    embedder, task, flip=True, lam=0.0, batch_size=64, progress=True
+    embedder, task, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> SplitResults:
     """Searches every probe in the gallery, split by split or gallery by gallery.
 
     Args:
-        embedder, flip, lam, batch_size, progress: as `embed_templates`.
+        embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
         task: a `TemplateSearches`.
 
     Returns:
@@ -337,12 +337,14 @@ def evaluate_searches(
         0.5
     """
     templates = task.templates
-    vectors = embed_templates(embedder, templates, flip, lam, batch_size, progress)
-    enrolled, found, unseen = templates.enrolled, {}, 0
+    vectors = embed_templates(embedder, templates, flip, quality_weight, batch_size, progress)
+    enrolled, found, failed_to_enrol = templates.enrolled, {}, 0
     for name, (gallery, probes) in task.searches.items():
         found[name] = _search(vectors, templates.subjects, enrolled, gallery, probes, progress)
-        unseen += int(np.count_nonzero(~enrolled[gallery]) + np.count_nonzero(~enrolled[probes]))
-    return SplitResults(found, unseen)
+        failed_to_enrol += int(
+            np.count_nonzero(~enrolled[gallery]) + np.count_nonzero(~enrolled[probes])
+        )
+    return SplitResults(found, failed_to_enrol)
 
 
 def searches_of_folders(gallery, probes) -> TemplateSearches:

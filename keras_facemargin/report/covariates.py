@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores, verify_by_value
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores
+from keras_facemargin.evaluate.splits import verify_by_value
+from keras_facemargin.evaluate.uncertainty import LEVEL
 from keras_facemargin.report.groups import add_groups, group_rates
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
@@ -134,7 +135,7 @@ def _write_page(output, title, by, about, pairs, scores, models, rates):
         f"pairs, by {by}. In brackets: the middle {LEVEL:.0%} of {first.draws.replicates:,} draws "
         f"of the {first.draws.unit} of each value, with replacement."
     )
-    add_people(page, first.draws, int(np.count_nonzero(pairs.unseen)))
+    add_people(page, first.draws, int(np.count_nonzero(pairs.failed_to_enrol)))
     for text in about:
         page.paragraph(text)
     for name, each in models.items():

@@ -4,13 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Bootstrap,
-    SplitResults,
-    bootstrap_splits,
-    plot_scores,
-    verify_by_fold,
-)
+from keras_facemargin.evaluate import plot_scores
+from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold
+from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_splits
 from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
@@ -96,7 +92,7 @@ def report_splits(
     """
     output = page_file(output)
     require_embedders(scores)
-    unseen = int(np.count_nonzero(pairs.unseen))
+    failed_to_enrol = int(np.count_nonzero(pairs.failed_to_enrol))
     models, rates = {}, {}
     for name, values in scores.items():
         result = verify_by_fold(values, pairs.same, pairs.folds)
@@ -106,7 +102,9 @@ def report_splits(
             seed=seed,
             progress=progress,
         )
-        models[name] = MeasuredSplits(dataclasses.replace(result, unseen=unseen), draws)
+        models[name] = MeasuredSplits(
+            dataclasses.replace(result, failed_to_enrol=failed_to_enrol), draws
+        )
         rates[name] = rates_by_column(groups, np.asarray(values), pairs, replicates, seed)
     _write_page(output, title, about, pairs, scores, models, rates)
     first = next(iter(models.values()))
@@ -131,7 +129,7 @@ def _write_page(output, title, about, pairs, scores, models, rates):
         f"{np.count_nonzero(~pairs.same):,} impostor pairs. In brackets: {first.draws}; thresholds "
         "are chosen anew in each draw and split."
     )
-    add_people(page, first.draws, first.result.unseen)
+    add_people(page, first.draws, first.result.failed_to_enrol)
     for text in about:
         page.paragraph(text)
     add_measures(

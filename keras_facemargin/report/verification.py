@@ -8,21 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Bootstrap,
-    Verification,
-    bootstrap,
-    bootstrap_hardest,
-    hardest_listed_pairs,
-    plot_det,
-    plot_roc,
-    plot_scores,
-    validation_rate,
-    verify,
-)
-from keras_facemargin.evaluate.at_scale.hardest import TAIL
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
-from keras_facemargin.evaluate.verification.verification import FAR_TARGETS
+from keras_facemargin.evaluate import Verification, bootstrap, plot_roc, plot_scores, verify
+from keras_facemargin.evaluate.at_scale import TAIL, hardest_listed_pairs
+from keras_facemargin.evaluate.plots import plot_det
+from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap, bootstrap_hardest
+from keras_facemargin.evaluate.verification import FAR_TARGETS, validation_rate
 from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
@@ -152,10 +142,12 @@ def report_verification(
             f"`thresholds` must hold one for each embedder ({', '.join(scores)}). Received: of "
             f"{', '.join(thresholds) or 'none'}."
         )
-    unseen = int(np.count_nonzero(pairs.unseen))
+    failed_to_enrol = int(np.count_nonzero(pairs.failed_to_enrol))
     models = {}
     for name, values in scores.items():
-        result = dataclasses.replace(verify(values, pairs.same, pairs.folds), unseen=unseen)
+        result = dataclasses.replace(
+            verify(values, pairs.same, pairs.folds), failed_to_enrol=failed_to_enrol
+        )
         threshold = None if thresholds is None else thresholds[name]
         draws = draws_of(result, pairs, replicates, seed, progress, threshold)
         models[name] = Measured(result, draws, threshold)
@@ -185,17 +177,17 @@ def deciding(eer, impostors):
     return min(max(TAIL, 3 * round(eer * impostors)), MOST_DRAWN)
 
 
-def add_people(page, draws, unseen):
+def add_people(page, draws, failed_to_enrol):
     """Whose luck the intervals tell, and what counts as rejected."""
     if draws.unit == "pairs":
         page.paragraph(
             "The list does not tell whose faces it holds, so pairs were drawn as if they were "
             "independent. Where people stand in several pairs the true intervals are wider."
         )
-    if unseen:
+    if failed_to_enrol:
         page.paragraph(
-            f"Pairs with a missing image, which count as rejected: {unseen:,}. A face that cannot "
-            "be enrolled is accepted as nobody's."
+            f"Pairs with a missing image, which count as rejected: {failed_to_enrol:,}. A face "
+            "that fails to enrol is never accepted."
         )
 
 
@@ -216,7 +208,7 @@ def _write_page(output, title, about, pairs, models, rates):
         f"{first.result.genuines:,} genuine and {first.result.impostors:,} impostor pairs. In "
         f"brackets: {first.draws}; thresholds are chosen anew in each draw."
     )
-    add_people(page, first.draws, first.result.unseen)
+    add_people(page, first.draws, first.result.failed_to_enrol)
     for text in about:
         page.paragraph(text)
     add_measures(

@@ -1,4 +1,4 @@
-"""`export`, `calibrate` and `zoo`."""
+"""`export` and `calibrate`."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from one_sentence import assert_one_sentence
 
-from keras_facemargin.cli.console import console
 from keras_facemargin.cli.options import DEFAULT
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import all_pairs, embed
@@ -108,17 +107,3 @@ def test_export_prints_the_threshold_of_an_image_alone(facemargin):
     assert code == 0
     assert f"threshold        cosine {chosen.cosine:.4f} at FAR 0.001 on 593,432 impostor" in out
     assert "image alone" in out
-
-
-def test_zoo_lists_and_prints_cards(facemargin):
-    console.width = 80  # the name is what one types: it must not be cut
-    code, out, _ = facemargin("zoo")
-    assert code == 0
-    assert DEFAULT in out
-    assert f"{load_card(DEFAULT).thresholds.mirrored.cosine:.3f}" in out
-    code, out, _ = facemargin("zoo", DEFAULT)
-    assert json.loads(out) == json.loads(json.dumps(load_card(DEFAULT).to_dict()))
-
-
-def test_an_unknown_card(facemargin):
-    assert_one_sentence(facemargin("zoo", "nosuch"), DEFAULT, "Received: 'nosuch'")

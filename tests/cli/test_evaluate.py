@@ -227,7 +227,7 @@ def write_view_1(folder):
         ("ijba --split 1 --split 4", write_ijba, "TAR @ FAR 0.1", "standard_deviation"),
         ("ijba --split 1 --task search", write_ijba, "Rank-1", "splits"),
         (
-            "ijbb --lambda 0.5",
+            "ijbb --quality-weight 0.5",
             lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
             "4 genuine, 12 impostor",
             "eer",
@@ -260,7 +260,7 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
     ("command", "write", "said", "told"),
     [
         (
-            "ijbb --lambda 0.5",
+            "ijbb --quality-weight 0.5",
             lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
             "Pooled by quality, λ = 0.5.",
             ("intervals", "resampled", "identities"),

@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 from shades import mean_colour, shade_of, write_shades
 
-from keras_facemargin.evaluate import (
+from keras_facemargin.evaluate import cosine_scores, embed, evaluate_searches, identify, templates
+from keras_facemargin.evaluate.templates import (
     TemplatePairs,
     Templates,
     TemplateSearches,
-    cosine_scores,
-    embed,
     embed_templates,
-    evaluate_searches,
     evaluate_template_pairs,
-    identify,
-    templates,
 )
 
 
@@ -36,7 +32,7 @@ def faces(tmp_path):
     )
 
 
-def by_loops(faces, lam=0.0):
+def by_loops(faces, quality_weight=0.0):
     rows = embed(mean_colour, list(faces.images), progress=False).astype("float64")
     logits = np.minimum(np.log(faces.quality / (1 - faces.quality)) / 2, 7)
     pooled = []
@@ -45,17 +41,17 @@ def by_loops(faces, lam=0.0):
         total = 0.0
         for medium in set(faces.media[own].tolist()):
             of = own & (faces.media == medium)
-            total = total + np.exp(lam * logits[of].mean()) * rows[of].mean(axis=0)
+            total = total + np.exp(quality_weight * logits[of].mean()) * rows[of].mean(axis=0)
         pooled.append(total / np.linalg.norm(total))
     return np.array(pooled)
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 1000])
-@pytest.mark.parametrize("lam", [0.0, 1.5])
-def test_it_equals_the_loops(faces, at_once, lam, monkeypatch):
+@pytest.mark.parametrize("quality_weight", [0.0, 1.5])
+def test_it_equals_the_loops(faces, at_once, quality_weight, monkeypatch):
     monkeypatch.setattr(templates, "IMAGES_AT_ONCE", at_once)
-    pooled = embed_templates(mean_colour, faces, lam=lam, progress=False)
-    np.testing.assert_allclose(pooled, by_loops(faces, lam), atol=1e-6)
+    pooled = embed_templates(mean_colour, faces, quality_weight=quality_weight, progress=False)
+    np.testing.assert_allclose(pooled, by_loops(faces, quality_weight), atol=1e-6)
 
 
 def test_each_image_is_embedded_once(faces):
@@ -72,7 +68,7 @@ def test_each_image_is_embedded_once(faces):
 def test_lam_needs_qualities(faces):
     bare = dataclasses.replace(faces, quality=None)
     with pytest.raises(ValueError, match="by their quality, which this protocol does not list"):
-        embed_templates(mean_colour, bare, lam=1.0, progress=False)
+        embed_templates(mean_colour, bare, quality_weight=1.0, progress=False)
 
 
 def pairs_of(faces):
@@ -87,13 +83,13 @@ def test_pairs_are_scored_in_order(faces):
     expected = cosine_scores(pooled[pairs.first], pooled[pairs.second])
     np.testing.assert_allclose(result.scores, expected, atol=1e-6)
     assert result.same.tolist() == [True, True, False, False, False]
-    assert (result.unseen, result.accuracy) == (0, None)
+    assert (result.failed_to_enrol, result.accuracy) == (0, None)
 
 
 def test_a_report_learns_whom_the_pairs_show(faces):
     plain = pairs_of(faces).pairs
     assert [side.tolist() for side in plain.people] == [[0, 1, 0, 0, 1], [0, 1, 1, 2, 2]]
-    assert (plain.folds, plain.unseen.any()) == (None, False)
+    assert (plain.folds, plain.failed_to_enrol.any()) == (None, False)
     firsts = [faces.images[list(faces.template).index(number)] for number in range(5)]
     assert list(plain.first) == [firsts[row] for row in pairs_of(faces).first]
     np.testing.assert_array_equal(plain.same, pairs_of(faces).same)
@@ -114,12 +110,12 @@ def without(faces, *templates):
 
 def test_a_template_without_an_image_is_rejected(faces):
     pairs = pairs_of(without(faces, 3, 4))
-    assert pairs.unseen.tolist() == [False, True, False, True, True]
+    assert pairs.failed_to_enrol.tolist() == [False, True, False, True, True]
     result = evaluate_template_pairs(mean_colour, pairs, progress=False)
     assert result.scores[[1, 3, 4]].tolist() == [-1.0] * 3
-    assert pairs.pairs.unseen.tolist() == pairs.unseen.tolist()
+    assert pairs.pairs.failed_to_enrol.tolist() == pairs.failed_to_enrol.tolist()
     assert [image is None for image in pairs.templates.shown] == [False] * 3 + [True] * 2
-    assert result.unseen == 3
+    assert result.failed_to_enrol == 3
     often = TemplatePairs(
         pairs.templates, *(np.tile(side, 9) for side in (pairs.first, pairs.second, pairs.same))
     )
@@ -159,7 +155,7 @@ def test_searches_are_those_of_identify(faces):
         ours = getattr(found.results["G1"], name)
         np.testing.assert_array_equal(ours, np.array(rows)[getattr(expected, name)])
     assert list(found.results) == ["G1", "G2"]
-    assert found.unseen == 0
+    assert found.failed_to_enrol == 0
 
 
 def test_who_cannot_be_enrolled_is_missed_and_raises_no_alarm(faces):
@@ -172,7 +168,7 @@ def test_who_cannot_be_enrolled_is_missed_and_raises_no_alarm(faces):
     assert result.mate_scores[1] == result.best_scores[0] == -1.0
     assert (result.mated.tolist(), result.mates.tolist()) == ([1, 3], [0, -1])
     assert (result.non_mated.tolist(), result.nearest.tolist()) == ([4], [-1])
-    assert found.unseen == 2
+    assert found.failed_to_enrol == 2
     assert "With a template without an image" in dict(found.rows())
 
 

@@ -7,14 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    bootstrap,
-    interval,
-    rates_by_group,
-    threshold_at_far,
-    verify,
-)
+from keras_facemargin.evaluate import Pairs, bootstrap, interval, rates_by_group, verify
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report import report_verification
 from keras_facemargin.report import verification as module
 from keras_facemargin.report.measures import measures_table
@@ -162,8 +156,8 @@ def test_missing_images_are_told(written, sample):
     pairs, scores = sample
     missing = Pairs(pairs.first, pairs.second, pairs.same, missing=frozenset([pairs.first[0]]))
     _, page, record = written(report_verification, "Faces", missing, {"ours": scores["ours"]})
-    count = record["models"]["ours"]["unseen_pairs"]
-    assert count == np.count_nonzero(missing.unseen) > 0
+    count = record["models"]["ours"]["failed_to_enrol"]
+    assert count == np.count_nonzero(missing.failed_to_enrol) > 0
     assert re.search(f"count as rejected: {count}", page)
 
 
@@ -197,7 +191,7 @@ def test_a_long_list_is_drawn_by_the_pairs_that_decide(written, sample, monkeypa
 def test_templates_are_shown_and_told_apart(written, sample):
     pairs, scores = sample
     lost = np.arange(len(pairs)) % 7 == 0
-    templates = Pairs(pairs.first, pairs.second, pairs.same, not_enrolled=lost)
+    templates = Pairs(pairs.first, pairs.second, pairs.same, failed_to_enrol=lost)
     _, page, record = written(report_verification, "Templates", templates, {"ours": scores["ours"]})
-    assert record["models"]["ours"]["unseen_pairs"] == lost.sum()
+    assert record["models"]["ours"]["failed_to_enrol"] == lost.sum()
     assert page.count('src="data:image/png') == 4

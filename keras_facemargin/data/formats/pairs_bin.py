@@ -7,26 +7,25 @@ Python 2 and 3, of any protocol, the images as byte strings or as uint8 arrays o
 as the numbers 0 and 1, in a list or in an array.
 
 **Why not `pickle.load`.** A pickle is a program for a small machine that may call any function of
-any module, and a file from elsewhere would be free to do so. Here no pickle is loaded: a reader of
-this module's own walks over the instructions that such files need, and where one names a function
-it knows the names by which numpy and Python spell bytes, dtypes and arrays, and what they mean.
-It calls none of them. Every other name and every other instruction is refused.
+any module, and a file from elsewhere would be free to do so. Here no pickle is loaded:
+`pickles.PickleWalk` walks over the instructions that such files need, and this module lists the
+names by which numpy and Python spell bytes, dtypes and arrays, and states what they mean. None of
+them is called. Every other name and every other instruction is refused.
 
 The walk passes over the images and notes where each lies. So a file is open in as much memory as
 its table takes, and an image is read when it is wanted.
 """
 
-import codecs
 import dataclasses
 import math
 import os
-import pickletools
 import struct
 
 import numpy as np
 
 from keras_facemargin.files import atomic_write
 from keras_facemargin.images.image import BadImage, read_bytes
+from keras_facemargin.pickles import RAW, TEXTS, Name, PickleWalk, Span, read_span
 
 # Names that may stand in a file, under numpy 1 and 2, Python 2 and 3; and what they stand for.
 _NAMES = {
@@ -44,12 +43,6 @@ _NAMES = {
     "__builtin__ bytearray": "bytearray",
     "builtins bytearray": "bytearray",
 }
-# Files of images need far fewer instructions than bytes; more of them would only fill the memory.
-_FREE_INSTRUCTIONS, _BYTES_EACH = 1 << 16, 16
-_LONGEST_NAME = 100
-_LONGEST_NUMBER = 24  # characters
-_LONGEST_LINE = 1 << 26
-_INSTRUCTIONS = {ord(each.code): each.name for each in pickletools.opcodes}
 
 
 class PairsBin:
@@ -186,7 +179,7 @@ class _Images:
     def read(self, row):
         offset, length, coding, expected = self._rows[row].tolist()
         with open(self.file, "rb") as stream:
-            data = _read(stream, _Span(offset, length, coding), f"{self.file}, image {row}")
+            data = _read(stream, Span(offset, length, coding), f"{self.file}, image {row}")
         if expected not in (-1, len(data)):
             raise BadImage(
                 f"{self.file}, image {row}",
@@ -196,27 +189,6 @@ class _Images:
 
 
 # What the walk finds, instead of objects.
-
-# How the bytes of a span are to be taken: as they are, as text in UTF-8 or with Python's escapes
-# (protocol 0), and as the bytes that such a text stands for in Latin-1.
-_RAW, _UTF8, _ESCAPED, _QUOTED, _LATIN_UTF8, _LATIN_ESCAPED = range(6)
-_TEXTS = {_UTF8: _LATIN_UTF8, _ESCAPED: _LATIN_ESCAPED}
-
-
-@dataclasses.dataclass(slots=True)
-class _Span:
-    """A string of any kind, left where it lies."""
-
-    offset: int
-    length: int
-    coding: int
-
-
-@dataclasses.dataclass(slots=True)
-class _Name:
-    """A name of the list above: its meaning."""
-
-    meaning: str
 
 
 @dataclasses.dataclass(slots=True)
@@ -229,344 +201,75 @@ class _Dtype:
 class _Array:
     dtype: _Dtype | None = None
     shape: tuple = ()
-    data: _Span | None = None
+    data: Span | None = None
     items: list | None = None  # of an array of objects, in place of `data`
 
 
-class _Walk:
-    """Walks over the instructions of a pickle; calls nothing and allocates what it has read."""
+class _Walk(PickleWalk):
+    """The walk over a file of pairs: strings, arrays of numpy, lists, tuples, ints and bools."""
+
+    names = _NAMES
+    content = "images and truths"
 
     def __init__(self, stream, file, size):
-        self._stream = stream
+        super().__init__(stream, size)
         self._file = file
-        self._size = size
-        self._at = 0  # of the instruction, for errors
-        self._position = 0
-        self._stack = []
-        self._marks = []
-        self._memo = {}
+
+    def refuse(self, problem):
+        return ValueError(_not_pairs(self._file, problem))
+
+    def kind(self, value):
+        return _kind(value)
 
     def walk(self):
-        """The object of the pickle, made of the classes above, lists, tuples, ints and bools."""
-        for _ in range(_FREE_INSTRUCTIONS + self._size // _BYTES_EACH):
-            self._at = self._position
-            code = self._take(1)[0]
-            name = _INSTRUCTIONS.get(code)
-            if name == "STOP":
-                return self._end()
-            step = getattr(self, f"_{name}", None)
-            if step is None:
-                what = f"the instruction {name}" if name else f"the byte {code:#04x}"
-                raise self._error(f"{what} has no place in a file of images and truths")
-            step()
-        raise self._error("it has too many instructions for its size")
-
-    def _error(self, what):
-        return ValueError(_not_pairs(self._file, f"at byte {self._at:,} {what}"))
-
-    def _end(self):
-        if self._position != self._size:
-            raise self._error(f"{self._size - self._position:,} bytes follow the end")
-        if self._marks or len(self._stack) != 1:
-            raise self._error("the end comes in the middle")
-        return self._stack[0]
-
-    # Reading.
-
-    def _take(self, count):
-        data = self._stream.read(count)
-        self._position += len(data)
-        if len(data) != count:
-            raise self._error("it ends in the middle: the file was cut off")
-        return data
-
-    def _number(self, form):
-        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
-
-    def _line(self, longest):
-        line = self._stream.readline(longest + 1)
-        self._position += len(line)
-        if not line.endswith(b"\n"):
-            cut = self._position == self._size
-            raise self._error("it ends in the middle" if cut else "a line is too long")
-        return line[:-1]
-
-    def _span(self, length, coding):
-        start = self._position
-        if not 0 <= length <= self._size - start:
-            raise self._error(
-                f"{length:,} bytes are announced and {self._size - start:,} are left: the file was "
-                "cut off, or is damaged"
-            )
-        self._position += length
-        self._stream.seek(self._position)
-        self._stack.append(_Span(start, length, coding))
-
-    def _text(self, value):
-        """A short string of the file, for names."""
-        if not isinstance(value, _Span) or value.length > _LONGEST_NAME:
-            raise self._error(f"a short name must stand, not {_kind(value)}")
-        text = _read(self._stream, value, self._file)
-        self._stream.seek(self._position)
-        return text.decode("latin-1") if isinstance(text, bytes) else text
-
-    # The stack.
-
-    def _pop(self, count):
-        floor = self._marks[-1] if self._marks else 0
-        if len(self._stack) - floor < count:
-            raise self._error("more is taken than was laid down")
-        taken = self._stack[len(self._stack) - count :]
-        del self._stack[len(self._stack) - count :]
-        return taken
-
-    def _since_mark(self):
-        if not self._marks:
-            raise self._error("there is no mark to go back to")
-        start = self._marks.pop()
-        taken = self._stack[start:]
-        del self._stack[start:]
-        return taken
-
-    def _extend(self, items):
-        (target,) = self._pop(1)
-        if not isinstance(target, list):
-            raise self._error(f"something is added to {_kind(target)}, which is no list")
-        target.extend(items)
-        self._stack.append(target)
-
-    # Instructions, by the names that `pickletools` gives them. First those that frame.
-
-    def _PROTO(self):
-        if (version := self._number("<B")) > 5:
-            raise self._error(f"protocol {version} is announced, and there are 0 to 5")
-
-    def _FRAME(self):
-        self._take(8)  # how much a loader might read ahead
-
-    def _MARK(self):
-        self._marks.append(len(self._stack))
-
-    # Numbers and constants.
-
-    def _NONE(self):
-        self._stack.append(None)
-
-    def _NEWTRUE(self):
-        self._stack.append(True)
-
-    def _NEWFALSE(self):
-        self._stack.append(False)
-
-    def _BININT(self):
-        self._stack.append(self._number("<i"))
-
-    def _BININT1(self):
-        self._stack.append(self._number("<B"))
-
-    def _BININT2(self):
-        self._stack.append(self._number("<H"))
-
-    def _LONG1(self):
-        length = self._number("<B")
-        if length > 8:
-            raise self._error(f"a number of {length} bytes stands, and 8 are enough")
-        self._stack.append(int.from_bytes(self._take(length), "little", signed=True))
-
-    def _INT(self):
-        line = self._line(_LONGEST_NUMBER)
-        self._stack.append({b"00": False, b"01": True}.get(line, self._digits(line)))
-
-    def _LONG(self):
-        self._stack.append(self._digits(self._line(_LONGEST_NUMBER).removesuffix(b"L")))
-
-    def _digits(self, text):
-        if not text.removeprefix(b"-").isdigit():
-            raise self._error(f"a number must stand, not {text!r}")
-        return int(text)
-
-    def _BINFLOAT(self):
-        self._stack.append(self._number(">d"))
-
-    def _FLOAT(self):
-        line = self._line(_LONGEST_NUMBER)
-        try:
-            self._stack.append(float(line))
-        except ValueError:
-            raise self._error(f"a number must stand, not {line!r}") from None
-
-    # Strings, passed over.
-
-    def _SHORT_BINBYTES(self):
-        self._span(self._number("<B"), _RAW)
-
-    def _BINBYTES(self):
-        self._span(self._number("<I"), _RAW)
-
-    def _BINBYTES8(self):
-        self._span(self._number("<Q"), _RAW)
-
-    _BYTEARRAY8 = _BINBYTES8
-    _SHORT_BINSTRING = _SHORT_BINBYTES  # Python 2's
-
-    def _BINSTRING(self):
-        self._span(self._number("<i"), _RAW)
-
-    def _SHORT_BINUNICODE(self):
-        self._span(self._number("<B"), _UTF8)
-
-    def _BINUNICODE(self):
-        self._span(self._number("<I"), _UTF8)
-
-    def _BINUNICODE8(self):
-        self._span(self._number("<Q"), _UTF8)
-
-    def _STRING(self):
-        line = self._line(_LONGEST_LINE)
-        if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
-            raise self._error("a string must stand in quotes")
-        self._stack.append(_Span(self._position - len(line), len(line) - 2, _QUOTED))
-
-    def _UNICODE(self):
-        line = self._line(_LONGEST_LINE)
-        self._stack.append(_Span(self._position - len(line) - 1, len(line), _ESCAPED))
-
-    # Sequences.
-
-    def _EMPTY_LIST(self):
-        self._stack.append([])
-
-    def _LIST(self):
-        self._stack.append(self._since_mark())
-
-    def _APPEND(self):
-        self._extend(self._pop(1))
-
-    def _APPENDS(self):
-        self._extend(self._since_mark())
-
-    def _EMPTY_TUPLE(self):
-        self._stack.append(())
-
-    def _TUPLE(self):
-        self._stack.append(tuple(self._since_mark()))
-
-    def _TUPLE1(self):
-        self._stack.append(tuple(self._pop(1)))
-
-    def _TUPLE2(self):
-        self._stack.append(tuple(self._pop(2)))
-
-    def _TUPLE3(self):
-        self._stack.append(tuple(self._pop(3)))
-
-    # The memo.
-
-    def _put(self, key):
-        self._memo[key] = self._pop(1)[0]
-        self._stack.append(self._memo[key])
-
-    def _get(self, key):
-        if key not in self._memo:
-            raise self._error(f"number {key} is recalled, which was never put by")
-        self._stack.append(self._memo[key])
-
-    def _PUT(self):
-        self._put(self._digits(self._line(_LONGEST_NUMBER)))
-
-    def _BINPUT(self):
-        self._put(self._number("<B"))
-
-    def _LONG_BINPUT(self):
-        self._put(self._number("<I"))
-
-    def _MEMOIZE(self):
-        self._put(len(self._memo))
-
-    def _GET(self):
-        self._get(self._digits(self._line(_LONGEST_NUMBER)))
-
-    def _BINGET(self):
-        self._get(self._number("<B"))
-
-    def _LONG_BINGET(self):
-        self._get(self._number("<I"))
-
-    # Names, and what is done with those that are known.
-
-    def _GLOBAL(self):
-        module, name = self._line(_LONGEST_NAME), self._line(_LONGEST_NAME)
-        self._name(module.decode("latin-1"), name.decode("latin-1"))
-
-    _INST = _GLOBAL  # Python 2's call of a class: its name is refused, or else it has no mark
-
-    def _STACK_GLOBAL(self):
-        self._name(*map(self._text, self._pop(2)))
-
-    def _name(self, module, name):
-        meaning = _NAMES.get(f"{module} {name}")
-        if meaning is None:
-            raise self._error(
-                f"it would call {module + '.' + name!r}: that is refused, and nothing of the file "
-                "was executed. Do not trust a file of an origin that you do not know"
-            )
-        self._stack.append(_Name(meaning))
-
-    def _REDUCE(self):
-        name, arguments = self._pop(2)
-        made = None
-        if isinstance(name, _Name) and isinstance(arguments, tuple):
-            made = self._made(name.meaning, arguments)
-        if made is None:
-            meaning = name.meaning if isinstance(name, _Name) else _kind(name)
-            kinds = ", ".join(map(_kind, arguments[:5])) if isinstance(arguments, tuple) else "?"
-            raise self._error(f"{meaning} is given what numpy never gives it: {kinds}")
-        self._stack.append(made)
-
-    def _made(self, meaning, arguments):
+        found = super().walk()
+        if self.position != self.size:
+            raise self.error(f"{self.size - self.position:,} bytes follow the end")
+        return found
+
+    def make(self, meaning, arguments):
         match meaning, arguments:
             case "bytes", ():
-                return _Span(self._position, 0, _RAW)
-            case "encode", (_Span(coding=coding) as text, codec) if coding in _TEXTS and self._text(
+                return Span(self.position, 0, RAW)
+            case "encode", (Span(coding=coding) as text, codec) if coding in TEXTS and self.text(
                 codec
             ) in ("latin1", "latin-1"):
-                return _Span(text.offset, text.length, _TEXTS[coding])
+                return Span(text.offset, text.length, TEXTS[coding])
             case "bytearray", ():
-                return _Span(self._position, 0, _RAW)
-            case "bytearray", (_Span(coding=coding) as data,) if coding not in _TEXTS:
+                return Span(self.position, 0, RAW)
+            case "bytearray", (Span(coding=coding) as data,) if coding not in TEXTS:
                 return data
-            case "bytearray", (_Span(coding=coding) as text, codec) if (
-                coding in _TEXTS and self._text(codec) in ("latin1", "latin-1")
-            ):
-                return _Span(text.offset, text.length, _TEXTS[coding])
+            case "bytearray", (Span(coding=coding) as text, codec) if coding in TEXTS and self.text(
+                codec
+            ) in ("latin1", "latin-1"):
+                return Span(text.offset, text.length, TEXTS[coding])
             case "dtype", (name, 0, 1):
-                return _Dtype(self._text(name))
-            case "reconstruct", (_Name("array"), (0,), _Span()):
+                return _Dtype(self.text(name))
+            case "reconstruct", (Name("array"), (0,), Span()):
                 return _Array()
-            case "frombuffer", (_Span() as data, _Dtype() as dtype, tuple() as shape, _):
+            case "frombuffer", (Span() as data, _Dtype() as dtype, tuple() as shape, _):
                 return _Array(dtype, shape, data)
-            case "scalar", (_Dtype() as dtype, _Span() as data):
+            case "scalar", (_Dtype() as dtype, Span() as data):
                 return _Array(dtype, (), data)
 
-    def _BUILD(self):
-        target, state = self._pop(2)
+    def build(self, target, state):
         match target, state:
             case _Dtype(), (int(), order, *_):
-                target.big = self._text(order) == ">"
-            case _Array(data=None), (1, tuple() as shape, _Dtype() as dtype, _, _Span() as data):
+                target.big = self.text(order) == ">"
+            case _Array(data=None), (1, tuple() as shape, _Dtype() as dtype, _, Span() as data):
                 target.dtype, target.shape, target.data = dtype, shape, data
             case _Array(data=None), (1, tuple() as shape, _Dtype() as dtype, _, list() as items):
                 target.dtype, target.shape, target.items = dtype, shape, items
             case _:
-                raise self._error(f"{_kind(target)} is given a state that is not read here")
-        self._stack.append(target)
+                return False
+        return True
 
 
 def _kind(value):
     """What an error calls something found in a file, never what it holds."""
     if isinstance(value, _Array) and value.dtype is not None:
         return f"an array of dtype {value.dtype.name!r} and {len(value.shape)} dimensions"
-    kinds = {_Span: "a string", _Name: "a name", _Dtype: "a dtype", _Array: "an array"}
+    kinds = {Span: "a string", Name: "a name", _Dtype: "a dtype", _Array: "an array"}
     return kinds.get(type(value), f"a {type(value).__name__}" if value is not None else "nothing")
 
 
@@ -579,18 +282,10 @@ def _not_pairs(file, what):
 
 def _read(stream, span, name):
     """The bytes of a span; the text where it stands for one."""
-    stream.seek(span.offset)
-    data = stream.read(span.length)
-    if len(data) != span.length:
-        raise BadImage(name, "the file has become shorter since it was opened.")
     try:
-        if span.coding == _QUOTED:
-            return codecs.escape_decode(data)[0]
-        if span.coding in (_UTF8, _LATIN_UTF8):
-            data = data.decode("utf-8", "surrogatepass")
-        elif span.coding in (_ESCAPED, _LATIN_ESCAPED):
-            data = data.decode("raw-unicode-escape")
-        return data.encode("latin-1") if span.coding in _TEXTS.values() else data
+        return read_span(stream, span)
+    except EOFError:
+        raise BadImage(name, "the file has become shorter since it was opened.") from None
     except ValueError as error:
         raise BadImage(
             name, f"its bytes are coded as text, and the code is broken: {error}"
@@ -628,7 +323,7 @@ def _image(value, number, file):
                 )
             )
         expected, value = math.prod(shape), value.data
-    if not isinstance(value, _Span) or value.coding in _TEXTS:
+    if not isinstance(value, Span) or value.coding in TEXTS:
         raise ValueError(_not_pairs(file, f"image {number} as {_kind(value)}, not as bytes"))
     return value.offset, value.length, value.coding, expected
 
@@ -659,7 +354,7 @@ def _numbers(value, stream, file):
     whole = {"b1": "?", "|b1": "?", "bool": "?", "u1": "u1", "i1": "i1", "i4": "i4", "i8": "i8"}
     dtypes = whole | {"f4": "f4", "f8": "f8"}
     data = b""
-    if value.data is not None and value.data.coding not in _TEXTS:
+    if value.data is not None and value.data.coding not in TEXTS:
         data = _read(stream, value.data, file)
     dtype = np.dtype(dtypes.get(value.dtype.name, "V1") if value.dtype else "V1")
     dtype = dtype.newbyteorder(">" if value.dtype and value.dtype.big else "<")

@@ -218,7 +218,8 @@ def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> 
         threshold=threshold,
         accuracy=float(np.mean((test >= threshold) == view.test.same)),
         test=dataclasses.replace(
-            verify(test, view.test.same), unseen=int(np.count_nonzero(view.test.unseen))
+            verify(test, view.test.same),
+            failed_to_enrol=int(np.count_nonzero(view.test.failed_to_enrol)),
         ),
     )
 

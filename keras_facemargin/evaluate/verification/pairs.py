@@ -23,7 +23,8 @@ class Pairs:
         missing: those of the images that are not there (no face was found in them, say).
         people: the identities on the two sides, ``(N,)`` each, or ``None`` where the list does not
             tell them; `bootstrap` draws them.
-        not_enrolled: bool ``(N,)``, True for pairs with a template without an image, or ``None``.
+        failed_to_enrol: bool ``(N,)``, True for pairs that count as rejected because an image is
+            missing or a template has none. Pass it only for templates: `missing` is added.
     """
 
     first: Sequence[Path] | None
@@ -32,21 +33,19 @@ class Pairs:
     folds: np.ndarray | None = None
     missing: frozenset[Path] = frozenset()
     people: tuple[np.ndarray, np.ndarray] | None = None
-    not_enrolled: np.ndarray | None = None
+    failed_to_enrol: np.ndarray | None = None
+
+    def __post_init__(self):
+        failed = self.failed_to_enrol
+        if failed is None:
+            failed = np.zeros(len(self), bool)
+        if self.missing:
+            pairs = zip(self.first, self.second, strict=True)
+            failed = failed | np.array([bool(self.missing & {*pair}) for pair in pairs])
+        object.__setattr__(self, "failed_to_enrol", failed)
 
     def __len__(self):
         return len(self.same)
-
-    @property
-    def unseen(self) -> np.ndarray:
-        """bool ``(N,)``, True for pairs that have a missing image, or a template without one."""
-        if self.not_enrolled is not None:
-            return self.not_enrolled
-        if not self.missing:
-            return np.zeros(len(self), bool)
-        return np.array(
-            [bool(self.missing & {*pair}) for pair in zip(self.first, self.second, strict=True)]
-        )
 
 
 def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.ndarray:
@@ -66,7 +65,7 @@ def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.
     Raises:
         ValueError, OSError: as `embed` and `cosine_scores`.
     """
-    seen = ~pairs.unseen
+    seen = ~pairs.failed_to_enrol
     first = [path for path, keep in zip(pairs.first, seen, strict=True) if keep]
     second = [path for path, keep in zip(pairs.second, seen, strict=True) if keep]
     images = list(dict.fromkeys([*first, *second]))
@@ -95,4 +94,4 @@ def evaluate_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> 
     """
     scores = score_pairs(embedder, pairs, flip, batch_size, progress)
     result = verify(scores, pairs.same, pairs.folds)
-    return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+    return dataclasses.replace(result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol)))

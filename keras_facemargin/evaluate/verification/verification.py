@@ -195,8 +195,8 @@ class Verification(Measures):
         auc: area under the ROC, in [0, 1].
         eer: equal error rate, in [0, 1].
         tar_at_far: a `TarAtFar` for each of 1e-1 to 1e-6; those out of reach say so.
-        unseen: number of pairs that count as rejected because an image of theirs is missing (a
-            failure to enrol).
+        failed_to_enrol: number of pairs that count as rejected because one of their images is
+            missing.
     """
 
     scores: np.ndarray = dataclasses.field(repr=False)
@@ -205,7 +205,7 @@ class Verification(Measures):
     auc: float
     eer: float
     tar_at_far: tuple[TarAtFar, ...]
-    unseen: int = 0
+    failed_to_enrol: int = 0
 
     @functools.cached_property
     def curve(self) -> Roc:
@@ -227,7 +227,7 @@ class Verification(Measures):
         result = {
             "genuine_pairs": self.genuines,
             "impostor_pairs": self.impostors,
-            "unseen_pairs": self.unseen,
+            "failed_to_enrol": self.failed_to_enrol,
             "auc": self.auc,
             "eer": self.eer,
             "tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far],
@@ -257,8 +257,10 @@ class Verification(Measures):
         for entry in self.tar_at_far:
             rows.append((f"TAR @ FAR 1e{math.log10(entry.target):.0f}", str(entry)))
         rows.append(("Pairs", f"{self.genuines:,} genuine, {self.impostors:,} impostor"))
-        if self.unseen:
-            rows.append(("Pairs with a missing image, counted as rejected", f"{self.unseen:,}"))
+        if self.failed_to_enrol:
+            rows.append(
+                ("Pairs with a missing image, counted as rejected", f"{self.failed_to_enrol:,}")
+            )
         return rows
 
 

@@ -5,13 +5,8 @@ import pytest
 from published_sets import IJBA_HEADER, write_ijb, write_ijba, write_ijbc_covariates
 from shades import mean_colour, write_shades
 
-from keras_facemargin.evaluate import (
-    evaluate_searches,
-    evaluate_template_pairs,
-    mean_over_galleries,
-    verify_by_fold,
-    verify_by_value,
-)
+from keras_facemargin.evaluate import evaluate_searches
+from keras_facemargin.evaluate.identification import mean_over_galleries
 from keras_facemargin.evaluate.protocols import (
     read_ijb,
     read_ijb_search,
@@ -19,6 +14,8 @@ from keras_facemargin.evaluate.protocols import (
     read_ijba_search,
     read_ijbc_covariates,
 )
+from keras_facemargin.evaluate.splits import verify_by_fold, verify_by_value
+from keras_facemargin.evaluate.templates import evaluate_template_pairs
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def test_missing_crops_are_counted_and_may_leave_their_template(ijba):
     (ijba / "img/2_b_402.jpg").unlink()
     pairs = read_ijba(ijba, ijba, splits=(1,), on_missing="reject")
     assert pairs.templates.enrolled.tolist() == [True, True, True, False, True, True]
-    assert np.flatnonzero(pairs.unseen).tolist() == [1, 4, 7]
+    assert np.flatnonzero(pairs.failed_to_enrol).tolist() == [1, 4, 7]
 
 
 def test_a_pair_of_unknown_templates_is_refused(ijba):
@@ -127,7 +124,7 @@ def test_both_forms_of_ijb_say_the_same(tmp_path, name, galleries, insightface):
     media = pairs.templates.media.reshape(8, 3)
     assert (media[:, 1] == media[:, 2]).all() and (media[:, 0] != media[:, 1]).all()
     result = evaluate_template_pairs(
-        mean_colour, pairs, lam=1.0 if insightface else 0.0, progress=False
+        mean_colour, pairs, quality_weight=1.0 if insightface else 0.0, progress=False
     )
     assert result.eer == 0.0
 

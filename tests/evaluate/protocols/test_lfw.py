@@ -121,11 +121,11 @@ def test_missing_images_are_counted_and_listed(tmp_path):
 def test_a_missing_image_can_count_as_rejected(tmp_path):
     file = write(tmp_path, VIEW_2, names=("Ada 1", "Ada 2", "Bob 1", "Cy 1"))
     pairs = read_pairs(file, tmp_path, on_missing="reject")
-    assert pairs.unseen.tolist() == [False, False, True, True]
+    assert pairs.failed_to_enrol.tolist() == [False, False, True, True]
     result = evaluate_lfw(mean_colour, tmp_path, file, on_missing="reject", progress=False)
     # Fold 2's genuine pair is lost, its impostor pair rightly rejected.
     assert result.accuracy.accuracies[1] == 0.5
-    assert result.unseen == result.to_dict()["unseen_pairs"] == 2
+    assert result.failed_to_enrol == result.to_dict()["failed_to_enrol"] == 2
     assert any("missing image" in measure for measure, _ in result.rows())
 
 
@@ -145,7 +145,7 @@ def test_official_files(shared_data):
     assert Draws(pairs.same, pairs.people).units == 4_281
     # No face was found in one photo, which makes one genuine pair of the last fold.
     assert [path.name for path in pairs.missing] == ["Marilyn_Monroe_0002.jpg"]
-    assert np.flatnonzero(pairs.unseen).tolist() == [5608]
+    assert np.flatnonzero(pairs.failed_to_enrol).tolist() == [5608]
     for name, count in (("pairsDevTrain.txt", 2200), ("pairsDevTest.txt", 1000)):
         view_1 = read_pairs(lfw / name, lfw / "aligned", on_missing="reject")
         assert len(view_1) == count

@@ -109,4 +109,4 @@ def test_a_missing_image_is_refused_or_counted(tmp_path, listed):
     with pytest.raises(FileNotFoundError, match=r"1 of 4 images missing"):
         read_own_pairs(listed(lines(",")), tmp_path)
     pairs = read_own_pairs(listed(lines(",")), tmp_path, on_missing="reject")
-    assert pairs.unseen.tolist() == [True, True, False, False]
+    assert pairs.failed_to_enrol.tolist() == [True, True, False, False]

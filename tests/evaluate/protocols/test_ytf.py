@@ -5,8 +5,8 @@ import pytest
 from published_sets import YTF_LIST, write_ytf
 from shades import mean_colour, write_shades
 
-from keras_facemargin.evaluate import evaluate_template_pairs
 from keras_facemargin.evaluate.protocols import read_ytf
+from keras_facemargin.evaluate.templates import evaluate_template_pairs
 
 
 def test_a_video_is_a_template_of_its_frames(tmp_path):
@@ -57,7 +57,8 @@ def test_an_empty_list_and_a_video_without_frames_are_told(tmp_path):
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"(?s)1 of 4 without a frame.*Bob/3.*reject"):
         read_ytf(tmp_path, tmp_path)
-    assert read_ytf(tmp_path, tmp_path, "reject").unseen.tolist() == [False, False, True, True]
+    pairs = read_ytf(tmp_path, tmp_path, "reject")
+    assert pairs.failed_to_enrol.tolist() == [False, False, True, True]
     with pytest.raises(FileNotFoundError, match="4 of 4"):
         read_ytf(tmp_path, tmp_path / "Ada", "reject")
     with pytest.raises(ValueError, match=r"'refuse' or 'reject'. Received: 'skip'"):

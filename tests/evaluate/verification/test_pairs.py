@@ -44,7 +44,7 @@ def test_a_pair_with_a_missing_image_has_the_lowest_score(files, tmp_path):
     pairs = Pairs(
         (paths[0], paths[1]), (lost, paths[2]), np.array([True, False]), missing=frozenset({lost})
     )
-    np.testing.assert_array_equal(pairs.unseen, [True, False])
+    np.testing.assert_array_equal(pairs.failed_to_enrol, [True, False])
     scores = score_pairs(flatten, pairs, flip=False, progress=False)
     assert scores[0] == -1.0
     assert scores[1] > 0

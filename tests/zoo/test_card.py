@@ -19,7 +19,7 @@ from keras.src.saving import serialization_lib
 from keras_facemargin import zoo
 from keras_facemargin.evaluate import all_pairs, embed
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 MOST_BYTES = 4_500_000
 EMBEDDERS = zoo.list_embedders()
 pytestmark = pytest.mark.any_backend
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.any_backend
 @pytest.fixture
 def little_zoo(tmp_path, monkeypatch):
     """A zoo of one tiny embedder, `tiny`; returns its folder."""
-    monkeypatch.setattr(zoo, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(zoo.catalogue, "DIRECTORY", tmp_path)
     folder = tmp_path / "tiny"
     folder.mkdir()
     image = keras.Input((8, 8, 3))
@@ -66,7 +66,7 @@ def test_the_default_embedder_is_listed():
 def test_the_card_describes_the_weights(name):
     card = zoo.load_card(name)
     embedder = zoo.load_embedder(name)
-    size = (zoo.DIRECTORY / name / card.weights.file).stat().st_size
+    size = (zoo.catalogue.DIRECTORY / name / card.weights.file).stat().st_size
     assert size == card.weights.bytes <= MOST_BYTES
     assert embedder.count_params() == card.parameters
     assert embedder.input_shape == (None, card.input.height, card.input.width, 3)
@@ -89,7 +89,7 @@ def test_embeddings_are_finite_and_tell_pictures_apart(name):
 
 @pytest.mark.parametrize("name", EMBEDDERS)
 def test_a_card_survives_the_round_trip(name):
-    text = (zoo.DIRECTORY / name / "card.json").read_text(encoding="utf-8")
+    text = (zoo.catalogue.DIRECTORY / name / "card.json").read_text(encoding="utf-8")
     card = zoo.load_card(name)
     assert json.loads(json.dumps(card.to_dict())) == json.loads(text)
 
@@ -251,7 +251,7 @@ def test_what_is_written_is_read_again(little_zoo):
 @pytest.fixture
 def own(little_zoo, tmp_path, monkeypatch):
     """The folder of `tiny` with its card, in no zoo."""
-    monkeypatch.setattr(zoo, "DIRECTORY", tmp_path / "elsewhere")
+    monkeypatch.setattr(zoo.catalogue, "DIRECTORY", tmp_path / "elsewhere")
     return little_zoo
 
 
@@ -378,7 +378,7 @@ def test_the_way_out_of_an_older_file_works(tmp_path):
 
 
 def test_an_empty_zoo_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(zoo, "DIRECTORY", tmp_path)
+    monkeypatch.setattr(zoo.catalogue, "DIRECTORY", tmp_path)
     assert zoo.list_embedders() == []
     with pytest.raises(ValueError, match="the zoo is empty"):
         zoo.load_embedder("tiny")

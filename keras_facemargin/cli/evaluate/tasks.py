@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class Task:
     """What is done with a kind of list, from an embedder to files.
 
     Attributes:
@@ -39,7 +39,9 @@ def pairs_of_images():
     def conclude(listed, scores):
         pairs, _ = listed
         result = verify(scores, pairs.same, pairs.folds)
-        return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+        return dataclasses.replace(
+            result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
+        )
 
     def plots(model, listed, result):
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
@@ -55,7 +57,7 @@ def pairs_of_images():
         pairs, groups = listed
         return report_verification(report, title, pairs, scores, about, groups)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
         *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
@@ -63,7 +65,7 @@ def pairs_of_images():
 
 def development_pairs():
     """A list is a `View1`."""
-    from keras_facemargin.evaluate import evaluate_view_1
+    from keras_facemargin.evaluate.protocols import evaluate_view_1
 
     def page(report, title, view, results, about):
         from keras_facemargin.report import report_verification
@@ -75,18 +77,21 @@ def development_pairs():
             thresholds={name: result.threshold for name, result in results.items()},
         )
 
-    return Kind(evaluate_view_1, _as_it_is, page=page)
+    return Task(evaluate_view_1, _as_it_is, page=page)
 
 
-def pairs_of_templates(lam=0.0):
+def pairs_of_templates(quality_weight=0.0):
     """A list is `TemplatePairs`, all of them together."""
     import numpy as np
 
-    from keras_facemargin.evaluate import plot_roc, plot_scores, score_template_pairs, verify
+    from keras_facemargin.evaluate import plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
         result = verify(scores, pairs.same, pairs.folds)
-        return dataclasses.replace(result, unseen=int(np.count_nonzero(pairs.unseen)))
+        return dataclasses.replace(
+            result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
+        )
 
     def plots(model, pairs, result):
         return (
@@ -99,8 +104,8 @@ def pairs_of_templates(lam=0.0):
 
         return report_verification(report, title, pairs.pairs, scores, about)
 
-    return Kind(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, lam),
+    return Task(
+        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
         *(conclude, plots, page, ("roc.png", "scores.png")),
     )
 
@@ -109,11 +114,14 @@ def splits_of_templates():
     """A list is `TemplatePairs` in splits, each with thresholds of its own."""
     import numpy as np
 
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_fold
+    from keras_facemargin.evaluate.splits import verify_by_fold
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
         found = verify_by_fold(scores, pairs.same, pairs.folds)
-        return dataclasses.replace(found, unseen=int(np.count_nonzero(pairs.unseen)))
+        return dataclasses.replace(
+            found, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
+        )
 
     def page(report, title, pairs, scores, about):
         from keras_facemargin.report import report_splits
@@ -124,12 +132,13 @@ def splits_of_templates():
             groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, title, pairs.pairs, scores, about, groups)
 
-    return Kind(score_template_pairs, conclude, page=page)
+    return Task(score_template_pairs, conclude, page=page)
 
 
-def pairs_by_value(by, lam=0.0):
+def pairs_by_value(by, quality_weight=0.0):
     """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_value
+    from keras_facemargin.evaluate.splits import verify_by_value
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def page(report, title, listed, scores, about):
         from keras_facemargin.report import report_covariates
@@ -137,14 +146,16 @@ def pairs_by_value(by, lam=0.0):
         pairs, covariate = listed
         return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
 
-    return Kind(
-        lambda embedder, listed, flip: score_template_pairs(embedder, listed[0], flip, lam),
+    return Task(
+        lambda embedder, listed, flip: score_template_pairs(
+            embedder, listed[0], flip, quality_weight
+        ),
         lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
         page=page,
     )
 
 
-def searches(lam=0.0):
+def searches(quality_weight=0.0):
     """A list is `TemplateSearches`."""
     from keras_facemargin.evaluate import evaluate_searches
 
@@ -153,8 +164,8 @@ def searches(lam=0.0):
 
         return report_searches(report, title, task.templates, results, about)
 
-    return Kind(
-        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, lam),
+    return Task(
+        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
         _as_it_is,
         page=page,
     )
@@ -182,7 +193,7 @@ def blufr():
 
         return report_trials(report, title, listed, embeddings, about)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
         page=page,
@@ -198,7 +209,7 @@ def megaface():
 
         return report_distractors(report, title, *listed.there, results, about)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
         _as_it_is,
         page=page,

@@ -1,10 +1,7 @@
-"""Model cards, and the loader for pretrained embedders.
+"""A model card: how an embedder was made, what may be done with it, and its figures.
 
-A pretrained model is a record, not code. Its folder `zoo/NAME/` holds `card.json` (what it is, how
-it was made, what may be done with it, how well it does, at which thresholds) and the weights. The
-folder travels inside the wheel as `keras_facemargin/zoo_cards`. `finetune` and `calibrate` write
-such a folder for an embedder of your own; it opens by its path. Keras is imported for an embedder,
-not for a card.
+A pretrained model is a record, not code. Its folder holds `card.json` and the weights. Keras is
+imported for an embedder, not for a card.
 """
 
 import contextlib
@@ -16,17 +13,10 @@ import re
 import reprlib
 import types
 import typing
-import zipfile
 from pathlib import Path
 
 from keras_facemargin.files import read_text, write_json
 
-if typing.TYPE_CHECKING:
-    import keras
-
-_PACKAGE = Path(__file__).resolve().parent
-_IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"
-DIRECTORY = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CHECKOUT
 CARD = "card.json"
 CAUTION = (
     "Faces are people. This is a biometric tool: it makes errors, and not equally often for all "
@@ -231,77 +221,6 @@ class Card:
         return dataclasses.asdict(self)
 
 
-def list_embedders() -> list[str]:
-    """Names that `load_card` and `load_embedder` know, sorted.
-
-    Example:
-
-    >>> "spherenet_distilled" in list_embedders()
-    True
-    """
-    return sorted(path.parent.name for path in DIRECTORY.glob(f"*/{CARD}"))
-
-
-def card_path(model) -> Path:
-    """Path of the card of an embedder; the file may be missing.
-
-    Args:
-        model: as `load_embedder`.
-
-    Raises:
-        ValueError: unknown name, or a file of another format.
-
-    Example:
-
-    >>> card_path("my_model/embedder.keras").as_posix()
-    'my_model/card.json'
-    """
-    place = _place(model)
-    return (place.parent if place.suffix == ".keras" else place) / CARD
-
-
-def load_card(model) -> Card:
-    """Reads and checks the card of an embedder.
-
-    Args:
-        model: as `load_embedder`. The card of a `.keras` file is the `card.json` beside it.
-
-    Raises:
-        FileNotFoundError: there is no card.
-        ValueError: unknown name; the card breaks its form: a field is missing, unknown, of another
-            type or out of its range (naming file and field); or it describes another file.
-
-    Example:
-
-    >>> load_card("spherenet_distilled").embedding_dim
-    128
-    """
-    place, file = _place(model), card_path(model)
-    if not file.is_file():
-        weights = place if place.suffix == ".keras" else place / "embedder.keras"
-        raise FileNotFoundError(
-            f"A card holds the thresholds of an embedder. Received: {model}, without {file}. "
-            f"`facemargin calibrate FACES --model {weights}` writes one."
-        )
-    card = read_card(file)
-    if place.parent == DIRECTORY and card.name != place.name:
-        raise ValueError(
-            f"{file}: field `name` must be the folder's name, {place.name!r}. "
-            f"Received: {card.name!r}"
-        )
-    if place.suffix == ".keras":
-        _check_weights(card, file, place)
-    return card
-
-
-def find_card(model) -> Card | None:
-    """As `load_card`; None if there is no usable card."""
-    try:
-        return load_card(model)
-    except (ValueError, FileNotFoundError):
-        return None
-
-
 def read_card(path) -> Card:
     """Reads and checks the card in a file, which may be outside the zoo.
 
@@ -314,7 +233,8 @@ def read_card(path) -> Card:
 
     Example:
 
-    >>> read_card(DIRECTORY / "spherenet_distilled" / "card.json").thresholds.mirrored.far
+    >>> from keras_facemargin.zoo import card_path
+    >>> read_card(card_path("spherenet_distilled")).thresholds.mirrored.far
     0.001
     """
     try:
@@ -388,167 +308,7 @@ def describe(embedder, file, description, *, base=None, lineage=(), thresholds=N
     )
 
 
-def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
-    """The thresholds for a false accept rate, over every pair of a set of faces.
-
-    They are the conservative ones: the smallest at which at most a share `far` of the pairs of two
-    people is accepted. Calibrate on people whom the embedder has not been trained on and will not
-    be tested on.
-
-    Args:
-        embeddings: ``(N, 2 * D)``, those of the mirror images appended, as
-            `keras_facemargin.evaluate.embed` gives them. Their first half is the embeddings of the
-            images alone.
-        labels: ``(N,)``, whose face each is.
-        far: the false accept rate, in ``[1 / impostor pairs, 1)``.
-        data: what the faces are, for the card.
-        progress: whether to draw a progress bar on standard error.
-
-    Returns:
-        `Thresholds`: one for each half's use.
-
-    Raises:
-        ValueError: as `verify_all_pairs`; the embeddings are not of that shape; there are too few
-            impostor pairs for `far`.
-
-    Example:
-
-    >>> mirrored = [[1.0, 0.0, 1.0, 0.1], [0.9, 0.1, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0],
-    ...             [0.1, 0.9, 0.2, 0.8]]
-    >>> found = calibrate(mirrored, [1, 1, 2, 2], 0.3, "four faces", progress=False)
-    >>> found.single.impostor_pairs, found.single.tar
-    (4, 1.0)
-    """
-    import numpy as np
-
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 2 or embeddings.shape[1] % 2:
-        raise ValueError(
-            "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) gives them. "
-            f"Received: shape {embeddings.shape}"
-        )
-    single = embeddings[:, : embeddings.shape[1] // 2]
-    return Thresholds(
-        *(_calibrate(rows, labels, far, data, progress) for rows in (single, embeddings))
-    )
-
-
-def _calibrate(embeddings, labels, far, data, progress):
-    from keras_facemargin.evaluate import verify_all_pairs
-
-    found = verify_all_pairs(embeddings, labels, [far], progress=progress)
-    (entry,) = found.tar_at_far
-    if not entry.supported:
-        raise ValueError(
-            "A threshold needs at least 1 / far impostor pairs: a rate that no pair could show is "
-            f"a guess. Received: far={far:g}, which is {entry}. Calibrate on more people, or for a "
-            f"rate of at least {1 / entry.impostors:.2g}."
-        )
-    return Threshold(
-        cosine=entry.threshold,
-        far=far,
-        data=data,
-        genuine_pairs=found.genuines,
-        impostor_pairs=found.impostors,
-        tar=entry.tar,
-    )
-
-
-def load_embedder(name_or_path) -> "keras.Model":
-    """Opens an embedder of the zoo by name, or your own by its `.keras` file or its folder.
-
-    An embedder with a card, in the zoo or in a folder, is opened only if its file has the card's
-    SHA-256 and the network has the card's figures. No file may run code: Keras' safe mode is on,
-    also after `keras.config.enable_unsafe_deserialization()`, so layers with pickled Python inside
-    are refused.
-
-    Args:
-        name_or_path: one of `list_embedders()`; the path of a file that ends in `.keras`; or the
-            path of a folder with a `card.json` and the file that it describes, as `finetune`
-            writes it.
-
-    Returns:
-        `keras.Model`, (B, 112, 112, 3) float32 RGB 0..255 -> (B, D), not normalised.
-
-    Raises:
-        FileNotFoundError: the file or the card is missing.
-        ValueError: unknown name; a file of another format (naming what to do with it); the file is
-            damaged, is not what its card says, or is not an embedder.
-
-    Example:
-
-    >>> load_embedder("spherenet_distilled").output_shape
-    (None, 128)
-    """
-    place = _place(name_or_path)
-    if place.suffix == ".keras":
-        return _open(place)
-    card = load_card(name_or_path)
-    file = place / card.weights.file
-    _check_weights(card, place / CARD, file)
-    embedder = _open(file)
-    _check_figures(card, place / CARD, embedder)
-    return embedder
-
-
-# What a file of another program is, and what can be done with it.
-_ANY_FUNCTION = (
-    "`keras_facemargin.evaluate.embed` takes any function from images (B, H, W, 3), RGB 0..255, to "
-    "embeddings (B, D), so what runs in its own runtime can be evaluated."
-)
-_FORMATS = (
-    (
-        ".weights.h5",
-        "Keras weights without their network",
-        "Build the network, call its load_weights(), and save it as a .keras file.",
-    ),
-    (
-        (".h5", ".hdf5"),
-        "a model in Keras' older HDF5 format",
-        "If you trust it, keras.saving.load_model(FILE).save('embedder.keras') makes a .keras file "
-        "of it.",
-    ),
-    (
-        ".tflite",
-        "a TFLite file, which is made to run on a device",
-        f"Name the Keras model that it was exported from. {_ANY_FUNCTION}",
-    ),
-    (".onnx", "an ONNX graph, not a Keras model", _ANY_FUNCTION),
-    ((".pt", ".pth", ".ckpt"), "a PyTorch checkpoint, not a Keras model", _ANY_FUNCTION),
-    (".safetensors", "weights without their network", _ANY_FUNCTION),
-    ((".params", "-symbol.json"), "a part of an MXNet model", _ANY_FUNCTION),
-)
-_HUB = (
-    "hf://",
-    "the address of a repository",
-    "If it holds a Keras model, keras.saving.load_model(ADDRESS).save('embedder.keras') makes a "
-    ".keras file of it.",
-)
-
-
-def _place(model):
-    """Where a model is: the folder of its card, or its `.keras` file."""
-    text = str(model)
-    if text in list_embedders():
-        return DIRECTORY / text
-    path = Path(text)
-    if path.name == CARD:
-        path = path.parent
-    if path.suffix == ".keras" or path.is_dir():
-        return path
-    rule = (
-        "A model must be the path of a .keras file or of a folder with its card, or the name of "
-        f"one in the zoo: {', '.join(list_embedders()) or '(the zoo is empty)'}."
-    )
-    for ending, what, way_out in _FORMATS:
-        if text.lower().endswith(ending):
-            raise ValueError(f"{rule} Received: {text!r}, {what}. {way_out}")
-    if text.startswith(_HUB[0]):
-        raise ValueError(f"{rule} Received: {text!r}, {_HUB[1]}. {_HUB[2]}")
-    raise ValueError(f"{rule} Received: {text!r}")
-
-
-def _check_weights(card, card_file, path):
+def check_weights(card, card_file, path):
     """Refuses a file that is not the one that a card describes."""
     if path.name != card.weights.file:
         raise ValueError(
@@ -568,51 +328,6 @@ def _check_weights(card, card_file, path):
         f"{found}. Install or copy it again; for a file that you changed remove the card, and "
         "`facemargin calibrate` writes a new one."
     )
-
-
-def _check_figures(card, card_file, embedder):
-    height, width = embedder.input_shape[1:3]
-    for field, said, found in (
-        ("parameters", card.parameters, embedder.count_params()),
-        ("embedding_dim", card.embedding_dim, embedder.output_shape[-1]),
-        ("input.height", card.input.height, height),
-        ("input.width", card.input.width, width),
-    ):
-        if found not in (None, said):
-            raise ValueError(
-                f"{card_file}: field `{field}` must be that of the embedder in "
-                f"{card.weights.file}, {found:,}. Received: {said:,}"
-            )
-
-
-def _open(path):
-    from keras_facemargin.saving import open_model
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no such embedder file. Received: {path}")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} cannot be opened as a Keras model: it is no .keras archive, or only a part of "
-            "one. Copy it again."
-        )
-    try:
-        model = open_model(path)
-    except Exception as error:  # Keras raises a different type for each way to be broken
-        if "safe_mode=False" in str(error):  # its advice, which does not hold here
-            raise ValueError(
-                f"{path} cannot be opened as an embedder: no Python code that a file brings is "
-                "run. Received: a Lambda layer or the like. Build the embedder of stock layers; if "
-                "you trust the file, keras.saving.load_model(FILE, safe_mode=False) opens it."
-            ) from error
-        raise ValueError(f"{path} cannot be opened as a Keras model: {error}") from error
-    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if not all(isinstance(shape, tuple) for shape in shapes) or [len(s) for s in shapes] != [4, 2]:
-        raise ValueError(
-            f"{path} must hold an embedder, images (B, H, W, 3) -> embeddings (B, D). Received: a "
-            f"{type(model).__name__} from {shapes[0]} to {shapes[1]}. Of a MarginClassifier save "
-            "the `embedder`."
-        )
-    return model
 
 
 def _refuse_constant(name):

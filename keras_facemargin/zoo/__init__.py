@@ -1,0 +1,55 @@
+"""Model cards, and the loader for pretrained embedders.
+
+A pretrained model is a record, not code. Its folder `zoo/NAME/` holds `card.json` (how it was made,
+what may be done with it, how well it does, at which thresholds) and the weights. The folder travels
+inside the wheel as `keras_facemargin/zoo_cards`. `finetune` and `calibrate` write such a folder for
+an embedder of your own; it opens by its path.
+"""
+
+from keras_facemargin.zoo.calibration import calibrate
+from keras_facemargin.zoo.card import (
+    CARD,
+    CAUTION,
+    Card,
+    Input,
+    Licence,
+    ProtocolResult,
+    Threshold,
+    Thresholds,
+    Training,
+    Weights,
+    describe,
+    read_card,
+    write_card,
+)
+from keras_facemargin.zoo.catalogue import (
+    DIRECTORY,
+    card_path,
+    find_card,
+    list_embedders,
+    load_card,
+)
+from keras_facemargin.zoo.load import load_embedder
+
+__all__ = [
+    "CARD",
+    "CAUTION",
+    "DIRECTORY",
+    "Card",
+    "Input",
+    "Licence",
+    "ProtocolResult",
+    "Threshold",
+    "Thresholds",
+    "Training",
+    "Weights",
+    "calibrate",
+    "card_path",
+    "describe",
+    "find_card",
+    "list_embedders",
+    "load_card",
+    "load_embedder",
+    "read_card",
+    "write_card",
+]
