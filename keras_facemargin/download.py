@@ -94,7 +94,7 @@ def fetch(
     if digest != remote.sha256:
         raise FetchError(
             f"{path} exists already and is another file: its SHA-256 must be {remote.sha256}. "
-            f"Received: {digest}. The file was left as it is; move it away and call again."
+            f"Received: {digest}. The file was not changed; move it away and call again."
         )
     return path
 

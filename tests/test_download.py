@@ -125,7 +125,7 @@ def test_no_server_answers(server, tmp_path):
 
 def test_a_file_of_that_name_is_never_overwritten(server, tmp_path):
     (tmp_path / "set.tgz").write_bytes(b"mine")
-    with pytest.raises(FetchError, match=f"(?s)another file.*{DIGEST}.*left as it was"):
+    with pytest.raises(FetchError, match=f"(?s)another file.*{DIGEST}.*was not changed"):
         fetch(remote(server), tmp_path)
     assert (tmp_path / "set.tgz").read_bytes() == b"mine"
     assert server.requests == []
