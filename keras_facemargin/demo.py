@@ -169,7 +169,7 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
     )
     report.figure(
-        plot_scores(after.scores, after.same, chosen.cosine),
+        plot_scores(after.scores, after.same, threshold=chosen.cosine),
         f"Scores after fine-tuning, with the threshold at FAR {chosen.far:.2g}.",
     )
     report.figure(

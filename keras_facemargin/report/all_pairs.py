@@ -109,9 +109,11 @@ def report_all_pairs(
     models, rates = {}, {}
     for name, rows in embeddings.items():
         found = verify_all_pairs(rows, labels, progress=progress)
-        pairs = hardest_pairs(rows, labels, TAIL, progress, found.histogram)
+        pairs = hardest_pairs(
+            rows, labels, impostors=TAIL, progress=progress, histogram=found.histogram
+        )
         fars = [entry.target for entry in found.tar_at_far]
-        draws = bootstrap_hardest(pairs, fars, replicates, seed, progress)
+        draws = bootstrap_hardest(pairs, fars, replicates=replicates, seed=seed, progress=progress)
         models[name] = MeasuredSet(found, pairs, draws)
         rates[name] = [
             _group_rates(column, models[name], of_images, replicates, seed)
@@ -132,7 +134,9 @@ def _group_rates(name, measured, groups, replicates, seed):
         far, threshold = decided[-1].target, decided[-1].threshold
     else:  # of so few pairs all are held
         far, threshold = 0.5, threshold_at_far(pairs.scores[~pairs.same], 0.5)
-    found = rates_by_two_groups(pairs, groups, threshold, replicates, seed)
+    found = rates_by_two_groups(
+        pairs, groups, threshold=threshold, replicates=replicates, seed=seed
+    )
     return GroupRates(name, far, threshold, found)
 
 

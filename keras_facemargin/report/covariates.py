@@ -89,7 +89,7 @@ def report_covariates(
     texts, numbers = list(map(str, covariate[0])), np.asarray(covariate[1])
     models, rates = {}, {}
     for name, values in scores.items():
-        found = verify_by_value(values, pairs.same, texts, numbers).results
+        found = verify_by_value(values, pairs.same, (texts, numbers)).results
         models[name] = MeasuredValues(
             {
                 text: Measured(
@@ -145,7 +145,7 @@ def _write_page(output, title, by, about, pairs, scores, models, rates):
         page.heading(f"One threshold for all{of}")
         add_groups(page, rates[name], "Pairs of two values stand by themselves.")
         page.figure(
-            plot_scores(scores[name], pairs.same, rates[name].threshold),
+            plot_scores(scores[name], pairs.same, threshold=rates[name].threshold),
             "Scores of all pairs, each kind as shares of its own. Dashed: that threshold.",
         )
         add_hardest(page, pairs, scores[name])
@@ -175,7 +175,7 @@ def _add_values(page, by, measured):
     page.figure(
         plot_roc(
             {value: measured.values[value].result.curve for value in shown},
-            {value: measured.values[value].draws for value in shown},
+            bands={value: measured.values[value].draws for value in shown},
         ),
         f"ROC of each {by}, at most {DRAWN}, those with the most genuine pairs. Shaded: the middle "
         f"{LEVEL:.0%} of the draws.",

@@ -83,7 +83,7 @@ def report_distractors(
         >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
         >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])
         >>> found = search_among_distractors(
-        ...     rows[:4], list("aabb"), rows[4:], [0.2], progress=False
+        ...     rows[:4], list("aabb"), rows[4:], fars=[0.2], progress=False
         ... )
         >>> report = report_distractors("among.html", "Two people", files[:4], files[4:],
         ...                             {"ours": found}, replicates=20, progress=False)
@@ -94,7 +94,8 @@ def report_distractors(
     require_embedders(results)
     models = {
         name: MeasuredAmongDistractors(
-            result, bootstrap_distractors(result, replicates, seed, progress)
+            result,
+            bootstrap_distractors(result, replicates=replicates, seed=seed, progress=progress),
         )
         for name, result in results.items()
     }
@@ -139,7 +140,7 @@ def _write_page(output, title, about, probes, distractors, models):
         bands,
     )
     page.figure(
-        plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands),
+        plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands=bands),
         "Cumulative match characteristic: the share of searches in which fewer distractors than "
         "the rank score as high as the mate. Shaded as above.",
     )

@@ -44,7 +44,8 @@ def group_rates(name, scores, same, groups, people, replicates, seed, rates=rate
     targets = [far for far in (1e-1, *FARS) if far * len(impostors) >= DECIDING]
     far = min(targets, default=0.5)
     threshold = threshold_at_far(impostors, far)
-    found = rates(scores, same, *groups, threshold, people, replicates, seed)
+    options = {"people": people, "replicates": replicates, "seed": seed}
+    found = rates(scores, same, groups, threshold=threshold, **options)
     return GroupRates(name, far, threshold, found)
 
 
@@ -52,7 +53,7 @@ def rates_by_column(columns, scores, pairs, replicates, seed):
     """`GroupRates` of `Pairs` for each column of groups; columns: as `read_groups`, or none."""
     return [
         group_rates(
-            *(name, scores, pairs.same, [sides], pairs.people),
+            *(name, scores, pairs.same, sides, pairs.people),
             *(replicates, seed, rates_by_group),
         )
         for name, sides in (columns or {}).items()

@@ -90,7 +90,12 @@ def report_searches(
         name: MeasuredSearches(
             result,
             bootstrap_searches(
-                result.results, templates.subjects, FPIRS, replicates, seed, progress
+                result.results,
+                templates.subjects,
+                fpirs=FPIRS,
+                replicates=replicates,
+                seed=seed,
+                progress=progress,
             ),
         )
         for name, result in results.items()
@@ -151,13 +156,15 @@ def add_search_curves(page, models):
     bands = {name: each.draws for name, each in models.items()}
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws."
     cmc = {n: np.mean([one.cmc(LAST_RANK) for one in each], axis=0) for n, each in searches.items()}
-    page.figure(plot_cmc(cmc, bands), f"Cumulative match characteristic, closed set. {middle}")
+    page.figure(
+        plot_cmc(cmc, bands=bands), f"Cumulative match characteristic, closed set. {middle}"
+    )
     if next(iter(bands.values())).fpirs:
         curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
         several = len(next(iter(searches.values()))) > 1
         lines = "Thick: the mean over the searches; thin: each of them. " if several else ""
         page.figure(
-            plot_open_set(curves, bands),
+            plot_open_set(curves, bands=bands),
             f"Open set: TPIR over FPIR, exact at every score. {lines}{middle}",
         )
 

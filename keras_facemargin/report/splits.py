@@ -97,7 +97,10 @@ def report_splits(
     for name, values in scores.items():
         result = verify_by_fold(values, pairs.same, pairs.folds)
         draws = bootstrap_splits(
-            *(values, pairs.same, pairs.folds, pairs.people),
+            values,
+            pairs.same,
+            pairs.folds,
+            people=pairs.people,
             replicates=replicates,
             seed=seed,
             progress=progress,

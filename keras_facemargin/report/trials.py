@@ -112,7 +112,7 @@ def report_trials(
         fars = [entry.target for entry in entries]
         options = {"replicates": replicates, "seed": seed, "progress": progress}
         draws = bootstrap_hardest_splits(pairs, fars, **options)
-        searches = bootstrap_searches(result.identification.results, people, FPIRS, **options)
+        searches = bootstrap_searches(result.identification.results, people, fpirs=FPIRS, **options)
         models[name] = MeasuredTrials(
             result,
             MeasuredSplits(result.verification, draws),
@@ -143,8 +143,15 @@ def _hardest_of_trials(rows, people, there, result, progress):
     """`HardestPairs` of each trial, whose people are numbered alike."""
     found = []
     for (test, *_), rates in zip(there.trials, result.verification.results.values(), strict=True):
-        of_trial = rows[test], people[test], HELD, progress, rates.histogram
-        found.append(hardest_pairs(*of_trial, units=int(people.max()) + 1))
+        pairs = hardest_pairs(
+            rows[test],
+            people[test],
+            impostors=HELD,
+            progress=progress,
+            histogram=rates.histogram,
+            units=int(people.max()) + 1,
+        )
+        found.append(pairs)
     return found
 
 

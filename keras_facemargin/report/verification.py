@@ -164,11 +164,11 @@ def report_verification(
 def draws_of(result, pairs, replicates, seed, progress, threshold=None) -> Bootstrap:
     """The `Bootstrap` of a `Verification` of `Pairs`; threshold: as `bootstrap` takes it."""
     options = {"replicates": replicates, "seed": seed, "progress": progress}
+    sides = {"folds": pairs.folds, "people": pairs.people}
     if len(pairs) <= DRAWN_WHOLE or pairs.people is None or threshold is not None:
-        sides = pairs.folds, pairs.people
-        return bootstrap(result.scores, result.same, *sides, threshold=threshold, **options)
+        return bootstrap(result.scores, result.same, **sides, threshold=threshold, **options)
     wanted = deciding(result.eer, result.impostors)
-    held = hardest_listed_pairs(result.scores, result.same, pairs.people, wanted)
+    held = hardest_listed_pairs(result.scores, result.same, pairs.people, impostors=wanted)
     return bootstrap_hardest(held, FAR_TARGETS, **options)
 
 
@@ -197,8 +197,8 @@ def add_curves(page, curves, bands, told="exact at every score"):
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR, where they are known."
     if any(isinstance(each, list) and len(each) > 1 for each in curves.values()):
         middle = f"{SPLIT_LINES} {middle}"
-    page.figure(plot_roc(curves, bands), f"ROC, {told}. {middle}")
-    page.figure(plot_det(curves, bands), f"DET: the same errors, both logarithmic. {middle}")
+    page.figure(plot_roc(curves, bands=bands), f"ROC, {told}. {middle}")
+    page.figure(plot_det(curves, bands=bands), f"DET: the same errors, both logarithmic. {middle}")
 
 
 def _write_page(output, title, about, pairs, models, rates):
@@ -253,14 +253,16 @@ def _add_model(page, measured, pairs):
         threshold = float(np.mean(result.accuracy.thresholds))
         dashed = " Dashed: the mean threshold of the folds."
     page.figure(
-        plot_scores(result.scores, result.same, threshold),
+        plot_scores(result.scores, result.same, threshold=threshold),
         "Scores, each kind as shares of its own." + ("" if threshold is None else dashed),
     )
     add_thresholds(page, result.tar_at_far, measured.draws.tar)
     rows = []
     supported = [entry.target for entry in result.tar_at_far if entry.supported]
     if result.accuracy is not None and supported:
-        of_folds = [validation_rate(result.scores, result.same, pairs.folds, f) for f in supported]
+        of_folds = [
+            validation_rate(result.scores, result.same, pairs.folds, far=f) for f in supported
+        ]
         words = "VAL: mean over folds, threshold linear on the others (FaceNet, InsightFace)"
         rows.append([words, *map(str, of_folds)])
     add_rules(page, result.curve, supported, rows)

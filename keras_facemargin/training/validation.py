@@ -32,10 +32,10 @@ def split_for_validation(faces, validation, place, seed):
         return _hold_out(faces, validation["held_out"], seed)
     images, on_missing = place / validation["images"], validation["on_missing"]
     if validation["lfw"] is not None:
-        pairs = read_view_1(place / validation["lfw"], images, on_missing)
+        pairs = read_view_1(place / validation["lfw"], images, on_missing=on_missing)
     else:
         file = place / validation["pairs"]
-        pairs = read_own_pairs(file, images, on_missing)
+        pairs = read_own_pairs(file, images, on_missing=on_missing)
         if pairs.folds is not None:
             raise ValueError(
                 "Development pairs have no folds, which belong to a figure to publish. Received: "

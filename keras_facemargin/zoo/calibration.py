@@ -51,7 +51,7 @@ def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
 def _calibrate(embeddings, labels, far, data, progress):
     from keras_facemargin.evaluate import verify_all_pairs
 
-    found = verify_all_pairs(embeddings, labels, [far], progress=progress)
+    found = verify_all_pairs(embeddings, labels, fars=[far], progress=progress)
     (entry,) = found.tar_at_far
     if not entry.supported:
         raise ValueError(

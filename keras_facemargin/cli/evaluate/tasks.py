@@ -47,7 +47,7 @@ def pairs_of_images():
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
         return (
             plot_roc({model: result.curve}),
-            plot_scores(result.scores, result.same, threshold),
+            plot_scores(result.scores, result.same, threshold=threshold),
             plot_hardest_pairs(listed[0], result.scores),
         )
 
@@ -58,7 +58,7 @@ def pairs_of_images():
         return report_verification(report, title, pairs, scores, about, groups)
 
     return Task(
-        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
+        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
         *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
 
@@ -96,7 +96,7 @@ def pairs_of_templates(quality_weight=0.0):
     def plots(model, pairs, result):
         return (
             plot_roc({model: result.curve}),
-            plot_scores(result.scores, result.same, None),
+            plot_scores(result.scores, result.same, threshold=None),
         )
 
     def page(report, title, pairs, scores, about):
@@ -105,7 +105,9 @@ def pairs_of_templates(quality_weight=0.0):
         return report_verification(report, title, pairs.pairs, scores, about)
 
     return Task(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
+        lambda embedder, pairs, flip: score_template_pairs(
+            embedder, pairs, flip=flip, quality_weight=quality_weight
+        ),
         *(conclude, plots, page, ("roc.png", "scores.png")),
     )
 
@@ -148,9 +150,9 @@ def pairs_by_value(by, quality_weight=0.0):
 
     return Task(
         lambda embedder, listed, flip: score_template_pairs(
-            embedder, listed[0], flip, quality_weight
+            embedder, listed[0], flip=flip, quality_weight=quality_weight
         ),
-        lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
+        lambda listed, scores: verify_by_value(scores, listed[0].same, listed[1]),
         page=page,
     )
 
@@ -165,7 +167,9 @@ def searches(quality_weight=0.0):
         return report_searches(report, title, task.templates, results, about)
 
     return Task(
-        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
+        lambda embedder, task, flip: evaluate_searches(
+            embedder, task, flip=flip, quality_weight=quality_weight
+        ),
         _as_it_is,
         page=page,
     )
@@ -178,7 +182,7 @@ def searches_of_folders():
 
     def measure(embedder, task, flip):
         note_crops(task.templates.images, embedder)
-        return evaluate_searches(embedder, task, flip)
+        return evaluate_searches(embedder, task, flip=flip)
 
     return dataclasses.replace(searches(), measure=measure)
 
@@ -194,7 +198,7 @@ def blufr():
         return report_trials(report, title, listed, embeddings, about)
 
     return Task(
-        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
+        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip=flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
         page=page,
     )
