@@ -9,7 +9,7 @@ class Task:
     """What is done with a kind of list, from an embedder to files.
 
     Attributes:
-        measure: (embedder, list, flip) -> what the embedder gives: scores, or results.
+        measure: (embedder, list, flip=...) -> what the embedder gives: scores, or results.
         conclude: (list, what it gave) -> the result that is printed and written.
         plots: (model, list, result) -> a figure for each of `figures`.
         page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
@@ -214,7 +214,7 @@ def megaface():
         return report_distractors(report, title, *listed.there, results, about)
 
     return Task(
-        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
+        evaluate_megaface,
         _as_it_is,
         page=page,
     )

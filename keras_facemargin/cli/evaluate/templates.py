@@ -84,7 +84,7 @@ def ijba(
         f"IJB-A, {task.value}",
         about,
         {"protocol": "ijba", "task": task.value},
-        lambda: read(lists, images, split or SPLITS, on_missing.value),
+        lambda: read(lists, images, splits=split or SPLITS, on_missing=on_missing.value),
         kind,
     )
     to_page_or_folder(run, model, output, flip, report)
