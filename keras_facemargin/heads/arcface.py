@@ -28,8 +28,8 @@ class ArcFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees); one number, or one a class.
         scale: s > 0.
-        continuation: past the bend "reflect" (monotone and smooth), or one of the published
-            "linear", "easy", "clip", "none".
+        continuation: past the turning angle "reflect" (monotone and smooth), or one of the
+            published "linear", "easy", "clip", "none".
         **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
@@ -56,9 +56,9 @@ class ArcFace(MarginHead):
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.continuation = continuation
-        self.bend = math.pi - float(np.max(self.margin))
+        self.turning_angle = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_angle(cosine, margin, self.continuation)

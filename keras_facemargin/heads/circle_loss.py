@@ -50,10 +50,10 @@ class CircleLoss(MarginHead):
         check_number("margin", margin, rule, lambda margin: 0 < margin < 1)
         self.margin = float(margin)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         weight = ops.stop_gradient(ops.relu(1.0 + self.margin - cosine))
         return weight * (cosine - (1.0 - self.margin))
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         weight = ops.stop_gradient(ops.relu(cosines + self.margin))
         return weight * (cosines - self.margin)

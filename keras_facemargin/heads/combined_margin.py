@@ -36,7 +36,7 @@ class CombinedMargin(MarginHead):
         m2: in [0, pi/2), radians, added to the angle; one number, or one a class.
         m3: >= 0, units of cosine, subtracted; one number, or one a class.
         scale: s > 0.
-        continuation: past the bend "reflect" (monotone and smooth), "clip" or "none"; see
+        continuation: past the turning angle "reflect" (monotone and smooth), "clip" or "none"; see
             `margins.continued_cosine`.
         **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
@@ -69,10 +69,10 @@ class CombinedMargin(MarginHead):
         at_least_0 = functools.partial(check_at_least, least=0)
         self.m3 = read_margin("m3", m3, self.num_classes, at_least_0)
         self.continuation = continuation
-        self.bend = min(math.pi, (math.pi - float(np.max(self.m2))) / self.m1)
+        self.turning_angle = min(math.pi, (math.pi - float(np.max(self.m2))) / self.m1)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         m2, m3 = (margin_of(m, labels, self.compute_dtype) for m in (self.m2, self.m3))
         angle = self.m1 * margins.angle_of(cosine) + m2
         return margins.continued_cosine(angle, self.continuation) - m3

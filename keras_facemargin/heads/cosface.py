@@ -64,6 +64,6 @@ class CosFace(MarginHead):
         largest = float(np.max(self.margin))
         warn_if_above("CosFace", "margin", largest, bound, "arXiv:1801.09414, Eq. 7")
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_cosine(cosine, margin)

@@ -63,11 +63,11 @@ class L2Softmax(MarginHead):
                 name="alpha", shape=(), initializer=keras.initializers.Constant(self.alpha)
             )
 
-    def features(self, embeddings):
-        directions, norms = super().features(embeddings)
+    def normalize_embeddings(self, embeddings):
+        directions, norms = super().normalize_embeddings(embeddings)
         return (self.alpha_weight if self.trainable_alpha else self.alpha) * directions, norms
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):

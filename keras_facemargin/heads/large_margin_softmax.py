@@ -61,14 +61,14 @@ class LargeMarginSoftmax(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0]
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, labels, training):
-        length = margins.length_of(own)
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
+        length = margins.length_of(prototypes)
         psi = margins.multiplied_angle(cosine / length, self.margin)
         return mix(self, cosine, length * psi)
 

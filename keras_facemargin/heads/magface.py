@@ -39,7 +39,7 @@ class MagFace(MarginHead):
         norm_range: (l_a, u_a), 0 < l_a < u_a.
         regularization: lambda_g >= 0.
         scale: s > 0.
-        continuation: past the bend, see `margins.additive_angle`.
+        continuation: past the turning angle, see `margins.additive_angle`.
         **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
 
     Input shape:
@@ -90,7 +90,7 @@ class MagFace(MarginHead):
         self.norm_range = tuple(map(float, norm_range))
         self.regularization = float(regularization)
         self.continuation = continuation
-        self.bend = math.pi - max(self.margin)
+        self.turning_angle = math.pi - max(self.margin)
         warn_if_scale_is_low(self)
 
     def margin_of(self, norms):
@@ -99,10 +99,10 @@ class MagFace(MarginHead):
         along = (ops.clip(norms, shortest, longest) - shortest) / (longest - shortest)
         return low + (high - low) * along
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         return margins.additive_angle(cosine, self.margin_of(norms), self.continuation)
 
-    def objective(self, losses, norms):
+    def regularized_loss(self, losses, norms):
         lengths = ops.squeeze(ops.clip(norms, *self.norm_range), -1)
         penalty = lengths / self.norm_range[1] ** 2 + 1.0 / lengths
         return losses + self.regularization * penalty

@@ -42,10 +42,10 @@ class SoftmaxHead(MarginHead):
         super().build(embeddings_shape)
         self.add_bias()
 
-    def features(self, embeddings):
+    def normalize_embeddings(self, embeddings):
         return embeddings, None
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):

@@ -68,10 +68,10 @@ class SphereFace(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         return mix(self, cosine, margins.multiplied_angle(cosine, self.margin))
 
     def logits(self, similarities, norms):

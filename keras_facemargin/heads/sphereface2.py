@@ -109,7 +109,7 @@ class SphereFace2(MarginHead):
             name="bias", shape=(), initializer=keras.initializers.Constant(self._balanced_bias())
         )
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         if self.variant == "C":
             return self._sharpen(cosine) - self.margin
         if self.variant == "A":
@@ -117,15 +117,15 @@ class SphereFace2(MarginHead):
         angle = self.margin * margins.angle_of(cosine)
         return self._sharpen(margins.continued_cosine(angle, "clip"))
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         sharp = self._sharpen(cosines)
         return sharp + self.margin if self.variant == "C" else sharp
 
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) + self.shared_bias
 
-    def sample_loss(self, own, others):
-        losses = self.balance * ops.softplus(-own) + (1.0 - self.balance) * others
+    def sample_loss(self, target_logits, others):
+        losses = self.balance * ops.softplus(-target_logits) + (1.0 - self.balance) * others
         return self.loss_weight / self.scale_weight * losses
 
     def _sharpen(self, cosine):
@@ -138,12 +138,12 @@ class SphereFace2(MarginHead):
         def sharp(cosine):
             return 2.0 * ((cosine + 1.0) / 2.0) ** self.sharpness - 1.0
 
-        own, other = {
+        target, other = {
             "C": (sharp(0.0) - self.margin, sharp(0.0) + self.margin),
             "A": (sharp(math.cos(math.pi / 2 + self.margin)), sharp(0.0)),
             "M": (sharp(math.cos(min(math.pi, self.margin * math.pi / 2))), sharp(0.0)),
         }[self.variant]
-        own, other = self.scale * own, self.scale * other
+        target, other = self.scale * target, self.scale * other
         z = self.balance / ((1.0 - self.balance) * (self.num_classes - 1.0))
-        root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(own - other))
+        root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(target - other))
         return math.log(2.0 * z) - other - math.log(1.0 - z + root)

@@ -107,13 +107,13 @@ class SphereFaceR(MarginHead):
     def is_cross_entropy(self):
         return self.normalization == "none"
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         if self.version == "v2":
             return cosine
         continuation = "reflect" if self.version == "v0" else "clip"
         return margins.continued_cosine(self.margin * margins.angle_of(cosine), continuation)
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         return margins.divided_angle(cosines, self.margin) if self.version == "v2" else cosines
 
     def logits(self, similarities, norms):
@@ -121,7 +121,7 @@ class SphereFaceR(MarginHead):
             return super().logits(similarities, norms)
         return norms * similarities
 
-    def objective(self, losses, norms):
+    def regularized_loss(self, losses, norms):
         if self.normalization == "none":
             return losses
         weighted = self.loss_weight / self.scale_weight * losses

@@ -33,7 +33,7 @@ class SubCenterArcFace(MarginHead):
         margin: m in [0, pi/2), radians; one number, or one a class.
         num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
         scale: s > 0.
-        continuation: past the bend, see `margins.additive_angle`.
+        continuation: past the turning angle, see `margins.additive_angle`.
         **kwargs: `initializer` (the authors' normal of deviation 0.01 by default), `detach_margin`
             (see `MarginHead`), those of `keras.layers.Layer`.
 
@@ -73,20 +73,20 @@ class SubCenterArcFace(MarginHead):
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.num_centers = int(num_centers)
         self.continuation = continuation
-        self.bend = math.pi - float(np.max(self.margin))
+        self.turning_angle = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
     @property
     def prototypes_shape(self):
         return (self.num_rows, self.num_centers, self.embedding_dim)
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         cosines = [
-            super(SubCenterArcFace, self).measure(features, prototypes[:, k], bias, pair)
+            super(SubCenterArcFace, self).similarity(features, prototypes[:, k], bias, pair)
             for k in range(self.num_centers)
         ]
         return functools.reduce(ops.maximum, cosines)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_angle(cosine, margin, self.continuation)

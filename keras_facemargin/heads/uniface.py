@@ -70,12 +70,12 @@ class UniFace(MarginHead):
             initializer=keras.initializers.Constant(math.log(10.0 * self.num_classes)),
         )
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_cosine(cosine, margin)
 
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) - self.threshold
 
-    def sample_loss(self, own, others):
-        return ops.softplus(-own) + others
+    def sample_loss(self, target_logits, others):
+        return ops.softplus(-target_logits) + others

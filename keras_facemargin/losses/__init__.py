@@ -11,14 +11,14 @@ Results are tensorflow-addons' 0.23, in value and gradient, wherever those are f
 a class says otherwise under "where implementations differ".
 """
 
-from keras_facemargin.losses.centre import CentreLoss
+from keras_facemargin.losses.center import CenterLoss
 from keras_facemargin.losses.contrastive import ContrastiveLoss
 from keras_facemargin.losses.lifted import LiftedStructLoss
 from keras_facemargin.losses.npairs import NpairsLoss, NpairsMultilabelLoss
 from keras_facemargin.losses.triplet import TripletHardLoss, TripletSemiHardLoss
 
 __all__ = [
-    "CentreLoss",
+    "CenterLoss",
     "ContrastiveLoss",
     "LiftedStructLoss",
     "NpairsLoss",

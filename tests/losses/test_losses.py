@@ -80,8 +80,8 @@ def number(tensor):
 
 def test_every_exported_loss_is_proven():
     kinds = {kind.__name__ for kind, _, _ in CASES.values()}
-    # Proven by themselves: the first below, the second in test_centre.py.
-    assert kinds | {"NpairsMultilabelLoss", "CentreLoss"} == set(losses.__all__)
+    # Proven by themselves: the first below, the second in test_center.py.
+    assert kinds | {"NpairsMultilabelLoss", "CenterLoss"} == set(losses.__all__)
     assert {CASES[case][0] for case in ONE_OF_EACH} == {kind for kind, _, _ in CASES.values()}
 
 

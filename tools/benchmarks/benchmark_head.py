@@ -266,7 +266,7 @@ def layer_and_loss(way, classes, dim):
         layer = getattr(heads, name)(classes, initializer=drawn, blockwise=blockwise)
 
         def loss(x, y):
-            return keras.ops.mean(layer.judge(x, y, training=True)[0])
+            return keras.ops.mean(layer.compute_losses(x, y, training=True)[0])
 
     layer.build((None, dim))
     return layer, loss

@@ -118,7 +118,7 @@ class PrototypeLayer(keras.layers.Layer):
         of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
         return [w for w in self.weights if not any(w is other for other in of_classes)]
 
-    def take_prototypes(self, prototypes):
+    def set_prototypes(self, prototypes):
         """Goes on with prototypes from elsewhere: another head's, or the mean embeddings of people.
 
         Of K sub-centres into a head with fewer, the first are taken; into one with more, the others
@@ -135,7 +135,7 @@ class PrototypeLayer(keras.layers.Layer):
         >>> from keras_facemargin import CosFace
         >>> head = CosFace(num_classes=2)
         >>> head.build((None, 3))
-        >>> head.take_prototypes(np.ones((2, 3)))
+        >>> head.set_prototypes(np.ones((2, 3)))
         """
         taken = ops.convert_to_numpy(prototypes)
         if self.built and len(taken) == self.num_rows:

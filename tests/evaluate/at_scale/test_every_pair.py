@@ -10,9 +10,8 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_curve
 
+from keras_facemargin.evaluate import cosine_scores, roc
 from keras_facemargin.evaluate.at_scale import histogram, refine, sweep
-from keras_facemargin.evaluate.cosine import cosine_scores
-from keras_facemargin.evaluate.verification.curve import roc
 
 streaming = importlib.import_module("keras_facemargin.evaluate.at_scale.every_pair")
 all_pairs, verify_all_pairs = streaming.all_pairs, streaming.verify_all_pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_facemargin.evaluate.cosine import cosine_scores
+from keras_facemargin.evaluate import cosine_scores
 
 gallery_module = importlib.import_module("keras_facemargin.evaluate.identification.gallery")
 identification = importlib.import_module("keras_facemargin.evaluate.identification.identification")
