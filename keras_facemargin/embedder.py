@@ -181,9 +181,10 @@ def _check_instance(backbone, weights, arguments):
             f"backbone={backbone!r}. Call the constructor: "
             "keras.applications.MobileNetV2(include_top=False)."
         )
-    if isinstance(backbone.input, dict) or isinstance(backbone.output, dict):
-        keys = [list(side) if isinstance(side, dict) else "one tensor" for side in
-                (backbone.input, backbone.output)]
+    sequential = isinstance(backbone, keras.Sequential)  # one tensor by definition
+    sides = [] if sequential else [backbone.input, backbone.output]
+    if any(isinstance(side, dict) for side in sides):
+        keys = [list(side) if isinstance(side, dict) else "one tensor" for side in sides]
         raise ValueError(
             "`backbone` must map one image tensor to one tensor, without dicts. Received: "
             f"{backbone.name!r} with inputs {keys[0]} and outputs {keys[1]}. Make a model of its "

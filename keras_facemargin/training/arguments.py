@@ -61,13 +61,16 @@ _TYPES = {
     "exclude_layers": list[str],
     "initializer": str,
     "margin": NumberOrNumbers,  # of a head: one for each class, or the ends of a range
+    "learning_rate": Annotated[float, Field(ge=0)],
     "prototypes_initializer": str,
+    "seed": Annotated[int, Field(ge=0)],
     "weights": str,
 }
-_AT_LEAST_ZERO = ("learning_rate", "seed")
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # never in a recipe
-_OF_EVERY_HEAD = ("initializer", "prototypes_initializer", "detach_margin", "blockwise")
-_OF_EVERY_HEAD += ("sample_rate",)
+_OF_EVERY_HEAD = (
+    *("initializer", "prototypes_initializer"),
+    *("detach_margin", "blockwise", "sample_rate"),
+)
 
 
 def class_of(table: str, name: str | None = None) -> Any:
@@ -98,11 +101,9 @@ def argument_table(make: Callable[..., Any], with_name: bool) -> type[Table]:
         if name not in _FOREIGN
     }
     if isinstance(make, type) and issubclass(make, heads.MarginHead):
-        of_every_head = inspect.signature(heads.MarginHead).parameters
-        defaults = {
-            **{name: of_every_head[name].default for name in _OF_EVERY_HEAD if name in of_every_head},
-            **defaults,
-        }
+        common = inspect.signature(heads.MarginHead).parameters
+        named = {name: common[name].default for name in _OF_EVERY_HEAD if name in common}
+        defaults = {**named, **defaults}
     fields = {name: _field(name, default) for name, default in defaults.items()}
     if with_name:
         fields["name"] = (str, ...)
@@ -151,8 +152,6 @@ def _field(name: str, default: Any, whole: bool = False) -> Any:
     kind = _TYPES.get(name) or _type_of(default, whole)
     if default is inspect.Parameter.empty:
         default = ...
-    if name in _AT_LEAST_ZERO:
-        kind = Annotated[float if name == "learning_rate" else int, Field(ge=0)]
     return kind, default
 
 

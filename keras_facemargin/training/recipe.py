@@ -241,7 +241,7 @@ def _check(document: Document, file: Path) -> Settings:
     _refuse_old_names(document, file)
     settings = check(Settings, document, file=file)
     tables = {name: getattr(settings, name) for name in TABLES}
-    checked = {
+    checked: dict[str, Any] = {
         name: [_arguments(name, each, file) for each in table]
         if isinstance(table, list)
         else _arguments(name, table, file)
