@@ -59,16 +59,17 @@ NumberOrNumbers = Annotated[Any, PlainValidator(_finite_or_list)]
 _TYPES = {
     "blockwise": bool,
     "exclude_layers": list[str],
-    "initializer": str,
     "margin": NumberOrNumbers,  # of a head: one for each class, or the ends of a range
     "learning_rate": Annotated[float, Field(ge=0)],
+    "prototypes_constraint": str,
     "prototypes_initializer": str,
+    "prototypes_regularizer": str,
     "seed": Annotated[int, Field(ge=0)],
     "weights": str,
 }
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # never in a recipe
 _OF_EVERY_HEAD = (
-    *("initializer", "prototypes_initializer"),
+    *("prototypes_initializer", "prototypes_regularizer", "prototypes_constraint"),
     *("detach_margin", "blockwise", "sample_rate"),
 )
 
