@@ -55,7 +55,7 @@ def pairs_of_images():
         from keras_facemargin.report import report_verification
 
         pairs, groups = listed
-        return report_verification(report, title, pairs, scores, about, groups)
+        return report_verification(report, pairs, scores, title=title, about=about, groups=groups)
 
     return Task(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
@@ -71,9 +71,11 @@ def development_pairs():
         from keras_facemargin.report import report_verification
 
         return report_verification(
-            *(report, title, view.test),
+            report,
+            view.test,
             {name: result.test.scores for name, result in results.items()},
-            about,
+            title=title,
+            about=about,
             thresholds={name: result.threshold for name, result in results.items()},
         )
 
@@ -101,7 +103,7 @@ def pairs_of_templates(quality_weight=0.0):
     def page(report, title, pairs, scores, about):
         from keras_facemargin.report import report_verification
 
-        return report_verification(report, title, pairs.pairs, scores, about)
+        return report_verification(report, pairs.pairs, scores, title=title, about=about)
 
     return Task(
         lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
@@ -128,7 +130,7 @@ def splits_of_templates():
         for name in pairs.templates.covariates:
             values = pairs.templates.covariate(name)
             groups[name] = values[pairs.first], values[pairs.second]
-        return report_splits(report, title, pairs.pairs, scores, about, groups)
+        return report_splits(report, pairs.pairs, scores, title=title, about=about, groups=groups)
 
     return Task(score_template_pairs, conclude, page=page)
 
@@ -141,7 +143,9 @@ def pairs_by_value(by, quality_weight=0.0):
         from keras_facemargin.report import report_covariates
 
         pairs, covariate = listed
-        return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
+        return report_covariates(
+            report, pairs.pairs, scores, covariate=covariate, title=title, by=by, about=about
+        )
 
     return Task(
         lambda embedder, listed, flip: score_template_pairs(
@@ -159,7 +163,7 @@ def searches(quality_weight=0.0):
     def page(report, title, task, results, about):
         from keras_facemargin.report import report_searches
 
-        return report_searches(report, title, task.templates, results, about)
+        return report_searches(report, task.templates, results, title=title, about=about)
 
     return Task(
         lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
@@ -188,7 +192,7 @@ def blufr():
     def page(report, title, listed, embeddings, about):
         from keras_facemargin.report import report_trials
 
-        return report_trials(report, title, listed, embeddings, about)
+        return report_trials(report, listed, embeddings, title=title, about=about)
 
     return Task(
         lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
@@ -204,7 +208,10 @@ def megaface():
     def page(report, title, listed, results, about):
         from keras_facemargin.report import report_distractors
 
-        return report_distractors(report, title, *listed.there, results, about)
+        probes, distractors = listed.there
+        return report_distractors(
+            report, results, probes=probes, distractors=distractors, title=title, about=about
+        )
 
     return Task(
         lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
