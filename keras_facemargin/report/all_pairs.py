@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.evaluate.at_scale.every_pair import verify_all_pairs
-from keras_facemargin.evaluate.at_scale.hardest import TAIL, HardestPairs, hardest_pairs
-from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT
-from keras_facemargin.evaluate.at_scale.refine import PairRates
+from keras_facemargin.evaluate.at_scale import (
+    BINS_PER_UNIT,
+    TAIL,
+    HardestPairs,
+    PairRates,
+    hardest_pairs,
+    verify_all_pairs,
+)
 from keras_facemargin.evaluate.plots import plot_score_histogram
-from keras_facemargin.evaluate.uncertainty.groups import rates_by_two_groups
-from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, bootstrap_hardest, interval
-from keras_facemargin.evaluate.verification.pairs import Pairs
-from keras_facemargin.evaluate.verification.verification import threshold_at_far
+from keras_facemargin.evaluate.uncertainty import (
+    Bootstrap,
+    bootstrap_hardest,
+    interval,
+    rates_by_two_groups,
+)
+from keras_facemargin.evaluate.verification import Pairs, threshold_at_far
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.measures import Measure, ends_record, tar_measures
 from keras_facemargin.report.page import Report

@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from keras_facemargin.evaluate.plots import plot_roc, plot_scores
 from keras_facemargin.evaluate.splits import ValueResults, verify_by_value
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL, Bootstrap
-from keras_facemargin.evaluate.verification.pairs import Pairs
-from keras_facemargin.evaluate.verification.verification import Verification
+from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap
+from keras_facemargin.evaluate.verification import Pairs, Verification
 from keras_facemargin.report.draws import Resampling, draw_pairs, draws_record, notes_on_pairs
 from keras_facemargin.report.measures import (
     Measure,

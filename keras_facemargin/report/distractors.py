@@ -6,14 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_facemargin.evaluate.identification.distractors import AmongDistractors
-from keras_facemargin.evaluate.identification.identification import RANKS
+from keras_facemargin.evaluate.identification import RANKS, AmongDistractors
 from keras_facemargin.evaluate.plots import plot_cmc, plot_scores
-from keras_facemargin.evaluate.uncertainty.search_draws import (
-    DistractorDraws,
-    bootstrap_distractors,
-)
-from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.uncertainty import DistractorDraws, bootstrap_distractors
+from keras_facemargin.evaluate.verification import Pairs
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.measures import Measure, intervals_record, tar_measures
 from keras_facemargin.report.page import Report
@@ -55,9 +51,8 @@ def report_distractors(
 
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
-        >>> from keras_facemargin.evaluate.identification.distractors import (
-        ...     search_among_distractors
-        ... )
+        >>> from keras_facemargin.evaluate.identification import search_among_distractors
+        ...
         >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
         >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])
         >>> found = search_among_distractors(

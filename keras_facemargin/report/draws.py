@@ -4,16 +4,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from keras_facemargin.evaluate.at_scale.hardest import TAIL
-from keras_facemargin.evaluate.at_scale.listed_pairs import hardest_listed_pairs
-from keras_facemargin.evaluate.uncertainty.resampling import (
-    LEVEL,
-    Bootstrap,
-    bootstrap,
-    bootstrap_hardest,
-)
-from keras_facemargin.evaluate.verification.pairs import Pairs
-from keras_facemargin.evaluate.verification.verification import FAR_TARGETS, Verification
+from keras_facemargin.evaluate.at_scale import TAIL, hardest_listed_pairs
+from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap, bootstrap, bootstrap_hardest
+from keras_facemargin.evaluate.verification import FAR_TARGETS, Pairs, Verification
 
 # Pairs that are drawn one by one; of a longer list those that decide the rates are.
 DRAWN_WHOLE = 2_000_000

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.evaluate.identification.identification import RANKS
+from keras_facemargin.evaluate import uncertainty
+from keras_facemargin.evaluate.identification import RANKS
 from keras_facemargin.evaluate.splits import SplitResults
-from keras_facemargin.evaluate.uncertainty import resampling
-from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, Interval
-from keras_facemargin.evaluate.uncertainty.search_draws import SearchDraws
-from keras_facemargin.evaluate.verification.curve import TarAtFar
-from keras_facemargin.evaluate.verification.verification import Verification
+from keras_facemargin.evaluate.uncertainty import Bootstrap, Interval, SearchDraws
+from keras_facemargin.evaluate.verification import TarAtFar, Verification
 from keras_facemargin.report.page import Report
 
 
@@ -37,7 +35,7 @@ class Measure:
         """Its interval, or ``None`` where there is none."""
         if self.value is None or self.replicates is None or not np.isfinite(self.replicates).all():
             return None
-        return resampling.interval(self.replicates)
+        return uncertainty.interval(self.replicates)
 
     def __str__(self) -> str:
         if self.value is None:
@@ -148,7 +146,7 @@ def _difference(name: str, one: Measure, other: Measure) -> list[str] | None:
     if one.interval is None or other.interval is None:
         return [words, change, "-"]
     assert one.replicates is not None and other.replicates is not None
-    found = resampling.interval(other.replicates - one.replicates)
+    found = uncertainty.interval(other.replicates - one.replicates)
     decided = "no" if found.low <= 0 <= found.high else "yes"
     return [words, f"{change} ({found.low:+.2%} to {found.high:+.2%})", decided]
 

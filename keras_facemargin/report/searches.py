@@ -4,10 +4,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.templates import Templates
-from keras_facemargin.evaluate.uncertainty.search_draws import SearchDraws, bootstrap_searches
+from keras_facemargin.evaluate.uncertainty import SearchDraws, bootstrap_searches
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.measures import intervals_record, search_measures
 from keras_facemargin.report.page import Report

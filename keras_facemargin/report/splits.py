@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold
-from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, bootstrap_splits
-from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_splits
+from keras_facemargin.evaluate.verification import Pairs
 from keras_facemargin.report.draws import Resampling, notes_on_pairs
 from keras_facemargin.report.measures import intervals_record, split_measures
 from keras_facemargin.report.page import Report

@@ -7,13 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.evaluate.at_scale.hardest import HardestPairs, hardest_pairs
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.at_scale import HardestPairs, hardest_pairs
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
 from keras_facemargin.evaluate.plots import plot_score_histogram
 from keras_facemargin.evaluate.protocols import Blufr, BlufrResult, measure_blufr
-from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, bootstrap_hardest_splits
-from keras_facemargin.evaluate.uncertainty.search_draws import SearchDraws, bootstrap_searches
-from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.uncertainty import (
+    Bootstrap,
+    SearchDraws,
+    bootstrap_hardest_splits,
+    bootstrap_searches,
+)
+from keras_facemargin.evaluate.verification import Pairs
 from keras_facemargin.report.draws import Resampling, draws_record
 from keras_facemargin.report.measures import (
     Measure,

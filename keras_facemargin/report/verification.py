@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.plots import plot_scores
-from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap
-from keras_facemargin.evaluate.verification.conventions import validation_rate
-from keras_facemargin.evaluate.verification.pairs import Pairs
-from keras_facemargin.evaluate.verification.verification import Verification, verify
+from keras_facemargin.evaluate.uncertainty import Bootstrap
+from keras_facemargin.evaluate.verification import Pairs, Verification, validation_rate, verify
 from keras_facemargin.report.draws import Resampling, draw_pairs, notes_on_pairs
 from keras_facemargin.report.measures import ends_record, verification_measures
 from keras_facemargin.report.page import Report
@@ -108,7 +106,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
     def measure(self, name: str, given: Scores) -> Found:
         pairs, threshold = self.pairs, self.thresholds.get(name)
         failed = int(np.count_nonzero(pairs.failed_to_enrol))
-        result = verify(given, pairs.same, pairs.folds)
+        result = verify(given, pairs.same, folds=pairs.folds)
         result = dataclasses.replace(result, failed_to_enrol=failed)
         draws = draw_pairs(result, pairs, self.resampling, threshold)
         return Measured(
@@ -168,7 +166,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         if result.accuracy is None or not fars:
             return []
         folds = self.pairs.folds
-        rates = [validation_rate(result.scores, result.same, folds, far) for far in fars]
+        rates = [validation_rate(result.scores, result.same, folds, far=far) for far in fars]
         words = "VAL: mean over folds, threshold linear on the others (FaceNet, InsightFace)"
         return [[words, *map(str, rates)]]
 

@@ -284,7 +284,7 @@ def _imprint(classifier, training, progress):
     means = np.zeros((training.num_classes, embeddings.shape[1]), "float32")
     np.add.at(means, training.labels, embeddings)
     means /= np.bincount(training.labels)[:, None]
-    classifier.head.take_prototypes(means)
+    classifier.head.set_prototypes(means)
 
 
 def _fit(classifier, training, validation, epochs, batch_size, learning_rate, seed, progress):

@@ -38,7 +38,7 @@ def pairs_of_images():
 
     def conclude(listed, scores):
         pairs, _ = listed
-        result = verify(scores, pairs.same, pairs.folds)
+        result = verify(scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(
             result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
         )
@@ -58,14 +58,14 @@ def pairs_of_images():
         return report_verification(report, pairs, scores, title=title, about=about, groups=groups)
 
     return Task(
-        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
+        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
         *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
 
 
 def development_pairs():
     """A list is a `View1`."""
-    from keras_facemargin.evaluate import evaluate_view_1
+    from keras_facemargin.evaluate.protocols import evaluate_view_1
 
     def page(report, title, view, results, about):
         from keras_facemargin.report import report_verification
@@ -79,17 +79,22 @@ def development_pairs():
             thresholds={name: result.threshold for name, result in results.items()},
         )
 
-    return Task(evaluate_view_1, _as_it_is, page=page)
+    return Task(
+        lambda embedder, view, flip: evaluate_view_1(embedder, view, flip=flip),
+        _as_it_is,
+        page=page,
+    )
 
 
 def pairs_of_templates(quality_weight=0.0):
     """A list is `TemplatePairs`, all of them together."""
     import numpy as np
 
-    from keras_facemargin.evaluate import plot_roc, plot_scores, score_template_pairs, verify
+    from keras_facemargin.evaluate import plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
-        result = verify(scores, pairs.same, pairs.folds)
+        result = verify(scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(
             result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
         )
@@ -106,7 +111,9 @@ def pairs_of_templates(quality_weight=0.0):
         return report_verification(report, pairs.pairs, scores, title=title, about=about)
 
     return Task(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
+        lambda embedder, pairs, flip: score_template_pairs(
+            embedder, pairs, flip=flip, quality_weight=quality_weight
+        ),
         *(conclude, plots, page, ("roc.png", "scores.png")),
     )
 
@@ -115,7 +122,8 @@ def splits_of_templates():
     """A list is `TemplatePairs` in splits, each with thresholds of its own."""
     import numpy as np
 
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_fold
+    from keras_facemargin.evaluate.splits import verify_by_fold
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
         found = verify_by_fold(scores, pairs.same, pairs.folds)
@@ -132,12 +140,17 @@ def splits_of_templates():
             groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, pairs.pairs, scores, title=title, about=about, groups=groups)
 
-    return Task(score_template_pairs, conclude, page=page)
+    return Task(
+        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip=flip),
+        conclude,
+        page=page,
+    )
 
 
 def pairs_by_value(by, quality_weight=0.0):
     """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_value
+    from keras_facemargin.evaluate.splits import verify_by_value
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def page(report, title, listed, scores, about):
         from keras_facemargin.report import report_covariates
@@ -149,7 +162,7 @@ def pairs_by_value(by, quality_weight=0.0):
 
     return Task(
         lambda embedder, listed, flip: score_template_pairs(
-            embedder, listed[0], flip, quality_weight
+            embedder, listed[0], flip=flip, quality_weight=quality_weight
         ),
         lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
         page=page,
@@ -166,7 +179,9 @@ def searches(quality_weight=0.0):
         return report_searches(report, task.templates, results, title=title, about=about)
 
     return Task(
-        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
+        lambda embedder, task, flip: evaluate_searches(
+            embedder, task, flip=flip, quality_weight=quality_weight
+        ),
         _as_it_is,
         page=page,
     )
@@ -179,7 +194,7 @@ def searches_of_folders():
 
     def measure(embedder, task, flip):
         note_crops(task.templates.images, embedder)
-        return evaluate_searches(embedder, task, flip)
+        return evaluate_searches(embedder, task, flip=flip)
 
     return dataclasses.replace(searches(), measure=measure)
 
@@ -195,7 +210,7 @@ def blufr():
         return report_trials(report, listed, embeddings, title=title, about=about)
 
     return Task(
-        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
+        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip=flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
         page=page,
     )

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT
+from keras_facemargin.evaluate.at_scale import BINS_PER_UNIT
 from keras_facemargin.evaluate.plots import plot_det, plot_roc
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate.uncertainty import LEVEL
 from keras_facemargin.report.page import Report
 
 # What curves of a `ScoreHistogram` are.

@@ -8,14 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.plots import plot_groups
-from keras_facemargin.evaluate.uncertainty.groups import (
-    Group,
-    GroupRate,
-    rates_by_group,
-    rates_by_value,
-)
-from keras_facemargin.evaluate.verification.pairs import Pairs
-from keras_facemargin.evaluate.verification.verification import threshold_at_far
+from keras_facemargin.evaluate.uncertainty import Group, GroupRate, rates_by_group, rates_by_value
+from keras_facemargin.evaluate.verification import Pairs, threshold_at_far
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.thresholds import FARS

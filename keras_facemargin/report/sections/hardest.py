@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.evaluate.at_scale.hardest import HardestPairs
+from keras_facemargin.evaluate.at_scale import HardestPairs
 from keras_facemargin.evaluate.plots import plot_hardest_pairs
-from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.verification import Pairs
 from keras_facemargin.report.page import Report
 
 # Of each kind, that are shown of a set.

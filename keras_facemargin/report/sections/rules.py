@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keras_facemargin.evaluate.verification.conventions import RULES
-from keras_facemargin.evaluate.verification.curve import Roc, TarAtFar
+from keras_facemargin.evaluate.verification import RULES, Roc, TarAtFar
 from keras_facemargin.report.measures import power
 from keras_facemargin.report.page import Report
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
 from keras_facemargin.evaluate.plots import plot_cmc, plot_open_set, plot_scores
 from keras_facemargin.evaluate.splits import SplitResults
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
-from keras_facemargin.evaluate.uncertainty.search_draws import SearchDraws
-from keras_facemargin.evaluate.verification.pairs import Pairs
+from keras_facemargin.evaluate.uncertainty import LEVEL, SearchDraws
+from keras_facemargin.evaluate.verification import Pairs
 from keras_facemargin.report.measures import power
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.hardest import Shown, add_hardest

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.splits import SplitResults
-from keras_facemargin.evaluate.verification.curve import TarAtFar
+from keras_facemargin.evaluate.verification import TarAtFar
 from keras_facemargin.report.measures import Measure, power
 from keras_facemargin.report.page import Report
 
