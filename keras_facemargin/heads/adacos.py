@@ -31,7 +31,7 @@ class AdaCos(MarginHead):
     Args:
         num_classes: C, integer >= 3.
         dynamic: whether the scale follows the training.
-        **kwargs: `initializer` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -48,7 +48,7 @@ class AdaCos(MarginHead):
     3.107345
     """
 
-    def __init__(self, num_classes, dynamic=True, **kwargs):
+    def __init__(self, num_classes, *, dynamic=True, **kwargs):
         check_integer("num_classes", num_classes, 3)
         check_flag("dynamic", dynamic)
         super().__init__(num_classes, math.sqrt(2.0) * math.log(num_classes - 1), **kwargs)

@@ -52,7 +52,8 @@ class AdaFace(MarginHead):
         scale: s > 0.
         continuation: past the turning angle "reflect", "clip" or "none"; see
             `margins.continued_cosine`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -77,6 +78,7 @@ class AdaFace(MarginHead):
         self,
         num_classes,
         margin=0.4,
+        *,
         concentration=0.333,
         rate=0.01,
         scale=64.0,

@@ -30,7 +30,8 @@ class ArcFace(MarginHead):
         scale: s > 0.
         continuation: past the turning angle "reflect" (monotone and smooth), or one of the
             published "linear", "easy", "clip", "none".
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -45,13 +46,13 @@ class ArcFace(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = ArcFace(num_classes=3, margin=0.5, scale=64.0, initializer="ones")
+    >>> head = ArcFace(num_classes=3, margin=0.5, scale=64.0, prototypes_initializer="ones")
     >>> logits = np.asarray(head(np.ones((1, 4), "float32"), np.array([0])))
     >>> logits.round(1).tolist()
     [[56.2, 64.0, 64.0]]
     """
 
-    def __init__(self, num_classes, margin=0.5, scale=64.0, continuation="reflect", **kwargs):
+    def __init__(self, num_classes, margin=0.5, scale=64.0, *, continuation="reflect", **kwargs):
         super().__init__(num_classes, scale, **kwargs)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)

@@ -38,7 +38,8 @@ class CombinedMargin(MarginHead):
         scale: s > 0.
         continuation: past the turning angle "reflect" (monotone and smooth), "clip" or "none"; see
             `margins.continued_cosine`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -53,13 +54,13 @@ class CombinedMargin(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = CombinedMargin(num_classes=3, m1=1.0, m2=0.3, m3=0.2, initializer="ones")
+    >>> head = CombinedMargin(num_classes=3, m1=1.0, m2=0.3, m3=0.2, prototypes_initializer="ones")
     >>> np.asarray(head(np.ones((1, 4), "float32"), np.array([0]))).round(1).tolist()
     [[48.3, 64.0, 64.0]]
     """
 
     def __init__(
-        self, num_classes, m1=1.0, m2=0.3, m3=0.2, scale=64.0, continuation="reflect", **kwargs
+        self, num_classes, m1=1.0, m2=0.3, m3=0.2, *, scale=64.0, continuation="reflect", **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         check_positive("m1", m1)

@@ -35,7 +35,8 @@ class CurricularFace(MarginHead):
         rate: of the moving average of t, in [0, 1].
         scale: s > 0.
         continuation: of the true class past the turning angle, see `margins.additive_angle`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -56,7 +57,7 @@ class CurricularFace(MarginHead):
     """
 
     def __init__(
-        self, num_classes, margin=0.5, rate=0.01, scale=64.0, continuation="reflect", **kwargs
+        self, num_classes, margin=0.5, *, rate=0.01, scale=64.0, continuation="reflect", **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         check_radians("margin", margin)

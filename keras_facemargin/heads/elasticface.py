@@ -57,7 +57,8 @@ class ElasticFace(MarginHead):
         scale: s > 0.
         continuation: of "arc" past the turning angle, see `margins.additive_angle`.
         seed: integer, of the draws; None takes one from Python's generator.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -79,6 +80,7 @@ class ElasticFace(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="arc",
         plus=False,
         deviation=None,

@@ -40,7 +40,8 @@ class MagFace(MarginHead):
         regularization: lambda_g >= 0.
         scale: s > 0.
         continuation: past the turning angle, see `margins.additive_angle`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -65,6 +66,7 @@ class MagFace(MarginHead):
         self,
         num_classes,
         margin=(0.45, 0.8),
+        *,
         norm_range=(10.0, 110.0),
         regularization=35.0,
         scale=64.0,

@@ -35,7 +35,8 @@ class MVSoftmax(MarginHead):
         mode: "fixed" or "adaptive".
         hardness: t >= 0.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -57,6 +58,7 @@ class MVSoftmax(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="am",
         mode="adaptive",
         hardness=0.2,

@@ -50,7 +50,8 @@ class SphereFace2(MarginHead):
         sharpness: t >= 1, the exponent in g.
         loss_weight: w > 0.
         scale: r > 0 (40 for small sets; 64 with balance 0.8, margin 0.5 for MS1M).
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -75,6 +76,7 @@ class SphereFace2(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="C",
         balance=0.7,
         sharpness=3.0,

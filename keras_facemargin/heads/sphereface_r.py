@@ -51,7 +51,7 @@ class SphereFaceR(MarginHead):
         norm_weight: t >= 0, of "soft".
         scale: s > 0; of "none" there is no scale and this is None.
         detach_margin: see above.
-        **kwargs: `initializer` of the prototypes, those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -73,6 +73,7 @@ class SphereFaceR(MarginHead):
         self,
         num_classes,
         margin=1.4,
+        *,
         version="v2",
         normalization="hard",
         loss_weight=50.0,

@@ -34,8 +34,8 @@ class SubCenterArcFace(MarginHead):
         num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
         scale: s > 0.
         continuation: past the turning angle, see `margins.additive_angle`.
-        **kwargs: `initializer` (the authors' normal of deviation 0.01 by default), `detach_margin`
-            (see `MarginHead`), those of `keras.layers.Layer`.
+        prototypes_initializer: None takes the authors' normal distribution of deviation 0.01.
+        **kwargs: of `MarginHead`, such as `detach_margin`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -59,15 +59,18 @@ class SubCenterArcFace(MarginHead):
         self,
         num_classes,
         margin=0.5,
+        *,
         num_centers=3,
         scale=64.0,
         continuation="reflect",
-        initializer=None,
+        prototypes_initializer=None,
         **kwargs,
     ):
-        if initializer is None:
-            initializer = keras.initializers.RandomNormal(stddev=0.01)
-        super().__init__(num_classes, scale, initializer, **kwargs)
+        if prototypes_initializer is None:
+            prototypes_initializer = keras.initializers.RandomNormal(stddev=0.01)
+        super().__init__(
+            num_classes, scale, prototypes_initializer=prototypes_initializer, **kwargs
+        )
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         check_integer("num_centers", num_centers, 1)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)

@@ -31,7 +31,8 @@ class SVSoftmax(MarginHead):
         variant: "plain", "am" or "arc".
         hardness: t >= 1; 1 switches the reweighing off.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -50,7 +51,7 @@ class SVSoftmax(MarginHead):
     """
 
     def __init__(
-        self, num_classes, margin=None, variant="plain", hardness=1.2, scale=30.0, **kwargs
+        self, num_classes, margin=None, *, variant="plain", hardness=1.2, scale=30.0, **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         rule = "is the paper's t and must be at least 1 (codes that count from 0 mean t - 1)"

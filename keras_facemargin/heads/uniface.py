@@ -34,7 +34,8 @@ class UniFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m >= 0, in units of cosine; one number, or one a class.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.

@@ -70,7 +70,7 @@ class CenterLoss(keras.layers.Layer):
 
     samples = False  # what a MarginClassifier asks of a head
 
-    def __init__(self, head, weight=0.003, alpha=0.5, **kwargs):
+    def __init__(self, head, weight=0.003, *, alpha=0.5, **kwargs):
         # Not the global policy, which may be half precision.
         dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
         super().__init__(**{**kwargs, "dtype": dtype})

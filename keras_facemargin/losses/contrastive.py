@@ -62,6 +62,7 @@ class ContrastiveLoss(PairwiseLoss):
         margin=1.0,
         reduction="sum_over_batch_size",
         name="contrastive_loss",
+        *,
         from_embeddings=False,
         dtype=None,
     ):

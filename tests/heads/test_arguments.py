@@ -20,12 +20,14 @@ MAY_BE_NONE = {
     *(("L2Softmax", "alpha"), ("ElasticFace", "deviation"), ("ElasticFace", "seed")),
     *((name, "margin") for name in ("ElasticFace", "SVSoftmax", "MVSoftmax", "SphereFace2")),
 }
-LOSSES = [name for name in losses.__all__ if name != "CenterLoss"]
+LOSSES = [name for name in losses.list() if name != "CenterLoss"]
 
 
 def arguments_of(cls, *more):
     names = [*inspect.signature(cls.__init__).parameters, *more]
-    return [n for n in dict.fromkeys(names) if n not in ("self", "kwargs", "initializer")]
+    return [
+        n for n in dict.fromkeys(names) if n not in ("self", "kwargs", "prototypes_initializer")
+    ]
 
 
 def refuse(call, name, values):

@@ -107,7 +107,7 @@ def embedder():
 
 
 def classifier(weight=0.5, head=SoftmaxHead, **compiled):
-    layer = CenterLoss(head(CLASSES, initializer="ones"), weight=weight)
+    layer = CenterLoss(head(CLASSES, prototypes_initializer="ones"), weight=weight)
     model = MarginClassifier(embedder(), layer)
     model.compile(keras.optimizers.SGD(0.1), **compiled)
     return model

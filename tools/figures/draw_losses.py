@@ -121,7 +121,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1. Received: {arguments.seeds}")
-    missing = set(names()) ^ set(PLANE)
+    missing = set(heads.list()) ^ set(PLANE)
     if missing:
         parser.error(f"PLANE in {__file__} must name every exported head. Differs: {missing}")
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -134,14 +134,6 @@ def main():
         write_picture(arguments.output / "losses_digits.png", draw_digits(drawn))
     if arguments.only != "digits":
         write_picture(arguments.output / "losses_curves.png", draw_curves())
-
-
-def names():
-    return [
-        name
-        for name in heads.__all__
-        if isinstance(getattr(heads, name), type) and name not in ("MarginHead", "CrystalLoss")
-    ]
 
 
 # Training.

@@ -75,7 +75,11 @@ class MarginHead(PrototypeLayer):
     Args:
         num_classes: C, number of identities, integer >= 2.
         scale: s > 0, multiplies the similarities; None where a loss has no such factor.
-        initializer: of the prototypes.
+        prototypes_initializer: a Keras initializer or its name.
+        prototypes_regularizer, prototypes_constraint: as `kernel_regularizer` and
+            `kernel_constraint` of `keras.layers.Dense`, of a matrix of shape (C, D). They need all
+            prototypes in every step: `sample_rate` must be 1, and under `PrototypeParallel` the
+            number of devices must divide C.
         detach_margin: whether the gradient is taken as if there were no margin, the straight-
             through gradient of insightface for PyTorch and opensphere (`margins.straight_through`);
             False takes the gradient of the loss itself.
@@ -104,13 +108,12 @@ class MarginHead(PrototypeLayer):
         self,
         num_classes,
         scale=None,
-        initializer="glorot_uniform",
+        *,
         detach_margin=False,
         blockwise=None,
-        sample_rate=1.0,
         **kwargs,
     ):
-        super().__init__(num_classes, initializer, sample_rate, **kwargs)
+        super().__init__(num_classes, **kwargs)
         takes_scale = "scale" in inspect.signature(type(self).__init__).parameters
         if scale is not None or (takes_scale and type(self).__init__ is not MarginHead.__init__):
             check_positive("scale", scale)
@@ -402,11 +405,9 @@ class MarginHead(PrototypeLayer):
             if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
                 value = getattr(self, name)
                 config[name] = value.tolist() if isinstance(value, np.ndarray) else value
-        config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
         config["blockwise"] = self.blockwise
-        config["sample_rate"] = self.sample_rate
-        return config
+        return {**config, **self.prototypes_config()}
 
 
 def _with_bias(weights):
