@@ -20,8 +20,7 @@ from train_default import DEPTHS, EMBEDDING_DIM, HELD_OUT_IDENTITIES, NAME, WIDT
 from write_zoo_readme import zoo_readme
 
 from keras_facemargin import zoo
-from keras_facemargin.evaluate.embedding import embed
-from keras_facemargin.evaluate.protocols.lfw import evaluate_lfw
+from keras_facemargin.evaluate import embed, evaluate_lfw
 
 FAR = 1e-3
 LFW_FARS = (1e-1, 1e-2, 1e-3)  # what 3,000 impostor pairs support
