@@ -43,6 +43,7 @@ ALLOWED = {
         "files",
         "fitting",
         "heads",
+        "images",
         "saving",
         "zoo",
     ),

@@ -80,7 +80,7 @@ def _blocks(tf, plan, epoch, skipped):
 
 def _decoder(tf, faces, plain):
     """A function from the index and the bytes of an image to its pixels, uint8."""
-    shape = (faces.image_size, faces.image_size, 3)
+    shape = (*faces.crop.shape, 3)
     is_plain, all_plain = tf.constant(plain), plain.all()
 
     def decode_plain(encoded):
@@ -89,7 +89,7 @@ def _decoder(tf, faces, plain):
 
     def decode_odd(index, encoded):
         return tf.numpy_function(
-            lambda index, encoded: decode_face(encoded, shape[0], name=faces.paths[index]),
+            lambda index, encoded: decode_face(encoded, faces.crop, name=faces.paths[index]),
             [index, encoded],
             tf.uint8,
         )
@@ -170,7 +170,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         faces, plan = self._faces, self._plan
         chosen = self._order[step * plan.batch_size : (step + 1) * plan.batch_size]
-        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
+        images = np.stack([read_face(faces.paths[index], faces.crop) for index in chosen])
         if plan.training:
             rng = plan.worker_rng(self._epoch, step)
             images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))

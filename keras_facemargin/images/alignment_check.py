@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.images.align import alignment_matrix
+from keras_facemargin.images.align import align_face
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.images.image import BadImage, read_face, read_size
 from keras_facemargin.images.synthetic import mean_luma
@@ -33,7 +33,7 @@ _CROP = Crop(112, 112, "arcface")  # of the mean face
 _SIZE = _CROP.height
 _MIDDLE = np.array([55.5, 69.5])  # of the part of a face that is compared: x and y in pixels
 _REACH = np.array([33.0, 36.0])  # its half axes: brows to chin, no hair, little background
-_FEWEST = 12  # images that make a mean
+FEWEST = 12  # images that make a mean
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 # Limits of an aligned set: see `alignment_report`.
@@ -144,9 +144,9 @@ def alignment_report(faces: Any, size: Size | None = None, *, most: int = 200) -
     ('The faces are upside down.',)
     """
     images, unread = _images(faces, _crop(faces, size), most)
-    if len(images) < _FEWEST:
+    if len(images) < FEWEST:
         raise ValueError(
-            f"A mean face needs at least {_FEWEST} images. Received: {len(images)} that can be read"
+            f"A mean face needs at least {FEWEST} images. Received: {len(images)} that can be read"
             + (f", {len(unread)} that cannot, the first of them {unread[0]}" if unread else "")
         )
     return _report(images, unread)
@@ -239,7 +239,7 @@ def doubt(faces: Any, size: Size | None = None, *, most: int = 100) -> str | Non
     if crop.template is None:
         return None
     images, unread = _images(faces, crop, most)
-    if len(images) >= _FEWEST:
+    if len(images) >= FEWEST:
         report = _report(images, unread)
         return None if report.aligned else str(report)
     if not len(images):
@@ -268,7 +268,7 @@ def warn_unaligned(faces: Any, source: Any, cure: str = _ALIGN, stacklevel: int 
         stacklevel: of the warning, counted from here.
     """
     crop = _crop(faces, None)
-    if len(faces) < _FEWEST or crop.template is None:
+    if len(faces) < FEWEST or crop.template is None:
         return
     report = alignment_report(faces, crop)
     if report.clearly_off:
@@ -298,38 +298,31 @@ def _images(
                 f"Images must be a uint8 array of shape (N, {crop.height}, {crop.width}, 3), RGB "
                 f"0..255. Received: {faces.dtype} of shape {faces.shape}"
             )
-        return [_as_arcface(image, crop) for image in faces[_spread(len(faces), most)]], []
+        chosen = faces[_spread(len(faces), most)]
+        return [align_face(image, crop.points, _CROP) for image in chosen], []
     if isinstance(faces, str | os.PathLike):
         if not os.path.isdir(faces):
             raise ValueError(f"A folder of face crops is needed. Received: {os.fspath(faces)!r}")
+        folder = os.fspath(faces)
         faces = sorted(
-            os.path.join(folder, name)
-            for folder, _, names in os.walk(faces, followlinks=True)
+            os.path.join(place, name)
+            for place, _, names in os.walk(folder, followlinks=True)
             for name in names
             if not name.startswith(".")
         )
     paths = getattr(faces, "paths", faces)  # a labelled set, or the images themselves
-    size = _CROP if crop.template == "arcface" else crop
+    if crop.template == "arcface":
+        crop = _CROP  # resized, with a filter against aliases
     images, unread = [], []
     for index in _spread(len(paths), most):
         try:
-            images.append(_as_arcface(read_face(paths[index], size), size))
+            image = read_face(paths[index], crop)
+            images.append(align_face(image, crop.points, _CROP))
         except BadImage as error:
             unread.append(error)
         except OSError as error:
             unread.append(BadImage(paths[index], f"it cannot be read: {error.strerror}."))
     return images, unread
-
-
-def _as_arcface(image: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
-    """A crop resampled to the 112x112 ArcFace crop, its edges continued."""
-    if crop == _CROP:
-        return image
-    matrix = alignment_matrix(_CROP.points, crop)  # from ArcFace's crop to this one
-    rows, columns = np.mgrid[:_SIZE, :_SIZE]
-    x, y = np.moveaxis(np.stack([columns, rows], -1) @ matrix[:, :2].T + matrix[:, 2], -1, 0)
-    channels = [_sample(image[..., channel], x, y) for channel in range(3)]
-    return np.rint(np.stack(channels, -1)).astype(np.uint8)
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int_]:
@@ -389,12 +382,12 @@ def _template() -> npt.NDArray[np.float64]:
 
 def _inside() -> npt.NDArray[np.bool_]:
     y, x = np.mgrid[:_SIZE, :_SIZE]
-    return (((np.stack([x, y], -1) - _MIDDLE) / _REACH) ** 2).sum(-1) < 1
+    return np.asarray((((np.stack([x, y], -1) - _MIDDLE) / _REACH) ** 2).sum(-1) < 1)
 
 
 def _unit(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     values = values - values.mean()
-    return values / max(np.linalg.norm(values), 1e-9)
+    return values / max(float(np.linalg.norm(values)), 1e-9)
 
 
 def _sample(
@@ -407,7 +400,7 @@ def _sample(
     across, down = x - column, y - row
     upper = image[row, column] * (1 - across) + image[row, column + 1] * across
     lower = image[row + 1, column] * (1 - across) + image[row + 1, column + 1] * across
-    return upper * (1 - down) + lower * down
+    return np.asarray(upper * (1 - down) + lower * down)
 
 
 def _search(face: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
@@ -422,7 +415,7 @@ def _search(face: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
     spectrum = np.fft.rfft2(padded, (side, side))
     of_squares = np.fft.rfft2(padded**2, (side, side))
     y, x = float(step) * np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    best = (-np.inf,)
+    highest, best = -np.inf, (1.0, 0.0, 0.0, 0.0)
     for scale in 0.4 * 1.12 ** np.arange(14):
         for turn in np.radians(np.arange(0, 360, 10)):
             cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
@@ -445,15 +438,14 @@ def _search(face: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
             stop = border + _SIZE // step
             values = values[border:stop, border:stop]
             row, column = np.unravel_index(np.argmax(values), values.shape)
-            if values[row, column] > best[0]:
-                best = values[row, column], scale, turn, step * column, step * row
-    _, scale, turn, column, row = best
-    return scale, turn, column - _MIDDLE[0], row - _MIDDLE[1]
+            if values[row, column] > highest:
+                highest = values[row, column]
+                best = scale, turn, float(step * column), float(step * row)
+    scale, turn, x_best, y_best = best
+    return scale, turn, x_best - _MIDDLE[0], y_best - _MIDDLE[1]
 
 
-def _refine(
-    face: npt.NDArray[np.float64], scale: float, turn: float, x: float, y: float
-) -> _Place:
+def _refine(face: npt.NDArray[np.float64], scale: float, turn: float, x: float, y: float) -> _Place:
     """Correlation, scale, turn (degrees) and shift of the best agreement nearby."""
     inside = _inside()
     rows, columns = np.nonzero(inside)

@@ -131,6 +131,13 @@ def read_photo(path: ImageFile) -> npt.NDArray[np.uint8]:
     return np.array(_convert(image, path))
 
 
+def read_thumbnail(path: ImageFile, height: int = 112) -> npt.NDArray[np.uint8]:
+    """Reads an image of any shape at one height, uint8 `(height, W, 3)`, RGB, for a picture."""
+    image = Image.fromarray(read_photo(path))
+    width = max(1, round(image.width * height / image.height))
+    return np.array(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
 def decode_face(encoded: bytes, size: Size = 112, name: Any = "<bytes>") -> npt.NDArray[np.uint8]:
     """Decodes the bytes of an image file by the rules of `read_face`.
 
@@ -247,8 +254,8 @@ def _open_heic(encoded: bytes, name: Any) -> Image.Image:
     except ImportError:
         raise BadImage(
             name,
-            "a HEIC photo needs the package pillow-heif: pip install pillow-heif, or save the photo "
-            "as JPEG.",
+            "a HEIC photo needs the package pillow-heif: pip install pillow-heif. Or save the "
+            "photo as JPEG.",
         ) from None
     pillow_heif.register_heif_opener()
     try:

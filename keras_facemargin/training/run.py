@@ -32,6 +32,7 @@ from keras_facemargin.data import open_faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.recipe import TABLES, read_document, read_recipe
 from keras_facemargin.training.validation import fingerprint, split_for_validation
@@ -187,7 +188,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
             beginning = _beginning(recipe, embedder)
             faces = open_faces(
                 place / recipe.data["path"],
-                image_size=embedder.input_shape[1],
+                image_size=Crop.of_embedder(embedder),
                 on_bad=recipe.data["on_bad"],
             )
             pairs = None

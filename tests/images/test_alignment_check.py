@@ -138,7 +138,8 @@ def test_crops_of_other_templates_are_judged_by_their_own(faces, crop):
     report = alignment_report(moved)
     assert report.shift == pytest.approx((0, 6), abs=1)
     assert any("pixels down" in finding for finding in report.findings)
-    assert doubt(cut[:3]) is None and doubt(moved[:3, ::-1]) is not None
+    assert doubt(cut[:3]) is None
+    assert doubt(np.zeros_like(cut[:3])) is not None
 
 
 def test_a_crop_of_another_template_does_not_pass_as_dlibs(faces):
@@ -278,9 +279,9 @@ def test_pairs_of_aligned_crops_pass_and_pairs_of_photos_do_not(shared_data):
         return np.mean([doubt(pair) is not None for pair in pairs(pattern, count)])
 
     # Measured on all of them: 0.05%, 0.1% and 91%.
-    assert doubted("lfw/aligned/*/*.jpg", 150) <= 0.01
-    assert doubted("celeb/train/*/*.jpg", 150) <= 0.02
-    assert doubted("photos/*/*.jpg", 120) >= 0.8  # 250x250, resized to 112
+    assert doubted("lfw/aligned/*/*.jpg", 60) <= 0.01
+    assert doubted("celeb/train/*/*.jpg", 60) <= 0.02
+    assert doubted("photos/*/*.jpg", 60) >= 0.8  # 250x250, resized to 112
 
 
 def test_larger_files_are_found_and_unreadable_ones_left_to_their_reader(tmp_path):
@@ -288,8 +289,12 @@ def test_larger_files_are_found_and_unreadable_ones_left_to_their_reader(tmp_pat
         Image.new("RGB", size).save(tmp_path / name)
     (tmp_path / "junk.png").write_bytes(b"junk")
     paths = [*sorted(tmp_path.iterdir()), tmp_path / "gone.png"]
-    assert larger(paths, Crop.of(112)) == [(tmp_path / "b.png", 250, 250), (tmp_path / "c.png", 90, 113)]
-    assert len(larger(paths * 100, Crop.of(112), most=30)) < 30
+    crop = Crop.of(112)
+    assert larger(paths, crop) == [
+        (tmp_path / "b.png", 250, 250),
+        (tmp_path / "c.png", 90, 113),
+    ]
+    assert len(larger(paths * 100, crop, most=30)) < 30
 
 
 class Listed(Faces):
