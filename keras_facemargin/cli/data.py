@@ -55,7 +55,7 @@ def pack(
     """
     from keras_facemargin.data import pack_faces
 
-    packed = pack_faces(source, destination, images, shards)
+    packed = pack_faces(source, destination, images=images, shards=shards)
     say(f"{destination}: {packed.images:,} images of {packed.identities:,} identities")
     if packed.skipped:
         table = Table(Column("Skipped", justify="right"), "because")

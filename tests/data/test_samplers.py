@@ -257,8 +257,8 @@ def test_augmentation_in_a_py_dataset_repeats_itself(faces):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": CappedSampler(2)}, "are for training. Received: training=False"),
-        ({"augmentation": []}, "are for training. Received: training=False"),
+        ({"sampler": CappedSampler(2)}, "need training=True. Received: training=False"),
+        ({"augmentation": []}, "need training=True. Received: training=False"),
         ({"training": True, "augmentation": ["flip"]}, "Received: 'flip' in it"),
         ({"training": True, "sampler": IdentityBatches(2, 2)}, "multiple of the 4 .*batch_size=6"),
         (

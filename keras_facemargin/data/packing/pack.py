@@ -154,7 +154,7 @@ def _pack(source, images, sink, progress):
             f"`pack` writes over no file. Received: {there[0]} exists. Remove it, or name another "
             "destination."
         )
-    listing = list_faces(source, images)
+    listing = list_faces(source, images=images)
     folder = images and os.path.abspath(images)
     plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder}"
     plan = hashlib.sha256(plan.encode(*_TEXT.values())).hexdigest()

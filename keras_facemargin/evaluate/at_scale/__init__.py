@@ -10,7 +10,7 @@ from keras_facemargin.evaluate.at_scale.every_pair import (
     all_pairs,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.at_scale.hardest import HardestPairs, TAIL, hardest_pairs
+from keras_facemargin.evaluate.at_scale.hardest import TAIL, HardestPairs, hardest_pairs
 from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT, ScoreHistogram
 from keras_facemargin.evaluate.at_scale.listed_pairs import (
     HardestListedPairs,
@@ -21,15 +21,15 @@ from keras_facemargin.evaluate.at_scale.refine import PairRates
 
 __all__ = [
     "ALL_PAIRS_LIMIT",
-    "all_pairs",
-    "verify_all_pairs",
-    "TAIL",
-    "HardestPairs",
-    "hardest_pairs",
     "BINS_PER_UNIT",
-    "ScoreHistogram",
+    "TAIL",
     "HardestListedPairs",
-    "hardest_listed_pairs",
-    "verify_listed_pairs",
+    "HardestPairs",
     "PairRates",
+    "ScoreHistogram",
+    "all_pairs",
+    "hardest_listed_pairs",
+    "hardest_pairs",
+    "verify_all_pairs",
+    "verify_listed_pairs",
 ]

@@ -14,9 +14,9 @@ from keras_facemargin.evaluate.identification.gallery import (
 )
 from keras_facemargin.evaluate.identification.identification import (
     FPIRS,
-    Identification,
     LAST_RANK,
     RANKS,
+    Identification,
     TpirAtFpir,
     closed_gallery_rate,
     identify,
@@ -27,13 +27,13 @@ __all__ = [
     "FPIRS",
     "LAST_RANK",
     "RANKS",
+    "AmongDistractors",
     "Identification",
     "TpirAtFpir",
+    "best_of_gallery",
     "closed_gallery_rate",
     "identify",
-    "mean_over_galleries",
-    "best_of_gallery",
     "largest_scores_of_others",
-    "AmongDistractors",
+    "mean_over_galleries",
     "search_among_distractors",
 ]
