@@ -170,8 +170,8 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
         """The fingerprint of the images, their order and augmentation."""
         return self._plan.fingerprint(self._faces, "py_dataset")
 
-    # Keras also ends an epoch before the first, and begins one after its workers began to read. So the
-    # beginning is noted, and the end draws the next order.
+    # Keras also ends an epoch before the first, and begins one after its workers began to read. So
+    # the beginning is noted, and the end draws the next order.
     def on_epoch_begin(self) -> None:
         self._started = True
 

@@ -343,7 +343,7 @@ def test_an_array_that_announces_more_than_it_holds(open_bytes):
         BadImage, match=r"image 1: its array must have 2,147,483,647 bytes(.|\n)*Received: 4"
     ):
         pairs.images[1].read_bytes()
-    with pytest.raises(ValueError, match="only the uint8 bytes of an encoded image"):
+    with pytest.raises(ValueError, match="must be the uint8 bytes of an image file"):
         open_bytes(content.replace(b"K\x04\x85", b"L" + b"9" * 22 + b"L\n\x85"))
     truths = pickle.dumps(([b"", b""], np.array([True])), 2)
     with pytest.raises(ValueError, match="do not agree"):

@@ -459,7 +459,7 @@ def test_nothing_is_written_over(people, tmp_path):
 
 
 def test_lists_are_packed_before_they_are_opened(sources):
-    with pytest.raises(ValueError, match=r"`facemargin pack .*b.csv DESTINATION`"):
+    with pytest.raises(ValueError, match=r"facemargin pack .*b.csv DESTINATION"):
         open_faces(sources / "b.csv")
     assert container_kind(sources / "b.csv") == "list"
 
