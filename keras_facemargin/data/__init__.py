@@ -4,7 +4,7 @@ And the faces that are made for the demo.
 """
 
 from keras_facemargin.data.containers import open_faces
-from keras_facemargin.data.fetch import FetchError, RemoteFile, fetch_lfw
+from keras_facemargin.data.fetch import fetch_lfw
 from keras_facemargin.data.folder import FaceFolder
 from keras_facemargin.data.formats.example import pack_example, unpack_example
 from keras_facemargin.data.formats.pairs_bin import PairsBin, write_pairs_bin
@@ -25,6 +25,7 @@ from keras_facemargin.data.samplers import (
     Sampler,
 )
 from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.download import FetchError
 
 __all__ = [
     "BalancedSampler",
@@ -39,7 +40,6 @@ __all__ = [
     "Record",
     "RecordReader",
     "RecordWriter",
-    "RemoteFile",
     "Sampler",
     "TFRecordReader",
     "fetch_lfw",
