@@ -56,7 +56,9 @@ def pack(
     """
     from keras_facemargin.data import pack_faces
 
-    packed = pack_faces(source, destination, images, shards, image_size=read_size(size))
+    packed = pack_faces(
+        source, destination, images=images, shards=shards, image_size=read_size(size)
+    )
     say(f"{destination}: {packed.images:,} images of {packed.identities:,} identities")
     if packed.skipped:
         table = Table(Column("Skipped", justify="right"), "because")
@@ -98,7 +100,11 @@ def check_data(
 
     embedder = load_embedder(model)
     crop = Crop.of_embedder(embedder)
-    sets = [open_faces(each, crop, "skip") for each in (faces, against) if each is not None]
+    sets = [
+        open_faces(each, image_size=crop, on_bad="skip")
+        for each in (faces, against)
+        if each is not None
+    ]
     prepare_file("--output", output, ".png")
     ours, *other = [(each, embed(embedder, each.paths)) for each in sets]
     audit = audit_faces(

@@ -132,7 +132,7 @@ def calibrate(
     target = file if output is None else output / f"{file.stem}.keras"
     _refuse_places(model, card, target, output)
     check_writable(target.with_name(card.name))
-    people = open_faces(faces, Crop.of_embedder(embedder))
+    people = open_faces(faces, image_size=Crop.of_embedder(embedder))
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
     new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)

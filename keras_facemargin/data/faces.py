@@ -119,8 +119,18 @@ class Faces:
                 given without training.
             ImportError: TensorFlow is missing.
         """
-        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
-        return make_dataset(self, plan, start, self._plain, self._bytes_in_graph)
+        plan = Plan(
+            self,
+            batch_size=batch_size,
+            training=training,
+            seed=seed,
+            shard=shard,
+            sampler=sampler,
+            augmentation=augmentation,
+        )
+        return make_dataset(
+            self, plan, start=start, plain=self._plain, bytes_in_graph=self._bytes_in_graph
+        )
 
     def _bytes_in_graph(self):
         """Where a TensorFlow graph gets the bytes of the images from, in two steps.
@@ -160,7 +170,15 @@ class Faces:
         Raises:
             ValueError: as `dataset`.
         """
-        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
+        plan = Plan(
+            self,
+            batch_size=batch_size,
+            training=training,
+            seed=seed,
+            shard=shard,
+            sampler=sampler,
+            augmentation=augmentation,
+        )
         return Batches(self, plan, **options)
 
     def fingerprint(self):

@@ -88,7 +88,8 @@ class FaceTFRecords(StoredFaces):
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
         >>> files = write_synthetic_faces("people", num_identities=2, images_per_identity=3)
-        >>> write_face_tfrecords("faces.tfrecord", files, [7, 7, 7, 9, 9, 9], {7: "Ada", 9: "Bo"})
+        >>> names = {7: "Ada", 9: "Bo"}
+        >>> write_face_tfrecords("faces.tfrecord", files, [7, 7, 7, 9, 9, 9], identities=names)
         >>> faces = FaceTFRecords("faces.tfrecord")
         >>> faces
         <FaceTFRecords 'faces.tfrecord': 6 images of 2 identities, 3 to 3 each>
@@ -246,7 +247,8 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
 
     Example:
         >>> from keras_facemargin.data import unpack_example
-        >>> write_face_tfrecords("two.tfrecord", [b"JPEG", b"another"], [0, 1], ["Ada", "Bo"])
+        >>> images = [b"JPEG", b"another"]
+        >>> write_face_tfrecords("two.tfrecord", images, [0, 1], identities=["Ada", "Bo"])
         >>> for payload in TFRecordReader("two.tfrecord"):
         ...     print(unpack_example(payload)["image/class/text"])
         [b'Ada']

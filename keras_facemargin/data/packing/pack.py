@@ -73,7 +73,7 @@ class Packed:
         return dict(counts.most_common())
 
 
-def pack_faces(source, destination, images=None, shards=1, progress=True, image_size=112):
+def pack_faces(source, destination, *, images=None, shards=1, image_size=112, progress=True):
     """Copies the faces of one container into another, byte for byte.
 
     - a folder: IDENTITY/NAME, LFW's layout among them. As a destination it names images that have
@@ -156,7 +156,7 @@ def _pack(source, images, sink, progress, crop):
             f"`pack` writes over no file. Received: {there[0]} exists. Remove it, or name another "
             "destination."
         )
-    listing = list_faces(source, images)
+    listing = list_faces(source, images=images)
     folder = images and os.path.abspath(images)
     plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder} {crop}"
     plan = hashlib.sha256(plan.encode(*_TEXT.values())).hexdigest()
