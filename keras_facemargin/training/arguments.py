@@ -102,13 +102,22 @@ def argument_table(make: Callable[..., Any], with_name: bool) -> type[Table]:
         if name not in _FOREIGN
     }
     if isinstance(make, type) and issubclass(make, heads.MarginHead):
-        common = inspect.signature(heads.MarginHead).parameters
-        named = {name: common[name].default for name in _OF_EVERY_HEAD if name in common}
-        defaults = {**named, **defaults}
+        defaults = {**_common_arguments(), **defaults}
     fields = {name: _field(name, default) for name, default in defaults.items()}
     if with_name:
         fields["name"] = (str, ...)
     return create_model(make.__name__, __base__=Table, **fields)
+
+
+def _common_arguments() -> dict[str, Any]:
+    """The arguments that every head takes, with their defaults."""
+    parameters = {
+        name: parameter
+        for each in heads.MarginHead.__mro__
+        if each.__module__.startswith("keras_facemargin.")
+        for name, parameter in inspect.signature(each.__init__).parameters.items()
+    }
+    return {name: parameters[name].default for name in _OF_EVERY_HEAD}
 
 
 @functools.cache

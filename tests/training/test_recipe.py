@@ -218,6 +218,7 @@ def test_a_byte_order_mark_is_no_key(kitchen):
 
 def test_a_head_is_told_what_every_head_takes(kitchen):
     more = "margin = 0.2\nsample_rate = 0.5\nblockwise = true\ndetach_margin = true\n"
+    more += 'prototypes_initializer = "he_normal"\nprototypes_constraint = "unit_norm"\n'
     recipe = told(kitchen, re.sub(r"margin = [\d.]+\n", more, RECIPE, count=1))
     assert recipe.settings.head["sample_rate"] == 0.5 and recipe.settings.head["blockwise"] is True
     with pytest.raises(ValueError, match=r"mean 'head.sample_rate'"):
