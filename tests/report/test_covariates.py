@@ -26,7 +26,11 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
     pairs, numbers, scores = sample
     both = {"ours": scores, "theirs": scores - 0.1 * pairs.same}
     models, page, record = written(
-        report_covariates, "By sex", pairs, (TEXTS, numbers), both, "SEX", ["how"]
+        report_covariates,
+        *("By sex", pairs, both),
+        covariate=(TEXTS, numbers),
+        by="SEX",
+        about=["how"],
     )
     found = record["models"]["ours"]
     assert (record["by"], list(found["values"])) == ("SEX", ["f", "m"])
@@ -35,12 +39,19 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
         result = verify(scores[part], pairs.same[part])
         assert found["values"][value]["eer"] == result.eer
         people = tuple(side[part] for side in pairs.people)
-        draws = bootstrap(scores[part], pairs.same[part], None, people, replicates=20)
+        draws = bootstrap(scores[part], pairs.same[part], folds=None, people=people, replicates=20)
         ends = interval(draws.eer)
         assert found["intervals"][f"EER: {value}"] == [ends.low, ends.high]
         assert f"<td>{result.eer:.2%} ({ends.low:.2%} to {ends.high:.2%})</td>" in page
     threshold = threshold_at_far(scores[~pairs.same], 0.1)
-    rates = rates_by_value(scores, pairs.same, TEXTS, numbers, threshold, pairs.people, 20)
+    rates = rates_by_value(
+        scores,
+        pairs.same,
+        (TEXTS, numbers),
+        threshold=threshold,
+        people=pairs.people,
+        replicates=20,
+    )
     groups = found["groups"]["SEX"]
     assert (groups["threshold"], groups["far"]) == (threshold, 0.1)
     for group, rate in zip(groups["groups"], rates, strict=True):
@@ -48,4 +59,4 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
         assert f"<td>{rate.fmr}</td>" in page
     assert "theirs: EER: m" in page
     assert page.count('src="data:image/png') == 2 * 3
-    assert list(models["ours"].values) == ["f", "m"]
+    assert list(models["ours"].draws) == ["f", "m"]

@@ -9,8 +9,8 @@ import pytest
 
 from keras_facemargin.evaluate import Pairs, bootstrap, interval, rates_by_group, verify
 from keras_facemargin.evaluate.verification import threshold_at_far
+from keras_facemargin.report import draws as module
 from keras_facemargin.report import report_verification
-from keras_facemargin.report import verification as module
 from keras_facemargin.report.measures import measures_table
 
 
@@ -35,7 +35,7 @@ def sample(pictures):
 
 def test_the_record_is_what_the_measures_are(written, sample):
     pairs, scores = sample
-    _, _, record = written(report_verification, "Faces", pairs, scores, ["how"], seed=3)
+    _, _, record = written(report_verification, "Faces", pairs, scores, about=["how"], seed=3)
     assert record["title"] == "Faces"
     assert record["about"] == ["how"]
     assert record["intervals"] == {
@@ -50,7 +50,13 @@ def test_the_record_is_what_the_measures_are(written, sample):
         expected = json.loads(json.dumps(verify(values, pairs.same, pairs.folds).to_dict()))
         assert {key: found[key] for key in expected} == expected
         draws = bootstrap(
-            values, pairs.same, pairs.folds, pairs.people, replicates=20, seed=3, progress=False
+            values,
+            pairs.same,
+            folds=pairs.folds,
+            people=pairs.people,
+            replicates=20,
+            seed=3,
+            progress=False,
         )
         low, high = found["intervals"]["accuracy"]
         assert (low, high) == (interval(draws.accuracy).low, interval(draws.accuracy).high)
@@ -65,7 +71,9 @@ def test_the_record_is_what_the_measures_are(written, sample):
 
 def test_the_page_shows_it(written, sample):
     pairs, scores = sample
-    models, page, _ = written(report_verification, "Faces", pairs, scores, ["how it was done"])
+    models, page, _ = written(
+        report_verification, "Faces", pairs, scores, about=["how it was done"]
+    )
     assert "://" not in page
     assert "<theirs>" not in page
     assert "how it was done" in page
@@ -91,7 +99,7 @@ def test_the_page_shows_it(written, sample):
 def test_measures_stand_side_by_side(written, sample):
     pairs, scores = sample
     models, _, _ = written(report_verification, "Faces", pairs, scores)
-    headers, rows = measures_table(models)
+    headers, rows = measures_table({name: each.measures for name, each in models.items()})
     assert headers == ["Measure", "ours", "<theirs>"]
     assert [row[0] for row in rows[:3]] == ["Accuracy, 10-fold", "AUC", "EER"]
     assert all(len(row) == 3 for row in rows)
@@ -118,8 +126,12 @@ def test_a_threshold_that_was_chosen_on_other_pairs(written, sample):
         found = record["models"][name]
         right = np.mean((scores[name] >= threshold) == pairs.same)
         draws = bootstrap(
-            *(scores[name], pairs.same, None, pairs.people),
-            **{"replicates": 20, "progress": False, "threshold": threshold},
+            scores[name],
+            pairs.same,
+            people=pairs.people,
+            replicates=20,
+            threshold=threshold,
+            progress=False,
         )
         ends = interval(draws.accuracy)
         assert (found["accuracy"], found["threshold"]) == (right, threshold)
@@ -143,7 +155,9 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
     assert found["far"] == 0.1  # of 600 impostor pairs 1e-2 are 6
     threshold = threshold_at_far(scores["ours"][~pairs.same], 0.1)
     assert found["threshold"] == threshold
-    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 20)
+    rates = rates_by_group(
+        scores["ours"], pairs.same, sides, threshold=threshold, people=pairs.people, replicates=20
+    )
     assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "two groups"]
     for group, rate in zip(found["groups"], rates, strict=True):
         assert group["fmr"]["errors"] == rate.fmr.errors
@@ -161,14 +175,14 @@ def test_missing_images_are_told(written, sample):
     assert re.search(f"count as rejected: {count}", page)
 
 
-def test_what_cannot_be_written_or_measured_is_refused(tmp_path, sample):
+def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample):
     pairs, scores = sample
     with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
-        report_verification(tmp_path / "r.pdf", "Faces", pairs, scores)
+        report_verification(tmp_path / "r.pdf", pairs, scores, title="Faces")
     with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
-        report_verification(tmp_path / "r.html", "Faces", pairs, {})
+        report_verification(tmp_path / "r.html", pairs, {}, title="Faces")
     with pytest.raises(ValueError, match="scores of shape"):
-        report_verification(tmp_path / "r.html", "Faces", pairs, {"ours": np.ones(3)})
+        written(report_verification, "Faces", pairs, {"ours": np.ones(3)})
     assert not list(tmp_path.iterdir())
 
 
