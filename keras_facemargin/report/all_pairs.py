@@ -119,7 +119,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         )
         fars = [entry.target for entry in result.tar_at_far]
         draws = bootstrap_hardest(pairs, fars, **self.resampling.options)
-        self.drawn_impostors = self.drawn_impostors or np.count_nonzero(~pairs.same)
+        self.drawn_impostors = self.drawn_impostors or int(np.count_nonzero(~pairs.same))
         self.hardest[name] = hardest_shown(pairs, self.images)
         measures = (
             Measure("AUC", result.histogram.curve().area(), draws.auc),
@@ -131,11 +131,12 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
 
     def _group_rates(self, column: str, result: PairRates, pairs: HardestPairs) -> GroupRates:
         """Errors by group at the lowest FAR that `DECIDING` impostor pairs support."""
-        decided = [e for e in result.tar_at_far if e.target * result.impostors >= DECIDING]
-        if decided:
-            far, threshold = decided[-1].target, decided[-1].threshold
-        else:  # with so few pairs, all are drawn
-            far, threshold = 0.5, threshold_at_far(pairs.scores[~pairs.same], 0.5)
+        far, threshold = 0.5, None
+        for entry in result.tar_at_far:
+            if entry.target * result.impostors >= DECIDING:
+                far, threshold = entry.target, entry.threshold
+        if threshold is None:  # with so few pairs, all are drawn
+            threshold = threshold_at_far(pairs.scores[~pairs.same], far)
         rates = rates_by_two_groups(
             pairs,
             self.groups[column],
@@ -211,6 +212,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
 
 def _can_be_shown(pairs: Pairs) -> bool:
     """Whether all images exist: neither names nor missing files."""
+    assert pairs.first is not None and pairs.second is not None
     return all(
         not isinstance(image, str) and (not isinstance(image, Path) or image.is_file())
         for image in (*pairs.first, *pairs.second)
@@ -218,6 +220,7 @@ def _can_be_shown(pairs: Pairs) -> bool:
 
 
 def _hardest_record(pairs: Pairs, scores: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+    assert pairs.first is not None and pairs.second is not None
     return [
         {"same": same, "score": score, "first": str(first), "second": str(second)}
         for first, second, same, score in zip(

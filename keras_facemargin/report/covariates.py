@@ -12,7 +12,13 @@ from keras_facemargin.evaluate.plots import plot_roc, plot_scores
 from keras_facemargin.evaluate.splits import ValueResults, verify_by_value
 from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap
 from keras_facemargin.evaluate.verification import Pairs, Verification
-from keras_facemargin.report.draws import Resampling, draw_pairs, draws_record, notes_on_pairs
+from keras_facemargin.report.draws import (
+    Resampling,
+    draw_pairs,
+    draws_record,
+    failures_to_enrol,
+    notes_on_pairs,
+)
 from keras_facemargin.report.measures import (
     Measure,
     intervals_record,
@@ -127,7 +133,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
             f"pairs, by {self.by}. Intervals in brackets: the middle {LEVEL:.0%} of "
             f"{draws.replicates:,} draws, with replacement, of the {draws.unit} of each value."
         )
-        yield from notes_on_pairs(draws, int(np.count_nonzero(self.pairs.failed_to_enrol)))
+        yield from notes_on_pairs(draws, failures_to_enrol(self.pairs))
 
     def caption(self, first: Found) -> str:
         return "Each value has its own thresholds."

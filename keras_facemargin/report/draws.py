@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from keras_facemargin.evaluate.at_scale import TAIL, hardest_listed_pairs
 from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap, bootstrap, bootstrap_hardest
 from keras_facemargin.evaluate.verification import FAR_TARGETS, Pairs, Verification
@@ -63,6 +65,12 @@ def draw_pairs(
 def deciding_pairs(eer: float, impostors: int) -> int:
     """The number of impostor pairs that decide the EER in every draw, at most `MOST_DRAWN`."""
     return min(max(TAIL, 3 * round(eer * impostors)), MOST_DRAWN)
+
+
+def failures_to_enrol(pairs: Pairs) -> int:
+    """Number of pairs that count as rejected because an image is missing."""
+    assert pairs.failed_to_enrol is not None  # set when the pairs are made
+    return int(np.count_nonzero(pairs.failed_to_enrol))
 
 
 def notes_on_pairs(draws: Bootstrap, failed_to_enrol: int) -> Iterator[str]:

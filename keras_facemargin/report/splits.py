@@ -12,7 +12,7 @@ from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold
 from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_splits
 from keras_facemargin.evaluate.verification import Pairs
-from keras_facemargin.report.draws import Resampling, notes_on_pairs
+from keras_facemargin.report.draws import Resampling, failures_to_enrol, notes_on_pairs
 from keras_facemargin.report.measures import intervals_record, split_measures
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.curves import add_curves
@@ -82,9 +82,8 @@ class _Splits(ReportTask[Scores, SplitResults, Bootstrap]):
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs = self.pairs
-        failed = int(np.count_nonzero(pairs.failed_to_enrol))
         result = verify_by_fold(given, pairs.same, pairs.folds)
-        result = dataclasses.replace(result, failed_to_enrol=failed)
+        result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = bootstrap_splits(
             given, pairs.same, pairs.folds, people=pairs.people, **self.resampling.options
         )

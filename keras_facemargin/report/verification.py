@@ -11,7 +11,7 @@ import numpy.typing as npt
 from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.uncertainty import Bootstrap
 from keras_facemargin.evaluate.verification import Pairs, Verification, validation_rate, verify
-from keras_facemargin.report.draws import Resampling, draw_pairs, notes_on_pairs
+from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol, notes_on_pairs
 from keras_facemargin.report.measures import ends_record, verification_measures
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.curves import add_curves
@@ -105,9 +105,8 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs, threshold = self.pairs, self.thresholds.get(name)
-        failed = int(np.count_nonzero(pairs.failed_to_enrol))
         result = verify(given, pairs.same, folds=pairs.folds)
-        result = dataclasses.replace(result, failed_to_enrol=failed)
+        result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = draw_pairs(result, pairs, self.resampling, threshold)
         return Measured(
             result,

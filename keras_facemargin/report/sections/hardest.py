@@ -22,6 +22,8 @@ def hardest_shown(pairs: HardestPairs, images: Sequence[Any] | None) -> Shown:
     ascending = np.argsort(pairs.scores, kind="stable")
     same = pairs.same[ascending]
     rows = np.concatenate([ascending[same][:HARDEST], ascending[~same][-HARDEST:][::-1]])
+    first: Any
+    second: Any
     first, second = (
         tuple(f"row {row}" if images is None else images[row] for row in side[rows].tolist())
         for side in (pairs.first, pairs.second)
@@ -42,6 +44,7 @@ def add_hardest(page: Report, pairs: Pairs, scores: npt.NDArray[np.float64]) -> 
 
 def add_hardest_names(page: Report, pairs: Pairs, scores: npt.NDArray[np.float64]) -> None:
     """Adds a table of the hardest pairs by name."""
+    assert pairs.first is not None and pairs.second is not None
     rows = [
         ["genuine" if same else "impostor", f"{score:.4f}", str(first), str(second)]
         for first, second, same, score in zip(

@@ -47,4 +47,5 @@ def rules_record(curve: Roc, fars: Iterable[float]) -> dict[str, list[dict[str, 
 
 
 def _cell(entry: TarAtFar) -> str:
+    assert entry.far is not None  # the FARs are supported
     return f"{entry.tar:.2%}" + (f", FAR {entry.far:.4g}" if entry.far > entry.target else "")

@@ -25,7 +25,7 @@ def add_thresholds(
     for entry, column in zip(entries, replicates.T, strict=True):
         if entry.target not in fars:
             continue
-        if not entry.supported:
+        if entry.tar is None or entry.far is None:
             rows.append([power(entry.target), str(entry), *["-"] * 5])
             continue
         ends = Measure("TAR", entry.tar, column).interval
