@@ -104,7 +104,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         self.pairs, self.scores, self.covariate, self.by = pairs, scores, covariate, by
 
     def measure(self, name: str, given: Scores) -> Found:
-        result = verify_by_value(given, self.pairs.same, *self.covariate)
+        result = verify_by_value(given, self.pairs.same, self.covariate)
         draws = {
             value: draw_pairs(one, self._pairs_of(value), self.resampling)
             for value, one in result.results.items()
@@ -152,7 +152,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         page.heading("One threshold for all values" + (f": {name}" if len(self.scores) > 1 else ""))
         add_groups(page, rates, "Pairs with two different values have rows of their own.")
         page.figure(
-            plot_scores(self.scores[name], self.pairs.same, rates.threshold),
+            plot_scores(self.scores[name], self.pairs.same, threshold=rates.threshold),
             "Scores of all pairs, as shares of each kind of pair. Dashed: that threshold.",
         )
         add_hardest(page, self.pairs, self.scores[name])
@@ -177,7 +177,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         page.figure(
             plot_roc(
                 {value: results[value].curve for value in shown},
-                {value: draws[value] for value in shown},
+                bands={value: draws[value] for value in shown},
             ),
             f"ROC of each {self.by} (at most {DRAWN}, those with the most genuine pairs). Shaded: "
             f"the middle {LEVEL:.0%} of the draws.",

@@ -110,20 +110,20 @@ class Report:
         Raises:
             ValueError: if a row does not have one cell for each header.
         """
-        headers, rows = list(headers), [list(row) for row in rows]
-        for row in rows:
-            if len(row) != len(headers):
+        titles, cells = list(headers), [list(row) for row in rows]
+        for row in cells:
+            if len(row) != len(titles):
                 raise ValueError(
-                    f"Each row must have one cell per header ({len(headers)}: {headers}). "
+                    f"Each row must have one cell per header ({len(titles)}: {titles}). "
                     f"Received: {len(row)} cells: {row}."
                 )
-        columns = zip(*rows, strict=True) if rows else [()] * len(headers)
+        columns = zip(*cells, strict=True) if cells else [()] * len(titles)
         kinds = [
             ' class="number"' if column and all(map(_is_number, column)) else ""
             for column in columns
         ]
-        head = _cells("th", headers, kinds)
-        body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in rows)
+        head = _cells("th", titles, kinds)
+        body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in cells)
         return self._figure(
             f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>",
