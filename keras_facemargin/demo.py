@@ -19,7 +19,7 @@ from keras_facemargin.export import Verdict, export_onnx, export_tflite
 from keras_facemargin.export.graph import float32_embedder
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
-from keras_facemargin.images import read_face, write_synthetic_faces
+from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
 from keras_facemargin.training.finetune import SAVED_FILES, FineTuned, finetune
 from keras_facemargin.zoo import CAUTION, Card, find_card, load_embedder
@@ -94,7 +94,7 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
     console = Console()
     start = time.monotonic()
     console.rule("1/4  Faces")
-    people, origin = _open_people(console, output, model, faces)
+    people, origin = _open_people(console, output, Crop.of_embedder(model), faces)
     console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
 
     console.rule("2/4  Fine-tuning")
@@ -122,21 +122,22 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
 
 
 def _open_people(
-    console: Console, output: Path, model: Any, faces: str | os.PathLike[str] | None
+    console: Console, output: Path, crop: Crop, faces: str | os.PathLike[str] | None
 ) -> tuple[FaceFolder, str]:
     """The faces and a few words about their origin; without a folder they are drawn."""
     if faces is None:
-        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0"
+        size = "" if crop.size == 112 else f"-{crop}"
+        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0{size}"
         if not folder.is_dir():
             with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
                 draft = folder.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
-                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0)
+                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0, image_size=crop)
                 draft.rename(folder)
         origin = "people who do not exist, drawn from a statistical face model"
     else:
         folder, origin = Path(faces), "real people, from your folder"
-    people = FaceFolder(folder, image_size=model.input_shape[1] or 112, on_bad="skip")
+    people = FaceFolder(folder, image_size=crop, on_bad="skip")
     if len(people) < MIN_REPRESENTATIVE:  # before minutes of training
         raise ValueError(
             f"The demo needs at least {MIN_REPRESENTATIVE} images, because the int8 export finds "
@@ -149,7 +150,7 @@ def _open_people(
 def _export(console: Console, output: Path, model: Any, people: FaceFolder) -> list[Verdict]:
     """Writes the TFLite files and the ONNX file, tested on a share of each person's images."""
     sample = people.paths[:: math.ceil(len(people) / 256)]
-    images = np.stack([read_face(path, people.image_size) for path in sample])
+    images = np.stack([read_face(path, people.crop) for path in sample])
     verdicts: list[Verdict] = []
     for precision in PRECISIONS:
         path = output / f"embedder_{precision}.tflite"
@@ -163,12 +164,13 @@ def _export(console: Console, output: Path, model: Any, people: FaceFolder) -> l
 
 
 def contact_sheet(folder: FaceFolder, *, rows: int = 6, columns: int = 12) -> npt.NDArray[np.uint8]:
-    """Faces of a folder as one picture, one row for each person: (112 rows, 112 columns, 3)."""
-    sheet = np.full((112 * rows, 112 * columns, 3), 255, "uint8")
+    """Faces of a folder as one picture, one row for each person: uint8 RGB."""
+    height, width = folder.crop.shape
+    sheet = np.full((height * rows, width * columns, 3), 255, "uint8")
     for row, label in enumerate(range(min(rows, folder.num_classes))):
         for column, index in enumerate(np.flatnonzero(folder.labels == label)[:columns]):
-            face = read_face(folder.paths[index])
-            sheet[112 * row : 112 * (row + 1), 112 * column : 112 * (column + 1)] = face
+            face = read_face(folder.paths[index], folder.crop)
+            sheet[height * row : height * (row + 1), width * column : width * (column + 1)] = face
     return sheet
 
 
@@ -214,7 +216,7 @@ def _report_verification(report: Report, tuned: FineTuned) -> None:
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
     )
     report.figure(
-        plot_scores(after.scores, after.same, chosen.cosine),
+        plot_scores(after.scores, after.same, threshold=chosen.cosine),
         f"Scores after fine-tuning, with the threshold at FAR {chosen.far:.2g}.",
     )
     report.figure(

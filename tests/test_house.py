@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "export": ("files", "images"),
-    "zoo": ("evaluate", "files", "images", "saving"),
+    "zoo": ("download", "evaluate", "files", "images", "saving"),
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",
@@ -44,6 +44,7 @@ ALLOWED = {
         "files",
         "fitting",
         "heads",
+        "images",
         "saving",
         "zoo",
     ),

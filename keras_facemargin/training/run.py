@@ -33,6 +33,7 @@ from keras_facemargin.data import open_faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.arguments import class_of
 from keras_facemargin.training.document import read_document
@@ -208,7 +209,7 @@ def _fit(
             depends_on = _model_digest(recipe, embedder)
             faces = open_faces(
                 place / settings.data.path,
-                image_size=embedder.input_shape[1],
+                image_size=Crop.of_embedder(embedder),
                 on_bad=settings.data.on_bad,
             )
             pairs = None

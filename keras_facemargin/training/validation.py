@@ -46,9 +46,9 @@ def _read_pairs(validation: Validation, place: Path) -> Pairs | View1:
     """The pairs of a list; `Validation` ensures that `images` and one list are given."""
     images, on_missing = place / str(validation.images), validation.on_missing
     if validation.lfw is not None:
-        return read_view_1(place / validation.lfw, images, on_missing)
+        return read_view_1(place / validation.lfw, images, on_missing=on_missing)
     file = place / str(validation.pairs)
-    pairs = read_own_pairs(file, images, on_missing)
+    pairs = read_own_pairs(file, images, on_missing=on_missing)
     if pairs.folds is not None:
         raise ValueError(
             "Development pairs must have no folds: folds are for published figures. Received: "
