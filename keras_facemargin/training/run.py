@@ -339,7 +339,7 @@ def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     return _make(recipe, "optimizer", arguments)
 
 
-class _StepLog(keras.callbacks.Callback):
+class _StepLog(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """A line for each step. A resumed run removes the lines after its checkpoint."""
 
     def __init__(self, file: Path, start: tuple[int, int]) -> None:
