@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_facemargin.backend.replicas import total
 from keras_facemargin.batches import Inspector
-from keras_facemargin.fitting import RepairedFit, optimizer_parts
+from keras_facemargin.fitting import DistributedFit, optimizer_parts
 from keras_facemargin.heads.margin_head.labels import IGNORED
 from keras_facemargin.heads.margin_head.sampling import SampleExchange
 
@@ -17,7 +17,7 @@ _UNFIT_FOR_SAMPLES = (keras.optimizers.Adafactor, keras.optimizers.ScheduleFreeA
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
-class MarginClassifier(RepairedFit, keras.Model):
+class MarginClassifier(DistributedFit, keras.Model):
     """Trains an embedder with a margin head through `compile` and `fit`; predicts embeddings.
 
     ```
@@ -74,7 +74,7 @@ class MarginClassifier(RepairedFit, keras.Model):
         self.head = head
         self.accuracy = keras.metrics.Mean(name="accuracy")
         self.guard = None  # a `FiniteGuard` while one watches `fit`
-        self.held = contextlib.ExitStack()  # what callbacks hold until `fit` ends, however it does
+        self.open_contexts = contextlib.ExitStack()  # of callbacks; closed when `fit` ends
         self.inspector = Inspector(head.num_classes)
         if not head.built:
             head.build(embedder.output_shape)
@@ -228,7 +228,7 @@ class MarginClassifier(RepairedFit, keras.Model):
                 raise
             raise FloatingPointError(report) from None
         finally:
-            self.held.close()
+            self.open_contexts.close()
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.evaluate`; NaN where no sample has a label.
@@ -261,7 +261,7 @@ class MarginClassifier(RepairedFit, keras.Model):
     def _say_fault(self, error):
         """Raises what the inspector said of a batch, which the backend's pipeline wraps."""
         if self.inspector.fault is not None:
-            self.give_back()
+            self.restore_variables()
             if not isinstance(error, ValueError):
                 raise ValueError(self.inspector.fault) from None
 

@@ -17,14 +17,14 @@ from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
 from keras_facemargin.images import read_face, write_synthetic_faces
 from keras_facemargin.report import Report
-from keras_facemargin.training.finetune import MADE, finetune
+from keras_facemargin.training.finetune import SAVED_FILES, finetune
 from keras_facemargin.zoo import CAUTION, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 _PACKAGES = ("matplotlib", "ai_edge_litert", "tf2onnx", "onnxruntime")
 FILES = (
-    *MADE,
+    *SAVED_FILES,
     *(f"embedder_{precision}.tflite" for precision in PRECISIONS),
     "embedder.onnx",
     "report.html",

@@ -24,7 +24,7 @@ What Keras 3.15 breaks on TensorFlow, and what is done about it:
 - A batch that leaves a replica without images fails on CPUs in oneDNN's gradient of a convolution,
   and TensorFlow names a collective instead. Here the step refuses it and says the way out.
 
-And what it lacks: an epoch that begins at a later step than the first, which `begin_at` gives it.
+And what it lacks: an epoch that begins at a later step than the first, which `start_at` gives it.
 
 The methods with an underscore are Keras' own, overridden; `tests/test_fitting.py` fails if another
 Keras no longer calls them.
@@ -57,7 +57,7 @@ class LossMean(keras.metrics.Mean):
         return  # Keras hands over the mean of a batch, weighed by all its samples
 
 
-class RepairedFit:
+class DistributedFit:
     """Goes before `keras.Model` in the bases of a model that is built when it is made.
 
     The model has `embedder`, from whose shapes compiled metrics are built, and `inspector`, an
@@ -148,7 +148,7 @@ class RepairedFit:
         self._taken = lambda: pairs  # behind a function, or Keras would track a list of variables
         return state
 
-    def give_back(self):
+    def restore_variables(self):
         """After a batch was refused: the variables have their values, which Keras on jax takes out
         of them before it asks for a batch.
         """
@@ -176,7 +176,7 @@ class RepairedFit:
         with self.distribute_strategy.scope():
             self._symbolic_build(iterator, data_batch)
 
-    def begin_at(self, epoch, step, steps):
+    def start_at(self, epoch, step, steps):
         """Called as training begins: `fit` begins with this epoch, and it with this step.
 
         What `fit` is given must begin there as well.

@@ -14,20 +14,20 @@ class Spread(NamedTuple):
     norm: float  # mean length of an embedding
     target_angle: float  # mean angle to the true class's prototype
     past_bend: float  # share of faces past the angle where the margin formula turns upward
-    likeness: float  # mean cosine between faces of different people; 1: all in one point
+    impostor_similarity: float  # mean cosine between faces of different people; 1: all are equal
 
     def __str__(self):
         return (
             f"norm {self.norm:.3g}, target angle {self.target_angle:.1f} degrees, past the bend "
-            f"{self.past_bend:.1%}, cosine between different people {self.likeness:.3f}"
+            f"{self.past_bend:.1%}, cosine between different people {self.impostor_similarity:.3f}"
         )
 
 
 def measure_spread(classifier, images, labels):
-    """Norm, target angle, share past the bend and likeness of strangers, of some faces.
+    """Measures the norm, the target angle and the similarity of different people on some faces.
 
-    `likeness` is the mean of `cos(x_i, x_j)` over pairs with different labels. The bend is pi - m
-    for an angular margin m (`MarginHead.bend`), 180 degrees for a head without one.
+    `impostor_similarity` is the mean of `cos(x_i, x_j)` over pairs with different labels. The bend
+    is pi - m for an angular margin m (`MarginHead.bend`), 180 degrees for a head without one.
 
     Args:
         classifier: `MarginClassifier`.
@@ -47,7 +47,7 @@ def measure_spread(classifier, images, labels):
     >>> embedder = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten()])
     >>> classifier = MarginClassifier(embedder, CosFace(2))
     >>> same = np.ones((2, 4, 4, 3))
-    >>> round(measure_spread(classifier, same, [0, 1]).likeness, 3)
+    >>> round(measure_spread(classifier, same, [0, 1]).impostor_similarity, 3)
     1.0
     """
     labels = np.asarray(labels).reshape(-1)
@@ -76,7 +76,7 @@ def measure_spread(classifier, images, labels):
         norm=float(norms.mean()),
         target_angle=float(np.degrees(angles.mean())),
         past_bend=float((angles > classifier.head.bend).mean()),
-        likeness=float((directions @ directions.T)[strangers].mean()),
+        impostor_similarity=float((directions @ directions.T)[strangers].mean()),
     )
 
 
@@ -89,7 +89,7 @@ class CollapseDetector(keras.callbacks.Callback):
     untrained network looks alike, which is why one check alone never stops a run: one that learns
     is below the limit by the second.
 
-    Each check is kept in `history` and put into the epoch's logs as `likeness` and `target_angle`.
+    `history` keeps each check. The logs of the epoch get `impostor_similarity` and `target_angle`.
 
     Args:
         images: (N, H, W, 3) RGB 0..255, some hundred faces of training identities.
@@ -137,7 +137,7 @@ class CollapseDetector(keras.callbacks.Callback):
         if not self.every:
             self._check()
         if logs is not None and self.history:
-            logs["likeness"] = self.history[-1].likeness
+            logs["impostor_similarity"] = self.history[-1].impostor_similarity
             logs["target_angle"] = self.history[-1].target_angle
 
     def _check(self):
@@ -145,7 +145,7 @@ class CollapseDetector(keras.callbacks.Callback):
             self.model.jax_state_sync()
         now = measure_spread(self.model, self.images, self.labels)
         self.history.append(now)
-        self._above = self._above + 1 if now.likeness > self.limit else 0
+        self._above = self._above + 1 if now.impostor_similarity > self.limit else 0
         if self._above >= self.patience or not np.isfinite(now.norm):
             self.model.stop_training = True
             self.verdict = (

@@ -112,7 +112,7 @@ class ExactResume(keras.callbacks.Callback):
         self.start = self._found.place if self._found else (0, 0)
 
     def on_train_begin(self, logs=None):
-        if not hasattr(self.model, "begin_at"):
+        if not hasattr(self.model, "start_at"):
             raise ValueError(
                 "ExactResume resumes a MarginClassifier. "
                 f"Received: a model of type {type(self.model).__name__}."
@@ -130,7 +130,7 @@ class ExactResume(keras.callbacks.Callback):
             )
         if self.start[1]:
             self.params["steps"] = self._steps  # of all callbacks: a short pass tells no length
-        self.model.begin_at(*self.start, self._steps)
+        self.model.start_at(*self.start, self._steps)
         if self._found and self.start[0] >= self.params["epochs"]:
             self._recall()  # a finished run: no epoch begins
 
@@ -161,7 +161,7 @@ class ExactResume(keras.callbacks.Callback):
         self._save((epoch + 1, 0), [])
 
     def on_train_end(self, logs=None):
-        self.model.begin_at(0, 0, None)
+        self.model.start_at(0, 0, None)
 
     def _recall(self):
         for number, callback in enumerate(self.remember):
@@ -175,7 +175,7 @@ class ExactResume(keras.callbacks.Callback):
     def _hold(self):
         """Until `fit` ends no other process writes here, and none has since this object looked."""
         if self._writes():
-            self.model.held.enter_context(exclusive(self.directory))
+            self.model.open_contexts.enter_context(exclusive(self.directory))
         if _listed(self.directory) != self._listed:
             raise ValueError(
                 "An ExactResume goes on from the checkpoints that were there when it was made, and "

@@ -47,7 +47,7 @@ class FiniteGuard(keras.callbacks.Callback):
         self.report = None
         self.culprit = None
         self.model.guard = self
-        self.model.held.callback(self.release)
+        self.model.open_contexts.callback(self.release)
         self.model.make_train_function(force=True)
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -4,7 +4,8 @@ import time
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from keras_facemargin.progress import progress_bar
 
 _SECONDS = 30  # between two lines where there is no terminal
 
@@ -34,16 +35,8 @@ class StepBar(keras.callbacks.Callback):
         self._console = console
         self._steps = steps
         self._lines = progress and not has_bar
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not (progress and has_bar),
-        )
-        self._task = self._bar.add_task("Training", total=steps, state="")
+        self._bar = progress_bar("steps", progress and has_bar)
+        self._task = self._bar.add_task("Training", total=steps)
 
     def __enter__(self):
         self._bar.start()
@@ -70,7 +63,7 @@ class StepBar(keras.callbacks.Callback):
                 self._print(logs)
             return
         state = f"epoch {self._epoch + 1}/{self.params['epochs']}  {_figures(logs)}"
-        self._bar.update(self._task, completed=self._now, state=state)
+        self._bar.update(self._task, completed=self._now, description=state)
 
     def on_epoch_end(self, epoch, logs=None):
         if self._lines:

@@ -10,10 +10,10 @@ from keras_facemargin.cli.alignment import note_crops, refuse_photos
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.opening import open_keras
-from keras_facemargin.cli.options import DEFAULT, Flip, Model
+from keras_facemargin.cli.options import DEFAULT, Flip, Model, read_size
 
 Choose = StrEnum("Choose", ["centre", "largest"])
-Template = StrEnum("Template", ["arcface", "sphereface"])
+Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
 
 
 def align(
@@ -30,9 +30,16 @@ def align(
     ] = None,
     choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.centre,
     template: Annotated[
-        Template, typer.Option(help="arcface: 112x112, what the zoo needs; sphereface: 112x96.")
-    ] = Template.arcface,
-    size: Annotated[int, typer.Option(min=7, max=4096, help="Height of a crop in pixels.")] = 112,
+        Template | None,
+        typer.Option(
+            help="Five points of the crop: arcface (112x112), sphereface (112x96, height x width) "
+            "or dlib (150x150). Default: by --size."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="Height, or HEIGHTxWIDTH, of a crop in pixels. Default: 112."),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
     ] = False,
@@ -66,7 +73,15 @@ def align(
         detector = "mtcnn"
     if detector is not None:
         open_keras()  # MTCNN runs on it, and a detector of one's own may open a saved model
-    done = align_folder(photos, crops, detector, landmarks, choose.value, template.value, size)
+    done = align_folder(
+        photos,
+        crops,
+        detector=detector,
+        landmarks=landmarks,
+        choose=choose.value,
+        size=None if size is None else read_size(size),
+        template=None if template is None else template.value,
+    )
     console.print(done)
     if done.misses:
         say(

@@ -46,3 +46,14 @@ QualityWeight = Annotated[
     float,
     typer.Option(min=0, help="Weight of image quality in templates; 0: the mean over media."),
 ]
+
+
+def read_size(text):
+    """The size of a crop from the text of an option: `112` or `112x96`, height first."""
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        raise ValueError(
+            "--size must be a height or HEIGHTxWIDTH in pixels, such as 160 or 112x96. "
+            f"Received: --size {text}"
+        )
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

@@ -71,7 +71,7 @@ def finetune(
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
-    from keras_facemargin.training.finetune import MADE, finetune
+    from keras_facemargin.training.finetune import SAVED_FILES, finetune
     from keras_facemargin.zoo import load_embedder
 
     file = output / "embedder.keras"
@@ -84,7 +84,7 @@ def finetune(
     )
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")
     note_unaligned(faces)
-    for name in MADE:  # now, not after the training
+    for name in SAVED_FILES:  # now, not after the training
         check_writable(output / name)
     with exclusive(file):
         _refuse_another(file)
@@ -96,7 +96,7 @@ def finetune(
     say(
         f"Threshold: cosine {tuned.thresholds.mirrored}; facemargin verify --model {output} uses it"
     )
-    say(f"{output}/{', '.join(MADE)}")
+    say(f"{output}/{', '.join(SAVED_FILES)}")
 
 
 def train(

@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from keras_facemargin.augmentation.light import (
     Augmentation,
@@ -30,6 +28,7 @@ from keras_facemargin.augmentation.light import (
     recolour,
 )
 from keras_facemargin.images.image import decode_face, read_bytes, read_face
+from keras_facemargin.progress import progress_bar
 
 _NAMED = 10  # bad entries that an error or a warning spells out
 _MOST_BAD = 100_000  # damaged places that are kept of a file
@@ -684,16 +683,17 @@ def check_all(check, count, doing="Checking"):
         return [check(index) for index in range(start, min(start + _BLOCK, count))]
 
     starts = range(0, count, _BLOCK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        blocks = track(
-            pool.map(check_block, starts),
-            total=len(starts),
-            description=f"{doing} {count:,} images",
-            console=Console(stderr=True),
-            transient=True,
-            disable=len(starts) < 8,  # a second or less
-        )
-        return list(itertools.chain.from_iterable(blocks))
+    takes_time = len(starts) >= 8  # more than a second
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        progress_bar("images", takes_time, transient=True) as bar,
+    ):
+        task = bar.add_task(doing, total=count)
+        found = []
+        for start, block in zip(starts, pool.map(check_block, starts), strict=True):
+            found += block
+            bar.update(task, completed=min(start + _BLOCK, count))
+        return found
 
 
 def check_on_bad(on_bad, *choices):

@@ -16,10 +16,8 @@ import urllib.error
 import urllib.request
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from keras_facemargin.files import FULL, exclusive
+from keras_facemargin.progress import progress_bar
 
 _BLOCK = 1 << 18  # bytes read at a time
 _TRIES = 5  # in a row without a single new byte
@@ -233,15 +231,7 @@ def _open_part(part, start):
 def _download(url, part, remote, pause):
     """Appends to `part` until the server has no more; raises _NoFile if it cannot be had."""
     tries = 0
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    with progress_bar("bytes", transient=True) as bar:
         task = bar.add_task(remote.name, total=None)
         while True:
             before = _size(part)

@@ -37,7 +37,7 @@ from keras_facemargin.data.records import EXACT, Record, frame_record, pack_reco
 from keras_facemargin.data.tfrecords import face_example, frame_tfrecord, shard_names
 from keras_facemargin.files import FULL, exclusive, read_text
 from keras_facemargin.images.image import BadImage, check_encoded, read_bytes
-from keras_facemargin.progress import image_bar
+from keras_facemargin.progress import progress_bar
 
 _JOURNALLED = 1024  # images between two entries of the journal
 _READ = 16  # images that a reading thread takes at a time
@@ -200,7 +200,10 @@ def _copy(listing, plan, sink, journal, progress):
             for each in listing.skipped:
                 sink.skip(each)
             note()
-        with image_bar(progress) as bar, contextlib.closing(_read_all(listing, done)) as read:
+        with (
+            progress_bar("images", progress) as bar,
+            contextlib.closing(_read_all(listing, done)) as read,
+        ):
             task = bar.add_task("Packing", total=count, completed=done)
             for found in read:
                 if isinstance(found, BadImage):

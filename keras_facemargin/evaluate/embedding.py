@@ -10,7 +10,7 @@ import numpy as np
 from keras_facemargin.arrays import embedding_rows, real_numbers
 from keras_facemargin.images.alignment_check import doubt, larger
 from keras_facemargin.images.image import read_face
-from keras_facemargin.progress import image_bar
+from keras_facemargin.progress import progress_bar
 
 # Decoding releases the GIL and costs far less than any embedder, so few threads keep up with it.
 READERS = 4
@@ -78,7 +78,7 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
 
     embeddings = None
     done = 0
-    with image_bar(progress) as bar:
+    with progress_bar("images", progress) as bar:
         task = bar.add_task("Embedding", total=count)
         for batch in batches:
             rows = _embed_batch(predict, batch.astype("float32"), batch_size, flip)

@@ -7,9 +7,9 @@ from keras_facemargin.images.align import (
     align_face,
     alignment_matrix,
     similarity_transform,
-    template_points,
 )
 from keras_facemargin.images.alignment_check import AlignmentReport, alignment_report
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.detect import (
     DetectedFace,
     Detector,
@@ -25,6 +25,7 @@ __all__ = [
     "AlignedFolder",
     "AlignmentReport",
     "BadImage",
+    "Crop",
     "DetectedFace",
     "Detector",
     "MtcnnDetector",
@@ -40,6 +41,5 @@ __all__ = [
     "read_photo",
     "similarity_transform",
     "synthesize_faces",
-    "template_points",
     "write_synthetic_faces",
 ]

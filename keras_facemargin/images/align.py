@@ -14,11 +14,10 @@ OpenCV, MTCNN and InsightFace. Left and right are as a viewer sees them: the lef
 the left of the picture, the person's right.
 """
 
-import operator
-from typing import NamedTuple
-
 import numpy as np
 from PIL import Image
+
+from keras_facemargin.images.crop import Crop
 
 # A face's five points lie about a line if their spread across it is less than this part of that
 # along it: no crop can be told from them. In 13,232 photos of LFW the least is 0.47.
@@ -30,98 +29,7 @@ _MIRRORED = 1.5
 # pixels apart. Of less nothing can be seen; parts of the width and height (0..1) come to 0.5.
 _SMALLEST = 1.0
 _FARTHEST = 1e9  # pixels; the squares of numbers without end overflow
-_LARGEST_CROP = 4096  # as `read_face`
 _POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
-
-
-class Template(NamedTuple):
-    """Where a crop has its five points.
-
-    Attributes:
-        points: five `(x, y)` in pixels: left eye, right eye, nose, left and right mouth corner.
-        height, width: of the crop, in pixels.
-    """
-
-    points: tuple
-    height: int
-    width: int
-
-
-TEMPLATES = {
-    # InsightFace's `arcface_dst`.
-    "arcface": Template(
-        (
-            (38.2946, 51.6963),
-            (73.5318, 51.5014),
-            (56.0252, 71.7366),
-            (41.5493, 92.3655),
-            (70.7299, 92.2041),
-        ),
-        height=112,
-        width=112,
-    ),
-    # `face_align_demo.m` of SphereFace; the same places, 8 columns to the left.
-    "sphereface": Template(
-        (
-            (30.2946, 51.6963),
-            (65.5318, 51.5014),
-            (48.0252, 71.7366),
-            (33.5493, 92.3655),
-            (62.7299, 92.2041),
-        ),
-        height=112,
-        width=96,
-    ),
-}
-
-
-def template_points(template="arcface", size=112):
-    """The five places of a template in a crop of some size.
-
-    Crops scale about their corner, not about the centre of their first pixel: a crop of 224 pixels
-    resized to 112 is the crop of 112. So `x` becomes `(x + 0.5) * size / 112 - 0.5`.
-
-    **Where implementations differ.** InsightFace's `estimate_norm` multiplies by `size / 112`, half
-    a pixel off at 224; for sizes that 128 and not 112 divides it scales by `size / 128` and adds
-    `8 * size / 128` to x, a looser crop; older versions write the 96 columns' places and add 8 to x
-    where the crop has 112. SphereFace's code calls its crop 96x112, width first, and counts pixels
-    from 1 as Matlab does: half a pixel to a pixel of shift between toolboxes is common.
-
-    Args:
-        template: `"arcface"`, 112x112, or `"sphereface"`, 112 rows of 96 columns.
-        size: height of the crop in pixels, 7..4096. The width is `size`, or `size * 6 / 7` for
-            SphereFace's, which must be a whole number.
-
-    Returns:
-        `(points, (height, width))`: float64 `(5, 2)` in pixels, x and y, and two integers.
-
-    Raises:
-        ValueError: the template is unknown or the size is none of its sizes.
-
-    Example:
-
-    >>> points, shape = template_points("sphereface", 112)
-    >>> points[0].tolist(), shape
-    ([30.2946, 51.6963], (112, 96))
-    """
-    if not isinstance(template, str) or template not in TEMPLATES:
-        raise ValueError(
-            f"`template` must be one of {', '.join(map(repr, TEMPLATES))}. "
-            f"Received: template={template!r}"
-        )
-    points, height, width = TEMPLATES[template]
-    try:
-        size = operator.index(size)
-    except TypeError:
-        size = 0
-    if not 7 <= size <= _LARGEST_CROP or size * width % height:
-        raise ValueError(
-            f"`size`, the height of a crop, must be an integer in 7..{_LARGEST_CROP}"
-            + (", a multiple of 7 where the width is 6/7 of it" if width != height else "")
-            + f". Received: size={size!r} for template={template!r}"
-        )
-    factor = size / height
-    return (np.array(points) + 0.5) * factor - 0.5, (size, size * width // height)
 
 
 def similarity_transform(points, target):
@@ -178,13 +86,13 @@ def similarity_transform(points, target):
     return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
-def alignment_matrix(points, template="arcface", size=112):
-    """The transforms that carry the five points of faces onto a template.
+def alignment_matrix(points, size=None, *, template=None):
+    """The transforms that carry the five points of faces onto those of a crop.
 
     Args:
         points: array `(5, 2)` or `(..., 5, 2)`, x and y in pixels of the photo: left eye, right
             eye, nose, left and right mouth corner, left and right as a viewer sees them.
-        template, size: as `template_points`.
+        size, template: the crop, as `Crop.of` takes them. Default: ArcFace's 112x112.
 
     Returns:
         float64 `(2, 3)` or `(..., 2, 3)`, from photo to crop.
@@ -196,11 +104,11 @@ def alignment_matrix(points, template="arcface", size=112):
 
     Example:
 
-    >>> points, _ = template_points()
+    >>> points = Crop(112, 112).points
     >>> alignment_matrix(2 * points + 10)[:, 2].round(6).tolist()  # twice as large, 10 further
     [-5.0, -5.0]
     """
-    target, _ = template_points(template, size)
+    target = Crop.of(size, template).points
     points = _numbers(points, "points")
     if points.shape[-2:] != (5, 2):
         raise ValueError(
@@ -247,7 +155,7 @@ def alignment_matrix(points, template="arcface", size=112):
     return matrix
 
 
-def align_face(image, points, template="arcface", size=112):
+def align_face(image, points, size=None, *, template=None):
     """Cuts the crop of a face out of a photo: its five points go to those of a template.
 
     Each pixel of the crop is interpolated bilinearly at its place in the photo and rounded to the
@@ -265,11 +173,10 @@ def align_face(image, points, template="arcface", size=112):
         points: array `(5, 2)`, x and y in pixels: left eye, right eye, nose, left and right mouth
             corner, left and right as a viewer sees them. `(0, 0)` is the centre of the pixel in
             the upper left.
-        template: `"arcface"` (112x112) or `"sphereface"` (112 rows, 96 columns).
-        size: height of the crop in pixels, as `template_points`.
+        size, template: the crop, as `Crop.of` takes them. Default: ArcFace's 112x112.
 
     Returns:
-        uint8 array: `(size, size, 3)`, or `(size, size * 6 / 7, 3)` for SphereFace's template.
+        uint8 array `(height, width, 3)` of the crop.
 
     Raises:
         ValueError: as `alignment_matrix`; `image` is not such an array; the middle of the points
@@ -277,10 +184,10 @@ def align_face(image, points, template="arcface", size=112):
 
     Example:
 
-    >>> points, _ = template_points()
+    >>> points = Crop(112, 112).points
     >>> photo = np.full((250, 250, 3), 90, "uint8")
-    >>> align_face(photo, 1.5 * points + 40).shape
-    (112, 112, 3)
+    >>> align_face(photo, 1.5 * points + 40, (112, 96)).shape
+    (112, 96, 3)
     """
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
@@ -294,7 +201,8 @@ def align_face(image, points, template="arcface", size=112):
             f"`points` must have shape (5, 2): x and y of {', '.join(_POINTS)}. "
             f"Received: shape {points.shape}"
         )
-    matrix = alignment_matrix(points, template, size)
+    crop = Crop.of(size, template)
+    matrix = alignment_matrix(points, crop)
     middle, border = points.mean(0), [image.shape[1] - 0.5, image.shape[0] - 0.5]
     if np.any(middle < -0.5) or np.any(middle > border):
         raise ValueError(
@@ -302,9 +210,8 @@ def align_face(image, points, template="arcface", size=112):
             f"points={points.tolist()} for an image of {image.shape[1]}x{image.shape[0]} (width x "
             "height). Do they belong to another image, or to this one at another size?"
         )
-    _, (height, width) = template_points(template, size)
     linear = np.linalg.inv(matrix[:, :2])  # from crop to photo
-    y, x = np.mgrid[:height, :width]
+    y, x = np.mgrid[: crop.height, : crop.width]
     places = np.stack([x - matrix[0, 2], y - matrix[1, 2]], -1) @ linear.T
     low, high = places.min((0, 1)), places.max((0, 1))
     factor = int(np.linalg.norm(linear[:, 0]) + 1e-9)  # pixels of the photo a pixel of the crop

@@ -12,15 +12,15 @@ import os
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from keras_facemargin.files import atomic_write, exclusive, read_text
-from keras_facemargin.images.align import align_face, template_points
+from keras_facemargin.images.align import align_face
 from keras_facemargin.images.alignment_check import warn_unaligned
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.detect import CHOICES, DetectedFace, choose_face, load_detector
 from keras_facemargin.images.image import BadImage, read_photo
+from keras_facemargin.progress import track
 
 _SETTINGS = ".facemargin-align.json"
 _NAMELESS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # no file of that name
@@ -61,11 +61,12 @@ class AlignedFolder:
 def align_folder(
     source,
     destination,
+    *,
     detector=None,
     landmarks=None,
     choose="centre",
-    template="arcface",
-    size=112,
+    size=None,
+    template=None,
 ):
     """Aligns every photo under a folder; subfolders, one a person, are kept.
 
@@ -88,7 +89,7 @@ def align_folder(
             `landmarks` is needed.
         landmarks: points that are known already: a file for `read_landmarks`.
         choose: which of several faces, as `choose_face`.
-        template, size: as `align_face`.
+        size, template: the crop, as `Crop.of` takes them. Default: ArcFace's 112x112.
 
     Returns:
         An `AlignedFolder`.
@@ -109,7 +110,8 @@ def align_folder(
     ```
     """
     source, destination = os.path.abspath(source), os.path.abspath(destination)
-    _, shape = template_points(template, size)
+    crop = Crop.of(size, template)
+    crop.points  # refuses a crop without a template  # noqa: B018
     if choose not in CHOICES:
         choose_face([], (1, 1), choose)  # says so
     if (detector is None) == (landmarks is None):
@@ -151,22 +153,22 @@ def align_folder(
         found, none = find(name, photo)
         points = _points(name, found, none, photo.shape, choose)
         try:
-            return _jpeg(align_face(photo, points, template, size)), len(found) > 1
+            return _jpeg(align_face(photo, points, crop)), len(found) > 1
         except ValueError as error:
             raise BadImage(name, f"its points give no crop: {error}") from None
 
     settings = {
         "points": origin,
         "choose": choose,
-        "template": template,
-        "height": shape[0],
-        "width": shape[1],
+        "template": crop.template,
+        "height": crop.height,
+        "width": crop.width,
     }
     with exclusive(destination):
         os.makedirs(destination, exist_ok=True)
         _keep_settings(destination, settings)
         done, crops = _align_all(names, destination, cut)
-    if template == "arcface":
+    if crop.template == "arcface":
         warn_unaligned(
             crops,
             destination,
@@ -182,13 +184,7 @@ def _align_all(names, destination, cut):
     misses, crops, claimed = [], [], set()
     misses_file = destination + ".misses.csv"
     try:
-        for name in track(
-            names,
-            description=f"Aligning {len(names):,} photos",
-            console=Console(stderr=True),
-            transient=True,
-            disable=len(names) < 8,
-        ):
+        for name in track(names, "Aligning", "photos", shown=len(names) >= 8):
             crop = name if name.lower().endswith((".jpg", ".jpeg")) else name + ".jpg"
             target = os.path.join(destination, crop)
             try:

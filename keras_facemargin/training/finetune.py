@@ -54,7 +54,8 @@ HEADS = {
     "uniface": functools.partial(UniFace, scale=30.0),
 }
 FAR = 1e-3  # what `FineTuned.thresholds` allow, if the held-out pairs can show it
-MADE = ("embedder.keras", CARD, "classifier.keras", "report.json")  # what `FineTuned.save` writes
+# The files that `FineTuned.save` writes.
+SAVED_FILES = ("embedder.keras", CARD, "classifier.keras", "report.json")
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the identities: enough pairs to judge by
 
 

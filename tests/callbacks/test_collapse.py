@@ -29,8 +29,8 @@ def test_the_spread_of_faces_at_known_angles():
     assert got.norm == pytest.approx(2)
     assert got.target_angle == pytest.approx((10 + 170 + 0) / 3, abs=1e-4)
     assert got.past_bend == pytest.approx(1 / 3)  # 170 degrees > 180 - 28.6
-    likeness = (math.cos(math.radians(80)) + math.cos(math.radians(80))) / 2
-    assert got.likeness == pytest.approx(likeness, abs=1e-6)
+    expected = (math.cos(math.radians(80)) + math.cos(math.radians(80))) / 2
+    assert got.impostor_similarity == pytest.approx(expected, abs=1e-6)
 
 
 def test_of_sub_centres_the_nearest_counts():
@@ -49,7 +49,7 @@ def test_faces_in_one_place_stop_the_run_with_a_way_out(capsys):
     detector = CollapseDetector(images, [0, 1] * 4, patience=2)
     history = fit(classifier(ArcFace(2)), detector, images).history
     assert len(history["loss"]) == 2
-    assert len(history["likeness"]) == 2 and history["likeness"][-1] > 0.9
+    assert len(history["impostor_similarity"]) == 2 and history["impostor_similarity"][-1] > 0.9
     assert "MarginRamp" in detector.verdict and detector.verdict in capsys.readouterr().out
 
 

@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 from keras_facemargin.images.align import (
-    TEMPLATES,
     align_face,
     alignment_matrix,
     similarity_transform,
-    template_points,
 )
+from keras_facemargin.images.crop import TEMPLATES, Crop
 from keras_facemargin.images.image import BadImage, read_face, read_photo
 
 
@@ -48,7 +47,7 @@ def moved(points, scale, degrees, shift):
 def faces():
     """200 sets of five points: the template turned, scaled, shifted and disturbed."""
     rng = np.random.default_rng(0)
-    points, _ = template_points()
+    points = Crop.of().points
     return np.stack(
         [
             moved(points, rng.uniform(0.2, 9), rng.uniform(-180, 180), rng.uniform(-500, 2000, 2))
@@ -60,8 +59,8 @@ def faces():
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_batch_equals_plain_loops(faces, template):
-    target, _ = template_points(template)
-    matrices = alignment_matrix(faces.reshape(20, 10, 5, 2), template)
+    target = Crop.of(template=template).points
+    matrices = alignment_matrix(faces.reshape(20, 10, 5, 2), template=template)
     assert matrices.shape == (20, 10, 2, 3)
     assert matrices.dtype == np.float64
     expected = [umeyama(face, target) for face in faces]
@@ -69,7 +68,7 @@ def test_a_batch_equals_plain_loops(faces, template):
 
 
 def test_a_reflection_is_never_chosen():
-    target, _ = template_points()
+    target = Crop.of().points
     mirrored = target * [-1, 1]
     matrix = similarity_transform(mirrored, target)
     assert np.linalg.det(matrix[:, :2]) > 0
@@ -78,7 +77,7 @@ def test_a_reflection_is_never_chosen():
 
 def test_clean_points_give_the_transform_that_opencv_finds():
     cv2 = pytest.importorskip("cv2")
-    points, _ = template_points()
+    points = Crop.of().points
     for scale, degrees, shift in [(2.5, 30, (40, -7)), (0.4, -100, (3, 900)), (1, 180, (0, 0))]:
         face = moved(points, scale, degrees, shift)
         theirs, _ = cv2.estimateAffinePartial2D(face, points)
@@ -88,7 +87,7 @@ def test_clean_points_give_the_transform_that_opencv_finds():
 
 
 def test_no_transform_near_by_fits_better(faces):
-    target, _ = template_points()
+    target = Crop.of().points
     rng = np.random.default_rng(1)
     for face in faces[:20]:
         matrix = alignment_matrix(face)
@@ -99,40 +98,8 @@ def test_no_transform_near_by_fits_better(faces):
             assert ((face @ other[:, :2].T + other[:, 2] - target) ** 2).sum() > best
 
 
-def test_templates_are_the_published_ones():
-    arcface, shape = template_points()
-    assert shape == (112, 112)
-    assert arcface[[0, 4]].tolist() == [[38.2946, 51.6963], [70.7299, 92.2041]]
-    sphereface, shape = template_points("sphereface")
-    assert shape == (112, 96)
-    np.testing.assert_allclose(sphereface, arcface - [8, 0])
-
-
-def test_a_template_scales_about_the_corner_of_the_crop():
-    points, shape = template_points("arcface", 224)
-    assert shape == (224, 224)
-    np.testing.assert_allclose(points + 0.5, 2 * (template_points()[0] + 0.5))
-    assert template_points("sphereface", 224)[1] == (224, 192)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("ArcFace",), "template='ArcFace'"),
-        ((None,), "template=None"),
-        (("arcface", 0), "size=0"),
-        (("arcface", 112.5), "112.5|size=0"),
-        (("arcface", 5000), "size=5000"),
-        (("sphereface", 100), "multiple of 7.*size=100"),
-    ],
-)
-def test_an_unknown_template_or_size_is_refused(arguments, said):
-    with pytest.raises(ValueError, match=f"(?s)Received.*({said})|{said}"):
-        template_points(*arguments)
-
-
 def face():
-    return 1.3 * template_points()[0] + 20
+    return 1.3 * Crop.of().points + 20
 
 
 @pytest.mark.parametrize(
@@ -212,20 +179,20 @@ def bilinear(image, x, y):
     [(1.5, 0, (10, 10)), (1.3, 25, (60, -30)), (0.6, -170, (200, 150)), (1.9, 5, (-40, 40))],
 )
 def test_pixels_are_bilinear_with_black_outside(template, scale, degrees, shift):
-    points, (height, width) = template_points(template)
-    turned = moved(points, scale, degrees, shift)
-    crop = align_face(PHOTO, turned, template)
-    assert crop.shape == (height, width, 3)
+    shape = Crop.of(template=template)
+    turned = moved(shape.points, scale, degrees, shift)
+    crop = align_face(PHOTO, turned, template=template)
+    assert crop.shape == (*shape.shape, 3)
     assert crop.dtype == np.uint8
-    inverse = umeyama(points, turned)
-    for row in range(0, height, 7):
-        for column in range(0, width, 7):
+    inverse = umeyama(shape.points, turned)
+    for row in range(0, shape.height, 7):
+        for column in range(0, shape.width, 7):
             x, y = inverse[:, :2] @ [column, row] + inverse[:, 2]
             np.testing.assert_allclose(crop[row, column], bilinear(PHOTO, x, y), atol=1)
 
 
 def test_a_crop_at_its_own_places_is_itself():
-    points, _ = template_points()
+    points = Crop.of().points
     crop = np.ascontiguousarray(PHOTO[:112, :112])
     np.testing.assert_array_equal(align_face(crop, points), crop)
     np.testing.assert_array_equal(
@@ -234,7 +201,7 @@ def test_a_crop_at_its_own_places_is_itself():
 
 
 def test_what_lies_outside_the_photo_is_black():
-    points, _ = template_points()
+    points = Crop.of().points
     crop = align_face(np.full((112, 112, 3), 200, "uint8"), points - [40, 0])
     assert (crop[:, :40] == 0).all()
     assert (crop[:, 40:] == 200).all()
@@ -250,7 +217,7 @@ def test_points_that_belong_to_another_image_are_refused(points):
 
 
 def test_the_smallest_face_is_cut_out():
-    points, _ = template_points()
+    points = Crop.of().points
     assert align_face(PHOTO, 100 + points / 20).shape == (112, 112, 3)  # eyes 1.8 pixels apart
 
 
@@ -260,7 +227,7 @@ def test_a_fine_photo_is_averaged_not_sampled(factor):
     rng = np.random.default_rng(factor)
     side = 112 * factor
     board = rng.integers(0, 2, (side, side, 1)) * np.full(3, 255)
-    points, _ = template_points("arcface", side)
+    points = Crop.of(side).points
     crop = align_face(board.astype("uint8"), points)
     blocks = board.reshape(112, factor, 112, factor, 3).mean((1, 3))
     np.testing.assert_allclose(crop, blocks, atol=0.51)
@@ -271,7 +238,7 @@ def test_a_fine_photo_is_averaged_not_sampled(factor):
 def test_a_fine_photo_is_cut_at_the_same_place_as_a_coarse_one():
     rows, columns = np.mgrid[:500, :600]
     fine = np.stack([rows / 2, columns / 2, (rows + columns) / 4], -1)
-    points = moved(template_points()[0], 2.6, 12, (170, 90))
+    points = moved(Crop.of().points, 2.6, 12, (170, 90))
     crop = align_face(fine.astype("uint8"), points)
     matrix = alignment_matrix(points)
     y, x = np.mgrid[:112, :112]

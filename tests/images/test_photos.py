@@ -15,12 +15,13 @@ from PIL import Image
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.files import exclusive
 from keras_facemargin.images import synthesize_faces
-from keras_facemargin.images.align import align_face, template_points
+from keras_facemargin.images.align import align_face
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.detect import DetectedFace
 from keras_facemargin.images.image import read_face, read_photo
 from keras_facemargin.images.photos import align_folder, read_landmarks
 
-POINTS = 1.2 * template_points()[0] + 15
+POINTS = 1.2 * Crop.of().points + 15
 
 
 def photo(seed, shape=(200, 180)):
@@ -60,7 +61,7 @@ def files(folder):
 
 
 def test_folders_are_kept_and_misses_named(photos, tmp_path):
-    done = align_folder(photos, tmp_path / "faces", detect)
+    done = align_folder(photos, tmp_path / "faces", detector=detect)
     assert files(tmp_path / "faces") == ["ada/1.png.jpg", "ada/2.png.jpg", "bob/sub/1.jpg"]
     assert (done.written, done.kept, done.several) == (3, 0, 3)
     assert [(miss.path, miss.reason) for miss in done.misses] == [
@@ -80,7 +81,7 @@ def test_the_crops_open_as_a_face_folder(photos, tmp_path):
     (photos / "bob" / "none.png").unlink()
     (photos / "bob" / "sub" / "1.jpg").rename(photos / "bob" / "1.jpg")
     (photos / "bob" / "sub").rmdir()
-    align_folder(photos, tmp_path / "faces", detect)
+    align_folder(photos, tmp_path / "faces", detector=detect)
     assert len(FaceFolder(tmp_path / "faces")) == 3
     assert not (tmp_path / "faces.misses.csv").exists()
 
@@ -93,7 +94,7 @@ def test_every_bad_photo_is_a_miss_and_ends_nothing(photos, tmp_path):
     (photos / "ada" / "1.png.jpg").write_bytes((photos / "bob" / "sub" / "1.jpg").read_bytes())
     os.symlink(photos / "gone.jpg", photos / "ada" / "link.jpg")
 
-    done = align_folder(photos, tmp_path / "faces", detect)
+    done = align_folder(photos, tmp_path / "faces", detector=detect)
     reasons = {miss.path: miss.reason for miss in done.misses}
     assert set(reasons) == {
         "ada/0.jpg",
@@ -127,7 +128,7 @@ def test_photos_of_every_kind_and_name_become_crops(tmp_path):
         Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "photos" / name, **options)
     ink = Image.fromarray(upright).convert("CMYK")
     ink.save(tmp_path / "photos" / "Zoë Müller" / "ink.jpg", quality=100)
-    done = align_folder(tmp_path / "photos", tmp_path / "faces", detect)
+    done = align_folder(tmp_path / "photos", tmp_path / "faces", detector=detect)
     assert (done.written, done.misses) == (5, [])
     for name in [*kinds, "Zoë Müller/ink.jpg"]:
         crop = name if name.endswith(".jpg") else f"{name}.jpg"
@@ -145,7 +146,7 @@ def spread(pixels):
 def test_a_folder_with_one_photo(tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo(0)).save(tmp_path / "photos" / "only one.png")
-    done = align_folder(tmp_path / "photos", tmp_path / "faces", detect)
+    done = align_folder(tmp_path / "photos", tmp_path / "faces", detector=detect)
     assert (done.written, files(tmp_path / "faces")) == (1, ["only one.png.jpg"])
 
 
@@ -153,7 +154,7 @@ def test_points_of_no_face_are_a_miss(photos, tmp_path):
     def flat(image):
         return [DetectedFace(np.array([0, 0, 9, 9]), 0.9, np.full((5, 2), 4.0))]
 
-    done = align_folder(photos, tmp_path / "faces", flat)
+    done = align_folder(photos, tmp_path / "faces", detector=flat)
     assert done.written == 0
     assert all("must not all be the same" in miss.reason for miss in done.misses)
 
@@ -162,14 +163,14 @@ def test_points_in_doubt_are_a_miss(photos, tmp_path):
     def unsure(image):
         return [face._replace(doubt="two windows differ.") for face in detect(image)]
 
-    done = align_folder(photos, tmp_path / "faces", unsure)
+    done = align_folder(photos, tmp_path / "faces", detector=unsure)
     assert done.written == 0
     reasons = {miss.reason for miss in done.misses}
     assert "its points are in doubt: two windows differ." in reasons
 
 
 def test_a_second_run_makes_only_what_is_missing(photos, tmp_path):
-    align_folder(photos, tmp_path / "faces", detect)
+    align_folder(photos, tmp_path / "faces", detector=detect)
     marked = tmp_path / "faces" / "ada" / "1.png.jpg"
     marked.write_bytes(b"as it was")
     (tmp_path / "faces" / "ada" / "2.png.jpg").unlink()
@@ -180,7 +181,7 @@ def test_a_second_run_makes_only_what_is_missing(photos, tmp_path):
         return detect(image)
 
     watching.__qualname__ = detect.__qualname__
-    done = align_folder(photos, tmp_path / "faces", watching)
+    done = align_folder(photos, tmp_path / "faces", detector=watching)
     assert (done.written, done.kept, len(done.misses), len(seen)) == (1, 2, 1, 2)
     assert marked.read_bytes() == b"as it was"
 
@@ -197,10 +198,10 @@ def test_a_stop_in_the_middle_leaves_whole_crops_and_the_misses_so_far(photos, t
 
     stopping.__qualname__ = detect.__qualname__
     with pytest.raises(KeyboardInterrupt):
-        align_folder(photos, tmp_path / "faces", stopping)
+        align_folder(photos, tmp_path / "faces", detector=stopping)
     assert files(tmp_path / "faces") == ["ada/1.png.jpg"]
     assert "ada/0.jpg" in (tmp_path / "faces.misses.csv").read_text()
-    done = align_folder(photos, tmp_path / "faces", detect)
+    done = align_folder(photos, tmp_path / "faces", detector=detect)
     assert (done.written, done.kept) == (2, 1)
 
 
@@ -209,16 +210,16 @@ def test_one_process_at_a_time_writes_to_a_folder(photos, tmp_path):
         exclusive(tmp_path / "faces"),
         pytest.raises(BlockingIOError, match=r"Another process is writing to .*faces\. Received"),
     ):
-        align_folder(photos, tmp_path / "faces", detect)
+        align_folder(photos, tmp_path / "faces", detector=detect)
     assert not (tmp_path / "faces").exists()
-    assert align_folder(photos, tmp_path / "faces", detect).written == 3
+    assert align_folder(photos, tmp_path / "faces", detector=detect).written == 3
     assert not list(tmp_path.glob(".*lock"))
 
 
 def test_all_that_is_written_has_the_mode_that_the_umask_allows(photos, tmp_path):
     before = os.umask(0o077)
     try:
-        align_folder(photos, tmp_path / "faces", detect)
+        align_folder(photos, tmp_path / "faces", detector=detect)
     finally:
         os.umask(before)
     places = [tmp_path / "faces.misses.csv", *(tmp_path / "faces").rglob("*")]
@@ -249,13 +250,13 @@ def test_a_name_that_is_not_utf_8_is_listed_and_printed(photos, tmp_path, encodi
     )
     ((code, output, error),) = processes.finish(process)
     assert code == 1 and "12 images" in error and "Traceback" not in error
-    assert align_folder(photos, tmp_path / "faces", detect).misses[0].path == odd
+    assert align_folder(photos, tmp_path / "faces", detector=detect).misses[0].path == odd
 
 
 def test_a_crop_that_no_file_system_can_name_is_a_miss(photos, tmp_path):
     os.rename(photos / "ada" / "1.png", photos / "ada" / ("a" * 251 + ".png"))
     (tmp_path / "faces" / "ada" / "2.png.jpg").mkdir(parents=True)  # a folder of that name
-    done = align_folder(photos, tmp_path / "faces", detect)
+    done = align_folder(photos, tmp_path / "faces", detector=detect)
     assert done.written == 1
     reasons = [miss.reason for miss in done.misses]
     assert "File name too long" in reasons[1] and "Is a directory" in reasons[0]
@@ -285,13 +286,13 @@ def test_a_detector_that_returns_something_else_is_named(photos, tmp_path, value
     with pytest.raises(
         ValueError, match=r"must return a list of DetectedFace(.|\n)*Received(.|\n)*for ada/1\.png"
     ):
-        align_folder(photos, tmp_path / "faces", returns(value))
+        align_folder(photos, tmp_path / "faces", detector=returns(value))
 
 
 def test_any_sequence_of_faces_is_taken(photos, tmp_path):
     face = DetectedFace(tuple(range(4)), np.float32(0.9), POINTS.tolist())
-    assert align_folder(photos, tmp_path / "one", returns((face,))).written == 4
-    assert align_folder(photos, tmp_path / "none", returns(())).written == 0
+    assert align_folder(photos, tmp_path / "one", detector=returns((face,))).written == 4
+    assert align_folder(photos, tmp_path / "none", detector=returns(())).written == 0
 
 
 @pytest.mark.parametrize(
@@ -302,11 +303,11 @@ def test_any_sequence_of_faces_is_taken(photos, tmp_path):
 def test_boxes_of_another_kind_do_not_choose_a_face(photos, tmp_path, box):
     other = DetectedFace(np.array([0, 0, 40, 40]), 0.9, POINTS * 0.2)
     faces = [DetectedFace(np.array(box), 0.9, POINTS), other]
-    done = align_folder(photos, tmp_path / "faces", returns(faces))
+    done = align_folder(photos, tmp_path / "faces", detector=returns(faces))
     assert done.written == 0
     assert "left, top, right, bottom in pixels" in done.misses[0].reason
     unknown = [faces[0]._replace(box=np.full(4, np.nan)), other]
-    assert align_folder(photos, tmp_path / "others", returns(unknown)).written == 4
+    assert align_folder(photos, tmp_path / "others", detector=returns(unknown)).written == 4
 
 
 def in_parts(points):
@@ -339,7 +340,7 @@ def test_points_that_give_crops_off_the_template_are_warned_of(tmp_path):
         image = Image.new("RGB", (300, 300))
         image.paste(Image.fromarray(face), (90, 60))
         image.save(tmp_path / "photos" / f"{number}.png")
-        lines.append((f"{number}.png", template_points()[0] + [90, 60]))
+        lines.append((f"{number}.png", Crop.of().points + np.array([90, 60])))
     write_points(tmp_path / "right.csv", lines)
     write_points(tmp_path / "percent.csv", [(name, points / 3) for name, points in lines])
     align_folder(tmp_path / "photos", tmp_path / "right", landmarks=tmp_path / "right.csv")
@@ -383,7 +384,7 @@ def test_a_full_disk_loses_no_finished_crop(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match=r"disk is full.*ada/2\.png\.jpg"):
-        align_folder(photos, tmp_path / "faces", detect)
+        align_folder(photos, tmp_path / "faces", detector=detect)
     assert files(tmp_path / "faces") == ["ada/1.png.jpg"]
     drafts = [name for _, _, names in os.walk(tmp_path) for name in names if "draft" in name]
     assert drafts == []
@@ -393,15 +394,15 @@ def test_a_full_disk_loses_no_finished_crop(photos, tmp_path, monkeypatch):
     "other", [{"template": "sphereface"}, {"size": 224}, {"choose": "largest"}]
 )
 def test_crops_of_other_settings_are_not_mixed(photos, tmp_path, other):
-    align_folder(photos, tmp_path / "faces", detect)
+    align_folder(photos, tmp_path / "faces", detector=detect)
     with pytest.raises(ValueError, match=r"same settings.*Received.*Name another folder"):
-        align_folder(photos, tmp_path / "faces", detect, **other)
-    done = align_folder(photos, tmp_path / "others", detect, **other)
+        align_folder(photos, tmp_path / "faces", detector=detect, **other)
+    done = align_folder(photos, tmp_path / "others", detector=detect, **other)
     assert done.written == 3
 
 
 def test_sphereface_crops_have_96_columns(photos, tmp_path):
-    align_folder(photos, tmp_path / "faces", detect, template="sphereface")
+    align_folder(photos, tmp_path / "faces", detector=detect, template="sphereface")
     with Image.open(tmp_path / "faces" / "bob" / "sub" / "1.jpg") as crop:
         assert crop.size == (96, 112)
 
@@ -414,8 +415,8 @@ def test_the_choice_is_made(photos, tmp_path):
             DetectedFace(np.array([60, 70, 230, 240]), 0.9, far),
         ]
 
-    align_folder(photos, tmp_path / "centre", pair)
-    align_folder(photos, tmp_path / "largest", pair, choose="largest")
+    align_folder(photos, tmp_path / "centre", detector=pair)
+    align_folder(photos, tmp_path / "largest", detector=pair, choose="largest")
     image = read_photo(photos / "ada" / "1.png")
     for choose, points in (("centre", POINTS), ("largest", POINTS + 60)):
         crop = read_face(tmp_path / choose / "ada" / "1.png.jpg").astype(float)
@@ -428,7 +429,7 @@ def test_links_are_followed_and_circles_ended(photos, tmp_path):
     Image.fromarray(photo(9)).save(elsewhere / "1.jpg")
     os.symlink(elsewhere, photos / "cyd")
     os.symlink(photos, photos / "zoe")
-    align_folder(photos, tmp_path / "faces", detect)
+    align_folder(photos, tmp_path / "faces", detector=detect)
     assert "cyd/1.jpg" in files(tmp_path / "faces")
     assert not any(name.startswith("zoe") for name in files(tmp_path / "faces"))
 
@@ -439,8 +440,8 @@ def test_links_are_followed_and_circles_ended(photos, tmp_path):
         ({}, "exactly one"),
         ({"detector": detect, "landmarks": "points.csv"}, "exactly one"),
         ({"detector": detect, "choose": "first"}, "choose='first'"),
-        ({"detector": detect, "template": "dlib"}, "template='dlib'"),
-        ({"detector": detect, "size": 3}, "size=3"),
+        ({"detector": detect, "template": "facenet"}, "template='facenet'"),
+        ({"detector": detect, "size": 0}, "height=0"),
         ({"detector": "yunet"}, "MODULE:FUNCTION"),
         ({"landmarks": "points.txt"}, r"\.jsonl or a \.csv"),
     ],
@@ -454,12 +455,12 @@ def test_bad_arguments_are_refused_before_a_photo_is_read(photos, tmp_path, argu
 def test_folders_inside_one_another_are_refused(photos, tmp_path):
     for destination in (photos, photos / "crops", tmp_path):
         with pytest.raises(ValueError, match=r"apart.*Received"):
-            align_folder(photos, destination, detect)
+            align_folder(photos, destination, detector=detect)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="must be a photo"):
-        align_folder(tmp_path / "empty", tmp_path / "faces", detect)
+        align_folder(tmp_path / "empty", tmp_path / "faces", detector=detect)
     with pytest.raises(ValueError, match="folder of photos is needed"):
-        align_folder(tmp_path / "gone", tmp_path / "faces", detect)
+        align_folder(tmp_path / "gone", tmp_path / "faces", detector=detect)
 
 
 def write_points(path, faces):
@@ -486,7 +487,7 @@ def test_points_that_are_known_replace_the_detector(photos, tmp_path, ending):
     np.testing.assert_allclose(faces["ada/1.png"][0].points, POINTS)
     assert np.isnan(faces["ada/1.png"][0].score)
     done = align_folder(photos, tmp_path / "faces", landmarks=path)
-    align_folder(photos, tmp_path / "detected", detect)
+    align_folder(photos, tmp_path / "detected", detector=detect)
     assert done.written == 2 and done.several == 1
     assert [miss.path for miss in done.misses] == ["ada/2.png", "bob/none.png"]
     assert "lists no face" in done.misses[0].reason

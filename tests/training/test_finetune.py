@@ -264,7 +264,7 @@ def test_what_is_saved_has_the_mode_of_the_umask(session, tmp_path):
     finally:
         os.umask(umask)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == dict.fromkeys(module.MADE, 0o600)
+    assert modes == dict.fromkeys(module.SAVED_FILES, 0o600)
 
 
 def test_the_table_sets_before_beside_after(session):

@@ -44,7 +44,7 @@ FIELDS = (
     "norm",
     "target_angle",
     "past_bend",
-    "likeness",
+    "impostor_similarity",
 )
 
 
@@ -91,7 +91,11 @@ def run(name, training, held_out, epochs, rate):
     detector = CollapseDetector(images[:PROBES], labels[:PROBES], patience=epochs + 1)
     callbacks = [judge, detector, *ramps]
     classifier.fit(images, labels, BATCH, epochs, verbose=0, callbacks=callbacks)
-    flagged = [k for k, spread in enumerate(detector.history) if spread.likeness > detector.limit]
+    flagged = [
+        k
+        for k, spread in enumerate(detector.history)
+        if spread.impostor_similarity > detector.limit
+    ]
     print(f"{name}: above the detector's limit after epochs {flagged}")
     return judge.rows
 
@@ -125,7 +129,7 @@ class Judge(keras.callbacks.Callback):
 PANELS = (
     ("accuracy", "accuracy on training people, without the margin", "linear"),
     ("eer", "equal error rate on held-out people", "linear"),
-    ("likeness", "mean cosine between different people", "linear"),
+    ("impostor_similarity", "mean cosine between different people", "linear"),
     ("norm", "mean norm of an embedding", "log"),
 )
 

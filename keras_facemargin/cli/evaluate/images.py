@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.evaluate.kinds import development_pairs, pairs_of_images
-from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
+from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
+from keras_facemargin.cli.evaluate.tasks import development_pairs, pairs_of_images
 from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
@@ -49,7 +49,7 @@ def lfw(
 
     pairs = lists / "pairs.txt" if lists.is_dir() else lists
     category = CATEGORIES[-1]
-    protocol = Protocol(
+    run = EvaluationRun(
         "LFW",
         f"The pairs of {pairs.name}. Category: {category}, for embedders that were trained on "
         "other people's labelled faces.",
@@ -57,7 +57,7 @@ def lfw(
         lambda: with_groups(read_pairs(pairs, images, on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(protocol, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output, flip, report, groups)
 
 
 def lfw_view_1(
@@ -77,7 +77,7 @@ def lfw_view_1(
     """
     from keras_facemargin.evaluate import read_view_1
 
-    protocol = Protocol(
+    run = EvaluationRun(
         "LFW, View 1",
         "The pairs of pairsDevTest.txt; the threshold of the accuracy is the most accurate on "
         "those of pairsDevTrain.txt. For development only: nothing here is for publication.",
@@ -85,7 +85,7 @@ def lfw_view_1(
         lambda: read_view_1(lists, images, on_missing.value),
         development_pairs(),
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def _reader(name, *kind):
@@ -135,7 +135,7 @@ def help_of(name, about):
 def command(name, about, read):
     """The command of one of `LISTS`."""
 
-    def run(
+    def evaluate_list(
         lists: Lists,
         images: Images,
         model: Models = (DEFAULT,),
@@ -145,16 +145,16 @@ def command(name, about, read):
         report: ReportFile = None,
         groups: Groups = None,
     ):
-        protocol = Protocol(
+        run = EvaluationRun(
             name,
             about,
             {"protocol": name},
             lambda: with_groups(read(lists, images, on_missing.value), groups),
             pairs_of_images(),
         )
-        to_page_or_folder(protocol, model, output, flip, report, groups)
+        to_page_or_folder(run, model, output, flip, report, groups)
 
-    return run
+    return evaluate_list
 
 
 def verification_bin(
@@ -178,14 +178,14 @@ def verification_bin(
     from keras_facemargin.evaluate import read_bin_pairs
 
     parts = f", cut into {folds} folds in their order" if folds else ""
-    protocol = Protocol(
+    run = EvaluationRun(
         file.name,
         f"The pairs of an InsightFace verification file{parts}.",
         {"protocol": "bin", "file": str(file)},
         lambda: with_groups(read_bin_pairs(file, folds or None), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(protocol, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output, flip, report, groups)
 
 
 def own_pairs(
@@ -210,14 +210,14 @@ def own_pairs(
     """
     from keras_facemargin.evaluate.protocols import read_own_pairs
 
-    protocol = Protocol(
+    run = EvaluationRun(
         file.name,
         f"The pairs of {file.name}.",
         {"protocol": "pairs", "file": str(file)},
         lambda: with_groups(read_own_pairs(file, images, on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(protocol, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output, flip, report, groups)
 
 
 def with_groups(pairs, file):

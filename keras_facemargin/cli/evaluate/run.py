@@ -6,12 +6,12 @@ from collections.abc import Callable
 from rich.table import Table
 
 from keras_facemargin.cli.console import console, say
-from keras_facemargin.cli.evaluate.kinds import Kind
+from keras_facemargin.cli.evaluate.tasks import Task
 from keras_facemargin.cli.files import prepare_folder, prepare_page, printable
 
 
 @dataclasses.dataclass(frozen=True)
-class Protocol:
+class EvaluationRun:
     """What a command was told.
 
     Attributes:
@@ -19,55 +19,55 @@ class Protocol:
         about: what is compared, for a page.
         record: what results.json says of it.
         read: gives its list.
-        kind: what is done with such a list.
+        task: what is done with such a list.
     """
 
     title: str
     about: str
     record: dict
     read: Callable
-    kind: Kind
+    task: Task
 
 
-def to_folder(protocol, model, output, flip):
+def to_folder(run, model, output, flip):
     """One embedder's table, results.json and plots."""
     from keras_facemargin.evaluate.plots import require_matplotlib
     from keras_facemargin.files import atomic_write, write_json
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
-    listed = protocol.read()
-    prepare_folder(output, "results.json", *protocol.kind.figures)  # before the embedding
-    if protocol.kind.figures:
+    listed = run.read()
+    prepare_folder(output, "results.json", *run.task.figures)  # before the embedding
+    if run.task.figures:
         require_matplotlib()
-    found = protocol.kind.measure(embedder, listed, flip)
-    result = protocol.kind.conclude(listed, found)
+    found = run.task.measure(embedder, listed, flip)
+    result = run.task.conclude(listed, found)
     console.print(result)
-    record = {**protocol.record, "model": model, "flip": flip, **result.to_dict()}
+    record = {**run.record, "model": model, "flip": flip, **result.to_dict()}
     write_json(output / "results.json", record)
     made = ["results.json"]
     name = printable(model)
-    figures = protocol.kind.plots(name, listed, result) if protocol.kind.figures else ()
-    for name, figure in zip(protocol.kind.figures, figures, strict=True):
+    figures = run.task.plots(name, listed, result) if run.task.figures else ()
+    for name, figure in zip(run.task.figures, figures, strict=True):
         with atomic_write(output / name, "wb") as file:
             figure.savefig(file, format="png")
         made.append(name)
     say(f"{output}/{', '.join(made)}")
 
 
-def to_page(protocol, models, report, flip):
+def to_page(run, models, report, flip):
     """Embedders side by side on one page, and its JSON."""
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
-    listed = protocol.read()
+    listed = run.read()
     prepare_page(report)
     found = {
-        printable(name): protocol.kind.measure(embedder, listed, flip)
+        printable(name): run.task.measure(embedder, listed, flip)
         for name, embedder in embedders.items()
     }
-    about = [protocol.about, mirrored(flip)]
-    show(protocol.kind.page(report, protocol.title, listed, found, about), report)
+    about = [run.about, mirrored(flip)]
+    show(run.task.page(report, run.title, listed, found, about), report)
 
 
 def mirrored(flip):
@@ -87,14 +87,14 @@ def show(models, report):
     say(f"{report}, {report.with_suffix('.json').name}")
 
 
-def to_page_or_folder(protocol, models, output, flip, report, groups=None):
+def to_page_or_folder(run, models, output, flip, report, groups=None):
     """A page where one is named, else a folder."""
     check_compared("--model", "models", models, report, groups)
     if report is not None:
-        to_page(protocol, models, report, flip)
+        to_page(run, models, report, flip)
         return
     (model,) = models
-    to_folder(protocol, model, output, flip)
+    to_folder(run, model, output, flip)
 
 
 def check_compared(one, several, names, report, groups):

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from keras_facemargin.cli.console import say
-from keras_facemargin.cli.evaluate import kinds
-from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
+from keras_facemargin.cli.evaluate import tasks
+from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import (
     DEFAULT,
@@ -39,15 +39,15 @@ def blufr(
     """
     from keras_facemargin.evaluate.protocols import read_blufr
 
-    protocol = Protocol(
+    run = EvaluationRun(
         "BLUFR",
         "All of LFW in ten trials: every pair of a trial's test images, and its probes searched in "
         "its gallery.",
         {"protocol": "blufr"},
         lambda: read_blufr(lists, images, on_missing.value),
-        kinds.blufr(),
+        tasks.blufr(),
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def megaface(
@@ -76,14 +76,14 @@ def megaface(
     """
     from keras_facemargin.evaluate.protocols import read_megaface
 
-    protocol = Protocol(
+    run = EvaluationRun(
         "MegaFace",
         "FaceScrub among Flickr's faces" + (", refined." if refined else "."),
         {"protocol": "megaface", "size": size, "refined": refined},
         lambda: read_megaface(lists, images, size, refined, on_missing.value),
-        kinds.megaface(),
+        tasks.megaface(),
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def trillion_pairs(
@@ -129,11 +129,11 @@ def identification(
     """
     from keras_facemargin.evaluate import searches_of_folders
 
-    protocol = Protocol(
+    run = EvaluationRun(
         "1:N",
         f"The images of {probes} searched in {gallery}.",
         {"gallery": str(gallery), "probes": str(probes)},
         lambda: searches_of_folders(image_files([gallery]), image_files([probes])),
-        kinds.searches_of_folders(),
+        tasks.searches_of_folders(),
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.evaluate import kinds
-from keras_facemargin.cli.evaluate.run import Protocol, to_page_or_folder
+from keras_facemargin.cli.evaluate import tasks
+from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.options import (
     DEFAULT,
     Flip,
@@ -21,7 +21,7 @@ from keras_facemargin.cli.options import (
     ReportFile,
 )
 
-Task = StrEnum("Task", ["verify", "search"])
+IjbTask = StrEnum("IjbTask", ["verify", "search"])
 IjbcTask = StrEnum("IjbcTask", ["verify", "search", "covariates"])
 
 
@@ -43,20 +43,20 @@ def ytf(
     """
     from keras_facemargin.evaluate.protocols import read_ytf
 
-    protocol = Protocol(
+    run = EvaluationRun(
         "YouTube Faces",
         "Pairs of videos, each the mean of its frames.",
         {"protocol": "ytf"},
         lambda: read_ytf(lists, images, on_missing.value),
-        kinds.pairs_of_templates(),
+        tasks.pairs_of_templates(),
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def ijba(
     lists: Annotated[Path, typer.Option(help="Folder with IJB-A_11_sets or IJB-A_1N_sets.")],
     images: Annotated[Path, typer.Option(help="Folder of crops: img/IMAGE_SIGHTING.jpg.")],
-    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
     split: Annotated[
         list[int] | None, typer.Option(min=1, max=10, help="One of the ten; default: all.")
     ] = None,
@@ -77,23 +77,23 @@ def ijba(
     from keras_facemargin.evaluate.protocols.ijba import SPLITS
 
     read, kind, about = {
-        Task.verify: (read_ijba, kinds.splits_of_templates(), "Pairs of templates in splits."),
-        Task.search: (read_ijba_search, kinds.searches(), "Searches in a gallery a split."),
+        IjbTask.verify: (read_ijba, tasks.splits_of_templates(), "Pairs of templates in splits."),
+        IjbTask.search: (read_ijba_search, tasks.searches(), "Searches in a gallery a split."),
     }[task]
-    protocol = Protocol(
+    run = EvaluationRun(
         f"IJB-A, {task.value}",
         about,
         {"protocol": "ijba", "task": task.value},
         lambda: read(lists, images, split or SPLITS, on_missing.value),
         kind,
     )
-    to_page_or_folder(protocol, model, output, flip, report)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def ijbb(
     lists: Annotated[Path, typer.Option(help="Folder of NIST's lists, or InsightFace's meta.")],
     images: Images,
-    task: Annotated[Task, typer.Option(help="verify: 1:1; search: 1:N.")] = Task.verify,
+    task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
     quality_weight: QualityWeight = 0.0,
     model: Models = (DEFAULT,),
     output: Output = Path("ijbb-results"),
@@ -108,9 +108,9 @@ def ijbb(
 
     Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --quality-weight 0.3`
     """
-    of_task = {Task.verify: _ijb_pairs, Task.search: _ijb_searches}[task]
-    protocol = of_task("ijbb", "IJB-B", lists, images, quality_weight, on_missing)
-    to_page_or_folder(protocol, model, output, flip, report)
+    of_task = {IjbTask.verify: _ijb_pairs, IjbTask.search: _ijb_searches}[task]
+    run = of_task("ijbb", "IJB-B", lists, images, quality_weight, on_missing)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def ijbc(
@@ -137,34 +137,34 @@ def ijbc(
     Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
     """
     if task is IjbcTask.covariates:
-        protocol = _ijbc_covariates(lists, images, by, quality_weight, on_missing)
+        run = _ijbc_covariates(lists, images, by, quality_weight, on_missing)
     else:
         of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
-        protocol = of_task("ijbc", "IJB-C", lists, images, quality_weight, on_missing)
-    to_page_or_folder(protocol, model, output, flip, report)
+        run = of_task("ijbc", "IJB-C", lists, images, quality_weight, on_missing)
+    to_page_or_folder(run, model, output, flip, report)
 
 
 def _ijb_pairs(name, title, lists, images, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijb
 
-    return Protocol(
+    return EvaluationRun(
         f"{title}, 1:1",
         f"Pairs of templates. {_pooled(quality_weight)}",
         {"protocol": name, "task": "verify", "quality_weight": quality_weight},
         lambda: read_ijb(name, lists, images, on_missing.value),
-        kinds.pairs_of_templates(quality_weight),
+        tasks.pairs_of_templates(quality_weight),
     )
 
 
 def _ijb_searches(name, title, lists, images, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijb_search
 
-    return Protocol(
+    return EvaluationRun(
         f"{title}, 1:N",
         f"All probes in each of the two galleries. {_pooled(quality_weight)}",
         {"protocol": name, "task": "search", "quality_weight": quality_weight},
         lambda: read_ijb_search(name, lists, images, on_missing.value),
-        kinds.searches(quality_weight),
+        tasks.searches(quality_weight),
     )
 
 
@@ -175,12 +175,12 @@ def _ijbc_covariates(lists, images, by, quality_weight, on_missing):
         pairs = read_ijbc_covariates(lists, images, on_missing.value)
         return pairs, pairs.covariate(by)
 
-    return Protocol(
+    return EvaluationRun(
         f"IJB-C, {by}",
         "Pairs of single images.",
         {"protocol": "ijbc", "task": "covariates", "quality_weight": quality_weight, "by": by},
         read,
-        kinds.pairs_by_value(by, quality_weight),
+        tasks.pairs_by_value(by, quality_weight),
     )
 
 

@@ -17,7 +17,6 @@ from keras_facemargin.evaluate.at_scale.refine import (
     PairRates,
     exact_curve,
     merged,
-    pairs_bar,
     windows_of,
 )
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
@@ -29,6 +28,7 @@ from keras_facemargin.evaluate.verification.curve import (
     checked_truth,
     require_both_kinds,
 )
+from keras_facemargin.progress import progress_bar
 
 # Rows and columns of a tile: its scores (4 MB) stay near the processor.
 TILE = 1_024
@@ -82,7 +82,7 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
     order, cells, edges, tiles = _by_tile(first, second, len(embeddings))
     pair_bins = np.empty(len(same), np.int32)
     units, buffer = float32_units(embeddings), np.empty((TILE, TILE), np.float32)
-    with pairs_bar(progress) as bar:
+    with progress_bar("pairs", progress) as bar:
         task = bar.add_task("Listed pairs", total=len(same))
         for start, stop, tile in zip(edges[:-1], edges[1:], tiles, strict=True):
             part = order[start:stop]

@@ -10,8 +10,6 @@ pairs inside are scored again in float64 by `cosine_scores`, and decide.
 import dataclasses
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram, whole
 from keras_facemargin.evaluate.measures import Measures
@@ -125,15 +123,3 @@ def exact_curve(bins, windows, impostor, genuine, pair_bins, score) -> Roc:
     counts = np.concatenate([counts for _, counts in points], axis=1)
     counts = whole(counts, genuines * impostors)
     return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
-
-
-def pairs_bar(progress):
-    """A `rich` progress bar on standard error that counts pairs; silent unless `progress`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} pairs"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )

@@ -16,8 +16,9 @@ import numpy as np
 
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
 from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
-from keras_facemargin.evaluate.at_scale.refine import crossing, merged, pairs_bar
+from keras_facemargin.evaluate.at_scale.refine import crossing, merged
 from keras_facemargin.files import atomic_write
+from keras_facemargin.progress import progress_bar
 
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
@@ -156,7 +157,7 @@ class Sweep:
         bins = np.empty(BLOCK * BLOCK, np.intp)
         total = sum(_pairs_of(block) for block in blocks)
         saved = time.monotonic()
-        with pairs_bar(progress) as bar:
+        with progress_bar("pairs", progress) as bar:
             title = "All pairs" if self.number == 1 else "All pairs, once more"
             task = bar.add_task(title, total=total)
             bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))

@@ -6,8 +6,6 @@ not copied: memory is that of a block of it and of what is still open.
 """
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.evaluate.cosine import (
@@ -15,6 +13,7 @@ from keras_facemargin.evaluate.cosine import (
     require_one_width,
     unit_rows,
 )
+from keras_facemargin.progress import progress_bar
 
 # Rows of a block of probes and of a block of the gallery.
 BLOCK = 1_024
@@ -149,7 +148,7 @@ class Search:
     def blocks(self, progress):
         """(rows of the probes, columns of the gallery, their float32 scores)."""
         buffer = np.empty(BLOCK * BLOCK, np.float32)
-        with _bar(progress) as bar:
+        with progress_bar("scores", progress) as bar:
             task = bar.add_task("Searching", total=len(self.gallery) * len(self.probes))
             for start in range(0, len(self.gallery), BLOCK):
                 columns = slice(start, min(start + BLOCK, len(self.gallery)))
@@ -255,14 +254,3 @@ def checked_templates(name, templates, labels):
             f"Received: shapes {templates.shape} and {labels.shape}."
         )
     return templates, labels
-
-
-def _bar(progress):
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} scores"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )

@@ -16,8 +16,6 @@ rates in 1:1 matching tasks", arXiv:2306.01198.
 import dataclasses
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.verification.curve import (
@@ -28,6 +26,7 @@ from keras_facemargin.evaluate.verification.curve import (
     require_both_kinds,
 )
 from keras_facemargin.evaluate.verification.verification import FAR_TARGETS
+from keras_facemargin.progress import progress_bar
 
 LEVEL = 0.95
 
@@ -178,7 +177,7 @@ def bootstrap(
     right = None if threshold is None else (scores >= threshold) == same
     accuracy = np.full(replicates, np.nan)
     found = _Replicates(replicates, fars, int(np.count_nonzero(~same)))
-    with drawing_bar(progress) as bar:
+    with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = draws.times()[order]
@@ -232,7 +231,7 @@ def bootstrap_splits(
         require_both_kinds(same[part], f"split {splits[part[0]]}")
     fewest = min(int(np.count_nonzero(~same[part])) for part in parts)
     found = _Replicates(replicates, fars, fewest)
-    with drawing_bar(progress) as bar:
+    with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             curves = []
@@ -325,7 +324,7 @@ def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=Tr
     fewest = min(pairs.impostors(np.ones(units, int)) for pairs in splits)
     found = _Replicates(replicates, fars, fewest)
     ends = np.cumsum([len(order) for order in orders])[:-1]
-    with drawing_bar(progress) as bar:
+    with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             curves = []
@@ -529,16 +528,3 @@ def _mean_fold_accuracy(scores, same, times, parts):
         right = (scores[held_out] >= curve.most_accurate_threshold()) == same[held_out]
         accuracies.append((times[held_out] @ right) / weight)
     return np.mean(accuracies)
-
-
-def drawing_bar(progress):
-    """A `rich` progress bar on standard error that counts draws; silent unless `progress`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("draws"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )

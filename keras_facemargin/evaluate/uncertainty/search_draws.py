@@ -18,10 +18,10 @@ from keras_facemargin.evaluate.uncertainty.resampling import (
     both_kinds_drawn,
     curve_of,
     deviation,
-    drawing_bar,
     numbered,
     tar_where_known,
 )
+from keras_facemargin.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ def bootstrap_searches(
     cmc = np.empty((replicates, LAST_RANK))
     tpir, spread = (np.empty((replicates, len(targets))) for _ in range(2))
     rng = np.random.default_rng(seed)
-    with drawing_bar(progress) as bar:
+    with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             ranked, found = [], []
@@ -197,7 +197,7 @@ def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> Dis
     cmc = np.empty((replicates, last))
     tar, band = np.full((replicates, len(fars)), np.nan), np.ones((replicates, BAND_POINTS))
     rng = np.random.default_rng(seed)
-    with drawing_bar(progress) as bar:
+    with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
             times = np.zeros(found.people, int)

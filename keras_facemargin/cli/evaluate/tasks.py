@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class Task:
     """What is done with a kind of list, from an embedder to files.
 
     Attributes:
@@ -57,7 +57,7 @@ def pairs_of_images():
         pairs, groups = listed
         return report_verification(report, title, pairs, scores, about, groups)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
         *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
@@ -77,7 +77,7 @@ def development_pairs():
             thresholds={name: result.threshold for name, result in results.items()},
         )
 
-    return Kind(evaluate_view_1, _as_it_is, page=page)
+    return Task(evaluate_view_1, _as_it_is, page=page)
 
 
 def pairs_of_templates(quality_weight=0.0):
@@ -103,7 +103,7 @@ def pairs_of_templates(quality_weight=0.0):
 
         return report_verification(report, title, pairs.pairs, scores, about)
 
-    return Kind(
+    return Task(
         lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
         *(conclude, plots, page, ("roc.png", "scores.png")),
     )
@@ -130,7 +130,7 @@ def splits_of_templates():
             groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, title, pairs.pairs, scores, about, groups)
 
-    return Kind(score_template_pairs, conclude, page=page)
+    return Task(score_template_pairs, conclude, page=page)
 
 
 def pairs_by_value(by, quality_weight=0.0):
@@ -143,7 +143,7 @@ def pairs_by_value(by, quality_weight=0.0):
         pairs, covariate = listed
         return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: score_template_pairs(
             embedder, listed[0], flip, quality_weight
         ),
@@ -161,7 +161,7 @@ def searches(quality_weight=0.0):
 
         return report_searches(report, title, task.templates, results, about)
 
-    return Kind(
+    return Task(
         lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
         _as_it_is,
         page=page,
@@ -190,7 +190,7 @@ def blufr():
 
         return report_trials(report, title, listed, embeddings, about)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
         page=page,
@@ -206,7 +206,7 @@ def megaface():
 
         return report_distractors(report, title, *listed.there, results, about)
 
-    return Kind(
+    return Task(
         lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
         _as_it_is,
         page=page,
