@@ -160,7 +160,7 @@ class MarginClassifier(DistributedFit, keras.Model):
         """The same embedder with another head, which starts from the prototypes of this one.
 
         Softmax first, a margin later: train under one head, swap, compile, train on. The embedder
-        is shared, not copied; the prototypes are copied (`MarginHead.take_prototypes`).
+        is shared, not copied; the prototypes are copied (`MarginHead.set_prototypes`).
 
         Args:
             head: a `MarginHead` with as many classes.
@@ -172,7 +172,7 @@ class MarginClassifier(DistributedFit, keras.Model):
             ValueError: the head has other classes.
         """
         classifier = type(self)(self.embedder, head)
-        head.take_prototypes(self.head.prototypes)
+        head.set_prototypes(self.head.prototypes)
         return classifier
 
     def train_step(self, *state_and_data):
@@ -182,13 +182,13 @@ class MarginClassifier(DistributedFit, keras.Model):
         *state, data = state_and_data
         labels = ops.reshape(keras.utils.unpack_x_y_sample_weight(data)[1], (-1,))
         if not state:  # a trainer whose steps assign
-            exchange.load(labels)
+            exchange.gather_rows(labels)
             logs = super().train_step(data)
-            exchange.store()
+            exchange.scatter_rows()
             return logs
-        state = self._with_assigned(state[0], lambda: exchange.load(labels))
+        state = self._with_assigned(state[0], lambda: exchange.gather_rows(labels))
         logs, state = super().train_step(state, data)
-        return logs, self._with_assigned(state, exchange.store)
+        return logs, self._with_assigned(state, exchange.scatter_rows)
 
     def _with_assigned(self, state, assign):
         """The state of a jax trainer after assignments to any of its variables."""
@@ -270,7 +270,7 @@ class MarginClassifier(DistributedFit, keras.Model):
             raise ValueError(
                 "`fit` and `evaluate` need the class of each image: pass (images, labels)."
             )
-        losses, hits = self.head.judge(y_pred, y, training=training)
+        losses, hits = self.head.compute_losses(y_pred, y, training=training)
         if self.guard is not None and training:
             losses = self.guard.watch(x, y, losses)
         known = ops.cast(ops.not_equal(ops.reshape(y, (-1,)), IGNORED), losses.dtype)

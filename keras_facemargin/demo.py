@@ -163,7 +163,8 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
     )
     for remark in tuned.remarks:
         report.paragraph(remark)
-    before, after, chosen = tuned.before, tuned.after, tuned.thresholds.mirrored
+    before, after = tuned.before, tuned.after
+    chosen = tuned.thresholds.find(mirrored=True)
     report.figure(
         plot_roc({"before": before.curve, "after": after.curve}),
         "Share of genuine pairs accepted at each share of impostor pairs accepted.",
@@ -197,8 +198,8 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
     )
     report.paragraph(
         "Such a file gives the embedding of an image alone. Its threshold is a cosine of "
-        f"{tuned.thresholds.single}. For embeddings with the mirror image's appended, as the "
-        f"command verify compares them, it is {chosen}."
+        f"{tuned.thresholds.find(mirrored=False)}. For embeddings with the mirror image's "
+        f"appended, as the command verify compares them, it is {chosen}."
     )
 
     card = find_card(embedder)
@@ -209,10 +210,9 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
             ("", ""),
             [
                 ("Architecture", card.architecture),
-                ("Training", card.training.data),
+                *(() if card.training is None else (("Training", card.training.data),)),
                 *(("Lineage", line) for line in card.lineage),
-                ("Licence", card.licence.weights),
-                *(("Limit", limit) for limit in card.licence.limits),
+                *(("Licence", str(entry)) for entry in card.license),
                 ("Caution", card.caution),
             ],
         )

@@ -207,7 +207,7 @@ def write_json(path, record):
 
 
 @contextlib.contextmanager
-def exclusive(path):
+def exclusive(path, *, wait=0.0):
     """Holds the lock of a destination, so that one process at a time writes there.
 
     The lock is the file `.NAME.lock` beside `path`. The operating system releases it when the
@@ -216,6 +216,7 @@ def exclusive(path):
 
     Args:
         path: the file or folder to write; its parent folder is created if it is missing.
+        wait: seconds to wait for a process that holds the lock.
 
     Raises:
         BlockingIOError: another process holds the lock.
@@ -229,7 +230,7 @@ def exclusive(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = Path(os.path.abspath(path))  # "." has no name
     file = whole.with_name(f".{whole.name}.lock")
-    lock = filelock.FileLock(file, blocking=False)
+    lock = filelock.FileLock(file, timeout=wait)
     try:
         lock.acquire()
     except filelock.Timeout:

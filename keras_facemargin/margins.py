@@ -119,8 +119,8 @@ def angle_of(cosine):
     return ops.arctan2(sine_of(cosine), cosine)
 
 
-def straight_through(plain, moved):
-    """The value of `moved` with the gradient of `plain`: a margin that is not differentiated.
+def straight_through(plain, margined):
+    """The value of `margined` with the gradient of `plain`: a margin that is not differentiated.
 
     What insightface for PyTorch does (its margin is applied under `no_grad`) and opensphere calls
     characteristic gradient detachment (arXiv:2109.05565): stable, but not the gradient of the loss
@@ -128,7 +128,7 @@ def straight_through(plain, moved):
 
     Args:
         plain: float tensor, similarities before the margin.
-        moved: tensor of the same shape, after it.
+        margined: tensor of the same shape, after it.
 
     Returns:
         Tensor of the same shape.
@@ -139,7 +139,7 @@ def straight_through(plain, moved):
     >>> round(float(margins.straight_through(0.5, margins.additive_cosine(0.5, 0.35))), 2)
     0.15
     """
-    return plain + ops.stop_gradient(moved - plain)
+    return plain + ops.stop_gradient(margined - plain)
 
 
 def additive_cosine(cosine, margin):
@@ -167,15 +167,15 @@ def additive_angle(cosine, margin, continuation="reflect"):
     Past `theta = pi - m` the formula turns upward again, and a sample there would be *rewarded* for
     moving further away. The paper does not say what to do; published codes differ:
 
-    - `"reflect"` (default): `-2 - cos(theta + m)` past the bend, continuous with continuous slope
-      (as Keras_insightface does);
-    - `"linear"`: `cos(theta) - m sin(m)` past the bend; falls, but jumps there, by 0.117 at m = 0.5
-      (insightface for MXNet at first, CurricularFace, arcface-tf2, pytorch-metric-learning from
-      2.0);
+    - `"reflect"` (default): `-2 - cos(theta + m)` past the turning angle, continuous with
+      continuous slope (as Keras_insightface does);
+    - `"linear"`: `cos(theta) - m sin(m)` past the turning angle; falls, but jumps there, by 0.117
+      at m = 0.5 (insightface for MXNet at first, CurricularFace, arcface-tf2,
+      pytorch-metric-learning from 2.0);
     - `"easy"`: the margin only where theta < pi/2, else `cos(theta)`; not monotone at pi/2 (the
       same codes with `easy_margin=True`);
-    - `"clip"`: -1 past the bend; never rises, but no longer pulls (the codes of AdaFace and
-      opensphere, which clip theta + m);
+    - `"clip"`: -1 past the turning angle; never rises, but has no gradient there (the codes of
+      AdaFace and opensphere, which clip theta + m);
     - `"none"`: the bare formula, which rises again (insightface for MXNet later and for PyTorch,
       pytorch-metric-learning before 2.0).
 
@@ -200,17 +200,17 @@ def additive_angle(cosine, margin, continuation="reflect"):
     """
     _check_continuation(continuation, CONTINUATIONS)
     cos_margin, sin_margin = _cos(margin), _sin(margin)
-    moved = cosine * cos_margin - sine_of(cosine) * sin_margin
+    margined = cosine * cos_margin - sine_of(cosine) * sin_margin
     if continuation == "none":
-        return moved
+        return margined
     if continuation == "easy":
-        return ops.where(cosine > 0.0, moved, cosine)
+        return ops.where(cosine > 0.0, margined, cosine)
     past = {
-        "reflect": -2.0 - moved,
+        "reflect": -2.0 - margined,
         "linear": cosine - margin * sin_margin,
-        "clip": -ops.ones_like(moved),
+        "clip": -ops.ones_like(margined),
     }[continuation]
-    return ops.where(cosine > -cos_margin, moved, past)
+    return ops.where(cosine > -cos_margin, margined, past)
 
 
 def continued_cosine(angle, continuation="reflect"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from file_server import serve
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -16,6 +17,14 @@ def shared_data():
     if not path.is_dir():
         pytest.skip(f"needs the measured data: no folder {path}; set FACEMARGIN_DATA")
     return path
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine, see `file_server`."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serve() as running:
+        yield running
 
 
 def pytest_configure():

@@ -35,7 +35,7 @@ def sum_of_losses(head, embeddings, labels, training=False):
 
     def total(embeddings, prototypes):
         with keras.StatelessScope(state_mapping=[(head.prototypes, prototypes)]):
-            return keras.ops.sum(head.judge(embeddings, labels, training=training)[0])
+            return keras.ops.sum(head.compute_losses(embeddings, labels, training=training)[0])
 
     return value_and_gradients(
         total,

@@ -14,25 +14,25 @@ from keras_facemargin import pooling
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz, real_numbers, row_numbers
 from keras_facemargin.audit import label_noise
 from keras_facemargin.evaluate import (
-    Templates,
     all_pairs,
     bootstrap,
-    bootstrap_searches,
     cosine_scores,
-    cosine_scores_of_pairs,
-    fold_accuracy,
-    hardest_pairs,
     identify,
-    largest_scores_of_others,
     rates_by_group,
-    search_among_distractors,
     tar_at_far,
-    validation_rate,
     verify,
     verify_all_pairs,
-    verify_by_fold,
-    verify_listed_pairs,
 )
+from keras_facemargin.evaluate.at_scale import hardest_pairs, verify_listed_pairs
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
+from keras_facemargin.evaluate.identification import (
+    largest_scores_of_others,
+    search_among_distractors,
+)
+from keras_facemargin.evaluate.splits import verify_by_fold
+from keras_facemargin.evaluate.templates import Templates
+from keras_facemargin.evaluate.uncertainty import bootstrap_searches
+from keras_facemargin.evaluate.verification import fold_accuracy, validation_rate
 
 ROWS = np.array([[1.0, 0.1], [0.9, 0.2], [0.1, 1.0], [0.2, 0.9]])
 # NumPy alone makes one person of the first and the last of each, or two of one.

@@ -358,17 +358,17 @@ def test_a_head_over_other_classes_is_refused():
 def test_prototypes_go_into_sub_centres_and_out_of_them():
     one, three = ArcFace(CLASSES), SubCenterArcFace(CLASSES)
     with pytest.raises(ValueError, match=r"once it is built.*SubCenterArcFace"):
-        three.take_prototypes(np.ones((CLASSES, DIM)))
+        three.set_prototypes(np.ones((CLASSES, DIM)))
     for head in (one, three):
         head.build((None, DIM))
     before = keras.ops.convert_to_numpy(three.prototypes)
-    three.take_prototypes(one.prototypes)
+    three.set_prototypes(one.prototypes)
     taken = keras.ops.convert_to_numpy(three.prototypes)
     np.testing.assert_array_equal(taken[:, 0], keras.ops.convert_to_numpy(one.prototypes))
     np.testing.assert_array_equal(taken[:, 1:], before[:, 1:])
     back = ArcFace(CLASSES)
     back.build((None, DIM))
-    back.take_prototypes(three.prototypes)
+    back.set_prototypes(three.prototypes)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(back.prototypes), taken[:, 0])
 
 
@@ -381,5 +381,5 @@ def test_a_ramp_moves_all_replicas():
     classifier.fit(
         images, labels, batch_size=8, epochs=1, verbose=0, callbacks=[MarginRamp(epochs=3)]
     )
-    copies = replicas(2).experimental_local_results(classifier.head.margin_share.value)
+    copies = replicas(2).experimental_local_results(classifier.head.margin_weight.value)
     assert [float(copy) for copy in copies] == pytest.approx([2 / 9, 2 / 9])

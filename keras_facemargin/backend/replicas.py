@@ -69,16 +69,16 @@ def _context():
     return context if context is not None and context.num_replicas_in_sync > 1 else None
 
 
-def batch_mean(values, known):
-    """Mean of a number per sample over the known samples of the global batch, and their count.
+def batch_mean(values, valid):
+    """Mean of a number per sample over the valid samples of the global batch, and their count.
 
     Args:
         values: (B,) float tensor.
-        known: (B,) bool tensor, False where a sample does not count.
+        valid: (B,) bool tensor, False where a sample does not count.
 
     Returns:
-        Two scalars; the mean is 0 where nothing is known.
+        Two scalars; the mean is 0 where no sample is valid.
     """
-    weights = gather(ops.cast(known, values.dtype))
+    weights = gather(ops.cast(valid, values.dtype))
     count = ops.sum(weights)
     return ops.sum(weights * gather(values)) / ops.maximum(count, 1.0), count

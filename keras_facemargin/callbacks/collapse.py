@@ -13,21 +13,22 @@ class Spread(NamedTuple):
 
     norm: float  # mean length of an embedding
     target_angle: float  # mean angle to the true class's prototype
-    past_bend: float  # share of faces past the angle where the margin formula turns upward
+    past_turning_angle: float  # share of faces past the angle where the margin formula turns upward
     impostor_similarity: float  # mean cosine between faces of different people; 1: all are equal
 
     def __str__(self):
         return (
-            f"norm {self.norm:.3g}, target angle {self.target_angle:.1f} degrees, past the bend "
-            f"{self.past_bend:.1%}, cosine between different people {self.impostor_similarity:.3f}"
+            f"norm {self.norm:.3g}, target angle {self.target_angle:.1f} degrees, past the turning "
+            f"angle {self.past_turning_angle:.1%}, cosine between different people "
+            f"{self.impostor_similarity:.3f}"
         )
 
 
 def measure_spread(classifier, images, labels):
     """Measures the norm, the target angle and the similarity of different people on some faces.
 
-    `impostor_similarity` is the mean of `cos(x_i, x_j)` over pairs with different labels. The bend
-    is pi - m for an angular margin m (`MarginHead.bend`), 180 degrees for a head without one.
+    `impostor_similarity` is the mean of `cos(x_i, x_j)` over pairs with different labels. The
+    turning angle is pi - m for an angular margin m (`MarginHead.turning_angle`), else 180 degrees.
 
     Args:
         classifier: `MarginClassifier`.
@@ -75,7 +76,7 @@ def measure_spread(classifier, images, labels):
     return Spread(
         norm=float(norms.mean()),
         target_angle=float(np.degrees(angles.mean())),
-        past_bend=float((angles > classifier.head.bend).mean()),
+        past_turning_angle=float((angles > classifier.head.turning_angle).mean()),
         impostor_similarity=float((directions @ directions.T)[strangers].mean()),
     )
 

@@ -82,7 +82,7 @@ class MarginRamp(_Ramp):
         return 1.0
 
     def _weight(self):
-        return self.model.head.margin_share
+        return self.model.head.margin_weight
 
 
 class ScaleRamp(_Ramp):

@@ -5,15 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_facemargin.callbacks.workers import gather_from_workers
-from keras_facemargin.evaluate import (
-    Pairs,
-    View1,
-    all_pairs,
-    embed,
-    evaluate_pairs,
-    evaluate_view_1,
-    verify,
-)
+from keras_facemargin.evaluate import Pairs, all_pairs, embed, evaluate_pairs, verify
+from keras_facemargin.evaluate.protocols import View1, evaluate_view_1
 
 _FAR = 1e-3  # the target of the TAR in the logs; a larger one where the pairs do not support it
 

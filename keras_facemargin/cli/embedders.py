@@ -1,6 +1,5 @@
 """Embedders as they are published: `export`, `calibrate`."""
 
-import dataclasses
 import math
 import shutil
 from enum import StrEnum
@@ -14,6 +13,7 @@ from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import DEFAULT, Model
+from keras_facemargin.files import draft_of
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
@@ -67,7 +67,7 @@ def export(
         say("  threshold        none: `facemargin calibrate FACES` finds one and writes a card")
     else:
         of = "" if precision is Precision.float32 else ", of the Keras embedder"
-        say(f"  threshold        cosine {card.thresholds.single}, image alone{of}")
+        say(f"  threshold        cosine {card.thresholds.find(mirrored=False)}, image alone{of}")
 
 
 def calibrate(
@@ -82,8 +82,12 @@ def calibrate(
         ),
     ],
     far: Annotated[
-        float, typer.Option(help="Share of the pairs of two people that may be accepted.")
-    ] = 1e-3,
+        list[float] | None,
+        typer.Option(
+            help="Share of the pairs of two people that may be accepted. Repeat for several. "
+            "Default: 1e-2 to 1e-5, as far as there are enough pairs.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -94,51 +98,67 @@ def calibrate(
         ),
     ] = None,
 ):
-    """Choose the thresholds for a false accept rate and write them into an embedder's card.
+    """Choose the thresholds for false accept rates and write them into an embedder's card.
 
-    There are two: for the image and its mirror image together, which `verify` compares, and for the
-    image alone, which an exported file gives. Every pair of the faces counts. They should be of
-    people whom the embedder was neither trained on nor will be tested on. A rate that the pairs
-    cannot show is refused. A .keras file without a card gets one.
+    Each rate gets two: for the image and its mirror image together, which `verify` compares, and
+    for the image alone, which an exported file gives. Every pair of the faces counts. The faces
+    should be of people whom the embedder was neither trained on nor will be tested on. A rate that
+    the pairs cannot show is refused. A .keras file without a card gets one.
 
     Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
     --output my_embedder`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
-    from keras_facemargin.files import check_writable, draft_of
+    from keras_facemargin.files import check_writable
     from keras_facemargin.zoo import (
         calibrate,
         card_path,
         describe,
+        keras_card,
         load_card,
         load_embedder,
         write_card,
     )
 
-    if not 0 < far < 1:
-        raise ValueError(f"--far must be a rate in (0, 1). Received: {far}")
+    for rate in far or ():
+        if not 0 < rate < 1:
+            raise ValueError(f"--far must be a rate in (0, 1). Received: {rate}")
     embedder, card = load_embedder(model), card_path(model)
     old = load_card(model) if card.is_file() else None
     file = card.with_name(old.weights.file) if old else Path(model)
-    target = file if output is None else output / file.name
+    target = file if output is None else output / f"{file.stem}.keras"
     _refuse_places(model, card, target, output)
     check_writable(target.with_name(card.name))
     people = open_faces(faces, embedder.input_shape[1] or 112)
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
-    new = calibrate(embed(embedder, people.paths), people.labels, far, about)
-    if output is not None:
-        with draft_of(target) as draft:
-            shutil.copyfile(file, draft)
+    new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)
     if old is None:
+        _copy(file, target, embedder)
         made = describe(embedder, target, "An embedder of your own.", thresholds=new)
+    elif output is None:
+        made = old.changed(thresholds=new)
     else:
-        made = dataclasses.replace(old, thresholds=new)
+        _copy(file, target, embedder)
+        made = keras_card(old, target).changed(thresholds=new)
     write_card(target.with_name(card.name), made)
     _print_thresholds(old.thresholds if old else None, new)
     say(f"{target.with_name(card.name)}: {about}")
     say(f"facemargin verify --model {target} uses it")
+
+
+def _copy(file, target, embedder):
+    """Copies a .keras file as it is; of another file the converted embedder is written."""
+    if file == target:
+        return
+    if file.suffix == ".keras" and file.is_file():
+        with draft_of(target) as draft:
+            shutil.copyfile(file, draft)
+    else:
+        from keras_facemargin.saving import save_model  # opens Keras
+
+        save_model(embedder, target)
 
 
 def _refuse_places(model, card, target, output):
@@ -163,20 +183,26 @@ def _refuse_places(model, card, target, output):
 
 def _print_thresholds(before, now):
     table = Table("Threshold", *(Column(words, justify="right") for words in _COLUMNS))
-    for words, name, form in (
-        ("Cosine", "cosine", ".4f"),
-        ("False accept rate", "far", "g"),
-        ("Impostor pairs", "impostor_pairs", ",d"),
-        ("Genuine pairs", "genuine_pairs", ",d"),
-        ("Genuine pairs accepted", "tar", ".2%"),
-    ):
-        cells = (
-            "-" if each is None else f"{getattr(getattr(each, kind), name):{form}}"
-            for kind in ("mirrored", "single")
-            for each in (before, now)
-        )
-        table.add_row(words, *cells)
+    for kind, words in (("mirrored", "with mirror image"), ("single", "image alone")):
+        old = {} if before is None else {one.far: one for one in getattr(before, kind)}
+        new = {one.far: one for one in getattr(now, kind)}
+        for far in sorted({*old, *new}, reverse=True):
+            chosen = new.get(far)
+            table.add_row(
+                f"{words}, FAR {far:.2g}",
+                f"{old[far].cosine:.4f}" if far in old else "-",
+                *(
+                    ("-",) * 4
+                    if chosen is None
+                    else (
+                        f"{chosen.cosine:.4f}",
+                        f"{chosen.impostor_pairs:,}",
+                        f"{chosen.genuine_pairs:,}",
+                        f"{chosen.tar:.2%}",
+                    )
+                ),
+            )
     console.print(table)
 
 
-_COLUMNS = ("with mirror image, before", "now", "image alone, before", "now")
+_COLUMNS = ("cosine before", "now", "impostor pairs", "genuine pairs", "genuine pairs accepted")

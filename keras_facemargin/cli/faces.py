@@ -149,7 +149,7 @@ def verify(
                 f"{model}, which has none. `facemargin calibrate FACES --model {model}` finds one; "
                 "--threshold gives your own."
             )
-        chosen = thresholds.mirrored
+        chosen = thresholds.find(mirrored=True)
         threshold = chosen.cosine
         origin = f"FAR {chosen.far:.2g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
     refuse_photos(paths, embedder)

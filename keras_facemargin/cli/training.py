@@ -93,9 +93,8 @@ def finetune(
     console.print(tuned)
     for remark in tuned.remarks:
         say(remark, style="yellow")
-    say(
-        f"Threshold: cosine {tuned.thresholds.mirrored}; facemargin verify --model {output} uses it"
-    )
+    chosen = tuned.thresholds.find(mirrored=True)
+    say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")
 
 

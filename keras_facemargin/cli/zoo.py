@@ -31,14 +31,14 @@ def zoo(
     )
     for known in list_embedders():
         card = load_card(known)
-        result = card.protocols.get("lfw")
+        result = card.find_measured("lfw")
         table.add_row(
             card.name,
-            f"{card.parameters / 1e6:.2f} M",
+            "-" if card.parameters is None else f"{card.parameters / 1e6:.2f} M",
             str(card.embedding_dim),
             "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
             _mirrored(card.thresholds),
-            "cleared" if card.licence.commercial_use else "not cleared",
+            "cleared" if card.commercial_use else "not cleared",
         )
     console.print(table)
 
@@ -46,4 +46,5 @@ def zoo(
 def _mirrored(thresholds):
     if thresholds is None:
         return "-"
-    return f"{thresholds.mirrored.cosine:.3f} at FAR {thresholds.mirrored.far:g}"
+    chosen = thresholds.find(mirrored=True)
+    return f"{chosen.cosine:.3f} at FAR {chosen.far:g}"

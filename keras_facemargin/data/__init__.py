@@ -4,32 +4,28 @@ And the faces that are made for the demo.
 """
 
 from keras_facemargin.data.containers import open_faces
-from keras_facemargin.data.fetch import FetchError, RemoteFile, fetch_lfw
+from keras_facemargin.data.fetch import fetch_lfw
 from keras_facemargin.data.folder import FaceFolder
+from keras_facemargin.data.formats.example import pack_example, unpack_example
 from keras_facemargin.data.formats.pairs_bin import PairsBin, write_pairs_bin
-from keras_facemargin.data.pack import Packed, pack_faces
-from keras_facemargin.data.records import (
-    FaceRecords,
+from keras_facemargin.data.formats.recordio import (
     Record,
     RecordReader,
     RecordWriter,
     pack_record,
     unpack_record,
-    write_face_records,
 )
+from keras_facemargin.data.formats.tfrecord import TFRecordReader
+from keras_facemargin.data.packing.pack import Packed, pack_faces
+from keras_facemargin.data.records import FaceRecords, write_face_records
 from keras_facemargin.data.samplers import (
     BalancedSampler,
     CappedSampler,
     IdentityBatches,
     Sampler,
 )
-from keras_facemargin.data.tfrecords import (
-    FaceTFRecords,
-    TFRecordReader,
-    pack_example,
-    unpack_example,
-    write_face_tfrecords,
-)
+from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
+from keras_facemargin.download import FetchError
 
 __all__ = [
     "BalancedSampler",
@@ -44,7 +40,6 @@ __all__ = [
     "Record",
     "RecordReader",
     "RecordWriter",
-    "RemoteFile",
     "Sampler",
     "TFRecordReader",
     "fetch_lfw",

@@ -8,11 +8,13 @@ import warnings
 
 import numpy as np
 
-from keras_facemargin.data.faces import check_all, identity_order, report
+from keras_facemargin.data.faces import identity_order
 from keras_facemargin.data.folder import FaceFolder, list_files
+from keras_facemargin.data.formats.tfrecord import find_shards
 from keras_facemargin.data.lists import read_list, shown, text_lines
+from keras_facemargin.data.problems import check_all, require_two_identities
 from keras_facemargin.data.records import FaceRecords
-from keras_facemargin.data.tfrecords import FaceTFRecords, find_shards, read_example
+from keras_facemargin.data.tfrecords import FaceTFRecords, read_example
 from keras_facemargin.images.image import BadImage
 
 _KINDS = {
@@ -174,11 +176,7 @@ def _sorted(source, images, identities, names, bad, size):
     labels = np.array([number[identities[row]] for row in kept], "int64")
     rows = np.array(kept, "int64")[np.argsort(labels, kind="stable")]
     labels = np.sort(labels)
-    if len(order) < 2:
-        raise ValueError(
-            "Telling people apart needs at least two identities with an image each. "
-            f"Received: {len(order)} in {report(source, bad) if bad else source}"
-        )
+    require_two_identities(len(order), source, bad)
     if names is not None:
         names = _unique([names[row] for row in rows.tolist()], labels.tolist())
     if isinstance(images, list):

@@ -5,37 +5,18 @@ here, once: the report on what is bad, the order of an epoch, the share of a wor
 augmentation, splitting.
 """
 
-import collections.abc
 import copy
-import dataclasses
-import functools
 import hashlib
 import itertools
-import math
-import operator
-import os
-import warnings
-from concurrent.futures import ThreadPoolExecutor
 
-import keras
 import numpy as np
 
-from keras_facemargin.augmentation.light import (
-    Augmentation,
-    augment,
-    draw_augmentation,
-    move,
-    recolour,
-)
-from keras_facemargin.images.image import decode_face, read_bytes, read_face
-from keras_facemargin.progress import progress_bar
+from keras_facemargin.data.epochs import Plan
+from keras_facemargin.data.pipeline import Batches, make_dataset
+from keras_facemargin.data.problems import report_bad_files, require_two_identities
+from keras_facemargin.images.image import read_bytes
 
-_NAMED = 10  # bad entries that an error or a warning spells out
-_MOST_BAD = 100_000  # damaged places that are kept of a file
-_BLOCK = 256  # images that a checking thread takes at a time
-_DRAWN = 4096  # images whose augmentation is drawn at a time
 _SAMPLED = 64  # images whose bytes go into a fingerprint
-_HANDED = 256  # images that the pipeline hands on at a time before it decodes each
 
 
 class Faces:
@@ -60,6 +41,13 @@ class Faces:
         self.identities = identities
         self._plain = np.asarray(plain, "bool")
         self.skipped = skipped
+
+    def _report_bad_files(self, on_bad):
+        """Refuses bad files, or warns of them; refuses fewer than two identities."""
+        if on_bad == "refuse":
+            report_bad_files(self.source, self.skipped, on_bad)
+        require_two_identities(self.num_classes, self.source, self.skipped)
+        report_bad_files(self.source, self.skipped, on_bad, stacklevel=4)
 
     @property
     def num_classes(self):
@@ -128,102 +116,8 @@ class Faces:
                 given without training.
             ImportError: TensorFlow is missing.
         """
-        plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
-        epoch, skipped = plan.place(start)
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise ImportError(
-                "The input pipeline is made of tf.data: pip install 'keras_facemargin[tensorflow]'"
-            ) from error
-
-        labels = tf.constant(self.labels)
-        plain = tf.constant(self._plain)
-        shape = (self.image_size, self.image_size, 3)
-
-        def decode_plain(encoded):
-            # Reads PNG as well. The default transform is off by up to 12 levels from libjpeg's own.
-            return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-
-        def decode_odd(encoded, index):
-            return tf.numpy_function(
-                lambda encoded, index: decode_face(encoded, shape[0], name=self.paths[index]),
-                [encoded, index],
-                tf.uint8,
-            )
-
-        def decode(index, label, key):
-            encoded = read(key)
-            if self._plain.all():
-                image = decode_plain(encoded)
-            else:
-                image = tf.cond(
-                    plain[index], lambda: decode_plain(encoded), lambda: decode_odd(encoded, index)
-                )
-            return tf.ensure_shape(image, shape), label
-
-        def to_float(images, labels):
-            return tf.cast(images, tf.float32), labels
-
-        def decode_and_move(index, label, key, parameters):
-            image, _ = decode(index, label, key)
-            moved = move(image, parameters.corner, parameters.mirror)
-            return moved, label, parameters.colour, parameters.offset
-
-        def recolour_batch(images, labels, colour, offset):
-            return recolour(images, colour, offset), labels
-
-        def augment_batch(images, labels, numbers):
-            return plan.augment(tf.cast(images, tf.float32), numbers), labels
-
-        def decode_with(index, label, key, numbers):
-            return *decode(index, label, key), numbers
-
-        if training:
-            numbers = tf.TensorSpec((None, plan.numbers), tf.float32)
-            light = Augmentation(
-                corner=tf.TensorSpec((None, 3), tf.int32),
-                mirror=tf.TensorSpec((None, 3), tf.bool),
-                colour=tf.TensorSpec((None, 3, 3), tf.float32),
-                offset=tf.TensorSpec((None, 1), tf.float32),
-            )
-            blocks = tf.data.Dataset.from_generator(
-                _EpochDrawer(plan, epoch, skipped),
-                output_signature=(
-                    tf.TensorSpec((None,), tf.int64),
-                    light if augmentation is None else numbers,
-                ),
-            )
-            if augmentation is None:
-                prepare, finish = decode_and_move, recolour_batch
-            else:
-                prepare, finish = decode_with, augment_batch
-        else:
-            order = range(plan.shard[0], len(self), plan.shard[1])
-            blocks = tf.data.Dataset.range(order.start, order.stop, order.step).batch(_HANDED)
-            blocks = blocks.map(lambda indices: (indices,))
-            prepare, finish = decode, to_float
-        keys, read = self._bytes_in_graph()
-        blocks = blocks.map(
-            lambda indices, *rest: (indices, tf.gather(labels, indices), keys(indices), *rest),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        rows = blocks.unbatch()
-        if not skipped:  # else the first pass is shorter than the others
-            rows = rows.apply(tf.data.experimental.assert_cardinality(plan.count))
-        images = rows.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-        batches = images.batch(batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
-        if plan.shard[1] > 1:  # tf.distribute would take a worker's share of the share
-            options = tf.data.Options()
-            options.experimental_distribute.auto_shard_policy = (
-                tf.data.experimental.AutoShardPolicy.OFF
-            )
-            batches = batches.with_options(options)
-        batches = batches.prefetch(tf.data.AUTOTUNE)
-        batches.start = tuple(start)
-        # Not `fingerprint`, which is TensorFlow's, of the graph.
-        batches.data_fingerprint = functools.partial(plan.fingerprint, self, "dataset")
-        return batches
+        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
+        return make_dataset(self, plan, start, self._plain, self._bytes_in_graph)
 
     def _bytes_in_graph(self):
         """Where a TensorFlow graph gets the bytes of the images from, in two steps.
@@ -263,8 +157,8 @@ class Faces:
         Raises:
             ValueError: as `dataset`.
         """
-        plan = _Plan(self, batch_size, training, seed, shard, sampler, augmentation)
-        return _Batches(self, plan, **options)
+        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
+        return Batches(self, plan, **options)
 
     def fingerprint(self):
         """Fingerprint of these faces, so that a resumed run can check that it has the same ones.
@@ -363,285 +257,6 @@ class Faces:
         return part
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredImage:
-    """An image in a container, read when it is wanted; `read_face` takes it like a path.
-
-    Attributes:
-        reader: what opened the container; has `read_image(row)` and `place(row)`.
-        row: number of the image in it.
-    """
-
-    reader: object
-    row: int
-
-    def read_bytes(self):
-        """The bytes of the image file."""
-        return self.reader.read_image(self.row)
-
-    def __str__(self):
-        return self.reader.place(self.row)
-
-
-class StoredImages(collections.abc.Sequence):
-    """Some images of a container, made as they are asked for.
-
-    Args:
-        reader: as in `StoredImage`.
-        rows: int64 array `(N,)`.
-    """
-
-    def __init__(self, reader, rows):
-        self.reader = reader
-        self.rows = rows
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [StoredImage(self.reader, row) for row in self.rows[index].tolist()]
-        return StoredImage(self.reader, self.rows.item(index))
-
-    def compress(self, chosen):
-        return StoredImages(self.reader, self.rows[chosen])
-
-    def payloads(self, indices):
-        """The images' bytes, an object array."""
-        images = [self.reader.read_image(row) for row in self.rows[indices].tolist()]
-        return np.array([*images, None], object)[:-1]  # an array of objects, however many
-
-
-class StoredFaces(Faces):
-    """Faces whose `paths` are `StoredImages`."""
-
-    def _bytes_in_graph(self):
-        import tensorflow as tf
-
-        def read(indices):
-            payloads = tf.numpy_function(self.paths.payloads, [indices], tf.string)
-            return tf.ensure_shape(payloads, (None,))
-
-        return read, lambda encoded: encoded
-
-
-class _Plan:
-    """What a training pipeline was asked for, checked, and the epochs that follow from it."""
-
-    def __init__(self, faces, batch_size, training, seed, shard, sampler, augmentation):
-        if not training and (sampler is not None or augmentation is not None):
-            raise ValueError(
-                "`sampler` and `augmentation` are for training. "
-                f"Received: training={training} with sampler={sampler} and "
-                f"augmentation={augmentation}"
-            )
-        for layer in augmentation or []:
-            if not hasattr(layer, "transform"):
-                raise ValueError(
-                    "`augmentation` must be a list of FaceAugmentation layers. "
-                    f"Received: {layer!r} in it"
-                )
-        self._labels = faces.labels
-        self._sampler = sampler
-        self._seed = seed
-        self._layers = augmentation
-        self.batch_size = batch_size
-        self.training = training
-        self._unit = 1 if sampler is None else sampler.unit
-        if batch_size % self._unit:
-            raise ValueError(
-                f"`batch_size` must be a multiple of the {self._unit} images of one batch of "
-                f"{sampler!r}. Received: batch_size={batch_size}"
-            )
-        drawn = len(faces) if sampler is None else len(sampler.draw(self._labels, self._rng(0)))
-        self.drawn = drawn
-        self.shard = _checked_shard(shard, drawn, self._unit)
-        index, count = self.shard
-        if training:
-            self.count = math.ceil(drawn / self._unit / count) * self._unit
-        else:
-            self.count = len(range(index, drawn, count))
-
-    def fingerprint(self, faces, pipeline):
-        """As `Faces.fingerprint`, with what decides the order and the pixels of the batches."""
-        layers = [_settings(layer) for layer in self._layers or []]
-        return {
-            **faces.fingerprint(),
-            "pipeline": pipeline,
-            "training": self.training,
-            "batch_size": self.batch_size,
-            "seed": self._seed,
-            "shard": list(self.shard),
-            "sampler": repr(self._sampler),
-            "augmentation": "light" if self._layers is None else repr(layers),
-        }
-
-    @property
-    def numbers(self):
-        """Numbers that are drawn for an image; one at least: TensorFlow crashes on empty rows."""
-        return max(1, sum(layer.numbers for layer in self._layers or []))
-
-    def _rng(self, epoch):
-        return np.random.default_rng([self._seed, epoch])
-
-    def order(self, epoch):
-        """This worker's images of an epoch, and the place of each in the order of all workers."""
-        index, count = self.shard
-        if not self.training:
-            rows = np.arange(index, len(self._labels), count)
-            return rows, rows
-        rng = self._rng(epoch)
-        if self._sampler is None:
-            order = rng.permutation(len(self._labels))
-        else:
-            order = self._sampler.draw(self._labels, rng)
-        places = _share(np.arange(len(order)), self.shard, self._unit)
-        return order[places], places
-
-    def place(self, start):
-        """Epoch and number of this worker's images in it that come before `start`."""
-        try:
-            epoch, step = map(operator.index, start)
-        except (TypeError, ValueError):
-            epoch, step = -1, -1
-        steps = math.ceil(self.count / self.batch_size)
-        if epoch < 0 or not 0 <= step < steps or (not self.training and (epoch or step)):
-            raise ValueError(
-                "`start` is for training and must be (epoch, step), the epoch from 0 and the step "
-                f"0..{steps - 1}. Received: start={start!r} with training={self.training}"
-            )
-        return epoch, step * self.batch_size
-
-    def draw_block(self, epoch, block):
-        """What augmentation needs for the images at places `block * _DRAWN`, ... of an epoch.
-
-        The same for every worker, and drawn without those before it.
-        """
-        # Not from 0 on: numpy takes [seed, epoch, 0] for [seed, epoch], which drew the order.
-        rng = np.random.default_rng([self._seed, epoch, block + 1])
-        return self.draw(rng, min(_DRAWN, self.drawn - block * _DRAWN))
-
-    def worker_rng(self, epoch, *rest):
-        return np.random.default_rng([self._seed, epoch, self.shard[0], *rest])
-
-    def draw(self, rng, count):
-        """What augmentation needs for so many images."""
-        if self._layers is None:
-            return draw_augmentation(rng, count)
-        return rng.random((count, self.numbers), "float32")
-
-    def augment(self, images, numbers):
-        """The layers one after the other, each with its own columns of the numbers."""
-        start = 0
-        for layer in self._layers:
-            images = layer.transform(images, numbers[:, start : start + layer.numbers])
-            start += layer.numbers
-        return images
-
-    def augment_arrays(self, images, drawn):
-        """As `augment` and as the light augmentation, of uint8 arrays."""
-        if self._layers is None:
-            return augment(images, drawn)
-        images, drawn = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
-        return keras.ops.convert_to_numpy(self.augment(images, drawn))
-
-
-class _Batches(keras.utils.PyDataset):
-    """What `Faces.py_dataset` gives."""
-
-    def __init__(self, faces, plan, **options):
-        super().__init__(**options)
-        self._faces = faces
-        self._plan = plan
-        self._epoch = 0
-        self._begun = False
-        self._order, _ = plan.order(0)
-
-    def data_fingerprint(self):
-        """As that of `Faces.dataset`."""
-        return self._plan.fingerprint(self._faces, "py_dataset")
-
-    # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
-    # read already: so the begin is noted and the end draws the next order.
-    def on_epoch_begin(self):
-        self._begun = True
-
-    def on_epoch_end(self):
-        if self._begun:
-            self._epoch += 1
-            self._begun = False
-            self._order, _ = self._plan.order(self._epoch)
-
-    def __len__(self):
-        return math.ceil(len(self._order) / self._plan.batch_size)
-
-    def __getitem__(self, step):
-        faces, plan = self._faces, self._plan
-        chosen = self._order[step * plan.batch_size : (step + 1) * plan.batch_size]
-        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
-        if plan.training:
-            rng = plan.worker_rng(self._epoch, step)
-            images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))
-        return images.astype("float32", copy=False), faces.labels[chosen]
-
-
-def _settings(layer):
-    """The class of an augmentation and its arguments, without the name that Keras counts up."""
-    try:
-        config = layer.get_config()
-    except NotImplementedError:
-        config = {}
-    return type(layer).__name__, {k: v for k, v in config.items() if k not in ("name", "dtype")}
-
-
-class _EpochDrawer:
-    """Each call is an epoch: blocks of indices in their order, with their augmentation."""
-
-    def __init__(self, plan, epoch, skipped):
-        self._plan = plan
-        self._epochs = itertools.count(epoch)
-        self._skipped = skipped
-
-    def __call__(self):
-        plan, epoch = self._plan, next(self._epochs)
-        rows, places = (each[self._skipped :] for each in plan.order(epoch))
-        self._skipped = 0  # the next epoch is a whole one
-        ends = np.flatnonzero(np.diff(places // _DRAWN)) + 1
-        for its_rows, its_places in zip(np.split(rows, ends), np.split(places, ends), strict=True):
-            drawn = plan.draw_block(epoch, int(its_places[0]) // _DRAWN)
-            for first in range(0, len(its_rows), _HANDED):
-                part = slice(first, first + _HANDED)
-                chosen = its_places[part] % _DRAWN
-                if isinstance(drawn, Augmentation):
-                    yield its_rows[part], Augmentation(*(field[chosen] for field in drawn))
-                else:
-                    yield its_rows[part], drawn[chosen]
-
-
-def _checked_shard(shard, images, unit):
-    try:
-        index, count = map(operator.index, shard)
-    except (TypeError, ValueError):
-        index, count = 0, 0
-    if not 0 <= index < count <= images // unit:
-        what = "images" if unit == 1 else f"images in batches of {unit:,}"
-        raise ValueError(
-            "`shard` must be (index, count) with index 0..count-1 and an image (of a sampler: a "
-            f"batch) for each of the count workers. Received: shard={shard!r} for {images:,} {what}"
-        )
-    return index, count
-
-
-def _share(order, shard, unit):
-    """A worker's part of an epoch, as long as every other's: the order begins again at its end.
-
-    What the sampler put into one batch stays together.
-    """
-    index, count = shard
-    batches = math.ceil(len(order) / unit / count) * count
-    return np.resize(order, batches * unit).reshape(batches, unit)[index::count].reshape(-1)
-
-
 def _compress(paths, chosen):
     if isinstance(paths, list):
         return list(itertools.compress(paths, chosen))
@@ -665,83 +280,3 @@ def identity_order(identity):
         return 1, 0, "", identity
     digits = identity.lstrip("0")  # compared as texts, for `int` refuses thousands of digits
     return 0, len(digits), digits, identity
-
-
-def check_all(check, count, doing="Checking"):
-    """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
-
-    Args:
-        check: function of an index; what it raises ends the checking.
-        count: number of images.
-        doing: what the bar says.
-
-    Returns:
-        List of what `check` returned.
-    """
-
-    def check_block(start):
-        return [check(index) for index in range(start, min(start + _BLOCK, count))]
-
-    starts = range(0, count, _BLOCK)
-    takes_time = len(starts) >= 8  # more than a second
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        progress_bar("images", takes_time, transient=True) as bar,
-    ):
-        task = bar.add_task(doing, total=count)
-        found = []
-        for start, block in zip(starts, pool.map(check_block, starts), strict=True):
-            found += block
-            bar.update(task, completed=min(start + _BLOCK, count))
-        return found
-
-
-def check_on_bad(on_bad, *choices):
-    """Raises ValueError unless `on_bad` is one of the choices."""
-    if on_bad not in choices:
-        words = " or ".join(f'"{choice}"' for choice in choices)
-        raise ValueError(f"`on_bad` must be {words}. Received: on_bad={on_bad!r}")
-
-
-def check_count(source, bad):
-    """Refuses a file with more damaged places than a damaged file has: they would fill the memory.
-
-    Raises:
-        ValueError: there are more than 100,000.
-    """
-    if len(bad) > _MOST_BAD:
-        raise ValueError(
-            f"{source} has more than {_MOST_BAD:,} damaged places. Received: the last at {bad[-1]} "
-            "It is another kind of file, or the whole file is damaged: copy it again."
-        )
-
-
-def settle_bad(source, bad, on_bad, what="face crop", stacklevel=3):
-    """Refuses the bad entries of a container, or warns of them once, in the same words.
-
-    Args:
-        source: what the container is called.
-        bad: list of `BadImage`.
-        on_bad: "refuse" or "skip".
-        what: what they are not.
-        stacklevel: of the warning, counted from here.
-
-    Raises:
-        ValueError: there are bad entries and `on_bad` is "refuse".
-    """
-    if bad and on_bad == "refuse":
-        raise ValueError(
-            f"{report(source, bad, what)}\nRepair or remove them, or leave them out with "
-            f'on_bad="skip". Received: on_bad={on_bad!r}'
-        )
-    if bad:
-        warnings.warn(f"{report(source, bad, what)}\nThey are left out.", stacklevel=stacklevel)
-
-
-def report(source, bad, what="face crop"):
-    """Counts the bad entries of a container and names up to ten of them, with their reasons."""
-    lines = [f"  {each}" for each in bad[:_NAMED]]
-    if len(bad) > _NAMED:
-        lines.append(f"  ... and {len(bad) - _NAMED:,} more.")
-    noun = "entry that is" if len(bad) == 1 else "entries that are"
-    return "\n".join([f"{source} has {len(bad):,} {noun} no {what}:", *lines])

@@ -1,42 +1,15 @@
-"""Data sets from their addresses: resumed where they stopped, believed by their digest alone.
+"""Labeled Faces in the Wild from its addresses, resumed after an interruption.
 
-Nothing here runs by itself: a file is fetched when somebody asks for it by name. Sets that are
-given on application only are described in `docs/datasets.md`.
+Sets that are available on application only are described in `docs/datasets.md`.
 """
 
 import contextlib
-import hashlib
-import http.client
 import os
 import shutil
-import stat
 import tarfile
-import time
-import urllib.error
-import urllib.request
-from typing import NamedTuple
 
-from keras_facemargin.files import FULL, exclusive
-from keras_facemargin.progress import progress_bar
-
-_BLOCK = 1 << 18  # bytes read at a time
-_TRIES = 5  # in a row without a single new byte
-
-
-class RemoteFile(NamedTuple):
-    """A file and what it must be.
-
-    Attributes:
-        name: of the file on disk.
-        urls: http or https addresses, tried in order.
-        sha256: hexadecimal digest that the file must have, wherever it comes from.
-        most: bytes that the file has at most; a server that sends more is stopped.
-    """
-
-    name: str
-    urls: tuple
-    sha256: str
-    most: int = 1 << 30
+from keras_facemargin.download import FetchError, RemoteFile, fetch
+from keras_facemargin.files import exclusive
 
 
 def _lfw(name, copy, sha256):
@@ -81,10 +54,6 @@ LFW_LISTS = (
     ),
 )
 _LFW_FOLDERS = {"funneled": "lfw_funneled", "original": "lfw"}
-
-
-class FetchError(OSError):
-    """A file that could not be had; what was received is kept, and the message says where."""
 
 
 def fetch_lfw(directory, images="funneled"):
@@ -132,190 +101,6 @@ def fetch_lfw(directory, images="funneled"):
         with exclusive(photos):
             _unpack(archive, photos)
     return photos
-
-
-def fetch(remote, directory, pause=2.0):
-    """Fetches one file, and believes it only if its digest is right.
-
-    After a broken connection the download continues where it broke, in this call and in later ones
-    (HTTP Range); from a server without ranges it starts again. The file appears under its name when
-    it is whole and its digest right; until then it is `NAME.part`. A file with another digest is
-    kept as `NAME.wrong-DIGEST` and the next address is tried. One process at a time fetches a file
-    to a place. Proxies are taken from the environment.
-
-    Args:
-        remote: a `RemoteFile`.
-        directory: an existing folder.
-        pause: seconds before another try, at least 0.
-
-    Returns:
-        Path of the file, a string.
-
-    Raises:
-        ValueError: an address is neither http nor https.
-        FetchError: no address gave the file (each one's reason is named); a file of that name is
-            there already and has another digest; `NAME.part` is a link; the disk is full.
-        BlockingIOError: another process fetches the same file.
-
-    Example:
-
-    ```python
-    path = fetch(LFW_LISTS[0], "lfw")
-    ```
-    """
-    for url in remote.urls:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"An address must begin with http:// or https://. Received: {url!r}")
-    path = os.path.join(os.fspath(directory), remote.name)
-    if not os.path.exists(path):
-        with exclusive(path):
-            if not os.path.exists(path):  # another process may have finished it meanwhile
-                _fetch(remote, path, pause)
-                return path
-    digest = _digest(path)
-    if digest != remote.sha256:
-        raise FetchError(
-            f"{path} is there already and is another file: its SHA-256 must be {remote.sha256}. "
-            f"Received: {digest}. It was left as it is; move it away and call again."
-        )
-    return path
-
-
-def _fetch(remote, path, pause):
-    """Tries the addresses in order until one gives the file; raises FetchError if none does."""
-    part, reasons = path + ".part", []
-    for url in remote.urls:
-        try:
-            _download(url, part, remote, pause)
-        except _NoFile as error:
-            reasons.append(f"{url}: {error}")
-            continue
-        digest = _digest(part)
-        if digest == remote.sha256:
-            os.replace(part, path)
-            return
-        kept = f"{path}.wrong-{digest[:16]}"
-        os.replace(part, kept)
-        reasons.append(f"{url}: its SHA-256 is {digest}, not {remote.sha256}; kept as {kept}")
-    size = _size(part)
-    begun = f"\n{size:,} bytes are kept in {part}: the next call goes on there." if size else ""
-    said = "\n".join(f"  {reason}" for reason in reasons)
-    raise FetchError(f"{remote.name} could not be fetched. Received:\n{said}{begun}")
-
-
-class _NoFile(Exception):
-    """Why an address does not give the file."""
-
-
-def _size(part):
-    """Size of the part received so far; refuses a file that another program may have put there."""
-    try:
-        found = os.lstat(part)
-    except FileNotFoundError:
-        return 0
-    if not stat.S_ISREG(found.st_mode):
-        raise FetchError(
-            f"{part} must be a file that an earlier call began. Received: a link or another kind "
-            "of file. Nothing is written through it; remove it and call again."
-        )
-    return found.st_size
-
-
-def _open_part(part, start):
-    """Opens `part` to write behind `start` bytes; refuses a link that was put there meanwhile."""
-    flags = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if start else os.O_TRUNC)
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(part, flags, 0o666), "ab" if start else "wb")
-
-
-def _download(url, part, remote, pause):
-    """Appends to `part` until the server has no more; raises _NoFile if it cannot be had."""
-    tries = 0
-    with progress_bar("bytes", transient=True) as bar:
-        task = bar.add_task(remote.name, total=None)
-        while True:
-            before = _size(part)
-            if before > remote.most:
-                os.unlink(part)  # of another file, whose rest cannot be asked for
-                before = 0
-            try:
-                if _download_once(url, part, before, remote.most, bar, task):
-                    return
-                reason = "the connection ended early"
-            except urllib.error.HTTPError as error:
-                if error.code < 500:
-                    raise _NoFile(f"the server says {error.code} {error.reason}") from None
-                reason = f"the server says {error.code} {error.reason}"
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-            except TimeoutError:
-                reason = "the server did not answer in time"
-            now = _size(part)
-            tries = 0 if now > before else tries + 1
-            if tries == _TRIES:
-                raise _NoFile(f"{reason}, {_TRIES} times in a row without a new byte")
-            time.sleep(pause)
-
-
-def _download_once(url, part, begun, most, bar, task):
-    """One connection; whether the file is whole after it."""
-    request = urllib.request.Request(url, headers={"User-Agent": "keras_facemargin"})
-    if begun:
-        request.add_header("Range", f"bytes={begun}-")
-    try:
-        answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # there is nothing behind what is there: whole, or another file
-            return True
-        raise
-    with answer:
-        start = begun
-        if answer.status != 206:
-            start = 0
-        elif not answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-"):
-            raise http.client.HTTPException("the server answers with another range than was asked")
-        length = answer.headers.get("Content-Length")
-        # 15 digits are more than any disk has, and Python refuses to read thousands of them.
-        left = int(length) if length and length.isdecimal() and len(length) < 16 else None
-        free = shutil.disk_usage(os.path.dirname(part) or ".").free + begun - start
-        if left is not None and left > free:
-            raise _full(part, f"{left:,} bytes more are needed, {free:,} are free")
-        if start + (left or 0) > most:
-            raise _NoFile(_too_long(most))
-        bar.update(task, completed=start, total=None if left is None else start + left)
-        received = start
-        with _open_part(part, start) as file:
-            while block := answer.read(_BLOCK):
-                received += len(block)
-                if received > most:
-                    os.unlink(part)
-                    raise _NoFile(_too_long(most))
-                try:
-                    file.write(block)
-                except OSError as error:
-                    if error.errno in FULL:
-                        raise _full(part, error.strerror) from error
-                    raise FetchError(f"{part} cannot be written: {error.strerror}") from error
-                bar.update(task, advance=len(block))
-                if left is not None:
-                    left -= len(block)
-    return not left
-
-
-def _too_long(most):
-    return f"it sends more than the {most:,} bytes that the file has at most"
-
-
-def _full(part, reason):
-    return FetchError(
-        f"The disk is full: {reason}. Received so far is kept in {part}. Make room and call again: "
-        "it goes on there."
-    )
-
-
-def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpack(archive, folder):

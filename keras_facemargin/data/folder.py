@@ -3,14 +3,8 @@
 import itertools
 import os
 
-from keras_facemargin.data.faces import (
-    Faces,
-    check_all,
-    check_on_bad,
-    identity_order,
-    report,
-    settle_bad,
-)
+from keras_facemargin.data.faces import Faces, identity_order
+from keras_facemargin.data.problems import check_all, check_on_bad
 from keras_facemargin.images.alignment_check import warn_unaligned
 from keras_facemargin.images.image import BadImage, check_face
 
@@ -84,20 +78,8 @@ class FaceFolder(Faces):
             kept.append(identity)
         self._set(self.directory, image_size, paths, labels, kept, plain, bad)
 
-        if bad and on_bad == "refuse":
-            settle_bad(self.directory, bad, on_bad)
-        if self.num_classes < 2:
-            raise ValueError(
-                "Telling people apart needs at least two identities with an image each, in "
-                f"DIRECTORY/IDENTITY/IMAGE. Received: {self.num_classes} in {self.directory}"
-                + (f"\n{report(self.directory, bad)}" if bad else "")
-            )
-        settle_bad(self.directory, bad, on_bad)
+        self._report_bad_files(on_bad)
         warn_unaligned(self, self.directory)
-
-    def _entries(self):
-        start = len(os.path.join(self.directory, ""))
-        return (f"{path[start:]} {os.stat(path).st_size}" for path in self.paths)
 
     def _entries(self):
         start = len(os.path.join(self.directory, ""))

@@ -31,7 +31,7 @@ class AdaCos(MarginHead):
     Args:
         num_classes: C, integer >= 3.
         dynamic: whether the scale follows the training.
-        **kwargs: `initializer` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -48,7 +48,7 @@ class AdaCos(MarginHead):
     3.107345
     """
 
-    def __init__(self, num_classes, dynamic=True, **kwargs):
+    def __init__(self, num_classes, *, dynamic=True, **kwargs):
         check_integer("num_classes", num_classes, 3)
         check_flag("dynamic", dynamic)
         super().__init__(num_classes, math.sqrt(2.0) * math.log(num_classes - 1), **kwargs)
@@ -62,17 +62,17 @@ class AdaCos(MarginHead):
     def needs_labels(self):
         return self.dynamic
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         if not self.dynamic:
             return
         sums = log_sum()  # a log: exp(s) overflows for large s
         largest = ops.max(ops.append(gather(sums), 0.0))
-        mean, count = batch_mean(ops.exp(sums - largest), known)
-        angles = ops.where(known, margins.angle_of(ops.squeeze(target, -1)), math.inf)
+        mean, count = batch_mean(ops.exp(sums - largest), valid)
+        angles = ops.where(valid, margins.angle_of(ops.squeeze(target, -1)), math.inf)
         ordered = ops.sort(ops.append(gather(angles), math.inf))
         middle = ops.cast(ops.maximum(count - 1.0, 0.0), "int32") // 2
         median = ops.take(ordered, middle, axis=0)
         # The logarithm of nothing, where no sample counts, is never used.
         log_mean = largest + ops.log(ops.maximum(mean, 1e-30))
         scale = log_mean / ops.cos(ops.minimum(math.pi / 4, median))
-        self.update(self.scale_weight, scale, count > 0)
+        self.update_statistic(self.scale_weight, scale, count > 0)

@@ -37,10 +37,11 @@ class AdaFace(MarginHead):
 
     Reference: Kim, Jain, Liu, "AdaFace: Quality Adaptive Margin for Face Recognition",
     arXiv:2204.00964, Eq. 18; starts 20 and 100 of the authors' code. Where implementations
-    differ: the authors clip the moved angle to [1e-3, pi - 1e-3] and cosines to +-(1 - 1e-3), so
-    that a sample past the bend is no longer pulled (`continuation="clip"`); their class has
-    `t_alpha=1.0` (no average), their recipe 0.01; CVLface clips nothing, passes the gradient
-    straight through (`continuation="none", detach_margin=True`) and keeps the averages per GPU.
+    differ: the authors clip the angle after the margin to [1e-3, pi - 1e-3] and cosines to
+    +-(1 - 1e-3), so that a sample past the turning angle has no gradient (`continuation="clip"`);
+    their class has `t_alpha=1.0` (no average), their recipe 0.01; CVLface clips nothing, passes the
+    gradient straight through (`continuation="none", detach_margin=True`) and keeps the averages per
+    GPU.
 
     Args:
         num_classes: C, integer >= 2.
@@ -49,8 +50,10 @@ class AdaFace(MarginHead):
         concentration: h > 0.
         rate: of the moving averages, in (0, 1].
         scale: s > 0.
-        continuation: past the bend "reflect", "clip" or "none"; see `margins.continued_cosine`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        continuation: past the turning angle "reflect", "clip" or "none"; see
+            `margins.continued_cosine`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -75,6 +78,7 @@ class AdaFace(MarginHead):
         self,
         num_classes,
         margin=0.4,
+        *,
         concentration=0.333,
         rate=0.01,
         scale=64.0,
@@ -89,7 +93,7 @@ class AdaFace(MarginHead):
         self.concentration = float(concentration)
         self.rate = float(rate)
         self.continuation = continuation
-        self.bend = math.pi - float(np.max(self.margin))
+        self.turning_angle = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
@@ -97,16 +101,16 @@ class AdaFace(MarginHead):
         self.norm_mean = self.add_statistic("norm_mean", 20.0)
         self.norm_deviation = self.add_statistic("norm_deviation", 100.0)
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         norms = ops.squeeze(ops.clip(norms, _SHORTEST, _LONGEST), -1)
-        mean, count = batch_mean(norms, known)
-        variance, _ = batch_mean(ops.square(norms - mean), known)
+        mean, count = batch_mean(norms, valid)
+        variance, _ = batch_mean(ops.square(norms - mean), valid)
         deviation = ops.sqrt(variance * count / ops.maximum(count - 1.0, 1.0))
         self._average(self.norm_mean, mean, count > 0)
         self._average(self.norm_deviation, deviation, count > 1)
 
     def _average(self, statistic, value, defined):
-        self.update(statistic, self.rate * value + (1.0 - self.rate) * statistic, defined)
+        self.update_statistic(statistic, self.rate * value + (1.0 - self.rate) * statistic, defined)
 
     def quality(self, norms):
         """q of norms: -1 poor, 1 good; no gradient."""
@@ -114,9 +118,9 @@ class AdaFace(MarginHead):
         spread = self.norm_deviation + _SMALLEST_DEVIATION
         return ops.clip(self.concentration * (norms - self.norm_mean) / spread, -1.0, 1.0)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         quality = self.quality(norms)
         margin = margin_of(self.margin, labels, self.compute_dtype)
         angle = ops.maximum(margins.angle_of(cosine) - margin * quality, 0.0)
-        moved = margins.continued_cosine(angle, self.continuation)
-        return moved - margin * (1.0 + quality)
+        margined = margins.continued_cosine(angle, self.continuation)
+        return margined - margin * (1.0 + quality)

@@ -37,7 +37,7 @@ def annealed(head):
     return ops.maximum(head.minimum, head.base * (1.0 + head.gamma * step) ** (-head.power))
 
 
-def mix(head, plain, moved):
-    """`(lambda plain + moved) / (1 + lambda)`."""
+def mix(head, plain, margined):
+    """`(lambda plain + margined) / (1 + lambda)`."""
     weight = annealed(head)
-    return (weight * plain + moved) / (1.0 + weight)
+    return (weight * plain + margined) / (1.0 + weight)

@@ -28,9 +28,10 @@ class ArcFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees); one number, or one a class.
         scale: s > 0.
-        continuation: past the bend "reflect" (monotone and smooth), or one of the published
-            "linear", "easy", "clip", "none".
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        continuation: past the turning angle "reflect" (monotone and smooth), or one of the
+            published "linear", "easy", "clip", "none".
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -45,20 +46,20 @@ class ArcFace(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = ArcFace(num_classes=3, margin=0.5, scale=64.0, initializer="ones")
+    >>> head = ArcFace(num_classes=3, margin=0.5, scale=64.0, prototypes_initializer="ones")
     >>> logits = np.asarray(head(np.ones((1, 4), "float32"), np.array([0])))
     >>> logits.round(1).tolist()
     [[56.2, 64.0, 64.0]]
     """
 
-    def __init__(self, num_classes, margin=0.5, scale=64.0, continuation="reflect", **kwargs):
+    def __init__(self, num_classes, margin=0.5, scale=64.0, *, continuation="reflect", **kwargs):
         super().__init__(num_classes, scale, **kwargs)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.continuation = continuation
-        self.bend = math.pi - float(np.max(self.margin))
+        self.turning_angle = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_angle(cosine, margin, self.continuation)

@@ -25,7 +25,8 @@ class CircleLoss(MarginHead):
         num_classes: C, integer >= 2.
         margin: m in (0, 1), relaxation of the optima; *smaller* is stricter.
         scale: gamma > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -39,7 +40,7 @@ class CircleLoss(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = CircleLoss(num_classes=3, initializer="ones")
+    >>> head = CircleLoss(num_classes=3, prototypes_initializer="ones")
     >>> np.asarray(head(np.ones((1, 4), "float32"), np.array([0]))).round(1).tolist()
     [[16.0, 240.0, 240.0]]
     """
@@ -50,10 +51,10 @@ class CircleLoss(MarginHead):
         check_number("margin", margin, rule, lambda margin: 0 < margin < 1)
         self.margin = float(margin)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         weight = ops.stop_gradient(ops.relu(1.0 + self.margin - cosine))
         return weight * (cosine - (1.0 - self.margin))
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         weight = ops.stop_gradient(ops.relu(cosines + self.margin))
         return weight * (cosines - self.margin)

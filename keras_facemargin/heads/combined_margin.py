@@ -36,9 +36,10 @@ class CombinedMargin(MarginHead):
         m2: in [0, pi/2), radians, added to the angle; one number, or one a class.
         m3: >= 0, units of cosine, subtracted; one number, or one a class.
         scale: s > 0.
-        continuation: past the bend "reflect" (monotone and smooth), "clip" or "none"; see
+        continuation: past the turning angle "reflect" (monotone and smooth), "clip" or "none"; see
             `margins.continued_cosine`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -53,13 +54,13 @@ class CombinedMargin(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = CombinedMargin(num_classes=3, m1=1.0, m2=0.3, m3=0.2, initializer="ones")
+    >>> head = CombinedMargin(num_classes=3, m1=1.0, m2=0.3, m3=0.2, prototypes_initializer="ones")
     >>> np.asarray(head(np.ones((1, 4), "float32"), np.array([0]))).round(1).tolist()
     [[48.3, 64.0, 64.0]]
     """
 
     def __init__(
-        self, num_classes, m1=1.0, m2=0.3, m3=0.2, scale=64.0, continuation="reflect", **kwargs
+        self, num_classes, m1=1.0, m2=0.3, m3=0.2, *, scale=64.0, continuation="reflect", **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         check_positive("m1", m1)
@@ -69,10 +70,10 @@ class CombinedMargin(MarginHead):
         at_least_0 = functools.partial(check_at_least, least=0)
         self.m3 = read_margin("m3", m3, self.num_classes, at_least_0)
         self.continuation = continuation
-        self.bend = min(math.pi, (math.pi - float(np.max(self.m2))) / self.m1)
+        self.turning_angle = min(math.pi, (math.pi - float(np.max(self.m2))) / self.m1)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         m2, m3 = (margin_of(m, labels, self.compute_dtype) for m in (self.m2, self.m3))
         angle = self.m1 * margins.angle_of(cosine) + m2
         return margins.continued_cosine(angle, self.continuation) - m3

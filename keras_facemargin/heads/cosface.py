@@ -31,7 +31,8 @@ class CosFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m >= 0, in units of cosine; one number, or one a class.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -46,7 +47,7 @@ class CosFace(MarginHead):
     Example:
 
     >>> import numpy as np
-    >>> head = CosFace(num_classes=3, margin=0.35, scale=64.0, initializer="ones")
+    >>> head = CosFace(num_classes=3, margin=0.35, scale=64.0, prototypes_initializer="ones")
     >>> logits = np.asarray(head(np.ones((1, 4), "float32"), np.array([0])))
     >>> logits.round(1).tolist()
     [[41.6, 64.0, 64.0]]
@@ -64,6 +65,6 @@ class CosFace(MarginHead):
         largest = float(np.max(self.margin))
         warn_if_above("CosFace", "margin", largest, bound, "arXiv:1801.09414, Eq. 7")
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_cosine(cosine, margin)

@@ -34,8 +34,9 @@ class CurricularFace(MarginHead):
         margin: m in [0, pi/2), radians; one number, which also decides what is hard.
         rate: of the moving average of t, in [0, 1].
         scale: s > 0.
-        continuation: of the true class past the bend, see `margins.additive_angle`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        continuation: of the true class past the turning angle, see `margins.additive_angle`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -56,7 +57,7 @@ class CurricularFace(MarginHead):
     """
 
     def __init__(
-        self, num_classes, margin=0.5, rate=0.01, scale=64.0, continuation="reflect", **kwargs
+        self, num_classes, margin=0.5, *, rate=0.01, scale=64.0, continuation="reflect", **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         check_radians("margin", margin)
@@ -65,20 +66,20 @@ class CurricularFace(MarginHead):
         self.margin = float(margin)
         self.rate = float(rate)
         self.continuation = continuation
-        self.bend = math.pi - self.margin
+        self.turning_angle = math.pi - self.margin
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
         self.t = self.add_statistic("t", 0.0)
 
-    def observe(self, target, norms, known, log_sum):
-        mean, count = batch_mean(ops.squeeze(target, -1), known)
-        self.update(self.t, self.rate * mean + (1.0 - self.rate) * self.t, count > 0)
+    def update_state(self, target, norms, valid, log_sum):
+        mean, count = batch_mean(ops.squeeze(target, -1), valid)
+        self.update_statistic(self.t, self.rate * mean + (1.0 - self.rate) * self.t, count > 0)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         return margins.additive_angle(cosine, self.margin, self.continuation)
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         bare = margins.additive_angle(target, self.margin, "none")
         return ops.where(cosines > bare, cosines * (self.t + cosines), cosines)

@@ -18,7 +18,7 @@ from keras_facemargin.heads.margin_head.arguments import (
     check_integer,
 )
 from keras_facemargin.heads.margin_head.head import MarginHead
-from keras_facemargin.heads.variants import bend, checked_margin, moved
+from keras_facemargin.heads.variants import apply_margin, checked_margin, turning_angle
 
 _PAPER_DEVIATIONS = {
     ("arc", False): 0.05,
@@ -42,10 +42,10 @@ class ElasticFace(MarginHead):
     the layer, so that a resumed run draws on.
 
     Reference: Boutros, Damer, Kirchbuchner, Kuijper, "ElasticFace: Elastic Margin Loss for Deep
-    Face Recognition", arXiv:2109.09416. Where implementations differ: the authors' code goes on
-    past the bend as `continuation="none"`. Their code of "plus" indexes the sorted margins with
-    argsort, not with ranks, so that the farthest sample does not always draw the largest; here it
-    does. Margins are not clipped, there or here.
+    Face Recognition", arXiv:2109.09416. Where implementations differ: past the turning angle
+    the authors' code is `continuation="none"`. Their code of "plus" indexes the sorted margins with
+    argsort, not with ranks, so that the farthest sample does not always get the largest; here it
+    does. Neither clips the margins.
 
     Args:
         num_classes: C, integer >= 2.
@@ -55,9 +55,10 @@ class ElasticFace(MarginHead):
         plus: see above.
         deviation: sigma >= 0; None takes the authors' 0.05, with `plus` 0.0175 / 0.02.
         scale: s > 0.
-        continuation: of "arc" past the bend, see `margins.additive_angle`.
+        continuation: of "arc" past the turning angle, see `margins.additive_angle`.
         seed: integer, of the draws; None takes one from Python's generator.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -79,6 +80,7 @@ class ElasticFace(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="arc",
         plus=False,
         deviation=None,
@@ -102,23 +104,23 @@ class ElasticFace(MarginHead):
         check_integer("seed", seed, 0)
         self.seed = int(seed)
         self.draws = keras.random.SeedGenerator(self.seed)
-        self.bend = bend(variant, self.margin)
+        self.turning_angle = turning_angle(variant, self.margin)
         warn_if_scale_is_low(self)
 
     def build(self, embeddings_shape, labels_shape=None):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         step = self.step + 1
         self.step.assign(step)
         restart(self.draws, self.seed, step)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         if training:
             margin = margin + self._draw(cosine)
-        return moved(self.variant, cosine, margin, self.continuation)
+        return apply_margin(self.variant, cosine, margin, self.continuation)
 
     def _draw(self, cosine):
         """By how much each sample's margin deviates, (B, 1): its share of the global batch's draws.

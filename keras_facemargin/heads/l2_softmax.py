@@ -28,7 +28,8 @@ class L2Softmax(MarginHead):
         num_classes: C, integer >= 3.
         alpha: radius of the sphere, > 0. None takes `max(16, ceil(alpha_lower_bound(C)))`.
         trainable_alpha: whether alpha is a weight that training moves.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -45,7 +46,7 @@ class L2Softmax(MarginHead):
     16.0
     """
 
-    def __init__(self, num_classes, alpha=None, trainable_alpha=False, **kwargs):
+    def __init__(self, num_classes, alpha=None, *, trainable_alpha=False, **kwargs):
         super().__init__(num_classes, **kwargs)
         bound = alpha_lower_bound(num_classes) if num_classes > 2 else 0.0
         alpha = max(16, math.ceil(bound)) if alpha is None else alpha
@@ -63,11 +64,11 @@ class L2Softmax(MarginHead):
                 name="alpha", shape=(), initializer=keras.initializers.Constant(self.alpha)
             )
 
-    def features(self, embeddings):
-        directions, norms = super().features(embeddings)
+    def normalize_embeddings(self, embeddings):
+        directions, norms = super().normalize_embeddings(embeddings)
         return (self.alpha_weight if self.trainable_alpha else self.alpha) * directions, norms
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):

@@ -27,7 +27,8 @@ class LargeMarginSoftmax(MarginHead):
         num_classes: C, integer >= 2.
         margin: m, integer >= 1, multiplies the angle; 1 is softmax without bias.
         base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -50,7 +51,7 @@ class LargeMarginSoftmax(MarginHead):
     keeps_norms = True
 
     def __init__(
-        self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
+        self, num_classes, margin=4, *, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
         super().__init__(num_classes, **kwargs)
         check_integer("margin", margin, 1)
@@ -61,14 +62,14 @@ class LargeMarginSoftmax(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0]
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, labels, training):
-        length = margins.length_of(own)
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
+        length = margins.length_of(prototypes)
         psi = margins.multiplied_angle(cosine / length, self.margin)
         return mix(self, cosine, length * psi)
 

@@ -39,8 +39,9 @@ class MagFace(MarginHead):
         norm_range: (l_a, u_a), 0 < l_a < u_a.
         regularization: lambda_g >= 0.
         scale: s > 0.
-        continuation: past the bend, see `margins.additive_angle`.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        continuation: past the turning angle, see `margins.additive_angle`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -65,6 +66,7 @@ class MagFace(MarginHead):
         self,
         num_classes,
         margin=(0.45, 0.8),
+        *,
         norm_range=(10.0, 110.0),
         regularization=35.0,
         scale=64.0,
@@ -90,7 +92,7 @@ class MagFace(MarginHead):
         self.norm_range = tuple(map(float, norm_range))
         self.regularization = float(regularization)
         self.continuation = continuation
-        self.bend = math.pi - max(self.margin)
+        self.turning_angle = math.pi - max(self.margin)
         warn_if_scale_is_low(self)
 
     def margin_of(self, norms):
@@ -99,10 +101,10 @@ class MagFace(MarginHead):
         along = (ops.clip(norms, shortest, longest) - shortest) / (longest - shortest)
         return low + (high - low) * along
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         return margins.additive_angle(cosine, self.margin_of(norms), self.continuation)
 
-    def objective(self, losses, norms):
+    def regularized_loss(self, losses, norms):
         lengths = ops.squeeze(ops.clip(norms, *self.norm_range), -1)
         penalty = lengths / self.norm_range[1] ** 2 + 1.0 / lengths
         return losses + self.regularization * penalty

@@ -7,7 +7,7 @@ from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.class_margins import margin_of
 from keras_facemargin.heads.margin_head.arguments import check_at_least, check_choice
 from keras_facemargin.heads.margin_head.head import MarginHead
-from keras_facemargin.heads.variants import bend, checked_margin, moved
+from keras_facemargin.heads.variants import apply_margin, checked_margin, turning_angle
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -24,7 +24,7 @@ class MVSoftmax(MarginHead):
     Recognition", arXiv:1912.00833; defaults of the authors' code. Where implementations
     differ: the authors apply the margin only where the cosine is positive (`easy_margin`) while the
     test for a mis-classified class ignores that; here the margin always applies and falls on past
-    the bend. FaceX-Zoo's `mv_weight` is t + 1, and its AM margin applies only where
+    the turning angle. FaceX-Zoo's `mv_weight` is t + 1, and its AM margin applies only where
     cos(theta_y) > m.
 
     Args:
@@ -35,7 +35,8 @@ class MVSoftmax(MarginHead):
         mode: "fixed" or "adaptive".
         hardness: t >= 0.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -57,6 +58,7 @@ class MVSoftmax(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="am",
         mode="adaptive",
         hardness=0.2,
@@ -70,13 +72,13 @@ class MVSoftmax(MarginHead):
         self.variant = variant
         self.mode = mode
         self.hardness = float(hardness)
-        self.bend = bend(variant, self.margin)
+        self.turning_angle = turning_angle(variant, self.margin)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
-        return moved(self.variant, cosine, margin)
+        return apply_margin(self.variant, cosine, margin)
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         slope = 1.0 if self.mode == "fixed" else 1.0 + self.hardness
-        return ops.where(cosines > moved, slope * cosines + self.hardness, cosines)
+        return ops.where(cosines > margined, slope * cosines + self.hardness, cosines)

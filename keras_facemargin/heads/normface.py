@@ -29,7 +29,8 @@ class NormFace(MarginHead):
         num_classes: C, integer >= 2.
         scale: s > 0, fixed, or where learning starts.
         learn_scale: whether s is trained (kept at 0.01 or more).
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -48,7 +49,7 @@ class NormFace(MarginHead):
     True
     """
 
-    def __init__(self, num_classes, scale=30.0, learn_scale=False, **kwargs):
+    def __init__(self, num_classes, scale=30.0, *, learn_scale=False, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
         check_flag("learn_scale", learn_scale)
         self.learn_scale = bool(learn_scale)

@@ -16,7 +16,8 @@ class SoftmaxHead(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -42,10 +43,10 @@ class SoftmaxHead(MarginHead):
         super().build(embeddings_shape)
         self.add_bias()
 
-    def features(self, embeddings):
+    def normalize_embeddings(self, embeddings):
         return embeddings, None
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         return pair(features, prototypes, lengths=False)[0] + bias
 
     def logits(self, similarities, norms):

@@ -30,7 +30,8 @@ class SphereFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m, integer >= 1, multiplies the angle; 1 is modified softmax, 4 the paper's choice.
         base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float, *not* normalised. `labels`: (B,) or (B, 1) integers in [0, C),
@@ -54,7 +55,7 @@ class SphereFace(MarginHead):
     keeps_norms = True
 
     def __init__(
-        self, num_classes, margin=4, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
+        self, num_classes, margin=4, *, base=1000.0, gamma=0.12, power=1.0, minimum=5.0, **kwargs
     ):
         super().__init__(num_classes, **kwargs)
         check_integer("margin", margin, 1)
@@ -68,10 +69,10 @@ class SphereFace(MarginHead):
         super().build(embeddings_shape)
         self.step = add_step(self)
 
-    def observe(self, target, norms, known, log_sum):
+    def update_state(self, target, norms, valid, log_sum):
         self.step.assign(self.step + 1)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         return mix(self, cosine, margins.multiplied_angle(cosine, self.margin))
 
     def logits(self, similarities, norms):

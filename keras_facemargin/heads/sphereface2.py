@@ -50,7 +50,8 @@ class SphereFace2(MarginHead):
         sharpness: t >= 1, the exponent in g.
         loss_weight: w > 0.
         scale: r > 0 (40 for small sets; 64 with balance 0.8, margin 0.5 for MS1M).
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -75,6 +76,7 @@ class SphereFace2(MarginHead):
         self,
         num_classes,
         margin=None,
+        *,
         variant="C",
         balance=0.7,
         sharpness=3.0,
@@ -109,7 +111,7 @@ class SphereFace2(MarginHead):
             name="bias", shape=(), initializer=keras.initializers.Constant(self._balanced_bias())
         )
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         if self.variant == "C":
             return self._sharpen(cosine) - self.margin
         if self.variant == "A":
@@ -117,15 +119,15 @@ class SphereFace2(MarginHead):
         angle = self.margin * margins.angle_of(cosine)
         return self._sharpen(margins.continued_cosine(angle, "clip"))
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         sharp = self._sharpen(cosines)
         return sharp + self.margin if self.variant == "C" else sharp
 
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) + self.shared_bias
 
-    def sample_loss(self, own, others):
-        losses = self.balance * ops.softplus(-own) + (1.0 - self.balance) * others
+    def sample_loss(self, target_logits, others):
+        losses = self.balance * ops.softplus(-target_logits) + (1.0 - self.balance) * others
         return self.loss_weight / self.scale_weight * losses
 
     def _sharpen(self, cosine):
@@ -138,12 +140,12 @@ class SphereFace2(MarginHead):
         def sharp(cosine):
             return 2.0 * ((cosine + 1.0) / 2.0) ** self.sharpness - 1.0
 
-        own, other = {
+        target, other = {
             "C": (sharp(0.0) - self.margin, sharp(0.0) + self.margin),
             "A": (sharp(math.cos(math.pi / 2 + self.margin)), sharp(0.0)),
             "M": (sharp(math.cos(min(math.pi, self.margin * math.pi / 2))), sharp(0.0)),
         }[self.variant]
-        own, other = self.scale * own, self.scale * other
+        target, other = self.scale * target, self.scale * other
         z = self.balance / ((1.0 - self.balance) * (self.num_classes - 1.0))
-        root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(own - other))
+        root = math.sqrt((1.0 - z) ** 2 + 4.0 * z * math.exp(target - other))
         return math.log(2.0 * z) - other - math.log(1.0 - z + root)

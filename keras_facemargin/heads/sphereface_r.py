@@ -51,7 +51,7 @@ class SphereFaceR(MarginHead):
         norm_weight: t >= 0, of "soft".
         scale: s > 0; of "none" there is no scale and this is None.
         detach_margin: see above.
-        **kwargs: `initializer` of the prototypes, those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -73,6 +73,7 @@ class SphereFaceR(MarginHead):
         self,
         num_classes,
         margin=1.4,
+        *,
         version="v2",
         normalization="hard",
         loss_weight=50.0,
@@ -107,13 +108,13 @@ class SphereFaceR(MarginHead):
     def is_cross_entropy(self):
         return self.normalization == "none"
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         if self.version == "v2":
             return cosine
         continuation = "reflect" if self.version == "v0" else "clip"
         return margins.continued_cosine(self.margin * margins.angle_of(cosine), continuation)
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         return margins.divided_angle(cosines, self.margin) if self.version == "v2" else cosines
 
     def logits(self, similarities, norms):
@@ -121,7 +122,7 @@ class SphereFaceR(MarginHead):
             return super().logits(similarities, norms)
         return norms * similarities
 
-    def objective(self, losses, norms):
+    def regularized_loss(self, losses, norms):
         if self.normalization == "none":
             return losses
         weighted = self.loss_weight / self.scale_weight * losses

@@ -33,9 +33,9 @@ class SubCenterArcFace(MarginHead):
         margin: m in [0, pi/2), radians; one number, or one a class.
         num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
         scale: s > 0.
-        continuation: past the bend, see `margins.additive_angle`.
-        **kwargs: `initializer` (the authors' normal of deviation 0.01 by default), `detach_margin`
-            (see `MarginHead`), those of `keras.layers.Layer`.
+        continuation: past the turning angle, see `margins.additive_angle`.
+        prototypes_initializer: None takes the authors' normal distribution of deviation 0.01.
+        **kwargs: of `MarginHead`, such as `detach_margin`, and of `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -59,34 +59,37 @@ class SubCenterArcFace(MarginHead):
         self,
         num_classes,
         margin=0.5,
+        *,
         num_centers=3,
         scale=64.0,
         continuation="reflect",
-        initializer=None,
+        prototypes_initializer=None,
         **kwargs,
     ):
-        if initializer is None:
-            initializer = keras.initializers.RandomNormal(stddev=0.01)
-        super().__init__(num_classes, scale, initializer, **kwargs)
+        if prototypes_initializer is None:
+            prototypes_initializer = keras.initializers.RandomNormal(stddev=0.01)
+        super().__init__(
+            num_classes, scale, prototypes_initializer=prototypes_initializer, **kwargs
+        )
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         check_integer("num_centers", num_centers, 1)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.num_centers = int(num_centers)
         self.continuation = continuation
-        self.bend = math.pi - float(np.max(self.margin))
+        self.turning_angle = math.pi - float(np.max(self.margin))
         warn_if_scale_is_low(self)
 
     @property
     def prototypes_shape(self):
         return (self.num_rows, self.num_centers, self.embedding_dim)
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         cosines = [
-            super(SubCenterArcFace, self).measure(features, prototypes[:, k], bias, pair)
+            super(SubCenterArcFace, self).similarity(features, prototypes[:, k], bias, pair)
             for k in range(self.num_centers)
         ]
         return functools.reduce(ops.maximum, cosines)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_angle(cosine, margin, self.continuation)

@@ -7,7 +7,7 @@ from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.class_margins import margin_of
 from keras_facemargin.heads.margin_head.arguments import check_number
 from keras_facemargin.heads.margin_head.head import MarginHead
-from keras_facemargin.heads.variants import bend, checked_margin, moved
+from keras_facemargin.heads.variants import apply_margin, checked_margin, turning_angle
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -31,7 +31,8 @@ class SVSoftmax(MarginHead):
         variant: "plain", "am" or "arc".
         hardness: t >= 1; 1 switches the reweighing off.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -50,21 +51,21 @@ class SVSoftmax(MarginHead):
     """
 
     def __init__(
-        self, num_classes, margin=None, variant="plain", hardness=1.2, scale=30.0, **kwargs
+        self, num_classes, margin=None, *, variant="plain", hardness=1.2, scale=30.0, **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
         rule = "is the paper's t and must be at least 1 (codes that count from 0 mean t - 1)"
         check_number("hardness", hardness, rule, lambda hardness: hardness >= 1)
         self.variant = variant
         self.margin = checked_margin(variant, margin, ("plain", "am", "arc"), self.num_classes)
-        self.bend = bend(variant, self.margin)
+        self.turning_angle = turning_angle(variant, self.margin)
         self.hardness = float(hardness)
         warn_if_scale_is_low(self)
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
-        return moved(self.variant, cosine, margin)
+        return apply_margin(self.variant, cosine, margin)
 
-    def others(self, cosines, target, moved):
+    def other_similarities(self, cosines, target, margined):
         harder = self.hardness * (cosines + 1.0) - 1.0
-        return ops.where(cosines > moved, harder, cosines)
+        return ops.where(cosines > margined, harder, cosines)

@@ -34,7 +34,8 @@ class UniFace(MarginHead):
         num_classes: C, integer >= 2.
         margin: m >= 0, in units of cosine; one number, or one a class.
         scale: s > 0.
-        **kwargs: `initializer`, `detach_margin` (see `MarginHead`), those of `keras.layers.Layer`.
+        **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
+            `keras.layers.Layer`.
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1.
@@ -70,12 +71,12 @@ class UniFace(MarginHead):
             initializer=keras.initializers.Constant(math.log(10.0 * self.num_classes)),
         )
 
-    def target(self, cosine, norms, own, labels, training):
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
         margin = margin_of(self.margin, labels, self.compute_dtype)
         return margins.additive_cosine(cosine, margin)
 
     def logits(self, similarities, norms):
         return super().logits(similarities, norms) - self.threshold
 
-    def sample_loss(self, own, others):
-        return ops.softplus(-own) + others
+    def sample_loss(self, target_logits, others):
+        return ops.softplus(-target_logits) + others

@@ -40,13 +40,13 @@ def checked_margin(variant, margin, variants, num_classes):
     return margin
 
 
-def moved(variant, cosine, margin, continuation="reflect"):
+def apply_margin(variant, cosine, margin, continuation="reflect"):
     """The cosine of the true class after the margin of a variant."""
     if variant == "arc":
         return margins.additive_angle(cosine, margin, continuation)
     return margins.additive_cosine(cosine, margin)
 
 
-def bend(variant, margin):
+def turning_angle(variant, margin):
     """Angle past which the margin of a variant turns upward, radians."""
     return math.pi - float(np.max(margin)) if variant == "arc" else math.pi

@@ -62,6 +62,7 @@ class ContrastiveLoss(PairwiseLoss):
         margin=1.0,
         reduction="sum_over_batch_size",
         name="contrastive_loss",
+        *,
         from_embeddings=False,
         dtype=None,
     ):
@@ -92,12 +93,12 @@ class ContrastiveLoss(PairwiseLoss):
 
     def call(self, same, y_pred):
         if not self.from_embeddings:
-            known = ops.logical_or(ops.equal(same, 0.0), ops.equal(same, 1.0))
-            losses = self._judge(same, y_pred, ops.square(y_pred))
-            return ops.where(known, losses, float("nan"))
-        losses = self._judge(same, l2(y_pred), squared_l2(y_pred))
+            valid = ops.logical_or(ops.equal(same, 0.0), ops.equal(same, 1.0))
+            losses = self._losses(same, y_pred, ops.square(y_pred))
+            return ops.where(valid, losses, float("nan"))
+        losses = self._losses(same, l2(y_pred), squared_l2(y_pred))
         others = ops.cast(ops.shape(losses)[0] - 1, losses.dtype)  # a sample costs itself nothing
         return ops.sum(losses, axis=1) / ops.maximum(others, 1.0)
 
-    def _judge(self, same, distance, squared):
+    def _losses(self, same, distance, squared):
         return same * squared + (1.0 - same) * ops.square(ops.relu(self.margin - distance))

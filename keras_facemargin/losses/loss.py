@@ -52,7 +52,7 @@ class PairwiseLoss(keras.losses.Loss):
             (B, 1); embeddings not of shape (B, D).
     """
 
-    def __init__(self, name=None, reduction="sum_over_batch_size", dtype=None):
+    def __init__(self, *, name=None, reduction="sum_over_batch_size", dtype=None):
         if not isinstance(reduction, str | None):
             raise ValueError(
                 "`reduction` must be one of Keras' names, such as 'sum_over_batch_size' or 'sum', "
@@ -107,7 +107,7 @@ class MetricLoss(PairwiseLoss):
         ValueError: `margin` is negative or not a number; `distance_metric` is unknown.
     """
 
-    def __init__(self, margin=1.0, distance_metric="L2", name=None, **kwargs):
+    def __init__(self, margin=1.0, distance_metric="L2", *, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self.margin = check_margin(margin)
         self.distances = get_metric(distance_metric)

@@ -58,7 +58,7 @@ class NpairsLoss(PairwiseLoss):
     0.5032
     """
 
-    def __init__(self, name="npairs_loss", from_embeddings=False, **kwargs):
+    def __init__(self, name="npairs_loss", *, from_embeddings=False, **kwargs):
         super().__init__(name=name, **kwargs)
         check_flag("from_embeddings", from_embeddings)
         self.from_embeddings = bool(from_embeddings)

@@ -60,8 +60,8 @@ class TripletSemiHardLoss(MetricLoss):
     0.25
     """
 
-    def __init__(self, margin=1.0, distance_metric="L2", name=None, **kwargs):
-        super().__init__(margin, distance_metric, name, **kwargs)
+    def __init__(self, margin=1.0, distance_metric="L2", *, name=None, **kwargs):
+        super().__init__(margin, distance_metric, name=name, **kwargs)
 
     def call(self, same, embeddings):
         if embeddings.shape[0] == 0:
@@ -123,8 +123,8 @@ class TripletHardLoss(MetricLoss):
     [0.5, 0.0, 0.0]
     """
 
-    def __init__(self, margin=1.0, soft=False, distance_metric="L2", name=None, **kwargs):
-        super().__init__(margin, distance_metric, name, **kwargs)
+    def __init__(self, margin=1.0, soft=False, distance_metric="L2", *, name=None, **kwargs):
+        super().__init__(margin, distance_metric, name=name, **kwargs)
         check_flag("soft", soft)
         self.soft = bool(soft)
 

@@ -5,20 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Bootstrap,
+from keras_facemargin.evaluate import interval, verify_all_pairs
+from keras_facemargin.evaluate.at_scale import (
+    BINS_PER_UNIT,
+    TAIL,
     HardestPairs,
     PairRates,
-    bootstrap_hardest,
     hardest_pairs,
-    interval,
-    plot_score_histogram,
-    rates_by_two_groups,
-    threshold_at_far,
-    verify_all_pairs,
 )
-from keras_facemargin.evaluate.at_scale.hardest import TAIL
-from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT
+from keras_facemargin.evaluate.plots import plot_score_histogram
+from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_hardest, rates_by_two_groups
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report.groups import DECIDING, GroupRates, add_groups
 from keras_facemargin.report.hardest import add_hardest, add_hardest_names, hardest_shown
 from keras_facemargin.report.measures import (

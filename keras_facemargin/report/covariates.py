@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores, verify_by_value
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores
+from keras_facemargin.evaluate.splits import verify_by_value
+from keras_facemargin.evaluate.uncertainty import LEVEL
 from keras_facemargin.report.groups import add_groups, group_rates
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (

@@ -4,15 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    AmongDistractors,
-    DistractorDraws,
-    Pairs,
-    bootstrap_distractors,
-    plot_cmc,
-    plot_scores,
-)
-from keras_facemargin.evaluate.identification.identification import RANKS
+from keras_facemargin.evaluate import Pairs, plot_scores
+from keras_facemargin.evaluate.identification import RANKS, AmongDistractors
+from keras_facemargin.evaluate.plots import plot_cmc
+from keras_facemargin.evaluate.uncertainty import DistractorDraws, bootstrap_distractors
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     Measure,
@@ -84,7 +79,7 @@ def report_distractors(
 
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
-        >>> from keras_facemargin.evaluate import search_among_distractors
+        >>> from keras_facemargin.evaluate.identification import search_among_distractors
         >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
         >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])
         >>> found = search_among_distractors(

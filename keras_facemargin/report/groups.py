@@ -2,13 +2,10 @@
 
 import dataclasses
 
-from keras_facemargin.evaluate import (
-    Group,
-    plot_groups,
-    rates_by_group,
-    rates_by_value,
-    threshold_at_far,
-)
+from keras_facemargin.evaluate import rates_by_group
+from keras_facemargin.evaluate.plots import plot_groups
+from keras_facemargin.evaluate.uncertainty import Group, rates_by_value
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report.thresholds import FARS
 
 # Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_facemargin.evaluate import Interval, interval
+from keras_facemargin.evaluate import interval
 from keras_facemargin.evaluate.plots import require_matplotlib
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate.uncertainty import LEVEL, Interval
 from keras_facemargin.files import check_writable, write_json
 
 

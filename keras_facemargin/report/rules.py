@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from keras_facemargin.evaluate.verification.conventions import RULES
+from keras_facemargin.evaluate.verification import RULES
 from keras_facemargin.report.measures import power
 
 _WORDS = {

@@ -4,17 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    SearchDraws,
-    SplitResults,
-    bootstrap_searches,
-    plot_cmc,
-    plot_open_set,
-    plot_scores,
-)
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK, RANKS
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
+from keras_facemargin.evaluate import Pairs, plot_scores
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK, RANKS
+from keras_facemargin.evaluate.plots import plot_cmc, plot_open_set
+from keras_facemargin.evaluate.splits import SplitResults
+from keras_facemargin.evaluate.uncertainty import LEVEL, SearchDraws, bootstrap_searches
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (
     add_measures,

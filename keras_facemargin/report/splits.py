@@ -4,13 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Bootstrap,
-    SplitResults,
-    bootstrap_splits,
-    plot_scores,
-    verify_by_fold,
-)
+from keras_facemargin.evaluate import plot_scores
+from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold
+from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_splits
 from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (

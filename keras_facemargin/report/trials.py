@@ -4,15 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    bootstrap_hardest_splits,
-    bootstrap_searches,
-    hardest_pairs,
-    plot_score_histogram,
-)
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate import Pairs
+from keras_facemargin.evaluate.at_scale import hardest_pairs
+from keras_facemargin.evaluate.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.plots import plot_score_histogram
 from keras_facemargin.evaluate.protocols import BlufrResult, measure_blufr
+from keras_facemargin.evaluate.uncertainty import bootstrap_hardest_splits, bootstrap_searches
 from keras_facemargin.report.all_pairs import OF_BINS
 from keras_facemargin.report.hardest import add_hardest, hardest_shown
 from keras_facemargin.report.measures import (

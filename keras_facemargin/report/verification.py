@@ -8,21 +8,11 @@ import dataclasses
 
 import numpy as np
 
-from keras_facemargin.evaluate import (
-    Bootstrap,
-    Verification,
-    bootstrap,
-    bootstrap_hardest,
-    hardest_listed_pairs,
-    plot_det,
-    plot_roc,
-    plot_scores,
-    validation_rate,
-    verify,
-)
-from keras_facemargin.evaluate.at_scale.hardest import TAIL
-from keras_facemargin.evaluate.uncertainty.resampling import LEVEL
-from keras_facemargin.evaluate.verification.verification import FAR_TARGETS
+from keras_facemargin.evaluate import Verification, bootstrap, plot_roc, plot_scores, verify
+from keras_facemargin.evaluate.at_scale import TAIL, hardest_listed_pairs
+from keras_facemargin.evaluate.plots import plot_det
+from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap, bootstrap_hardest
+from keras_facemargin.evaluate.verification import FAR_TARGETS, validation_rate
 from keras_facemargin.report.groups import add_groups, rates_by_column
 from keras_facemargin.report.hardest import add_hardest
 from keras_facemargin.report.measures import (

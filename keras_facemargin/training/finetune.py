@@ -97,7 +97,7 @@ class FineTuned:
                 "the old one, or train on more people, for fewer epochs, or at a lower learning "
                 "rate."
             )
-        chosen = self.thresholds.mirrored
+        chosen = self.thresholds.find(mirrored=True)
         if chosen.far > FAR:
             remarks.append(
                 f"The threshold is for FAR {chosen.far:.2g}, the smallest that the "
@@ -155,7 +155,7 @@ class FineTuned:
             "identities": self.training.identities,
             "held_out_identities": self.held_out.identities,
             "history": self.history,
-            "thresholds": dataclasses.asdict(self.thresholds),
+            "thresholds": self.thresholds.model_dump(mode="json"),
             "remarks": self.remarks,
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
@@ -244,7 +244,7 @@ def finetune(
         pairs=Pairs(tuple(paths[first]), tuple(paths[second]), before.same),
         before=before,
         after=after,
-        thresholds=calibrate(embeddings, labels, far, about, progress=False),
+        thresholds=calibrate(embeddings, labels, [far], data=about, progress=False),
     )
 
 
@@ -284,7 +284,7 @@ def _imprint(classifier, training, progress):
     means = np.zeros((training.num_classes, embeddings.shape[1]), "float32")
     np.add.at(means, training.labels, embeddings)
     means /= np.bincount(training.labels)[:, None]
-    classifier.head.take_prototypes(means)
+    classifier.head.set_prototypes(means)
 
 
 def _fit(classifier, training, validation, epochs, batch_size, learning_rate, seed, progress):

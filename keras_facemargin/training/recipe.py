@@ -95,7 +95,7 @@ _LEAST = {
 }
 _OF_EVERY_HEAD = {"detach_margin": False, "blockwise": False, "sample_rate": 1.0}  # `MarginHead`
 # Arguments that are not numbers although their default is None.
-_NOT_NUMBERS = {"exclude_layers": ["name"], "initializer": "name"}
+_NOT_NUMBERS = {"exclude_layers": ["name"], "prototypes_initializer": "name"}
 _POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 _FOREIGN = ("self", "num_classes", "kwargs", "args", "name")  # never in a recipe
 # Arguments of a backbone's function that `build_embedder` sets.

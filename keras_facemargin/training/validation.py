@@ -6,8 +6,7 @@ import os
 
 import numpy as np
 
-from keras_facemargin.evaluate import View1, read_view_1
-from keras_facemargin.evaluate.protocols import read_own_pairs
+from keras_facemargin.evaluate.protocols import View1, read_own_pairs, read_view_1
 
 _MOST_IMAGES = 2_000  # held-out images: two million pairs
 

@@ -7,21 +7,8 @@ an embedder of your own; it opens by its path.
 """
 
 from keras_facemargin.zoo.calibration import calibrate
-from keras_facemargin.zoo.card import (
-    CARD,
-    CAUTION,
-    Card,
-    Input,
-    Licence,
-    ProtocolResult,
-    Threshold,
-    Thresholds,
-    Training,
-    Weights,
-    describe,
-    read_card,
-    write_card,
-)
+from keras_facemargin.zoo.card import CARD, CAUTION, Card, describe, digest_of, keras_card
+from keras_facemargin.zoo.card_file import read_card, write_card
 from keras_facemargin.zoo.catalogue import (
     DIRECTORY,
     card_path,
@@ -30,6 +17,16 @@ from keras_facemargin.zoo.catalogue import (
     load_card,
 )
 from keras_facemargin.zoo.load import load_embedder
+from keras_facemargin.zoo.parts import (
+    Input,
+    LicenseEntry,
+    Measured,
+    Published,
+    Threshold,
+    Thresholds,
+    Training,
+    Weights,
+)
 
 __all__ = [
     "CARD",
@@ -37,8 +34,9 @@ __all__ = [
     "DIRECTORY",
     "Card",
     "Input",
-    "Licence",
-    "ProtocolResult",
+    "LicenseEntry",
+    "Measured",
+    "Published",
     "Threshold",
     "Thresholds",
     "Training",
@@ -46,7 +44,9 @@ __all__ = [
     "calibrate",
     "card_path",
     "describe",
+    "digest_of",
     "find_card",
+    "keras_card",
     "list_embedders",
     "load_card",
     "load_embedder",

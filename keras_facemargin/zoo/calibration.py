@@ -1,69 +1,96 @@
 """Thresholds from every pair of a set of faces."""
 
-from keras_facemargin.zoo.card import Threshold, Thresholds
+import typing
+from collections.abc import Sequence
+
+from keras_facemargin.zoo.parts import Threshold, Thresholds
+
+if typing.TYPE_CHECKING:
+    import numpy.typing as npt
+
+RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 
 
-def calibrate(embeddings, labels, far, data, progress=True) -> Thresholds:
-    """The thresholds for a false accept rate, over every pair of a set of faces.
+def calibrate(
+    embeddings: "npt.ArrayLike",
+    labels: "npt.ArrayLike",
+    fars: Sequence[float] | None = None,
+    *,
+    data: str,
+    progress: bool = True,
+) -> Thresholds:
+    """The thresholds for false accept rates, over every pair of a set of faces.
 
     They are the conservative ones: the smallest at which at most a share `far` of the pairs of two
     people is accepted. Calibrate on people whom the embedder has not been trained on and will not
     be tested on.
 
     Args:
-        embeddings: ``(N, 2 * D)``, those of the mirror images appended, as
-            `keras_facemargin.evaluate.embed` gives them. Their first half is the embeddings of the
-            images alone.
-        labels: ``(N,)``, whose face each is.
-        far: the false accept rate, in ``[1 / impostor pairs, 1)``.
-        data: what the faces are, for the card.
+        embeddings: ``(N, 2 * D)``, the embeddings of the images with those of the mirror images
+            appended, as `keras_facemargin.evaluate.embed` makes them. Their first half is the
+            embeddings of the images alone.
+        labels: ``(N,)``, the person in each image.
+        fars: false accept rates, each in ``[1 / impostor pairs, 1)``; None for 1e-2, 1e-3, 1e-4
+            and 1e-5, as far as there are enough pairs.
+        data: description of the faces, for the card.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
-        `Thresholds`: one for each half's use.
+        `Thresholds`, from the highest rate to the lowest.
 
     Raises:
         ValueError: as `verify_all_pairs`; the embeddings are not of that shape; there are too few
-            impostor pairs for `far`.
+            impostor pairs for a rate.
 
     Example:
 
     >>> mirrored = [[1.0, 0.0, 1.0, 0.1], [0.9, 0.1, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0],
     ...             [0.1, 0.9, 0.2, 0.8]]
-    >>> found = calibrate(mirrored, [1, 1, 2, 2], 0.3, "four faces", progress=False)
-    >>> found.single.impostor_pairs, found.single.tar
+    >>> found = calibrate(mirrored, [1, 1, 2, 2], [0.3], data="four faces", progress=False)
+    >>> found.single[0].impostor_pairs, found.single[0].tar
     (4, 1.0)
     """
     import numpy as np
 
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 2 or embeddings.shape[1] % 2:
+    rows = np.asarray(embeddings)
+    if rows.ndim != 2 or rows.shape[1] % 2:
         raise ValueError(
-            "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) gives them. "
-            f"Received: shape {embeddings.shape}"
+            "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) makes them. "
+            f"Received: shape {rows.shape}"
         )
-    single = embeddings[:, : embeddings.shape[1] // 2]
-    return Thresholds(
-        *(_calibrate(rows, labels, far, data, progress) for rows in (single, embeddings))
-    )
+    single = _find(rows[:, : rows.shape[1] // 2], labels, fars, data, progress)
+    return Thresholds(single=single, mirrored=_find(rows, labels, fars, data, progress))
 
 
-def _calibrate(embeddings, labels, far, data, progress):
+def _find(
+    embeddings: "npt.ArrayLike",
+    labels: "npt.ArrayLike",
+    fars: Sequence[float] | None,
+    data: str,
+    progress: bool,
+) -> tuple[Threshold, ...]:
     from keras_facemargin.evaluate import verify_all_pairs
 
-    found = verify_all_pairs(embeddings, labels, [far], progress=progress)
-    (entry,) = found.tar_at_far
-    if not entry.supported:
-        raise ValueError(
-            "A threshold needs at least 1 / far impostor pairs: a rate that no pair could show is "
-            f"a guess. Received: far={far:g}, which is {entry}. Calibrate on more people, or for a "
-            f"rate of at least {1 / entry.impostors:.2g}."
+    rates = RATES if fars is None else sorted(fars, reverse=True)
+    found = verify_all_pairs(embeddings, labels, rates, progress=progress)
+    entries = list(found.tar_at_far)
+    if fars is None and any(entry.supported for entry in entries):
+        entries = [entry for entry in entries if entry.supported]
+    for entry in entries:
+        if not entry.supported:
+            raise ValueError(
+                "A threshold needs at least 1 / far impostor pairs: a rate that no pair could show "
+                f"is a guess. Received: far={entry.target:g}, which is {entry}. Calibrate on more "
+                f"people, or for a rate of at least {1 / entry.impostors:.2g}."
+            )
+    return tuple(
+        Threshold(
+            cosine=typing.cast(float, entry.threshold),  # None only if it is not supported
+            far=entry.target,
+            data=data,
+            genuine_pairs=found.genuines,
+            impostor_pairs=found.impostors,
+            tar=typing.cast(float, entry.tar),
         )
-    return Threshold(
-        cosine=entry.threshold,
-        far=far,
-        data=data,
-        genuine_pairs=found.genuines,
-        impostor_pairs=found.impostors,
-        tar=entry.tar,
+        for entry in entries
     )

@@ -1,21 +1,45 @@
 """A model card: how an embedder was made, what may be done with it, and its figures.
 
-A pretrained model is a record, not code. Its folder holds `card.json` and the weights. Keras is
-imported for an embedder, not for a card.
+A pretrained model is a record, not code. Its folder holds `card.json` and, where the licence allows
+it, the weights. Neither Keras nor numpy is needed to read a card.
 """
 
-import contextlib
-import dataclasses
 import hashlib
 import json
-import math
-import re
-import reprlib
-import types
+import os
 import typing
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from keras_facemargin.files import read_text, write_json
+import pydantic
+from pydantic import Field
+
+from keras_facemargin.zoo.parts import (
+    BackboneNetwork,
+    CropSize,
+    FolderSource,
+    Golden,
+    GraphNetwork,
+    Input,
+    KerasNetwork,
+    LicenseEntry,
+    Measured,
+    Network,
+    Positive,
+    Published,
+    Record,
+    Sha256,
+    Source,
+    Text,
+    Thresholds,
+    Training,
+    Weights,
+)
+
+if typing.TYPE_CHECKING:
+    import keras
+
+    from keras_facemargin.images.crop import Crop
 
 CARD = "card.json"
 CAUTION = (
@@ -25,255 +49,243 @@ CAUTION = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Input:
-    """Input of an embedder: crop and pixels.
+class WrongField(ValueError):
+    """`(field, rule, received)` of a field that disagrees with another one."""
 
-    Attributes:
-        height, width: of the crop, in pixels.
-        colours: order of the channels, "RGB".
-        range: lowest and highest pixel value.
-        alignment: how a photo becomes the crop.
-    """
-
-    height: int
-    width: int
-    colours: str
-    range: tuple[int, ...]
-    alignment: str
-
-    def __post_init__(self):
-        _require_positive(self, "height", "width")
+    def __str__(self) -> str:
+        field, rule, received = self.args
+        return f"field `{field}` must be {rule}. Received: {received!r}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Licence:
-    """Licence of the weights.
-
-    Attributes:
-        weights: the licence in words.
-        commercial_use: True only if every part of the lineage is cleared for it.
-        limits: each limit that comes from the data, the teacher or the law.
-    """
-
-    weights: str
-    commercial_use: bool
-    limits: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Training of the weights.
-
-    Attributes:
-        data: what was trained on, and what was held out by which rule.
-        tool, command: the script in the repository and how it was called.
-        seed: of every random choice.
-        steps: optimizer steps.
-    """
-
-    data: str
-    tool: str
-    command: str
-    seed: int
-    steps: int
-
-    def __post_init__(self):
-        _require_counts(self, "seed", "steps")
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """The weights' file beside the card.
-
-    Attributes:
-        file: its name.
-        sha256: its digest, 64 hexadecimal digits.
-        bytes: its size.
-    """
-
-    file: str
-    sha256: str
-    bytes: int
-
-    def __post_init__(self):
-        _require(Path(self.file).name == self.file, "file", "a file name, no path", self.file)
-        _require(re.fullmatch(r"[0-9a-f]{64}", self.sha256), "sha256", "64 hex digits", self.sha256)
-        _require_positive(self, "bytes")
-
-
-@dataclasses.dataclass(frozen=True)
-class ProtocolResult:
-    """One protocol's figures.
-
-    Attributes:
-        accuracy: mean over the folds, in [0, 1].
-        standard_error: of that mean.
-        tar_at_far: true accept rate, keyed by the false accept rate as text ("1e-3").
-        eer, auc: equal error rate and area under the ROC.
-        pairs: number of pairs judged.
-        unseen_pairs: those among them that count as rejected because an image is missing.
-        flip: whether the mirror image's embedding was appended.
-        command: what measures it again.
-        seeds: of the trainings behind the figure; one seed is one sample.
-        remarks: what a reader must know to compare it.
-    """
-
-    accuracy: float
-    standard_error: float
-    tar_at_far: dict[str, float]
-    eer: float
-    auc: float
-    pairs: int
-    unseen_pairs: int
-    flip: bool
-    command: str
-    seeds: tuple[int, ...]
-    remarks: str
-
-    def __post_init__(self):
-        _require_shares(self, "accuracy", "standard_error", "eer", "auc")
-        _require_counts(self, "pairs", "unseen_pairs")
-        for far, tar in self.tar_at_far.items():
-            _require(0 <= tar <= 1, f"tar_at_far.{far}", "a share, 0 to 1", tar)
-
-
-@dataclasses.dataclass(frozen=True)
-class Threshold:
-    """Smallest cosine at which two faces count as the same person.
-
-    Attributes:
-        cosine: the threshold; a pair is accepted at this cosine or above.
-        far: false accept rate that it was calibrated for.
-        data: the pairs it was calibrated on.
-        genuine_pairs, impostor_pairs: their numbers.
-        tar: share of the genuine pairs that it accepts.
-    """
-
-    cosine: float
-    far: float
-    data: str
-    genuine_pairs: int
-    impostor_pairs: int
-    tar: float
-
-    def __post_init__(self):
-        _require(-1 <= self.cosine <= 1, "cosine", "a cosine, -1 to 1", self.cosine)
-        _require(0 < self.far < 1, "far", "a rate in (0, 1)", self.far)
-        _require_counts(self, "genuine_pairs", "impostor_pairs")
-        _require_shares(self, "tar")
-
-    def __str__(self):
-        return f"{self.cosine:.4f} at FAR {self.far:.2g} on {self.impostor_pairs:,} impostor pairs"
-
-
-@dataclasses.dataclass(frozen=True)
-class Thresholds:
-    """One threshold for each kind of embedding: at one cosine the two accept different pairs.
-
-    Attributes:
-        single: for the embedding of the image alone, which an exported file gives.
-        mirrored: for embeddings with the mirror image's appended, as `evaluate.embed` makes them
-            by default and the command `verify` compares them.
-    """
-
-    single: Threshold
-    mirrored: Threshold
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
+class Card(Record):
     """Model card of an embedder, the content of its `card.json`.
 
     Attributes:
+        schema_version: 2.
         name: in the zoo the folder's name, as in `load_embedder(name)`.
         description: one sentence.
-        architecture: the network, as the package builds it.
-        parameters: number of weights, trained or not.
+        embedding_id: digest of all that decides whether two embeddings can be compared: weights,
+            crop, channel order, pixel rule and size. See `id_of`. None if the weights' digest is
+            not known.
+        parameters: number of weights, trained or not; None if it is not known.
         embedding_dim: D.
-        input, licence, weights: see there.
-        training: see there; None if it was not recorded.
+        network: a `.keras` file, a backbone that the package builds, or a graph.
+        input: see there.
+        weights: see there.
+        sources: where the weights' file comes from, in the order in which they are tried.
+        converter: name of the converter to Keras; None for a `.keras` file.
+        license: the ledger, a `LicenseEntry` for each statement.
+        published: figures that others state.
+        measured: figures that this project measured.
         thresholds: see there; None if they were not calibrated.
+        golden: see there; None if the project never had the file.
+        training: see there; None if it was not recorded.
         lineage: from which models and data it descends, oldest first.
-        protocols: a `ProtocolResult` for each protocol, by name ("lfw").
-        caution: what a person must know before pointing it at people.
+        notes: traps of the file and of its use.
+        caution: limits to know before the model is used on people.
     """
 
-    name: str
-    description: str
-    architecture: str
-    parameters: int
-    embedding_dim: int
+    schema_version: Literal[2]
+    name: Text
+    description: Text
+    embedding_id: Sha256 | None
+    parameters: Positive | None
+    embedding_dim: Positive
+    network: Network
     input: Input
-    licence: Licence
-    lineage: tuple[str, ...]
-    training: Training | None
     weights: Weights
-    protocols: dict[str, ProtocolResult]
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    converter: Text | None
+    license: tuple[LicenseEntry, ...]
+    published: tuple[Published, ...]
+    measured: tuple[Measured, ...]
     thresholds: Thresholds | None
-    caution: str
+    golden: Golden | None
+    training: Training | None
+    lineage: tuple[str, ...]
+    notes: tuple[str, ...]
+    caution: Text
 
-    def __post_init__(self):
-        _require_positive(self, "parameters", "embedding_dim")
+    @pydantic.model_validator(mode="after")
+    def _check_whole(self) -> "Card":
+        if self.embedding_id != self.id_of():
+            raise WrongField("embedding_id", f"{self.id_of()}, as computed", self.embedding_id)
+        if self.golden is not None and len(self.golden.embedding) != self.embedding_dim:
+            raise WrongField(
+                "golden.embedding",
+                f"a list of {self.embedding_dim} numbers",
+                f"{len(self.golden.embedding)} numbers",
+            )
+        if (
+            isinstance(self.network, BackboneNetwork)
+            and self.network.embedding_dim != self.embedding_dim
+        ):
+            raise WrongField(
+                "network.embedding_dim",
+                f"`embedding_dim`, {self.embedding_dim}",
+                self.network.embedding_dim,
+            )
+        return self
 
-    def to_dict(self) -> dict:
-        """Plain values, as `card.json` holds them."""
-        return dataclasses.asdict(self)
+    @classmethod
+    def make(cls, **fields: Any) -> "Card":
+        """A card with its version and its embedding id filled in.
+
+        Args:
+            **fields: the other fields.
+
+        Raises:
+            ValueError: a field is missing, unknown or wrong.
+        """
+        draft = cls.model_construct(**fields)
+        return cls(schema_version=2, embedding_id=draft.id_of(), **fields)
+
+    def changed(self, **fields: Any) -> "Card":
+        """A copy with some fields changed, checked, and with its embedding id computed again.
+
+        Args:
+            **fields: the new values.
+
+        Raises:
+            ValueError: as `make`.
+
+        Example:
+
+        >>> from keras_facemargin.zoo import load_card
+        >>> load_card("spherenet_distilled").changed(name="mine").name
+        'mine'
+        """
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        for computed in ("schema_version", "embedding_id"):
+            del kept[computed]
+        return type(self).make(**(kept | fields))
+
+    def id_of(self, *, mirrored: bool = False) -> str | None:
+        """Digest of all that decides whether two embeddings can be compared.
+
+        Store it beside embeddings; embeddings with different ids must not be compared.
+
+        Args:
+            mirrored: whether the mirror image's embedding is appended.
+
+        Returns:
+            64 hexadecimal digits; None if the digest of the weights is not known.
+
+        Example:
+
+        >>> from keras_facemargin.zoo import load_card
+        >>> card = load_card("spherenet_distilled")
+        >>> card.id_of() == card.embedding_id != card.id_of(mirrored=True)
+        True
+        """
+        if self.weights.sha256 is None:
+            return None
+        facts = {
+            "weights": self.weights.sha256,
+            "input": self.input.model_dump(mode="json"),
+            "embedding_dim": self.embedding_dim,
+            "mirrored": mirrored,
+        }
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def crop(self) -> "Crop":
+        """The crop as `keras_facemargin.images` takes it."""
+        from keras_facemargin.images.crop import Crop
+
+        crop = self.input.crop
+        return Crop(crop.height, crop.width, crop.template)
+
+    @property
+    def architecture(self) -> str:
+        """The network in words."""
+        if isinstance(self.network, BackboneNetwork):
+            arguments = ", ".join(f"{k}={v!r}" for k, v in self.network.arguments.items())
+            return (
+                f"{self.network.backbone}({arguments}), neck {self.network.neck!r}, "
+                f"{self.embedding_dim}-d"
+            )
+        if isinstance(self.network, GraphNetwork):
+            return f"the graph in {self.weights.file}"
+        return f"the Keras model in {self.weights.file}"
+
+    def find_measured(self, protocol: str, *, mirrored: bool = True) -> Measured | None:
+        """The measured figures of a protocol.
+
+        Args:
+            protocol: for example "lfw".
+            mirrored: which figures to prefer if there are two.
+
+        Returns:
+            A `Measured`, or None.
+        """
+        every = [one for one in self.measured if one.protocol == protocol]
+        return min(every, key=lambda one: one.mirrored is not mirrored, default=None)
+
+    @property
+    def commercial_use(self) -> bool:
+        """Whether the ledger clears commercial use; see `commercial_obstacles`."""
+        return not self.commercial_obstacles
+
+    @property
+    def commercial_obstacles(self) -> tuple[str, ...]:
+        """Reasons against commercial use, one sentence each; empty if the ledger clears it.
+
+        The weights, the code and the data each need a statement, every statement (about a teacher
+        too) must allow commercial use, and no two statements may contradict each other.
+        """
+        stated = {entry.part for entry in self.license}
+        missing = (
+            f"The ledger has no statement about the {part}."
+            for part in ("weights", "code", "data")
+            if part not in stated
+        )
+        refusing = (f"{entry}." for entry in self.license if entry.commercial is not True)
+        return (*refusing, *self.license_conflicts, *missing)
+
+    @property
+    def license_conflicts(self) -> tuple[str, ...]:
+        """Statements about one part that contradict each other, one sentence for each part."""
+        found = []
+        for subject in dict.fromkeys((entry.part, entry.of) for entry in self.license):
+            entries = [entry for entry in self.license if (entry.part, entry.of) == subject]
+            if {True, False} <= {entry.commercial for entry in entries}:
+                words = " / ".join(f"{entry.license} [{entry.stated_by}]" for entry in entries)
+                found.append(f"Statements about the {subject[0]} ({subject[1]}) conflict: {words}.")
+        return tuple(found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as `card.json` holds them.
+
+        Example:
+
+        >>> from keras_facemargin.zoo import load_card
+        >>> load_card("spherenet_distilled").to_dict()["schema_version"]
+        2
+        """
+        return self.model_dump(mode="json")
 
 
-def read_card(path) -> Card:
-    """Reads and checks the card in a file, which may be outside the zoo.
-
-    Args:
-        path: a ``card.json``.
-
-    Raises:
-        ValueError: the card breaks its form, as `load_card`.
-        OSError: it cannot be read.
-
-    Example:
-
-    >>> from keras_facemargin.zoo import card_path
-    >>> read_card(card_path("spherenet_distilled")).thresholds.mirrored.far
-    0.001
-    """
-    try:
-        record = json.loads(read_text(path, "a card"), parse_constant=_refuse_constant)
-        _refuse_one_threshold(record)
-        return _parse(Card, record, "")
-    except RecursionError:
-        raise ValueError(
-            f"{path}: a card must be an object of a few levels. Received: JSON that is nested too "
-            "deeply to be read."
-        ) from None
-    except ValueError as error:  # json's own error is one too
-        said = str(error)
-        raise ValueError(said if said.startswith(str(path)) else f"{path}: {said}") from error
-
-
-def write_card(path, card):
-    """Writes a card in one step.
-
-    Args:
-        path: a ``card.json``, beside the weights.
-        card: a `Card`.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
-    write_json(path, card.to_dict())
-
-
-def describe(embedder, file, description, *, base=None, lineage=(), thresholds=None) -> Card:
+def describe(
+    embedder: "keras.Model",
+    file: str | os.PathLike[str],
+    description: str,
+    *,
+    base: Card | None = None,
+    lineage: tuple[str, ...] = (),
+    thresholds: Thresholds | None = None,
+) -> Card:
     """A card for your own embedder, from its file and the card of its origin.
 
     Args:
         embedder: the `keras.Model` in the file.
         file: its `.keras` file.
         description: one sentence.
-        base: `Card` of the embedder that it was made from: its licence and lineage count for what
-            was made from it. None leaves them open.
-        lineage: what is added to the lineage of `base`.
+        base: `Card` of the embedder that it was made from. Its licence, lineage and crop are
+            inherited, and the ledger says that nothing is known about the images added. None leaves
+            the ledger empty.
+        lineage: lines to add to the lineage of `base`.
         thresholds: see `calibrate`.
 
     Returns:
@@ -283,155 +295,96 @@ def describe(embedder, file, description, *, base=None, lineage=(), thresholds=N
         OSError: the file cannot be read.
     """
     file = Path(file)
-    height, width = (side or 112 for side in embedder.input_shape[1:3])
-    data = file.read_bytes()
-    return Card(
-        name=file.resolve().parent.name,
+    ledger = () if base is None else (*base.license, _OWN_IMAGES)
+    return Card.make(
+        name=file.resolve().parent.name or "embedder",
         description=description,
-        architecture=base.architecture if base else f"the network {embedder.name!r}",
         parameters=embedder.count_params(),
         embedding_dim=embedder.output_shape[-1],
-        input=Input(
-            height=height,
-            width=width,
-            colours="RGB",
-            range=(0, 255),
-            alignment=base.input.alignment if base else "five points to the ArcFace template",
-        ),
-        licence=base.licence if base else Licence("Not stated.", False, ()),
-        lineage=(*(base.lineage if base else ()), *lineage),
-        training=None,
-        weights=Weights(file=file.name, sha256=hashlib.sha256(data).hexdigest(), bytes=len(data)),
-        protocols={},
+        network=KerasNetwork(kind="keras"),
+        input=_input_of(embedder, base),
+        weights=Weights(file=file.name, bytes=file.stat().st_size, sha256=digest_of(file)),
+        sources=(FolderSource(kind="folder"),),
+        converter=None,
+        license=ledger,
+        published=(),
+        measured=(),
         thresholds=thresholds,
+        golden=None,
+        training=None,
+        lineage=(*(base.lineage if base else ()), *lineage),
+        notes=base.notes if base else (),
         caution=CAUTION,
     )
 
 
-def check_weights(card, card_file, path):
-    """Refuses a file that is not the one that a card describes."""
-    if path.name != card.weights.file:
-        raise ValueError(
-            f"{card_file} describes {card.weights.file}. Received: {path}. Copy the file to a "
-            "folder of its own; `facemargin calibrate` writes a card there."
-        )
-    size = path.stat().st_size
-    if size == card.weights.bytes:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if digest == card.weights.sha256:
-            return
-        wanted, found = f"a SHA-256 of {card.weights.sha256}", digest
-    else:
-        wanted, found = f"{card.weights.bytes:,} bytes", f"{size:,}"
-    raise ValueError(
-        f"{path} is not the file that its card describes: it must have {wanted}. Received: "
-        f"{found}. Install or copy it again; for a file that you changed remove the card, and "
-        "`facemargin calibrate` writes a new one."
+def keras_card(card: Card, file: str | os.PathLike[str]) -> Card:
+    """The card of an embedder that is now in a `.keras` file of its own.
+
+    Args:
+        card: of the original, whose weights may be in another format.
+        file: the `.keras` file, converted or copied.
+
+    Returns:
+        A `Card`, to be written beside the file: figures, thresholds, licence and lineage stay.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    file = Path(file)
+    return card.changed(
+        network=KerasNetwork(kind="keras"),
+        input=Input(crop=card.input.crop, channel_order="RGB", range=(0, 255), pixel_rule=None),
+        weights=Weights(file=file.name, bytes=file.stat().st_size, sha256=digest_of(file)),
+        sources=(FolderSource(kind="folder"),),
+        converter=None,
     )
 
 
-def _refuse_constant(name):
-    raise ValueError(f"a card's numbers must be finite. Received: {name}")
-
-
-def _refuse_one_threshold(record):
-    if isinstance(record, dict) and "threshold" in record and "thresholds" not in record:
-        raise ValueError(
-            "field `threshold` is of an earlier form, for one kind of embedding: a card holds "
-            f'`thresholds`. Received: {_shown(record["threshold"])}. Write "thresholds": null in '
-            "its place, and `facemargin calibrate FACES --model FOLDER` finds both."
-        )
-
-
-def _parse(kind, value, where):
-    """`value` as `kind` (a dataclass, a plain type, tuple[T, ...] or dict[str, T]), or an error."""
-    if dataclasses.is_dataclass(kind):
-        return _parse_record(kind, value, where)
-    origin = typing.get_origin(kind)
-    if origin is types.UnionType:  # `T | None`
-        return None if value is None else _parse(typing.get_args(kind)[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        item = typing.get_args(kind)[0]
-        return tuple(_parse(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if origin is dict and isinstance(value, dict):
-        item = typing.get_args(kind)[1]
-        return {key: _parse(item, entry, f"{where}.{key}") for key, entry in value.items()}
-    if kind is float and type(value) is int:  # JSON writes 1.0 as 1
-        with contextlib.suppress(OverflowError):
-            value = float(value)
-    # `type`, not isinstance: a bool is an int to Python but not to a reader of cards.
-    _require(type(value) is kind, where, _WORDS.get(origin or kind), value)
-    _require(kind is not float or math.isfinite(value), where, "a finite number", value)
-    return value
-
-
-def _parse_record(kind, value, where):
-    _require(isinstance(value, dict), where or "the card", "an object", value)
-    hints = typing.get_type_hints(kind)
-    prefix = f"{where}." if where else ""
-    for problem, names in (
-        ("is missing", hints.keys() - value.keys()),
-        ("is unknown", value.keys() - hints.keys()),
-    ):
-        if names:
-            raise ValueError(
-                f"field `{prefix}{min(names)}` {problem}: a {kind.__name__.lower()} has exactly "
-                f"{', '.join(hints)}. Received: {', '.join(value)[:200]}"
-            )
-    fields = {name: _parse(hint, value[name], prefix + name) for name, hint in hints.items()}
-    try:
-        return kind(**fields)
-    except _WrongField as error:
-        field, *rest = error.args
-        raise _WrongField(prefix + field, *rest) from None
-
-
-_WORDS = types.MappingProxyType(
-    {
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        bool: "true or false",
-        tuple: "a list",
-        dict: "an object",
-    }
+_OWN_IMAGES = LicenseEntry(
+    part="data",
+    of="images that were added to the training",
+    license="Not stated.",
+    stated_by="no statement yet: edit the card",
+    commercial=None,
 )
 
 
-class _WrongField(ValueError):
-    """`(field, rule, received)`; records say the field's own name, their readers where it is."""
+def _input_of(embedder: "keras.Model", base: Card | None) -> Input:
+    from keras_facemargin.images.crop import Crop
 
-    def __str__(self):
-        field, rule, received = self.args
-        return f"field `{field}` must be {rule}. Received: {_shown(received)}"
-
-
-def _require(condition, field, rule, received):
-    if not condition:
-        raise _WrongField(field, rule, received)
-
-
-def _require_shares(record, *fields):
-    for field in fields:
-        value = getattr(record, field)
-        _require(0 <= value <= 1, field, "a share, 0 to 1", value)
-
-
-def _require_counts(record, *fields):
-    for field in fields:
-        value = getattr(record, field)
-        _require(value >= 0, field, "a count, 0 or more", value)
+    crop = Crop.of_embedder(embedder)
+    if base is not None and base.crop.shape == crop.shape:
+        crop = base.crop
+    return Input(
+        crop=CropSize(
+            height=crop.height,
+            width=crop.width,
+            template=crop.template,
+            points=None
+            if crop.template is None
+            else tuple(map(tuple, crop.points.round(4).tolist())),
+        ),
+        channel_order="RGB",
+        range=(0, 255),
+        pixel_rule=None,
+    )
 
 
-def _require_positive(record, *fields):
-    for field in fields:
-        value = getattr(record, field)
-        _require(value > 0, field, "1 or more", value)
+def digest_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal digits.
 
+    Args:
+        path: the file.
 
-_reader = reprlib.Repr()
-_reader.maxstring = _reader.maxother = 200  # a sentence, whatever the file holds
+    Raises:
+        OSError: the file cannot be read.
 
+    Example:
 
-def _shown(received):
-    return _reader.repr(received)
+    >>> _ = Path("empty").write_bytes(b"")
+    >>> digest_of("empty")[:8]
+    'e3b0c442'
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

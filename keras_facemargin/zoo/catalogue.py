@@ -1,8 +1,10 @@
 """The cards of the package, and the card of an embedder by its name, file or folder."""
 
+import os
 from pathlib import Path
 
-from keras_facemargin.zoo.card import CARD, Card, check_weights, read_card
+from keras_facemargin.zoo.card import CARD, Card, digest_of
+from keras_facemargin.zoo.card_file import read_card
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _IN_WHEEL, _IN_CHECKOUT = _PACKAGE / "zoo_cards", _PACKAGE.parent / "zoo"
@@ -20,7 +22,7 @@ def list_embedders() -> list[str]:
     return sorted(path.parent.name for path in DIRECTORY.glob(f"*/{CARD}"))
 
 
-def card_path(model) -> Path:
+def card_path(model: str | os.PathLike[str]) -> Path:
     """Path of the card of an embedder; the file may be missing.
 
     Args:
@@ -38,7 +40,7 @@ def card_path(model) -> Path:
     return (place.parent if place.suffix == ".keras" else place) / CARD
 
 
-def load_card(model) -> Card:
+def load_card(model: str | os.PathLike[str]) -> Card:
     """Reads and checks the card of an embedder.
 
     Args:
@@ -72,7 +74,7 @@ def load_card(model) -> Card:
     return card
 
 
-def find_card(model) -> Card | None:
+def find_card(model: str | os.PathLike[str]) -> Card | None:
     """As `load_card`; None if there is no usable card."""
     try:
         return load_card(model)
@@ -115,7 +117,7 @@ _HUB = (
 )
 
 
-def find_place(model):
+def find_place(model: str | os.PathLike[str]) -> Path:
     """Where a model is: the folder of its card, or its `.keras` file."""
     text = str(model)
     if text in list_embedders():
@@ -135,3 +137,31 @@ def find_place(model):
     if text.startswith(_HUB[0]):
         raise ValueError(f"{rule} Received: {text!r}, {_HUB[1]}. {_HUB[2]}")
     raise ValueError(f"{rule} Received: {text!r}")
+
+
+def check_weights(card: Card, card_file: Path, path: Path) -> None:
+    """Refuses a file that is not the one that a card describes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file has another name, size or digest.
+    """
+    if path.name != card.weights.file:
+        raise ValueError(
+            f"{card_file} describes {card.weights.file}. Received: {path}. Copy the file to a "
+            "folder of its own; `facemargin calibrate` writes a card there."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"The embedder file does not exist. Received: {path}")
+    size, wanted = path.stat().st_size, card.weights.bytes
+    if wanted not in (None, size):
+        rule, found = f"{wanted:,} bytes", f"{size:,}"
+    elif (digest := digest_of(path)) != card.weights.sha256:
+        rule, found = f"the SHA-256 {card.weights.sha256}", digest
+    else:
+        return
+    raise ValueError(
+        f"{path} is not the file that its card describes: it must have {rule}. Received: {found}. "
+        "Install or copy it again; for a file that you changed remove the card, and `facemargin "
+        "calibrate` writes a new one."
+    )

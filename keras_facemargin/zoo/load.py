@@ -1,16 +1,19 @@
 """Opens embedders: of the zoo by name, your own by file or folder."""
 
+import os
 import typing
 import zipfile
+from pathlib import Path
+from typing import Any
 
-from keras_facemargin.zoo.card import CARD, check_weights
-from keras_facemargin.zoo.catalogue import find_place, load_card
+from keras_facemargin.zoo.card import CARD, Card
+from keras_facemargin.zoo.catalogue import check_weights, find_place, load_card
 
 if typing.TYPE_CHECKING:
     import keras
 
 
-def load_embedder(name_or_path) -> "keras.Model":
+def load_embedder(name_or_path: str | os.PathLike[str]) -> "keras.Model":
     """Opens an embedder of the zoo by name, or your own by its `.keras` file or its folder.
 
     An embedder with a card, in the zoo or in a folder, is opened only if its file has the card's
@@ -47,25 +50,22 @@ def load_embedder(name_or_path) -> "keras.Model":
     return embedder
 
 
-# What a file of another program is, and what can be done with it.
-
-
-def _check_figures(card, card_file, embedder):
+def _check_figures(card: Card, card_file: Path, embedder: "keras.Model") -> None:
     height, width = embedder.input_shape[1:3]
     for field, said, found in (
         ("parameters", card.parameters, embedder.count_params()),
         ("embedding_dim", card.embedding_dim, embedder.output_shape[-1]),
-        ("input.height", card.input.height, height),
-        ("input.width", card.input.width, width),
+        ("input.crop.height", card.input.crop.height, height),
+        ("input.crop.width", card.input.crop.width, width),
     ):
-        if found not in (None, said):
+        if None not in (said, found) and found != said:
             raise ValueError(
                 f"{card_file}: field `{field}` must be that of the embedder in "
                 f"{card.weights.file}, {found:,}. Received: {said:,}"
             )
 
 
-def _open(path):
+def _open(path: Path) -> "keras.Model":
     from keras_facemargin.saving import open_model
 
     if not path.is_file():
@@ -85,7 +85,10 @@ def _open(path):
                 "you trust the file, keras.saving.load_model(FILE, safe_mode=False) opens it."
             ) from error
         raise ValueError(f"{path} cannot be opened as a Keras model: {error}") from error
-    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    shapes: tuple[Any, Any] = (
+        getattr(model, "input_shape", None),
+        getattr(model, "output_shape", None),
+    )
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(s) for s in shapes] != [4, 2]:
         raise ValueError(
             f"{path} must hold an embedder, images (B, H, W, 3) -> embeddings (B, D). Received: a "

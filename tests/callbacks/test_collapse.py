@@ -28,7 +28,7 @@ def test_the_spread_of_faces_at_known_angles():
     got = measure_spread(model, at(10, 170, 90), [0, 0, 1])
     assert got.norm == pytest.approx(2)
     assert got.target_angle == pytest.approx((10 + 170 + 0) / 3, abs=1e-4)
-    assert got.past_bend == pytest.approx(1 / 3)  # 170 degrees > 180 - 28.6
+    assert got.past_turning_angle == pytest.approx(1 / 3)  # 170 degrees > 180 - 28.6
     expected = (math.cos(math.radians(80)) + math.cos(math.radians(80))) / 2
     assert got.impostor_similarity == pytest.approx(expected, abs=1e-6)
 

@@ -78,7 +78,7 @@ def test_a_finite_embedder_leaves_the_head():
 def test_a_head_of_finite_weights_may_still_overflow():
     images, labels = faces()
     model = classifier()
-    model.head.margin_share.assign(3e38)  # times s m overflows
+    model.head.margin_weight.assign(3e38)  # times s m overflows
     with pytest.raises(FloatingPointError, match=r"largest is .*: it is the head"):
         fit(model, images, labels, FiniteGuard())
 

@@ -50,7 +50,7 @@ def values(model, weight, ramp, epochs=4, **kwargs):
 
 def test_the_margin_grows_by_the_batch_and_stays_whole():
     model = classifier(CosFace(5, scale=16.0))
-    got = values(model, model.head.margin_share, MarginRamp(epochs=2, after=1))
+    got = values(model, model.head.margin_weight, MarginRamp(epochs=2, after=1))
     expected = np.clip((np.arange(16) / 4 - 1) / 2, 0, 1)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -63,10 +63,10 @@ def test_the_scale_grows_to_the_heads_own():
 
 def test_a_resumed_run_goes_on_where_it_was():
     whole = classifier(CosFace(5, scale=16.0))
-    expected = values(whole, whole.head.margin_share, MarginRamp(epochs=4), epochs=4)
+    expected = values(whole, whole.head.margin_weight, MarginRamp(epochs=4), epochs=4)
     resumed = classifier(CosFace(5, scale=16.0))
     got = values(
-        resumed, resumed.head.margin_share, MarginRamp(epochs=4), epochs=4, initial_epoch=2
+        resumed, resumed.head.margin_weight, MarginRamp(epochs=4), epochs=4, initial_epoch=2
     )
     assert got == expected[8:]
 
@@ -75,17 +75,17 @@ def test_a_share_of_cosface_is_a_smaller_margin():
     images, labels = faces()
     ramped, smaller = classifier(CosFace(5, 0.4, 16.0)), classifier(CosFace(5, 0.1, 16.0))
     smaller.head.prototypes.assign(keras.ops.convert_to_numpy(ramped.head.prototypes))
-    ramped.head.margin_share.assign(0.25)
+    ramped.head.margin_weight.assign(0.25)
     losses = [m.evaluate(images, labels, verbose=0)[0] for m in (ramped, smaller)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_the_share_is_saved_with_the_classifier(tmp_path):
     model = classifier(CosFace(5, scale=16.0))
-    model.head.margin_share.assign(0.5)
+    model.head.margin_weight.assign(0.5)
     model.save(tmp_path / "run.keras")
     loaded = keras.models.load_model(tmp_path / "run.keras")
-    assert float(keras.ops.convert_to_numpy(loaded.head.margin_share)) == 0.5
+    assert float(keras.ops.convert_to_numpy(loaded.head.margin_weight)) == 0.5
 
 
 @pytest.mark.parametrize("head", [SoftmaxHead, SphereFace, AdaCos])

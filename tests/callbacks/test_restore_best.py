@@ -5,7 +5,8 @@ from shades import mean_colour, shade_of, write_shades
 
 from keras_facemargin import CosFace, MarginClassifier
 from keras_facemargin.callbacks import RestoreBestByPairs
-from keras_facemargin.evaluate import Pairs, View1, evaluate_pairs, evaluate_view_1, read_view_1
+from keras_facemargin.evaluate import Pairs, evaluate_pairs
+from keras_facemargin.evaluate.protocols import View1, evaluate_view_1, read_view_1
 
 pytestmark = pytest.mark.any_backend
 

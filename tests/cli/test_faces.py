@@ -47,7 +47,7 @@ def test_verify_at_a_threshold_of_ones_own(facemargin, model, faces):
 
 def test_verify_at_the_cards_threshold(facemargin, faces):
     different = [faces / "person_000" / "000.jpg", faces / "person_001" / "000.jpg"]
-    chosen = load_card(DEFAULT).thresholds.mirrored
+    chosen = load_card(DEFAULT).thresholds.find(mirrored=True)
     _, out, _ = facemargin("verify", *different)
     assert out.startswith("different people: ")
     assert f"threshold {chosen.cosine:.4f}" in out

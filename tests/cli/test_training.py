@@ -79,7 +79,7 @@ def test_what_finetune_leaves_is_a_model_that_every_command_takes(facemargin, mo
     code, out, _ = facemargin("finetune", "people", "-m", model, "--epochs", 1, "-o", "out")
     assert code == 0
     card = load_card("out")
-    chosen = card.thresholds.mirrored
+    chosen = card.thresholds.find(mirrored=True)
     assert (chosen.impostor_pairs, chosen.far) == (16, 1 / 16)
     assert "FAR 0.062, the smallest that the 16 impostor pairs of 2 held-out people" in out
     assert "verify --model out" in out
@@ -92,10 +92,11 @@ def test_what_finetune_leaves_is_a_model_that_every_command_takes(facemargin, mo
         assert "FAR 0.062 on 16 impostor pairs" in out
     assert facemargin("embed", *pair, "-m", "out")[0] == 0
     code, out, _ = facemargin("export", "-m", "out", "-o", "e.tflite")
-    assert f"cosine {card.thresholds.single.cosine:.4f} at FAR 0.062 on 16 impostor pairs" in out
+    alone = card.thresholds.find(mirrored=False)
+    assert f"cosine {alone.cosine:.4f} at FAR 0.062 on 16 impostor pairs" in out
     assert facemargin("evaluate", "all-pairs", "people", "-m", "out")[0] == 0
     assert facemargin("calibrate", faces, "-m", "out", "--far", 0.01)[0] == 0
-    assert load_card("out").thresholds.mirrored.impostor_pairs == 1_792
+    assert load_card("out").thresholds.find(mirrored=True).impostor_pairs == 1_792
 
 
 def test_a_second_finetune_at_one_output_is_refused(facemargin, model, faces):

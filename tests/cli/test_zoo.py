@@ -14,7 +14,7 @@ def test_zoo_lists_and_prints_cards(facemargin):
     code, out, _ = facemargin("zoo")
     assert code == 0
     assert DEFAULT in out
-    assert f"{load_card(DEFAULT).thresholds.mirrored.cosine:.3f}" in out
+    assert f"{load_card(DEFAULT).thresholds.find(mirrored=True).cosine:.3f}" in out
     code, out, _ = facemargin("zoo", DEFAULT)
     assert json.loads(out) == json.loads(json.dumps(load_card(DEFAULT).to_dict()))
 

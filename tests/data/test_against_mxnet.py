@@ -18,14 +18,9 @@ import numpy as np
 import pytest
 
 from keras_facemargin.data.formats.pairs_bin import PairsBin, write_pairs_bin
-from keras_facemargin.data.pack import pack_faces
-from keras_facemargin.data.records import (
-    FaceRecords,
-    Record,
-    RecordWriter,
-    pack_record,
-    write_face_records,
-)
+from keras_facemargin.data.formats.recordio import Record, RecordWriter, pack_record
+from keras_facemargin.data.packing.pack import pack_faces
+from keras_facemargin.data.records import FaceRecords, write_face_records
 from keras_facemargin.images.image import decode_face
 from keras_facemargin.images.synthetic import write_synthetic_faces
 

@@ -63,7 +63,7 @@ def order(monkeypatch, faces):
             offset=np.zeros((count, 1), "float32"),
         )
 
-    monkeypatch.setattr("keras_facemargin.data.faces.draw_augmentation", still)
+    monkeypatch.setattr("keras_facemargin.data.epochs.draw_augmentation", still)
     greys = {int(read_face(path)[0, 0, 0]): row for row, path in enumerate(faces.paths)}
     assert len(greys) == COUNT
 
@@ -154,7 +154,7 @@ def test_workers_augment_each_in_their_own_way(faces):
 def test_a_run_that_goes_on_sees_what_it_would_have_seen(places, monkeypatch, start, block):
     """Pixels, labels and the ragged last batch of 3; the next pass is whole again."""
     faces = FaceRecords(places / "faces.rec")
-    monkeypatch.setattr("keras_facemargin.data.faces._DRAWN", block)
+    monkeypatch.setattr("keras_facemargin.data.epochs._DRAWN", block)
     whole = faces.dataset(4, training=True, seed=3)
     epochs = [list(whole.as_numpy_iterator()) for _ in range(4)]
     rest = faces.dataset(4, training=True, seed=3, start=start)
@@ -172,7 +172,7 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen(places, monkeypatch, st
 def test_a_step_of_many_workers_is_that_of_one(places, monkeypatch, workers, step):
     """The images of a step and their augmentation are the same, whatever the number of workers."""
     faces = FaceRecords(places / "faces.rec")
-    monkeypatch.setattr("keras_facemargin.data.faces._DRAWN", 6)
+    monkeypatch.setattr("keras_facemargin.data.epochs._DRAWN", 6)
     whole = list(faces.dataset(8, training=True, seed=3).as_numpy_iterator())[step:]
     shares = [
         collect(

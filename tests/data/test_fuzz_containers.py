@@ -20,20 +20,16 @@ import pytest
 from PIL import Image
 
 from keras_facemargin.data.formats.pairs_bin import PairsBin
-from keras_facemargin.data.records import (
-    FaceRecords,
+from keras_facemargin.data.formats.recordio import (
     Record,
     RecordReader,
     RecordWriter,
     pack_record,
     unpack_record,
 )
-from keras_facemargin.data.tfrecords import (
-    FaceTFRecords,
-    TFRecordReader,
-    frame_tfrecord,
-    write_face_tfrecords,
-)
+from keras_facemargin.data.formats.tfrecord import TFRecordReader, frame_tfrecord
+from keras_facemargin.data.records import FaceRecords
+from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
 from keras_facemargin.images.image import read_face
 from keras_facemargin.images.photos import read_landmarks
 

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data import faces as faces_module
+from keras_facemargin.data import problems
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.records import (
-    FaceRecords,
+from keras_facemargin.data.formats.recordio import (
     Record,
     RecordReader,
     RecordWriter,
     pack_record,
     unpack_record,
-    write_face_records,
 )
+from keras_facemargin.data.records import FaceRecords, write_face_records
 from keras_facemargin.images.image import BadImage, decode_face, read_face
 from keras_facemargin.images.synthetic import write_synthetic_faces
 
@@ -447,7 +446,7 @@ def test_a_hostile_file_is_not_read_again_for_each_of_its_heads(
 
 
 def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(faces_module, "_MOST_BAD", 50)
+    monkeypatch.setattr(problems, "_MOST_BAD", 50)
     head = MAGIC + struct.pack("<I", (1 << 29) - 1)
     (tmp_path / "a.rec").write_bytes(head * 50)
     with pytest.raises(ValueError, match="50 entries that are no record"):

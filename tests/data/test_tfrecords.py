@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data import faces as faces_module
-from keras_facemargin.data.tfrecords import (
-    FaceTFRecords,
+from keras_facemargin.data import problems
+from keras_facemargin.data.formats.example import pack_example, unpack_example
+from keras_facemargin.data.formats.tfrecord import (
     TFRecordReader,
-    face_example,
     frame_tfrecord,
     masked_crc,
-    pack_example,
     shard_names,
-    unpack_example,
-    write_face_tfrecords,
 )
+from keras_facemargin.data.tfrecords import FaceTFRecords, face_example, write_face_tfrecords
 from keras_facemargin.images.image import BadImage, read_face
 
 LENGTHS = (0, 1, 3, 31, 32, 33, 35, 4095, 4096, 4097, 4099, 4100, 9000, 100_000)
@@ -271,7 +268,7 @@ def test_a_hostile_file_is_searched_once_for_its_heads(tmp_path, bytes_read_by):
 
 
 def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(faces_module, "_MOST_BAD", 50)
+    monkeypatch.setattr(problems, "_MOST_BAD", 50)
     (tmp_path / "a.tfrecord").write_bytes((frame_tfrecord(b"") + b"x") * 51)
     with pytest.raises(ValueError, match=r"more than 50 damaged places. Received: the last at"):
         TFRecordReader(tmp_path / "a.tfrecord", on_bad="skip")

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from keras_facemargin.data import write_face_records, write_face_tfrecords, write_pairs_bin
-from keras_facemargin.data.records import RecordReader
+from keras_facemargin.data.formats.recordio import RecordReader
 
 IMAGES = [b"JPEG of Ada", b"JPEG of Bo"]
 WRITERS = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import cosine
-from keras_facemargin.evaluate.cosine import cosine_scores, cosine_scores_of_pairs
+from keras_facemargin.evaluate import cosine, cosine_scores
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 
 
 def test_cosine_of_any_length_and_in_blocks(monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate import embed
 from keras_facemargin.images import synthesize_faces
 
 pytestmark = pytest.mark.any_backend

@@ -9,22 +9,24 @@ from PIL import Image
 from keras_facemargin.evaluate import (
     Pairs,
     bootstrap,
-    bootstrap_searches,
     identify,
     interval,
-    plot_cmc,
-    plot_det,
-    plot_groups,
     plot_hardest_pairs,
-    plot_open_set,
     plot_roc,
-    plot_score_histogram,
     plot_scores,
     rates_by_group,
     roc,
     tar_at_far,
 )
-from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram
+from keras_facemargin.evaluate.at_scale import ScoreHistogram
+from keras_facemargin.evaluate.plots import (
+    plot_cmc,
+    plot_det,
+    plot_groups,
+    plot_open_set,
+    plot_score_histogram,
+)
+from keras_facemargin.evaluate.uncertainty import bootstrap_searches
 
 
 @pytest.fixture

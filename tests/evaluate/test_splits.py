@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_facemargin.evaluate import (
-    SplitResults,
-    equal_error_rate,
-    identify,
-    tar_at_far,
-    verify_all_pairs,
-    verify_by_fold,
-    verify_by_value,
-)
+from keras_facemargin.evaluate import equal_error_rate, identify, tar_at_far, verify_all_pairs
+from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold, verify_by_value
 
 RNG = np.random.default_rng(0)
 SAME = np.tile(RNG.permutation(40) < 12, 3)

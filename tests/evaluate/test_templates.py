@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 from shades import mean_colour, shade_of, write_shades
 
-from keras_facemargin.evaluate import (
+from keras_facemargin.evaluate import cosine_scores, embed, evaluate_searches, identify, templates
+from keras_facemargin.evaluate.templates import (
     TemplatePairs,
     Templates,
     TemplateSearches,
-    cosine_scores,
-    embed,
     embed_templates,
-    evaluate_searches,
     evaluate_template_pairs,
-    identify,
-    templates,
 )
 
 

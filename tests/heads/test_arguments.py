@@ -20,12 +20,14 @@ MAY_BE_NONE = {
     *(("L2Softmax", "alpha"), ("ElasticFace", "deviation"), ("ElasticFace", "seed")),
     *((name, "margin") for name in ("ElasticFace", "SVSoftmax", "MVSoftmax", "SphereFace2")),
 }
-LOSSES = [name for name in losses.__all__ if name != "CentreLoss"]
+LOSSES = [name for name in losses.list() if name != "CenterLoss"]
 
 
 def arguments_of(cls, *more):
     names = [*inspect.signature(cls.__init__).parameters, *more]
-    return [n for n in dict.fromkeys(names) if n not in ("self", "kwargs", "initializer")]
+    return [
+        n for n in dict.fromkeys(names) if n not in ("self", "kwargs", "prototypes_initializer")
+    ]
 
 
 def refuse(call, name, values):
@@ -60,7 +62,7 @@ def test_every_argument_of_a_pairwise_loss(name):
 
 def test_every_argument_of_centre_loss():
     def make(**arguments):
-        return losses.CentreLoss(**{"head": heads.SoftmaxHead(5), **arguments})
+        return losses.CenterLoss(**{"head": heads.SoftmaxHead(5), **arguments})
 
     for argument in ("head", "weight", "alpha"):
         refuse(make, argument, (*WRONG, None))

@@ -54,7 +54,9 @@ def test_each_class_has_its_margin(case):
     x = embeddings.astype("float32")
     logits, losses = references.of(head)(embeddings, labels, prototypes)
     np.testing.assert_allclose(as_numpy(head(x, labels)), logits, rtol=2e-4, atol=2e-4)
-    np.testing.assert_allclose(as_numpy(head.judge(x, labels)[0]), losses, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(
+        as_numpy(head.compute_losses(x, labels)[0]), losses, rtol=2e-4, atol=2e-4
+    )
     assert len(np.unique(labels)) > 3
     again = type(head).from_config(head.get_config())
     np.testing.assert_array_equal(again.margin, EACH_CLASS)
@@ -66,7 +68,7 @@ def test_equal_margins_are_one_margin(case):
     losses = []
     for margin in (0.25, [0.25] * CLASSES):
         head, x, labels, _ = prepared(case, margin)
-        losses.append(as_numpy(head.judge(x.astype("float32"), labels, training=True)[0]))
+        losses.append(as_numpy(head.compute_losses(x.astype("float32"), labels, training=True)[0]))
     np.testing.assert_allclose(*losses, rtol=1e-6, atol=1e-6)
 
 
@@ -124,12 +126,14 @@ def test_margins_of_a_part_of_the_classes_are_taken_by_class():
     small = CosFace(10, head.margin[rows])
     small.build((None, DIM))
     small.prototypes.assign(prototypes)
-    expected = as_numpy(small.judge(x, y - 25)[0])
-    np.testing.assert_allclose(as_numpy(head.judge(x, y, training=True)[0]), expected, rtol=1e-5)
+    expected = as_numpy(small.compute_losses(x, y - 25)[0])
+    np.testing.assert_allclose(
+        as_numpy(head.compute_losses(x, y, training=True)[0]), expected, rtol=1e-5
+    )
 
 
 def test_the_bend_is_that_of_the_largest_margin():
-    assert make("ArcFace each class").bend == pytest.approx(np.pi - 0.5)
+    assert make("ArcFace each class").turning_angle == pytest.approx(np.pi - 0.5)
 
 
 def test_margins_of_class_sizes_follow_the_paper():

@@ -24,8 +24,8 @@ def losses_of(head, cosines, label=0):
     target = keras.ops.convert_to_tensor(np.take_along_axis(cosines, labels[:, None], 1))
     if not head.built:
         head.build((None, 2))
-    moved = head.target(target, None, None, None, False)
-    others = head.others(keras.ops.convert_to_tensor(cosines), target, moved)
+    moved = head.target_similarity(target, None, None, None, False)
+    others = head.other_similarities(keras.ops.convert_to_tensor(cosines), target, moved)
     logits = as_numpy(head.logits(others, None)).astype("float64")
     np.put_along_axis(logits, labels[:, None], head.scale * as_numpy(moved), 1)
     largest = logits.max(1, keepdims=True)
@@ -96,7 +96,7 @@ def test_annealed_target_at_sixty_degrees():
     """(lambda cos 60 + psi_4(60)) / (1 + lambda) = (5 / 2 - 3 / 2) / 6 at unit norm."""
     head = heads.SphereFace(3, base=5.0, gamma=0.0)
     head.build((None, 2))
-    target = head.target(keras.ops.convert_to_tensor([0.5]), None, None, None, False)
+    target = head.target_similarity(keras.ops.convert_to_tensor([0.5]), None, None, None, False)
     assert as_numpy(target) == pytest.approx([1 / 6], abs=1e-6)
 
 
@@ -107,7 +107,7 @@ def test_the_scale_bound_is_met_exactly_by_a_simplex(num_classes, probability):
     head = heads.NormFace(num_classes, scale=max(scale, 1e-3), learn_scale=True)
     head.build((None, num_classes))
     head.prototypes.assign(simplex)
-    loss = as_numpy(head.judge(simplex.astype("float32"), np.arange(num_classes))[0])
+    loss = as_numpy(head.compute_losses(simplex.astype("float32"), np.arange(num_classes))[0])
     assert np.exp(-loss) == pytest.approx(probability, abs=1e-5)
 
 
@@ -180,7 +180,7 @@ def test_combined_margin_holds_its_three_parents():
 def test_combined_margin_at_the_papers_angles(margins, expected):
     head = heads.CombinedMargin(9, *margins)
     cosines = np.cos(np.radians([30.0, 60.0, 90.0])).astype("float32")
-    got = head.target(keras.ops.convert_to_tensor(cosines), None, None, None, False)
+    got = head.target_similarity(keras.ops.convert_to_tensor(cosines), None, None, None, False)
     assert as_numpy(got) == pytest.approx(expected, abs=5e-5)
 
 
@@ -199,7 +199,7 @@ def test_curricularface_starts_with_nothing_and_follows_the_mean_cosine():
     x, y = np.eye(4, dtype="float32"), np.array([0, 1, 2, 2])
     head.build((None, 4))
     head.prototypes.assign(np.eye(4))
-    head.judge(x, y, training=True)  # cosines 1, 1, 1, 0
+    head.compute_losses(x, y, training=True)  # cosines 1, 1, 1, 0
     assert float(as_numpy(head.t)) == pytest.approx(0.0075, abs=1e-7)
     head.t.assign(0.3)
     logits = as_numpy(head(x[3:], y[3:])) / 64
@@ -217,7 +217,7 @@ def test_adaface_at_its_limits_is_arcface_and_cosface():
 
     def target(norm):
         norms = keras.ops.convert_to_tensor(np.full((1, 1), norm, "float32"))
-        return float(as_numpy(head.target(cosine, norms, None, None, False))[0, 0])
+        return float(as_numpy(head.target_similarity(cosine, norms, None, None, False))[0, 0])
 
     theta = math.acos(0.5)
     assert target(5.0) == pytest.approx(math.cos(theta + 0.4), abs=1e-6)  # q = -1: ArcFace
@@ -230,7 +230,7 @@ def test_adaface_averages_the_norms_before_it_uses_them():
     head = heads.AdaFace(4, rate=0.5)
     head.build((None, 4))
     norms = np.array([10.0, 20.0, 30.0, 400.0], "float32")
-    head.judge(norms[:, None] * np.eye(4, dtype="float32"), np.arange(4), training=True)
+    head.compute_losses(norms[:, None] * np.eye(4, dtype="float32"), np.arange(4), training=True)
     clipped = np.minimum(norms, 100.0)  # unbiased deviation, as torch's std
     assert float(as_numpy(head.norm_mean)) == pytest.approx((20 + clipped.mean()) / 2, rel=1e-6)
     assert float(as_numpy(head.norm_deviation)) == pytest.approx(
@@ -243,7 +243,9 @@ def test_magface_margins_and_penalty_at_the_papers_norms():
     norms = np.array([[10.0], [60.0], [110.0], [5.0], [500.0]], "float32")
     margin = as_numpy(head.margin_of(keras.ops.convert_to_tensor(norms)))
     assert margin[:, 0] == pytest.approx([0.45, 0.625, 0.8, 0.45, 0.8], abs=1e-6)
-    penalty = as_numpy(head.objective(keras.ops.zeros(5), keras.ops.convert_to_tensor(norms)))
+    penalty = as_numpy(
+        head.regularized_loss(keras.ops.zeros(5), keras.ops.convert_to_tensor(norms))
+    )
     expected = 35 * np.array([0.1008264, 60 / 110**2 + 1 / 60, 2 / 110, 0.1008264, 2 / 110])
     assert penalty == pytest.approx(expected, rel=1e-6)
 
@@ -254,7 +256,8 @@ def test_elasticface_hands_the_largest_margin_to_the_farthest_sample():
     head = heads.ElasticFace(9, variant="am", plus=True, deviation=0.1, seed=5)
     plain = heads.ElasticFace(9, variant="am", plus=False, deviation=0.1, seed=5)
     drawn, handed = (
-        as_numpy(cosines - h.target(cosines, None, None, None, True))[:, 0] for h in (plain, head)
+        as_numpy(cosines - h.target_similarity(cosines, None, None, None, True))[:, 0]
+        for h in (plain, head)
     )
     assert sorted(drawn) == pytest.approx(sorted(handed), abs=1e-6)
     assert list(np.argsort(-handed)) == [0, 2, 3, 1]
@@ -264,11 +267,11 @@ def test_elasticface_hands_the_largest_margin_to_the_farthest_sample():
 def test_elasticface_draws_around_its_margin_in_training_only(variant, mean):
     head = heads.ElasticFace(9, variant=variant, deviation=0.05, seed=1)
     cosine = keras.ops.convert_to_tensor(np.zeros((4000, 1), "float32"))
-    moved = as_numpy(head.target(cosine, None, None, None, True))[:, 0]
+    moved = as_numpy(head.target_similarity(cosine, None, None, None, True))[:, 0]
     margins = -moved if variant == "am" else np.arcsin(-moved)
     assert margins.mean() == pytest.approx(mean, abs=4 * 0.05 / 4000**0.5)
     assert margins.std() == pytest.approx(0.05, rel=0.1)
-    still = as_numpy(head.target(cosine, None, None, None, False))[:, 0]
+    still = as_numpy(head.target_similarity(cosine, None, None, None, False))[:, 0]
     assert np.ptp(still) == 0
 
 
@@ -280,8 +283,11 @@ def test_circle_loss_at_its_worked_points():
     ):
         pair = np.array([[own, other]], "float32")
         target = keras.ops.convert_to_tensor(pair[:, :1])
-        moved = 256 * as_numpy(head.target(target, None, None, None, False))[0, 0]
-        others = as_numpy(head.others(keras.ops.convert_to_tensor(pair), target, None))[0, 1] * 256
+        moved = 256 * as_numpy(head.target_similarity(target, None, None, None, False))[0, 0]
+        others = (
+            as_numpy(head.other_similarities(keras.ops.convert_to_tensor(pair), target, None))[0, 1]
+            * 256
+        )
         assert [moved, others] == pytest.approx(logits, abs=1e-4)
         assert losses_of(head, pair)[0] == pytest.approx(loss, rel=1e-3)  # softplus for C = 2
         assert moved == pytest.approx(256 * (0.25**2 - (1 - own) ** 2), abs=1e-4)
@@ -294,8 +300,8 @@ def test_sphereface2_starts_balanced():
         head = heads.SphereFace2(1000, variant=variant)
         head.build((None, 2))
         cosine = keras.ops.convert_to_tensor(np.zeros((1, 1), "float32"))
-        own = head.target(cosine, None, None, None, False)
-        other = head.others(cosine, cosine, own)
+        own = head.target_similarity(cosine, None, None, None, False)
+        other = head.other_similarities(cosine, cosine, own)
         own, other = (float(as_numpy(head.logits(c, None))[0, 0]) for c in (own, other))
         pull = 0.7 / (1 + math.exp(own))
         push = 0.3 * 999 / (1 + math.exp(-other))
@@ -309,7 +315,7 @@ def test_adacos_chooses_its_scale_as_the_paper_does():
     x, w, y = rng.normal(size=(6, 4)), rng.normal(size=(5, 4)), np.array([0, 1, 2, 3, 4, 0])
     head.prototypes.assign(w)
     start = math.sqrt(2) * math.log(4)
-    head.judge(x.astype("float32"), y, training=True)
+    head.compute_losses(x.astype("float32"), y, training=True)
     x, w = (a / np.linalg.norm(a, axis=1)[:, None] for a in (x, w))
     cosines = x @ w.T
     others = cosines[np.arange(5) != y[:, None]].reshape(6, 4)
@@ -337,7 +343,7 @@ def test_soft_normalisation_pulls_the_norm_to_the_scale():
     head = heads.SphereFaceR(9, normalization="soft", scale=60.0)
     head.build((None, 2))
     norms = keras.ops.convert_to_tensor(np.array([[50.0], [60.0], [80.0]], "float32"))
-    got = as_numpy(head.objective(keras.ops.full((3,), 6.0), norms))
+    got = as_numpy(head.regularized_loss(keras.ops.full((3,), 6.0), norms))
     assert got == pytest.approx([5.1, 5.0, 5.2], abs=1e-5)
 
 

@@ -8,7 +8,7 @@ import pytest
 from cases import CLASSES, DIM, HEADS, batch, make
 
 from keras_facemargin import MarginClassifier
-from keras_facemargin.losses import CentreLoss
+from keras_facemargin.losses import CenterLoss
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -46,7 +46,7 @@ def test_logits_in_training_warn_once_where_they_are_not_the_loss(case):
     with_labels = warnings_of(lambda: [head(x, y, training=True) for _ in range(2)])
     if case in OTHER_LOSSES:
         (message,) = with_labels
-        assert "cross-entropy is not its loss" in message and "head.judge" in message
+        assert "its loss is not their cross-entropy" in message and "head.compute_losses" in message
     else:
         assert with_labels == []
 
@@ -56,12 +56,12 @@ def test_prediction_and_judging_are_silent(case):
     head, (x, y) = make(case), faces()
 
     def use():
-        head(x), head(x, y), head(x, training=False), head.judge(x, y, training=True)
+        head(x), head(x, y), head(x, training=False), head.compute_losses(x, y, training=True)
 
     assert warnings_of(use) == []
 
 
-@pytest.mark.parametrize("wrap", [lambda head: head, CentreLoss], ids=["head", "beside centres"])
+@pytest.mark.parametrize("wrap", [lambda head: head, CenterLoss], ids=["head", "beside centres"])
 def test_a_head_at_the_end_of_a_sequential_model(wrap):
     x, y = faces()
     model = keras.Sequential([keras.layers.Dense(DIM), wrap(make("CosFace"))])
@@ -77,7 +77,7 @@ def test_a_binary_head_with_a_cross_entropy():
     model = keras.Model([embedding, label], make("UniFace")(embedding, label))
     model.compile("sgd", **CROSS_ENTROPY)
     (message,) = warnings_of(lambda: model.fit([x, y], y, epochs=2, batch_size=4, verbose=0))
-    assert message.startswith("UniFace") and "is not its loss" in message
+    assert message.startswith("UniFace") and "its loss is not their cross-entropy" in message
 
 
 @pytest.mark.parametrize("case", ["CosFace", "UniFace"])

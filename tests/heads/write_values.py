@@ -14,9 +14,11 @@ for case in CASES:
     embeddings, labels, prototypes = batch(1, shape=head.prototypes_shape)
     embeddings = embeddings.astype("float32")
     head.prototypes.assign(prototypes.astype("float32"))
-    head.judge(embeddings, labels, training=True)
+    head.compute_losses(embeddings, labels, training=True)
     _, by_embeddings, by_prototypes = sum_of_losses(head, embeddings, labels)
-    values[f"{case}/losses"] = keras.ops.convert_to_numpy(head.judge(embeddings, labels)[0])
+    values[f"{case}/losses"] = keras.ops.convert_to_numpy(
+        head.compute_losses(embeddings, labels)[0]
+    )
     values[f"{case}/by_embeddings"] = by_embeddings
     values[f"{case}/by_prototypes"] = by_prototypes
     values[f"{case}/state"] = np.concatenate(

@@ -80,8 +80,8 @@ def number(tensor):
 
 def test_every_exported_loss_is_proven():
     kinds = {kind.__name__ for kind, _, _ in CASES.values()}
-    # Proven by themselves: the first below, the second in test_centre.py.
-    assert kinds | {"NpairsMultilabelLoss", "CentreLoss"} == set(losses.__all__)
+    # Proven by themselves: the first below, the second in test_center.py.
+    assert kinds | {"NpairsMultilabelLoss", "CenterLoss"} == set(losses.list())
     assert {CASES[case][0] for case in ONE_OF_EACH} == {kind for kind, _, _ in CASES.values()}
 
 
@@ -346,7 +346,7 @@ def test_defaults_are_those_of_tensorflow_addons():
     for kind in (losses.TripletSemiHardLoss, losses.TripletHardLoss):
         config = kind().get_config()
         assert (config["margin"], config["distance_metric"]) == (1.0, "L2")
-    assert losses.TripletHardLoss(0.5, True, "angular", "mine").get_config() == {
+    assert losses.TripletHardLoss(0.5, True, "angular", name="mine").get_config() == {
         "name": "mine",
         "reduction": "sum_over_batch_size",
         "dtype": "float32",

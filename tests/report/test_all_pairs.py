@@ -12,10 +12,10 @@ from keras_facemargin.evaluate import (
     bootstrap,
     interval,
     rates_by_group,
-    threshold_at_far,
+    roc,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.verification.curve import roc
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report import report_all_pairs
 
 LABELS = np.arange(60) // 3

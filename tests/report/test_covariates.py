@@ -3,14 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    bootstrap,
-    interval,
-    rates_by_value,
-    threshold_at_far,
-    verify,
-)
+from keras_facemargin.evaluate import Pairs, bootstrap, interval, verify
+from keras_facemargin.evaluate.uncertainty import rates_by_value
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report import report_covariates
 
 TEXTS = ["f", "f / m", "m"]

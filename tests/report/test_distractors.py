@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from keras_facemargin.evaluate import bootstrap_distractors, interval, search_among_distractors
+from keras_facemargin.evaluate import interval
+from keras_facemargin.evaluate.identification import search_among_distractors
+from keras_facemargin.evaluate.uncertainty import bootstrap_distractors
 from keras_facemargin.report import report_distractors
 
 FARS = (1e-1, 1e-2, 1e-6)

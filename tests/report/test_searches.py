@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    SplitResults,
-    Templates,
-    bootstrap_searches,
-    identify,
-    interval,
-)
+from keras_facemargin.evaluate import identify, interval
+from keras_facemargin.evaluate.splits import SplitResults
+from keras_facemargin.evaluate.templates import Templates
+from keras_facemargin.evaluate.uncertainty import bootstrap_searches
 from keras_facemargin.report import report_searches
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import Pairs, bootstrap_splits, interval, verify_by_fold
+from keras_facemargin.evaluate import Pairs, interval
+from keras_facemargin.evaluate.splits import verify_by_fold
+from keras_facemargin.evaluate.uncertainty import bootstrap_splits
 from keras_facemargin.report import report_splits
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import bootstrap_searches, bootstrap_splits, cosine_scores, interval
+from keras_facemargin.evaluate import cosine_scores, interval
 from keras_facemargin.evaluate.protocols import Blufr, measure_blufr
+from keras_facemargin.evaluate.uncertainty import bootstrap_searches, bootstrap_splits
 from keras_facemargin.report import report_trials, trials
 
 PEOPLE = np.repeat(np.arange(24), 4)

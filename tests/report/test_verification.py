@@ -7,14 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    bootstrap,
-    interval,
-    rates_by_group,
-    threshold_at_far,
-    verify,
-)
+from keras_facemargin.evaluate import Pairs, bootstrap, interval, rates_by_group, verify
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report import report_verification
 from keras_facemargin.report import verification as module
 from keras_facemargin.report.measures import measures_table

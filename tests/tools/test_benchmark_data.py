@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.records import (
-    FaceRecords,
-    RecordReader,
-    unpack_record,
-    write_face_records,
-)
+from keras_facemargin.data.formats.recordio import RecordReader, unpack_record
+from keras_facemargin.data.records import FaceRecords, write_face_records
 from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
 from keras_facemargin.images.synthetic import write_synthetic_faces
 

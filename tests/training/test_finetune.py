@@ -146,7 +146,10 @@ def test_few_pairs_give_the_threshold_of_the_smallest_rate_that_they_show(sessio
     assert tuned.after.impostors == pairs < 1 / FAR
     paths = sorted({*tuned.pairs.first, *tuned.pairs.second})
     people = [Path(path).parent.name for path in paths]
-    for chosen, flip in ((tuned.thresholds.mirrored, True), (tuned.thresholds.single, False)):
+    for chosen, flip in (
+        (tuned.thresholds.find(mirrored=True), True),
+        (tuned.thresholds.find(mirrored=False), False),
+    ):
         assert (chosen.impostor_pairs, chosen.far) == (pairs, 1 / pairs)
         scores, same = all_pairs(embed(embedder, paths, flip=flip, progress=False), people)
         assert (scores[~same] >= chosen.cosine + 1e-6).sum() <= 1
@@ -160,10 +163,10 @@ def test_many_pairs_give_the_threshold_of_one_in_a_thousand(tmp_path):
     write_synthetic_faces(tmp_path / "faces", 24, 10)  # 6 held out: 1,500 pairs
     faces = FaceFolder(tmp_path / "faces")
     tuned = finetune(tiny_embedder(), faces, epochs=1, learning_rate=0.0, progress=False)
-    assert tuned.thresholds.mirrored.impostor_pairs == tuned.after.impostors == 1_500
-    assert tuned.thresholds.mirrored.far == FAR
+    assert tuned.thresholds.find(mirrored=True).impostor_pairs == tuned.after.impostors == 1_500
+    assert tuned.thresholds.find(mirrored=True).far == FAR
     scores = tuned.after.scores[~tuned.after.same]
-    assert (scores >= tuned.thresholds.mirrored.cosine + 1e-9).sum() == 1
+    assert (scores >= tuned.thresholds.find(mirrored=True).cosine + 1e-9).sum() == 1
     assert tuned.remarks == []  # enough pairs, and nothing got worse
 
 
@@ -226,17 +229,18 @@ def test_the_card_names_its_origin_and_inherits_its_limits(session, tmp_path):
     *_, tuned = session
     tuned.save(tmp_path / "first", model="spherenet_distilled")
     card, base = load_card(tmp_path / "first"), load_card("spherenet_distilled")
-    assert card.licence == base.licence
+    assert card.license[:-1] == base.license
+    assert (card.license[-1].part, card.license[-1].commercial) == ("data", None)
     assert card.lineage[:-1] == base.lineage
     assert card.lineage[-1] == (
         "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace."
     )
     assert card.thresholds == tuned.thresholds
-    assert (card.embedding_dim, card.protocols, card.training) == (24, {}, None)
+    assert (card.embedding_dim, card.measured, card.training) == (24, (), None)
     tuned.save(tmp_path / "second", model=tmp_path / "first")
     assert load_card(tmp_path / "second").lineage[:-1] == card.lineage
     tuned.save(tmp_path / "third", model="somewhere else")
-    assert load_card(tmp_path / "third").licence.weights == "Not stated."
+    assert load_card(tmp_path / "third").license == ()
 
 
 def test_a_full_disk_leaves_the_old_model_and_names_the_file(session, tmp_path, monkeypatch):

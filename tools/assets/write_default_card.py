@@ -8,22 +8,18 @@ calibrated on the identities that training held out.
 
 import argparse
 import csv
-import dataclasses
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from train_default import DEPTHS, EMBEDDING_DIM, HELD_OUT_IDENTITIES, NAME, WIDTHS, split_identities
+from train_default import HELD_OUT_IDENTITIES, NAME, split_identities
 from write_zoo_readme import zoo_readme
 
 from keras_facemargin import zoo
-from keras_facemargin.evaluate.embedding import embed
-from keras_facemargin.evaluate.protocols.lfw import evaluate_lfw
+from keras_facemargin.evaluate import embed, evaluate_lfw
 
-FAR = 1e-3
 LFW_FARS = (1e-1, 1e-2, 1e-3)  # what 3,000 impostor pairs support
 
 
@@ -45,62 +41,22 @@ def main():
     lfw = options.data / "lfw"
     verification = evaluate_lfw(embedder, lfw / "aligned", lfw / "pairs.txt", on_missing="reject")
     write_folds(zoo.DIRECTORY / "results" / "lfw.csv", verification.accuracy)
-    card = zoo.Card(
-        name=NAME,
-        description=(
-            "A small SphereNet for CPUs and phones: it learned to give the embeddings of a "
-            "published MobileFaceNet, from 16,000 celebrity crops and mixtures of them."
-        ),
-        architecture=(
-            f"build_embedder(SphereNet(widths={WIDTHS}, depths={DEPTHS}), "
-            f"embedding_dim={EMBEDDING_DIM})"
-        ),
+    card = zoo.load_card(NAME).changed(
         parameters=embedder.count_params(),
         embedding_dim=embedder.output_shape[-1],
-        input=zoo.Input(
-            height=112,
-            width=112,
-            colours="RGB",
-            range=(0, 255),
-            alignment="five-point similarity to the ArcFace template of 112x112",
-        ),
-        licence=zoo.Licence(
-            weights="Apache-2.0 for what this project adds; the limits below come with it.",
-            commercial_use=False,
-            limits=(
-                "Commercial use is not cleared.",
-                "The training crops (CelebA, PubFig) are for non-commercial research only.",
-                "The teacher's file is Apache-2.0, but it was trained on MS-Celeb-1M, which its "
-                "publisher withdrew.",
-            ),
-        ),
-        lineage=(
-            "Teacher: MobileFaceNet of github.com/foamliu/MobileFaceNet at a6cc9033 "
-            "(Apache-2.0), 128-d, trained on MS-Celeb-1M, LFW 99.47 %.",
-            "Student: regression on the teacher's unit embeddings (one minus the cosine), no "
-            "labels, from random initial weights.",
+        weights=zoo.Weights(
+            file=weights.name, bytes=weights.stat().st_size, sha256=zoo.digest_of(weights)
         ),
         training=describe_training(starts),
-        weights=zoo.Weights(
-            file=weights.name,
-            sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
-            bytes=weights.stat().st_size,
-        ),
-        protocols={"lfw": describe_lfw(verification, seed)},
+        measured=(describe_lfw(verification, seed),),
         thresholds=calibrate(embedder, options.data, seed),
-        caution=(
-            "A biometric tool whose errors are not equal between groups of people: it learned from "
-            "celebrities only, and no error rate by age, sex or skin colour has been measured. Do "
-            "not decide about a person by it alone; obtain consent and check the law (in the EU: "
-            "GDPR article 9, AI Act)."
-        ),
     )
     zoo.write_card(folder / "card.json", card)
     zoo.load_card(NAME)  # what was written can be read
     (zoo.DIRECTORY / "README.md").write_text(zoo_readme(), encoding="utf-8")
     console = Console()
     console.print(verification)
-    console.print(dataclasses.asdict(card.thresholds))
+    console.print(card.thresholds)
 
 
 def describe_training(starts):
@@ -130,21 +86,24 @@ def describe_training(starts):
 
 def describe_lfw(verification, seed):
     entries = {entry.target: entry.tar for entry in verification.tar_at_far}
-    return zoo.ProtocolResult(
+    return zoo.Measured(
+        protocol="lfw",
         accuracy=verification.accuracy.mean,
         standard_error=verification.accuracy.standard_error,
         tar_at_far={f"1e-{round(-np.log10(far))}": entries[far] for far in LFW_FARS},
         eer=verification.eer,
         auc=verification.auc,
         pairs=len(verification.same),
-        unseen_pairs=verification.failed_to_enrol,
-        flip=True,
+        failed_to_enrol=verification.failed_to_enrol,
+        mirrored=True,
+        interval=None,
+        versions={},
         command=(
             "facemargin evaluate lfw --images DATA/lfw/aligned --pairs DATA/lfw/pairs.txt "
             f"--on-missing reject --model {NAME}"
         ),
         seeds=(seed,),
-        remarks=(
+        notes=(
             "The official 6,000 pairs of View 2, unrestricted with labelled outside data; nothing "
             "was trained on or chosen by them. No training crop shows a person of LFW, but the "
             "teacher's MS-Celeb-1M may, so through the teacher the figure is not person-disjoint."
@@ -159,7 +118,7 @@ def calibrate(embedder, data, seed):
         f"all pairs of the crops of the {HELD_OUT_IDENTITIES} labelled identities that training "
         "held out"
     )
-    return zoo.calibrate(embed(embedder, paths), np.array(identities), FAR, about)
+    return zoo.calibrate(embed(embedder, paths), np.array(identities), data=about)
 
 
 def write_folds(path, accuracy):

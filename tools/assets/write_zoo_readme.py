@@ -8,12 +8,15 @@ from keras_facemargin import zoo
 HEADER = """\
 # The zoo
 
-Trained embedders, one folder each: `card.json` (lineage, licence, figures, thresholds) and weights.
-A threshold is a cosine at the card's FAR, for embeddings with the mirror image's appended, which
-`facemargin verify` compares, or for the image alone, which an exported file gives. This page is
-written from the cards by `tools/assets/write_zoo_readme.py`.
+One folder for each embedder: `card.json` (lineage, licence, figures, thresholds) and, where the
+licence allows it, the weights. `card.schema.json` lists the fields. This page is written from the
+cards by `tools/assets/write_zoo_readme.py`.
 
-| embedder | parameters | D | size | LFW | TAR at FAR 1e-3 | threshold | alone | commercial |
+A threshold is a cosine at FAR 1e-3, for embeddings with the mirror image's appended, which
+`facemargin verify` compares, or for the image alone, which an exported file gives. "Measured" is
+this project's own figure with its command on the card; "stated" is a figure that others publish.
+
+| embedder | parameters | D | crop | LFW measured | LFW stated | threshold | alone | commercial |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
@@ -25,28 +28,51 @@ def zoo_readme():
 
 
 def _row(card):
-    lfw = card.protocols["lfw"]
+    lfw = card.find_measured("lfw")
+    stated = [one.value for one in card.published if one.protocol == "lfw"]
     cells = (
-        f"`{card.name}`",
-        f"{card.parameters:,}",
+        f"[`{card.name}`](#{card.name})",
+        "-" if card.parameters is None else f"{card.parameters:,}",
         f"{card.embedding_dim}",
-        f"{card.weights.bytes / 1e6:.1f} MB",
-        f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%}",
-        f"{lfw.tar_at_far['1e-3']:.1%}",
-        f"{card.thresholds.mirrored.cosine:.3f}",
-        f"{card.thresholds.single.cosine:.3f}",
-        "cleared" if card.licence.commercial_use else "not cleared",
+        f"{card.input.crop.height}x{card.input.crop.width}",
+        "-" if lfw is None else f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%}",
+        f"{stated[0]:.2%}" if stated else "-",
+        *(
+            "-" if card.thresholds is None else f"{card.thresholds.find(mirrored=kind).cosine:.3f}"
+            for kind in (True, False)
+        ),
+        "cleared" if card.commercial_use else "not cleared",
     )
     return f"| {' | '.join(cells)} |\n"
 
 
 def _section(card):
-    bullets = "".join(f"- {item}\n" for item in (*card.licence.limits, *card.lineage))
-    return (
-        f"\n## {card.name}\n\n{card.description}\n\n"
-        f"Architecture: {card.architecture}. Licence: {card.licence.weights}\n\n{bullets}\n"
-        f"LFW: {card.protocols['lfw'].remarks}\n\nCaution: {card.caution}\n"
-    )
+    paragraphs = [
+        f"## {card.name}",
+        card.description,
+        f"Architecture: {card.architecture}. File: {card.weights.file}, {_size(card)}. Sources: "
+        f"{'; '.join(map(str, card.sources))}.",
+        "Licence ledger:",
+        "\n".join(f"- {entry}" for entry in (*card.license, *card.license_conflicts)),
+    ]
+    if card.lineage:
+        paragraphs += ["Lineage:", "\n".join(f"- {line}" for line in card.lineage)]
+    if card.notes:
+        paragraphs += ["Notes:", "\n".join(f"- {line}" for line in card.notes)]
+    for one in card.published:
+        words = f"{one.protocol.upper()} {one.measure} {one.value:.2%}, stated by {one.stated_by}."
+        paragraphs.append(f"{words} {one.notes}".strip())
+    for one in card.measured:
+        kind = "with the mirror image" if one.mirrored else "image alone"
+        paragraphs.append(
+            f"{one.protocol.upper()}, {kind}, measured: {one.accuracy:.2%} ± "
+            f"{one.standard_error:.2%}. {one.notes}".strip()
+        )
+    return "\n" + "\n\n".join([*paragraphs, f"Caution: {card.caution}"]) + "\n"
+
+
+def _size(card):
+    return "size unknown" if card.weights.bytes is None else f"{card.weights.bytes / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

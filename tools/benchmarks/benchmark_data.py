@@ -67,14 +67,8 @@ from keras_facemargin.augmentation.layers import (
 )
 from keras_facemargin.data.faces import Faces
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.records import (
-    FaceRecords,
-    Record,
-    RecordReader,
-    RecordWriter,
-    pack_record,
-    write_face_records,
-)
+from keras_facemargin.data.formats.recordio import Record, RecordReader, RecordWriter, pack_record
+from keras_facemargin.data.records import FaceRecords, write_face_records
 from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
 from keras_facemargin.images.synthetic import write_synthetic_faces
 

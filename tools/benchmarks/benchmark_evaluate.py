@@ -39,7 +39,8 @@ from rich.table import Table
 from side_by_side import append_rows, machine
 from sklearn.metrics import roc_curve
 
-from keras_facemargin.evaluate import identify, verify_all_pairs, verify_listed_pairs
+from keras_facemargin.evaluate import identify, verify_all_pairs
+from keras_facemargin.evaluate.at_scale import verify_listed_pairs
 
 SIZE = 512
 BLOCK = 1_024

@@ -263,10 +263,10 @@ def layer_and_loss(way, classes, dim):
     else:
         name, _, mode = way.partition(" ")
         blockwise = {"": None, "kept": False, "blockwise": True}[mode]
-        layer = getattr(heads, name)(classes, initializer=drawn, blockwise=blockwise)
+        layer = getattr(heads, name)(classes, prototypes_initializer=drawn, blockwise=blockwise)
 
         def loss(x, y):
-            return keras.ops.mean(layer.judge(x, y, training=True)[0])
+            return keras.ops.mean(layer.compute_losses(x, y, training=True)[0])
 
     layer.build((None, dim))
     return layer, loss
@@ -307,7 +307,9 @@ def fit(samples, classes, dim, **arguments):
 
     images = keras.Input((1, 1, dim))
     embedder = keras.Model(images, keras.layers.Flatten()(images))
-    classifier = MarginClassifier(embedder, CosFace(classes, initializer=drawn, **arguments))
+    classifier = MarginClassifier(
+        embedder, CosFace(classes, prototypes_initializer=drawn, **arguments)
+    )
     classifier.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     x, y = batch(samples, classes, dim)
     x = x[:, None, None]

@@ -27,7 +27,8 @@ from rich.progress import Progress, track
 from rich.table import Table
 from side_by_side import append_rows, machine
 
-from keras_facemargin.data.records import FaceRecords, Record, RecordWriter, pack_record
+from keras_facemargin.data.formats.recordio import Record, RecordWriter, pack_record
+from keras_facemargin.data.records import FaceRecords
 
 SIZE, IMAGES, PER_PERSON, NOTES = 16, 256, 100, 10
 

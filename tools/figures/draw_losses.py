@@ -121,7 +121,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         parser.error(f"--seeds must be at least 1. Received: {arguments.seeds}")
-    missing = set(names()) ^ set(PLANE)
+    missing = set(heads.list()) ^ set(PLANE)
     if missing:
         parser.error(f"PLANE in {__file__} must name every exported head. Differs: {missing}")
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -134,14 +134,6 @@ def main():
         write_picture(arguments.output / "losses_digits.png", draw_digits(drawn))
     if arguments.only != "digits":
         write_picture(arguments.output / "losses_curves.png", draw_curves())
-
-
-def names():
-    return [
-        name
-        for name in heads.__all__
-        if isinstance(getattr(heads, name), type) and name not in ("MarginHead", "CrystalLoss")
-    ]
 
 
 # Training.
@@ -571,19 +563,19 @@ def draw_continuations(axes, curves):
     bare = logits_of(curves[-1])[1]
     for color, curve in zip(CURVES, curves, strict=False):
         head, logits = logits_of(curve)
-        leaves = math.degrees(head.bend)
+        leaves = math.degrees(head.turning_angle)
         differs = DEGREES[~np.isclose(logits, bare, atol=1e-6)]
         leaves = min([leaves, *differs - 0.5])
         here = leaves <= DEGREES
         axes.plot(DEGREES[here], logits[here], color=color, linewidth=2.2, label=names[curve.label])
-    before = math.degrees(head.bend) >= DEGREES
+    before = math.degrees(head.turning_angle) >= DEGREES
     axes.plot(DEGREES[before], bare[before], color=INK, linewidth=1.8)
     mark_bend(axes, curve, head, bare, INK)
     axes.legend(fontsize=8, frameon=False, loc="upper right")
 
 
 def mark_bend(axes, curve, head, logits, color):
-    bend = head.bend
+    bend = head.turning_angle
     if curve.head == "MagFace":
         bend = math.pi - float(head.margin_of(np.array(curve.norm)))
     elif curve.head == "AdaFace":

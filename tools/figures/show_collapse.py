@@ -43,7 +43,7 @@ FIELDS = (
     "eer",
     "norm",
     "target_angle",
-    "past_bend",
+    "past_turning_angle",
     "impostor_similarity",
 )
 

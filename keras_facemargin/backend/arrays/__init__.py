@@ -1,23 +1,25 @@
 """Operations missing from `keras.ops`, implemented per backend behind nine functions.
 
-A loss over blocks of classes fills one large array row by row. `ops.slice_update` copies all of
-that array each time where TensorFlow runs a graph, `ops.fori_loop` lets several blocks be alive at
-once there, and a custom gradient of Keras has one output. So each backend says itself:
+A loss over blocks of classes fills one large array row by row. In a TensorFlow graph,
+`ops.slice_update` copies the whole array each time and `ops.fori_loop` keeps several blocks in
+memory at once; a custom gradient of Keras has one output. Each backend therefore implements:
 
-| function | what it does |
+| function | result |
 | --- | --- |
-| `with_gradient(function, *inputs)` | outputs of a function that returns them and its pullback |
-| `vjp(function, *inputs)` | the pullback of a function, by the backend's own differentiation |
+| `with_gradient(function, *inputs)` | outputs of a function that returns outputs and pullback |
+| `vjp(function, *inputs)` | outputs and pullback of a function, by automatic differentiation |
 | `loop(count, body, carry)` | `carry = body(i, *carry)`, one i after the other |
-| `empty(shape, dtype)` | an array to be filled, rows first |
-| `put(array, rows, start)` | the array with the rows from `start` on replaced; it is used up |
-| `add(array, rows, indices)` | the array with rows added at indices, repeated ones too; used up |
-| `fill(array, columns, value)` | the array with one column of each row replaced, if it has that |
-| `take(variable, rows)` | rows of a Keras variable |
-| `store(variable, rows, values)` | assigns rows of a Keras variable |
+| `empty(shape, dtype)` | an array to fill by rows |
+| `update_rows(array, rows, start)` | the array with its rows from `start` on replaced (1) |
+| `add_rows(array, rows, indices)` | the array with rows added at indices, which may repeat (1) |
+| `fill_target(array, columns, value)` | the array with a column of each row replaced, if in range |
+| `take_rows(variable, rows)` | rows of a Keras variable |
+| `store_rows(variable, rows, values)` | nothing; assigns rows of a Keras variable |
 
-A pullback takes a tuple of cotangents, one an output, and returns one gradient an input, None where
-nothing flows.
+(1) The input array must not be used again.
+
+A pullback takes a tuple of one cotangent per output and returns one gradient per input, None for an
+input without a gradient.
 """
 
 import importlib
@@ -30,8 +32,8 @@ with_gradient = _backend.with_gradient
 vjp = _backend.vjp
 loop = _backend.loop
 empty = _backend.empty
-put = _backend.put
-add = _backend.add
-fill = _backend.fill
-take = _backend.take
-store = _backend.store
+update_rows = _backend.update_rows
+add_rows = _backend.add_rows
+fill_target = _backend.fill_target
+take_rows = _backend.take_rows
+store_rows = _backend.store_rows

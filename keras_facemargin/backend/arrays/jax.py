@@ -26,21 +26,21 @@ def empty(shape, dtype):
     return jnp.zeros(shape, dtype)
 
 
-def put(array, rows, start):
+def update_rows(array, rows, start):
     return lax.dynamic_update_slice_in_dim(array, rows, start, axis=0)
 
 
-def add(array, rows, indices):
+def add_rows(array, rows, indices):
     return array.at[indices].add(rows)
 
 
-def fill(array, columns, value):
+def fill_target(array, columns, value):
     return jnp.where(columns[:, None] == jnp.arange(array.shape[1]), value, array)
 
 
-def take(variable, rows):
+def take_rows(variable, rows):
     return jnp.take(variable.value, rows, axis=0)
 
 
-def store(variable, rows, values):
+def store_rows(variable, rows, values):
     variable.assign(variable.value.at[rows].set(values))

@@ -43,19 +43,19 @@ def empty(shape, dtype):
     return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=False)
 
 
-def put(array, rows, start):
+def update_rows(array, rows, start):
     if _in_xla():
         return dynamic_update_slice(array, rows, [start, *[0] * (len(array.shape) - 1)])
     return tf.raw_ops.InplaceUpdate(x=array, i=tf.range(start, start + rows.shape[0]), v=rows)
 
 
-def add(array, rows, indices):
+def add_rows(array, rows, indices):
     if _in_xla():
         return tf.tensor_scatter_nd_add(array, indices[:, None], rows)
     return tf.raw_ops.InplaceAdd(x=array, i=indices, v=rows)
 
 
-def fill(array, columns, value):
+def fill_target(array, columns, value):
     count = array.shape[1]
     if _in_xla():
         places = tf.equal(columns[:, None], tf.range(count))
@@ -68,12 +68,12 @@ def fill(array, columns, value):
     return tf.tensor_scatter_nd_update(array, places, values)
 
 
-def take(variable, rows):
+def take_rows(variable, rows):
     # Of a variable itself: reading it whole would copy it once rows have been stored.
     return tf.gather(variable.value, rows)
 
 
-def store(variable, rows, values):
+def store_rows(variable, rows, values):
     variable.value.scatter_update(tf.IndexedSlices(values, rows))
 
 

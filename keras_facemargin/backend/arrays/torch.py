@@ -39,23 +39,23 @@ def empty(shape, dtype):
     return torch.empty(shape, dtype=getattr(torch, dtype))
 
 
-def put(array, rows, start):
+def update_rows(array, rows, start):
     array[start : start + len(rows)] = rows
     return array
 
 
-def add(array, rows, indices):
+def add_rows(array, rows, indices):
     return array.index_add_(0, indices, rows)
 
 
-def fill(array, columns, value):
+def fill_target(array, columns, value):
     rows = torch.nonzero((columns >= 0) & (columns < array.shape[1])).squeeze(-1)
     return array.index_put((rows, columns[rows]), torch.tensor(value, dtype=array.dtype))
 
 
-def take(variable, rows):
+def take_rows(variable, rows):
     return variable.value.detach()[rows]
 
 
-def store(variable, rows, values):
+def store_rows(variable, rows, values):
     variable.value.data[rows] = values.detach()

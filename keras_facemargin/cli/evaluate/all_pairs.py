@@ -88,7 +88,7 @@ def _to_page(report, title, embeddings, labels, paths, about, groups):
 
 
 def _groups(file, paths, labels):
-    from keras_facemargin.evaluate import read_groups_of_images
+    from keras_facemargin.evaluate.uncertainty import read_groups_of_images
 
     return None if file is None else read_groups_of_images(file, paths, labels)
 

@@ -75,7 +75,7 @@ def lfw_view_1(
 
     Example: `facemargin evaluate lfw-view1 --lists lfw --images lfw/aligned`
     """
-    from keras_facemargin.evaluate import read_view_1
+    from keras_facemargin.evaluate.protocols import read_view_1
 
     run = EvaluationRun(
         "LFW, View 1",
@@ -175,7 +175,7 @@ def verification_bin(
 
     Example: `facemargin evaluate bin lfw.bin --report lfw.html`
     """
-    from keras_facemargin.evaluate import read_bin_pairs
+    from keras_facemargin.evaluate.verification import read_bin_pairs
 
     parts = f", cut into {folds} folds in their order" if folds else ""
     run = EvaluationRun(

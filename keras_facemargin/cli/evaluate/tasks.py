@@ -65,7 +65,7 @@ def pairs_of_images():
 
 def development_pairs():
     """A list is a `View1`."""
-    from keras_facemargin.evaluate import evaluate_view_1
+    from keras_facemargin.evaluate.protocols import evaluate_view_1
 
     def page(report, title, view, results, about):
         from keras_facemargin.report import report_verification
@@ -84,7 +84,8 @@ def pairs_of_templates(quality_weight=0.0):
     """A list is `TemplatePairs`, all of them together."""
     import numpy as np
 
-    from keras_facemargin.evaluate import plot_roc, plot_scores, score_template_pairs, verify
+    from keras_facemargin.evaluate import plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
         result = verify(scores, pairs.same, pairs.folds)
@@ -113,7 +114,8 @@ def splits_of_templates():
     """A list is `TemplatePairs` in splits, each with thresholds of its own."""
     import numpy as np
 
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_fold
+    from keras_facemargin.evaluate.splits import verify_by_fold
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
         found = verify_by_fold(scores, pairs.same, pairs.folds)
@@ -135,7 +137,8 @@ def splits_of_templates():
 
 def pairs_by_value(by, quality_weight=0.0):
     """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
-    from keras_facemargin.evaluate import score_template_pairs, verify_by_value
+    from keras_facemargin.evaluate.splits import verify_by_value
+    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def page(report, title, listed, scores, about):
         from keras_facemargin.report import report_covariates

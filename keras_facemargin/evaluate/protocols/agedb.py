@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_facemargin.data.formats.matlab import read_mat
 from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
-from keras_facemargin.evaluate.protocols.matlab import read_mat
 from keras_facemargin.evaluate.verification.pairs import Pairs
 
 

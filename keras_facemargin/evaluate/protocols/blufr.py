@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from keras_facemargin.arrays import embedding_rows, identifiers
+from keras_facemargin.data.formats.matlab import read_mat
 from keras_facemargin.evaluate.at_scale.every_pair import verify_all_pairs
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.evaluate.identification.identification import identify
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.protocols.lists import find_images, refuse_repeats
-from keras_facemargin.evaluate.protocols.matlab import read_mat
 from keras_facemargin.evaluate.splits import SplitResults
 
 FARS = (1e-3, 1e-4, 1e-5)

@@ -1,1 +1,53 @@
-"""Confidence intervals by resampling identities, and error rates by group."""
+"""Confidence intervals and error rates by group.
+
+`resampling` draws people and measures 1:1 verification in every draw; `search_draws` does so for
+1:N identification. `groups` gives the error rates of each group of people at one threshold.
+"""
+
+from keras_facemargin.evaluate.uncertainty.groups import (
+    Group,
+    GroupRate,
+    rates_by_group,
+    rates_by_two_groups,
+    rates_by_value,
+    read_groups,
+    read_groups_of_images,
+)
+from keras_facemargin.evaluate.uncertainty.resampling import (
+    LEVEL,
+    Bootstrap,
+    Interval,
+    bootstrap,
+    bootstrap_hardest,
+    bootstrap_hardest_splits,
+    bootstrap_splits,
+    interval,
+)
+from keras_facemargin.evaluate.uncertainty.search_draws import (
+    DistractorDraws,
+    SearchDraws,
+    bootstrap_distractors,
+    bootstrap_searches,
+)
+
+__all__ = [
+    "LEVEL",
+    "Bootstrap",
+    "DistractorDraws",
+    "Group",
+    "GroupRate",
+    "Interval",
+    "SearchDraws",
+    "bootstrap",
+    "bootstrap_distractors",
+    "bootstrap_hardest",
+    "bootstrap_hardest_splits",
+    "bootstrap_searches",
+    "bootstrap_splits",
+    "interval",
+    "rates_by_group",
+    "rates_by_two_groups",
+    "rates_by_value",
+    "read_groups",
+    "read_groups_of_images",
+]

@@ -221,7 +221,7 @@ def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> t
             pairs are accepted that are not held.
 
     Example:
-        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
         >>> rows = np.random.default_rng(0).normal(size=(6, 4))
         >>> pairs = hardest_pairs(rows, [0, 0, 1, 1, 2, 2], progress=False)
         >>> rates = rates_by_two_groups(pairs, ["a", "a", "a", "a", "b", "b"], 0.0, 20)

@@ -267,7 +267,7 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
 
     Example:
-        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
         >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
         >>> pairs = hardest_pairs(rows, np.repeat(np.arange(6), 10), 800, progress=False)
         >>> draws = bootstrap_hardest(pairs, [0.1], replicates=50, progress=False)
@@ -294,7 +294,7 @@ def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=Tr
         ValueError: as `bootstrap_hardest`, or if the splits differ in the number of people.
 
     Example:
-        >>> from keras_facemargin.evaluate import hardest_pairs
+        >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
         >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
         >>> people = np.repeat(np.arange(6), 10)
         >>> splits = [

@@ -175,7 +175,8 @@ def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> Dis
         A `DistractorDraws`.
 
     Example:
-        >>> from keras_facemargin.evaluate import interval, search_among_distractors
+        >>> from keras_facemargin.evaluate import interval
+        >>> from keras_facemargin.evaluate.identification import search_among_distractors
         >>> probes = [[1.0, 0.0], [0.9, 0.1], [0.2, 0.8], [0.3, 0.8]]
         >>> found = search_among_distractors(
         ...     probes, list("aabb"), [[0.0, 1.0], [0.5, 0.5]], [0.3], progress=False

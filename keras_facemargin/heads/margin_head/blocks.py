@@ -33,13 +33,13 @@ def every_pair(features, prototypes, lengths=True):
     return products, ops.sum(ops.square(prototypes), axis=-1) if lengths else None
 
 
-def own_pair(features, prototypes, lengths=True):
+def target_pair(features, prototypes, lengths=True):
     """As `every_pair`, of each of B features and the prototype in its place: (B,) and (B,)."""
     products = ops.sum(features * prototypes, axis=-1)
     return products, ops.sum(ops.square(prototypes), axis=-1) if lengths else None
 
 
-def with_own_rows(weight, rows):
+def with_target_rows(weight, rows):
     """A weight (C, ...), and its rows (B, ...): as `ops.take`, with one gradient for both uses.
 
     Differentiated apart, the rows' gradient would be made as large as the weight before it is added
@@ -50,7 +50,7 @@ def with_own_rows(weight, rows):
     def run(weight):
         def pullback(cotangents):
             by_weight, by_rows = cotangents
-            return (arrays.add(by_weight, by_rows, rows),)
+            return (arrays.add_rows(by_weight, by_rows, rows),)
 
         return (weight, ops.take(weight, rows, axis=0)), pullback
 
@@ -89,7 +89,7 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
 
     def of_others(values, start, fill):
         """The values of a block (B, K), with another where the class is the sample's own."""
-        values = arrays.fill(values, labels - start, fill)
+        values = arrays.fill_target(values, labels - start, fill)
         if num_classes is not None:
             block = ops.arange(values.shape[1], dtype="int32") + start
             values = ops.where(block < num_classes, values, fill)
@@ -113,9 +113,9 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
         def turn(i, products, squares, *carry):
             carry, made = block(i * width, width, *carry)
             if keep:
-                products = arrays.put(products, ops.stack(made[0])[None], i)
+                products = arrays.update_rows(products, ops.stack(made[0])[None], i)
             if made[1][0] is not None:
-                squares = arrays.put(squares, ops.stack(made[1])[None], i)
+                squares = arrays.update_rows(squares, ops.stack(made[1])[None], i)
             return (products, squares, *carry)
 
         like = ops.cast(ops.zeros_like(ops.expand_dims(labels, -1)), dtype)
@@ -162,7 +162,7 @@ def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=F
                 ]
                 sums = (a + b for a, b in zip(carry[:many], gradients[:many], strict=True))
                 filled = (
-                    arrays.put(array, rows, start)
+                    arrays.update_rows(array, rows, start)
                     for array, rows in zip(carry[many:], gradients[many:], strict=True)
                 )
                 return (*sums, *filled)

@@ -1,29 +1,30 @@
 """MarginHead: the one core that all margin softmaxes share.
 
-Every loss of the field scores a sample against its own class one way and against the others
-another way:
+Every margin softmax treats the true class y differently from each other class j:
 
-    z_y = s * target(cos_y),    z_j = s * others(cos_j; cos_y),    loss = -log softmax(z)_y
+    z_y = s * target_similarity(cos_y)
+    z_j = s * other_similarities(cos_j; cos_y)
+    loss = -log softmax(z)_y
 
-The core therefore works target first: it gathers the true class's prototype of each sample, takes
-those B similarities in float32, applies the margin to B numbers, and only then forms the (B, C)
-product, one block of classes after the other (`blocks`). No one-hot labels, no arccos of a
-matrix.
+The core computes the true class first. It gathers the prototype of each sample's class, computes
+those B similarities in float32 and applies the margin to B numbers. Only then it forms the (B, C)
+product, one block of classes after the other (`blocks`). It needs neither one-hot labels nor the
+arccos of a matrix.
 
 A loss is a subclass that overrides one or two of eight hooks, each a term of that equation:
 
-| hook | question it answers | default |
+| hook | returns | default |
 | --- | --- | --- |
-| `features` | what of an embedding is compared? | its direction; its norm beside it |
-| `measure` | how alike are features and prototypes? | cosine |
-| `observe` | what does a training batch teach the head itself? | nothing |
-| `target` | what becomes of the true class? | nothing |
-| `others` | what becomes of the wrong classes? | nothing |
-| `logits` | how are similarities scaled? | times the scale |
-| `sample_loss` | what do the logits of a sample cost? | softmax cross-entropy |
-| `objective` | what is minimised in the end? | that cost |
+| `normalize_embeddings` | features to compare with the prototypes, and norms | direction, norm |
+| `similarity` | the similarity of features and prototypes | cosine |
+| `update_state` | nothing; updates the head's statistics from a training batch | no update |
+| `target_similarity` | the similarity of the true class, after its margin | unchanged |
+| `other_similarities` | the similarities of the wrong classes, after their margin | unchanged |
+| `logits` | the logits of similarities | scale times similarity |
+| `sample_loss` | the loss of each sample | softmax cross-entropy |
+| `regularized_loss` | the loss that is minimised | unchanged |
 
-Heads speak `keras.ops` only and run on the tensorflow, jax and torch backends.
+Heads use `keras.ops` only and run on the tensorflow, jax and torch backends.
 """
 
 import functools
@@ -57,24 +58,28 @@ _LARGE_BATCH = 512
 class MarginHead(PrototypeLayer):
     """Turns embeddings into class logits, with a margin where the label says so.
 
-    `head(embeddings, labels)` gives the logits to train on, `head(embeddings)` the plain ones to
-    predict with; both are float32 of shape (B, C). `head.judge(embeddings, labels)` gives the
-    per-sample losses directly.
+    `head(embeddings, labels)` returns logits to train on, `head(embeddings)` plain logits for
+    prediction; both are float32 of shape (B, C). `head.compute_losses(embeddings, labels)` returns
+    the per-sample losses directly.
 
     The head owns the class prototypes, weight `prototypes` of shape (C, D). It computes in float32
     whatever the global policy: cosines close to 1 do not survive half precision.
 
-    A sample whose label is -1 belongs to no class: its logits are the plain ones, its loss is 0 and
-    it moves nothing.
+    A sample with label -1 belongs to no class: its logits are plain, its loss is 0 and it trains
+    nothing.
 
-    Two scalar weights, 1 and `scale` unless a schedule moves them (`keras_facemargin.callbacks`):
-    `margin_share` is how much of the margin is in force, `plain + share (margin - plain)` for every
-    similarity (for CosFace that is the margin `share * m`); `scale_weight` is the scale in force.
+    Two scalar weights are for schedules (`keras_facemargin.callbacks`). `margin_weight` w, 1 by
+    default, is the share of the margin: every similarity is `plain + w (margined - plain)`, for
+    CosFace a margin of `w * m`. `scale_weight` is the current scale, `scale` by default.
 
     Args:
         num_classes: C, number of identities, integer >= 2.
         scale: s > 0, multiplies the similarities; None where a loss has no such factor.
-        initializer: of the prototypes.
+        prototypes_initializer: a Keras initializer or its name.
+        prototypes_regularizer, prototypes_constraint: as `kernel_regularizer` and
+            `kernel_constraint` of `keras.layers.Dense`, of a matrix of shape (C, D). They need all
+            prototypes in every step: `sample_rate` must be 1, and under `PrototypeParallel` the
+            number of devices must divide C.
         detach_margin: whether the gradient is taken as if there were no margin, the straight-
             through gradient of insightface for PyTorch and opensphere (`margins.straight_through`);
             False takes the gradient of the loss itself.
@@ -103,13 +108,12 @@ class MarginHead(PrototypeLayer):
         self,
         num_classes,
         scale=None,
-        initializer="glorot_uniform",
+        *,
         detach_margin=False,
         blockwise=None,
-        sample_rate=1.0,
         **kwargs,
     ):
-        super().__init__(num_classes, initializer, sample_rate, **kwargs)
+        super().__init__(num_classes, **kwargs)
         takes_scale = "scale" in inspect.signature(type(self).__init__).parameters
         if scale is not None or (takes_scale and type(self).__init__ is not MarginHead.__init__):
             check_positive("scale", scale)
@@ -120,7 +124,7 @@ class MarginHead(PrototypeLayer):
         self.detach_margin = bool(detach_margin)
         self.blockwise = None if blockwise is None else bool(blockwise)
         # Angle to the true class, in radians, past which the paper's formula turns upward.
-        self.bend = math.pi
+        self.turning_angle = math.pi
         self._warned = False
 
     @property
@@ -131,13 +135,13 @@ class MarginHead(PrototypeLayer):
     @property
     def needs_labels(self):
         """Whether its logits in training differ from those without labels, or its state does."""
-        hooks = ("observe", "target", "others")
+        hooks = ("update_state", "target_similarity", "other_similarities")
         return any(getattr(type(self), hook) is not getattr(MarginHead, hook) for hook in hooks)
 
     @property
     def is_cross_entropy(self):
         """Whether what it minimises is the softmax cross-entropy of its logits."""
-        hooks = ("reduction", "sample_loss", "objective")
+        hooks = ("reduction", "sample_loss", "regularized_loss")
         return all(getattr(type(self), hook) is getattr(MarginHead, hook) for hook in hooks)
 
     def build(self, embeddings_shape, labels_shape=None):
@@ -147,7 +151,7 @@ class MarginHead(PrototypeLayer):
                 f"Received: embeddings of shape {tuple(embeddings_shape)}"
             )
         self.add_prototypes(int(embeddings_shape[-1]))
-        self.margin_share = self.add_statistic("margin_share", 1.0)
+        self.margin_weight = self.add_statistic("margin_share", 1.0)
         if self.scale is not None:
             self.scale_weight = (
                 self.add_weight(
@@ -171,7 +175,7 @@ class MarginHead(PrototypeLayer):
             aggregation="only_first_replica",
         )
 
-    def update(self, statistic, value, defined):
+    def update_statistic(self, statistic, value, defined):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
@@ -183,19 +187,19 @@ class MarginHead(PrototypeLayer):
         return super().__call__(embeddings, labels, **kwargs)
 
     def call(self, embeddings, labels=None, training=None):
-        features, norms = self.features(embeddings)
+        features, norms = self.normalize_embeddings(embeddings)
         weights = self.class_weights()
-        similarities = self.measure(features, *_with_bias(weights), blocks.every_pair)
+        similarities = self.similarity(features, *_with_bias(weights), blocks.every_pair)
         similarities = similarities[:, : self.num_classes]
         if training:
             self._warn_of_another_loss(labels)
         if labels is None:
             return self.logits(similarities, norms)
         labels = read_labels(labels, self.num_classes, embeddings)
-        stray = ops.equal(labels, self.num_classes)
-        labels = ops.where(stray, 0, labels)
-        rows = ops.maximum(labels, 0)
-        own = [ops.take(weight, rows, axis=0) for weight in weights]
+        invalid = ops.equal(labels, self.num_classes)
+        labels = ops.where(invalid, 0, labels)
+        indices = ops.maximum(labels, 0)
+        target_weights = [ops.take(weight, indices, axis=0) for weight in weights]
         classes = ops.arange(self.num_classes, dtype="int32")
         is_target = ops.equal(classes, ops.expand_dims(labels, -1))
 
@@ -203,72 +207,72 @@ class MarginHead(PrototypeLayer):
             logits = ops.where(is_target, NEVER, self.logits(similarities, norms))
             return ops.logsumexp(logits, axis=-1)
 
-        target, moved = self._own(features, norms, own, labels, log_sum, training)
-        others = self._moved_others(similarities, target, moved, labels)
-        moved = self._in_force(target, moved)
-        # As in `judge`, where no error can be raised: the row's softmax is not a number.
-        moved = ops.where(ops.expand_dims(stray, -1), float("nan"), moved)
-        return self.logits(ops.where(is_target, moved, others), norms)
+        target, margined = self._target(features, norms, target_weights, labels, log_sum, training)
+        others = self._others(similarities, target, margined, labels)
+        blended = self._blend(target, margined)
+        # As in `compute_losses`, where no error can be raised: the row's softmax is NaN.
+        blended = ops.where(ops.expand_dims(invalid, -1), float("nan"), blended)
+        return self.logits(ops.where(is_target, blended, others), norms)
 
-    def judge(self, embeddings, labels, training=None):
+    def compute_losses(self, embeddings, labels, training=None):
         """Per-sample losses, and whether the plain similarities already pick the right class.
 
-        The logits of all classes never stand in memory together (`blocks`).
+        The logits of all classes are never in memory together (`blocks`).
 
         Args:
             embeddings: (B, D) float.
             labels: (B,) or (B, 1) integers in [0, C), or -1.
-            training: whether state such as SphereFace's annealing counter moves on.
+            training: whether the head updates its state, such as SphereFace's annealing counter.
 
         Returns:
             Two float tensors of shape (B,): `losses`, for most heads `-log softmax(z)_y` in nats,
-            and `hits`, 1 where the *margin-free* similarity of the true class is larger than that
-            of any other, else 0. (Accuracy on the margin logits would be depressed by the margin.)
-            Both are 0 where the label is -1.
+            and `correct`, 1 where the *margin-free* similarity of the true class is larger than
+            that of any other, else 0. (The margin would lower an accuracy of its logits.) Both are
+            0 where the label is -1.
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
         labels = read_labels(labels, self.num_classes, embeddings)
-        # A compiled step that cannot raise (jax, XLA) must not train on a stray label in silence.
-        stray = ops.equal(labels, self.num_classes)
+        # A compiled step that cannot raise (jax, XLA) must not train on an invalid label silently.
+        invalid = ops.equal(labels, self.num_classes)
         classes = labels
         sampled = bool(training) and self.samples
         if sampled:
             labels, missing = self.labels_in_sample(classes)
             labels = check_drawn(labels, missing, self.sample_rows.shape[0])
-            stray = ops.logical_or(stray, missing)
-        rows = ops.maximum(labels, 0)
-        features, norms = self.features(embeddings)
-        both = [blocks.with_own_rows(weight, rows) for weight in self.class_weights(sampled)]
-        weights, own = zip(*both, strict=True)
-        others_of = functools.partial(self._reduce_others, features, norms, labels, weights)
+            invalid = ops.logical_or(invalid, missing)
+        indices = ops.maximum(labels, 0)
+        features, norms = self.normalize_embeddings(embeddings)
+        pairs = [blocks.with_target_rows(w, indices) for w in self.class_weights(sampled)]
+        weights, target_weights = zip(*pairs, strict=True)
+        reduce_others = functools.partial(self._reduce_others, features, norms, labels, weights)
 
         def log_sum():
-            return ops.squeeze(others_of(LogSumExp())[0], -1)
+            return ops.squeeze(reduce_others(LogSumExp())[0], -1)
 
-        target, moved = self._own(features, norms, own, classes, log_sum, training)
+        target, margined = self._target(features, norms, target_weights, classes, log_sum, training)
         keep = bool(training) and self._keeps_products(embeddings.shape[0])
-        others, best = others_of(self.reduction, target, moved, keep=keep)
-        own_logits = self.logits(self._in_force(target, moved), norms)
-        losses = self.sample_loss(ops.squeeze(own_logits, -1), ops.squeeze(others, -1))
-        losses = self.objective(losses, norms)
-        known = ops.not_equal(labels, IGNORED)
-        losses = ops.where(known, losses, 0.0)
-        losses = ops.where(stray, float("nan"), losses)
-        hits = ops.logical_and(known, ops.squeeze(target > best, -1))
-        return losses, ops.cast(hits, self.compute_dtype)
+        others, best = reduce_others(self.reduction, target, margined, keep=keep)
+        target_logits = self.logits(self._blend(target, margined), norms)
+        losses = self.sample_loss(ops.squeeze(target_logits, -1), ops.squeeze(others, -1))
+        losses = self.regularized_loss(losses, norms)
+        valid = ops.not_equal(labels, IGNORED)
+        losses = ops.where(valid, losses, 0.0)
+        losses = ops.where(invalid, float("nan"), losses)
+        correct = ops.logical_and(valid, ops.squeeze(target > best, -1))
+        return losses, ops.cast(correct, self.compute_dtype)
 
     def _warn_of_another_loss(self, labels):
-        """Once, where logits are trained on that no Keras loss makes this head's loss of."""
+        """Warns once if training uses logits from which no Keras loss computes this head's loss."""
         name = type(self).__name__
         if labels is None and self.needs_labels:
             fault = (
-                f"{name} was called in training without labels, so that its logits have no margin. "
+                f"{name} was called in training without labels: its logits have no margin. "
                 "Pass them, `head(embeddings, labels)`, or train"
             )
         elif not self.is_cross_entropy:
             fault = (
-                f"{name} was called in training for its logits, whose cross-entropy is not its "
-                "loss. Take the losses from `head.judge(embeddings, labels)`, or train"
+                f"{name} was called in training for its logits, but its loss is not their "
+                "cross-entropy. Use `head.compute_losses(embeddings, labels)`, or train"
             )
         else:
             return
@@ -276,24 +280,27 @@ class MarginHead(PrototypeLayer):
             self._warned = True
             warnings.warn(f"{fault} with `MarginClassifier(embedder, head)`.", stacklevel=3)
 
-    def _own(self, features, norms, own, labels, log_sum, training):
+    def _target(self, features, norms, target_weights, labels, log_sum, training):
         """Similarity of the true class (B, 1), before and after its margin."""
-        target = ops.expand_dims(self.measure(features, *_with_bias(own), blocks.own_pair), -1)
+        similarity = self.similarity(features, *_with_bias(target_weights), blocks.target_pair)
+        target = ops.expand_dims(similarity, -1)
         if training:
-            self.observe(target, norms, ops.not_equal(labels, IGNORED), log_sum)
-        return target, self.target(target, norms, own[0], labels, training)
+            self.update_state(target, norms, ops.not_equal(labels, IGNORED), log_sum)
+        return target, self.target_similarity(target, norms, target_weights[0], labels, training)
 
-    def _moved_others(self, similarities, target, moved, labels):
-        others = self.others(similarities, target, moved)
+    def _others(self, similarities, target, margined, labels):
+        """Similarities of K classes (B, K), as if none of them were the true one."""
+        others = self.other_similarities(similarities, target, margined)
         if others is similarities:
             return others
-        known = ops.expand_dims(ops.not_equal(labels, IGNORED), -1)
-        return ops.where(known, self._in_force(similarities, others), similarities)
+        valid = ops.expand_dims(ops.not_equal(labels, IGNORED), -1)
+        return ops.where(valid, self._blend(similarities, others), similarities)
 
-    def _in_force(self, plain, moved):
+    def _blend(self, plain, margined):
+        """The share `margin_weight` of the margin, detached if the head says so."""
         if self.detach_margin:
-            moved = margins.straight_through(plain, moved)
-        return plain + self.margin_share * (moved - plain)
+            margined = margins.straight_through(plain, margined)
+        return plain + self.margin_weight * (margined - plain)
 
     def _keeps_products(self, batch):
         if self.blockwise is not None:
@@ -301,25 +308,25 @@ class MarginHead(PrototypeLayer):
         return (batch or _LARGE_BATCH) * self.num_classes <= _MOST_KEPT
 
     def _reduce_others(
-        self, features, norms, labels, weights, reduction, target=None, moved=None, keep=False
+        self, features, norms, labels, weights, reduction, target=None, margined=None, keep=False
     ):
-        """`blocks.reduce_others` of this head's hooks; of its plain logits without `moved`."""
-        named = {"features": features, "norms": norms, "target": target, "moved": moved}
+        """`blocks.reduce_others` with this head's hooks; without `margined`, of plain logits."""
+        named = {"features": features, "norms": norms, "target": target, "margined": margined}
         named = {name: tensor for name, tensor in named.items() if tensor is not None}
-        # The hooks read the head's other weights: a custom gradient must be handed each.
+        # The hooks read the head's other weights, and a custom gradient needs each as an input.
         state = self.other_weights
         learned = [weight for weight in state if weight.trainable]
-        still = [(w, ops.convert_to_tensor(w)) for w in state if not w.trainable]
+        fixed = [(w, ops.convert_to_tensor(w)) for w in state if not w.trainable]
 
         def score(inputs, rows, pair):
             tensors = dict(zip(named, inputs, strict=False))
-            mapping = [*still, *zip(learned, inputs[len(named) :], strict=True)]
+            mapping = [*fixed, *zip(learned, inputs[len(named) :], strict=True)]
             with keras.StatelessScope(state_mapping=mapping):
-                similarities = self.measure(tensors["features"], *_with_bias(rows), pair)
+                similarities = self.similarity(tensors["features"], *_with_bias(rows), pair)
                 others = similarities
-                if "moved" in named:
-                    others = self._moved_others(
-                        similarities, tensors["target"], tensors["moved"], labels
+                if "margined" in named:
+                    others = self._others(
+                        similarities, tensors["target"], tensors["margined"], labels
                     )
                 return self.logits(others, tensors.get("norms")), similarities
 
@@ -334,57 +341,59 @@ class MarginHead(PrototypeLayer):
             return over_shards(reduce, reduction, labels, inputs, weights, self.num_classes)
         return reduce(labels, inputs, weights)
 
-    # The eight hooks, in the order they are called.
+    # The eight hooks, in the order of their calls.
 
-    def features(self, embeddings):
+    def normalize_embeddings(self, embeddings):
         """(B, D) -> what is compared with the prototypes (B, D), and the norms (B, 1)."""
         norms = margins.length_of(embeddings)
-        if self.keeps_norms:  # which take the steepness of a short embedding's direction back
+        if self.keeps_norms:  # the norm cancels the steep gradient of a short embedding's direction
             return embeddings / norms, norms
         return margins.direction_of(embeddings), norms
 
-    def measure(self, features, prototypes, bias, pair):
+    def similarity(self, features, prototypes, bias, pair):
         """Similarity of features and prototypes.
 
-        `pair` gives the inner products, of each feature with all prototypes or with its own, and
-        the squared lengths of the prototypes, or None in their place with `lengths=False`. The
-        lengths are divided out after the product: normalising the (C, D) matrix first would hold a
-        second copy of it.
+        `pair` returns the inner products of each feature with all prototypes or with its target,
+        and the squared lengths of the prototypes (None with `lengths=False`). Divide by the lengths
+        after the product: normalising the (C, D) matrix first needs a second copy of it.
         """
         products, squares = pair(features, prototypes)
         return products * ops.rsqrt(ops.where(squares > _TINY, squares, 1.0))
 
-    def observe(self, target, norms, known, log_sum):
-        """In training, once a step and before the other hooks: updates the head's own state.
+    def update_state(self, target, norms, valid, log_sum):
+        """Updates the head's statistics, once a training step, before the margin is applied.
 
-        `known` (B,) is False where the label is -1; `log_sum()` gives `log sum exp` of the wrong
-        classes' plain logits (B,), at the price of one more matrix product. Nothing here is
-        differentiated.
+        `target` (B, 1) is the plain similarity of the true class. `valid` (B,) is False where the
+        label is -1. `log_sum()` returns `log sum exp` of the wrong classes' plain logits (B,) and
+        costs one more matrix product. No gradient passes through this hook.
         """
         return  # AutoGraph cannot read a function without a statement.
 
-    def target(self, cosine, norms, own, labels, training):
-        """Similarity of the true class (B, 1) -> the one to train with (B, 1).
+    def target_similarity(self, cosine, norms, prototypes, labels, training):
+        """Plain similarity of the true class (B, 1) -> its similarity after the margin (B, 1).
 
-        `norms` (B, 1) are those of the embeddings, `own` (B, D) the true class's prototypes,
-        `labels` (B,) the classes themselves, of which a margin may be one each (`class_margins`).
+        `norms` (B, 1) are the norms of the embeddings, `prototypes` (B, D) those of the true
+        classes, `labels` (B,) the classes, for a margin that differs by class (`class_margins`).
         """
         return cosine
 
-    def others(self, cosines, target, moved):
-        """Similarities of K classes (B, K), given the true one before and after its margin."""
+    def other_similarities(self, cosines, target, margined):
+        """Similarities of K classes (B, K), after a margin on wrong classes.
+
+        `target` and `margined` (B, 1) are the true class's similarity before and after its margin.
+        """
         return cosines
 
     def logits(self, similarities, norms):
         """Similarities (B, K) and norms (B, 1) -> logits (B, K)."""
         return self.scale_weight * similarities
 
-    def sample_loss(self, own, others):
-        """Logit of the true class (B,), and all others reduced by `reduction` (B,) -> losses."""
-        return ops.softplus(others - own)
+    def sample_loss(self, target_logits, others):
+        """Logits of the true classes (B,), and the other logits by `reduction` (B,) -> losses."""
+        return ops.softplus(others - target_logits)
 
-    def objective(self, losses, norms):
-        """Per-sample losses (B,) and norms (B, 1) -> what is minimised (B,)."""
+    def regularized_loss(self, losses, norms):
+        """Per-sample losses (B,) and norms (B, 1) -> losses to minimise (B,)."""
         return losses
 
     def compute_output_shape(self, embeddings_shape, labels_shape=None):
@@ -396,11 +405,9 @@ class MarginHead(PrototypeLayer):
             if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
                 value = getattr(self, name)
                 config[name] = value.tolist() if isinstance(value, np.ndarray) else value
-        config["initializer"] = keras.initializers.serialize(self.initializer)
         config["detach_margin"] = self.detach_margin
         config["blockwise"] = self.blockwise
-        config["sample_rate"] = self.sample_rate
-        return config
+        return {**config, **self.prototypes_config()}
 
 
 def _with_bias(weights):

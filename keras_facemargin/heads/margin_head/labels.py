@@ -171,10 +171,10 @@ def check_drawn(labels, missing, rows):
             jax cannot raise: it calls the sample's loss not a number.
     """
     message = (
-        f"A step trains {rows:,} prototypes, `sample_rate` of all, and every person of the global "
-        "batch must be among them: raise `sample_rate`, or lower the batch size. (In a loop of "
-        "your own call `classifier.sample_exchange.load(labels)` before each step.) Received a "
-        "batch with labels that are not"
+        f"A step trains {rows:,} prototypes, `sample_rate` of all, and every class of the global "
+        "batch must be among them: raise `sample_rate`, or lower the batch size. (In your own loop "
+        "call `classifier.sample_exchange.gather_rows(labels)` before each step.) Received a batch "
+        "with labels that are not"
     )
     if not _is_traced(missing):
         if ops.convert_to_numpy(missing).any():

@@ -19,7 +19,16 @@ class PrototypeLayer(keras.layers.Layer):
     weights of their own. Arguments are those of `MarginHead`.
     """
 
-    def __init__(self, num_classes, initializer, sample_rate, **kwargs):
+    def __init__(
+        self,
+        num_classes,
+        *,
+        prototypes_initializer="glorot_uniform",
+        prototypes_regularizer=None,
+        prototypes_constraint=None,
+        sample_rate=1.0,
+        **kwargs,
+    ):
         # Not the global policy, which may be half precision.
         dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
         super().__init__(**{**kwargs, "dtype": dtype})
@@ -31,7 +40,9 @@ class PrototypeLayer(keras.layers.Layer):
             )
         check_integer("num_classes", num_classes, 2)
         self.num_classes = int(num_classes)
-        self.initializer = keras.initializers.get(initializer)
+        self.prototypes_initializer = keras.initializers.get(prototypes_initializer)
+        self.prototypes_regularizer = keras.regularizers.get(prototypes_regularizer)
+        self.prototypes_constraint = keras.constraints.get(prototypes_constraint)
         check_number(
             "sample_rate",
             sample_rate,
@@ -39,6 +50,20 @@ class PrototypeLayer(keras.layers.Layer):
             lambda rate: 0 < rate <= 1,
         )
         self.sample_rate = float(sample_rate)
+        if self.samples and self._penalties():
+            raise ValueError(
+                "A regularizer or constraint of the prototypes needs all of them in every step. "
+                f"Received: {self._penalties()} with sample_rate={self.sample_rate}. "
+                "Leave one of the two out."
+            )
+
+    def _penalties(self):
+        """Names of the arguments that need every prototype in every step, with their values."""
+        given = {
+            "prototypes_regularizer": self.prototypes_regularizer,
+            "prototypes_constraint": self.prototypes_constraint,
+        }
+        return ", ".join(f"{k}={type(v).__name__}" for k, v in given.items() if v is not None)
 
     @property
     def prototypes_shape(self):
@@ -63,9 +88,20 @@ class PrototypeLayer(keras.layers.Layer):
                 "Prototypes that are split over devices are trained whole. Received: "
                 f"sample_rate={self.sample_rate} under PrototypeParallel. Leave one of the two out."
             )
+        if self.num_rows > self.num_classes and self._penalties():
+            raise ValueError(
+                "A regularizer or constraint of the prototypes must not meet rows of padding. "
+                f"Received: {self._penalties()} with num_classes={self.num_classes} on "
+                f"{shard_count()} devices. Leave it out, or choose a number of devices that "
+                "divides num_classes."
+            )
         self.embedding_dim = embedding_dim
         self.prototypes = self.add_weight(
-            name="prototypes", shape=self.prototypes_shape, initializer=self.initializer
+            name="prototypes",
+            shape=self.prototypes_shape,
+            initializer=self.prototypes_initializer,
+            regularizer=self.prototypes_regularizer,
+            constraint=self.prototypes_constraint,
         )
         self.bias = None
         self.sample = self.sample_bias = None
@@ -118,7 +154,7 @@ class PrototypeLayer(keras.layers.Layer):
         of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
         return [w for w in self.weights if not any(w is other for other in of_classes)]
 
-    def take_prototypes(self, prototypes):
+    def set_prototypes(self, prototypes):
         """Goes on with prototypes from elsewhere: another head's, or the mean embeddings of people.
 
         Of K sub-centres into a head with fewer, the first are taken; into one with more, the others
@@ -135,7 +171,7 @@ class PrototypeLayer(keras.layers.Layer):
         >>> from keras_facemargin import CosFace
         >>> head = CosFace(num_classes=2)
         >>> head.build((None, 3))
-        >>> head.take_prototypes(np.ones((2, 3)))
+        >>> head.set_prototypes(np.ones((2, 3)))
         """
         taken = ops.convert_to_numpy(prototypes)
         if self.built and len(taken) == self.num_rows:
@@ -162,6 +198,22 @@ class PrototypeLayer(keras.layers.Layer):
         rows = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
         rows = rows.reshape(self.num_classes, *self.prototypes_shape[1:])
         self.prototypes.assign(_padded(rows, self.num_rows))
+
+    def prototypes_config(self):
+        """The arguments of this class, for `get_config`."""
+        return {
+            "prototypes_initializer": keras.initializers.serialize(self.prototypes_initializer),
+            "prototypes_regularizer": keras.regularizers.serialize(self.prototypes_regularizer),
+            "prototypes_constraint": keras.constraints.serialize(self.prototypes_constraint),
+            "sample_rate": self.sample_rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        if "initializer" in config:  # the name of the argument in older files
+            config["prototypes_initializer"] = config.pop("initializer")
+        return cls(**config)
 
     def save_own_variables(self, store):
         if self.num_rows == self.num_classes:

@@ -65,7 +65,7 @@ class SampleExchange(keras.layers.Layer):
             )
         return self._tables[name]
 
-    def load(self, labels):
+    def gather_rows(self, labels):
         """Draws the rows of a step, from the labels (B,) of the global batch, and fills in."""
         sample_rows = self._sample_rows()
         classes = self._of_head()[0][0].shape[0]
@@ -81,13 +81,13 @@ class SampleExchange(keras.layers.Layer):
         rows = ops.sort(ops.cast(rows, "int32"))
         sample_rows.assign(rows)
         for table, part in (*self._of_head(), *self._of_optimizer()):
-            part.assign(arrays.take(table, rows))
+            part.assign(arrays.take_rows(table, rows))
 
-    def store(self):
+    def scatter_rows(self):
         """Puts the rows of the step back."""
         rows = ops.convert_to_tensor(self._sample_rows())
         for table, part in (*self._of_head(), *self._of_optimizer()):
-            arrays.store(table, rows, ops.convert_to_tensor(part))
+            arrays.store_rows(table, rows, ops.convert_to_tensor(part))
 
 
 def _first(slot):

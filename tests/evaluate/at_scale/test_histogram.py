@@ -5,9 +5,9 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import all_pairs, verify_all_pairs, verify_listed_pairs
-from keras_facemargin.evaluate.at_scale.histogram import WIDTH, Bins, ScoreHistogram
-from keras_facemargin.evaluate.verification.curve import roc
+from keras_facemargin.evaluate import all_pairs, roc, verify_all_pairs
+from keras_facemargin.evaluate.at_scale import ScoreHistogram, verify_listed_pairs
+from keras_facemargin.evaluate.at_scale.histogram import WIDTH, Bins
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.at_scale.histogram")
 

@@ -5,7 +5,9 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import cosine_scores_of_pairs, roc, verify_listed_pairs
+from keras_facemargin.evaluate import roc
+from keras_facemargin.evaluate.at_scale import verify_listed_pairs
+from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.at_scale.listed_pairs")
 FARS = (0.29, 0.1, 1e-2, 1e-3, 1e-4, 1e-6)

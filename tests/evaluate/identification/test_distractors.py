@@ -5,7 +5,8 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import cosine_scores, search_among_distractors, tar_at_far
+from keras_facemargin.evaluate import cosine_scores, tar_at_far
+from keras_facemargin.evaluate.identification import search_among_distractors
 
 distractors_module = importlib.import_module("keras_facemargin.evaluate.identification.distractors")
 gallery_module = importlib.import_module("keras_facemargin.evaluate.identification.gallery")

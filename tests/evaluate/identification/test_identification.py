@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from keras_facemargin.evaluate.cosine import cosine_scores
+from keras_facemargin.evaluate import cosine_scores
 
 gallery_module = importlib.import_module("keras_facemargin.evaluate.identification.gallery")
 identification = importlib.import_module("keras_facemargin.evaluate.identification.identification")
@@ -271,7 +271,7 @@ def test_memory_does_not_grow_with_the_scores():
 
 def test_a_result_as_numbers_and_as_a_table(capsys):
     found = identify(*sets(0))
-    assert "6,000 of 6,000 scores" in capsys.readouterr().err
+    assert "6,000/6,000 scores" in capsys.readouterr().err
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert record["rank_rates"]["1"] == found.rank_rate(1)
     assert record["mated_probes"] + record["non_mated_probes"] == 150

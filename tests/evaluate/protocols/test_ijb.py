@@ -5,13 +5,8 @@ import pytest
 from published_sets import IJBA_HEADER, write_ijb, write_ijba, write_ijbc_covariates
 from shades import mean_colour, write_shades
 
-from keras_facemargin.evaluate import (
-    evaluate_searches,
-    evaluate_template_pairs,
-    mean_over_galleries,
-    verify_by_fold,
-    verify_by_value,
-)
+from keras_facemargin.evaluate import evaluate_searches
+from keras_facemargin.evaluate.identification import mean_over_galleries
 from keras_facemargin.evaluate.protocols import (
     read_ijb,
     read_ijb_search,
@@ -19,6 +14,8 @@ from keras_facemargin.evaluate.protocols import (
     read_ijba_search,
     read_ijbc_covariates,
 )
+from keras_facemargin.evaluate.splits import verify_by_fold, verify_by_value
+from keras_facemargin.evaluate.templates import evaluate_template_pairs
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from published_sets import write_blufr, write_megaface, write_trillion
 from scipy.io import savemat
 from shades import mean_colour
 
-from keras_facemargin.evaluate import embed, identify, search_among_distractors, verify_all_pairs
+from keras_facemargin.evaluate import embed, identify, verify_all_pairs
+from keras_facemargin.evaluate.identification import search_among_distractors
 from keras_facemargin.evaluate.protocols import (
     evaluate_blufr,
     evaluate_megaface,

@@ -13,8 +13,9 @@ from published_sets import (
 from scipy.io import savemat
 from shades import mean_colour, write_shades
 
-from keras_facemargin.evaluate import evaluate_pairs, verify_by_fold
+from keras_facemargin.evaluate import evaluate_pairs
 from keras_facemargin.evaluate.protocols import read_agedb, read_calfw, read_cfp, read_cplfw
+from keras_facemargin.evaluate.splits import verify_by_fold
 
 
 def test_cfp_numbers_its_images(tmp_path):

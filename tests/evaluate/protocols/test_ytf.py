@@ -5,8 +5,8 @@ import pytest
 from published_sets import YTF_LIST, write_ytf
 from shades import mean_colour, write_shades
 
-from keras_facemargin.evaluate import evaluate_template_pairs
 from keras_facemargin.evaluate.protocols import read_ytf
+from keras_facemargin.evaluate.templates import evaluate_template_pairs
 
 
 def test_a_video_is_a_template_of_its_frames(tmp_path):

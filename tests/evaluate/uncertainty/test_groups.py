@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    Pairs,
-    all_pairs,
-    hardest_pairs,
-    rates_by_group,
-    rates_by_two_groups,
-    read_groups,
-    read_groups_of_images,
-)
+from keras_facemargin.evaluate import Pairs, all_pairs, rates_by_group, read_groups
+from keras_facemargin.evaluate.at_scale import hardest_pairs
+from keras_facemargin.evaluate.uncertainty import rates_by_two_groups, read_groups_of_images
 from keras_facemargin.evaluate.uncertainty.resampling import Draws
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.uncertainty.groups")

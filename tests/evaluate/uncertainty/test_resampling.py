@@ -5,17 +5,12 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    bootstrap,
+from keras_facemargin.evaluate import bootstrap, cosine_scores, interval, roc, verify
+from keras_facemargin.evaluate.at_scale import hardest_listed_pairs, hardest_pairs
+from keras_facemargin.evaluate.uncertainty import (
     bootstrap_hardest,
     bootstrap_hardest_splits,
     bootstrap_splits,
-    cosine_scores,
-    hardest_listed_pairs,
-    hardest_pairs,
-    interval,
-    roc,
-    verify,
 )
 from keras_facemargin.evaluate.uncertainty.resampling import Draws, numbered
 

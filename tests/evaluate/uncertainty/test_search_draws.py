@@ -5,14 +5,9 @@ import importlib
 import numpy as np
 import pytest
 
-from keras_facemargin.evaluate import (
-    bootstrap_distractors,
-    bootstrap_searches,
-    cosine_scores,
-    identify,
-    search_among_distractors,
-    tar_at_far,
-)
+from keras_facemargin.evaluate import cosine_scores, identify, tar_at_far
+from keras_facemargin.evaluate.identification import search_among_distractors
+from keras_facemargin.evaluate.uncertainty import bootstrap_distractors, bootstrap_searches
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.uncertainty.search_draws")
 FPIRS = (0.4, 0.1, 0.02)

@@ -6,7 +6,7 @@ from scipy.interpolate import interp1d
 from sklearn.metrics import roc_curve
 
 from keras_facemargin.evaluate import roc, tar_at_far
-from keras_facemargin.evaluate.verification.conventions import RULES, validation_rate
+from keras_facemargin.evaluate.verification import RULES, validation_rate
 
 GENUINE = [0.9, 0.8, 0.6, 0.35]
 IMPOSTOR = [0.7, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01]

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from keras_facemargin.data.formats.pairs_bin import write_pairs_bin
-from keras_facemargin.evaluate import (
-    Pairs,
-    evaluate_bin,
-    evaluate_pairs,
-    plot_hardest_pairs,
-    read_bin_pairs,
-    score_pairs,
-)
+from keras_facemargin.evaluate import Pairs, evaluate_pairs, plot_hardest_pairs, score_pairs
+from keras_facemargin.evaluate.verification import evaluate_bin, read_bin_pairs
 from keras_facemargin.images.image import read_face
 from keras_facemargin.images.synthetic import write_synthetic_faces
 

@@ -9,15 +9,8 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from keras_facemargin.evaluate.verification.curve import roc
-from keras_facemargin.evaluate.verification.verification import (
-    area_under_curve,
-    equal_error_rate,
-    fold_accuracy,
-    tar_at_far,
-    threshold_at_far,
-    verify,
-)
+from keras_facemargin.evaluate import equal_error_rate, roc, tar_at_far, verify
+from keras_facemargin.evaluate.verification import area_under_curve, fold_accuracy, threshold_at_far
 
 # The numeric example of the field's notes on TAR@FAR conventions.
 GENUINE = [0.9, 0.8, 0.6, 0.35]

@@ -77,7 +77,7 @@ def shapes_in_a_step(head, samples):
         def loss(x, values):
             mapping = zip(head.trainable_variables, values, strict=True)
             with keras.StatelessScope(state_mapping=mapping):
-                return keras.ops.sum(head.judge(x, y, training=True)[0])
+                return keras.ops.sum(head.compute_losses(x, y, training=True)[0])
 
         values = [v.value for v in head.trainable_variables]
         graph = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x, values)
@@ -88,7 +88,7 @@ def shapes_in_a_step(head, samples):
     def step(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(head.judge(x, y, training=True)[0])
+            loss = tf.reduce_sum(head.compute_losses(x, y, training=True)[0])
         return tape.gradient(loss, [x, *(v.value for v in head.trainable_variables)])
 
     graph = step.get_concrete_function(tf.constant(x)).graph

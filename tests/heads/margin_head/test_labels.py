@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_facemargin import CosFace, MarginClassifier
-from keras_facemargin.losses import CentreLoss
+from keras_facemargin.losses import CenterLoss
 
 pytestmark = [
     pytest.mark.any_backend,
@@ -28,15 +28,15 @@ BEYOND_INT32 = {
 
 def layer(kind, **arguments):
     head = CosFace(CLASSES, **arguments)
-    made = CentreLoss(head) if kind == "centre" else head
+    made = CenterLoss(head) if kind == "centre" else head
     made.build((None, DIM))
     return made
 
 
 DOORS = {
-    "judge": lambda labels: layer("head").judge(X, labels),
+    "compute_losses": lambda labels: layer("head").compute_losses(X, labels),
     "call": lambda labels: layer("head")(X, labels),
-    "centre judge": lambda labels: layer("centre").judge(X, labels),
+    "centre compute_losses": lambda labels: layer("centre").compute_losses(X, labels),
     "centre call": lambda labels: layer("centre")(X, labels),
     "centre draw": lambda labels: layer("centre").draw(X, labels),
 }
@@ -94,7 +94,7 @@ def test_labels_in_range_may_come_in_any_form(door):
         )
 
 
-@pytest.mark.parametrize("way", ["judge", "call"])
+@pytest.mark.parametrize("way", ["compute_losses", "call"])
 def test_a_compiled_jax_step_makes_a_stray_label_nan(way):
     if BACKEND != "jax":
         pytest.skip("steps of other backends raise")
@@ -104,15 +104,15 @@ def test_a_compiled_jax_step_makes_a_stray_label_nan(way):
     labels = np.array([0, 2**32 - 1, 2, CLASSES, 0, 2**31], "uint32")
 
     def losses(labels):
-        if way == "judge":
-            return head.judge(X, labels)[0]
+        if way == "compute_losses":
+            return head.compute_losses(X, labels)[0]
         return keras.ops.logsumexp(head(X, labels), axis=-1)
 
     assert np.isnan(jax.jit(losses)(labels)).tolist() == [False, True, False, True, False, True]
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a graph of TensorFlow")
-@pytest.mark.parametrize("way", ["judge", "call"])
+@pytest.mark.parametrize("way", ["compute_losses", "call"])
 @pytest.mark.parametrize("name", [n for n in BEYOND_INT32 if n != "list"])
 def test_a_graph_of_tensorflow_checks_the_type_that_came(way, name):
     import tensorflow as tf
@@ -122,8 +122,8 @@ def test_a_graph_of_tensorflow_checks_the_type_that_came(way, name):
     step(tf.constant(np.maximum(BEYOND_INT32[name], 0) * 0))
     with pytest.raises(tf.errors.InvalidArgumentError, match="must lie in"):
         step(tf.constant(BEYOND_INT32[name]))
-    if way == "judge":  # where the check is dropped
-        xla = tf.function(lambda labels: head.judge(X, labels)[0], jit_compile=True)
+    if way == "compute_losses":  # where the check is dropped
+        xla = tf.function(lambda labels: head.compute_losses(X, labels)[0], jit_compile=True)
         assert np.isnan(xla(tf.constant(BEYOND_INT32[name]))).all()
 
 
@@ -133,7 +133,7 @@ def test_a_graph_of_tensorflow_counts_the_labels_of_a_batch_of_unknown_size():
 
     head = layer("head")
     shapes = [tf.TensorSpec((None, DIM)), tf.TensorSpec((None,), tf.int32)]
-    step = tf.function(head.judge, input_signature=shapes)
+    step = tf.function(head.compute_losses, input_signature=shapes)
     step(X, Y.astype("int32"))
     with pytest.raises(tf.errors.InvalidArgumentError, match="one label for each embedding"):
         step(X, [0])

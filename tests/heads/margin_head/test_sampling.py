@@ -114,12 +114,12 @@ def test_a_label_whose_row_was_not_drawn_never_trains_in_silence():
     head = CosFace(CLASSES, sample_rate=0.1)
     head.build((None, DIM))
     x, y = np.ones((2, DIM), "float32"), np.array([1, 39])
-    with pytest.raises(ValueError, match=r"4 prototypes.*sample_exchange\.load"):
-        head.judge(x, y, training=True)
+    with pytest.raises(ValueError, match=r"4 prototypes.*sample_exchange\.gather_rows"):
+        head.compute_losses(x, y, training=True)
     if keras.backend.backend() == "jax":
         import jax
 
-        losses, _ = jax.jit(lambda x, y: head.judge(x, y, training=True))(x, y)
+        losses, _ = jax.jit(lambda x, y: head.compute_losses(x, y, training=True))(x, y)
         assert np.isnan(as_numpy(losses)).tolist() == [False, True]
 
 

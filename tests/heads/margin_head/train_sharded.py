@@ -34,10 +34,10 @@ for name in HEADS if devices <= 4 else HEADS[:1]:
     head = getattr(heads, name)(CLASSES, blockwise=True, **ARGUMENTS.get(name, {}))
     classifier = MarginClassifier(embedder, head)
     rng = np.random.default_rng(0)
-    head.take_prototypes(rng.normal(size=(CLASSES, DIM)))
+    head.set_prototypes(rng.normal(size=(CLASSES, DIM)))
     if name == "SubCenterArcFace":
         rows = rng.normal(size=(CLASSES, 3, DIM))
-        head.take_prototypes(rows)
+        head.set_prototypes(rows)
     classifier.compile(keras.optimizers.SGD(0.05, momentum=0.9))
     x = rng.normal(size=(4 * BATCH, 1, 1, DIM)).astype("float32")
     y = rng.integers(0, CLASSES, 4 * BATCH)
@@ -77,7 +77,7 @@ def step_memory(classes=4001, dim=32):
     def loss(values, x, y):
         mapping = zip(head.trainable_variables, values, strict=True)
         with keras.StatelessScope(state_mapping=mapping):
-            return keras.ops.mean(head.judge(x, y, training=True)[0])
+            return keras.ops.mean(head.compute_losses(x, y, training=True)[0])
 
     values = [v.value for v in head.trainable_variables]
     shardings = [value.sharding for value in values]

@@ -11,8 +11,9 @@ from data.test_fuzz_containers import fuzz, mutate
 from published_sets import AGEDB, write_agedb, write_blufr
 from scipy.io import loadmat, savemat
 
-from keras_facemargin.evaluate.protocols import matlab, read_agedb, read_blufr
-from keras_facemargin.evaluate.protocols.matlab import read_mat
+from keras_facemargin.data.formats import matlab
+from keras_facemargin.data.formats.matlab import read_mat
+from keras_facemargin.evaluate.protocols import read_agedb, read_blufr
 
 BLUFR = "blufr_lfw_config.mat"
 CELLS = np.empty((2, 2), object)

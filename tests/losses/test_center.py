@@ -1,4 +1,6 @@
-"""CentreLoss: the paper's loss and update, alone, in `fit`, and on replicas."""
+"""CenterLoss: the paper's loss and update, alone, in `fit`, and on replicas."""
+
+import zipfile
 
 import keras
 import numpy as np
@@ -9,7 +11,7 @@ from keras import ops
 from strategies import replicas
 
 from keras_facemargin import CosFace, MarginClassifier, SoftmaxHead
-from keras_facemargin.losses import CentreLoss
+from keras_facemargin.losses import CenterLoss
 
 CLASSES, DIM, BATCH, FEATURES = 5, 3, 8, 6
 any_backend = pytest.mark.any_backend
@@ -21,10 +23,10 @@ def batch(seed=0):
 
 
 def make(weight=0.5, alpha=0.5, centres=None, head=None, **kwargs):
-    layer = CentreLoss(head or SoftmaxHead(CLASSES), weight=weight, alpha=alpha, **kwargs)
+    layer = CenterLoss(head or SoftmaxHead(CLASSES), weight=weight, alpha=alpha, **kwargs)
     layer.build((None, DIM))
     if centres is not None:
-        layer.centres.assign(centres)
+        layer.centers.assign(centres)
     return layer
 
 
@@ -39,14 +41,16 @@ def test_centres_and_losses_follow_the_paper(alpha):
     layer = make(alpha=alpha, centres=centres)
     for seed in range(3):
         embeddings, labels = batch(seed)
-        expected, moved = references.moved_centres(labels, embeddings, numpy(layer.centres), alpha)
-        untouched = numpy(layer.centres)[CLASSES - 1]  # no sample has this label
-        alone = numpy(layer.head.judge(embeddings, labels)[0])
-        losses, hits = layer.judge(embeddings, labels, training=True)
+        expected, moved = references.moved_centres(labels, embeddings, numpy(layer.centers), alpha)
+        untouched = numpy(layer.centers)[CLASSES - 1]  # no sample has this label
+        alone = numpy(layer.head.compute_losses(embeddings, labels)[0])
+        losses, hits = layer.compute_losses(embeddings, labels, training=True)
         np.testing.assert_allclose(numpy(losses) - alone, 0.5 * np.array(expected), atol=1e-5)
-        np.testing.assert_allclose(numpy(layer.centres), moved, rtol=1e-5, atol=1e-6)
-        np.testing.assert_array_equal(numpy(layer.centres)[CLASSES - 1], untouched)
-        np.testing.assert_array_equal(numpy(hits), numpy(layer.head.judge(embeddings, labels)[1]))
+        np.testing.assert_allclose(numpy(layer.centers), moved, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(numpy(layer.centers)[CLASSES - 1], untouched)
+        np.testing.assert_array_equal(
+            numpy(hits), numpy(layer.head.compute_losses(embeddings, labels)[1])
+        )
 
 
 @any_backend
@@ -66,13 +70,13 @@ def test_the_gradient_is_the_way_to_the_centre():
 def test_centres_are_a_state_that_only_training_moves():
     embeddings, labels = batch()
     layer = make()
-    layer.judge(embeddings, labels)
-    layer.judge(embeddings, labels, training=False)
+    layer.compute_losses(embeddings, labels)
+    layer.compute_losses(embeddings, labels, training=False)
     layer(embeddings, labels)
-    assert not numpy(layer.centres).any()
+    assert not numpy(layer.centers).any()
     assert [w.name for w in layer.non_trainable_weights] == ["centres", "margin_share"]
     layer(embeddings, labels, training=True)
-    assert numpy(layer.centres).any()
+    assert numpy(layer.centers).any()
 
 
 @any_backend
@@ -103,7 +107,7 @@ def embedder():
 
 
 def classifier(weight=0.5, head=SoftmaxHead, **compiled):
-    layer = CentreLoss(head(CLASSES, initializer="ones"), weight=weight)
+    layer = CenterLoss(head(CLASSES, prototypes_initializer="ones"), weight=weight)
     model = MarginClassifier(embedder(), layer)
     model.compile(keras.optimizers.SGD(0.1), **compiled)
     return model
@@ -124,7 +128,7 @@ def test_trains_in_a_margin_classifier_and_draws_classes_together():
         assert history["loss"][-1] < 0.5 * history["loss"][0] and history["accuracy"][-1] > 0.7
     without, with_centres = (spread(model) for model in models)
     assert with_centres < 0.7 * without
-    assert numpy(models[1].head.centres).any(axis=1).all()
+    assert numpy(models[1].head.centers).any(axis=1).all()
 
 
 @any_backend
@@ -143,16 +147,36 @@ def test_saved_with_its_centres(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert (loaded.head.weight, loaded.head.alpha) == (0.25, 0.5)
-    np.testing.assert_array_equal(numpy(loaded.head.centres), numpy(model.head.centres))
+    np.testing.assert_array_equal(numpy(loaded.head.centers), numpy(model.head.centers))
     expected = model.evaluate(features, labels, verbose=0)
     assert loaded.evaluate(features, labels, verbose=0) == pytest.approx(expected)
+
+
+@any_backend
+def test_a_file_of_the_former_name_opens(tmp_path):
+    """The class was `CentreLoss` of `losses.centre`; Keras finds it by its registered name."""
+    path = tmp_path / "model.keras"
+    model = classifier()
+    model.head.centers.assign(np.ones((CLASSES, DIM)))
+    model.save(path)
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    config = members["config.json"].decode()
+    assert "losses.center" in config and '"keras_facemargin>CentreLoss"' in config
+    config = config.replace("CenterLoss", "CentreLoss").replace("losses.center", "losses.centre")
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in {**members, "config.json": config}.items():
+            file.writestr(name, content)
+    loaded = keras.models.load_model(path)
+    assert type(loaded.head) is CenterLoss
+    assert numpy(loaded.head.centers).all()
 
 
 @any_backend
 def test_trains_in_a_functional_model_that_takes_the_labels_as_an_input():
     features, labels = faces()
     image, label = keras.Input((FEATURES,)), keras.Input((), dtype="int32")
-    layer, network = CentreLoss(SoftmaxHead(CLASSES), weight=0.5), embedder()
+    layer, network = CenterLoss(SoftmaxHead(CLASSES), weight=0.5), embedder()
     model = keras.Model([image, label], layer(network(image), label))
     crossentropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss=crossentropy)
@@ -163,7 +187,7 @@ def test_trains_in_a_functional_model_that_takes_the_labels_as_an_input():
     assert both == pytest.approx(alone + 0.5 * 0.5 * np.square(x).sum(1).mean(), rel=1e-5)
     model.fit([features, labels], labels, batch_size=24, verbose=0)
     _, moved = references.moved_centres(labels, x, np.zeros((CLASSES, DIM)), 0.5)
-    np.testing.assert_allclose(numpy(layer.centres), moved, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(numpy(layer.centers), moved, rtol=1e-4, atol=1e-5)
 
 
 @any_backend
@@ -171,17 +195,17 @@ def test_trains_in_a_functional_model_that_takes_the_labels_as_an_input():
 def test_computes_in_float32_under_a_mixed_policy(policy):
     embeddings, labels = batch()
     embeddings = (1e4 * embeddings).astype("float16").astype("float32")
-    expected = numpy(make().judge(embeddings, labels, training=True)[0])
+    expected = numpy(make().compute_losses(embeddings, labels, training=True)[0])
     keras.config.set_dtype_policy(policy)
     try:
         layer = make()
         half = ops.cast(embeddings, policy.removeprefix("mixed_"))
-        losses, _ = layer.judge(half, labels, training=True)
+        losses, _ = layer.compute_losses(half, labels, training=True)
         layer(half, labels, training=True)
     finally:
         keras.config.set_dtype_policy("float32")
     assert keras.backend.standardize_dtype(losses.dtype) == "float32"
-    assert layer.centres.dtype == "float32" and np.isfinite(numpy(layer.centres)).all()
+    assert layer.centers.dtype == "float32" and np.isfinite(numpy(layer.centers)).all()
     np.testing.assert_allclose(numpy(losses), expected, rtol=0.05)
 
 
@@ -201,7 +225,7 @@ def test_computes_in_float32_under_a_mixed_policy(policy):
 )
 def test_bad_arguments_are_answered_with_the_rule(arguments, rule):
     with pytest.raises(ValueError, match=rule) as error:
-        CentreLoss(**{"head": SoftmaxHead(CLASSES), **arguments})
+        CenterLoss(**{"head": SoftmaxHead(CLASSES), **arguments})
     assert "Received" in str(error.value)
 
 
@@ -211,13 +235,13 @@ def test_bad_labels_are_answered_with_the_rule_before_a_centre_moves():
     layer = make()
     for bad in (labels + CLASSES, labels - 1.5, np.eye(CLASSES, dtype="int32")[labels]):
         with pytest.raises(ValueError, match="Received"):
-            layer.judge(embeddings, bad, training=True)
-    assert not numpy(layer.centres).any()
+            layer.compute_losses(embeddings, bad, training=True)
+    assert not numpy(layer.centers).any()
 
 
 @any_backend
 def test_defaults_are_the_papers():
-    config = CentreLoss(SoftmaxHead(CLASSES)).get_config()
+    config = CenterLoss(SoftmaxHead(CLASSES)).get_config()
     assert (config["weight"], config["alpha"]) == (0.003, 0.5)
 
 
@@ -238,7 +262,7 @@ def test_two_replicas_move_the_centres_as_one_device(batch_size):
         model.fit(data, epochs=2, shuffle=False, verbose=0)
         runs.append(model)
     one, two = runs
-    assert numpy(one.head.centres).any(axis=1).all()
+    assert numpy(one.head.centers).any(axis=1).all()
     for first, second in zip(one.weights, two.weights, strict=True):
         np.testing.assert_allclose(first.numpy(), second.numpy(), rtol=2e-4, atol=2e-5)
 
@@ -260,9 +284,9 @@ def test_a_sample_labelled_minus_one_moves_no_centre():
     ignored[[0, 3]] = -1
     known = ignored >= 0
     some, alone = make(centres=centres), make(centres=centres)
-    losses = numpy(some.judge(embeddings, ignored, training=True)[0])
-    alone.head.take_prototypes(some.head.prototypes)
-    expected = numpy(alone.judge(embeddings[known], labels[known], training=True)[0])
+    losses = numpy(some.compute_losses(embeddings, ignored, training=True)[0])
+    alone.head.set_prototypes(some.head.prototypes)
+    expected = numpy(alone.compute_losses(embeddings[known], labels[known], training=True)[0])
     assert (losses[~known] == 0).all()
     np.testing.assert_allclose(losses[known], expected, rtol=1e-5)
-    np.testing.assert_allclose(numpy(some.centres), numpy(alone.centres), rtol=1e-6)
+    np.testing.assert_allclose(numpy(some.centers), numpy(alone.centers), rtol=1e-6)

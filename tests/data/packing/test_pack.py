@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_facemargin.data import pack as pack_module
 from keras_facemargin.data.containers import container_kind, list_faces, open_faces
 from keras_facemargin.data.folder import FaceFolder
-from keras_facemargin.data.pack import pack_faces
-from keras_facemargin.data.records import RecordReader, unpack_record, write_face_records
-from keras_facemargin.data.tfrecords import frame_tfrecord, pack_example, write_face_tfrecords
+from keras_facemargin.data.formats.example import pack_example
+from keras_facemargin.data.formats.recordio import RecordReader, unpack_record
+from keras_facemargin.data.formats.tfrecord import frame_tfrecord
+from keras_facemargin.data.packing import pack as pack_module
+from keras_facemargin.data.packing import sinks
+from keras_facemargin.data.packing.pack import pack_faces
+from keras_facemargin.data.records import write_face_records
+from keras_facemargin.data.tfrecords import write_face_tfrecords
 from keras_facemargin.images.image import read_face
 
 # Numbers sort by value, before `"` and every other character.
@@ -471,7 +475,7 @@ class Killed(BaseException):
 def test_a_run_stopped_at_every_image_ends_with_the_same_bytes(odd, tmp_path, monkeypatch, way):
     monkeypatch.setattr(pack_module, "_JOURNALLED", 3)
     pack(odd, tmp_path / "whole" / way)
-    write_bytes = pack_module._SINKS[container_kind(way)].write
+    write_bytes = sinks.SINKS[container_kind(way)].write
     calls, stops = itertools.count(), 0
 
     def stopped(sink, *arguments):
@@ -479,7 +483,7 @@ def test_a_run_stopped_at_every_image_ends_with_the_same_bytes(odd, tmp_path, mo
             raise Killed
         write_bytes(sink, *arguments)
 
-    monkeypatch.setattr(pack_module._SINKS[container_kind(way)], "write", stopped)
+    monkeypatch.setattr(sinks.SINKS[container_kind(way)], "write", stopped)
     while True:
         try:
             packed = pack(odd, tmp_path / "stopped" / way)
@@ -534,11 +538,11 @@ def test_killed_by_the_system_anywhere_it_ends_with_the_same_bytes(odd, tmp_path
 def test_a_source_that_changed_since_is_refused(people, tmp_path, monkeypatch):
     shutil.copytree(people, tmp_path / "people")
     monkeypatch.setattr(pack_module, "_JOURNALLED", 2)
-    finish = pack_module._RecordSink.finish
-    monkeypatch.setattr(pack_module._RecordSink, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+    finish = sinks._RecordSink.finish
+    monkeypatch.setattr(sinks._RecordSink, "finish", lambda *_: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         pack(tmp_path / "people", tmp_path / "a.rec")
-    monkeypatch.setattr(pack_module._RecordSink, "finish", finish)
+    monkeypatch.setattr(sinks._RecordSink, "finish", finish)
     os.rename(tmp_path / "people" / "007", tmp_path / "people" / "008")
     with pytest.raises(ValueError, match=r"remove .*a.rec.journal to start from"):
         pack(tmp_path / "people", tmp_path / "a.rec")
@@ -607,14 +611,14 @@ def test_a_journal_of_something_else(numbered, tmp_path, text):
 def test_a_second_call_at_one_destination_is_refused(
     numbered, tmp_path, monkeypatch, first, second
 ):
-    write_one = pack_module._SINKS[container_kind(first)].write
+    write_one = sinks.SINKS[container_kind(first)].write
 
     def write_and_call(sink, *arguments):
         with pytest.raises(BlockingIOError, match="Another process is writing to"):
             pack(numbered, tmp_path / second)
         write_one(sink, *arguments)
 
-    monkeypatch.setattr(pack_module._SINKS[container_kind(first)], "write", write_and_call)
+    monkeypatch.setattr(sinks.SINKS[container_kind(first)], "write", write_and_call)
     assert pack(numbered, tmp_path / first).images == 12
     assert not [name for name in contents(tmp_path) if "lock" in name]
 
@@ -661,7 +665,7 @@ def test_the_other_writers_name_the_file_of_a_full_disk(tmp_path, name):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("damage", ["changed", "longer"])
 def test_what_is_not_what_was_written_gets_no_name(numbered, tmp_path, monkeypatch, way, damage):
-    sink_type = pack_module._SINKS[container_kind(way)]
+    sink_type = sinks.SINKS[container_kind(way)]
     finish = sink_type.finish
 
     def finish_and_damage(sink, images):
@@ -686,7 +690,7 @@ def test_what_is_not_what_was_written_gets_no_name(numbered, tmp_path, monkeypat
 
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_every_byte_of_the_records_is_read_again(numbered, tmp_path, monkeypatch, place):
-    finish = pack_module._RecordSink.finish
+    finish = sinks._RecordSink.finish
 
     def finish_and_damage(sink, images):
         finish(sink, images)
@@ -696,7 +700,7 @@ def test_every_byte_of_the_records_is_read_again(numbered, tmp_path, monkeypatch
         data[place] ^= 1
         file.write_bytes(data)
 
-    monkeypatch.setattr(pack_module._RecordSink, "finish", finish_and_damage)
+    monkeypatch.setattr(sinks._RecordSink, "finish", finish_and_damage)
     with pytest.raises(OSError, match=r"a.rec.draft: read again"):
         pack(numbered, tmp_path / "a.rec")
 
@@ -719,7 +723,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_first_byte(people, tmp_path
 def test_a_disk_that_fills_up_loses_nothing(people, tmp_path, monkeypatch, way):
     monkeypatch.setattr(pack_module, "_JOURNALLED", 2)
     pack(people, tmp_path / "whole" / way)
-    put, put_file = pack_module._Sink.put, pack_module._FolderSink.write_file
+    put, put_file = sinks._Sink.put, sinks._FolderSink.write_file
     room = [60_000]
 
     def take(data):
@@ -735,8 +739,8 @@ def test_a_disk_that_fills_up_loses_nothing(people, tmp_path, monkeypatch, way):
         take(encoded)
         put_file(sink, name, encoded)
 
-    monkeypatch.setattr(pack_module._Sink, "put", small_put)
-    monkeypatch.setattr(pack_module._FolderSink, "write_file", small_put_file)
+    monkeypatch.setattr(sinks._Sink, "put", small_put)
+    monkeypatch.setattr(sinks._FolderSink, "write_file", small_put_file)
     failures = 0
     while True:
         try:

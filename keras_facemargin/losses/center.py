@@ -9,8 +9,8 @@ from keras_facemargin.heads.margin_head.arguments import check_number, shown
 from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array, is_tensor, read_labels
 
 
-@keras.saving.register_keras_serializable("keras_facemargin")
-class CentreLoss(keras.layers.Layer):
+@keras.saving.register_keras_serializable("keras_facemargin", name="CentreLoss")  # in saved files
+class CenterLoss(keras.layers.Layer):
     """Centre loss: a head's loss plus the distance of each embedding to the centre of its class.
 
     `L = L_head + lambda L_C`, `L_C = 1/2 |x - c_y|^2` of each sample, averaged over the batch.
@@ -22,8 +22,8 @@ class CentreLoss(keras.layers.Layer):
     head that it stands beside, and stands where the head would.
 
     ```
-    MarginClassifier(embedder, CentreLoss(SoftmaxHead(num_classes)))   # labels through fit
-    logits = CentreLoss(SoftmaxHead(num_classes))(embeddings, labels)  # labels as an input
+    MarginClassifier(embedder, CenterLoss(SoftmaxHead(num_classes)))   # labels through fit
+    logits = CenterLoss(SoftmaxHead(num_classes))(embeddings, labels)  # labels as an input
     ```
 
     In the second form the head's logits come back, to be trained on with a cross-entropy, and the
@@ -58,19 +58,19 @@ class CentreLoss(keras.layers.Layer):
 
     >>> import numpy as np
     >>> from keras_facemargin.heads import SoftmaxHead
-    >>> layer = CentreLoss(SoftmaxHead(num_classes=2), weight=0.1, alpha=0.5)
+    >>> layer = CenterLoss(SoftmaxHead(num_classes=2), weight=0.1, alpha=0.5)
     >>> embeddings = np.array([[4.0, 0.0], [0.0, 2.0]], "float32")
     >>> layer(embeddings, np.array([0, 1]), training=True).shape == (2, 2)
     True
     >>> float(layer.losses[0])  # 0.1 (4^2 / 2 + 2^2 / 2) / 2
     0.5
-    >>> np.asarray(layer.centres).tolist()  # 0 + 0.5 (4 - 0) / (1 + 1)
+    >>> np.asarray(layer.centers).tolist()  # 0 + 0.5 (4 - 0) / (1 + 1)
     [[1.0, 0.0], [0.0, 0.5]]
     """
 
     samples = False  # what a MarginClassifier asks of a head
 
-    def __init__(self, head, weight=0.003, alpha=0.5, **kwargs):
+    def __init__(self, head, weight=0.003, *, alpha=0.5, **kwargs):
         # Not the global policy, which may be half precision.
         dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
         super().__init__(**{**kwargs, "dtype": dtype})
@@ -84,7 +84,7 @@ class CentreLoss(keras.layers.Layer):
             raise ValueError(
                 "`head` must be the MarginHead that the centre loss stands beside. "
                 f"Received: head={shown(head)}. Pass one, such as "
-                "`CentreLoss(SoftmaxHead(num_classes))`."
+                "`CenterLoss(SoftmaxHead(num_classes))`."
             )
         if head.samples:
             raise ValueError(
@@ -118,7 +118,7 @@ class CentreLoss(keras.layers.Layer):
     def build(self, embeddings_shape, labels_shape=None):
         if not self.head.built:
             self.head.build(embeddings_shape)
-        self.centres = self.add_weight(
+        self.centers = self.add_weight(
             name="centres",
             shape=(self.num_classes, self.head.embedding_dim),
             initializer="zeros",
@@ -142,10 +142,10 @@ class CentreLoss(keras.layers.Layer):
         self.add_loss(ops.sum(losses) / ops.maximum(size, 1.0))
         return logits
 
-    def judge(self, embeddings, labels, training=None):
-        """Per-sample losses, head and centres together, and the head's hits.
+    def compute_losses(self, embeddings, labels, training=None):
+        """Per-sample losses, head and centres together, and the head's `correct`.
 
-        What `MarginClassifier` asks of a head; see `MarginHead.judge`.
+        What `MarginClassifier` asks of a head; see `MarginHead.compute_losses`.
 
         Args:
             embeddings: (B, D) float.
@@ -153,10 +153,10 @@ class CentreLoss(keras.layers.Layer):
             training: whether the centres move.
 
         Returns:
-            Two float tensors of shape (B,): losses, and hits of the head's plain similarities.
+            Two float tensors of shape (B,): losses, and correct of the head's plain similarities.
         """
-        losses, hits = self.head.judge(embeddings, labels, training=training)
-        return losses + self.weight * self.draw(embeddings, labels, training), hits
+        losses, correct = self.head.compute_losses(embeddings, labels, training=training)
+        return losses + self.weight * self.draw(embeddings, labels, training), correct
 
     def draw(self, embeddings, labels, training=None):
         """`1/2 |x - c_y|^2` of each sample, (B,), by the centres before they move.
@@ -165,19 +165,19 @@ class CentreLoss(keras.layers.Layer):
         """
         embeddings = ops.cast(embeddings, self.compute_dtype)
         labels = read_labels(labels, self.num_classes, embeddings)
-        known = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
+        valid = ops.cast(ops.not_equal(labels, IGNORED), embeddings.dtype)[:, None]
         labels = ops.maximum(labels, 0)
-        away = known * (embeddings - ops.take(self.centres, labels, axis=0))
+        away = valid * (embeddings - ops.take(self.centers, labels, axis=0))
         if training:
-            self._follow(away, known, labels)
+            self._follow(away, valid, labels)
         return 0.5 * ops.sum(ops.square(away), axis=-1)
 
-    def _follow(self, away, known, labels):
+    def _follow(self, away, valid, labels):
         classes = self.num_classes
         sums = ops.segment_sum(away, labels, num_segments=classes)
-        counts = ops.segment_sum(known, labels, num_segments=classes)
+        counts = ops.segment_sum(valid, labels, num_segments=classes)
         sums, counts = total(sums), total(counts)
-        self.centres.assign(self.centres + self.alpha * sums / (1.0 + counts))
+        self.centers.assign(self.centers + self.alpha * sums / (1.0 + counts))
 
     def compute_output_shape(self, embeddings_shape, labels_shape=None):
         return self.head.compute_output_shape(embeddings_shape)

@@ -1,0 +1,196 @@
+"""The epochs of a training pipeline: order, worker's share and random numbers, from a seed."""
+
+import itertools
+import math
+import operator
+
+import keras
+import numpy as np
+
+from keras_facemargin.augmentation.light import Augmentation, augment, draw_augmentation
+
+_DRAWN = 4096  # images whose augmentation is drawn at a time
+HANDED = 256  # images that the pipeline hands on at a time before it decodes each
+
+
+class Plan:
+    """What a training pipeline was asked for, checked, and the epochs that follow from it."""
+
+    def __init__(self, faces, batch_size, training, seed, shard, sampler, augmentation):
+        if not training and (sampler is not None or augmentation is not None):
+            raise ValueError(
+                "`sampler` and `augmentation` are for training. "
+                f"Received: training={training} with sampler={sampler} and "
+                f"augmentation={augmentation}"
+            )
+        for layer in augmentation or []:
+            if not hasattr(layer, "transform"):
+                raise ValueError(
+                    "`augmentation` must be a list of FaceAugmentation layers. "
+                    f"Received: {layer!r} in it"
+                )
+        self._labels = faces.labels
+        self._sampler = sampler
+        self._seed = seed
+        self._layers = augmentation
+        self.batch_size = batch_size
+        self.training = training
+        self._unit = 1 if sampler is None else sampler.unit
+        if batch_size % self._unit:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {self._unit} images of one batch of "
+                f"{sampler!r}. Received: batch_size={batch_size}"
+            )
+        drawn = len(faces) if sampler is None else len(sampler.draw(self._labels, self._rng(0)))
+        self.drawn = drawn
+        self.shard = _checked_shard(shard, drawn, self._unit)
+        index, count = self.shard
+        if training:
+            self.count = math.ceil(drawn / self._unit / count) * self._unit
+        else:
+            self.count = len(range(index, drawn, count))
+
+    def fingerprint(self, faces, pipeline):
+        """As `Faces.fingerprint`, with what decides the order and the pixels of the batches."""
+        layers = [_settings(layer) for layer in self._layers or []]
+        return {
+            **faces.fingerprint(),
+            "pipeline": pipeline,
+            "training": self.training,
+            "batch_size": self.batch_size,
+            "seed": self._seed,
+            "shard": list(self.shard),
+            "sampler": repr(self._sampler),
+            "augmentation": "light" if self._layers is None else repr(layers),
+        }
+
+    @property
+    def light(self):
+        """Whether the images get the light augmentation."""
+        return self._layers is None
+
+    @property
+    def numbers(self):
+        """Numbers that are drawn for an image; one at least: TensorFlow crashes on empty rows."""
+        return max(1, sum(layer.numbers for layer in self._layers or []))
+
+    def _rng(self, epoch):
+        return np.random.default_rng([self._seed, epoch])
+
+    def order(self, epoch):
+        """This worker's images of an epoch, and the place of each in the order of all workers."""
+        index, count = self.shard
+        if not self.training:
+            rows = np.arange(index, len(self._labels), count)
+            return rows, rows
+        rng = self._rng(epoch)
+        if self._sampler is None:
+            order = rng.permutation(len(self._labels))
+        else:
+            order = self._sampler.draw(self._labels, rng)
+        places = _share(np.arange(len(order)), self.shard, self._unit)
+        return order[places], places
+
+    def place(self, start):
+        """Epoch and number of this worker's images in it that come before `start`."""
+        try:
+            epoch, step = map(operator.index, start)
+        except (TypeError, ValueError):
+            epoch, step = -1, -1
+        steps = math.ceil(self.count / self.batch_size)
+        if epoch < 0 or not 0 <= step < steps or (not self.training and (epoch or step)):
+            raise ValueError(
+                "`start` is for training and must be (epoch, step), the epoch from 0 and the step "
+                f"0..{steps - 1}. Received: start={start!r} with training={self.training}"
+            )
+        return epoch, step * self.batch_size
+
+    def draw_block(self, epoch, block):
+        """What augmentation needs for the images at places `block * _DRAWN`, ... of an epoch.
+
+        The same for every worker, and drawn without those before it.
+        """
+        # Not from 0 on: numpy takes [seed, epoch, 0] for [seed, epoch], which drew the order.
+        rng = np.random.default_rng([self._seed, epoch, block + 1])
+        return self.draw(rng, min(_DRAWN, self.drawn - block * _DRAWN))
+
+    def worker_rng(self, epoch, *rest):
+        return np.random.default_rng([self._seed, epoch, self.shard[0], *rest])
+
+    def draw(self, rng, count):
+        """What augmentation needs for so many images."""
+        if self._layers is None:
+            return draw_augmentation(rng, count)
+        return rng.random((count, self.numbers), "float32")
+
+    def augment(self, images, numbers):
+        """The layers one after the other, each with its own columns of the numbers."""
+        start = 0
+        for layer in self._layers:
+            images = layer.transform(images, numbers[:, start : start + layer.numbers])
+            start += layer.numbers
+        return images
+
+    def augment_arrays(self, images, drawn):
+        """As `augment` and as the light augmentation, of uint8 arrays."""
+        if self._layers is None:
+            return augment(images, drawn)
+        images, drawn = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
+        return keras.ops.convert_to_numpy(self.augment(images, drawn))
+
+
+def _settings(layer):
+    """The class of an augmentation and its arguments, without the name that Keras counts up."""
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        config = {}
+    return type(layer).__name__, {k: v for k, v in config.items() if k not in ("name", "dtype")}
+
+
+class EpochDrawer:
+    """Each call is an epoch: blocks of indices in their order, with their augmentation."""
+
+    def __init__(self, plan, epoch, skipped):
+        self._plan = plan
+        self._epochs = itertools.count(epoch)
+        self._skipped = skipped
+
+    def __call__(self):
+        plan, epoch = self._plan, next(self._epochs)
+        rows, places = (each[self._skipped :] for each in plan.order(epoch))
+        self._skipped = 0  # the next epoch is a whole one
+        ends = np.flatnonzero(np.diff(places // _DRAWN)) + 1
+        for its_rows, its_places in zip(np.split(rows, ends), np.split(places, ends), strict=True):
+            drawn = plan.draw_block(epoch, int(its_places[0]) // _DRAWN)
+            for first in range(0, len(its_rows), HANDED):
+                part = slice(first, first + HANDED)
+                chosen = its_places[part] % _DRAWN
+                if isinstance(drawn, Augmentation):
+                    yield its_rows[part], Augmentation(*(field[chosen] for field in drawn))
+                else:
+                    yield its_rows[part], drawn[chosen]
+
+
+def _checked_shard(shard, images, unit):
+    try:
+        index, count = map(operator.index, shard)
+    except (TypeError, ValueError):
+        index, count = 0, 0
+    if not 0 <= index < count <= images // unit:
+        what = "images" if unit == 1 else f"images in batches of {unit:,}"
+        raise ValueError(
+            "`shard` must be (index, count) with index 0..count-1 and an image (of a sampler: a "
+            f"batch) for each of the count workers. Received: shard={shard!r} for {images:,} {what}"
+        )
+    return index, count
+
+
+def _share(order, shard, unit):
+    """A worker's part of an epoch, as long as every other's: the order begins again at its end.
+
+    What the sampler put into one batch stays together.
+    """
+    index, count = shard
+    batches = math.ceil(len(order) / unit / count) * count
+    return np.resize(order, batches * unit).reshape(batches, unit)[index::count].reshape(-1)

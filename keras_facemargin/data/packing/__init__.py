@@ -1,0 +1,1 @@
+"""`pack_faces`: from one container to another, resumable."""

@@ -1,0 +1,177 @@
+"""Batches for `fit`: a `tf.data` pipeline, and a `keras.utils.PyDataset` without TensorFlow."""
+
+import functools
+import math
+
+import keras
+import numpy as np
+
+from keras_facemargin.augmentation.light import Augmentation, move, recolour
+from keras_facemargin.data.epochs import HANDED, EpochDrawer
+from keras_facemargin.images.image import decode_face, read_face
+
+
+def make_dataset(faces, plan, start, plain, bytes_in_graph):
+    """The batches of a plan as a `tf.data.Dataset`: what `Faces.dataset` returns.
+
+    Args:
+        faces: the images and labels.
+        plan: a `Plan` of `faces`.
+        start: `(epoch, step)` of the first batch.
+        plain: bool `(N,)`, as `check_face`: which images TensorFlow may decode.
+        bytes_in_graph: `Faces._bytes_in_graph`.
+
+    Raises:
+        ValueError: `start` is not a step of an epoch.
+        ImportError: TensorFlow is missing.
+    """
+    epoch, skipped = plan.place(start)
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "The input pipeline is made of tf.data: pip install 'keras_facemargin[tensorflow]'"
+        ) from error
+
+    labels = tf.constant(faces.labels)
+    keys, read = bytes_in_graph()
+    decode = _decoder(tf, faces, plain)
+    prepare, finish = _stages(tf, plan)
+
+    def add_keys(indices, *drawn):
+        return indices, tf.gather(labels, indices), keys(indices), *drawn
+
+    def read_image(index, label, key, *drawn):
+        return prepare(decode(index, read(key)), label, *drawn)
+
+    blocks = _blocks(tf, plan, epoch, skipped)
+    rows = blocks.map(add_keys, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
+    if not skipped:  # else the first pass is shorter than the others
+        rows = rows.apply(tf.data.experimental.assert_cardinality(plan.count))
+    images = rows.map(read_image, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = images.batch(plan.batch_size).map(finish, num_parallel_calls=tf.data.AUTOTUNE)
+    if plan.shard[1] > 1:
+        batches = batches.with_options(_unshared(tf))
+    batches = batches.prefetch(tf.data.AUTOTUNE)
+    batches.start = tuple(start)
+    # Not `fingerprint`, which is TensorFlow's, of the graph.
+    batches.data_fingerprint = functools.partial(plan.fingerprint, faces, "dataset")
+    return batches
+
+
+def _blocks(tf, plan, epoch, skipped):
+    """Dataset of blocks of indices, in training with the random numbers of each image."""
+    if not plan.training:
+        order = range(plan.shard[0], plan.drawn, plan.shard[1])
+        return tf.data.Dataset.range(order.start, order.stop, order.step).batch(HANDED)
+    drawn = tf.TensorSpec((None, plan.numbers), tf.float32)
+    if plan.light:
+        drawn = Augmentation(
+            corner=tf.TensorSpec((None, 3), tf.int32),
+            mirror=tf.TensorSpec((None, 3), tf.bool),
+            colour=tf.TensorSpec((None, 3, 3), tf.float32),
+            offset=tf.TensorSpec((None, 1), tf.float32),
+        )
+    return tf.data.Dataset.from_generator(
+        EpochDrawer(plan, epoch, skipped),
+        output_signature=(tf.TensorSpec((None,), tf.int64), drawn),
+    )
+
+
+def _decoder(tf, faces, plain):
+    """A function from the index and the bytes of an image to its pixels, uint8."""
+    shape = (faces.image_size, faces.image_size, 3)
+    is_plain, all_plain = tf.constant(plain), plain.all()
+
+    def decode_plain(encoded):
+        # Reads PNG as well. The default transform is off by up to 12 levels from libjpeg's own.
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+
+    def decode_odd(index, encoded):
+        return tf.numpy_function(
+            lambda index, encoded: decode_face(encoded, shape[0], name=faces.paths[index]),
+            [index, encoded],
+            tf.uint8,
+        )
+
+    def decode(index, encoded):
+        if all_plain:
+            image = decode_plain(encoded)
+        else:
+            image = tf.cond(
+                is_plain[index],
+                lambda: decode_plain(encoded),
+                lambda: decode_odd(index, encoded),
+            )
+        return tf.ensure_shape(image, shape)
+
+    return decode
+
+
+def _stages(tf, plan):
+    """The augmentation of each image, before it is batched, and that of each batch."""
+
+    def keep(image, *rest):
+        return image, *rest
+
+    def to_float(images, labels):
+        return tf.cast(images, tf.float32), labels
+
+    def move_image(image, label, drawn):
+        return move(image, drawn.corner, drawn.mirror), label, drawn.colour, drawn.offset
+
+    def recolour_batch(images, labels, colour, offset):
+        return recolour(images, colour, offset), labels
+
+    def augment_batch(images, labels, numbers):
+        return plan.augment(tf.cast(images, tf.float32), numbers), labels
+
+    if not plan.training:
+        return keep, to_float
+    return (move_image, recolour_batch) if plan.light else (keep, augment_batch)
+
+
+def _unshared(tf):
+    """Options under which `tf.distribute` does not take a worker's share of the share."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options
+
+
+class Batches(keras.utils.PyDataset):
+    """What `Faces.py_dataset` gives."""
+
+    def __init__(self, faces, plan, **options):
+        super().__init__(**options)
+        self._faces = faces
+        self._plan = plan
+        self._epoch = 0
+        self._begun = False
+        self._order, _ = plan.order(0)
+
+    def data_fingerprint(self):
+        """As that of `Faces.dataset`."""
+        return self._plan.fingerprint(self._faces, "py_dataset")
+
+    # Keras also calls the end of an epoch before the first, and begins an epoch when its workers
+    # read already: so the begin is noted and the end draws the next order.
+    def on_epoch_begin(self):
+        self._begun = True
+
+    def on_epoch_end(self):
+        if self._begun:
+            self._epoch += 1
+            self._begun = False
+            self._order, _ = self._plan.order(self._epoch)
+
+    def __len__(self):
+        return math.ceil(len(self._order) / self._plan.batch_size)
+
+    def __getitem__(self, step):
+        faces, plan = self._faces, self._plan
+        chosen = self._order[step * plan.batch_size : (step + 1) * plan.batch_size]
+        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
+        if plan.training:
+            rng = plan.worker_rng(self._epoch, step)
+            images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))
+        return images.astype("float32", copy=False), faces.labels[chosen]

@@ -1,0 +1,426 @@
+"""The parts of a model card, each a frozen record.
+
+The fields are defined once, here and in `Card`; `card.schema.json` in the zoo is generated from
+them.
+"""
+
+import math
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+DEFAULT_FAR = 1e-3  # of the threshold that is used where no rate is named
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _check_name(name: str) -> str:
+    if PurePosixPath(name).name != name or "\\" in name or name in ("", ".", ".."):
+        raise ValueError("a file name without a path")
+    return name
+
+
+def _check_member(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or {"", ".", ".."} & set(parts):
+        raise ValueError("a relative path with /, without . or ..")
+    return path
+
+
+FileName = Annotated[str, pydantic.AfterValidator(_check_name)]
+MemberPath = Annotated[str, pydantic.AfterValidator(_check_member)]
+
+
+class Record(pydantic.BaseModel):
+    """A part of a card: frozen, without conversion between types and without unknown fields."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+class KerasNetwork(Record):
+    """The weights' file is a `.keras` model and holds its own network."""
+
+    kind: Literal["keras"]
+
+
+class BackboneNetwork(Record):
+    """A network that `build_embedder` builds.
+
+    Attributes:
+        backbone: a function of `keras_facemargin.backbones`.
+        arguments: its arguments.
+        neck: the layers from the last map to the embedding, as `build_embedder` names them.
+        embedding_dim: D.
+    """
+
+    kind: Literal["backbone"]
+    backbone: Text
+    arguments: dict[str, pydantic.JsonValue]
+    neck: Text
+    embedding_dim: Positive
+
+
+class GraphNetwork(Record):
+    """The weights' file holds the graph, which is converted operation by operation."""
+
+    kind: Literal["graph"]
+
+
+Network = Annotated[KerasNetwork | BackboneNetwork | GraphNetwork, Field(discriminator="kind")]
+
+
+class CropSize(Record):
+    """The crop that an embedder takes.
+
+    Attributes:
+        height, width: in pixels.
+        template: name of the points, as `keras_facemargin.images` has them; None if the crop is cut
+            without points.
+        points: x and y in the crop of the left eye, the right eye, the nose, and the left and the
+            right corner of the mouth, as a viewer sees them; None without a template.
+    """
+
+    height: Positive
+    width: Positive
+    template: Text | None
+    points: Annotated[tuple[tuple[float, float], ...], Field(min_length=5, max_length=5)] | None
+
+
+class PixelRule(Record):
+    """What the weights' own file wants: ``(pixel - mean) / scale`` for each channel.
+
+    Attributes:
+        mean, scale: three numbers each, in the file's channel order.
+    """
+
+    mean: tuple[float, float, float]
+    scale: tuple[
+        Annotated[float, Field(gt=0)],
+        Annotated[float, Field(gt=0)],
+        Annotated[float, Field(gt=0)],
+    ]
+
+
+class Input(Record):
+    """Input of the weights' own file.
+
+    The embedder that `load_embedder` returns takes RGB in 0..255 in every case: it contains the
+    pixel rule and the channel order.
+
+    Attributes:
+        crop: see there.
+        channel_order: "RGB" or "BGR".
+        range: lowest and highest pixel value before the pixel rule.
+        pixel_rule: see there; None if the file normalises by itself.
+    """
+
+    crop: CropSize
+    channel_order: Literal["RGB", "BGR"]
+    range: tuple[int, int]
+    pixel_rule: PixelRule | None
+
+
+class Weights(Record):
+    """The file with the weights.
+
+    Attributes:
+        file: its name.
+        bytes: its size; None if it is not known.
+        sha256: its digest, 64 hexadecimal digits; None if no digest has been published. A file
+            without a digest is never downloaded.
+    """
+
+    file: FileName
+    bytes: Positive | None
+    sha256: Sha256 | None
+
+
+class Archive(Record):
+    """An archive that holds the weights' file.
+
+    Attributes:
+        file: its name.
+        bytes: its size; None if it is not known.
+        sha256: its digest, which is checked before it is opened.
+        member: path of the weights' file in it, or its name if only one member has that name.
+    """
+
+    file: FileName
+    bytes: Positive | None
+    sha256: Sha256
+    member: MemberPath
+
+
+class FolderSource(Record):
+    """The file is beside the card."""
+
+    kind: Literal["folder"]
+
+    def __str__(self) -> str:
+        return "the card's folder"
+
+
+class HttpsSource(Record):
+    """An address.
+
+    Attributes:
+        url: begins with ``https://``.
+        archive: the archive at the address; None if the address gives the file itself.
+    """
+
+    kind: Literal["https"]
+    url: Annotated[str, Field(pattern=r"^https://[^\s]+$")]
+    archive: Archive | None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class HubSource(Record):
+    """A file of a repository on the Hugging Face hub.
+
+    Attributes:
+        repository: "owner/name".
+        revision: branch, tag or commit.
+        path: of the file in the repository.
+    """
+
+    kind: Literal["hf"]
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Annotated[str, Field(pattern=r"^[\w./-]+$")]
+    path: MemberPath
+
+    def __str__(self) -> str:
+        return f"hf://{self.repository}@{self.revision}/{self.path}"
+
+
+class PipSource(Record):
+    """A file inside an installed Python distribution, which is read and never imported.
+
+    Attributes:
+        distribution: its name on PyPI.
+        version: exact.
+        path: of the file in the installed distribution.
+        archive: the distribution's source archive, from which the file can be read as well.
+        extra: extra of this package that installs the distribution; None without one.
+    """
+
+    kind: Literal["pip"]
+    distribution: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    version: Annotated[str, Field(pattern=r"^[\w.+!-]+$")]
+    path: MemberPath
+    archive: Archive | None
+    extra: Text | None
+
+    def __str__(self) -> str:
+        return f"pip {self.distribution}=={self.version}"
+
+
+class NpmSource(Record):
+    """A file inside an npm package.
+
+    Attributes:
+        package: its name.
+        version: exact.
+        archive: the tarball that `npm pack` writes.
+    """
+
+    kind: Literal["npm"]
+    package: Annotated[str, Field(pattern=r"^(@[\w.-]+/)?[\w][\w.-]*$")]
+    version: Annotated[str, Field(pattern=r"^[\w.+-]+$")]
+    archive: Archive
+
+    def __str__(self) -> str:
+        return f"npm {self.package}@{self.version}"
+
+
+class OwnSource(Record):
+    """You bring the file; it is recognised by its digest.
+
+    Attributes:
+        instructions: where the file is published.
+    """
+
+    kind: Literal["own"]
+    instructions: Text
+
+    def __str__(self) -> str:
+        return f"your own copy ({self.instructions})"
+
+
+Source = Annotated[
+    FolderSource | HttpsSource | HubSource | PipSource | NpmSource | OwnSource,
+    Field(discriminator="kind"),
+]
+
+
+class LicenseEntry(Record):
+    """One statement about the licence of one part.
+
+    Attributes:
+        part: "weights", "code", "data" or "teacher".
+        of: which weights, code, data or teacher.
+        license: an SPDX identifier, or words.
+        stated_by: person, file or page that states it.
+        commercial: whether the statement allows commercial use; None if it is silent about it.
+    """
+
+    part: Literal["weights", "code", "data", "teacher"]
+    of: Text
+    license: Text
+    stated_by: Text
+    commercial: bool | None
+
+    def __str__(self) -> str:
+        return f"{self.part} ({self.of}): {self.license} [{self.stated_by}]"
+
+
+class Published(Record):
+    """A figure that others state, not measured by this project.
+
+    Attributes:
+        protocol: for example "lfw".
+        measure: for example "accuracy".
+        value: a share, 0 to 1.
+        stated_by: person, file or page that states it.
+        notes: conditions that a reader needs to compare it; "" without any.
+    """
+
+    protocol: Text
+    measure: Text
+    value: Share
+    stated_by: Text
+    notes: str
+
+
+class Measured(Record):
+    """A protocol's figures, measured by this project's own command.
+
+    Attributes:
+        protocol: for example "lfw".
+        mirrored: whether the mirror image's embedding was appended.
+        accuracy: mean over the folds, in [0, 1].
+        standard_error: of that mean.
+        interval: 95 % interval of the accuracy over people; None if it was not computed.
+        tar_at_far: true accept rate, keyed by the false accept rate as text ("1e-3").
+        eer, auc: equal error rate and area under the ROC.
+        pairs: number of pairs judged.
+        failed_to_enrol: those among them that count as rejected because an image is missing or has
+            no face.
+        command: what measures it again.
+        versions: of the packages that measured it, by name; empty if they were not recorded.
+        seeds: of the trainings behind the figure; empty for published weights.
+        notes: conditions that a reader needs to compare it.
+    """
+
+    protocol: Text
+    mirrored: bool
+    accuracy: Share
+    standard_error: Share
+    interval: tuple[Share, Share] | None
+    tar_at_far: dict[str, Share]
+    eer: Share
+    auc: Share
+    pairs: Count
+    failed_to_enrol: Count
+    command: Text
+    versions: dict[str, str]
+    seeds: tuple[int, ...]
+    notes: str
+
+
+class Threshold(Record):
+    """Smallest cosine at which two faces count as the same person.
+
+    Attributes:
+        cosine: the threshold; a pair is accepted at this cosine or above.
+        far: false accept rate that it was calibrated for.
+        data: the pairs it was calibrated on.
+        genuine_pairs, impostor_pairs: their numbers.
+        tar: share of the genuine pairs that it accepts.
+        group: group of people that the pairs are of; None if they are of all people.
+    """
+
+    cosine: Annotated[float, Field(ge=-1, le=1)]
+    far: Annotated[float, Field(gt=0, lt=1)]
+    data: Text
+    genuine_pairs: Count
+    impostor_pairs: Count
+    tar: Share
+    group: Text | None = None
+
+    def __str__(self) -> str:
+        return f"{self.cosine:.4f} at FAR {self.far:.2g} on {self.impostor_pairs:,} impostor pairs"
+
+
+class Thresholds(Record):
+    """Thresholds for each kind of embedding: at one cosine the two accept different pairs.
+
+    Attributes:
+        single: for the embedding of the image alone, which an exported file gives; one for each
+            false accept rate that the pairs support.
+        mirrored: for embeddings with the mirror image's appended, as `evaluate.embed` makes them
+            by default and the command `verify` compares them.
+    """
+
+    single: Annotated[tuple[Threshold, ...], Field(min_length=1)]
+    mirrored: Annotated[tuple[Threshold, ...], Field(min_length=1)]
+
+    def find(self, *, mirrored: bool, far: float = DEFAULT_FAR) -> Threshold:
+        """The threshold whose false accept rate is the nearest to `far`, over all people.
+
+        Args:
+            mirrored: whether the embeddings hold the mirror image's as well.
+            far: false accept rate.
+
+        Returns:
+            A `Threshold`; its `far` may differ.
+
+        Example:
+
+        >>> from keras_facemargin.zoo import load_card
+        >>> load_card("spherenet_distilled").thresholds.find(mirrored=True).far
+        0.001
+        """
+        every = self.mirrored if mirrored else self.single
+        general = [one for one in every if one.group is None] or every
+        return min(general, key=lambda one: abs(math.log(one.far / far)))
+
+
+class Golden(Record):
+    """The embedding of a generated crop, computed by the original file in its own runtime.
+
+    Attributes:
+        crop: name of the crop, as `keras_facemargin.zoo.parity` draws it.
+        runtime: package and version that ran the original file.
+        embedding: D numbers, as the file gives them.
+    """
+
+    crop: Text
+    runtime: Text
+    embedding: tuple[float, ...]
+
+
+class Training(Record):
+    """Training of the weights.
+
+    Attributes:
+        data: what was trained on, and what was held out by which rule.
+        tool, command: the script in the repository and its call; None for published weights.
+        seed: of every random choice; None if it is not known.
+        steps: optimizer steps; None if they are not known.
+    """
+
+    data: Text
+    tool: Text | None
+    command: Text | None
+    seed: Count | None
+    steps: Count | None

@@ -1,0 +1,44 @@
+"""Thresholds from every pair of a set of faces."""
+
+import numpy as np
+import pytest
+
+from keras_facemargin import zoo
+from keras_facemargin.evaluate import all_pairs, embed
+
+pytestmark = pytest.mark.any_backend
+
+
+def test_thresholds_are_calibrated_over_every_pair_alone_and_with_the_mirror_image():
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) // 3
+    rows = rng.normal(size=(20, 8))[labels] + rng.normal(size=(60, 8))
+    found = zoo.calibrate(rows, labels, [0.02], data="noise", progress=False)
+    for (chosen,), part in ((found.mirrored, rows), (found.single, rows[:, :4])):
+        scores, same = all_pairs(part, labels)
+        assert (chosen.genuine_pairs, chosen.impostor_pairs) == (same.sum(), (~same).sum())
+        assert np.mean(scores[~same] >= chosen.cosine) <= 0.02
+        assert np.mean(scores[~same] >= chosen.cosine - 1e-9) > 0.02
+        assert chosen.tar == np.mean(scores[same] >= chosen.cosine)
+        assert (chosen.far, chosen.data) == (0.02, "noise")
+    assert found.single[0].cosine > found.mirrored[0].cosine + 0.05
+    with pytest.raises(ValueError, match=r"far=0\.0005, which is not supported by 1,710 impostor"):
+        zoo.calibrate(rows, labels, [5e-4], data="noise", progress=False)
+    found = zoo.calibrate(rows, labels, data="noise", progress=False)
+    assert [one.far for one in found.single] == [1e-2, 1e-3]  # 1,710 pairs show no rarer error
+
+
+def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):
+    """On a third of the crops that it was calibrated on."""
+    from train_default import split_identities
+
+    _, held_out = split_identities(shared_data / "celeb" / "train", 0)
+    paths, people = zip(*held_out[::3], strict=True)
+    card = zoo.load_card("spherenet_distilled")
+    embedder = zoo.load_embedder("spherenet_distilled")
+    mirrored = embed(embedder, paths, progress=False)
+    single = embed(embedder, paths, flip=False, progress=False)
+    for mirror, rows in ((True, mirrored), (False, single)):
+        chosen = card.thresholds.find(mirrored=mirror)
+        scores, same = all_pairs(rows, people)
+        assert np.mean(scores[~same] >= chosen.cosine) == pytest.approx(1e-3, rel=0.3)
