@@ -2,8 +2,8 @@
 
 A network in the layout (N, C, H, W) is rebuilt in (N, H, W, C): kernels are turned, and a linear
 layer after a flattened map gets its rows in the new order. Batch normalisation in the graph becomes
-a trainable `BatchNormalization`. Where an exporter folded it into a convolution, it is put back:
-`unfold` gives it statistics.
+a trainable `BatchNormalization`. Where an exporter folded it into a convolution, the convolution
+keeps its bias, which trains as well; on request it is put back, and `unfold` gives it statistics.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class UnknownOperator(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A model, and the batch normalisations in it that an exporter had folded."""
+    """A model, and the names of its batch normalisations that an exporter had folded."""
 
     model: keras.Model
     folded: tuple[str, ...]
@@ -39,6 +39,7 @@ def build(
     *,
     size: tuple[int, int],
     preprocessing: typing.Any = "inside",
+    restore_normalization: bool = False,
     name: str = "embedder",
 ) -> Built:
     """Rebuilds a graph in Keras layers.
@@ -48,20 +49,22 @@ def build(
         size: (height, width) of the crop, for graphs that leave it open.
         preprocessing: the pixels that the graph takes, as in `build_embedder`: "inside" for RGB
             0..255, or (mean, std, order).
+        restore_normalization: whether a convolution with a bias gets a batch normalisation in its
+            place, with mean 0 and variance 1: the same function, but `unfold` must give it
+            statistics of real faces before it is trained.
         name: of the model.
 
     Returns:
-        A `Built`. The model maps (B, height, width, 3), RGB 0..255, to the graph's embedding. A
-        convolution with a bias, whose batch normalisation was folded, has it again with mean 0 and
-        variance 1: the same function, but `unfold` must give it statistics before it is trained.
-        Convolutions on pooled maps (squeeze-and-excitation) and linear layers keep their bias.
+        A `Built`. The model maps (B, height, width, 3), RGB 0..255, to the graph's embedding. Its
+        `folded` are the batch normalisations that need `unfold`. Convolutions on pooled maps
+        (squeeze-and-excitation) and linear layers keep their bias in every case.
 
     Raises:
         UnknownOperator: an operation that is not known; the message names it.
         ValueError: the graph does not map one image to one embedding, or a known operation has
             settings that are not converted.
     """
-    return _Builder(simplify(graph), size, preprocessing).build(name)
+    return _Builder(simplify(graph), size, preprocessing, restore_normalization).build(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +93,11 @@ class _Value:
 
 
 class _Builder:
-    def __init__(self, graph: Graph, size: tuple[int, int], preprocessing: typing.Any):
+    def __init__(
+        self, graph: Graph, size: tuple[int, int], preprocessing: typing.Any, restore: bool
+    ):
         self.graph = graph
+        self.restore = restore
         self.size = self._image_size(size)
         self.preprocessing = preprocessing
         self.values: dict[str, _Value | Tensor] = dict(graph.constants)
@@ -279,7 +285,8 @@ def _conv(
     if len(size) != 2 or of_group * group != channels or filters % group:
         raise b.refuse(f"a kernel of shape {weights.shape} on {channels} channels")
     padded, padding = b.padded(value, size, strides, dilations, pads, auto_pad)
-    folded = bias is not None and not value.pooled and b.node.outputs[0] not in b.normalized
+    folded = b.restore and bias is not None and not value.pooled
+    folded = folded and b.node.outputs[0] not in b.normalized
     settings = {
         "strides": tuple(strides),
         "padding": padding,
@@ -371,9 +378,7 @@ def _prelu(b: _Builder, x: typing.Any, slopes: typing.Any) -> _Value:
 
 
 def _leaky_relu(b: _Builder, x: typing.Any, *, alpha: float = 0.01) -> _Value:
-    return b.apply(
-        b.variable(x), layers.LeakyReLU(negative_slope=alpha, name=b.name("leaky_relu"))
-    )
+    return b.apply(b.variable(x), layers.LeakyReLU(negative_slope=alpha, name=b.name("leaky_relu")))
 
 
 def _hard_sigmoid(b: _Builder, x: typing.Any, *, alpha: float = 0.2, beta: float = 0.5) -> _Value:

@@ -151,7 +151,7 @@ class _Network:
         return [3, *reversed(versions)]
 
     def _tag(self, number: int, versions: list[int]) -> None:
-        """Tag 1 opens a block; tag 2 and skip 1, adjacent, end a branch whose shortcut is pooled."""
+        """Tag 1 opens a block; tag 2 and skip 1, adjacent, end one whose shortcut is pooled."""
         if versions[number + 1 : number + 2] == [1]:
             self.branch = self.x
         elif versions[number - 1] == 1:
