@@ -74,7 +74,7 @@ def main(arguments=None):
         result = evaluate_pairs(embedder, pairs, batch_size=16)
         if options.report:
             scores = {options.model.stem: result.scores}
-            report_verification(options.report, "Pairs", pairs, scores)
+            report_verification(options.report, pairs, scores, title="Pairs")
     for measure, value in result.rows():
         print(f"{measure}: {value}")
     return result

@@ -1,31 +1,26 @@
 """Reports: measurements as one self-contained HTML file.
 
-`page` knows HTML only. A file for each kind of task fills a page with what `evaluate` counted,
-whatever the protocol: `verification` of a list of pairs, `splits` of several lists, `covariates` of
-a list value by value, `all_pairs` of a set, `searches` in galleries, `trials` of both,
-`distractors` among strangers. What several say the same way stands in `measures`, `thresholds`,
-`groups` and `hardest`.
+`page` writes HTML. `task` is the shape of a page: what is measured, shown and recorded, in one
+order. A file for each kind of list fills it in, whatever the protocol: `verification` of a list of
+pairs, `splits` of several lists, `covariates` of a list value by value, `all_pairs` of a set,
+`searches` in galleries, `trials` of both, `distractors` among strangers. `measures`, `draws` and
+`sections` are what several pages share.
 """
 
-from keras_facemargin.report.all_pairs import MeasuredSet, report_all_pairs
-from keras_facemargin.report.covariates import MeasuredValues, report_covariates
-from keras_facemargin.report.distractors import MeasuredAmongDistractors, report_distractors
+from keras_facemargin.report.all_pairs import report_all_pairs
+from keras_facemargin.report.covariates import report_covariates
+from keras_facemargin.report.distractors import report_distractors
 from keras_facemargin.report.measures import Measure, measures_table
 from keras_facemargin.report.page import Report
-from keras_facemargin.report.searches import MeasuredSearches, report_searches
-from keras_facemargin.report.splits import MeasuredSplits, report_splits
-from keras_facemargin.report.trials import MeasuredTrials, report_trials
-from keras_facemargin.report.verification import Measured, report_verification
+from keras_facemargin.report.searches import report_searches
+from keras_facemargin.report.splits import report_splits
+from keras_facemargin.report.task import Measured
+from keras_facemargin.report.trials import report_trials
+from keras_facemargin.report.verification import report_verification
 
 __all__ = [
     "Measure",
     "Measured",
-    "MeasuredAmongDistractors",
-    "MeasuredSearches",
-    "MeasuredSet",
-    "MeasuredSplits",
-    "MeasuredTrials",
-    "MeasuredValues",
     "Report",
     "measures_table",
     "report_all_pairs",

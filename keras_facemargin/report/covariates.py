@@ -1,61 +1,50 @@
 """The report of a list of pairs value by value of a covariate: IJB-C's covariate protocol."""
 
 import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.evaluate import Pairs, plot_roc, plot_scores
-from keras_facemargin.evaluate.splits import verify_by_value
-from keras_facemargin.evaluate.uncertainty import LEVEL
-from keras_facemargin.report.groups import add_groups, group_rates
-from keras_facemargin.report.hardest import add_hardest
+from keras_facemargin.evaluate.plots import plot_roc, plot_scores
+from keras_facemargin.evaluate.splits import ValueResults, verify_by_value
+from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap
+from keras_facemargin.evaluate.verification import Pairs, Verification
+from keras_facemargin.report.draws import Resampling, draw_pairs, draws_record, notes_on_pairs
 from keras_facemargin.report.measures import (
     Measure,
-    add_measures,
-    draws_record,
     intervals_record,
-    page_file,
     power,
-    require_embedders,
-    write_record,
+    tar_measures,
+    verification_measures,
 )
 from keras_facemargin.report.page import Report
-from keras_facemargin.report.verification import Measured, add_people, draws_of
+from keras_facemargin.report.sections.groups import add_groups, value_rates
+from keras_facemargin.report.sections.hardest import add_hardest
+from keras_facemargin.report.task import Measured, ReportTask
 
 # Values that are drawn, those with the most genuine pairs.
 DRAWN = 6
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MeasuredValues:
-    """One embedder on a list, value by value.
-
-    Attributes:
-        values: value -> `Measured`.
-    """
-
-    values: dict[str, Measured]
-
-    def measures(self):
-        """A `Measure` for each EER and each TAR at FAR that is supported, of each value."""
-        for value, measured in self.values.items():
-            for each in measured.measures():
-                if each.value is not None and each.name != "AUC":
-                    yield dataclasses.replace(each, name=f"{each.name}: {value}")
+Scores = npt.NDArray[np.float64]
+Draws = dict[str, Bootstrap]  # value -> its draws
 
 
 def report_covariates(
-    output,
-    title,
-    pairs,
-    covariate,
-    scores,
-    by="covariate",
-    about=(),
-    replicates=1_000,
-    seed=0,
-    progress=True,
-) -> dict[str, MeasuredValues]:
+    output: str | os.PathLike[str],
+    pairs: Pairs,
+    scores: Mapping[str, Scores],
+    *,
+    covariate: tuple[Sequence[str], npt.NDArray[Any]],
+    title: str,
+    by: str = "covariate",
+    about: Iterable[str] = (),
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Measured[ValueResults, Draws]]:
     """Measures embedders on a list of pairs value by value and writes an HTML page and its JSON.
 
     Two questions, two answers: how hard the values are, each with a ROC and thresholds of its own,
@@ -63,120 +52,150 @@ def report_covariates(
     their ratios to all pairs.
 
     Args:
-        output, title, scores, about, replicates, seed, progress: as `report_verification`.
+        output, scores, title, about, replicates, seed, progress: as `report_verification`.
         pairs: `Pairs`.
         covariate: texts, and ``(N,)`` which of them each pair has: `TemplatePairs.covariate`.
         by: the name of the covariate.
 
     Returns:
-        A dict of embedder's name -> `MeasuredValues`, of the values with pairs of both kinds.
+        A dict of embedder's name -> `Measured`; its `result` is a `ValueResults` and its `draws`
+        are a dict of value -> `Bootstrap`, of the values with pairs of both kinds.
 
     Raises:
         ValueError, ImportError, OSError: as `report_verification` and `verify_by_value`.
 
     Example:
+        >>> from keras_facemargin.evaluate import Pairs
         >>> people = np.array([0, 1, 2, 0, 1, 2, 0]), np.array([0, 1, 2, 1, 2, 0, 2])
         >>> pairs = Pairs(None, None, people[0] == people[1], people=people)
         >>> scores = np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1, 0.4])
-        >>> found = report_covariates("age.html", "Two ages", pairs,
-        ...                           (["old", "young"], np.array([0, 0, 1, 0, 1, 1, 1])),
-        ...                           {"ours": scores}, "age", replicates=20, progress=False)
-        >>> found["ours"].values["old"].result.eer
+        >>> ages = ["old", "young"], np.array([0, 0, 1, 0, 1, 1, 1])
+        >>> found = report_covariates("age.html", pairs, {"ours": scores}, covariate=ages,
+        ...                           title="Two ages", by="age", replicates=20, progress=False)
+        >>> found["ours"].result.results["old"].eer
         0.0
     """
-    output = page_file(output)
-    require_embedders(scores)
     texts, numbers = list(map(str, covariate[0])), np.asarray(covariate[1])
-    models, rates = {}, {}
-    for name, values in scores.items():
-        found = verify_by_value(values, pairs.same, texts, numbers).results
-        models[name] = MeasuredValues(
-            {
-                text: Measured(
-                    result,
-                    draws_of(
-                        result,
-                        _part(pairs, numbers == texts.index(text)),
-                        *(replicates, seed, progress),
-                    ),
-                )
-                for text, result in found.items()
-            }
-        )
-        rates[name] = group_rates(
-            *(by, np.asarray(values), pairs.same, (texts, numbers), pairs.people),
-            *(replicates, seed),
-        )
-    _write_page(output, title, by, about, pairs, scores, models, rates)
-    first = next(iter(next(iter(models.values())).values.values()))
-    record = {
-        name: {
-            "values": {value: one.result.to_dict() for value, one in each.values.items()},
-            "intervals": intervals_record(each),
-            "groups": {by: rates[name].to_dict()},
+    resampling = Resampling(replicates, seed, progress)
+    task = _Covariates(resampling, pairs, scores, (texts, numbers), by)
+    return task.write(output, scores, title=title, about=about)
+
+
+Found = Measured[ValueResults, Draws]
+
+
+class _Covariates(ReportTask[Scores, ValueResults, Draws]):
+    def __init__(
+        self,
+        resampling: Resampling,
+        pairs: Pairs,
+        scores: Mapping[str, Scores],
+        covariate: tuple[list[str], npt.NDArray[Any]],
+        by: str,
+    ):
+        super().__init__(resampling)
+        self.pairs, self.scores, self.covariate, self.by = pairs, scores, covariate, by
+
+    def measure(self, name: str, given: Scores) -> Found:
+        result = verify_by_value(given, self.pairs.same, *self.covariate)
+        draws = {
+            value: draw_pairs(one, self._pairs_of(value), self.resampling)
+            for value, one in result.results.items()
         }
-        for name, each in models.items()
-    }
-    write_record(output, title, about, draws_record(first.draws, seed), record, by=by)
-    return models
+        measures = (
+            dataclasses.replace(each, name=f"{each.name}: {value}")
+            for value, one in result.results.items()
+            for each in verification_measures(one, draws[value])
+            if each.value is not None and each.name != "AUC"
+        )
+        rates = value_rates(self.by, np.asarray(given), self.pairs, self.covariate, self.resampling)
+        return Measured(result, draws, tuple(measures), (rates,))
 
+    def _pairs_of(self, value: str) -> Pairs:
+        """The pairs of one value, without their images."""
+        texts, numbers = self.covariate
+        rows = numbers == texts.index(value)
+        sides = self.pairs.people
+        people = None if sides is None else tuple(side[rows] for side in sides)
+        return Pairs(None, None, self.pairs.same[rows], people=people)
 
-def _part(pairs, rows):
-    """The pairs of one value, without their images."""
-    people = None if pairs.people is None else tuple(side[rows] for side in pairs.people)
-    return Pairs(None, None, pairs.same[rows], people=people)
+    def opening(self, first: Found) -> Iterator[str]:
+        same, draws = self.pairs.same, next(iter(first.draws.values()))
+        yield (
+            f"{np.count_nonzero(same):,} genuine and {np.count_nonzero(~same):,} impostor "
+            f"pairs, by {self.by}. In brackets: the middle {LEVEL:.0%} of {draws.replicates:,} "
+            f"draws of the {draws.unit} of each value, with replacement."
+        )
+        yield from notes_on_pairs(draws, int(np.count_nonzero(self.pairs.failed_to_enrol)))
 
+    def caption(self, first: Found) -> str:
+        return "Each value at its own thresholds."
 
-def _write_page(output, title, by, about, pairs, scores, models, rates):
-    page = Report(title)
-    first = next(iter(next(iter(models.values())).values.values()))
-    page.paragraph(
-        f"{np.count_nonzero(pairs.same):,} genuine and {np.count_nonzero(~pairs.same):,} impostor "
-        f"pairs, by {by}. In brackets: the middle {LEVEL:.0%} of {first.draws.replicates:,} draws "
-        f"of the {first.draws.unit} of each value, with replacement."
-    )
-    add_people(page, first.draws, int(np.count_nonzero(pairs.failed_to_enrol)))
-    for text in about:
-        page.paragraph(text)
-    for name, each in models.items():
-        of = f": {name}" if len(models) > 1 else ""
-        page.heading(f"How hard the values are{of}")
-        _add_values(page, by, each)
-        page.heading(f"One threshold for all{of}")
-        add_groups(page, rates[name], "Pairs of two values stand by themselves.")
+    def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
+        """Only of several embedders: `add_details` has a table of the measures of one."""
+        if len(models) > 1:
+            super().add_measures(page, models)
+
+    def heading(self, name: str, several: bool) -> str:
+        return f"How hard the values are: {name}" if several else "How hard the values are"
+
+    def add_details(self, page: Report, name: str, measured: Found) -> None:
+        self._add_values(page, measured)
+        (rates,) = measured.groups
+        page.heading("One threshold for all" + (f": {name}" if len(self.scores) > 1 else ""))
+        add_groups(page, rates, "Pairs of two values stand by themselves.")
         page.figure(
-            plot_scores(scores[name], pairs.same, rates[name].threshold),
+            plot_scores(self.scores[name], self.pairs.same, rates.threshold),
             "Scores of all pairs, each kind as shares of its own. Dashed: that threshold.",
         )
-        add_hardest(page, pairs, scores[name])
-    if len(models) > 1:
-        add_measures(page, models, "Each value at its own thresholds.")
-    page.write(output)
+        add_hardest(page, self.pairs, self.scores[name])
+
+    def _add_values(self, page: Report, measured: Found) -> None:
+        results, draws = measured.result.results, measured.draws
+        supported = sorted(
+            {e.target for one in results.values() for e in one.tar_at_far if e.supported},
+            reverse=True,
+        )
+        page.table(
+            (
+                *(self.by, "Genuine pairs", "Impostor pairs", "EER"),
+                *(f"TAR @ {power(far)}" for far in supported),
+            ),
+            [_cells(value, one, draws[value], supported) for value, one in results.items()],
+            "Each value with thresholds of its own, which no system has. -: not supported by so "
+            "few impostor pairs. Values without pairs of both kinds have no row.",
+        )
+        most = sorted(results, key=lambda value: -results[value].genuines)[:DRAWN]
+        shown = [value for value in results if value in most]
+        page.figure(
+            plot_roc(
+                {value: results[value].curve for value in shown},
+                {value: draws[value] for value in shown},
+            ),
+            f"ROC of each {self.by}, at most {DRAWN}, those with the most genuine pairs. Shaded: "
+            f"the middle {LEVEL:.0%} of the draws.",
+        )
+
+    def facts(self) -> dict[str, Any]:
+        return {"by": self.by}
+
+    def intervals(self, first: Found) -> dict[str, Any]:
+        return draws_record(next(iter(first.draws.values())), self.resampling.seed)
+
+    def record(self, name: str, measured: Found) -> dict[str, Any]:
+        return {
+            "values": {value: one.to_dict() for value, one in measured.result.results.items()},
+            "intervals": intervals_record(measured.measures),
+            "groups": {rates.name: rates.to_dict() for rates in measured.groups},
+        }
 
 
-def _add_values(page, by, measured):
-    rows, fars = [], []
-    for value, one in measured.values.items():
-        result = one.result
-        equal = Measure("EER", result.eer, one.draws.eer)
-        tars = [str(each) if each.value is not None else "-" for each in one.tars()]
-        rows.append([value, f"{result.genuines:,}", f"{result.impostors:,}", str(equal), *tars])
-        fars += [entry.target for entry in result.tar_at_far if entry.supported]
-    supported = sorted({*fars}, reverse=True)
-    rows = [row[: 4 + len(supported)] for row in rows]
-    page.table(
-        (by, "Genuine pairs", "Impostor pairs", "EER", *(f"TAR @ {power(f)}" for f in supported)),
-        rows,
-        "Each value with thresholds of its own, which no system has. -: not supported by so few "
-        "impostor pairs. Values without pairs of both kinds have no row.",
-    )
-    most = sorted(measured.values, key=lambda value: -measured.values[value].result.genuines)
-    shown = [value for value in measured.values if value in most[:DRAWN]]
-    page.figure(
-        plot_roc(
-            {value: measured.values[value].result.curve for value in shown},
-            {value: measured.values[value].draws for value in shown},
-        ),
-        f"ROC of each {by}, at most {DRAWN}, those with the most genuine pairs. Shaded: the middle "
-        f"{LEVEL:.0%} of the draws.",
-    )
+def _cells(value: str, result: Verification, draws: Bootstrap, fars: Sequence[float]) -> list[str]:
+    """The row of one value; fars: the columns of TAR."""
+    tars = [
+        "-" if each.value is None else str(each)
+        for each in tar_measures(result.tar_at_far, draws.tar)
+    ]
+    equal = Measure("EER", result.eer, draws.eer)
+    counts = f"{result.genuines:,}", f"{result.impostors:,}"
+    return [value, *counts, str(equal), *tars[: len(fars)]]

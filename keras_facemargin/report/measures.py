@@ -1,14 +1,17 @@
 """Measures of several embedders side by side, each with its interval, as text and as numbers."""
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.evaluate import interval
-from keras_facemargin.evaluate.plots import require_matplotlib
-from keras_facemargin.evaluate.uncertainty import LEVEL, Interval
-from keras_facemargin.files import check_writable, write_json
+from keras_facemargin.evaluate import uncertainty
+from keras_facemargin.evaluate.identification import RANKS
+from keras_facemargin.evaluate.splits import SplitResults
+from keras_facemargin.evaluate.uncertainty import Bootstrap, Interval, SearchDraws
+from keras_facemargin.evaluate.verification import TarAtFar, Verification
+from keras_facemargin.report.page import Report
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,145 +21,146 @@ class Measure:
     Attributes:
         name: of the measure.
         value: in [0, 1], or ``None`` if the data do not support it.
-        drawn: its replicates ``(B,)``, or ``None``; with a NaN among them no interval is known.
-        said: what stands beside the value, or instead of it.
+        replicates: float64 ``(B,)``, or ``None``; a NaN among them means that there is no interval.
+        text: shown beside the value, or instead of it.
     """
 
     name: str
     value: float | None
-    drawn: np.ndarray | None = None
-    said: str = ""
+    replicates: npt.NDArray[np.float64] | None = None
+    text: str = ""
 
     @property
-    def ends(self) -> Interval | None:
+    def interval(self) -> Interval | None:
         """Its interval, or ``None`` where there is none."""
-        if self.value is None or self.drawn is None or not np.isfinite(self.drawn).all():
+        if self.value is None or self.replicates is None or not np.isfinite(self.replicates).all():
             return None
-        return interval(self.drawn)
+        return uncertainty.interval(self.replicates)
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.value is None:
-            return self.said
-        ends = self.ends
-        told = "" if ends is None else f" ({self._text(ends.low)} to {self._text(ends.high)})"
-        return f"{self._text(self.value)}{self.said}{told}"
+            return self.text
+        ends = self.interval
+        brackets = "" if ends is None else f" ({self._share(ends.low)} to {self._share(ends.high)})"
+        return f"{self._share(self.value)}{self.text}{brackets}"
 
-    def _text(self, value):
+    def _share(self, value: float) -> str:
         return f"{value:.5f}" if self.name.startswith("AUC") else f"{value:.2%}"
 
 
-def tar_measures(entries, draws):
-    """A `Measure` for each `TarAtFar` of a result, drawn by a `Bootstrap` at the same rates."""
-    for entry, drawn in zip(entries, draws.tar.T, strict=True):
-        said = "" if entry.supported else str(entry)
-        yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, drawn, said)
+def verification_measures(
+    result: Verification, draws: Bootstrap, threshold: float | None = None
+) -> Iterator[Measure]:
+    """A `Measure` for each number of a `Verification`.
+
+    Args:
+        threshold: chosen on other pairs, for an accuracy of its own, or ``None``.
+    """
+    if threshold is not None:
+        correct = float(np.mean((result.scores >= threshold) == result.same))
+        yield Measure("Accuracy", correct, draws.accuracy, f", threshold {threshold:.4f}")
+    if result.accuracy is not None:
+        accuracy = result.accuracy
+        name, text = f"Accuracy, {len(accuracy.folds)}-fold", f" ± {accuracy.standard_error:.2%}"
+        yield Measure(name, accuracy.mean, draws.accuracy, text)
+    yield Measure("AUC", result.auc, draws.auc)
+    yield Measure("EER", result.eer, draws.eer)
+    yield from tar_measures(result.tar_at_far, draws.tar)
 
 
-def measures_table(models):
+def tar_measures(
+    entries: Iterable[TarAtFar], replicates: npt.NDArray[np.float64]
+) -> Iterator[Measure]:
+    """A `Measure` for each `TarAtFar`; replicates: ``(B, F)``, a column for each."""
+    for entry, column in zip(entries, replicates.T, strict=True):
+        text = "" if entry.supported else str(entry)
+        yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, column, text)
+
+
+def split_measures(result: SplitResults, draws: Bootstrap) -> Iterator[Measure]:
+    """A `Measure` for each mean over splits of a `Verification`."""
+    replicates = {"AUC": draws.auc, "EER": draws.eer}
+    for far, column in zip(draws.fars, draws.tar.T, strict=True):
+        replicates[f"TAR @ FAR {far:.3g}"] = column
+    return _means(result, replicates)
+
+
+def search_measures(result: SplitResults, draws: SearchDraws) -> Iterator[Measure]:
+    """A `Measure` for each mean over searches of an `Identification`."""
+    replicates = {f"Rank-{rank}": draws.cmc[:, rank - 1] for rank in RANKS}
+    for fpir, column in zip(draws.fpirs, draws.tpir.T, strict=True):
+        replicates[f"TPIR @ FPIR {fpir:.3g}"] = column
+    return _means(result, replicates)
+
+
+def _means(
+    result: SplitResults, replicates: Mapping[str, npt.NDArray[np.float64] | None]
+) -> Iterator[Measure]:
+    for name, values in result.measures().items():
+        if isinstance(values, str):
+            yield Measure(name, None, None, values)
+            continue
+        spread = f" ± {result.standard_deviation(name):.2%}" if len(values) > 1 else ""
+        yield Measure(name, result.mean(name), replicates[name], spread)
+
+
+def measures_table(
+    models: Mapping[str, Iterable[Measure]],
+) -> tuple[list[str], list[list[str]]]:
     """(headers, rows) of every measure of every embedder as text, with its interval.
 
     Args:
-        models: dict of embedder's name -> what was measured, whose `measures()` are the same ones
-            for each.
+        models: dict of embedder's name -> its measures, the same ones for each.
     """
-    columns = [list(measured.measures()) for measured in models.values()]
+    columns = [list(measures) for measures in models.values()]
     rows = [[entries[0].name, *map(str, entries)] for entries in zip(*columns, strict=True)]
     return ["Measure", *models], rows
 
 
-def add_measures(page, models, caption):
+def add_measures(page: Report, models: Mapping[str, Iterable[Measure]], caption: str) -> None:
     """The table of all measures and, of several embedders, their differences from the first."""
     page.heading("Measures")
     headers, rows = measures_table(models)
     page.table(headers, rows, caption)
     base, *others = models
-    rows = [
+    differences = [
         row
         for name in others
-        for one, other in zip(models[base].measures(), models[name].measures(), strict=True)
+        for one, other in zip(models[base], models[name], strict=True)
         if (row := _difference(name, one, other))
     ]
-    if rows:
+    if differences:
         page.heading(f"Differences from {base}")
         page.table(
             ("Measure", "Difference", "Interval excludes 0"),
-            rows,
+            differences,
             "The same people were drawn for every embedder, so luck that they share cancels. Of "
             "twenty differences that are none, one interval may exclude 0.",
         )
 
 
-def _difference(name, one, other):
+def _difference(name: str, one: Measure, other: Measure) -> list[str] | None:
     if one.value is None or other.value is None:
         return None
     change, words = f"{other.value - one.value:+.2%}", f"{name}: {one.name}"
-    if one.ends is None or other.ends is None:
+    if one.interval is None or other.interval is None:
         return [words, change, "-"]
-    found = interval(other.drawn - one.drawn)
+    assert one.replicates is not None and other.replicates is not None
+    found = uncertainty.interval(other.replicates - one.replicates)
     decided = "no" if found.low <= 0 <= found.high else "yes"
     return [words, f"{change} ({found.low:+.2%} to {found.high:+.2%})", decided]
 
 
-def intervals_record(measured):
+def intervals_record(measures: Iterable[Measure]) -> dict[str, list[float] | None]:
     """Name -> the ends of the interval of each measure, for a JSON file."""
-    return {each.name: pair_of(each.ends) for each in measured.measures()}
+    return {each.name: ends_record(each.interval) for each in measures}
 
 
-def write_record(output, title, about, intervals, models, **said):
-    """The JSON beside a page.
-
-    Args:
-        output: the page.
-        title, about: of it.
-        intervals: how they were found, a `draws_record`.
-        models: embedder's name -> what was measured, plain numbers.
-        **said: what else is told of all embedders.
-    """
-    record = {"title": title, "about": list(about), **said, "intervals": intervals}
-    write_json(output.with_suffix(".json"), {**record, "models": models})
-
-
-def draws_record(draws, seed):
-    """The method of the intervals, for a JSON file."""
-    return {
-        "level": LEVEL,
-        "resampled": draws.unit,
-        "units": draws.units,
-        "replicates": draws.replicates,
-        "seed": seed,
-    }
-
-
-def pair_of(ends):
+def ends_record(ends: Interval | None) -> list[float] | None:
     """[low, high], or ``None``."""
     return None if ends is None else [ends.low, ends.high]
 
 
-def power(far):
+def power(far: float) -> str:
     """1e-3, as the field writes it."""
     return f"{far:.0e}".replace("e-0", "e-")
-
-
-def page_file(output) -> Path:
-    """The page to write, if it and its JSON can be written and its figures drawn.
-
-    Raises:
-        ValueError: if it is not ``*.html``.
-        ImportError: if matplotlib is missing.
-        OSError: if one of the two files cannot be written.
-    """
-    output = Path(output)
-    if output.suffix != ".html":
-        raise ValueError(f"`output` must be a file *.html. Received: {output}")
-    require_matplotlib()
-    for file in (output, output.with_suffix(".json")):
-        check_writable(file)
-    return output
-
-
-def require_embedders(models, argument="scores"):
-    """Refuses a report without an embedder."""
-    if not models:
-        raise ValueError(
-            f"`{argument}` must hold at least one embedder's name -> {argument}. Received: none."
-        )

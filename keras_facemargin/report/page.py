@@ -3,14 +3,21 @@
 import base64
 import html
 import io
+import os
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from keras_facemargin.files import atomic_write
 from keras_facemargin.images.image import open_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Follows the reader's light or dark setting; pictures keep a white ground in both.
 _STYLE = """
@@ -75,19 +82,24 @@ class Report:
         >>> path = report.table(["pair", "score"], [["A, B", 0.71]]).write("report.html")
     """
 
-    def __init__(self, title):
+    def __init__(self, title: str):
         self.title = title
-        self._blocks = []
+        self._blocks: list[str] = []
 
-    def heading(self, text):
+    def heading(self, text: str) -> "Report":
         """Begins a section."""
         return self._add(f"<h2>{html.escape(text)}</h2>")
 
-    def paragraph(self, text):
+    def paragraph(self, text: str) -> "Report":
         """Adds a paragraph of plain text."""
         return self._add(f"<p>{html.escape(text)}</p>")
 
-    def table(self, headers, rows, caption=None):
+    def table(
+        self,
+        headers: Iterable[str],
+        rows: Iterable[Iterable[object]],
+        caption: str | None = None,
+    ) -> "Report":
         """Adds a table; a column that holds only numbers is set flush right.
 
         Args:
@@ -118,13 +130,15 @@ class Report:
             caption,
         )
 
-    def figure(self, figure, caption=None):
+    def figure(self, figure: "Figure", caption: str | None = None) -> "Report":
         """Adds a matplotlib figure as a PNG picture."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
         return self._picture("image/png", buffer.getvalue(), caption)
 
-    def image(self, image, caption=None):
+    def image(
+        self, image: npt.NDArray[np.uint8] | str | os.PathLike[str], caption: str | None = None
+    ) -> "Report":
         """Adds a picture.
 
         Args:
@@ -138,9 +152,10 @@ class Report:
         """
         if isinstance(image, np.ndarray):
             return self._picture("image/png", _png(image), caption)
-        return self._picture(*_browser_picture(Path(image)), caption)
+        media_type, data = _browser_picture(Path(image))
+        return self._picture(media_type, data, caption)
 
-    def write(self, path) -> Path:
+    def write(self, path: str | os.PathLike[str]) -> Path:
         """Writes the page in one step and returns its path."""
         path = Path(path)
         page = _PAGE.format(
@@ -150,36 +165,36 @@ class Report:
             file.write(page.encode("utf-8", "backslashreplace"))  # file names may not be UTF-8
         return path
 
-    def _add(self, block):
+    def _add(self, block: str) -> "Report":
         self._blocks.append(block)
         return self
 
-    def _figure(self, content, caption):
+    def _figure(self, content: str, caption: str | None) -> "Report":
         words = f"\n<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
         return self._add(f"<figure>\n{content}{words}\n</figure>")
 
-    def _picture(self, media_type, data, caption):
+    def _picture(self, media_type: str, data: bytes, caption: str | None) -> "Report":
         source = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
         words = html.escape(caption or "")
         return self._figure(f'<img src="{source}" alt="{words}">', caption)
 
 
-def _cells(tag, cells, kinds):
+def _cells(tag: str, cells: Iterable[object], kinds: Sequence[str]) -> str:
     return "".join(
         f"<{tag}{kind}>{_unbroken(html.escape(str(cell)))}</{tag}>"
         for cell, kind in zip(cells, kinds, strict=True)
     )
 
 
-def _unbroken(text):
+def _unbroken(text: str) -> str:
     return _POWER.sub(r'<span class="power">\g<0></span>', text)
 
 
-def _is_number(cell):
+def _is_number(cell: object) -> bool:
     return isinstance(cell, int | float | np.number) and not isinstance(cell, bool)
 
 
-def _png(pixels):
+def _png(pixels: npt.NDArray[Any]) -> bytes:
     grey_or_rgb = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if pixels.dtype != np.uint8 or not grey_or_rgb:
         raise ValueError(
@@ -191,7 +206,7 @@ def _png(pixels):
     return buffer.getvalue()
 
 
-def _browser_picture(path):
+def _browser_picture(path: Path) -> tuple[str, bytes]:
     data = path.read_bytes()
     try:
         kind = open_image(io.BytesIO(data)).format

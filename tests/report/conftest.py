@@ -21,9 +21,9 @@ def pictures(tmp_path_factory):
 def written(tmp_path):
     """Runs a report of few draws: what it gave, its page and its record."""
 
-    def run(report, *arguments, **options):
+    def run(report, title, *arguments, **options):
         options = {"replicates": 20, "progress": False} | options
-        models = report(tmp_path / "r.html", *arguments, **options)
+        models = report(tmp_path / "r.html", *arguments, title=title, **options)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.json"]
         page, record = (tmp_path / f"r.{ending}" for ending in ("html", "json"))
         text = re.sub(r'<span class="power">(.*?)</span>', r"\1", page.read_text())

@@ -26,7 +26,11 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
     pairs, numbers, scores = sample
     both = {"ours": scores, "theirs": scores - 0.1 * pairs.same}
     models, page, record = written(
-        report_covariates, "By sex", pairs, (TEXTS, numbers), both, "SEX", ["how"]
+        report_covariates,
+        *("By sex", pairs, both),
+        covariate=(TEXTS, numbers),
+        by="SEX",
+        about=["how"],
     )
     found = record["models"]["ours"]
     assert (record["by"], list(found["values"])) == ("SEX", ["f", "m"])
@@ -48,4 +52,4 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
         assert f"<td>{rate.fmr}</td>" in page
     assert "theirs: EER: m" in page
     assert page.count('src="data:image/png') == 2 * 3
-    assert list(models["ours"].values) == ["f", "m"]
+    assert list(models["ours"].draws) == ["f", "m"]

@@ -21,7 +21,11 @@ def test_the_record_and_the_page_are_what_was_found(written, pictures):
     }
     images = [pictures[row % 6] for row in range(80)]
     models, page, record = written(
-        report_distractors, "Strangers", images[:30], images[30:], results, ["how"], seed=3
+        report_distractors,
+        *("Strangers", results),
+        probes=images[:30],
+        distractors=images[30:],
+        seed=3,
     )
     for name, result in results.items():
         draws = bootstrap_distractors(result, 20, seed=3, progress=False)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from keras_facemargin.report import Report
-from keras_facemargin.report.measures import page_file
+from keras_facemargin.report.task import page_file
 
 VOID = {"meta", "img", "br", "link"}
 

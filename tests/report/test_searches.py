@@ -46,7 +46,7 @@ def _search(rows, people, gallery):
 
 def test_the_record_and_the_page_are_what_was_found(written, sample):
     templates, results = sample
-    models, page, record = written(report_searches, "1:N", templates, results, ["how"], seed=3)
+    models, page, record = written(report_searches, "1:N", templates, results, seed=3)
     for name, result in results.items():
         draws = bootstrap_searches(
             result.results, templates.subjects, replicates=20, seed=3, progress=False

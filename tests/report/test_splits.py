@@ -24,7 +24,7 @@ def sample(pictures):
 
 def test_the_record_is_what_the_splits_are(written, sample):
     pairs, scores = sample
-    models, page, record = written(report_splits, "In splits", pairs, scores, ["how"], seed=3)
+    models, page, record = written(report_splits, "In splits", pairs, scores, seed=3)
     for name, values in scores.items():
         result = verify_by_fold(values, pairs.same, pairs.folds)
         draws = bootstrap_splits(

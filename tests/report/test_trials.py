@@ -6,7 +6,7 @@ import pytest
 from keras_facemargin.evaluate import cosine_scores, interval
 from keras_facemargin.evaluate.protocols import Blufr, measure_blufr
 from keras_facemargin.evaluate.uncertainty import bootstrap_searches, bootstrap_splits
-from keras_facemargin.report import report_trials, trials
+from keras_facemargin.report import report_trials, sections, trials
 
 PEOPLE = np.repeat(np.arange(24), 4)
 
@@ -24,15 +24,22 @@ def blufr(pictures):
     return Blufr(tuple(images), PEOPLE + 7, tuple(found), frozenset({images[41]}))
 
 
-def test_the_record_and_the_page_are_what_was_found(written, blufr):
+def test_the_record_and_the_page_are_what_was_found(written, blufr, monkeypatch):
+    hardest = []
+
+    def add_hardest(page, *pairs):
+        hardest.append(pairs)
+        sections.hardest.add_hardest(page, *pairs)
+
+    monkeypatch.setattr(trials, "add_hardest", add_hardest)
     rng = np.random.default_rng(0)
     people = np.delete(PEOPLE, 41)
     good = 2.5 * rng.normal(size=(24, 8))[people] + rng.normal(size=(95, 8))
     embeddings = {"ours": good, "theirs": good + rng.normal(size=(95, 8))}
-    models, page, record = written(report_trials, "Trials", blufr, embeddings, ["how"], seed=3)
+    models, page, record = written(report_trials, "Trials", blufr, embeddings, seed=3)
     assert record["intervals"]["verification"]["units"] == 24
     assert record["intervals"]["identification"]["units"] == 24
-    for name, rows in embeddings.items():
+    for number, (name, rows) in enumerate(embeddings.items()):
         result, found = measure_blufr(rows, blufr, progress=False), record["models"][name]
         assert found["mean_minus_standard_deviation"] == result.headline()
         pairs = [test[np.stack(np.triu_indices(len(test), k=1))] for test, *_ in blufr.there.trials]
@@ -62,14 +69,13 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr):
             assert f"<td>{measured}</td>" in page
             assert f"<td>{result.headline()[measure]:.2%} ({ends})</td>" in page
         worst = np.argmin(np.where(same, scores, 2))
-        held = trials._hardest_of_trials(rows, people, blufr.there, result, False)
-        shown, of_shown = trials._shown(held, blufr.there)
+        shown, of_shown = hardest[number]
         assert scores[worst] == of_shown[shown.same].min()
         assert scores[~same].max() == of_shown[~shown.same].max()
         at = np.argmin(of_shown)
-        hardest = {blufr.there.images[first[worst]], blufr.there.images[second[worst]]}
+        expected = {blufr.there.images[first[worst]], blufr.there.images[second[worst]]}
         assert shown.same[at]
-        assert {shown.first[at], shown.second[at]} == hardest
+        assert {shown.first[at], shown.second[at]} == expected
     assert "3 trials of 95 images" in page
     assert "Missing images, which left the trials: 1." in page
     # ROC, DET, CMC, open set; scores of pairs and of searches, and the hardest of both, of each

@@ -9,8 +9,8 @@ import pytest
 
 from keras_facemargin.evaluate import Pairs, bootstrap, interval, rates_by_group, verify
 from keras_facemargin.evaluate.verification import threshold_at_far
+from keras_facemargin.report import draws as module
 from keras_facemargin.report import report_verification
-from keras_facemargin.report import verification as module
 from keras_facemargin.report.measures import measures_table
 
 
@@ -35,7 +35,7 @@ def sample(pictures):
 
 def test_the_record_is_what_the_measures_are(written, sample):
     pairs, scores = sample
-    _, _, record = written(report_verification, "Faces", pairs, scores, ["how"], seed=3)
+    _, _, record = written(report_verification, "Faces", pairs, scores, about=["how"], seed=3)
     assert record["title"] == "Faces"
     assert record["about"] == ["how"]
     assert record["intervals"] == {
@@ -65,7 +65,9 @@ def test_the_record_is_what_the_measures_are(written, sample):
 
 def test_the_page_shows_it(written, sample):
     pairs, scores = sample
-    models, page, _ = written(report_verification, "Faces", pairs, scores, ["how it was done"])
+    models, page, _ = written(
+        report_verification, "Faces", pairs, scores, about=["how it was done"]
+    )
     assert "://" not in page
     assert "<theirs>" not in page
     assert "how it was done" in page
@@ -91,7 +93,7 @@ def test_the_page_shows_it(written, sample):
 def test_measures_stand_side_by_side(written, sample):
     pairs, scores = sample
     models, _, _ = written(report_verification, "Faces", pairs, scores)
-    headers, rows = measures_table(models)
+    headers, rows = measures_table({name: each.measures for name, each in models.items()})
     assert headers == ["Measure", "ours", "<theirs>"]
     assert [row[0] for row in rows[:3]] == ["Accuracy, 10-fold", "AUC", "EER"]
     assert all(len(row) == 3 for row in rows)
@@ -161,14 +163,14 @@ def test_missing_images_are_told(written, sample):
     assert re.search(f"count as rejected: {count}", page)
 
 
-def test_what_cannot_be_written_or_measured_is_refused(tmp_path, sample):
+def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample):
     pairs, scores = sample
     with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
-        report_verification(tmp_path / "r.pdf", "Faces", pairs, scores)
+        report_verification(tmp_path / "r.pdf", pairs, scores, title="Faces")
     with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
-        report_verification(tmp_path / "r.html", "Faces", pairs, {})
+        report_verification(tmp_path / "r.html", pairs, {}, title="Faces")
     with pytest.raises(ValueError, match="scores of shape"):
-        report_verification(tmp_path / "r.html", "Faces", pairs, {"ours": np.ones(3)})
+        written(report_verification, "Faces", pairs, {"ours": np.ones(3)})
     assert not list(tmp_path.iterdir())
 
 

@@ -84,7 +84,10 @@ def _to_page(report, title, embeddings, labels, paths, about, groups):
     """Embedders side by side on one page, and its JSON."""
     from keras_facemargin.report import report_all_pairs
 
-    show(report_all_pairs(report, title, embeddings, labels, paths, about, groups), report)
+    models = report_all_pairs(
+        report, embeddings, labels, title=title, images=paths, about=about, groups=groups
+    )
+    show(models, report)
 
 
 def _groups(file, paths, labels):

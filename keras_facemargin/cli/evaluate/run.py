@@ -79,7 +79,7 @@ def show(models, report):
     """Prints the measures of a page that was written."""
     from keras_facemargin.report import measures_table
 
-    headers, rows = measures_table(models)
+    headers, rows = measures_table({name: each.measures for name, each in models.items()})
     table = Table(*headers)
     for row in rows:
         table.add_row(*row)

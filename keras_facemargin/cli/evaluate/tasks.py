@@ -38,7 +38,7 @@ def pairs_of_images():
 
     def conclude(listed, scores):
         pairs, _ = listed
-        result = verify(scores, pairs.same, pairs.folds)
+        result = verify(scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(
             result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
         )
@@ -55,10 +55,10 @@ def pairs_of_images():
         from keras_facemargin.report import report_verification
 
         pairs, groups = listed
-        return report_verification(report, title, pairs, scores, about, groups)
+        return report_verification(report, pairs, scores, title=title, about=about, groups=groups)
 
     return Task(
-        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip),
+        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
         *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
     )
 
@@ -71,13 +71,19 @@ def development_pairs():
         from keras_facemargin.report import report_verification
 
         return report_verification(
-            *(report, title, view.test),
+            report,
+            view.test,
             {name: result.test.scores for name, result in results.items()},
-            about,
+            title=title,
+            about=about,
             thresholds={name: result.threshold for name, result in results.items()},
         )
 
-    return Task(evaluate_view_1, _as_it_is, page=page)
+    return Task(
+        lambda embedder, view, flip: evaluate_view_1(embedder, view, flip=flip),
+        _as_it_is,
+        page=page,
+    )
 
 
 def pairs_of_templates(quality_weight=0.0):
@@ -88,7 +94,7 @@ def pairs_of_templates(quality_weight=0.0):
     from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs, scores):
-        result = verify(scores, pairs.same, pairs.folds)
+        result = verify(scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(
             result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
         )
@@ -102,10 +108,12 @@ def pairs_of_templates(quality_weight=0.0):
     def page(report, title, pairs, scores, about):
         from keras_facemargin.report import report_verification
 
-        return report_verification(report, title, pairs.pairs, scores, about)
+        return report_verification(report, pairs.pairs, scores, title=title, about=about)
 
     return Task(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip, quality_weight),
+        lambda embedder, pairs, flip: score_template_pairs(
+            embedder, pairs, flip=flip, quality_weight=quality_weight
+        ),
         *(conclude, plots, page, ("roc.png", "scores.png")),
     )
 
@@ -130,9 +138,13 @@ def splits_of_templates():
         for name in pairs.templates.covariates:
             values = pairs.templates.covariate(name)
             groups[name] = values[pairs.first], values[pairs.second]
-        return report_splits(report, title, pairs.pairs, scores, about, groups)
+        return report_splits(report, pairs.pairs, scores, title=title, about=about, groups=groups)
 
-    return Task(score_template_pairs, conclude, page=page)
+    return Task(
+        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip=flip),
+        conclude,
+        page=page,
+    )
 
 
 def pairs_by_value(by, quality_weight=0.0):
@@ -144,11 +156,13 @@ def pairs_by_value(by, quality_weight=0.0):
         from keras_facemargin.report import report_covariates
 
         pairs, covariate = listed
-        return report_covariates(report, title, pairs.pairs, covariate, scores, by, about)
+        return report_covariates(
+            report, pairs.pairs, scores, covariate=covariate, title=title, by=by, about=about
+        )
 
     return Task(
         lambda embedder, listed, flip: score_template_pairs(
-            embedder, listed[0], flip, quality_weight
+            embedder, listed[0], flip=flip, quality_weight=quality_weight
         ),
         lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
         page=page,
@@ -162,10 +176,12 @@ def searches(quality_weight=0.0):
     def page(report, title, task, results, about):
         from keras_facemargin.report import report_searches
 
-        return report_searches(report, title, task.templates, results, about)
+        return report_searches(report, task.templates, results, title=title, about=about)
 
     return Task(
-        lambda embedder, task, flip: evaluate_searches(embedder, task, flip, quality_weight),
+        lambda embedder, task, flip: evaluate_searches(
+            embedder, task, flip=flip, quality_weight=quality_weight
+        ),
         _as_it_is,
         page=page,
     )
@@ -178,7 +194,7 @@ def searches_of_folders():
 
     def measure(embedder, task, flip):
         note_crops(task.templates.images, embedder)
-        return evaluate_searches(embedder, task, flip)
+        return evaluate_searches(embedder, task, flip=flip)
 
     return dataclasses.replace(searches(), measure=measure)
 
@@ -191,10 +207,10 @@ def blufr():
     def page(report, title, listed, embeddings, about):
         from keras_facemargin.report import report_trials
 
-        return report_trials(report, title, listed, embeddings, about)
+        return report_trials(report, listed, embeddings, title=title, about=about)
 
     return Task(
-        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip),
+        lambda embedder, listed, flip: embed(embedder, listed.there.images, flip=flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
         page=page,
     )
@@ -207,7 +223,10 @@ def megaface():
     def page(report, title, listed, results, about):
         from keras_facemargin.report import report_distractors
 
-        return report_distractors(report, title, *listed.there, results, about)
+        probes, distractors = listed.there
+        return report_distractors(
+            report, results, probes=probes, distractors=distractors, title=title, about=about
+        )
 
     return Task(
         lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),

@@ -1,11 +1,14 @@
 """TAR at FAR of the same scores by the rules of other published codes."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from keras_facemargin.evaluate.verification import RULES
+from keras_facemargin.evaluate.verification import RULES, Roc, TarAtFar
 from keras_facemargin.report.measures import power
+from keras_facemargin.report.page import Report
 
-_WORDS = {
+_NAMES = {
     "conservative": "conservative (this report): largest TAR with FAR at most the target",
     "nearest": "nearest ROC point (InsightFace, IJB)",
     "interpolated": "linear between ROC points (OpenSphere)",
@@ -13,17 +16,19 @@ _WORDS = {
 }
 
 
-def add_rules(page, curve, fars, rows=()):
+def add_rules(
+    page: Report, curve: Roc, fars: Sequence[float], rows: Iterable[Sequence[str]] = ()
+) -> None:
     """A table of the TAR of a `Roc` by every rule.
 
     Args:
         fars: that the pairs support; without any there is no table.
-        rows: more of it, a text and a cell for each FAR.
+        rows: further rows, a text and a cell for each FAR.
     """
     if not fars:
         return
     found = [
-        [_WORDS[name], *(_told(rule(curve, far)) for far in fars)] for name, rule in RULES.items()
+        [_NAMES[name], *(_cell(rule(curve, far)) for far in fars)] for name, rule in RULES.items()
     ]
     page.table(
         ("TAR by the rule of", *(f"FAR {power(far)}" for far in fars)),
@@ -33,12 +38,13 @@ def add_rules(page, curve, fars, rows=()):
     )
 
 
-def rules_record(curve, fars):
+def rules_record(curve: Roc, fars: Iterable[float]) -> dict[str, list[dict[str, Any]]]:
     """Rule -> what it reads at each FAR, for a JSON file."""
+    fars = list(fars)
     return {
         name: [dataclasses.asdict(rule(curve, far)) for far in fars] for name, rule in RULES.items()
     }
 
 
-def _told(entry):
+def _cell(entry: TarAtFar) -> str:
     return f"{entry.tar:.2%}" + (f", FAR {entry.far:.4g}" if entry.far > entry.target else "")

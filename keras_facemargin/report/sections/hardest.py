@@ -1,14 +1,23 @@
 """The pairs on which an embedder errs most, as pictures or by name."""
 
-import numpy as np
+from collections.abc import Sequence
+from typing import Any
 
-from keras_facemargin.evaluate import Pairs, plot_hardest_pairs
+import numpy as np
+import numpy.typing as npt
+
+from keras_facemargin.evaluate.at_scale import HardestPairs
+from keras_facemargin.evaluate.plots import plot_hardest_pairs
+from keras_facemargin.evaluate.verification import Pairs
+from keras_facemargin.report.page import Report
 
 # Of each kind, that are shown of a set.
 HARDEST = 6
 
+Shown = tuple[Pairs, npt.NDArray[np.float64]]
 
-def hardest_shown(pairs, images):
+
+def hardest_shown(pairs: HardestPairs, images: Sequence[Any] | None) -> Shown:
     """The few of `HardestPairs` that are shown, as `Pairs` of images or names, and their scores."""
     ascending = np.argsort(pairs.scores, kind="stable")
     same = pairs.same[ascending]
@@ -20,7 +29,7 @@ def hardest_shown(pairs, images):
     return Pairs(first, second, pairs.same[rows]), pairs.scores[rows]
 
 
-def add_hardest(page, pairs, scores):
+def add_hardest(page: Report, pairs: Pairs, scores: npt.NDArray[np.float64]) -> None:
     """Pictures of the hardest pairs, where the images are at hand."""
     if pairs.first is None:
         return
@@ -31,7 +40,7 @@ def add_hardest(page, pairs, scores):
     )
 
 
-def add_hardest_names(page, pairs, scores):
+def add_hardest_names(page: Report, pairs: Pairs, scores: npt.NDArray[np.float64]) -> None:
     """The hardest pairs, few and in order, as a table of names."""
     rows = [
         ["genuine" if same else "impostor", f"{score:.4f}", str(first), str(second)]
