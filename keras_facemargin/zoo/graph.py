@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import layers, ops
 
 from keras_facemargin.backbones.preprocessing import preprocess
@@ -250,15 +251,16 @@ class _Builder:
         )
         return self.apply(value, layer), "valid"
 
-    def scale(self, value: _Value, scale: Tensor, offset: Tensor) -> _Value:
+    def scale(self, value: _Value, scale: npt.ArrayLike, offset: npt.ArrayLike) -> _Value:
         """scale * x + offset; two in a row become one."""
         tensor = value.tensor if not value.flat else self._vector(value)
         before = tensor._keras_history.operation
         if isinstance(before, layers.Rescaling):
-            scale, offset = before.scale * scale, before.offset * scale + offset
+            scale = np.asarray(scale, "f4")
+            scale, offset = before.scale * scale, before.offset * scale + np.asarray(offset, "f4")
             tensor = before.input
-        scale, offset = np.broadcast_arrays(np.float32(scale), np.float32(offset))
-        numbers = [each.tolist() for each in (scale, offset)]
+        pair = np.broadcast_arrays(np.asarray(scale, "f4"), np.asarray(offset, "f4"))
+        numbers = [each.tolist() for each in pair]
         layer = layers.Rescaling(numbers[0], offset=numbers[1], name=self.name("rescale"))
         return value.becomes(layer(tensor), flat=False)
 
@@ -647,13 +649,12 @@ def _axes(attributes: dict[str, typing.Any], inputs: Sequence[Tensor]) -> tuple[
 
 
 def _slice(_: dict[str, typing.Any], x: Tensor, *bounds: Tensor) -> Tensor:
-    starts, stops, axes, steps = (
-        *(each.ravel().tolist() for each in bounds),
-        *([None] * (4 - len(bounds))),
-    )
+    starts, stops, *rest = (each.ravel().tolist() for each in bounds)
+    axes = rest[0] if rest else range(len(starts))
+    steps = rest[1] if len(rest) > 1 else [1] * len(starts)
     part = [slice(None)] * x.ndim
-    for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        part[axes[number] if axes else number] = slice(start, stop, steps[number] if steps else 1)
+    for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
+        part[axis] = slice(start, stop, step)
     return x[tuple(part)]
 
 
