@@ -1,14 +1,14 @@
 """Backbone + neck -> embedder: a plain Functional `keras.Model` from raw pixels to embeddings.
 
-Made of stock Keras layers with the backbone's preprocessing inside, so that a saved embedder opens
-in a process that has Keras and not this package, and an exported one takes raw RGB.
+An embedder has stock Keras layers only, and its preprocessing inside: a saved one opens with Keras
+alone, and an exported one takes raw RGB.
 """
 
 import difflib
 import numbers
 
 import keras
-from keras import ops
+from keras import layers, ops
 
 from keras_facemargin import backbones
 from keras_facemargin.backbones.necks import NECKS
@@ -20,6 +20,11 @@ from keras_facemargin.backbones.preprocessing import (
 )
 
 _MAP = 7  # every strong face network keeps a 7x7 map to its last stage
+# Arguments of a backbone's function that `build_embedder` sets.
+SET_BY_BUILD_EMBEDDER = (
+    *("name", "input_shape", "input_tensor", "include_top", "include_preprocessing"),
+    *("pooling", "classes", "classifier_activation"),
+)
 
 
 def build_embedder(
@@ -27,33 +32,41 @@ def build_embedder(
     embedding_dim=512,
     *,
     weights=None,
+    backbone_arguments=None,
     preprocessing=None,
     input_shape=(112, 112, 3),
     neck="gdc",
     dropout=0.0,
     name=None,
 ):
-    """Builds a face embedder on any convolutional backbone.
+    """Builds a face embedder on a backbone.
 
-    `image -> pixel preprocessing -> backbone -> 7x7 map -> neck -> embedding`
+    `image -> pixel preprocessing -> backbone -> neck -> embedding`
 
     Networks of `keras.applications` halve the image five times and end at 4x4 or less on a 112x112
-    crop, which costs a face embedder points of accuracy. Here the crop is enlarged in the graph to
-    the size whose last map is 7x7 (224x224 for most): the same maps, the same compute and the same
-    use of ImageNet weights as taking one stride out, for every family alike. Networks that reach
-    7x7 on the crop, and the networks of `keras_facemargin.backbones`, are not enlarged.
+    crop, which costs a face embedder points of accuracy. The graph therefore enlarges the crop to
+    the size whose last map is 7x7 (224x224 for most). Maps, compute and the use of ImageNet weights
+    equal those of a network with one stride less. Networks that reach 7x7 on the crop are not
+    enlarged. A network of `keras_facemargin.backbones` that is given by name is not enlarged
+    either; an instance of it is, if its map is smaller.
 
     Every neck ends in batch normalisation in float32. The embedding is *not* normalised to unit
     length: heads and scores do that, and some losses read its norm.
 
     Args:
-        backbone: name of one of `keras_facemargin.backbones` or `keras.applications`
-            ("MobileNetV2", "ResNet50", ...), or a `keras.Model` without its top, such as
-            `keras.applications.MobileNetV2(include_top=False, weights="imagenet")`.
+        backbone: a name in `keras_facemargin.backbones` or `keras.applications` ("MobileNetV2",
+            "ResNet50", ...), or a `keras.Model` without its top, such as
+            `keras.applications.MobileNetV2(include_top=False, weights="imagenet")`. A model's
+            output is a map (B, H, W, C), tokens (B, T, C), as of a vision transformer, or a vector
+            (B, C). For tokens and vectors the crop is resized to the model's input size, if that
+            is fixed. A backbone of keras-hub is such a model; a saved embedder then opens only
+            where keras-hub is installed.
         embedding_dim: D, length of the embedding.
-        weights: for a name of `keras.applications`: "imagenet" (Keras fetches them), a path, or
-            None for random ones.
-        preprocessing: how the backbone expects its pixels; None where this is known. Networks of
+        weights: for a name in `keras.applications`: "imagenet" (Keras downloads them), a path, or
+            None for random weights.
+        backbone_arguments: for a name: dict of arguments of the backbone's function, such as
+            `{"widths": (32, 64, 128, 256)}` for "SphereNet".
+        preprocessing: the pixels that the backbone expects; None where they are known. Networks of
             `keras.applications` are known if they are complete and keep their names: an instance
             is compared, layer by layer, with a newly made one. A model that begins with a
             `Rescaling` or `Normalization` layer for RGB 0..255 scales its pixels itself. For any
@@ -63,22 +76,24 @@ def build_embedder(
             and standard deviation on the scale 0..255, a number or three each, and the channel
             order that the model takes, "RGB" or "BGR". InsightFace's networks, for example, take
             `(127.5, 127.5, "RGB")`.
-        input_shape: (height, width, 3) of the crops. Grey and near-infrared images also come as
-            three channels: the readers of this package repeat the one they have.
-        neck: what follows the last map. "gdc" is MobileFaceNet's (arXiv:1804.07573, section 3.1): a
-            depthwise convolution as large as the map, which weighs each place of the face, and a
-            linear layer. "fc" is ArcFace's option E (arXiv:1801.07698, section 3.2.2): batch
-            normalisation and a linear layer over the whole map, whose last batch normalisation has
-            no scale. "gap" is FaceNet's: global average pooling and a linear layer.
+        input_shape: (height, width, 3) of the crops. Grey and near-infrared images also have three
+            channels: the readers of this package repeat the one channel.
+        neck: the layers after the backbone. "gdc" is MobileFaceNet's (arXiv:1804.07573, section
+            3.1): a depthwise convolution as large as the map, which weighs each place of the face,
+            and a linear layer. "fc" is ArcFace's option E (arXiv:1801.07698, section 3.2.2): batch
+            normalisation and a linear layer over the whole map; its last batch normalisation has
+            no scale. "gap" is FaceNet's: global average pooling and a linear layer. Tokens are a
+            map of T x 1 places, a vector is a map of one place.
         dropout: share of the neck's values that training drops before the linear layer, in [0, 1).
-        name: of the model.
+        name: name of the model.
 
     Returns:
         Functional `keras.Model`: (B, 112, 112, 3) float32 RGB 0..255 -> (B, D) float32.
 
     Raises:
-        ValueError: an unknown name or neck, a model with its top on, a model whose pixels are
-            unknown, or an impossible `input_shape`, `embedding_dim`, `dropout` or `preprocessing`.
+        ValueError: an unknown name or neck; a model with its top or with several inputs or outputs;
+            a model whose pixels are unknown; an impossible `input_shape`, `embedding_dim`,
+            `dropout`, `backbone_arguments` or `preprocessing`.
 
     Example:
 
@@ -90,21 +105,25 @@ def build_embedder(
     _check_neck(neck, dropout)
     own = isinstance(backbone, str) and backbone in backbones.__all__
     if isinstance(backbone, str):
-        backbone, preprocessing = _by_name(backbone, weights, preprocessing, input_shape)
+        arguments = dict(backbone_arguments or {})
+        backbone, preprocessing = _by_name(backbone, weights, arguments, preprocessing, input_shape)
     else:
-        _check_instance(backbone, weights)
+        _check_instance(backbone, weights, backbone_arguments)
     if preprocessing is None:
         preprocessing = preprocessing_of(backbone)
 
     image = keras.Input(input_shape, name="image")
     x = preprocess(image, preprocessing)
-    network = backbone if own else _ending_at_7x7(backbone, input_shape)
+    if own or len(backbone.output_shape) != 4:
+        network = backbone
+    else:
+        network = _ending_at_7x7(backbone, input_shape)
     size = network.input_shape[1:3]
-    if size != tuple(input_shape[:2]):
+    if None not in size and size != tuple(input_shape[:2]):
         # The op, not `layers.Resizing`, which makes Keras 3.15 record training=True in the graph:
         # every batch normalisation after it would then normalise by the batch in `embedder(x)`.
         x = ops.image.resize(x, size, interpolation="bilinear")
-    embedding = NECKS[neck](network(x), embedding_dim, dropout)
+    embedding = NECKS[neck](_as_map(network(x)), embedding_dim, dropout)
     return keras.Model(image, embedding, name=name or f"{backbone.name}_embedder")
 
 
@@ -145,37 +164,80 @@ def _is_count(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
 
 
-def _check_instance(backbone, weights):
-    shapes = [
-        [tuple(tensor.shape) for tensor in getattr(backbone, side, None) or []]
-        for side in ("inputs", "outputs")
-    ]
-    if not isinstance(backbone, keras.Model) or not all(shapes):
+def _check_instance(backbone, weights, arguments):
+    for argument, value in (("weights", weights), ("backbone_arguments", arguments)):
+        if value is not None:
+            raise ValueError(
+                f"`{argument}` needs the name of a backbone; a model instance is complete. "
+                f"Received: {argument}={value!r} with {backbone!r}. Leave it out."
+            )
+    if not (
+        isinstance(backbone, keras.Model)
+        and getattr(backbone, "inputs", None)
+        and getattr(backbone, "outputs", None)
+    ):
         raise ValueError(
             "`backbone` must be a name or a built Functional keras.Model. Received: "
             f"backbone={backbone!r}. Call the constructor: "
             "keras.applications.MobileNetV2(include_top=False)."
         )
-    if weights is not None:
+    sequential = isinstance(backbone, keras.Sequential)  # one tensor by definition
+    sides = [] if sequential else [backbone.input, backbone.output]
+    if any(isinstance(side, dict) for side in sides):
+        keys = [list(side) if isinstance(side, dict) else "one tensor" for side in sides]
         raise ValueError(
-            "`weights` goes with the name of a backbone; a model instance brings its own. "
-            f"Received: weights={weights!r} with the instance {backbone.name!r}"
+            "`backbone` must map one image tensor to one tensor, without dicts. Received: "
+            f"{backbone.name!r} with inputs {keys[0]} and outputs {keys[1]}. Make a model of its "
+            "image part: keras.Model(image, features)."
         )
-    if [[len(shape) for shape in side] for side in shapes] != [[4], [4]]:
+    inputs, outputs = (
+        [tuple(tensor.shape) for tensor in side] for side in (backbone.inputs, backbone.outputs)
+    )
+    if (
+        [len(shape) for shape in inputs] != [4]
+        or len(outputs) != 1
+        or len(outputs[0]) not in (2, 3, 4)
+        or _ends_in_softmax(backbone)
+    ):
         raise ValueError(
             "`backbone` must map one image batch to one feature map (batch, height, width, "
-            f"channels). Received: {backbone.name!r} with inputs {shapes[0]} and outputs "
-            f"{shapes[1]}. Make it with include_top=False and pooling=None."
+            "channels), tokens (batch, tokens, channels) or vectors (batch, channels). Received: "
+            f"{backbone.name!r} with inputs {inputs} and outputs {outputs}"
+            + (", which are classes. " if _ends_in_softmax(backbone) else ". ")
+            + "Make it with include_top=False."
         )
-    if shapes[0][0][3] != 3:
+    if inputs[0][3] != 3:
         raise ValueError(
             "`backbone` must take RGB images (batch, height, width, 3). Received: "
-            f"{backbone.name!r} with input shape {shapes[0][0]}. Make it with "
+            f"{backbone.name!r} with input shape {inputs[0]}. Make it with "
             "input_shape=(112, 112, 3)."
         )
 
 
-def _by_name(name, weights, preprocessing, input_shape):
+def _ends_in_softmax(model):
+    last = model.layers[-1]
+    return isinstance(last, layers.Softmax) or (
+        getattr(last, "activation", None) is keras.activations.softmax
+    )
+
+
+def _as_map(features):
+    """Tokens as a map of T x 1 places, vectors as a map of one place."""
+    if len(features.shape) == 4:
+        return features
+    *tokens, channels = features.shape[1:]
+    places = [-1 if size is None else size for size in tokens or [1]]
+    return layers.Reshape((*places, 1, channels), name="as_map")(features)
+
+
+def _by_name(name, weights, arguments, preprocessing, input_shape):
+    """The backbone and its preprocessing."""
+    taken = [each for each in arguments if each in SET_BY_BUILD_EMBEDDER]
+    if taken:
+        raise ValueError(
+            f"`backbone_arguments` must not have {', '.join(SET_BY_BUILD_EMBEDDER)}, which "
+            f"build_embedder sets. Received: {', '.join(taken)}. Leave them out."
+        )
     if name in backbones.__all__:
         for argument, value in (("weights", weights), ("preprocessing", preprocessing)):
             if value is not None:
@@ -183,7 +245,7 @@ def _by_name(name, weights, preprocessing, input_shape):
                     f"{name} has no ImageNet weights and scales its pixels inside. Received: "
                     f"{argument}={value!r}. For a trained embedder see load_embedder."
                 )
-        return getattr(backbones, name)(input_shape), "inside"
+        return getattr(backbones, name)(input_shape=input_shape, **arguments), "inside"
     known = applications()
     if name not in known:
         folded = {each.lower(): each for each in (*backbones.__all__, *known)}
@@ -195,7 +257,8 @@ def _by_name(name, weights, preprocessing, input_shape):
             "dir(keras.applications) lists the others."
         )
     # ImageNet weights come for 224x224; the map is adapted in build_embedder.
-    model = known[name](include_top=False, weights=weights, input_shape=(224, 224, 3))
+    arguments = {"weights": weights, **arguments}
+    model = known[name](include_top=False, input_shape=(224, 224, 3), **arguments)
     return model, preprocessing or preprocessing_of_family(known[name])
 
 

@@ -289,3 +289,126 @@ def test_an_impossible_neck_is_one_sentence(arguments, received):
     with pytest.raises(ValueError) as caught:
         build_embedder("MobileFaceNet", 8, input_shape=(32, 32, 3), **arguments)
     assert received in str(caught.value)
+
+
+def token_network(shape=(32, 32, 3), tokens=True, **arguments):
+    """A small vision transformer's patches, as tokens (B, 16, 8) or as their mean (B, 8)."""
+    image = keras.Input(shape)
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(8, 8, 8)(x)
+    x = keras.layers.Reshape((-1 if None in shape else 16, 8))(x)
+    x = x if tokens else keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(image, x, **arguments)
+
+
+class Backbone(keras.Model):
+    """As keras-hub's: a subclass that builds itself as a Functional model."""
+
+    def __init__(self, width=8, outputs=None, **kwargs):
+        image = keras.Input((32, 32, 3), name="images")
+        x = keras.layers.Conv2D(width, 8, 8)(keras.layers.Rescaling(1 / 255)(image))
+        super().__init__(image, {"tokens": x} if outputs == "dict" else x, **kwargs)
+        self.width = width
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}
+
+
+@any_backend
+@pytest.mark.parametrize("neck", ["gdc", "fc", "gap"])
+@pytest.mark.parametrize("tokens", [True, False])
+def test_tokens_and_vectors_become_embeddings(neck, tokens, tmp_path):
+    """The crop of 112x112 is resized to the network's own 32x32."""
+    backbone = token_network(tokens=tokens)
+    embedder = build_embedder(backbone, 6, neck=neck)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
+    embeddings = keras.ops.convert_to_numpy(embedder(images))
+    assert embeddings.shape == (2, 6) and np.abs(embeddings[0] - embeddings[1]).max() > 1e-6
+    embedder.save(tmp_path / "embedder.keras")
+    again = keras.models.load_model(tmp_path / "embedder.keras")
+    np.testing.assert_allclose(again.predict(images, verbose=0), embeddings, atol=1e-5)
+
+
+@any_backend
+def test_the_mean_neck_takes_the_mean_of_the_tokens():
+    embedder = build_embedder(token_network(), 6, neck="gap", input_shape=(32, 32, 3))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    inner = next(layer for layer in embedder.layers if isinstance(layer, keras.Model))
+    mean = keras.ops.mean(inner(images), axis=1)
+    pooled = keras.Model(embedder.input, embedder.get_layer("neck_pool").output)(images)
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (pooled, mean)), atol=1e-5)
+
+
+@any_backend
+def test_a_network_of_any_size_gets_the_crop_as_it_is():
+    embedder = build_embedder(token_network((None, None, 3)), 6, neck="gap")
+    assert "resize" not in " ".join(each.name for each in embedder.operations)
+    assert embedder(np.zeros((1, 112, 112, 3), "float32")).shape == (1, 6)
+
+
+@any_backend
+def test_a_backbone_class_is_enlarged_like_any_functional_model():
+    """It ends at 4x4 on 32x32; its weights are kept."""
+    backbone = Backbone()
+    embedder = build_embedder(backbone, 6, input_shape=(32, 32, 3))
+    assert last_map(embedder) == (8, 8)
+    inner = next(layer for layer in embedder.layers if isinstance(layer, keras.Model))
+    for ours, theirs in zip(inner.get_weights(), backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert embedder(np.zeros((1, 32, 32, 3), "float32")).shape == (1, 6)
+
+
+@any_backend
+def test_a_pooled_network_of_applications_keeps_its_preprocessing():
+    backbone = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(64, 64, 3), alpha=0.35, pooling="avg"
+    )
+    embedder = build_embedder(backbone, 6, neck="gap", input_shape=(64, 64, 3))
+    assert embedder.get_layer("rescale").offset == -1.0
+
+
+def dict_network():
+    inputs = {
+        "images": keras.Input((32, 32, 3), name="images"),
+        "ids": keras.Input((4,), name="ids"),
+    }
+    return keras.Model(inputs, keras.layers.Conv2D(4, 8, 8)(inputs["images"]), name="clip")
+
+
+@any_backend
+@pytest.mark.parametrize(
+    ("backbone", "rule"),
+    [
+        (dict_network, r"without dicts. Received: 'clip' with inputs \['images', 'ids'\].*ima"),
+        (lambda: Backbone(outputs="dict"), r"without dicts.*outputs \['tokens'\]"),
+        (lambda: keras.Model(*[keras.Input((32, 32, 3))] * 2).layers[0], "built Functional"),
+    ],
+)
+def test_a_backbone_of_other_inputs_or_outputs_is_one_sentence(backbone, rule):
+    with pytest.raises(ValueError, match=rule):
+        build_embedder(backbone(), 6)
+
+
+@any_backend
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ({"backbone": token_network, "backbone_arguments": {"a": 1}}, "needs the name of a backbo"),
+        (
+            {"backbone": "SphereNet", "backbone_arguments": {"input_shape": 1}},
+            "which build_embedder sets. Received: input_shape. Leave",
+        ),
+    ],
+)
+def test_backbone_arguments_that_cannot_be_are_refused(arguments, rule):
+    backbone = arguments.pop("backbone")
+    with pytest.raises(ValueError, match=rule):
+        build_embedder(backbone() if callable(backbone) else backbone, 6, **arguments)
+
+
+@any_backend
+def test_a_named_backbone_takes_its_arguments():
+    arguments = {"widths": (4, 6), "depths": (1, 0)}
+    embedder = build_embedder("SphereNet", 6, backbone_arguments=arguments, input_shape=(32, 32, 3))
+    assert last_map(embedder) == (8, 8)
+    assert embedder.get_layer("spherenet").output_shape == (None, 8, 8, 6)

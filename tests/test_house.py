@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "export": ("files", "images"),
-    "zoo": ("backbones", "evaluate", "files", "images", "pickles", "saving"),
+    "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "saving"),
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",
@@ -44,6 +44,7 @@ ALLOWED = {
         "files",
         "fitting",
         "heads",
+        "images",
         "saving",
         "zoo",
     ),

@@ -169,7 +169,10 @@ def _application_of_name(name):
 
 
 def _fingerprint(model):
-    """Class, name and weight shapes of every layer. Counters in names, which Keras adds, go."""
+    """Class, name and weight shapes of every layer, without the counters that Keras adds to names.
+
+    Global pooling does not count: it may be the end that `pooling="avg"` adds.
+    """
     return Counter(
         (
             type(layer).__name__,
@@ -177,5 +180,8 @@ def _fingerprint(model):
             tuple(sorted(tuple(weight.shape) for weight in layer.weights)),
         )
         for layer in model.layers
-        if not isinstance(layer, layers.InputLayer)
+        if not isinstance(
+            layer,
+            layers.InputLayer | layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D,
+        )
     )

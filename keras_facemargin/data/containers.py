@@ -1,19 +1,23 @@
-"""Which container lies at a place, and what is in it: every image with its identity and name."""
+"""The kind of a container, and its content: every image with its identity and name."""
 
 import collections
 import dataclasses
 import hashlib
 import os
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.data.faces import identity_order
 from keras_facemargin.data.folder import FaceFolder, list_files
+from keras_facemargin.data.formats.shared_file import FileName
 from keras_facemargin.data.formats.tfrecord import find_shards
 from keras_facemargin.data.lists import read_list, shown, text_lines
 from keras_facemargin.data.problems import check_all, require_two_identities
 from keras_facemargin.data.records import FaceRecords
+from keras_facemargin.data.stored import StoredImages
 from keras_facemargin.data.tfrecords import FaceTFRecords, read_example
 from keras_facemargin.images.image import BadImage
 
@@ -25,20 +29,20 @@ _KINDS = {
     ".lst": "list",
     ".txt": "celeba",
 }
-_LONGEST_NAME = 255  # bytes, what file systems take
+_LONGEST_NAME = 255  # bytes of a name in file systems
 
 
-def container_kind(path):
-    """What a path is by its ending: "records", "tfrecords", "list", "celeba" or "folder".
+def container_kind(path: FileName) -> str:
+    """The kind of a container by its ending: "records", "tfrecords", "list", "celeba" or "folder".
 
     Args:
-        path: file or folder; an existing folder is a folder whatever its name.
+        path: file or folder; an existing folder is a folder, whatever its ending.
 
     Returns:
         A string.
 
     Raises:
-        ValueError: the ending is that of no container.
+        ValueError: no container has this ending.
 
     Example:
         >>> container_kind("train.rec"), container_kind("people")
@@ -50,24 +54,26 @@ def container_kind(path):
         return "folder"
     if ending not in _KINDS:
         raise ValueError(
-            f"A container is a folder or a file *{', *'.join(_KINDS)}. Received: {path}"
+            f"A container must be a folder or a file *{', *'.join(_KINDS)}. Received: {path}"
         )
     return _KINDS[ending]
 
 
-def open_faces(path, image_size=112, on_bad="refuse"):
-    """The faces at a path, by its ending: `FaceFolder`, `FaceRecords` or `FaceTFRecords`.
+def open_faces(
+    path: FileName, *, image_size: Any = 112, on_bad: str = "refuse"
+) -> FaceFolder | FaceRecords | FaceTFRecords:
+    """Opens labelled faces by the ending: `FaceFolder`, `FaceRecords` or `FaceTFRecords`.
 
     Args:
         path: an identity folder, a `.rec` file or a `.tfrecord` (or the name of its shards).
-        image_size, on_bad: as the classes take them.
+        image_size, on_bad: as in `FaceFolder`.
 
     Returns:
         An object of one of the three classes.
 
     Raises:
-        ValueError: the path is another container (`pack_faces` makes one of the three of it), or
-            as the class says.
+        ValueError: the path is another kind of container (convert it with `pack_faces`), or an
+            error of the class.
 
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
@@ -76,63 +82,66 @@ def open_faces(path, image_size=112, on_bad="refuse"):
         <FaceFolder 'people': 6 images of 2 identities, 3 to 3 each>
     """
     kind = container_kind(path)
-    classes = {"folder": FaceFolder, "records": FaceRecords, "tfrecords": FaceTFRecords}
-    if kind not in classes:
-        raise ValueError(
-            "Faces are read from a folder, a .rec or a .tfrecord. "
-            f"Received: {path}. `facemargin pack {path} DESTINATION` makes one of it."
-        )
-    return classes[kind](path, image_size=image_size, on_bad=on_bad)
+    if kind == "folder":
+        return FaceFolder(path, image_size=image_size, on_bad=on_bad)
+    if kind == "records":
+        return FaceRecords(path, image_size=image_size, on_bad=on_bad)
+    if kind == "tfrecords":
+        return FaceTFRecords(path, image_size=image_size, on_bad=on_bad)
+    raise ValueError(
+        "Faces must be in a folder, a .rec or a .tfrecord. "
+        f"Received: {path}. Convert it: facemargin pack {path} DESTINATION"
+    )
 
 
 @dataclasses.dataclass
 class Listing:
-    """What a container holds, sorted by identity; nothing is decoded yet.
+    """The images of a container, sorted by identity; none is decoded.
 
     Attributes:
         source: the container, a string.
-        images: sequence of what `read_face` takes.
-        labels: int64 `(N,)`, ascending, rows of `identities`.
+        images: sequence of images that `read_face` takes.
+        labels: int64 `(N,)`, ascending: the row in `identities` of each image.
         identities: list of texts that can be names of folders, in the order of `identity_order`.
         names: list of the images' names, unique within an identity, or None if they have none.
-        skipped: list of `BadImage`: what is no image of an identity.
-        size: bytes of all images, about.
+        skipped: list of `BadImage`: entries that are not images of an identity.
+        size: approximate bytes of all images.
     """
 
     source: str
-    images: object
-    labels: np.ndarray
-    identities: list
-    names: list | None
-    skipped: list
+    images: list[str] | StoredImages
+    labels: npt.NDArray[np.int64]
+    identities: list[str]
+    names: list[str] | None
+    skipped: list[BadImage]
     size: int
 
-    def fingerprint(self):
-        """A text that changes with the images listed: places, order, identities, names, bytes."""
+    def fingerprint(self) -> str:
+        """A text that changes with the images: places, order, identities, names and bytes."""
         parts = [os.path.abspath(self.source), str(self.size), str(len(self.labels))]
         parts += self.identities + (self.names or [])
+        rows: npt.NDArray[np.int64] = self.labels
         if isinstance(self.images, list):
             parts += self.images
-            rows = self.labels
         else:
             rows = np.stack([self.labels, self.images.rows])
-        digest = hashlib.sha256(np.ascontiguousarray(rows))
+        digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes())
         for each in parts:
             digest.update(each.encode(*_TEXT) + b"\0")
         return digest.hexdigest()
 
 
-_TEXT = ("utf-8", "surrogateescape")  # as Python keeps file names that are not UTF-8
+_TEXT = ("utf-8", "surrogateescape")  # Python's form of file names that are not UTF-8
 
 
-def list_faces(path, images=None):
-    """Lists what a container holds.
+def list_faces(path: FileName, *, images: FileName | None = None) -> Listing:
+    """Lists the images of a container.
 
-    Identities are named by texts and sorted by `identity_order`, whatever the container, so that
-    labels are the same on every way between two containers. Numbers without names (`.rec`,
-    `.tfrecord`) become texts of equal length, filled up with zeros, for programs that sort folders
-    by code point. A name or identity that cannot be the name of a file (`..`, one with a slash, one
-    that begins with a dot) is bad.
+    Identities are texts in the order of `identity_order`, in every kind of container, so that
+    labels stay the same from container to container. Numbers without names (`.rec`, `.tfrecord`)
+    become texts of equal length, with leading zeros, for programs that sort folders by code point.
+    A name or identity that cannot be the name of a file (`..`, one with a slash, one that begins
+    with a dot) is bad.
 
     Args:
         path: the container (see `pack_faces`).
@@ -142,7 +151,7 @@ def list_faces(path, images=None):
         A `Listing`.
 
     Raises:
-        ValueError: there is no such container, or not two identities in it.
+        ValueError: the path is not a container, or has fewer than two identities.
         OSError: a file cannot be opened.
     """
     kind = container_kind(path)
@@ -151,22 +160,36 @@ def list_faces(path, images=None):
             "Only the paths of a list (.csv, .lst, .txt) start from a folder. "
             f"Received: images={os.fspath(images)!r} for {path}"
         )
-    listed = {
-        "folder": _list_folder,
-        "records": _list_records,
-        "tfrecords": _list_tfrecords,
-        "list": lambda path: _list_lines(path, images),
-        "celeba": lambda path: _list_lines(path, images),
-    }[kind](os.fspath(path))
-    return _sorted(os.fspath(path), *listed)
+    path = os.fspath(path)
+    if kind == "folder":
+        return _sorted(path, _list_folder(path))
+    if kind == "records":
+        return _sorted(path, _list_records(path))
+    if kind == "tfrecords":
+        return _sorted(path, _list_tfrecords(path))
+    return _sorted(path, _list_lines(path, images))
 
 
-def _sorted(source, images, identities, names, bad, size):
-    """The listing of images with the identity (and name) of each; unusable ones become bad."""
-    kept, order = [], sorted(set(identities), key=identity_order)
+class _Found(NamedTuple):
+    """The content of a container: images, the identity and name of each, and the bad entries."""
+
+    images: list[str] | StoredImages
+    identities: list[str]
+    names: list[str] | None
+    bad: list[BadImage]
+    size: int
+
+
+def _sorted(source: str, found: _Found) -> Listing:
+    """The listing of a container; an unusable identity or name makes its image bad."""
+    images, identities, names, bad, size = found
+    order = sorted(set(identities), key=identity_order)
+    kept = []
     faults = {identity: _name_fault("identity", identity) for identity in order}
     for row, identity in enumerate(identities):
-        fault = faults[identity] or (names and _name_fault("name", names[row]))
+        fault = faults[identity]
+        if names is not None and not fault:
+            fault = _name_fault("name", names[row])
         if fault:
             bad.append(BadImage(images[row], fault))
         else:
@@ -178,25 +201,29 @@ def _sorted(source, images, identities, names, bad, size):
     labels = np.sort(labels)
     require_two_identities(len(order), source, bad)
     if names is not None:
-        names = _unique([names[row] for row in rows.tolist()], labels.tolist())
-    if isinstance(images, list):
-        images = [images[row] for row in rows.tolist()]
-    else:
-        images = images.compress(rows)
+        names = _unique(_pick(names, rows), labels.tolist())
+    images = images.compress(rows) if isinstance(images, StoredImages) else _pick(images, rows)
     return Listing(source, images, labels, order, names, bad, size)
 
 
-def _name_fault(what, text):
+def _pick(texts: list[str], rows: npt.NDArray[np.int64]) -> list[str]:
+    return [texts[row] for row in rows.tolist()]
+
+
+def _name_fault(what: str, text: str) -> str | None:
+    """Why a text cannot be the name of a file, or None."""
     if not text or text[0] == "." or "/" in text or "\\" in text or "\0" in text:
-        return f"its {what} cannot be the name of a file. Received: {shown(text)}."
+        return f"its {what} must be usable as the name of a file. Received: {shown(text)}."
     if len(text.encode(*_TEXT)) > _LONGEST_NAME:
-        return f"its {what} is longer than {_LONGEST_NAME} bytes, which no file may be named."
+        return f"its {what} must have at most {_LONGEST_NAME} bytes to be the name of a file."
     return None
 
 
-def _unique(names, labels):
-    """Names that stand twice within an identity get a number."""
-    result, counts, label = [], {}, None
+def _unique(names: list[str], labels: list[int]) -> list[str]:
+    """Names that occur twice within an identity get a number."""
+    result: list[str] = []
+    counts: dict[str, int] = {}
+    label = None
     for name, its_label in zip(names, labels, strict=True):
         if its_label != label:
             counts, label = {}, its_label
@@ -210,62 +237,66 @@ def _unique(names, labels):
     return result
 
 
-def _list_folder(directory):
+def _list_folder(directory: str) -> _Found:
     files, bad = list_files(directory)
     paths = [path for its_paths in files.values() for path in its_paths]
     identities = [identity for identity, its_paths in files.items() for _ in its_paths]
-    size = sum(check_all(lambda row: os.stat(paths[row]).st_size, len(paths), "Listing"))
-    return paths, identities, list(map(os.path.basename, paths)), bad, size
+    sizes = check_all(lambda row: os.stat(paths[row]).st_size, len(paths), doing="Listing")
+    return _Found(paths, identities, [os.path.basename(path) for path in paths], bad, sum(sizes))
 
 
-def _list_records(file):
+def _list_records(file: str) -> _Found:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the caller reports what is left out
+        warnings.simplefilter("ignore")  # the caller reports the bad records
         faces = FaceRecords(file, on_bad="skip", check=False)
     reader, rows = faces.paths.reader, faces.paths.rows
-    identities, names = _padded(faces), None
     listed = _names_beside(file, reader.keys[rows].tolist(), faces.labels.tolist())
-    if listed:
-        identities, names = listed
-    return faces.paths, identities, names, faces.skipped, reader.size
+    identities, names = listed or (_padded(faces), None)
+    return _Found(faces.paths, identities, names, faces.skipped, reader.size)
 
 
-def _list_tfrecords(file):
+def _list_tfrecords(file: str) -> _Found:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         faces = FaceTFRecords(file, on_bad="skip", check=False)
     spans, rows = faces.paths.reader, faces.paths.rows.tolist()
 
-    def name(index):
+    def name(index: int) -> str | None:
         payload = spans.reader.read_row(rows[index])
         return read_example(payload, "").name
 
-    names = check_all(name, len(rows), "Listing")
-    identities = faces.identities
-    if isinstance(identities[0], int):
+    found = check_all(name, len(rows), doing="Listing")
+    names = [each for each in found if each is not None]
+    if isinstance(faces.identities[0], int):
         identities = _padded(faces)
     else:
-        identities = [identities[label] for label in faces.labels.tolist()]
+        identities = [faces.identities[label] for label in faces.labels.tolist()]
     size = sum(os.path.getsize(each) for each in find_shards(file))
-    return faces.paths, identities, None if None in names else names, faces.skipped, size
+    whole = len(names) == len(found)
+    return _Found(faces.paths, identities, names if whole else None, faces.skipped, size)
 
 
-def _padded(faces):
+def _padded(faces: FaceRecords | FaceTFRecords) -> list[str]:
+    """The identity of each image, as texts of equal length."""
     width = len(str(faces.identities[-1]))
     texts = [f"{identity:0{width}}" for identity in faces.identities]
     return [texts[label] for label in faces.labels.tolist()]
 
 
-def _names_beside(file, keys, labels):
-    """Identity and name of each record by the `.lst` beside it, or None if that is of other use.
+def _names_beside(
+    file: str, keys: list[int], labels: list[int]
+) -> tuple[list[str], list[str]] | None:
+    """Identity and name of each record from the `.lst` beside the file.
 
-    It must list exactly these records as KEY, LABEL, IDENTITY/NAME, an identity for each label.
+    None unless the list has exactly these records as KEY, LABEL, IDENTITY/NAME, with one identity
+    for each label.
     """
     try:
         lines = [line for line in text_lines(os.path.splitext(file)[0] + ".lst") if line.strip()]
     except (OSError, ValueError):
         return None
-    rows, folders = {}, collections.defaultdict(set)
+    rows: dict[int, list[str]] = {}
+    folders: collections.defaultdict[int, set[str]] = collections.defaultdict(set)
     for line in lines:
         fields = line.split("\t")
         parts = fields[-1].split("/")
@@ -276,28 +307,27 @@ def _names_beside(file, keys, labels):
         return None
     for key, label in zip(keys, labels, strict=True):
         folders[label].add(rows[key][0])
-    if any(len(each) > 1 for each in folders.values()) or len(
-        set().union(*folders.values())
-    ) != len(folders):
+    different = set().union(*folders.values())
+    if any(len(each) > 1 for each in folders.values()) or len(different) != len(folders):
         return None
     return [rows[key][0] for key in keys], [rows[key][1] for key in keys]
 
 
-def _list_lines(file, images):
+def _list_lines(file: str, images: FileName | None) -> _Found:
     """A list (see `lists`); CelebA's `.txt` has its images in a folder of another name."""
-    if images is None:
-        images = here = os.path.dirname(file)
-        if container_kind(file) == "celeba":
-            beside = os.path.join(here, "img_align_celeba")
-            official = os.path.join(here, "..", "Img", "img_align_celeba")  # beside Anno/
-            images = next(filter(os.path.isdir, (beside, official)), here)
-    paths, identities, bad = read_list(file, os.fspath(images))
+    folder = os.path.dirname(file) if images is None else os.fspath(images)
+    if images is None and container_kind(file) == "celeba":
+        beside = os.path.join(folder, "img_align_celeba")
+        official = os.path.join(folder, "..", "Img", "img_align_celeba")  # beside Anno/
+        folder = next(filter(os.path.isdir, (beside, official)), folder)
+    paths, identities, bad = read_list(file, folder)
 
-    def size(row):
+    def size(row: int) -> int:
         try:
             return os.stat(paths[row]).st_size
         except (OSError, ValueError):
             return 0  # reported when it is read
 
     names = [path[path.rfind("/") + 1 :] for path in paths]
-    return paths, identities, names, bad, sum(check_all(size, len(paths), "Listing"))
+    sizes = check_all(size, len(paths), doing="Listing")
+    return _Found(paths, identities, names, bad, sum(sizes))

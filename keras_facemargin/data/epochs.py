@@ -3,31 +3,59 @@
 import itertools
 import math
 import operator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.augmentation.light import Augmentation, augment, draw_augmentation
+from keras_facemargin.data.samplers import Sampler
+
+if TYPE_CHECKING:
+    from keras_facemargin.data.faces import Faces
+
+Rows = npt.NDArray[np.int64]
+Generator = np.random.Generator
 
 _DRAWN = 4096  # images whose augmentation is drawn at a time
-HANDED = 256  # images that the pipeline hands on at a time before it decodes each
+HANDED = 256  # images that the pipeline passes on at a time, before it decodes each
 
 
 class Plan:
-    """What a training pipeline was asked for, checked, and the epochs that follow from it."""
+    """The checked arguments of a pipeline, and the epochs that follow from them.
 
-    def __init__(self, faces, batch_size, training, seed, shard, sampler, augmentation):
+    Args:
+        faces: the images and labels.
+        batch_size, training, seed, shard, sampler, augmentation: as in `Faces.dataset`.
+
+    Raises:
+        ValueError: as `Faces.dataset`.
+    """
+
+    def __init__(
+        self,
+        faces: "Faces",
+        *,
+        batch_size: int,
+        training: bool,
+        seed: int,
+        shard: tuple[int, int],
+        sampler: Sampler | None,
+        augmentation: Sequence[Any] | None,
+    ) -> None:
         if not training and (sampler is not None or augmentation is not None):
             raise ValueError(
-                "`sampler` and `augmentation` are for training. "
+                "`sampler` and `augmentation` need training=True. "
                 f"Received: training={training} with sampler={sampler} and "
                 f"augmentation={augmentation}"
             )
-        for layer in augmentation or []:
+        for layer in augmentation or ():
             if not hasattr(layer, "transform"):
                 raise ValueError(
                     "`augmentation` must be a list of FaceAugmentation layers. "
-                    f"Received: {layer!r} in it"
+                    f"Received: {layer!r} in the list"
                 )
         self._labels = faces.labels
         self._sampler = sampler
@@ -50,9 +78,9 @@ class Plan:
         else:
             self.count = len(range(index, drawn, count))
 
-    def fingerprint(self, faces, pipeline):
-        """As `Faces.fingerprint`, with what decides the order and the pixels of the batches."""
-        layers = [_settings(layer) for layer in self._layers or []]
+    def fingerprint(self, faces: "Faces", pipeline: str) -> dict[str, Any]:
+        """`Faces.fingerprint`, with all that decides the order and the pixels of the batches."""
+        layers = [_settings(layer) for layer in self._layers or ()]
         return {
             **faces.fingerprint(),
             "pipeline": pipeline,
@@ -65,19 +93,19 @@ class Plan:
         }
 
     @property
-    def light(self):
+    def light(self) -> bool:
         """Whether the images get the light augmentation."""
         return self._layers is None
 
     @property
-    def numbers(self):
-        """Numbers that are drawn for an image; one at least: TensorFlow crashes on empty rows."""
-        return max(1, sum(layer.numbers for layer in self._layers or []))
+    def numbers(self) -> int:
+        """Random numbers for each image; at least one, because TensorFlow fails on empty rows."""
+        return max(1, sum(int(layer.numbers) for layer in self._layers or ()))
 
-    def _rng(self, epoch):
+    def _rng(self, epoch: int) -> Generator:
         return np.random.default_rng([self._seed, epoch])
 
-    def order(self, epoch):
+    def order(self, epoch: int) -> tuple[Rows, Rows]:
         """This worker's images of an epoch, and the place of each in the order of all workers."""
         index, count = self.shard
         if not self.training:
@@ -91,8 +119,12 @@ class Plan:
         places = _share(np.arange(len(order)), self.shard, self._unit)
         return order[places], places
 
-    def place(self, start):
-        """Epoch and number of this worker's images in it that come before `start`."""
+    def place(self, start: Any) -> tuple[int, int]:
+        """The epoch of `start`, and the number of this worker's images in it before `start`.
+
+        Raises:
+            ValueError: `start` is not a step of an epoch.
+        """
         try:
             epoch, step = map(operator.index, start)
         except (TypeError, ValueError):
@@ -100,47 +132,48 @@ class Plan:
         steps = math.ceil(self.count / self.batch_size)
         if epoch < 0 or not 0 <= step < steps or (not self.training and (epoch or step)):
             raise ValueError(
-                "`start` is for training and must be (epoch, step), the epoch from 0 and the step "
-                f"0..{steps - 1}. Received: start={start!r} with training={self.training}"
+                "`start` needs training=True and must be (epoch, step): the epoch 0 or more, the "
+                f"step 0..{steps - 1}. Received: start={start!r} with training={self.training}"
             )
         return epoch, step * self.batch_size
 
-    def draw_block(self, epoch, block):
-        """What augmentation needs for the images at places `block * _DRAWN`, ... of an epoch.
+    def draw_block(self, epoch: int, block: int) -> Any:
+        """The random numbers for the images at places `block * _DRAWN`, ... of an epoch.
 
-        The same for every worker, and drawn without those before it.
+        They are the same for every worker, and need no earlier block.
         """
-        # Not from 0 on: numpy takes [seed, epoch, 0] for [seed, epoch], which drew the order.
+        # From 1: for numpy [seed, epoch, 0] equals [seed, epoch], which drew the order.
         rng = np.random.default_rng([self._seed, epoch, block + 1])
         return self.draw(rng, min(_DRAWN, self.drawn - block * _DRAWN))
 
-    def worker_rng(self, epoch, *rest):
+    def worker_rng(self, epoch: int, *rest: int) -> Generator:
+        """A random generator of this worker, for an epoch and a step in it."""
         return np.random.default_rng([self._seed, epoch, self.shard[0], *rest])
 
-    def draw(self, rng, count):
-        """What augmentation needs for so many images."""
+    def draw(self, rng: Generator, count: int) -> Any:
+        """The random numbers of the augmentation for `count` images."""
         if self._layers is None:
             return draw_augmentation(rng, count)
         return rng.random((count, self.numbers), "float32")
 
-    def augment(self, images, numbers):
-        """The layers one after the other, each with its own columns of the numbers."""
+    def augment(self, images: Any, numbers: Any) -> Any:
+        """Applies the layers in order, each with its own columns of the numbers."""
         start = 0
-        for layer in self._layers:
+        for layer in self._layers or ():
             images = layer.transform(images, numbers[:, start : start + layer.numbers])
             start += layer.numbers
         return images
 
-    def augment_arrays(self, images, drawn):
-        """As `augment` and as the light augmentation, of uint8 arrays."""
+    def augment_arrays(self, images: npt.NDArray[np.uint8], drawn: Any) -> npt.NDArray[Any]:
+        """Applies the layers, or the light augmentation, to uint8 arrays."""
         if self._layers is None:
-            return augment(images, drawn)
-        images, drawn = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
-        return keras.ops.convert_to_numpy(self.augment(images, drawn))
+            return np.asarray(augment(images, drawn))
+        tensors = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
+        return np.asarray(keras.ops.convert_to_numpy(self.augment(*tensors)))
 
 
-def _settings(layer):
-    """The class of an augmentation and its arguments, without the name that Keras counts up."""
+def _settings(layer: Any) -> tuple[str, dict[str, Any]]:
+    """The class of an augmentation and its arguments, without the name that Keras generates."""
     try:
         config = layer.get_config()
     except NotImplementedError:
@@ -149,17 +182,23 @@ def _settings(layer):
 
 
 class EpochDrawer:
-    """Each call is an epoch: blocks of indices in their order, with their augmentation."""
+    """Each call yields an epoch: blocks of indices in order, with their random numbers.
 
-    def __init__(self, plan, epoch, skipped):
+    Args:
+        plan: the plan.
+        epoch: number of the first epoch.
+        skipped: images of the first epoch that are not shown.
+    """
+
+    def __init__(self, plan: Plan, epoch: int, skipped: int) -> None:
         self._plan = plan
         self._epochs = itertools.count(epoch)
         self._skipped = skipped
 
-    def __call__(self):
+    def __call__(self) -> Iterator[tuple[Rows, Any]]:
         plan, epoch = self._plan, next(self._epochs)
         rows, places = (each[self._skipped :] for each in plan.order(epoch))
-        self._skipped = 0  # the next epoch is a whole one
+        self._skipped = 0  # later epochs are complete
         ends = np.flatnonzero(np.diff(places // _DRAWN)) + 1
         for its_rows, its_places in zip(np.split(rows, ends), np.split(places, ends), strict=True):
             drawn = plan.draw_block(epoch, int(its_places[0]) // _DRAWN)
@@ -172,7 +211,7 @@ class EpochDrawer:
                     yield its_rows[part], drawn[chosen]
 
 
-def _checked_shard(shard, images, unit):
+def _checked_shard(shard: Any, images: int, unit: int) -> tuple[int, int]:
     try:
         index, count = map(operator.index, shard)
     except (TypeError, ValueError):
@@ -180,16 +219,17 @@ def _checked_shard(shard, images, unit):
     if not 0 <= index < count <= images // unit:
         what = "images" if unit == 1 else f"images in batches of {unit:,}"
         raise ValueError(
-            "`shard` must be (index, count) with index 0..count-1 and an image (of a sampler: a "
-            f"batch) for each of the count workers. Received: shard={shard!r} for {images:,} {what}"
+            "`shard` must be (index, count) with index 0..count-1, and each of the count workers "
+            f"needs an image (with a sampler: a batch). Received: shard={shard!r} for {images:,} "
+            f"{what}"
         )
     return index, count
 
 
-def _share(order, shard, unit):
-    """A worker's part of an epoch, as long as every other's: the order begins again at its end.
+def _share(order: Rows, shard: tuple[int, int], unit: int) -> Rows:
+    """A worker's part of an epoch. All parts have one length: the order repeats at its end.
 
-    What the sampler put into one batch stays together.
+    The images of one batch of the sampler stay together.
     """
     index, count = shard
     batches = math.ceil(len(order) / unit / count) * count

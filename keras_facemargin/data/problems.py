@@ -2,28 +2,35 @@
 
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
+from keras_facemargin.images.image import BadImage
 from keras_facemargin.progress import progress_bar
 
-_NAMED = 10  # bad entries that an error or a warning spells out
-_MOST_BAD = 100_000  # damaged places that are kept of a file
+Result = TypeVar("Result")
+
+_NAMED = 10  # bad entries that an error or a warning names
+_MOST_BAD = 100_000  # damaged places in a file; more would fill the memory
 _BLOCK = 256  # images that a checking thread takes at a time
 
 
-def check_all(check, count, doing="Checking"):
-    """`check(0)` .. `check(count - 1)`, called on all cores, with a bar when it takes time.
+def check_all(
+    check: Callable[[int], Result], count: int, *, doing: str = "Checking"
+) -> list[Result]:
+    """Calls `check(0)` to `check(count - 1)` on all cores, with a progress bar for many images.
 
     Args:
-        check: function of an index; what it raises ends the checking.
+        check: function of an index. An exception from it ends the check.
         count: number of images.
-        doing: what the bar says.
+        doing: text of the progress bar.
 
     Returns:
-        List of what `check` returned.
+        List of the results of `check`.
     """
 
-    def check_block(start):
+    def check_block(start: int) -> list[Result]:
         return [check(index) for index in range(start, min(start + _BLOCK, count))]
 
     starts = range(0, count, _BLOCK)
@@ -40,57 +47,64 @@ def check_all(check, count, doing="Checking"):
         return found
 
 
-def check_on_bad(on_bad, *choices):
+def check_on_bad(on_bad: str, *choices: str) -> None:
     """Raises ValueError unless `on_bad` is one of the choices."""
     if on_bad not in choices:
         words = " or ".join(f'"{choice}"' for choice in choices)
         raise ValueError(f"`on_bad` must be {words}. Received: on_bad={on_bad!r}")
 
 
-def check_count(source, bad):
-    """Refuses a file with more damaged places than a damaged file has: they would fill the memory.
+def check_count(source: str, bad: Sequence[BadImage]) -> None:
+    """Refuses a file with more than 100,000 damaged places, whose list would fill the memory.
 
     Raises:
-        ValueError: there are more than 100,000.
+        ValueError: there are more.
     """
     if len(bad) > _MOST_BAD:
         raise ValueError(
             f"{source} has more than {_MOST_BAD:,} damaged places. Received: the last at {bad[-1]} "
-            "It is another kind of file, or the whole file is damaged: copy it again."
+            "The file has another format, or all of it is damaged: copy it again."
         )
 
 
-def report_bad_files(source, bad, on_bad, what="face crop", stacklevel=3):
-    """Refuses the bad entries of a container, or warns of them once, in the same words.
+def report_bad_files(
+    source: str,
+    bad: Sequence[BadImage],
+    on_bad: str,
+    *,
+    what: str = "face crop",
+    stacklevel: int = 3,
+) -> None:
+    """Refuses the bad entries of a container, or warns once, with the same report.
 
     Args:
-        source: what the container is called.
-        bad: list of `BadImage`.
+        source: name of the container.
+        bad: the bad entries.
         on_bad: "refuse" or "skip".
-        what: what they are not.
+        what: what an entry should be.
         stacklevel: of the warning, counted from here.
 
     Raises:
         ValueError: there are bad entries and `on_bad` is "refuse".
     """
-    if bad and on_bad == "refuse":
+    if not bad:
+        return
+    text = bad_files_text(source, bad, what=what)
+    if on_bad == "refuse":
         raise ValueError(
-            f"{bad_files_text(source, bad, what)}\nRepair or remove them, or leave them out with "
-            f'on_bad="skip". Received: on_bad={on_bad!r}'
+            f'{text}\nRepair or remove them, or skip them with on_bad="skip". '
+            f"Received: on_bad={on_bad!r}"
         )
-    if bad:
-        warnings.warn(
-            f"{bad_files_text(source, bad, what)}\nThey are left out.", stacklevel=stacklevel
-        )
+    warnings.warn(f"{text}\nThey are skipped.", stacklevel=stacklevel)
 
 
-def require_two_identities(count, source, bad=()):
+def require_two_identities(count: int, source: str, bad: Sequence[BadImage] = ()) -> None:
     """Refuses a set of fewer than two identities.
 
     Args:
-        count: the number of identities that have an image.
-        source: the name of the container.
-        bad: list of `BadImage` to name in the error.
+        count: number of identities that have an image.
+        source: name of the container.
+        bad: the bad entries, which the error lists.
 
     Raises:
         ValueError: `count` is less than 2.
@@ -102,10 +116,10 @@ def require_two_identities(count, source, bad=()):
         )
 
 
-def bad_files_text(source, bad, what="face crop"):
-    """Counts the bad entries of a container and names up to ten of them, with their reasons."""
+def bad_files_text(source: str, bad: Sequence[BadImage], *, what: str = "face crop") -> str:
+    """The number of bad entries of a container, and the first ten with their reasons."""
     lines = [f"  {each}" for each in bad[:_NAMED]]
     if len(bad) > _NAMED:
         lines.append(f"  ... and {len(bad) - _NAMED:,} more.")
-    noun = "entry that is" if len(bad) == 1 else "entries that are"
-    return "\n".join([f"{source} has {len(bad):,} {noun} no {what}:", *lines])
+    noun = f"entry that is not a {what}" if len(bad) == 1 else f"entries that are not {what}s"
+    return "\n".join([f"{source} has {len(bad):,} {noun}:", *lines])

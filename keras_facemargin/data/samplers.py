@@ -1,55 +1,61 @@
-"""Which images an epoch shows, and in which order: argument `sampler` of `Faces.dataset`.
+"""The images of an epoch and their order: argument `sampler` of `Faces.dataset`.
 
-A sampler draws an epoch from the labels alone. What it draws depends on the seed and the number of
-the epoch, not on the worker: all workers draw the same and each takes its own share of it.
+A sampler draws an epoch from the labels. The draw depends on the seed and the number of the epoch,
+not on the worker: all workers draw the same order, and each takes its share.
 """
 
 import operator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
 
 
 class Sampler:
-    """What all samplers share.
+    """The base class of samplers.
 
     Attributes:
-        unit: images that stay together on one worker; a batch must be a multiple of it.
+        unit: number of images that stay together on one worker; a batch must be a multiple of it.
     """
 
-    unit = 1
+    unit: int = 1
 
-    def draw(self, labels, rng):
+    def draw(self, labels: npt.ArrayLike, rng: np.random.Generator) -> Rows:
         """The order of an epoch.
 
         Args:
-            labels: int array `(N,)`, every one of 0 .. its largest present.
+            labels: int array `(N,)` with every label from 0 to the largest.
             rng: `numpy.random.Generator`.
 
         Returns:
-            int64 `(M,)`, rows of `labels`; M depends on the labels alone, and is a multiple of
+            int64 `(M,)`, rows of `labels`. M depends on the labels only, and is a multiple of
             `unit`.
 
         Raises:
-            ValueError: the labels are too few for the sampler.
+            ValueError: the sampler needs more identities.
         """
         raise NotImplementedError
 
-    def __repr__(self):
-        settings = ", ".join(f"{name.strip('_')}={value}" for name, value in vars(self).items())
+    def __repr__(self) -> str:
+        settings = ", ".join(
+            f"{name.strip('_')}={value}" for name, value in vars(self).items() if name != "unit"
+        )
         return f"{type(self).__name__}({settings})"
 
 
 class IdentityBatches(Sampler):
     """Batches of p identities with m images each, for losses on pairs and triplets.
 
-    Every image is in a group of m of its identity; a last group that is short is filled up with
-    images of the same identity that are seen twice. No identity is twice in a batch. An epoch has
-    just as many batches as all groups need, so an identity with more groups than there are batches
-    shows a part of its images, another one each epoch; the places that it leaves, and those of a
-    last batch, are filled with groups of identities that are not in the batch yet.
+    Every image is in a group of m images of its identity; images of the same identity fill a short
+    last group, and are then seen twice. An identity occurs once in a batch. An epoch has as many
+    batches as all groups need. An identity with more groups than batches shows only some of its
+    images, different ones in each epoch. Free places in the batches are filled with groups of
+    identities that are not in the batch yet.
 
     Implementations differ: pytorch-metric-learning's `MPerClassSampler` gives each identity one
-    group a round and takes an epoch's length from the user; InsightFace has none.
+    group a round and takes the length of an epoch from the user; InsightFace has no such sampler.
 
     Args:
         identities: p, at least 2.
@@ -69,28 +75,24 @@ class IdentityBatches(Sampler):
         [[0, 0, 1, 1], [0, 0, 2, 2]]
     """
 
-    def __init__(self, identities, images):
+    def __init__(self, identities: int, images: int) -> None:
         self.identities = _checked("identities", identities, 2)
         self.images = _checked("images", images, 1)
+        self.unit = self.identities * self.images
 
-    @property
-    def unit(self):
-        return self.identities * self.images
-
-    def draw(self, labels, rng):
+    def draw(self, labels: npt.ArrayLike, rng: np.random.Generator) -> Rows:
         size = self.images
         rows, starts, counts = _shuffled_within(labels, rng)
         people = len(counts)
         if people < self.identities:
             raise ValueError(
-                "A batch must not show an identity twice, so there must be as many as it shows. "
+                "A batch shows each identity once, so the set needs as many identities as a batch. "
                 f"Received: {people} identities for {self!r}"
             )
         groups = -(-counts // size)
         batches = -(-int(groups.sum()) // self.identities)
         groups = np.minimum(groups, batches)
-        # Groups of an identity are dealt to batches that follow each other, round after round, so
-        # that no batch gets two of them.
+        # The groups of an identity go to consecutive batches, so that no batch gets two of them.
         order = rng.permutation(people)
         dealt = np.repeat(order, groups[order])
         number = np.arange(len(dealt)) - np.repeat(
@@ -112,13 +114,13 @@ class IdentityBatches(Sampler):
 
 
 class BalancedSampler(Sampler):
-    """Every identity shows equally many images in an epoch.
+    """Every identity shows the same number of images in an epoch.
 
-    An identity with more of them shows a part, another one each epoch; one with fewer shows each of
-    them equally often, up to one.
+    An identity with more images shows some of them, different ones in each epoch. An identity with
+    fewer repeats its images; the counts differ by at most one.
 
     Args:
-        images: of each identity in an epoch, at least 1.
+        images: number of images of each identity in an epoch, at least 1.
 
     Raises:
         ValueError: `images` is out of its range.
@@ -130,22 +132,22 @@ class BalancedSampler(Sampler):
         array([2, 2])
     """
 
-    def __init__(self, images):
+    def __init__(self, images: int) -> None:
         self.images = _checked("images", images, 1)
 
-    def draw(self, labels, rng):
+    def draw(self, labels: npt.ArrayLike, rng: np.random.Generator) -> Rows:
         rows, starts, counts = _shuffled_within(labels, rng)
         columns = np.arange(self.images) % counts[:, None]
         return rng.permutation(rows[(starts[:, None] + columns).reshape(-1)])
 
 
 class CappedSampler(Sampler):
-    """An identity shows so many images in an epoch at most: the head of a long tail is cut.
+    """Every identity shows at most a number of images in an epoch: it shortens a long tail's head.
 
-    Which ones of those that have more is drawn anew in each epoch.
+    An identity with more images shows some of them, different ones in each epoch.
 
     Args:
-        images: of each identity in an epoch, at least 1.
+        images: the largest number of images of an identity in an epoch, at least 1.
 
     Raises:
         ValueError: `images` is out of its range.
@@ -157,29 +159,29 @@ class CappedSampler(Sampler):
         array([2, 1])
     """
 
-    def __init__(self, images):
+    def __init__(self, images: int) -> None:
         self.images = _checked("images", images, 1)
 
-    def draw(self, labels, rng):
+    def draw(self, labels: npt.ArrayLike, rng: np.random.Generator) -> Rows:
         rows, starts, counts = _shuffled_within(labels, rng)
         place = np.arange(len(rows)) - np.repeat(starts, counts)
         return rng.permutation(rows[place < self.images])
 
 
-def _checked(name, value, lowest):
+def _checked(name: str, value: Any, lowest: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = lowest - 1
     if number < lowest:
         raise ValueError(
-            f"`{name}` must be an integer from {lowest} on. Received: {name}={value!r}"
+            f"`{name}` must be an integer of at least {lowest}. Received: {name}={value!r}"
         )
     return number
 
 
-def _shuffled_within(labels, rng):
-    """Rows sorted by label, shuffled within each; where each label's begin, and how many it has."""
+def _shuffled_within(labels: npt.ArrayLike, rng: np.random.Generator) -> tuple[Rows, Rows, Rows]:
+    """Rows sorted by label and shuffled within it; the first row and the count of each label."""
     labels = np.asarray(labels)
     rows = rng.permutation(len(labels))
     rows = rows[np.argsort(labels[rows], kind="stable")]

@@ -67,7 +67,8 @@ class FaceTFRecords(StoredFaces):
 
     Args:
         files: a file, the name that stands for its shards, or a list of files.
-        image_size: side of the crops in pixels. Square images of another size are resized.
+        image_size: height of square crops in pixels, `(height, width)`, or a `Crop`. Images of
+            that shape and another size are resized.
         on_bad: `"refuse"` raises one error that counts what is bad and names up to ten.
             `"skip"` leaves it out, warns once in the same words and keeps it in `skipped`.
         check: whether to decode every image up front, as in `FaceRecords`.
@@ -87,7 +88,8 @@ class FaceTFRecords(StoredFaces):
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
         >>> files = write_synthetic_faces("people", num_identities=2, images_per_identity=3)
-        >>> write_face_tfrecords("faces.tfrecord", files, [7, 7, 7, 9, 9, 9], {7: "Ada", 9: "Bo"})
+        >>> names = {7: "Ada", 9: "Bo"}
+        >>> write_face_tfrecords("faces.tfrecord", files, [7, 7, 7, 9, 9, 9], identities=names)
         >>> faces = FaceTFRecords("faces.tfrecord")
         >>> faces
         <FaceTFRecords 'faces.tfrecord': 6 images of 2 identities, 3 to 3 each>
@@ -245,7 +247,8 @@ def write_face_tfrecords(file, images, labels, identities=None, names=None, shar
 
     Example:
         >>> from keras_facemargin.data import unpack_example
-        >>> write_face_tfrecords("two.tfrecord", [b"JPEG", b"another"], [0, 1], ["Ada", "Bo"])
+        >>> images = [b"JPEG", b"another"]
+        >>> write_face_tfrecords("two.tfrecord", images, [0, 1], identities=["Ada", "Bo"])
         >>> for payload in TFRecordReader("two.tfrecord"):
         ...     print(unpack_example(payload)["image/class/text"])
         [b'Ada']

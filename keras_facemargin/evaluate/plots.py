@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_facemargin.evaluate.uncertainty.resampling import interval
 from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
-from keras_facemargin.images.image import read_face
+from keras_facemargin.images.image import read_thumbnail
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
@@ -27,7 +27,7 @@ TIMES_LISTED = 20
 SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
-def plot_roc(curves, bands=None):
+def plot_roc(curves, *, bands=None):
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
@@ -57,7 +57,7 @@ def plot_roc(curves, bands=None):
     return _rates_figure(curves, bands, labels, ("True accept rate (TAR)", *ACCEPTS))
 
 
-def plot_open_set(curves, bands=None):
+def plot_open_set(curves, *, bands=None):
     """TPIR over a logarithmic FPIR axis, drawn only where non-mated probes support it.
 
     Args:
@@ -71,7 +71,7 @@ def plot_open_set(curves, bands=None):
     return _rates_figure(curves, bands, dict(zip(curves, curves, strict=True)), words)
 
 
-def plot_cmc(curves, bands=None):
+def plot_cmc(curves, *, bands=None):
     """Cumulative match characteristics: the share of mated probes found at each rank or before.
 
     Args:
@@ -104,7 +104,7 @@ def plot_cmc(curves, bands=None):
     return figure
 
 
-def plot_det(curves, bands=None):
+def plot_det(curves, *, bands=None):
     """DET curves: FNMR over FMR (FAR), both logarithmic, so that small errors can be told apart.
 
     It is `plot_roc` turned over, with the same arguments, errors and support. An FNMR of 0 has no
@@ -165,7 +165,7 @@ def plot_groups(rates):
     return figure
 
 
-def plot_scores(scores, same, threshold=None, kinds=KINDS):
+def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
     """Histograms of genuine and impostor scores, each as shares of its own kind.
 
     Args:
@@ -225,7 +225,7 @@ def _scores_figure(edges, genuine, impostor, kinds=KINDS):
     return figure, axes
 
 
-def plot_hardest_pairs(pairs, scores, count=6):
+def plot_hardest_pairs(pairs, scores, *, count=6):
     """The genuine pairs that look least alike to the embedder, and the impostors most alike.
 
     Args:
@@ -252,7 +252,7 @@ def plot_hardest_pairs(pairs, scores, count=6):
     for strip, (indices, color, title) in zip(figure.subfigures(2, 1), rows, strict=True):
         strip.suptitle(title, fontsize=10, color=color, fontweight="bold")
         for axes, index in zip(strip.subplots(1, count, squeeze=False)[0], indices, strict=False):
-            faces = [read_face(pairs.first[index]), read_face(pairs.second[index])]
+            faces = [read_thumbnail(each[index]) for each in (pairs.first, pairs.second)]
             axes.imshow(np.concatenate(faces, axis=1))
             axes.set_xlabel(f"{scores[index]:.3f}", fontsize=9)
     for axes in figure.get_axes():

@@ -139,7 +139,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         rates = rates_by_two_groups(
             pairs,
             self.groups[column],
-            threshold,
+            threshold=threshold,
             replicates=self.resampling.replicates,
             seed=self.resampling.seed,
         )

@@ -97,7 +97,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         self.pairs, self.scores, self.covariate, self.by = pairs, scores, covariate, by
 
     def measure(self, name: str, given: Scores) -> Found:
-        result = verify_by_value(given, self.pairs.same, *self.covariate)
+        result = verify_by_value(given, self.pairs.same, self.covariate)
         draws = {
             value: draw_pairs(one, self._pairs_of(value), self.resampling)
             for value, one in result.results.items()
@@ -145,7 +145,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         page.heading("One threshold for all" + (f": {name}" if len(self.scores) > 1 else ""))
         add_groups(page, rates, "Pairs of two values stand by themselves.")
         page.figure(
-            plot_scores(self.scores[name], self.pairs.same, rates.threshold),
+            plot_scores(self.scores[name], self.pairs.same, threshold=rates.threshold),
             "Scores of all pairs, each kind as shares of its own. Dashed: that threshold.",
         )
         add_hardest(page, self.pairs, self.scores[name])
@@ -170,7 +170,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         page.figure(
             plot_roc(
                 {value: results[value].curve for value in shown},
-                {value: draws[value] for value in shown},
+                bands={value: draws[value] for value in shown},
             ),
             f"ROC of each {self.by}, at most {DRAWN}, those with the most genuine pairs. Shaded: "
             f"the middle {LEVEL:.0%} of the draws.",

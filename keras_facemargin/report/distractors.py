@@ -101,7 +101,7 @@ class _AmongDistractors(ReportTask[AmongDistractors, AmongDistractors, Distracto
         bands = {name: each.draws for name, each in models.items()}
         add_curves(page, {name: each.result.curve for name, each in models.items()}, bands)
         page.figure(
-            plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands),
+            plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands=bands),
             "Cumulative match characteristic: the share of searches in which fewer distractors "
             "than the rank score as high as the mate. Shaded as above.",
         )

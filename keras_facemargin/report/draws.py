@@ -56,7 +56,7 @@ def draw_pairs(
             **resampling.options,
         )
     wanted = deciding_pairs(result.eer, result.impostors)
-    held = hardest_listed_pairs(result.scores, result.same, pairs.people, wanted)
+    held = hardest_listed_pairs(result.scores, result.same, pairs.people, impostors=wanted)
     return bootstrap_hardest(held, FAR_TARGETS, **resampling.options)
 
 

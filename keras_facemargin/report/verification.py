@@ -151,7 +151,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             threshold = float(np.mean(result.accuracy.thresholds))
             dashed = "the mean threshold of the folds"
         page.figure(
-            plot_scores(result.scores, result.same, threshold),
+            plot_scores(result.scores, result.same, threshold=threshold),
             "Scores, each kind as shares of its own."
             + ("" if threshold is None else f" Dashed: {dashed}."),
         )

@@ -24,16 +24,17 @@ import keras
 from rich.console import Console
 from rich.table import Table
 
-from keras_facemargin import backbones
-from keras_facemargin.backbones.preprocessing import applications, preprocessing_of_family
 from keras_facemargin.callbacks import ExactResume, RestoreBestByPairs, StepBar
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import open_faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
-from keras_facemargin.training.recipe import TABLES, read_document, read_recipe
+from keras_facemargin.training.arguments import class_of
+from keras_facemargin.training.document import read_document
+from keras_facemargin.training.recipe import read_recipe
 from keras_facemargin.training.validation import fingerprint, split_for_validation
 from keras_facemargin.zoo import load_embedder
 
@@ -131,7 +132,7 @@ def train(recipe, directory, strategy=None, *, progress=True, tensorboard=False)
 
 def _refuse_output_in_data(recipe, directory):
     """A run in the folder of faces would be an identity at the next start."""
-    data = (recipe.file.parent / recipe.data["path"]).resolve()
+    data = (recipe.file.parent / recipe.settings.data.path).resolve()
     if data.is_dir() and directory.resolve().is_relative_to(data):
         raise ValueError(
             "The output folder must not be inside the folder of faces, whose folders are "
@@ -177,24 +178,26 @@ def _flat(document, before=""):
 
 def _fit(recipe, directory, strategy, first, progress, tensorboard):
     """The trained classifier and the history of all epochs."""
-    top, place = recipe.top, recipe.file.parent
-    keras.utils.set_random_seed(top["seed"])
+    settings, place = recipe.settings, recipe.file.parent
+    keras.utils.set_random_seed(settings.seed)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(top["dtype_policy"])
+    keras.config.set_dtype_policy(settings.dtype_policy)
     try:
         with _scope(strategy):
             embedder = _build(recipe, place)
             beginning = _beginning(recipe, embedder)
             faces = open_faces(
-                place / recipe.data["path"],
-                image_size=embedder.input_shape[1],
-                on_bad=recipe.data["on_bad"],
+                place / settings.data.path,
+                image_size=Crop.of_embedder(embedder),
+                on_bad=settings.data.on_bad,
             )
             pairs = None
-            if recipe.validation is not None:
-                faces, pairs = split_for_validation(faces, recipe.validation, place, top["seed"])
-            steps = math.ceil(len(faces) / top["batch_size"])
-            head = _make(recipe, "head", recipe.head, num_classes=faces.num_classes)
+            if settings.validation is not None:
+                faces, pairs = split_for_validation(
+                    faces, settings.validation, place=place, seed=settings.seed
+                )
+            steps = math.ceil(len(faces) / settings.batch_size)
+            head = _make(recipe, "head", settings.head, num_classes=faces.num_classes)
             classifier = MarginClassifier(embedder, head)
             classifier.compile(_optimizer(recipe, steps))
     finally:
@@ -203,13 +206,13 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
     if pairs is not None and not isinstance(pairs, tuple):
         beginning["validation"] = fingerprint(pairs)
     resume = ExactResume(
-        directory / "checkpoints", every=top["save_every"], remember=best, depends_on=beginning
+        directory / "checkpoints", every=settings.save_every, remember=best, depends_on=beginning
     )
-    augmentation = recipe.augmentation
+    augmentation = settings.augmentation
     data = faces.dataset(
-        top["batch_size"],
+        settings.batch_size,
         training=True,
-        seed=top["seed"],
+        seed=settings.seed,
         augmentation=augmentation
         and [_make(recipe, "augmentation", each) for each in augmentation],
         start=resume.start,
@@ -217,11 +220,11 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
     callbacks = [
         _make(recipe, name, table)
         for name in ("margin_ramp", "scale_ramp")
-        if (table := getattr(recipe, name)) is not None
+        if (table := getattr(settings, name)) is not None
     ]
     callbacks += best  # before those that show its figures
     with contextlib.ExitStack() as stack:
-        callbacks.append(stack.enter_context(StepBar(top["epochs"] * steps, progress and first)))
+        callbacks.append(stack.enter_context(StepBar(settings.epochs * steps, progress and first)))
         if first:
             log = _StepLog(directory / "steps.csv", resume.start)
             callbacks.append(stack.enter_context(log))
@@ -232,7 +235,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
         # The last: a step that a checkpoint holds has its line.
         history = classifier.fit(
             data,
-            epochs=top["epochs"],
+            epochs=settings.epochs,
             shuffle=False,
             verbose=0,
             callbacks=[*callbacks, resume],
@@ -242,7 +245,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
 
 def _beginning(recipe, embedder):
     """What the run depends on beside the recipe and the faces: the weights of a given model."""
-    if recipe.embedder["model"] is None:
+    if recipe.settings.embedder.model is None:
         return {}
     digest = hashlib.sha256()
     for weight in embedder.get_weights():
@@ -261,12 +264,10 @@ def _write_history(file, history):
 
 def _make(recipe, table, arguments, **more):
     """An object of the class that a table names."""
-    made = TABLES[table]
-    if isinstance(made, dict):
-        made = made[arguments["name"]]
-        arguments = {key: value for key, value in arguments.items() if key != "name"}
+    made = class_of(table, arguments.get("name"))
+    given = {key: value for key, value in arguments.items() if key != "name"}
     try:
-        return made(**arguments, **more)
+        return made(**given, **more)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{recipe.file}: [{table}]: {error}") from None
 
@@ -277,48 +278,38 @@ def _scope(strategy):
 
 def _build(recipe, place):
     """The embedder of the recipe."""
-    table = recipe.embedder
-    if table["model"] is not None:
-        model = table["model"]
-        return load_embedder(place / model if model.endswith(".keras") else model)
-    backbone, side = table["backbone"], table["image_size"]
-    options = {"input_shape": (side, side, 3)}
-    if table["arguments"]:
-        try:
-            backbone, options["preprocessing"] = _backbone(backbone, side, table["arguments"])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{recipe.file}: [embedder.arguments]: {error}") from None
-    return build_embedder(backbone, table["embedding_dim"], **options)
-
-
-def _backbone(name, side, arguments):
-    """The backbone with arguments and its preprocessing, as `build_embedder` makes it by name."""
-    if name in backbones.__all__:
-        return getattr(backbones, name)(input_shape=(side, side, 3), **arguments), "inside"
-    make = applications()[name]
-    arguments = {"weights": None, **arguments}
-    backbone = make(include_top=False, input_shape=(224, 224, 3), **arguments)
-    return backbone, preprocessing_of_family(make)
+    table = recipe.settings.embedder
+    if table.model is not None:
+        return load_embedder(place / table.model if table.model.endswith(".keras") else table.model)
+    try:
+        return build_embedder(
+            table.backbone,
+            table.embedding_dim,
+            backbone_arguments=table.arguments,
+            input_shape=(table.image_size, table.image_size, 3),
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{recipe.file}: [embedder]: {error}") from None
 
 
 def _optimizer(recipe, steps):
-    arguments, schedule = dict(recipe.optimizer), recipe.schedule
+    """The optimizer with its schedule; `steps` is the number of steps of an epoch."""
+    arguments, schedule = dict(recipe.settings.optimizer), recipe.settings.schedule
     if schedule is not None:
-        made = TABLES["optimizer"][arguments["name"]]
-        default = inspect.signature(made).parameters["learning_rate"].default
-        rate = arguments.get("learning_rate", default)
-        if schedule["name"] == "cosine":
-            warmup = round(schedule["warmup_epochs"] * steps)
+        signature = inspect.signature(class_of("optimizer", arguments["name"]))
+        rate = arguments.get("learning_rate", signature.parameters["learning_rate"].default)
+        if schedule.name == "cosine":
+            warmup = round(schedule.warmup_epochs * steps)
             arguments["learning_rate"] = keras.optimizers.schedules.CosineDecay(
                 0.0 if warmup else rate,
-                recipe.top["epochs"] * steps - warmup,
+                recipe.settings.epochs * steps - warmup,
                 warmup_target=rate if warmup else None,
                 warmup_steps=warmup,
             )
         else:
             arguments["learning_rate"] = keras.optimizers.schedules.PiecewiseConstantDecay(
-                [round(epoch * steps) for epoch in schedule["milestones"]],
-                [rate * schedule["factor"] ** n for n in range(len(schedule["milestones"]) + 1)],
+                [round(epoch * steps) for epoch in schedule.milestones],
+                [rate * schedule.factor**n for n in range(len(schedule.milestones) + 1)],
             )
     return _make(recipe, "optimizer", arguments)
 

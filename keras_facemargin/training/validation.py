@@ -11,12 +11,12 @@ from keras_facemargin.evaluate.protocols import View1, read_own_pairs, read_view
 _MOST_IMAGES = 2_000  # held-out images: two million pairs
 
 
-def split_for_validation(faces, validation, place, seed):
+def split_for_validation(faces, validation, *, place, seed):
     """The faces to train on and the pairs to verify during training.
 
     Args:
         faces: all faces, as `open_faces` returns them.
-        validation: the table of the recipe, a dict.
+        validation: the table of the recipe, `recipe.Validation`.
         place: folder of the recipe.
         seed: of the recipe; it draws the held-out identities.
 
@@ -28,14 +28,14 @@ def split_for_validation(faces, validation, place, seed):
             training image; as the readers of the lists.
         OSError: as the readers of the lists.
     """
-    if validation["held_out"] is not None:
-        return _hold_out(faces, validation["held_out"], seed)
-    images, on_missing = place / validation["images"], validation["on_missing"]
-    if validation["lfw"] is not None:
-        pairs = read_view_1(place / validation["lfw"], images, on_missing)
+    if validation.held_out is not None:
+        return _hold_out(faces, validation.held_out, seed)
+    images, on_missing = place / validation.images, validation.on_missing
+    if validation.lfw is not None:
+        pairs = read_view_1(place / validation.lfw, images, on_missing=on_missing)
     else:
-        file = place / validation["pairs"]
-        pairs = read_own_pairs(file, images, on_missing)
+        file = place / validation.pairs
+        pairs = read_own_pairs(file, images, on_missing=on_missing)
         if pairs.folds is not None:
             raise ValueError(
                 "Development pairs have no folds, which belong to a figure to publish. Received: "

@@ -40,7 +40,7 @@ def test_finetune_leaves_bad_images_out_when_told(facemargin, model, faces):
     code, _, error = facemargin("finetune", "faces", "-m", model)
     assert code == 1
     assert error.startswith(
-        "Error: faces has 1 entry that is no face crop:\n  faces/person_000/bad"
+        "Error: faces has 1 entry that is not a face crop:\n  faces/person_000/bad"
     )
     assert 'on_bad="skip"' in error
     assert not Path("finetuned").exists()

@@ -1,4 +1,4 @@
-"""What several tests of containers watch: how much of a file is read."""
+"""Fixtures of the tests of containers."""
 
 import contextlib
 
@@ -9,7 +9,7 @@ from keras_facemargin.data.formats.shared_file import SharedFile
 
 @pytest.fixture
 def bytes_read_by(monkeypatch):
-    """Calls a function, which may refuse the file; how many bytes the readers read meanwhile."""
+    """Calls a function, which may refuse the file, and returns how many bytes the readers read."""
     original, lengths = SharedFile.read, []
 
     def read(self, start, length):
@@ -17,10 +17,10 @@ def bytes_read_by(monkeypatch):
         lengths.append(len(data))
         return data
 
-    def call(function, *arguments):
+    def call(function, *arguments, **options):
         lengths.clear()
         with contextlib.suppress(ValueError):
-            function(*arguments)
+            function(*arguments, **options)
         return sum(lengths)
 
     monkeypatch.setattr(SharedFile, "read", read)

@@ -170,13 +170,13 @@ def read_records(rng, files, place):
     way = None if rng.random() < 0.5 else "auto"
     on_bad = ("refuse", "skip")[rng.integers(0, 2)]
     if rng.random() < 0.5:
-        faces = FaceRecords(file, way, 16, on_bad, check=bool(rng.random() < 0.7))
+        faces = FaceRecords(file, way, image_size=16, on_bad=on_bad, check=bool(rng.random() < 0.7))
         assert len(faces) == len(faces.labels) == len(faces.paths) >= 2
         assert set(faces.labels) == set(range(faces.num_classes))
         for path in faces.paths:
             assert read_face(path, 16).shape == (16, 16, 3)
         return
-    reader = RecordReader(file, way, "list" if rng.random() < 0.5 else on_bad)
+    reader = RecordReader(file, way, on_bad="list" if rng.random() < 0.5 else on_bad)
     if not reader.indexed:
         ranges = [re.search(r"bytes ([\d,]+) to ([\d,]+)$", each.path) for each in reader.skipped]
         ranges = [[int(side.replace(",", "")) for side in each.groups()] for each in ranges if each]
@@ -214,7 +214,9 @@ def read_tfrecords(rng, files, place):
     else:
         (place / "a.tfrecord").write_bytes(mutate(rng, content, words, files))
     on_bad = ("refuse", "skip")[rng.integers(0, 2)]
-    faces = FaceTFRecords(place / "a.tfrecord", 16, on_bad, check=bool(rng.random() < 0.7))
+    faces = FaceTFRecords(
+        place / "a.tfrecord", image_size=16, on_bad=on_bad, check=bool(rng.random() < 0.7)
+    )
     assert len(faces) == len(faces.labels) == len(faces.paths) >= 2
     assert set(faces.labels) == set(range(faces.num_classes))
     for path in faces.paths:

@@ -148,7 +148,7 @@ def test_a_hundred_thousand_identities():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: IdentityBatches(1, 2), "`identities` must .*from 2 on. Received: identities=1"),
+        (lambda: IdentityBatches(1, 2), "`identities` must .*at least 2. Received: identities=1"),
         (lambda: IdentityBatches(2, 0), "Received: images=0"),
         (lambda: BalancedSampler(1.5), "Received: images=1.5"),
         (lambda: CappedSampler(-1), "Received: images=-1"),
@@ -257,9 +257,9 @@ def test_augmentation_in_a_py_dataset_repeats_itself(faces):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampler": CappedSampler(2)}, "are for training. Received: training=False"),
-        ({"augmentation": []}, "are for training. Received: training=False"),
-        ({"training": True, "augmentation": ["flip"]}, "Received: 'flip' in it"),
+        ({"sampler": CappedSampler(2)}, "need training=True. Received: training=False"),
+        ({"augmentation": []}, "need training=True. Received: training=False"),
+        ({"training": True, "augmentation": ["flip"]}, "Received: 'flip' in the list"),
         ({"training": True, "sampler": IdentityBatches(2, 2)}, "multiple of the 4 .*batch_size=6"),
         (
             {"training": True, "sampler": IdentityBatches(3, 2), "shard": (0, 9)},

@@ -38,7 +38,7 @@ def images():
 @pytest.fixture
 def four(tmp_path, images):
     file = tmp_path / "four.tfrecord"
-    write_face_tfrecords(file, images[:4], [0, 0, 1, 1], ["Ada", "Bo"])
+    write_face_tfrecords(file, images[:4], [0, 0, 1, 1], identities=["Ada", "Bo"])
     return file
 
 
@@ -120,8 +120,8 @@ def test_an_integer_must_have_64_bits():
 
 
 def test_labels_are_renumbered_and_named(tmp_path, images):
-    file = tmp_path / "Zoë.tfrecord"
-    write_face_tfrecords(file, images[:4], [900, 7, 7, 900], {7: "Zoë", 900: "Ada Lovelace"})
+    file, names = tmp_path / "Zoë.tfrecord", {7: "Zoë", 900: "Ada Lovelace"}
+    write_face_tfrecords(file, images[:4], [900, 7, 7, 900], identities=names)
     faces = FaceTFRecords(file)
     assert faces.labels.tolist() == [1, 0, 0, 1]
     assert faces.identities == ["Zoë", "Ada Lovelace"]
@@ -129,7 +129,7 @@ def test_labels_are_renumbered_and_named(tmp_path, images):
         assert path.read_bytes() == image
     write_face_tfrecords(file, images[:3], [900, 7, 900])
     assert FaceTFRecords(file).identities == [7, 900]
-    write_face_tfrecords(file, images[:3], [900, 7, 900], {7: "same", 900: "same"})
+    write_face_tfrecords(file, images[:3], [900, 7, 900], identities={7: "same", 900: "same"})
     assert FaceTFRecords(file).identities == [7, 900]
 
 
@@ -169,7 +169,7 @@ def test_shards_are_the_same_set(tmp_path, images, shards):
 
 def test_a_missing_shard_and_two_sets(tmp_path, images):
     file = tmp_path / "train.tfrecord"
-    with pytest.raises(FileNotFoundError, match="neither this file nor a shard"):
+    with pytest.raises(FileNotFoundError, match="Neither the file nor a shard"):
         FaceTFRecords(file)
     write_face_tfrecords(file, images, np.arange(9) // 3, shards=3)
     (tmp_path / "train-00001-of-00003.tfrecord").unlink()
@@ -212,7 +212,7 @@ def test_a_changed_byte_costs_its_own_record(four, images):
         four.write_bytes(damaged)
         with pytest.raises(ValueError, match="checksum"):
             FaceTFRecords(four)
-        with pytest.warns(UserWarning, match="They are left out"):
+        with pytest.warns(UserWarning, match="They are skipped"):
             faces = FaceTFRecords(four, on_bad="skip")
         assert [path.read_bytes() for path in faces.paths] == [images[0], *images[2:4]]
         assert len(faces.skipped) == 1
@@ -263,8 +263,8 @@ def test_a_hostile_file_is_searched_once_for_its_heads(tmp_path, bytes_read_by):
     empty, file = frame_tfrecord(b""), tmp_path / "a.tfrecord"
     file.write_bytes((empty + b"x") * count)
     # Twice 12 bytes for each head and the file once; the rest of the file for each: 17,000.
-    assert bytes_read_by(TFRecordReader, file, "list") < count * 100
-    assert len(TFRecordReader(file, "list")) == count
+    assert bytes_read_by(TFRecordReader, file, on_bad="list") < count * 100
+    assert len(TFRecordReader(file, on_bad="list")) == count
 
 
 def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
@@ -277,7 +277,7 @@ def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeyp
 def test_a_length_is_believed_as_far_as_the_file_has_bytes(tmp_path):
     length = struct.pack("<Q", 1 << 62)
     (tmp_path / "a").write_bytes(length + struct.pack("<I", masked_crc(length)) + b"rest")
-    with pytest.raises(ValueError, match="4,611,686,018,427,387,904 bytes is announced"):
+    with pytest.raises(ValueError, match="announces 4,611,686,018,427,387,904 bytes"):
         TFRecordReader(tmp_path / "a")
 
 
@@ -352,15 +352,16 @@ def test_another_file_behind_an_open_one(four):
         file.truncate(9000)
     with pytest.raises(BadImage, match="become shorter"):
         faces.paths[3].read_bytes()
-    with pytest.raises(ValueError, match="must find the same file"):
+    with pytest.raises(ValueError, match="must not have changed"):
         pickle.loads(pickled)
 
 
 def test_a_hundred_thousand_identities(tmp_path):
     count = 100_000
     images = [b"not looked at"] * count
+    names = [f"Ü {n}" for n in range(count)]
     labels = np.arange(count)[::-1]
-    write_face_tfrecords(tmp_path / "a.tfrecord", images, labels, [f"Ü {n}" for n in range(count)])
+    write_face_tfrecords(tmp_path / "a.tfrecord", images, labels, identities=names)
     faces = FaceTFRecords(tmp_path / "a.tfrecord", check=False)
     assert faces.num_classes == count
     assert faces.labels.tolist() == labels.tolist()

@@ -50,8 +50,13 @@ def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
         exact = json.loads(json.dumps(verify_all_pairs(rows, LABELS, progress=False).to_dict()))
         assert found["tar_at_far"] == exact["tar_at_far"] == found["conventions"]["conservative"]
         draws = bootstrap(
-            *(scores, same, None, (LABELS[first], LABELS[second])),
-            *([0.1, 0.01], 20, 3, False),
+            scores,
+            same,
+            people=(LABELS[first], LABELS[second]),
+            fars=[0.1, 0.01],
+            replicates=20,
+            seed=3,
+            progress=False,
         )
         for column in (0, 1):
             ends = interval(draws.tar[:, column])
@@ -120,8 +125,12 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, embedding
     assert found["threshold"] == threshold_at_far(scores[~same], 0.1)
     first, second = np.triu_indices(60, k=1)
     rates = rates_by_group(
-        *(scores, same, (sexes[first], sexes[second]), found["threshold"]),
-        *((LABELS[first], LABELS[second]), 20),
+        scores,
+        same,
+        (sexes[first], sexes[second]),
+        threshold=found["threshold"],
+        people=(LABELS[first], LABELS[second]),
+        replicates=20,
     )
     assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "f / m"]
     for group, rate in zip(found["groups"], rates, strict=True):
@@ -142,7 +151,15 @@ def test_pairs_that_are_counted_only_are_told(written, embeddings, monkeypatch):
     assert 100 <= int(held) < 150
     scores, same = all_pairs(rows, LABELS)
     first, second = (LABELS[side] for side in np.triu_indices(60, k=1))
-    draws = bootstrap(scores, same, None, (first, second), [0.1, 0.01], 60, progress=False)
+    draws = bootstrap(
+        scores,
+        same,
+        folds=None,
+        people=(first, second),
+        fars=[0.1, 0.01],
+        replicates=60,
+        progress=False,
+    )
     intervals = record["models"]["ours"]["intervals"]
     ends = [[*vars(interval(drawn)).values()] for drawn in draws.tar.T]
     assert intervals["tar_at_far"][1] == ends[1]

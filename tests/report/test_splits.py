@@ -28,7 +28,13 @@ def test_the_record_is_what_the_splits_are(written, sample):
     for name, values in scores.items():
         result = verify_by_fold(values, pairs.same, pairs.folds)
         draws = bootstrap_splits(
-            values, pairs.same, pairs.folds, pairs.people, replicates=20, seed=3, progress=False
+            values,
+            pairs.same,
+            pairs.folds,
+            people=pairs.people,
+            replicates=20,
+            seed=3,
+            progress=False,
         )
         found = record["models"][name]
         assert found["mean"] == result.to_dict()["mean"]

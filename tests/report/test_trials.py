@@ -48,7 +48,7 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr, monkeypatch)
         same, scores = people[first] == people[second], cosine_scores(rows[first], rows[second])
         options = {"replicates": 20, "seed": 3, "progress": False}
         draws = bootstrap_splits(
-            scores, same, splits, (people[first], people[second]), [1e-3], **options
+            scores, same, splits, people=(people[first], people[second]), fars=[1e-3], **options
         )
         searches = bootstrap_searches(result.identification.results, people, **options)
         for part, measure, drawn in (

@@ -50,7 +50,13 @@ def test_the_record_is_what_the_measures_are(written, sample):
         expected = json.loads(json.dumps(verify(values, pairs.same, pairs.folds).to_dict()))
         assert {key: found[key] for key in expected} == expected
         draws = bootstrap(
-            values, pairs.same, pairs.folds, pairs.people, replicates=20, seed=3, progress=False
+            values,
+            pairs.same,
+            folds=pairs.folds,
+            people=pairs.people,
+            replicates=20,
+            seed=3,
+            progress=False,
         )
         low, high = found["intervals"]["accuracy"]
         assert (low, high) == (interval(draws.accuracy).low, interval(draws.accuracy).high)
@@ -120,8 +126,12 @@ def test_a_threshold_that_was_chosen_on_other_pairs(written, sample):
         found = record["models"][name]
         right = np.mean((scores[name] >= threshold) == pairs.same)
         draws = bootstrap(
-            *(scores[name], pairs.same, None, pairs.people),
-            **{"replicates": 20, "progress": False, "threshold": threshold},
+            scores[name],
+            pairs.same,
+            people=pairs.people,
+            replicates=20,
+            threshold=threshold,
+            progress=False,
         )
         ends = interval(draws.accuracy)
         assert (found["accuracy"], found["threshold"]) == (right, threshold)
@@ -145,7 +155,9 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
     assert found["far"] == 0.1  # of 600 impostor pairs 1e-2 are 6
     threshold = threshold_at_far(scores["ours"][~pairs.same], 0.1)
     assert found["threshold"] == threshold
-    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 20)
+    rates = rates_by_group(
+        scores["ours"], pairs.same, sides, threshold=threshold, people=pairs.people, replicates=20
+    )
     assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "two groups"]
     for group, rate in zip(found["groups"], rates, strict=True):
         assert group["fmr"]["errors"] == rate.fmr.errors

@@ -367,7 +367,9 @@ def test_a_stopped_run_remembers_the_best_weights(validated, monkeypatch):
 def test_held_out_identities_are_not_trained_on(validated):
     recipe = told(validated, RECIPE + HELD_OUT)
     faces = open_faces(validated / "people", SIDE)
-    training, (paths, labels) = split_for_validation(faces, recipe.validation, validated, 3)
+    training, (paths, labels) = split_for_validation(
+        faces, recipe.settings.validation, place=validated, seed=3
+    )
     held_out = {Path(path).parent.name for path in paths}
     assert len(held_out) == 2 and not held_out & set(training.identities)
     assert len(training) + len(paths) == len(faces) and labels.max() == 1
@@ -478,10 +480,23 @@ def test_a_backbone_is_built_with_its_arguments(kitchen, table, name, count):  #
     assert embedder.output_shape == (None, 512)
 
 
+def test_a_backbone_is_the_same_with_and_without_arguments(kitchen):  # noqa: F811
+    """SphereNet ends at 2x2 on such a crop, and is not enlarged in either case."""
+    backbone = f'backbone = "SphereNet"\nimage_size = {SIDE * 2}'
+    tables = backbone, f"{backbone}\narguments.depths = [1, 2, 4, 1]"
+    plain, with_arguments = (
+        run._build(told(kitchen, RECIPE.replace('model = "small.keras"', table)), kitchen)
+        for table in tables
+    )
+    assert [layer.name for layer in plain.layers] == [each.name for each in with_arguments.layers]
+    assert plain.get_layer("spherenet").output_shape == (None, 2, 2, 512)
+    assert [w.shape for w in plain.weights] == [w.shape for w in with_arguments.weights]
+
+
 def test_a_backbone_that_refuses_its_arguments_names_the_recipe(kitchen):  # noqa: F811
     table = 'backbone = "MobileNetV2"\narguments.weights = "no.weights.h5"'
     text = RECIPE.replace('model = "small.keras"', table)
-    with pytest.raises(ValueError, match=r"other.toml: \[embedder.arguments\]: "):
+    with pytest.raises(ValueError, match=r"other.toml: \[embedder\]: "):
         run._build(told(kitchen, text), kitchen)
 
 

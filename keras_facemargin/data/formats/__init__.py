@@ -1,1 +1,1 @@
-"""Bytes only: what a container of images looks like on disk, without labels or pixels."""
+"""Bytes only: how a container of images is stored on disk, without labels or pixels."""

@@ -1,6 +1,8 @@
 """`tf.train.Example`, the protocol buffer in TFRecord files, without TensorFlow."""
 
 import struct
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -8,12 +10,14 @@ from keras_facemargin.images.image import BadImage
 
 _FLOAT = struct.Struct("<I")
 
+Span = tuple[int, int]  # start and stop of bytes in a payload
 
-def pack_example(features):
+
+def pack_example(features: Mapping[str, bytes | int]) -> bytes:
     """A `tf.train.Example` as bytes.
 
     Args:
-        features: dict from names to bytes, or to an int.
+        features: dict from a name to bytes or to an int.
 
     Returns:
         bytes; features in the order of the dict.
@@ -39,18 +43,18 @@ def pack_example(features):
     return _field(1, b"".join(entries))
 
 
-def unpack_example(payload, name="<example>"):
+def unpack_example(payload: bytes, name: object = "<example>") -> dict[str, list[Any]]:
     """The features of a `tf.train.Example`.
 
     Args:
         payload: bytes.
-        name: what an error calls it.
+        name: name of the example in errors.
 
     Returns:
-        dict from names to a list of bytes, of ints or of floats.
+        dict from a name to a list of bytes, ints or floats.
 
     Raises:
-        BadImage: the bytes are no such message.
+        BadImage: the bytes are not a `tf.train.Example`.
 
     Example:
         >>> unpack_example(pack_example({"label": 3, "name": b"Ada"}))
@@ -62,11 +66,11 @@ def unpack_example(payload, name="<example>"):
     }
 
 
-def _field(number, data):
+def _field(number: int, data: bytes) -> bytes:
     return bytes([number << 3 | 2]) + _varint(len(data)) + data
 
 
-def _varint(value):
+def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -76,16 +80,28 @@ def _varint(value):
 
 
 class _Damaged(Exception):
-    """A message does not hold together."""
+    """A message whose bytes are damaged."""
 
 
-def read_features(payload, place):
-    """Name -> (1, spans of byte strings), (2, floats) or (3, ints)."""
+def read_features(payload: bytes, place: object) -> dict[str, tuple[int, list[Any]]]:
+    """The features of an example, without a copy of their bytes.
+
+    Args:
+        payload: bytes.
+        place: name of the example in errors.
+
+    Returns:
+        dict from a name to `(1, spans of byte strings)`, `(2, floats)` or `(3, ints)`.
+
+    Raises:
+        BadImage: the bytes are not a `tf.train.Example`.
+    """
     found = {}
     try:
         for features in _parts(payload, (0, len(payload)), 1):
             for entry in _parts(payload, features, 1):
-                key, kind, values = "", 0, []
+                key, kind = "", 0
+                values: list[Any] = []
                 for number, part in _fields(payload, *entry):
                     if number == 1 and isinstance(part, tuple):
                         key = payload[slice(*part)].decode("utf-8", "replace")
@@ -94,32 +110,32 @@ def read_features(payload, place):
                             values = _values(payload, kind, each)
                 found[key] = kind, values
     except _Damaged as error:
-        raise BadImage(place, f"its bytes are no tf.train.Example: {error}.") from None
+        raise BadImage(place, f"its bytes are not a tf.train.Example: {error}.") from None
     return found
 
 
-def _parts(payload, bounds, wanted):
-    """The fields of a number in a message, as spans; others are passed over."""
+def _parts(payload: bytes, bounds: Span, wanted: int) -> Iterator[Span]:
+    """The spans of the fields of one number in a message; other fields are skipped."""
     for number, part in _fields(payload, *bounds):
         if number == wanted and isinstance(part, tuple):
             yield part
 
 
-def _values(payload, kind, part):
+def _values(payload: bytes, kind: int, part: Span | int) -> list[Any]:
     if not isinstance(part, tuple) or kind not in (1, 2, 3):
-        raise _Damaged("a feature is a list of bytes, floats or integers")
-    values = []
+        raise _Damaged("a feature must be a list of bytes, floats or integers")
+    values: list[Any] = []
     for number, each in _fields(payload, *part):
         if number != 1:
             continue
         if kind == 1:
             if not isinstance(each, tuple):
-                raise _Damaged("a number stands where bytes must stand")
+                raise _Damaged("it has a number in place of bytes")
             values.append(each)
         elif kind == 2:
             data = payload[slice(*each)] if isinstance(each, tuple) else _FLOAT.pack(each)
             if len(data) % 4:
-                raise _Damaged("floats have four bytes each")
+                raise _Damaged("floats must have four bytes each")
             values += np.frombuffer(data, "<f4").tolist()
         elif isinstance(each, tuple):
             start, stop = each
@@ -131,9 +147,10 @@ def _values(payload, kind, part):
     return values
 
 
-def _fields(payload, start, stop):
-    """Yields `(number, value)`: a span `(start, stop)`, or an int."""
+def _fields(payload: bytes, start: int, stop: int) -> Iterator[tuple[int, Span | int]]:
+    """Yields number and value of each field; a value is a span or an int."""
     while start < stop:
+        value: Span | int
         tag, start = _read_varint(payload, start, stop)
         wire = tag & 7
         if wire == 0:
@@ -147,7 +164,7 @@ def _fields(payload, start, stop):
         elif wire == 2:
             length, start = _read_varint(payload, start, stop)
             if length > stop - start:
-                raise _Damaged(f"{length:,} bytes are announced and {stop - start:,} are left")
+                raise _Damaged(f"a field announces {length:,} bytes of {stop - start:,}")
             value = start, start + length
             start += length
         else:
@@ -155,7 +172,8 @@ def _fields(payload, start, stop):
         yield tag >> 3, value
 
 
-def _read_varint(payload, start, stop):
+def _read_varint(payload: bytes, start: int, stop: int) -> tuple[int, int]:
+    """A number and the byte after it."""
     value = shift = 0
     while True:
         if start >= stop or shift > 63:

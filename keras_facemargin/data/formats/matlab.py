@@ -1,7 +1,7 @@
-"""MATLAB's files of version 5 to 7, which two official lists are published as.
+"""MATLAB's files of version 5 to 7: two official lists have this format.
 
-Only what these lists need is read: numbers, texts, cells and structures. Nothing is executed, every
-size is checked against the bytes that are there, and damage is a ValueError.
+Only numbers, texts, cells and structures are read. Nothing is executed, every size is checked
+against the bytes of the file, and a damaged file is a ValueError.
 
 MathWorks, "MAT-File Format", version 5.
 """
@@ -9,14 +9,19 @@ MathWorks, "MAT-File Format", version 5.
 import math
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-# Bytes of a file, and of its elements unpacked: a hundred times the largest official list.
+from keras_facemargin.data.formats.shared_file import FileName
+
+# Bytes of a file, and of its inflated elements: a hundred times the largest official list.
 MOST_BYTES = 2**28
 
-# Cells in cells in structures; the official lists have four.
+# Depth of nested cells and structures; the official lists have four.
 DEEPEST = 16
 
 _HEADER = 128
@@ -32,22 +37,22 @@ _TEXTS = {1: "latin-1", 2: "latin-1", 16: "utf-8"}
 _WIDE_TEXTS = {4: "utf-16", 17: "utf-16", 18: "utf-32"}
 
 
-def read_mat(file, names) -> dict:
-    """The variables of a .mat file that have these names.
+def read_mat(file: FileName, names: Collection[str]) -> dict[str, Any]:
+    """Reads variables of a .mat file by name.
 
     Args:
-        file: path.
-        names: of the variables wanted.
+        file: the file.
+        names: names of the variables to read.
 
     Returns:
-        A dict of those that the file has: numbers as arrays ``(rows, columns)`` of the type that
-        they are stored in, a text as ``str`` and several rows of it as an object array, cells as
-        object arrays ``(rows, columns)``, a structure as a dict and several as an object array.
+        A dict of those that the file has. Numbers are arrays ``(rows, columns)`` of their stored
+        type, a text is a ``str`` and several rows of text an object array, cells are object arrays
+        ``(rows, columns)``, a structure is a dict and several an object array.
 
     Raises:
-        ValueError: the file is not one of version 5 to 7, is damaged or too large, or a variable
-            wanted is an object, a function or sparse.
-        OSError: if it cannot be opened.
+        ValueError: the file is not of version 5 to 7, is damaged or too large, or one of the
+            variables is an object, a function or sparse.
+        OSError: the file cannot be opened.
 
     Example:
         >>> import numpy as np
@@ -71,20 +76,21 @@ def read_mat(file, names) -> dict:
 
 
 class _Damaged(Exception):
-    """What is wrong with the file."""
+    """The fault of the file."""
 
 
-def _variables(data, names):
+def _variables(data: bytes, names: Collection[str]) -> dict[str, Any]:
     order = _byte_order(data)
-    found, unpacked, rest = {}, 0, _Bytes(memoryview(data)[_HEADER:], order)
+    found: dict[str, Any] = {}
+    inflated_bytes, rest = 0, _Bytes(memoryview(data)[_HEADER:], order)
     while rest:
         kind, content = rest.element(padded=False)
         if kind == _COMPRESSED:
-            inflated = _inflated(content.view, MOST_BYTES - unpacked)
-            unpacked += len(inflated)
+            inflated = _inflated(content.view, MOST_BYTES - inflated_bytes)
+            inflated_bytes += len(inflated)
             kind, content = _Bytes(memoryview(inflated), order).element()
         if kind != _MATRIX:
-            raise _Damaged(f"an element of type {kind} where a variable begins")
+            raise _Damaged(f"an element of type {kind} in place of a variable")
         matrix = _Matrix(content)
         if matrix.name in names:
             if matrix.name in found:
@@ -93,7 +99,7 @@ def _variables(data, names):
     return found
 
 
-def _byte_order(data):
+def _byte_order(data: bytes) -> str:
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[512:520] == b"\x89HDF\r\n\x1a\n":
         raise _Damaged("a file of version 7.3 (HDF5). In MATLAB: save(file, '-v7')")
     if len(data) >= 20 and b"\0" in data[:4]:
@@ -104,7 +110,7 @@ def _byte_order(data):
     return order
 
 
-def _inflated(view, most):
+def _inflated(view: memoryview, most: int) -> bytes:
     inflate = zlib.decompressobj()
     try:
         data = inflate.decompress(view, most + 1)
@@ -118,20 +124,20 @@ def _inflated(view, most):
 
 
 class _Bytes:
-    """What is left of the bytes of an element, and the order of the bytes in a number."""
+    """The rest of the bytes of an element, and the order of the bytes in a number."""
 
-    def __init__(self, view, order):
+    def __init__(self, view: memoryview, order: str) -> None:
         self.view, self.order = view, order
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.view)
 
-    def element(self, padded=True):
+    def element(self, *, padded: bool = True) -> "tuple[int, _Bytes]":
         """Takes the next element: its type and its content."""
         if len(self.view) < 8:
             raise _Damaged("an element that is cut short")
         kind, size = struct.unpack(f"{self.order}II", self.view[:8])
-        if kind >> 16:  # a small one, of at most four bytes in its tag
+        if kind >> 16:  # a small element, of at most four bytes in its tag
             kind, size = kind & 0xFFFF, kind >> 16
             if size > 4:
                 raise _Damaged(f"a small element of {size} bytes")
@@ -142,30 +148,30 @@ class _Bytes:
                 stop += -size % 8
         if start + size > len(self.view):
             raise _Damaged(
-                f"an element of {size:,} bytes where {len(self.view) - start:,} are left"
+                f"an element of {size:,} bytes with {len(self.view) - start:,} bytes left"
             )
         content = _Bytes(self.view[start : start + size], self.order)
         self.view = self.view[stop:]
         return kind, content
 
-    def numbers(self):
-        """Takes the next element, which holds numbers."""
+    def numbers(self) -> npt.NDArray[Any]:
+        """Takes the next element, which must hold numbers."""
         kind, content = self.element()
         if kind not in _DTYPES:
-            raise _Damaged(f"an element of type {kind} where numbers are")
-        dtype = np.dtype(self.order + _DTYPES[kind])
+            raise _Damaged(f"an element of type {kind} in place of numbers")
+        dtype: np.dtype[Any] = np.dtype(self.order + _DTYPES[kind])
         if len(content) % dtype.itemsize:
             raise _Damaged(f"{len(content)} bytes of numbers of {dtype.itemsize} bytes")
         return np.frombuffer(content.view, dtype).astype(dtype.newbyteorder("="))
 
-    def text(self):
-        """Takes the next element, which holds text."""
+    def text(self) -> str:
+        """Takes the next element, which must hold text."""
         kind, content = self.element()
         encoding = _TEXTS.get(kind)
         if kind in _WIDE_TEXTS:
             encoding = f"{_WIDE_TEXTS[kind]}-{'le' if self.order == '<' else 'be'}"
         if encoding is None:
-            raise _Damaged(f"an element of type {kind} where text is")
+            raise _Damaged(f"an element of type {kind} in place of text")
         try:
             return str(content.view, encoding)
         except UnicodeDecodeError:
@@ -173,30 +179,32 @@ class _Bytes:
 
 
 class _Matrix:
-    """A variable, a cell or a field: its name and, when it is asked for, its value."""
+    """A variable, a cell or a field: its name and, on request, its value."""
 
-    def __init__(self, content):
+    def __init__(self, content: _Bytes) -> None:
         self.content = content
-        self.name, self.kind, self.shape, self.flags = "", None, (0, 0), 0
-        if not content:  # MATLAB's form of an empty cell
+        self.name, self.flags = "", 0
+        self.kind: int | None = None
+        self.shape: tuple[int, ...] = (0, 0)
+        if not content:  # an empty cell
             return
         flags = content.numbers()
         if len(flags) != 2 or flags.dtype != np.uint32:
             raise _Damaged("a variable without its class")
         self.kind, self.flags = int(flags[0]) & 0xFF, int(flags[0])
         if self.kind == _OPAQUE:
-            return  # its name is elsewhere
+            return  # its name is in another element
         shape = content.numbers()
         if shape.dtype != np.int32 or not 2 <= len(shape) <= 8 or shape.min() < 0:
             raise _Damaged("a variable without its size")
         self.shape = tuple(shape.tolist())
         self.name = content.text()
 
-    def value(self, depth):
+    def value(self, depth: int) -> Any:
         if self.kind is None:
             return np.zeros((0, 0))
         if depth > DEEPEST:
-            raise _Damaged(f"cells within cells, more than {DEEPEST} deep")
+            raise _Damaged(f"cells nested more than {DEEPEST} deep")
         if self.kind == _CELL:
             return self._reshaped(self._matrices(math.prod(self.shape), depth))
         if self.kind == _STRUCT:
@@ -207,31 +215,32 @@ class _Matrix:
             return self._numbers()
         raise _Damaged(f"{_OTHERS.get(self.kind, f'class {self.kind}')} (`{self.name}`)")
 
-    def _matrices(self, count, depth):
-        """The next `count` elements, each a matrix."""
-        if count * 8 > len(self.content):  # before so many are made
+    def _matrices(self, count: int, depth: int) -> list[Any]:
+        """The values of the next `count` elements, each a matrix."""
+        if count * 8 > len(self.content):  # before memory is allocated for them
             raise _Damaged(f"{count:,} cells in {len(self.content):,} bytes")
         values = []
         for _ in range(count):
             kind, content = self.content.element()
             if kind != _MATRIX:
-                raise _Damaged(f"an element of type {kind} where a cell is")
+                raise _Damaged(f"an element of type {kind} in place of a cell")
             values.append(_Matrix(content).value(depth + 1))
         return values
 
-    def _structures(self, depth):
-        length = self.content.numbers()
-        if length.shape != (1,) or not 0 < length[0] <= 64:
+    def _structures(self, depth: int) -> Any:
+        lengths = self.content.numbers()
+        if lengths.shape != (1,) or not 0 < lengths[0] <= 64:
             raise _Damaged("a structure without the length of its names")
-        kind, names = self.content.element()
-        if kind not in (1, 2) or len(names) % length[0]:
+        length = int(lengths[0])
+        kind, content = self.content.element()
+        if kind not in (1, 2) or len(content) % length:
             raise _Damaged("a structure without the names of its fields")
-        raw, length = bytes(names.view), int(length[0])
-        names = [raw[at : at + length].split(b"\0")[0] for at in range(0, len(raw), length)]
-        names = [name.decode("latin-1") for name in names]
+        raw = bytes(content.view)
+        fields = [raw[at : at + length].split(b"\0")[0] for at in range(0, len(raw), length)]
+        names = [name.decode("latin-1") for name in fields]
         count = math.prod(self.shape)
         if len({*names}) < len(names) or (count > 1 and not names):
-            raise _Damaged("a structure whose fields have no names of their own")
+            raise _Damaged("a structure whose fields have no names, or a name twice")
         values = self._matrices(count * len(names), depth)
         width = len(names)
         dicts = [
@@ -240,7 +249,7 @@ class _Matrix:
         ]
         return dicts[0] if self.shape == (1, 1) else self._reshaped(dicts)
 
-    def _texts(self):
+    def _texts(self) -> str | npt.NDArray[np.object_]:
         text = self.content.text() if self.content else ""
         if self.shape[0] <= 1:
             return text
@@ -249,12 +258,12 @@ class _Matrix:
         rows = [text[row :: self.shape[0]].rstrip() for row in range(self.shape[0])]
         return np.array(rows, object)
 
-    def _numbers(self):
+    def _numbers(self) -> npt.NDArray[Any]:
         numbers = self.content.numbers()
         if self.flags & _COMPLEX:
             imaginary = self.content.numbers()
             if len(imaginary) != len(numbers):
-                raise _Damaged("complex numbers whose parts have two lengths")
+                raise _Damaged("complex numbers whose parts differ in length")
             both = np.empty(len(numbers), complex)
             both.real, both.imag = numbers, imaginary
             numbers = both
@@ -262,10 +271,10 @@ class _Matrix:
             numbers = numbers != 0
         return self._reshaped(numbers)
 
-    def _reshaped(self, values):
+    def _reshaped(self, values: list[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
         if not isinstance(values, np.ndarray):
             array = np.empty(len(values), object)
-            for place, value in enumerate(values):  # an assignment of all would unpack arrays
+            for place, value in enumerate(values):  # one assignment of all would unpack arrays
                 array[place] = value
             values = array
         try:

@@ -1,33 +1,37 @@
-"""InsightFace's verification files, `lfw.bin` and its like, without executing them.
+"""InsightFace's verification files, `lfw.bin` and others, without executing them.
 
 **Bytes.** A Python pickle of two sequences: `2 N` encoded images, of which numbers `2 i` and
-`2 i + 1` are pair i, and N truths, whether a pair is of one person. Found in the wild: pickles of
-Python 2 and 3, of any protocol, the images as byte strings or as uint8 arrays of what
-`cv2.imencode` gave, `(n,)` or `(n, 1)`, in a list or in an array of objects; the truths as bools or
-as the numbers 0 and 1, in a list or in an array.
+`2 i + 1` are pair i, and N truths: whether a pair shows one person. Published files are pickles of
+Python 2 and 3, of any protocol. Their images are byte strings or the uint8 arrays of
+`cv2.imencode`, `(n,)` or `(n, 1)`, in a list or in an array of objects; their truths are bools or
+the numbers 0 and 1, in a list or in an array.
 
-**Why not `pickle.load`.** A pickle is a program for a small machine that may call any function of
-any module, and a file from elsewhere would be free to do so. Here no pickle is loaded:
-`pickles.PickleWalk` walks over the instructions that such files need, and this module lists the
-names by which numpy and Python spell bytes, dtypes and arrays, and states what they mean. None of
-them is called. Every other name and every other instruction is refused.
+**Why not `pickle.load`.** A pickle is a program that may call any function of any module, also in a
+file of unknown origin. This module does not load a pickle: `pickles.PickleWalk` walks over the
+instructions that such files need, and the names by which numpy and Python spell bytes, dtypes and
+arrays are listed here with their meaning. None of them is called. Every other name and instruction
+is refused.
 
-The walk passes over the images and notes where each lies. So a file is open in as much memory as
-its table takes, and an image is read when it is wanted.
+The walk skips the images and notes their places. So an open file takes the memory of its table, and
+an image is read when it is needed.
 """
 
 import dataclasses
 import math
 import os
 import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, overload
 
 import numpy as np
+import numpy.typing as npt
 
+from keras_facemargin.data.formats.shared_file import FileName
 from keras_facemargin.files import atomic_write
 from keras_facemargin.images.image import BadImage, read_bytes
 from keras_facemargin.pickles import RAW, TEXTS, Name, PickleWalk, Span, read_span
 
-# Names that may stand in a file, under numpy 1 and 2, Python 2 and 3; and what they stand for.
+# Names that a file may contain, under numpy 1 and 2, Python 2 and 3, and their meaning.
 _NAMES = {
     "numpy ndarray": "array",
     "numpy dtype": "dtype",
@@ -48,10 +52,10 @@ _NAMES = {
 class PairsBin:
     """The pairs of images in an InsightFace verification file.
 
-    Held in memory: 32 bytes an image, and one image while it is read; threads and forked
-    processes may read from one object at once. While the file is opened its instructions are
-    walked over once, in memory that is bounded by its size (a few hundred bytes for an image), and
-    what a file says about sizes is believed only as far as it has bytes. Nothing of it is executed.
+    Memory: 32 bytes an image, and one image while it is read. Threads and forked processes may read
+    from one object at the same time. When the file is opened, its instructions are walked over
+    once, in memory that is bounded by its size (a few hundred bytes an image). Sizes in the file
+    are limited by its bytes. Nothing in it is executed.
 
     Args:
         file: the `.bin` file.
@@ -63,8 +67,8 @@ class PairsBin:
             `read_bytes()`, and `read_face` takes it.
 
     Raises:
-        ValueError: the file is no such pickle, ends early, names a function that has no place in
-            it (the message names it), or has not two images for each truth.
+        ValueError: the file is another kind of pickle, ends early, names a function that does not
+            belong in it (the message names it), or does not have two images for each truth.
         OSError: the file cannot be opened.
 
     Example:
@@ -78,7 +82,7 @@ class PairsBin:
         (112, 112, 3)
     """
 
-    def __init__(self, file):
+    def __init__(self, file: FileName) -> None:
         self.file = os.fspath(file)
         with open(self.file, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -96,32 +100,34 @@ class PairsBin:
         rows = [_image(each, number, self.file) for number, each in enumerate(images)]
         self.images = _Images(self.file, np.array(rows, "int64"))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.same)
 
-    def __iter__(self):
+    def __iter__(self) -> "Iterator[tuple[BinImage, BinImage, bool]]":
         for row, same in enumerate(self.same.tolist()):
             yield self.images[2 * row], self.images[2 * row + 1], same
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         genuine = np.count_nonzero(self.same)
         return f"<PairsBin {self.file!r}: {len(self):,} pairs, {genuine:,} of one person>"
 
 
-def write_pairs_bin(file, images, same):
-    """Writes a verification file as InsightFace's own loaders read it under Python 3.
+def write_pairs_bin(
+    file: FileName, images: Sequence[Any], same: Sequence[bool] | npt.NDArray[np.bool_]
+) -> None:
+    """Writes a verification file that InsightFace's own loaders read under Python 3.
 
     A pickle of protocol 3: a list of bytes and a list of bools. Images are written one by one.
 
     Args:
         file: the `.bin` file.
-        images: `2 N` encoded images, each the bytes of an image file or what `read_face` takes,
-            pair i at `2 i` and `2 i + 1`.
-        same: N bools, whether a pair is of one person.
+        images: `2 N` encoded images, pair i at `2 i` and `2 i + 1`. Each is the bytes of an image
+            file, or an image that `read_face` takes.
+        same: N bools: whether a pair shows one person.
 
     Raises:
         ValueError: there are not twice as many images as truths, or none.
-        OSError: a file cannot be read or written. Nothing is left of the `.bin` then.
+        OSError: a file cannot be read or written. A `.bin` is then not written.
 
     Example:
         >>> import pickle
@@ -133,7 +139,7 @@ def write_pairs_bin(file, images, same):
     file = os.fspath(file)
     if len(images) != 2 * len(same) or not len(images):
         raise ValueError(
-            "There must be two images for each truth, and a pair at least. "
+            "There must be at least one pair, and two images for each truth. "
             f"Received: {len(images):,} images, {len(same):,} truths"
         )
     with atomic_write(file, "wb") as stream:
@@ -141,54 +147,60 @@ def write_pairs_bin(file, images, same):
         for image in images:
             image = image if isinstance(image, bytes) else read_bytes(image)
             stream.write(b"B" + struct.pack("<I", len(image)) + image)
-        stream.write(b"e](")  # all since the mark into the list; the same for the truths
+        stream.write(b"e](")  # appends all since the mark to the list; a list of truths begins
         stream.write(b"".join(b"\x88" if each else b"\x89" for each in same))
-        stream.write(b"e\x86.")  # both lists into a tuple; the end
+        stream.write(b"e\x86.")  # makes a tuple of both lists, and ends
 
 
 @dataclasses.dataclass(frozen=True)
 class BinImage:
-    """An image in a verification file, read when it is wanted; `read_face` takes it like a path."""
+    """An image in a verification file. `read_face` takes it like a path, and reads it then."""
 
     images: "_Images"
     row: int
 
-    def read_bytes(self):
+    def read_bytes(self) -> bytes:
         """The bytes of the image file."""
         return self.images.read(self.row)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.images.file}, image {self.row}"
 
 
 class _Images:
-    """Where the images lie in the file; one is read when it is asked for."""
+    """The places of the images in the file; an image is read when it is needed."""
 
-    def __init__(self, file, rows):
+    def __init__(self, file: str, rows: npt.NDArray[np.int64]) -> None:
         self.file = file
         self._rows = rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index):
+    @overload
+    def __getitem__(self, index: int) -> BinImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BinImage]: ...
+
+    def __getitem__(self, index: int | slice) -> BinImage | list[BinImage]:
         if isinstance(index, slice):
             return [BinImage(self, row) for row in range(*index.indices(len(self)))]
         return BinImage(self, range(len(self))[index])
 
-    def read(self, row):
+    def read(self, row: int) -> bytes:
         offset, length, coding, expected = self._rows[row].tolist()
         with open(self.file, "rb") as stream:
-            data = _read(stream, Span(offset, length, coding), f"{self.file}, image {row}")
+            data = _read_bytes(stream, Span(offset, length, coding), f"{self.file}, image {row}")
         if expected not in (-1, len(data)):
             raise BadImage(
                 f"{self.file}, image {row}",
-                f"an array of {expected:,} bytes must hold so many. Received: {len(data):,}.",
+                f"its array must have {expected:,} bytes. Received: {len(data):,}.",
             )
         return data
 
 
-# What the walk finds, instead of objects.
+# The results of the walk, in place of objects of numpy.
 
 
 @dataclasses.dataclass(slots=True)
@@ -200,9 +212,9 @@ class _Dtype:
 @dataclasses.dataclass(slots=True)
 class _Array:
     dtype: _Dtype | None = None
-    shape: tuple = ()
+    shape: tuple[Any, ...] = ()
     data: Span | None = None
-    items: list | None = None  # of an array of objects, in place of `data`
+    items: list[Any] | None = None  # of an array of objects, in place of `data`
 
 
 class _Walk(PickleWalk):
@@ -211,23 +223,23 @@ class _Walk(PickleWalk):
     names = _NAMES
     content = "images and truths"
 
-    def __init__(self, stream, file, size):
+    def __init__(self, stream: BinaryIO, file: str, size: int) -> None:
         super().__init__(stream, size)
         self._file = file
 
-    def refuse(self, problem):
+    def refuse(self, problem: str) -> Exception:
         return ValueError(_not_pairs(self._file, problem))
 
-    def kind(self, value):
+    def kind(self, value: Any) -> str:
         return _kind(value)
 
-    def walk(self):
+    def walk(self) -> Any:
         found = super().walk()
         if self.position != self.size:
             raise self.error(f"{self.size - self.position:,} bytes follow the end")
         return found
 
-    def make(self, meaning, arguments):
+    def make(self, meaning: str, arguments: tuple[Any, ...]) -> Any:
         match meaning, arguments:
             case "bytes", ():
                 return Span(self.position, 0, RAW)
@@ -251,8 +263,9 @@ class _Walk(PickleWalk):
                 return _Array(dtype, shape, data)
             case "scalar", (_Dtype() as dtype, Span() as data):
                 return _Array(dtype, (), data)
+        return None
 
-    def build(self, target, state):
+    def build(self, target: Any, state: Any) -> bool:
         match target, state:
             case _Dtype(), (int(), order, *_):
                 target.big = self.text(order) == ">"
@@ -265,47 +278,55 @@ class _Walk(PickleWalk):
         return True
 
 
-def _kind(value):
-    """What an error calls something found in a file, never what it holds."""
+def _kind(value: Any) -> str:
+    """How an error names a value in a file. It never shows the value."""
     if isinstance(value, _Array) and value.dtype is not None:
         return f"an array of dtype {value.dtype.name!r} and {len(value.shape)} dimensions"
-    kinds = {Span: "a string", Name: "a name", _Dtype: "a dtype", _Array: "an array"}
+    kinds: dict[type[Any], str] = {
+        Span: "a string",
+        Name: "a name",
+        _Dtype: "a dtype",
+        _Array: "an array",
+    }
     return kinds.get(type(value), f"a {type(value).__name__}" if value is not None else "nothing")
 
 
-def _not_pairs(file, what):
+def _not_pairs(file: str, what: str) -> str:
     return (
         f"{file}: a verification file must be a pickle of two sequences, 2 N encoded images and N "
-        f"truths. Received: {what}. If it is a file of your own, write it with write_pairs_bin."
+        f"truths. Received: {what}. Write your own files with write_pairs_bin."
     )
 
 
-def _read(stream, span, name):
-    """The bytes of a span; the text where it stands for one."""
+def _read_bytes(stream: BinaryIO, span: Span, name: str) -> bytes:
+    """The bytes of a span that is not text."""
     try:
-        return read_span(stream, span)
+        data = read_span(stream, span)
     except EOFError:
         raise BadImage(name, "the file has become shorter since it was opened.") from None
     except ValueError as error:
         raise BadImage(
-            name, f"its bytes are coded as text, and the code is broken: {error}"
+            name, f"its bytes are coded as text, and the code is damaged: {error}"
         ) from None
+    assert isinstance(data, bytes)  # the callers exclude text
+    return data
 
 
-def _sequence(value):
-    """The items of an array of objects as a list; anything else as it is."""
+def _sequence(value: Any) -> Any:
+    """The items of an array of objects as a list; any other value unchanged."""
     if isinstance(value, _Array) and value.items is not None and value.shape == (len(value.items),):
         return value.items
     return value
 
 
-def _image(value, number, file):
-    """Offset, length, coding and expected bytes (-1: whatever there are) of an image."""
+def _image(value: Any, number: int, file: str) -> tuple[int, int, int, int]:
+    """Offset, length, coding and expected bytes (-1: any number) of an image."""
     expected = -1
     if isinstance(value, _Array):
         shape = value.shape
         if not (
             value.data is not None
+            and value.dtype is not None
             and value.dtype.name in ("u1", "uint8", "|u1")
             and all(type(side) is int and side >= 0 for side in shape)
             and sum(side != 1 for side in shape) <= 1
@@ -316,10 +337,9 @@ def _image(value, number, file):
             raise ValueError(
                 _not_pairs(
                     file,
-                    f"image {number} as an array of dtype {shown!r} and {len(shape)} dimensions, "
-                    "where only the uint8 bytes of an encoded image, (n,) or (n, 1), are taken: "
-                    "of decoded pixels the file does not say whether they are RGB or BGR. Encode "
-                    "them",
+                    f"image {number} as an array of dtype {shown!r} and {len(shape)} dimensions. "
+                    "An image must be the uint8 bytes of an image file, (n,) or (n, 1): for "
+                    "decoded pixels the file does not state RGB or BGR",
                 )
             )
         expected, value = math.prod(shape), value.data
@@ -328,7 +348,7 @@ def _image(value, number, file):
     return value.offset, value.length, value.coding, expected
 
 
-def _truths(value, stream, file):
+def _truths(value: Any, stream: BinaryIO, file: str) -> npt.NDArray[np.bool_]:
     """bool `(N,)`."""
     if isinstance(value, _Array):
         value = _numbers(value, stream, file)
@@ -343,20 +363,20 @@ def _truths(value, stream, file):
                 raise ValueError(_not_pairs(file, f"truth {number} as {shown}, not true or false"))
     else:
         raise ValueError(_not_pairs(file, f"{_kind(value)} instead of truths"))
-    value = np.array(value)
-    if value.ndim != 1 or not np.isin(value, (0, 1)).all():
-        raise ValueError(_not_pairs(file, f"truths of shape {value.shape}, not all 0 or 1"))
-    return value.astype("bool")
+    truths = np.array(value)
+    if truths.ndim != 1 or not np.isin(truths, (0, 1)).all():
+        raise ValueError(_not_pairs(file, f"truths of shape {truths.shape}, not all 0 or 1"))
+    return truths.astype("bool")
 
 
-def _numbers(value, stream, file):
-    """An array of truths as numpy has it."""
+def _numbers(value: _Array, stream: BinaryIO, file: str) -> npt.NDArray[Any]:
+    """An array of truths as a numpy array."""
     whole = {"b1": "?", "|b1": "?", "bool": "?", "u1": "u1", "i1": "i1", "i4": "i4", "i8": "i8"}
     dtypes = whole | {"f4": "f4", "f8": "f8"}
     data = b""
     if value.data is not None and value.data.coding not in TEXTS:
-        data = _read(stream, value.data, file)
-    dtype = np.dtype(dtypes.get(value.dtype.name, "V1") if value.dtype else "V1")
+        data = _read_bytes(stream, value.data, file)
+    dtype: np.dtype[Any] = np.dtype(dtypes.get(value.dtype.name, "V1") if value.dtype else "V1")
     dtype = dtype.newbyteorder(">" if value.dtype and value.dtype.big else "<")
     counts = all(type(side) is int and side >= 0 for side in value.shape) and len(value.shape) < 3
     if dtype.kind == "V" or not counts or math.prod(value.shape) * dtype.itemsize != len(data):

@@ -7,9 +7,9 @@
     length bytes, then zeros up to a multiple of 4
 
 so a part begins at a multiple of 4. A payload that holds the magic at a multiple of 4 from its own
-beginning is cut there into parts, and the four bytes of the magic are left out: the reader puts
-them back between the parts. At a multiple of 4 the magic therefore stands nowhere but at the
-beginning of a part, which is what lets a reader find its way again behind a damage.
+beginning is cut there into parts, without the four bytes of the magic: the reader puts them back
+between the parts. So at a multiple of 4 the magic occurs only at the beginning of a part, and a
+reader finds the next record after a damaged one.
 
 The payload of an image record is
 
@@ -30,11 +30,14 @@ import os
 import re
 import struct
 import sys
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.data.formats.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.data.formats.shared_file import FileName, ForwardSearch, SharedFile
 from keras_facemargin.data.problems import (
     bad_files_text,
     check_count,
@@ -58,34 +61,34 @@ _LONGEST_LINE = 64
 
 
 class Record(NamedTuple):
-    """What an image record holds.
+    """Content of an image record.
 
     Attributes:
-        label: float, or a float32 array `(n,)` where the record has a label vector. The identity is
-            the number, or the first of the vector.
+        label: float, or a float32 array `(n,)` if the record has a label vector. The identity is
+            the number, or the first number of the vector.
         image: the bytes of an image file; empty in InsightFace's header and identity records.
         id: int, usually the record's key.
         id2: int, usually 0.
     """
 
-    label: float | np.ndarray
+    label: Any
     image: bytes
     id: int = 0
     id2: int = 0
 
 
-def unpack_record(payload, name="<record>"):
+def unpack_record(payload: bytes, name: object = "<record>") -> Record:
     """Splits the payload of a record into label and image.
 
     Args:
-        payload: bytes, as `RecordReader.read` gives them.
-        name: what an error calls the record.
+        payload: bytes, as `RecordReader.read` returns them.
+        name: name of the record in errors.
 
     Returns:
-        A `Record`. A vector label is a view of the payload, nothing is copied but the image.
+        A `Record`. A vector label is a view of the payload; only the image is copied.
 
     Raises:
-        BadImage: the payload is shorter than its 24 bytes of header, or than the label vector that
+        BadImage: the payload is shorter than its header of 24 bytes, or than the label vector that
             the header announces.
 
     Example:
@@ -95,33 +98,33 @@ def unpack_record(payload, name="<record>"):
     if len(payload) < _LABEL.size:
         raise BadImage(
             name,
-            f"an image record begins with {_LABEL.size} bytes of label. Received: "
-            f"{len(payload)} bytes in all.",
+            f"an image record begins with a label of {_LABEL.size} bytes. Received: "
+            f"{len(payload)} bytes in total.",
         )
     length, label, number, number2 = _LABEL.unpack_from(payload)
     start = _LABEL.size + 4 * length
     if start > len(payload):
         raise BadImage(
             name,
-            f"its label is announced as {length:,} numbers of 4 bytes, more than the record holds. "
-            f"Received: {len(payload):,} bytes in all.",
+            f"its header announces a label of {length:,} numbers of 4 bytes, more than the record "
+            f"holds. Received: {len(payload):,} bytes in total.",
         )
     if length:
         label = np.frombuffer(payload, "<f4", length, _LABEL.size)
     return Record(label, payload[start:], number, number2)
 
 
-def pack_record(record):
-    """Joins label and image to the payload of a record: the bytes that MXNet's `pack` gives.
+def pack_record(record: Record) -> bytes:
+    """Joins label and image to the payload of a record: the bytes that MXNet's `pack` returns.
 
     Args:
-        record: a `Record`. A label that is a number is written as such, a sequence as a vector.
+        record: a `Record`. Its label is written as a number, or a sequence as a vector.
 
     Returns:
         bytes; `unpack_record` is the inverse.
 
     Raises:
-        ValueError: the label is no number and no sequence of numbers of one dimension.
+        ValueError: the label is neither a number nor a one-dimensional sequence of numbers.
 
     Example:
         >>> pack_record(Record(label=[7.0, 0.5], image=b"", id=3)).hex(" ", 4)
@@ -139,28 +142,29 @@ def pack_record(record):
     return _LABEL.pack(vector.size, 0.0, number, number2) + vector.tobytes() + image
 
 
-def frame_record(payload):
-    """The bytes that a payload is in a file: heads, parts and padding."""
-    start, parts, cuts = 0, [], list(_magic_places(payload))
+def frame_record(payload: bytes) -> bytes:
+    """The bytes of a payload in a file: heads, parts and padding."""
+    start, cuts = 0, list(_magic_places(payload))
+    parts: list[bytes] = []
     for cut in cuts:
         parts += _part(_MIDDLE if start else _FIRST, payload[start:cut])
         start = cut + 4
     return b"".join([*parts, *_part(_LAST if cuts else _WHOLE, payload[start:])])
 
 
-def _part(flag, data):
+def _part(flag: int, data: bytes) -> tuple[bytes, bytes, bytes]:
     return _HEAD.pack(_MAGIC, flag << 29 | len(data)), data, bytes(-len(data) % 4)
 
 
 class RecordWriter:
-    """Writes records to a `.rec` file and their places to an `.idx`, byte for byte as MXNet does.
+    """Writes records to a `.rec` file and their places to an `.idx`, the same bytes as MXNet.
 
-    A context manager. The files appear under their names when it closes; if an exception leaves
-    the block they do not, and what was there before stays.
+    A context manager. The files appear under their names when it closes. After an exception they do
+    not, and older files stay as they were.
 
     Args:
         file: the `.rec` file.
-        index: the `.idx` file; by default `file` with the ending `.idx`. `None` writes none.
+        index: the `.idx` file; `"auto"` is `file` with the ending `.idx`; `None` writes no index.
 
     Example:
         >>> with RecordWriter("two.rec") as writer:
@@ -173,80 +177,87 @@ class RecordWriter:
         b'second'
     """
 
-    def __init__(self, file, index="auto"):
+    def __init__(self, file: FileName, index: FileName | None = "auto") -> None:
         self._file = os.fspath(file)
-        self._index = _index_name(self._file) if index == "auto" else index and os.fspath(index)
+        if index is None:
+            self._index = None
+        else:
+            self._index = _index_name(self._file) if index == "auto" else os.fspath(index)
         self._writing = atomic_write(self._file, "wb")
         self._records = self._writing.__enter__()
-        self._lines = []
-        self._keys = set()
+        self._lines: list[str] = []
+        self._keys: set[int] = set()
 
-    def write(self, key, payload):
+    def write(self, key: int, payload: bytes) -> None:
         """Appends a record.
 
         Args:
             key: integer, written to the index.
-            payload: bytes, at most 2**29 - 1.
+            payload: at most 2**29 - 1 bytes.
 
         Raises:
-            ValueError: the payload is longer, or the key stands already in the index.
+            ValueError: the payload is longer, or the index already has the key.
         """
         key = operator.index(key)
         if key in self._keys:
-            raise ValueError(f"A key stands once in an index. Received: key={key} a second time")
+            raise ValueError(f"Record keys must be unique. Received: key={key} twice")
         if len(payload) > _LONGEST:
             raise ValueError(
-                f"A record has at most {_LONGEST:,} bytes. Received: {len(payload):,} for key={key}"
+                f"A record must have at most {_LONGEST:,} bytes. "
+                f"Received: {len(payload):,} for key={key}"
             )
         self._keys.add(key)
         self._lines.append(f"{key}\t{self._records.tell()}\n")
         self._records.write(frame_record(payload))
 
-    def close(self):
+    def close(self) -> None:
         """Finishes both files."""
         self.__exit__(None, None, None)
 
-    def __enter__(self):
+    def __enter__(self) -> "RecordWriter":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         if self._records.closed:
             return
         try:
-            if self._index and error[0] is None:
+            if self._index and kind is None:
                 self._records.flush()  # a full disk leaves the old index with the old records
                 with atomic_write(self._index, "wb") as file:
                     file.writelines(line.encode("ascii") for line in self._lines)
         except BaseException:
             self._writing.__exit__(*sys.exc_info())
             raise
-        self._writing.__exit__(*error)
+        self._writing.__exit__(kind, error, traceback)
 
 
 class RecordReader:
     """The payloads of a `.rec` file, by key or in order.
 
-    A mapping in spirit: `keys`, `len`, `read(key)`; iterating gives `(key, payload)`. Threads and
-    forked processes may read from one object at once, for a read leaves no position behind
-    (`os.pread`); a pickled one opens the file again. Held in memory: 24 bytes a record, and one
-    payload while it is read. Lengths and counts that the file states are believed only as far as
-    the file has bytes, so a damaged one cannot make it allocate more than its own size.
+    It works like a mapping: `keys`, `len`, `read(key)`; iteration gives `(key, payload)`. Threads
+    and forked processes may read from one object at the same time, because a read has no position
+    (`os.pread`); a pickled copy opens the file again. Memory: 24 bytes a record, and one payload
+    while it is read. Lengths and counts in the file are limited by its size, so a damaged file
+    cannot allocate more than that.
 
-    **Index.** Without an `.idx` the file is read through once, from part to part, and the records
-    are numbered 0, 1, 2, ..., which in InsightFace's files are their keys. What is damaged is left
-    out up to the next beginning of a record, and stands in `skipped` with its range of bytes. An
-    `.idx` is used whole or not at all: with one malformed line, a key or an offset that stands
-    twice, an offset beyond the file, it is bad; `on_bad="skip"` then reads the file through as if
-    it were missing. Implementations differ: MXNet takes the last of two equal keys, and seeks
-    wherever it is told.
+    **Index.** Without an `.idx` the file is read once, from part to part, and the records are
+    numbered 0, 1, 2, ..., which are their keys in InsightFace's files. Damage is skipped up to the
+    next beginning of a record, and `skipped` lists its range of bytes. An `.idx` is bad as a whole
+    if it has one malformed line, a duplicate key or offset, or an offset beyond the end of the
+    file; `on_bad="skip"` then ignores it and reads the file. Implementations differ: MXNet takes
+    the last of two equal keys, and seeks to any offset.
 
     Args:
         file: the `.rec` file.
-        index: the `.idx` file; `"auto"` takes `file` with the ending `.idx` if it is there; `None`
-            reads the file through.
-        on_bad: `"refuse"` raises one error that names up to ten bad places; `"skip"` leaves them
-            out and warns once in the same words; `"list"` leaves them out silently. Both keep them
-            in `skipped`.
+        index: the `.idx` file; `"auto"` is `file` with the ending `.idx`, if it exists; `None`
+            reads the file without an index.
+        on_bad: `"refuse"` raises one error that names up to ten bad places; `"skip"` warns once
+            with the same report; `"list"` is silent. Both keep the bad places in `skipped`.
 
     Attributes:
         file: the `.rec` file, a string.
@@ -256,7 +267,7 @@ class RecordReader:
         skipped: list of `BadImage`, each with its `path` (a place in the file) and `reason`.
 
     Raises:
-        ValueError: nothing is in the file, or something is bad while `on_bad` is `"refuse"`.
+        ValueError: the file has no record, or something is bad and `on_bad` is `"refuse"`.
         OSError: a file cannot be opened.
 
     Example:
@@ -272,14 +283,16 @@ class RecordReader:
         array([0, 1])
     """
 
-    def __init__(self, file, index="auto", on_bad="refuse"):
+    def __init__(
+        self, file: FileName, index: FileName | None = "auto", *, on_bad: str = "refuse"
+    ) -> None:
         check_on_bad(on_bad, "refuse", "skip", "list")
         self.file = os.fspath(file)
         self._shared = SharedFile(self.file)
         self.size = self._shared.size
         if not self.size:
             raise ValueError(f"A .rec file must hold records. Received: {self.file} of 0 bytes")
-        self.skipped = []
+        self.skipped: list[BadImage] = []
         if index == "auto":
             index = _index_name(self.file)
             index = index if os.path.exists(index) else None
@@ -293,32 +306,32 @@ class RecordReader:
         if listed is None and (index is None or on_bad != "refuse"):
             listed = self._scan()
         if on_bad != "list":
-            report_bad_files(self.file, self.skipped, on_bad, "record")
+            report_bad_files(self.file, self.skipped, on_bad, what="record")
+        if listed is None or not len(listed[0]):
+            raise ValueError(bad_files_text(self.file, self.skipped, what="record"))
         self.keys, self.offsets = listed
-        if not len(self):
-            raise ValueError(bad_files_text(self.file, self.skipped, "record"))
         self._sorter = np.argsort(self.keys, kind="stable")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.keys)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
         for row, key in enumerate(self.keys.tolist()):
             yield key, self.read_row(row)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
         return f"<RecordReader {self.file!r}: {len(self):,} records{skipped}>"
 
-    def read(self, key):
-        """The payload of a record, bytes.
+    def read(self, key: int) -> bytes:
+        """The payload of a record.
 
         Args:
             key: its key in the index.
 
         Raises:
             KeyError: no record has this key.
-            BadImage: the record is damaged; its `path` tells file, key and byte.
+            BadImage: the record is damaged; its `path` names file, key and byte.
         """
         place = np.searchsorted(self.keys, key, sorter=self._sorter)
         if place == len(self) or self.keys[self._sorter[place]] != key:
@@ -328,47 +341,47 @@ class RecordReader:
             )
         return self.read_row(self._sorter[place])
 
-    def read_row(self, row):
-        """The payload of the record `keys[row]`, bytes; raises BadImage as `read`."""
+    def read_row(self, row: int) -> bytes:
+        """The payload of the record `keys[row]`; raises BadImage as `read`."""
         return self._payload(self.offsets.item(row), lambda: self.place(row))[0]
 
-    def read_image(self, row):
+    def read_image(self, row: int) -> bytes:
         """The bytes of the image file in the record `keys[row]`; raises BadImage as `read`."""
         return unpack_record(self.read_row(row), self.place(row)).image
 
-    def place(self, row):
-        """What errors call the record `keys[row]`: file, key and byte."""
+    def place(self, row: int) -> str:
+        """The name of the record `keys[row]` in errors: file, key and byte."""
         return f"{self.file}, record {self.keys[row]} (byte {self.offsets[row]:,})"
 
-    def read_extent(self, row):
-        """The payload of the record `keys[row]` and the byte behind the record, as `read_row`.
+    def read_extent(self, row: int) -> tuple[bytes, int]:
+        """The payload of the record `keys[row]` and the byte after the record.
 
-        Searches the payload for the beginning of another record, too, which a damaged length may
-        have brought into it; `read` and `read_row` do so only where no record may end.
+        Always searches the payload for the beginning of another record, which a damaged length may
+        have included; `read` and `read_row` search only if no record may end there.
         """
         return self._payload(self.offsets.item(row), lambda: self.place(row), thorough=True)
 
-    def close(self):
-        """Closes the file; later reads raise ValueError. Without it, garbage collection does."""
+    def close(self) -> None:
+        """Closes the file; later reads raise ValueError. Garbage collection also closes it."""
         self._shared.close()
 
-    def _bytes(self, start, length):
+    def _bytes(self, start: int, length: int) -> bytes:
         """Bytes of the file, fewer at its end."""
         if length > _USUAL:
             length = max(0, min(length, self.size - start))
         return self._shared.read(start, length)
 
-    def _parts(self, offset, place):
+    def _parts(self, offset: int, place: Callable[[], str]) -> list[tuple[int, int, int]]:
         """Bounds `(first, last + padding, last)` of the data of each part of a record.
 
         Raises:
-            BadImage: the record does not hold together; `place()` names it.
+            BadImage: the record is damaged; `place()` names it.
         """
-        parts = []
+        parts: list[tuple[int, int, int]] = []
         while True:
             head = self._bytes(offset, _HEAD.size)
             if len(head) < _HEAD.size:
-                what = "in a header of 8 bytes" if head else "where a part must follow"
+                what = "in a header of 8 bytes" if head else "before the next part"
                 raise BadImage(place(), f"the file ends {what}, at byte {self.size:,}.")
             magic, word = _HEAD.unpack(head)
             flag, length = word >> 29, word & _LONGEST
@@ -389,23 +402,23 @@ class RecordReader:
             if offset > self.size:
                 raise BadImage(
                     place(),
-                    f"{length:,} bytes and padding are announced and {self.size - start:,} are "
-                    "left: the file was cut off, or the length is damaged.",
+                    f"its header announces {length:,} bytes and padding, and the file has "
+                    f"{self.size - start:,} more: it was cut off, or the length is damaged.",
                 )
-            # Reading what lies between the heads of a record in parts keeps a search for records
-            # linear: no two chains of parts can share a tail.
+            # A search for records stays linear because the data between the heads of a record in
+            # parts are read: two chains of parts cannot share a tail.
             if flag != _WHOLE and self._has_magic(start, length):
                 raise BadImage(
-                    place(), f"another part begins inside the one at byte {start - 8:,}."
+                    place(), f"another part begins inside the part at byte {start - 8:,}."
                 )
             parts.append((start, offset, start + length))
             if flag in (_WHOLE, _LAST):
                 return parts
 
-    def _has_magic(self, start, length):
-        """Whether the magic stands at a multiple of 4 in a part; reads little further than there.
+    def _has_magic(self, start: int, length: int) -> bool:
+        """Whether the magic occurs at a multiple of 4 in a part; reads little more than up to it.
 
-        A part that announces the rest of the file costs no more than the way to the next head.
+        A part that announces the rest of the file costs only a read up to the next head.
         """
         stop, stride = start + length, _USUAL
         while start < stop:
@@ -415,22 +428,25 @@ class RecordReader:
             stride = min(2 * stride, _LONGEST_READ)
         return False
 
-    def _payload(self, offset, place, thorough=False):
-        """The payload of the record at `offset` and the byte behind the record.
+    def _payload(
+        self, offset: int, place: Callable[[], str], *, thorough: bool = False
+    ) -> tuple[bytes, int]:
+        """The payload of the record at `offset` and the byte after the record.
 
         Args:
+            offset: the byte at which the record begins.
             place: a function that names the record.
             thorough: whether to search the payload for another record, which a damaged length may
-                have brought into it, even if it ends where a record may end.
+                have included, even if it ends where a record may end.
         """
         block = self._bytes(offset, _USUAL)
         if len(block) >= _HEAD.size:
             magic, length = _HEAD.unpack_from(block)
             stop = _HEAD.size + length + -length % 4
-            if magic == _MAGIC and stop <= len(block):  # whole, for a flag would make it long
+            if magic == _MAGIC and stop <= len(block):  # one part: a flag makes a length huge
                 data = block[_HEAD.size : _HEAD.size + length]
-                # The search takes longer than the read, and where the next record begins right
-                # behind this one, or the file ends, it hardly ever finds anything.
+                # The search takes longer than the read, and it hardly ever finds anything if the
+                # next record begins directly after this one, or the file ends there.
                 if not thorough and (
                     block[stop : stop + 4] == _MAGIC_BYTES or offset + stop == self.size
                 ):
@@ -441,95 +457,93 @@ class RecordReader:
         for start, _, stop in parts:
             if self._has_magic(start, stop - start):
                 raise BadImage(place(), "another record begins inside it: its length is damaged.")
-        data = [self._bytes(start, stop - start) for start, _, stop in parts]
-        for each, (start, _, stop) in zip(data, parts, strict=True):
+        found = [self._bytes(start, stop - start) for start, _, stop in parts]
+        for each, (start, _, stop) in zip(found, parts, strict=True):
             if len(each) != stop - start:
                 raise BadImage(place(), "the file has become shorter since it was opened.")
-        return data[0] if len(data) == 1 else _MAGIC_BYTES.join(data), parts[-1][1]
+        return found[0] if len(found) == 1 else _MAGIC_BYTES.join(found), parts[-1][1]
 
-    def _scan(self):
+    def _scan(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Keys 0, 1, ... and offsets of the records, read from part to part."""
         search = ForwardSearch(self._shared, _heads, _HEAD.size)
-        offsets, offset = array.array("q"), 0
+        found, offset = array.array("q"), 0
         while offset < self.size:
             try:
                 stop = self._parts(offset, str)[-1][1]
                 if stop < self.size and self._bytes(stop, 4) != _MAGIC_BYTES:
-                    # What follows is damaged, or this record's length is: then it spans a head.
+                    # The next bytes are damaged, or this record's length is and spans a head.
                     self._payload(offset, str, thorough=True)
-                offsets.append(offset)
+                found.append(offset)
             except BadImage as error:
                 stop = search.next(offset + 4)
                 place = f"{self.file}, bytes {offset:,} to {stop:,}"
                 self.skipped.append(BadImage(place, error.reason))
                 check_count(self.file, self.skipped)
             offset = stop
-        offsets = np.frombuffer(offsets, "int64") if offsets else np.zeros(0, "int64")
+        offsets = np.array(found, "int64")
         return np.arange(len(offsets)), offsets
 
 
-def _index_name(file):
+def _index_name(file: str) -> str:
     return os.path.splitext(file)[0] + ".idx"
 
 
-def _read_index(file, size):
-    """Keys and offsets, int64 `(N,)` each, of an index to a file of `size` bytes."""
-    keys, offsets = array.array("q"), array.array("q")
+def _read_index(file: str, size: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keys and offsets, int64 `(N,)` each, of the index of a file of `size` bytes."""
+    found_keys, found_offsets = array.array("q"), array.array("q")
     with open(file, "rb") as lines:
         while line := lines.readline(_LONGEST_LINE):
             match = _LINE.fullmatch(line)
-            number = len(keys) + 1
+            number = len(found_keys) + 1
             if not match:
                 raise BadImage(
                     f"{file}, line {number:,}",
-                    f"a line is KEY<tab>OFFSET, two whole numbers. Received: {line!r}." + _WAY_OUT,
+                    f"a line must be KEY<tab>OFFSET, two whole numbers. Received: {line!r}."
+                    + _CURE,
                 )
             key, offset = map(int, match.groups())
             if offset % 4 or offset + _HEAD.size > size:
                 raise BadImage(
                     f"{file}, line {number:,}",
-                    f"an offset is a multiple of 4 within the {size:,} bytes of the .rec file. "
-                    f"Received: {offset:,}." + _WAY_OUT,
+                    f"an offset must be a multiple of 4 within the {size:,} bytes of the .rec "
+                    f"file. Received: {offset:,}." + _CURE,
                 )
             if number > size // _HEAD.size:
-                raise BadImage(file, "it has more lines than the file can have records." + _WAY_OUT)
-            keys.append(key)
-            offsets.append(offset)
-    if not keys:
-        raise BadImage(
-            file, "an index must have a line for each record. Received: none." + _WAY_OUT
-        )
-    keys, offsets = np.frombuffer(keys, "int64"), np.frombuffer(offsets, "int64")
+                raise BadImage(file, "it has more lines than the file can have records." + _CURE)
+            found_keys.append(key)
+            found_offsets.append(offset)
+    if not found_keys:
+        raise BadImage(file, "an index must have a line for each record. Received: none." + _CURE)
+    keys, offsets = np.array(found_keys, "int64"), np.array(found_offsets, "int64")
     for name, values in (("key", keys), ("offset", offsets)):
         found, counts = np.unique(values, return_counts=True)
         if len(found) != len(values):
             twice = found[counts > 1][0]
-            raise BadImage(file, f"the {name} {twice:,} stands in it more than once." + _WAY_OUT)
+            raise BadImage(file, f"the {name} {twice:,} occurs in it more than once." + _CURE)
     return keys, offsets
 
 
-_WAY_OUT = (
-    ' The index is of no use then: index=None, or on_bad="skip", finds the records without it.'
-)
+_CURE = ' The index cannot be used: read the records without it, with index=None or on_bad="skip".'
 
 
-def _heads(block, offset):
-    """For `ForwardSearch`: where in a block, itself at a multiple of 4, a record may begin."""
+def _heads(block: bytes, offset: int) -> list[int]:
+    """For `ForwardSearch`: the places in a block, itself at a multiple of 4, of records' heads."""
     words = np.frombuffer(block, "<u4", len(block) // 4)
     heads = (words[:-1] == _MAGIC) & (words[1:] >> 29 <= _FIRST)
-    return (4 * np.flatnonzero(heads)).tolist()
+    places: list[int] = (4 * np.flatnonzero(heads)).tolist()
+    return places
 
 
-def _first_magic(data, start=0):
-    """The first multiple of 4 from `start` on at which the magic stands, or -1."""
+def _first_magic(data: bytes, start: int = 0) -> int:
+    """The first multiple of 4, at or after `start`, at which the magic occurs, or -1."""
     place = data.find(_MAGIC_BYTES, start)
     while place >= 0 and place % 4:
         place = data.find(_MAGIC_BYTES, place + 1)
     return place
 
 
-def _magic_places(data):
-    """All multiples of 4 at which the magic stands."""
+def _magic_places(data: bytes) -> Iterator[int]:
+    """All multiples of 4 at which the magic occurs."""
     place = _first_magic(data)
     while place >= 0:
         yield place

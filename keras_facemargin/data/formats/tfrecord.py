@@ -7,14 +7,14 @@
     length bytes
     uint32  masked CRC of those
 
-The CRC is CRC-32C (Castagnoli); masked, it is turned right by 15 bits and 0xa282ead8 is added.
-Both are checked on reading: a record whose bytes changed costs itself, and behind a damaged head
-the next head is found by its checksum. TensorFlow's own reader ends there instead.
+The CRC is CRC-32C (Castagnoli); its mask is a rotation to the right by 15 bits and the addition of
+0xa282ead8. A reader checks both: only a record whose bytes changed is lost, and after a damaged
+head the next head is found by its checksum. TensorFlow's own reader stops there.
 
 The payload of a record is usually a `tf.train.Example` (`formats.example`).
 
 **Shards.** `train.tfrecord` in n shards is `train-00000-of-0000n.tfrecord` and so on; the plain
-name stands for them all.
+name means all of them.
 """
 
 import collections
@@ -22,10 +22,13 @@ import functools
 import os
 import re
 import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.data.formats.shared_file import ForwardSearch, SharedFile
+from keras_facemargin.data.formats.shared_file import FileName, ForwardSearch, SharedFile
 from keras_facemargin.data.problems import (
     bad_files_text,
     check_count,
@@ -37,14 +40,14 @@ from keras_facemargin.images.image import BadImage
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _HEAD = _LENGTH.size + _CRC.size
-_AROUND = _HEAD + _CRC.size  # bytes of a record that are no payload
+_AROUND = _HEAD + _CRC.size  # bytes of a record around its payload
 _ROW = 4096  # bytes whose CRC is one sum of table entries
 _SHORT = 32  # bytes below which a plain loop is faster
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.[^.]*)")
 
 
-def masked_crc(data):
-    """The checksum of TFRecord: CRC-32C, turned and shifted so that it may lie in what it covers.
+def masked_crc(data: bytes) -> int:
+    """The checksum of TFRecord: CRC-32C with a mask, so that data may contain their own checksum.
 
     Args:
         data: bytes.
@@ -62,26 +65,26 @@ def masked_crc(data):
         for byte in data:
             crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
     else:
-        # A CRC is linear: that of a row is the sum (exclusive or) of what each of its bytes alone
-        # gives at its distance from the end. What came before a row goes into its first four bytes.
-        tables, data = _tables(), np.frombuffer(data, "uint8")
-        for start in range(0, len(data), _ROW):
-            row = data[start : start + _ROW].astype("intp")
+        # A CRC is linear: that of a row is the sum (exclusive or) of the CRC of each byte alone, at
+        # its distance from the end. The CRC before a row goes into the row's first four bytes.
+        tables, numbers = _tables(), np.frombuffer(data, "uint8")
+        for start in range(0, len(numbers), _ROW):
+            row = numbers[start : start + _ROW].astype("intp")
             before = min(4, len(row))
             row[:before] ^= [crc >> 8 * place & 0xFF for place in range(before)]
             crc = crc >> 8 * before
             crc ^= int(np.bitwise_xor.reduce(tables.take(row + _places()[-len(row) :])))
-    return _mask(crc ^ 0xFFFFFFFF)
+    return int(_mask(crc ^ 0xFFFFFFFF))
 
 
-def _mask(crc):
-    """Of an int or of a uint64 array."""
+def _mask(crc: Any) -> Any:
+    """The mask, of an int or of a uint64 array."""
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 @functools.cache
-def _tables():
-    """uint32 `(_ROW * 256,)`: the share of each byte, `[256 * (_ROW - 1 - distance) + byte]`."""
+def _tables() -> npt.NDArray[np.uint32]:
+    """uint32 `(_ROW * 256,)`: the CRC of each byte, at `256 * (_ROW - 1 - distance) + byte`."""
     last = np.arange(256, dtype="uint32")
     for _ in range(8):
         last = np.where(last & 1, 0x82F63B78, 0).astype("uint32") ^ (last >> 1)
@@ -93,17 +96,18 @@ def _tables():
 
 
 @functools.cache
-def _places():
+def _places() -> npt.NDArray[np.intp]:
     return 256 * np.arange(_ROW)
 
 
 @functools.cache
-def _byte_table():
-    return _tables()[-256:].tolist()
+def _byte_table() -> list[int]:
+    table: list[int] = _tables()[-256:].tolist()
+    return table
 
 
-def frame_tfrecord(payload):
-    """The bytes that a payload is in a file: length, checksums and itself.
+def frame_tfrecord(payload: bytes) -> bytes:
+    """The bytes of a payload in a file: length, checksums and the payload.
 
     Example:
         >>> frame_tfrecord(b"").hex()
@@ -115,8 +119,8 @@ def frame_tfrecord(payload):
     )
 
 
-def shard_names(file, shards):
-    """The files that `file` is in so many shards: itself if it is one.
+def shard_names(file: FileName, shards: int) -> list[str]:
+    """The names of the shards of a file; one shard is the file itself.
 
     Example:
         >>> shard_names("train.tfrecord", 2)
@@ -128,8 +132,8 @@ def shard_names(file, shards):
     return [f"{stem}-{number:05d}-of-{shards:05d}{ending}" for number in range(shards)]
 
 
-def find_shards(file):
-    """The file, or the shards that it stands for.
+def find_shards(file: FileName) -> list[str]:
+    """The file, or its shards.
 
     Args:
         file: a file or a name as in `shard_names`.
@@ -138,26 +142,26 @@ def find_shards(file):
         list of strings.
 
     Raises:
-        FileNotFoundError: neither is there.
-        ValueError: shards are missing, or there are those of several sets.
+        FileNotFoundError: neither exists.
+        ValueError: shards are missing, or the folder has shards of several sets.
     """
     file = os.fspath(file)
     if os.path.exists(file):
         return [file]
     stem, ending = os.path.splitext(file)
     folder = os.path.dirname(file) or "."
-    counts = collections.Counter()
+    counts: collections.Counter[int] = collections.Counter()
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         match = _SHARD.fullmatch(name)
         if match and match[1] == os.path.basename(stem) and match[4] == ending:
             counts[int(match[3])] += 1
     if not counts:
-        raise FileNotFoundError(f"There is neither this file nor a shard of it. Received: {file}")
+        raise FileNotFoundError(f"Neither the file nor a shard of it exists. Received: {file}")
     if len(counts) > 1 or [*counts.keys()] != [*counts.values()]:
-        found = ", ".join(f"{there} of {count}" for count, there in sorted(counts.items()))
+        found = ", ".join(f"{found} of {count}" for count, found in sorted(counts.items()))
         raise ValueError(
-            f"All shards of one set must be there, and of no other. Received: {file} with {found}. "
-            "Name the files that are wanted in a list."
+            f"All shards of one set must exist, and no shard of another set. Received: {file} with "
+            f"{found}. Pass a list of the files to read."
         )
     return shard_names(file, *counts)
 
@@ -165,26 +169,25 @@ def find_shards(file):
 class TFRecordReader:
     """The payloads of TFRecord files, by row or in order.
 
-    Threads and forked processes may read from one object at once; a pickled one opens the files
-    again. Held in memory: 20 bytes a record. A length is believed only as far as the file has
-    bytes. When it is opened, only the heads are read and their checksums compared; that of a
-    payload is compared whenever it is read.
+    Threads and forked processes may read from one object at the same time; a pickled copy opens the
+    files again. Memory: 20 bytes a record. A length in a file is limited by the size of the file.
+    The checksums of all heads are compared when the files are opened, and the checksum of a payload
+    each time it is read.
 
     Args:
-        files: a file, the name that stands for its shards, or a list of files.
-        on_bad: `"refuse"` raises one error that names up to ten bad places; `"skip"` leaves them
-            out and warns once in the same words; `"list"` leaves them out silently. Both keep them
-            in `skipped`.
+        files: a file, the name of its shards, or a list of files.
+        on_bad: `"refuse"` raises one error that names up to ten bad places; `"skip"` warns once
+            with the same report; `"list"` is silent. Both keep the bad places in `skipped`.
 
     Attributes:
         files: list of the files' names.
-        numbers: int32 `(N,)`, in which file a record is.
-        offsets, lengths: int64 `(N,)`, where its payload lies, in bytes.
+        numbers: int32 `(N,)`, the file of each record.
+        offsets, lengths: int64 `(N,)`, the place of each payload, in bytes.
         skipped: list of `BadImage`, each with its `path` (a place in a file) and `reason`.
 
     Raises:
-        ValueError: nothing is in the files, or something is bad while `on_bad` is `"refuse"`, or
-            shards are missing.
+        ValueError: the files have no record, something is bad and `on_bad` is `"refuse"`, or shards
+            are missing.
         OSError: a file cannot be opened.
 
     Example:
@@ -194,41 +197,47 @@ class TFRecordReader:
         [b'a', b'bc']
     """
 
-    def __init__(self, files, on_bad="refuse"):
+    def __init__(self, files: FileName | Sequence[FileName], *, on_bad: str = "refuse") -> None:
         check_on_bad(on_bad, "refuse", "skip", "list")
-        single = isinstance(files, str | os.PathLike)
-        self.files = find_shards(files) if single else list(map(os.fspath, files))
+        if isinstance(files, str | os.PathLike):
+            self.files, source = find_shards(files), os.fspath(files)
+        else:
+            self.files = [os.fspath(file) for file in files]
+            source = f"{len(self.files):,} TFRecord files"
         self._shared = [SharedFile(file) for file in self.files]
-        self.skipped = []
+        self.skipped: list[BadImage] = []
         rows = [row for number in range(len(self.files)) for row in self._scan(number)]
         columns = np.array(rows, "int64").reshape(-1, 3).T
         self.numbers, self.offsets, self.lengths = columns[0].astype("int32"), *columns[1:]
-        source = os.fspath(files) if single else f"{len(self.files):,} TFRecord files"
         if on_bad != "list":
-            report_bad_files(source, self.skipped, on_bad, "record")
+            report_bad_files(source, self.skipped, on_bad, what="record")
         if not rows:
             raise ValueError(
                 f"TFRecord files must hold records. Received: none in {source}"
-                + (f"\n{bad_files_text(source, self.skipped, 'record')}" if self.skipped else "")
+                + (
+                    f"\n{bad_files_text(source, self.skipped, what='record')}"
+                    if self.skipped
+                    else ""
+                )
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.offsets)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[bytes]:
         return map(self.read_row, range(len(self)))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         skipped = f", {len(self.skipped):,} skipped" if self.skipped else ""
         return f"<TFRecordReader: {len(self):,} records in {len(self.files):,} files{skipped}>"
 
-    def read_row(self, row):
-        """The payload of a record, bytes, its checksum compared.
+    def read_row(self, row: int) -> bytes:
+        """The payload of a record, after its checksum is compared.
 
         Raises:
-            BadImage: the checksum is not that of the bytes.
+            BadImage: the bytes have another checksum.
         """
-        length = self.lengths.item(row)
+        length = int(self.lengths[row])
         data = self.read_part(row, 0, length + _CRC.size)
         payload = data[:length]
         (stated,) = _CRC.unpack(data[length:])
@@ -236,26 +245,28 @@ class TFRecordReader:
             raise BadImage(
                 self.place(row),
                 f"its checksum must be {masked_crc(payload):#010x}. Received: {stated:#010x}: its "
-                "bytes were changed.",
+                "bytes have changed.",
             )
         return payload
 
-    def read_part(self, row, start, length):
-        """Bytes of the payload of a record from `start` on, as they lie."""
-        data = self._shared[self.numbers[row]].read(self.offsets.item(row) + start, length)
+    def read_part(self, row: int, start: int, length: int) -> bytes:
+        """Bytes of the payload of a record, from `start`; no checksum is compared."""
+        shared = self._shared[int(self.numbers[row])]
+        data = shared.read(int(self.offsets[row]) + start, length)
         if len(data) != length:
             raise BadImage(self.place(row), "the file has become shorter since it was opened.")
         return data
 
-    def place(self, row):
-        """What errors call a record: file, number of the record in it and byte of its payload."""
+    def place(self, row: int) -> str:
+        """The name of a record in errors: file, number of the record in it, and byte."""
         first = np.searchsorted(self.numbers, self.numbers[row])
         return (
             f"{self.files[self.numbers[row]]}, record {row - first} "
             f"(byte {self.offsets[row] - _HEAD:,})"
         )
 
-    def _scan(self, number):
+    def _scan(self, number: int) -> Iterator[tuple[int, int, int]]:
+        """Yields file, offset and length of each payload of a file; bad places go to `skipped`."""
         shared = self._shared[number]
         search = ForwardSearch(shared, _whole_heads(shared.size), _HEAD)
         offset = 0
@@ -269,7 +280,7 @@ class TFRecordReader:
                 continue
             if offset == 0 and head[:2] == b"\x1f\x8b":
                 reason = (
-                    "it is compressed with gzip, and no place in it can be read alone: unpack it."
+                    "it is compressed with gzip, so a record cannot be read alone: unpack the file."
                 )
                 stop = shared.size
             else:
@@ -279,23 +290,23 @@ class TFRecordReader:
             offset = stop
 
 
-def _fault(head, left):
-    """What is wrong with the head of a record, of which so many bytes are left in the file."""
+def _fault(head: bytes, left: int) -> str | None:
+    """The fault of the head of a record, or None; the file has `left` bytes from its beginning."""
     if len(head) < _HEAD:
         return f"a record begins with {_HEAD} bytes. Received: {len(head)}: the file was cut off."
     (length,), (crc,) = _LENGTH.unpack_from(head), _CRC.unpack_from(head, _LENGTH.size)
     if masked_crc(head[: _LENGTH.size]) != crc:
-        return "the checksum of a length is not that of its bytes: they are damaged."
+        return "the checksum of a length does not match: its bytes are damaged."
     if length + _AROUND > left:
-        return f"a record of {length:,} bytes is announced and {left:,} are left: it was cut off."
+        return f"a head announces {length:,} bytes, and the file has {left:,} more: it was cut off."
     return None
 
 
-def _whole_heads(size):
-    """A function for `ForwardSearch`: heads with a right checksum whose records are in the file."""
+def _whole_heads(size: int) -> Callable[[bytes, int], list[int]]:
+    """For `ForwardSearch`: heads with a correct checksum whose records fit in the file."""
     tables = _tables().reshape(_ROW, 256)[-_LENGTH.size :]
 
-    def find(block, offset):
+    def find(block: bytes, offset: int) -> list[int]:
         data = np.frombuffer(block, "uint8")
         count = len(data) - _HEAD + 1
         if count < 1:

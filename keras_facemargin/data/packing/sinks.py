@@ -246,7 +246,7 @@ class _FolderSink(_Sink):
             with open(files[row], "rb") as stream:
                 return _digest(files[row][len(tree) + 1 :], stream.read())
 
-        found = [len(files), sum(check_all(digest, len(files), "Reading again")) % 2**64]
+        found = [len(files), sum(check_all(digest, len(files), doing="Reading again")) % 2**64]
         return super().changed() if found == self._files else tree
 
     def write(self, row, label, identity, name, encoded):

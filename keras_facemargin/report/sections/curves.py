@@ -31,5 +31,5 @@ def add_curves(
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws at each FAR, where they are known."
     if any(isinstance(each, list) and len(each) > 1 for each in curves.values()):
         middle = f"{SPLIT_LINES} {middle}"
-    page.figure(plot_roc(curves, bands), f"ROC, {exactness}. {middle}")
-    page.figure(plot_det(curves, bands), f"DET: the same errors, both logarithmic. {middle}")
+    page.figure(plot_roc(curves, bands=bands), f"ROC, {exactness}. {middle}")
+    page.figure(plot_det(curves, bands=bands), f"DET: the same errors, both logarithmic. {middle}")

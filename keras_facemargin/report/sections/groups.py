@@ -57,7 +57,7 @@ def group_rates(
             scores,
             pairs.same,
             sides,
-            threshold,
+            threshold=threshold,
             people=pairs.people,
             replicates=resampling.replicates,
             seed=resampling.seed,
@@ -77,16 +77,14 @@ def value_rates(
     resampling: Resampling,
 ) -> GroupRates:
     """`GroupRates` of the values of a covariate: texts, and ``(N,)`` which of them a pair has."""
-    texts, numbers = covariate
     return _at_a_supported_far(
         name,
         scores[~pairs.same],
         lambda threshold: rates_by_value(
             scores,
             pairs.same,
-            texts,
-            numbers,
-            threshold,
+            covariate,
+            threshold=threshold,
             people=pairs.people,
             replicates=resampling.replicates,
             seed=resampling.seed,

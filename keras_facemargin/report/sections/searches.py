@@ -22,13 +22,15 @@ def add_search_curves(
     searches = {name: list(each.results.values()) for name, each in results.items()}
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws."
     cmc = {n: np.mean([one.cmc(LAST_RANK) for one in each], axis=0) for n, each in searches.items()}
-    page.figure(plot_cmc(cmc, draws), f"Cumulative match characteristic, closed set. {middle}")
+    page.figure(
+        plot_cmc(cmc, bands=draws), f"Cumulative match characteristic, closed set. {middle}"
+    )
     if next(iter(draws.values())).fpirs:
         curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
         several = len(next(iter(searches.values()))) > 1
         lines = "Thick: the mean over the searches; thin: each of them. " if several else ""
         page.figure(
-            plot_open_set(curves, draws),
+            plot_open_set(curves, bands=draws),
             f"Open set: TPIR over FPIR, exact at every score. {lines}{middle}",
         )
 

@@ -221,10 +221,26 @@ def attacks(mark):
     yield "dotted", b"\x80\x04\x8c\x05numpy\x8c\x0bf2py.system\x93.", "'numpy.f2py.system'"
     yield "numpy's own", b"cnumpy.testing._private.utils\nruncstring\n.", "runcstring"
     yield "numpy load", b"cnumpy\nload\n(S'x'\ntR.", "'numpy.load'"
-    yield "codec bomb", b"c_codecs\nencode\n(Vx\nVbz2_codec\ntR.", "encode has arguments"
-    yield "codec escape", b"c_codecs\nencode\n(Vx\nVraw\ntR.", "encode has arguments"
-    yield "dtype of objects", b"cnumpy\ndtype\n(Vu1\nI1\nI1\ntR.", "dtype has arguments"
-    yield "call an array", b"cnumpy\nndarray\n((I99999999\nI99999999\nttR.", "array has arguments"
+    yield (
+        "codec bomb",
+        b"c_codecs\nencode\n(Vx\nVbz2_codec\ntR.",
+        "encode has arguments",
+    )
+    yield (
+        "codec escape",
+        b"c_codecs\nencode\n(Vx\nVraw\ntR.",
+        "encode has arguments",
+    )
+    yield (
+        "dtype of objects",
+        b"cnumpy\ndtype\n(Vu1\nI1\nI1\ntR.",
+        "dtype has arguments",
+    )
+    yield (
+        "call an array",
+        b"cnumpy\nndarray\n((I99999999\nI99999999\nttR.",
+        "array has arguments",
+    )
     yield "call a number", b"I5\n)R.", "has arguments that it never takes"
     yield "set a state on a name", b"cnumpy\nndarray\n(I1\nI2\ntb.", "a state"
     yield "OBJ", b"(cnumpy\nndarray\no.", "OBJ"
@@ -324,10 +340,10 @@ def test_an_array_that_announces_more_than_it_holds(open_bytes):
     assert content.count(b"K\x04\x85") == 1
     pairs = open_bytes(content.replace(b"K\x04\x85", b"J\xff\xff\xff\x7f\x85"))
     with pytest.raises(
-        BadImage, match=r"image 1: an array of 2,147,483,647 bytes(.|\n)*Received: 4"
+        BadImage, match=r"image 1: its array must have 2,147,483,647 bytes(.|\n)*Received: 4"
     ):
         pairs.images[1].read_bytes()
-    with pytest.raises(ValueError, match="only the uint8 bytes of an encoded image"):
+    with pytest.raises(ValueError, match="must be the uint8 bytes of an image file"):
         open_bytes(content.replace(b"K\x04\x85", b"L" + b"9" * 22 + b"L\n\x85"))
     truths = pickle.dumps(([b"", b""], np.array([True])), 2)
     with pytest.raises(ValueError, match="do not agree"):
@@ -391,7 +407,7 @@ OTHERS = {
     "half a truth": (pickle.dumps(([b"", b""], np.array([0.5]))), "not all 0 or 1"),
     "pixels": (
         pickle.dumps(([np.zeros((112, 112, 3), "u1")] * 2, [True])),
-        "3 dimensions, where only the uint8 bytes of an encoded image",
+        "3 dimensions. An image must be the uint8 bytes",
     ),
     "float images": (pickle.dumps(([np.zeros(5)] * 2, [True])), "dtype 'f8'"),
     "unfilled": (

@@ -337,11 +337,11 @@ def test_what_is_wrong_with_a_list_is_told(people, tmp_path):
     packed = pack(tmp_path / "a.csv", tmp_path / "tree", images=people)
     assert (packed.images, packed.identities) == (3, 2)
     assert packed.reasons() == {
-        "its identity cannot be the name of a file": 3,
+        "its identity must be usable as the name of a file": 3,
         "a line must be PATH,LABEL (or line 1 names the columns, `path` and `label` among them)": 2,
         f"its path leads out of {people}, below which the images of the list must be; `images` "
         "(--images FOLDER) names another folder": 2,
-        "its identity is longer than 255 bytes, which no file may be named": 1,
+        "its identity must have at most 255 bytes to be the name of a file": 1,
         "it cannot be read": 1,
     }
     assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["a", "b"]
@@ -459,7 +459,7 @@ def test_nothing_is_written_over(people, tmp_path):
 
 
 def test_lists_are_packed_before_they_are_opened(sources):
-    with pytest.raises(ValueError, match=r"`facemargin pack .*b.csv DESTINATION`"):
+    with pytest.raises(ValueError, match=r"facemargin pack .*b.csv DESTINATION"):
         open_faces(sources / "b.csv")
     assert container_kind(sources / "b.csv") == "list"
 
