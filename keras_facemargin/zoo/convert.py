@@ -25,6 +25,8 @@ from keras_facemargin.zoo.readers import dlib, mxnet, onnx, safetensors, tflite,
 from keras_facemargin.zoo.readers.contents import Graph, State
 from keras_facemargin.zoo.unfold import Statistics, give_statistics
 
+VERSION = 1  # counts up when a converter makes another model of the same file
+
 Path = str | os.PathLike[str]
 _STATISTICS = "dlib_statistics.npz"
 

@@ -24,6 +24,10 @@ _MARGIN = 40  # pixels that repeat the edge of a drawn face, for looser crops
 Floats = npt.NDArray[np.float32]
 
 
+class Unproven(ValueError):
+    """Nothing is at hand to prove a conversion with."""
+
+
 def golden_crop(name: str, crop: Crop) -> npt.NDArray[np.uint8]:
     """A drawn face that all machines draw alike.
 
@@ -94,13 +98,14 @@ def prove(model: "keras.Model", card: Card, path: str | os.PathLike[str]) -> Non
         path: the original file.
 
     Raises:
-        ValueError: the cosine is below 0.9999, or neither a golden embedding nor a runtime exists.
+        Unproven: the card has no golden embedding, and no runtime of the file is installed.
+        ValueError: the cosine is below 0.9999.
     """
     name = card.golden.crop if card.golden is not None else next(iter(_SEEDS))
     crop = golden_crop(name, card.crop)
     wanted = card.golden.embedding if card.golden is not None else run_original(path, card, crop)
     if wanted is None:
-        raise ValueError(
+        raise Unproven(
             f"The conversion of {card.name!r} must be proven. Received: a card without a golden "
             f"embedding, and a converter {card.converter!r} whose original runtime is not "
             "installed or not known here. `load_embedder(..., allow_unproven=True)` opens the "
