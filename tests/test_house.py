@@ -31,7 +31,7 @@ ALLOWED = {
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "export": ("files", "images"),
-    "zoo": ("evaluate", "files", "images", "saving"),
+    "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "saving"),
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",

@@ -221,7 +221,7 @@ def test_the_record_names_who_judged_and_how_it_went(session, tmp_path):
     assert record["history"] == tuned.history
     assert record["before"]["eer"] == tuned.before.eer
     assert record["after"]["eer"] == tuned.after.eer
-    assert record["thresholds"] == dataclasses.asdict(tuned.thresholds)
+    assert record["thresholds"] == tuned.thresholds.model_dump(mode="json")
     assert record["remarks"] == tuned.remarks
 
 
