@@ -154,7 +154,7 @@ def _is_whole(folder: Path) -> bool:
 def _convert(card: Card, file: Path) -> "keras.Model":
     from keras_facemargin.zoo.convert import convert
 
-    return convert(file, card.converter, card.network)
+    return convert(file, card)
 
 
 def _prove(embedder: "keras.Model", card: Card, file: Path, allow_unproven: bool) -> bool:
