@@ -30,7 +30,7 @@ def fetch_lfw(
     """
     from keras_facemargin.data.fetch import fetch_lfw
 
-    photos = fetch_lfw(directory, images.value)
+    photos = fetch_lfw(directory, images=images.value)
     say(f"{photos}: photos, not aligned yet: facemargin align {photos} {directory}/aligned")
 
 

@@ -38,7 +38,7 @@ def test_lists_are_packed_from_one_folder(facemargin, faces, tmp_path):
     lines = [f"{image},{image.parent.name}\n" for image in images]
     Path("absolute.csv").write_text("".join(lines))
     result = facemargin("pack", "absolute.csv", "a.rec")
-    assert_one_sentence(result, f"leads out of {tmp_path},", "--images FOLDER", images[0])
+    assert_one_sentence(result, f"must be below {tmp_path}.", "--images FOLDER", images[0])
     code, out, _ = facemargin("pack", "absolute.csv", "a.rec", "--images", faces)
     assert (code, "24 images of 3 identities" in out) == (0, True)
     Path("semicolons.csv").write_text("".join(lines).replace(",", ";"))
