@@ -15,7 +15,7 @@ from keras_facemargin.export import export_onnx, export_tflite
 from keras_facemargin.export.graph import float32_embedder
 from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
-from keras_facemargin.images import read_face, write_synthetic_faces
+from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
 from keras_facemargin.training.finetune import SAVED_FILES, finetune
 from keras_facemargin.zoo import CAUTION, find_card, load_embedder
@@ -70,19 +70,21 @@ def run_demo(output, embedder, faces=None):
 def _run(output, model, embedder, faces):
     console = Console()
     began = time.monotonic()
+    crop = Crop.of_embedder(model)
     console.rule("1/4  Faces")
     if faces is None:
-        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0"
+        size = "" if crop.size == 112 else f"-{crop}"
+        folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0{size}"
         if not folder.is_dir():
             with console.status(f"Drawing {PEOPLE} people who do not exist ..."):
                 draft = folder.with_suffix(".draft")
                 shutil.rmtree(draft, ignore_errors=True)
-                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0)
+                write_synthetic_faces(draft, PEOPLE, IMAGES_EACH, seed=0, image_size=crop)
                 draft.rename(folder)
         origin = "people who do not exist, drawn from a statistical face model"
     else:
         folder, origin = Path(faces), "real people, from your folder"
-    people = FaceFolder(folder, image_size=model.input_shape[1] or 112, on_bad="skip")
+    people = FaceFolder(folder, image_size=crop, on_bad="skip")
     if len(people) < MIN_REPRESENTATIVE:  # said before minutes of training, not after them
         raise ValueError(
             f"The demo exports to int8 too, which takes at least {MIN_REPRESENTATIVE} images to "
@@ -106,7 +108,7 @@ def _run(output, model, embedder, faces):
 
     console.rule("4/4  Export")
     spread = people.paths[:: math.ceil(len(people) / 256)]  # each person has a share
-    images = np.stack([read_face(path, people.image_size) for path in spread])
+    images = np.stack([read_face(path, crop) for path in spread])
     verdicts = []
     for precision in PRECISIONS:
         path = output / f"embedder_{precision}.tflite"
@@ -127,12 +129,13 @@ def _run(output, model, embedder, faces):
 
 
 def contact_sheet(folder, rows=6, columns=12):
-    """Faces of a `FaceFolder` as one picture: a person a row, (112 rows, 112 columns, 3) uint8."""
-    sheet = np.full((112 * rows, 112 * columns, 3), 255, "uint8")
+    """Faces of a `FaceFolder` as one picture, uint8 RGB: a row for each person."""
+    height, width = folder.crop.shape
+    sheet = np.full((height * rows, width * columns, 3), 255, "uint8")
     for row, label in enumerate(range(min(rows, folder.num_classes))):
         for column, index in enumerate(np.flatnonzero(folder.labels == label)[:columns]):
-            face = read_face(folder.paths[index])
-            sheet[112 * row : 112 * (row + 1), 112 * column : 112 * (column + 1)] = face
+            face = read_face(folder.paths[index], folder.crop)
+            sheet[height * row : height * (row + 1), width * column : width * (column + 1)] = face
     return sheet
 
 

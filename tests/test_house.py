@@ -44,6 +44,7 @@ ALLOWED = {
         "files",
         "fitting",
         "heads",
+        "images",
         "saving",
         "zoo",
     ),

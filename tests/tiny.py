@@ -4,20 +4,26 @@ import functools
 
 import keras
 
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.synthetic import synthesize_faces
 
 
-def tiny_embedder():
-    """(B, 112, 112, 3) RGB 0..255 -> (B, 24): random features, centred on synthetic faces."""
-    model = keras.models.clone_model(_original())
-    model.set_weights(_original().get_weights())
+def tiny_embedder(size=None):
+    """(B, H, W, 3) RGB 0..255 -> (B, 24): random features, centred on synthetic faces.
+
+    Args:
+        size: the crop, as `Crop.of` takes it; default 112x112.
+    """
+    original = _original(Crop.of(size))
+    model = keras.models.clone_model(original)
+    model.set_weights(original.get_weights())
     return model
 
 
 @functools.cache
-def _original():
+def _original(crop):
     generator = keras.random.SeedGenerator(0)
-    image = keras.Input((112, 112, 3))
+    image = keras.Input((*crop.shape, 3))
     x = keras.layers.AveragePooling2D(8)(image)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(x)
     initializer = keras.initializers.GlorotUniform(seed=generator)
@@ -27,7 +33,9 @@ def _original():
     normalization = keras.layers.BatchNormalization(name="normalization")
     model = keras.Model(image, normalization(x), name="tiny")
 
-    features = keras.Model(image, x).predict(synthesize_faces(16, 2, seed=1)[0], verbose=0)
+    features = keras.Model(image, x).predict(
+        synthesize_faces(16, 2, seed=1, size=crop)[0], verbose=0
+    )
     normalization.moving_mean.assign(features.mean(axis=0))
     normalization.moving_variance.assign(features.var(axis=0))
     return model

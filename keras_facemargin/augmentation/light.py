@@ -102,11 +102,11 @@ def recolour(images, colour, offset):
     """Applies each image's colour map to a batch in a TensorFlow graph.
 
     Args:
-        images: uint8 `(B, S, S, 3)` of static side, RGB.
+        images: uint8 `(B, H, W, 3)` of static size, RGB.
         colour, offset: B rows of an `Augmentation`'s fields.
 
     Returns:
-        float32 `(B, S, S, 3)`, RGB 0..255.
+        float32 `(B, H, W, 3)`, RGB 0..255.
     """
     import tensorflow as tf
 
@@ -120,19 +120,19 @@ def augment(images, parameters):
     """What `move` and `recolour` do to a batch, in numpy.
 
     Args:
-        images: uint8 `(B, S, S, 3)`, RGB.
+        images: uint8 `(B, H, W, 3)`, RGB.
         parameters: an `Augmentation` of B rows.
 
     Returns:
-        float32 `(B, S, S, 3)`, RGB 0..255: as `recolour`, up to the rounding of its sums.
+        float32 `(B, H, W, 3)`, RGB 0..255: as `recolour`, up to the rounding of its sums.
     """
-    side = images.shape[1]
+    height, width = images.shape[1:3]
     padded = np.pad(images, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)))
     moved = np.empty_like(images)
     for place, image, (row, column, _), mirror in zip(
         moved, padded, parameters.corner, parameters.mirror[:, 1], strict=True
     ):
-        crop = image[row : row + side, column : column + side]
+        crop = image[row : row + height, column : column + width]
         place[:] = crop[:, ::-1] if mirror else crop
     pixels = moved.reshape(len(moved), -1, 3).astype("float32") @ parameters.colour
     pixels += parameters.offset[:, None]

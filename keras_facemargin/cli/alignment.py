@@ -1,62 +1,79 @@
-"""Warnings and errors about images that are not aligned to the template."""
+"""Warnings and errors about images that are not aligned to their template."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 
-def note_unaligned(faces):
-    """Warns of a set that is slightly off the template; opening one that is far off has warned."""
-    from keras_facemargin.images import alignment_report
+def note_unaligned(faces: Any) -> None:
+    """Warns of a set that is slightly off its template; a set that is far off has warned already.
 
-    if len(faces) >= 12 and alignment_report(faces).clearly_off:
-        return
-    _warn_of_doubt(faces)
+    Args:
+        faces: labelled faces, as `open_faces` returns them.
+    """
+    from keras_facemargin.images.alignment_check import FEWEST, alignment_report, doubt
+
+    if len(faces) < FEWEST:
+        _warn(doubt(faces))
+    elif faces.crop.template is not None:
+        report = alignment_report(faces)
+        if not (report.aligned or report.clearly_off):
+            _warn(str(report))
 
 
-def _warn_of_doubt(images):
-    from keras_facemargin.images.alignment_check import doubt
+def note_crops(paths: Sequence[Any], embedder: Any) -> None:
+    """Warns of images that are not aligned crops; `embed` itself warns of larger ones.
 
-    reason = doubt(images)
+    Args:
+        paths: image files, as `read_face` takes them.
+        embedder: the embedder, whose crop they should be.
+    """
+    from keras_facemargin.images import Crop
+    from keras_facemargin.images.alignment_check import doubt, larger
+
+    crop = Crop.of_embedder(embedder)
+    if not larger(paths, crop):
+        _warn(doubt(paths, crop))
+
+
+def _warn(reason: str | None) -> None:
     if reason is not None:
         warnings.warn(
-            f"{reason} The embeddings of such crops mean little: `facemargin align` cuts aligned "
-            "crops out of the photos.",
+            f"{reason} Embeddings of such crops mean little: `facemargin align` cuts aligned crops "
+            "out of photos.",
             stacklevel=3,
         )
 
 
-def note_crops(paths, embedder):
-    """Warns of images that are not aligned crops; `embed` itself warns of larger ones."""
-    from keras_facemargin.images.alignment_check import larger
+def refuse_photos(paths: Sequence[Any], embedder: Any) -> None:
+    """Refuses a few images that are not aligned crops: their score would be a wrong answer.
 
-    if not larger(paths, _side(embedder)):
-        _warn_of_doubt(paths)
+    Args:
+        paths: image files.
+        embedder: the embedder, whose crop they must be.
 
-
-def refuse_photos(paths, embedder):
-    """Refuses a few images that are not aligned crops: their score would be a wrong answer."""
-
-    from keras_facemargin.images import read_face
+    Raises:
+        ValueError: an image is not a crop of that size, or does not look like one.
+        OSError: an image cannot be opened.
+    """
+    from keras_facemargin.images import Crop, read_face
     from keras_facemargin.images.alignment_check import doubt
     from keras_facemargin.images.image import read_size
 
-    side = _side(embedder)
-    rule = f"Two faces are compared on aligned crops of {side}x{side} pixels."
-    way_out = "`facemargin align PHOTOS CROPS" + ("" if side == 112 else f" --size {side}") + "`"
+    crop = Crop.of_embedder(embedder)
+    rule = f"Two faces are compared on aligned crops of {crop} pixels (height x width)."
+    align = "`facemargin align PHOTOS CROPS" + ("" if crop.size == 112 else f" --size {crop}") + "`"
     for path in paths:
-        read_face(path)  # names an image that cannot be read, before its size is judged
         width, height = read_size(path)
-        if (width, height) != (side, side):
+        if (height, width) != crop.shape:
             raise ValueError(
-                f"{rule} Received: {path} of {width}x{height}. {way_out} makes crops of photos; an "
-                "aligned crop of another size must be resized first."
+                f"{rule} Received: {path} of {height}x{width}. {align} cuts crops out of photos; "
+                "resize an aligned crop of another size first."
             )
-    reason = doubt(paths)
+        read_face(path, crop)  # names an image that cannot be decoded
+    reason = doubt(paths, crop)
     if reason is not None:
         raise ValueError(
-            f"{rule} Received: {' and '.join(map(str, paths))}. {reason} {way_out} makes crops of "
+            f"{rule} Received: {' and '.join(map(str, paths))}. {reason} {align} cuts crops out of "
             "photos."
         )
-
-
-def _side(embedder):
-    return embedder.input_shape[1] or 112

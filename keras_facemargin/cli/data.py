@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import prepare_file
-from keras_facemargin.cli.options import DEFAULT, Model
+from keras_facemargin.cli.options import DEFAULT, CropSize, Model, read_size
 
 LfwImages = StrEnum("LfwImages", ["funneled", "original"])
 
@@ -44,6 +44,7 @@ def pack(
         typer.Option(help="Folder that the paths of a list start from and must stay in."),
     ] = None,
     shards: Annotated[int, typer.Option(min=1, help="Files of a .tfrecord.")] = 1,
+    size: CropSize = "112",
 ):
     """Copy labelled face crops from one container into another, byte for byte.
 
@@ -55,7 +56,9 @@ def pack(
     """
     from keras_facemargin.data import pack_faces
 
-    packed = pack_faces(source, destination, images=images, shards=shards)
+    packed = pack_faces(
+        source, destination, images=images, shards=shards, image_size=read_size(size)
+    )
     say(f"{destination}: {packed.images:,} images of {packed.identities:,} identities")
     if packed.skipped:
         table = Table(Column("Skipped", justify="right"), "because")
@@ -89,59 +92,29 @@ def check_data(
 
     Example: `facemargin check-data facemargin-demo/faces-64x12-seed0`
     """
-    import numpy as np
-
-    from keras_facemargin.audit import (
-        draw_audit,
-        label_noise,
-        near_duplicates,
-        shared_identities,
-        shared_images,
-    )
+    from keras_facemargin.audit import audit_faces, draw_audit
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
+    from keras_facemargin.images import Crop
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
-    side = embedder.input_shape[1] or 112
-    sets = [open_faces(each, side, "skip") for each in (faces, against) if each is not None]
+    crop = Crop.of_embedder(embedder)
+    sets = [
+        open_faces(each, image_size=crop, on_bad="skip")
+        for each in (faces, against)
+        if each is not None
+    ]
     prepare_file("--output", output, ".png")
-    ours, theirs = sets[0], sets[-1]
-    embeddings = [embed(embedder, each.paths) for each in sets]
-    noise = label_noise(embeddings[0], ours.labels)
-    pairs = near_duplicates(embeddings[0], ours.labels, duplicates)
-    twins = shared_identities(embeddings[0], ours.labels, people)
-    table = Table("Found", Column("number", justify="right"), "of", "at cosine")
-    table.add_row("Bad files, left out", f"{len(ours.skipped):,}", f"{len(ours):,} others", "-")
-    table.add_row(
-        "Images nearer to another identity",
-        f"{len(noise.suspects):,}",
-        f"{len(ours):,} images",
-        f"median: own {np.nanmedian(noise.own):.2f}, next {np.median(noise.other):.2f}",
+    ours, *other = [(each, embed(embedder, each.paths)) for each in sets]
+    audit = audit_faces(
+        *ours,
+        against=other[0] if other else None,
+        duplicate_cosine=duplicates,
+        person_cosine=people,
     )
-    for words, count in (
-        ("Pairs of nearly one image, one identity", pairs.same.sum()),
-        ("Pairs of nearly one image, two identities", (~pairs.same).sum()),
-    ):
-        table.add_row(words, f"{count:,}", f"{len(ours):,} images", f"{duplicates:g}")
-    what = f"{ours.num_classes:,} identities"
-    table.add_row("Pairs of identities that look like one", f"{len(twins):,}", what, f"{people:g}")
-    listed = [("Two labels, one person?", twins)]
-    if against is not None:
-        rows = [embeddings[1], theirs.labels]
-        common = shared_identities(embeddings[0], ours.labels, people, rows)
-        leaked = shared_images(*embeddings, duplicates)
-        what = f"{theirs.num_classes:,} of {against}"
-        table.add_row("People also in the test set", f"{len(common):,}", what, f"{people:g}")
-        what = f"{len(theirs):,} of {against}"
-        table.add_row("Images also in the test set", f"{len(leaked):,}", what, f"{duplicates:g}")
-        listed.append(("In both sets?", common))
-    console.print(table)
-    for words, found in listed:
-        others = theirs if words.startswith("In") else ours
-        for first, second, cosine in list(
-            zip(found.first, found.second, found.cosine, strict=True)
-        )[:10]:
-            say(f"{words} {ours.identities[first]}, {others.identities[second]}: {cosine:.3f}")
-    draw_audit(ours, noise, pairs, output)
-    say(f"{output}: the worst of them, to look at.")
+    console.print(audit)
+    for sentence in audit.sentences():
+        say(sentence)
+    draw_audit(audit, output)
+    say(f"{output}: the most doubtful images, to look at.")

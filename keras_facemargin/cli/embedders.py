@@ -39,7 +39,7 @@ def export(
     import numpy as np
 
     from keras_facemargin.export import export_onnx, export_tflite
-    from keras_facemargin.images import read_face, synthesize_faces
+    from keras_facemargin.images import Crop, read_face, synthesize_faces
     from keras_facemargin.zoo import find_card, load_embedder
 
     to_onnx = output.suffix == ".onnx"
@@ -51,12 +51,13 @@ def export(
         )
     embedder = load_embedder(model)
     prepare_file("--output", output, ".tflite", ".onnx")
+    crop = Crop.of_embedder(embedder)
     if images is None:
-        pixels, _ = synthesize_faces(64, 2)
+        pixels, _ = synthesize_faces(64, 2, size=crop)
     else:
         paths = image_files([images])
         spread = paths[:: math.ceil(len(paths) / 256)]  # each person has a share
-        pixels = np.stack([read_face(path, embedder.input_shape[1] or 112) for path in spread])
+        pixels = np.stack([read_face(path, crop) for path in spread])
     if to_onnx:
         verdict = export_onnx(embedder, output, pixels)
     else:
@@ -111,6 +112,7 @@ def calibrate(
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
     from keras_facemargin.files import check_writable
+    from keras_facemargin.images import Crop
     from keras_facemargin.zoo import (
         calibrate,
         card_path,
@@ -130,7 +132,7 @@ def calibrate(
     target = file if output is None else output / f"{file.stem}.keras"
     _refuse_places(model, card, target, output)
     check_writable(target.with_name(card.name))
-    people = open_faces(faces, embedder.input_shape[1] or 112)
+    people = open_faces(faces, image_size=Crop.of_embedder(embedder))
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
     new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)

@@ -12,7 +12,7 @@ from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.opening import open_keras
 from keras_facemargin.cli.options import DEFAULT, Flip, Model, read_size
 
-Choose = StrEnum("Choose", ["centre", "largest"])
+Choose = StrEnum("Choose", ["center", "largest"])
 Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
 
 
@@ -28,7 +28,7 @@ def align(
         Path | None,
         typer.Option(help="Points that you have, .jsonl or .csv, in place of a detector."),
     ] = None,
-    choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.centre,
+    choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.center,
     template: Annotated[
         Template | None,
         typer.Option(
@@ -58,10 +58,13 @@ def align(
 
     Example: `facemargin align photos faces`
     """
-    from keras_facemargin.images import align_folder, alignment_report
+    from keras_facemargin.images import Crop, align_folder, alignment_report
 
+    crop = Crop.of(
+        None if size is None else read_size(size), None if template is None else template.value
+    )
     if check:
-        report = alignment_report(photos)
+        report = alignment_report(photos, crop)
         say(str(report))
         raise typer.Exit(0 if report.aligned else 1)
     if crops is None:
@@ -79,8 +82,7 @@ def align(
         detector=detector,
         landmarks=landmarks,
         choose=choose.value,
-        size=None if size is None else read_size(size),
-        template=None if template is None else template.value,
+        size=crop,
     )
     console.print(done)
     if done.misses:

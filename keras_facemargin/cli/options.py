@@ -33,6 +33,8 @@ Groups = Annotated[
     typer.Option(help="CSV for a --report: image or person, and a column for each grouping."),
 ]
 
+CropSize = Annotated[str, typer.Option(help="Height, or HEIGHTxWIDTH, of a crop in pixels.")]
+
 # Of protocols with official lists.
 Lists = Annotated[Path, typer.Option(help="Folder of the official lists.")]
 Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as the lists do.")]

@@ -71,6 +71,7 @@ def finetune(
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.images import Crop
     from keras_facemargin.training.finetune import SAVED_FILES, finetune
     from keras_facemargin.zoo import load_embedder
 
@@ -79,7 +80,7 @@ def finetune(
     embedder = load_embedder(model)
     faces = open_faces(
         directory,
-        image_size=embedder.input_shape[1] or 112,
+        image_size=Crop.of_embedder(embedder),
         on_bad=on_bad.value,
     )
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")

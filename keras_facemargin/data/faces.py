@@ -14,6 +14,7 @@ import numpy as np
 from keras_facemargin.data.epochs import Plan
 from keras_facemargin.data.pipeline import Batches, make_dataset
 from keras_facemargin.data.problems import report_bad_files, require_two_identities
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import read_bytes
 
 _SAMPLED = 64  # images whose bytes go into a fingerprint
@@ -24,7 +25,8 @@ class Faces:
 
     Attributes:
         source: the folder or file, a string.
-        image_size: side of the crops in pixels.
+        crop: the `Crop` that the images are read at.
+        image_size: its height in pixels, or `(height, width)` if it is not square.
         paths: sequence of the images; each is read by `read_face`.
         labels: int32 array `(N,)`, the identity of each image, 0..`num_classes - 1`.
         identities: list; `identities[label]` is what the container calls the person of a label.
@@ -35,7 +37,8 @@ class Faces:
     def _set(self, source, image_size, paths, labels, identities, plain, skipped):
         """Fills the object: `source` names the container, `plain` is as in `check_face`."""
         self.source = source
-        self.image_size = image_size
+        self.crop = Crop.of(image_size)
+        self.image_size = self.crop.size
         self.paths = paths
         self.labels = np.asarray(labels, "int32")
         self.identities = identities
@@ -108,7 +111,7 @@ class Faces:
             start: in training, `(epoch, step)` from 0, the step one of this dataset's batches.
 
         Returns:
-            Dataset of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
+            Dataset of float32 `(B, height, width, 3)` RGB 0..255 and int32 `(B,)`.
 
         Raises:
             ValueError: `shard` is no worker of so many, `batch_size` is not whole batches of the
@@ -162,7 +165,7 @@ class Faces:
                 `max_queue_size`. Images are read safely from threads and from forked processes.
 
         Returns:
-            A `PyDataset` of float32 `(B, image_size, image_size, 3)` RGB 0..255 and int32 `(B,)`.
+            A `PyDataset` of float32 `(B, height, width, 3)` RGB 0..255 and int32 `(B,)`.
 
         Raises:
             ValueError: as `dataset`.

@@ -27,13 +27,14 @@ class FaceFolder(Faces):
 
     Args:
         directory: folder of identity folders.
-        image_size: side of the crops in pixels. Square images of another size are resized.
+        image_size: height of square crops in pixels, `(height, width)`, or a `Crop`. Images of
+            that shape and another size are resized.
         on_bad: `"refuse"` raises one error that counts the bad entries and names up to ten.
             `"skip"` leaves them out, warns once in the same words and keeps them in `skipped`.
 
     Attributes:
         directory: the folder, a string.
-        image_size: side of the crops in pixels.
+        crop, image_size: see `Faces`.
         paths: list of the image files.
         labels: int32 array `(N,)`, the identity of each image, 0..`num_classes - 1`.
         identities: list of the identities' names; `identities[label]` is the name of a label.

@@ -97,7 +97,7 @@ def _blocks(tf: ModuleType, plan: Plan, epoch: int, skipped: int) -> Any:
 
 def _decoder(tf: ModuleType, faces: "Faces", plain: npt.NDArray[np.bool_]) -> Function:
     """A function from the index and the bytes of an image to its pixels, uint8."""
-    shape = (faces.image_size, faces.image_size, 3)
+    shape = (*faces.crop.shape, 3)
     is_plain, all_plain = tf.constant(plain), plain.all()
 
     def decode_plain(encoded: Any) -> Any:
@@ -106,7 +106,7 @@ def _decoder(tf: ModuleType, faces: "Faces", plain: npt.NDArray[np.bool_]) -> Fu
 
     def decode_odd(index: Any, encoded: Any) -> Any:
         return tf.numpy_function(
-            lambda index, encoded: decode_face(encoded, shape[0], name=faces.paths[index]),
+            lambda index, encoded: decode_face(encoded, faces.crop, name=faces.paths[index]),
             [index, encoded],
             tf.uint8,
         )
@@ -187,7 +187,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # Keras has no type
     def __getitem__(self, step: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         faces, plan = self._faces, self._plan
         chosen = self._order[step * plan.batch_size : (step + 1) * plan.batch_size]
-        images = np.stack([read_face(faces.paths[index], faces.image_size) for index in chosen])
+        images = np.stack([read_face(faces.paths[index], faces.crop) for index in chosen])
         if plan.training:
             rng = plan.worker_rng(self._epoch, step)
             images = plan.augment_arrays(images, plan.draw(rng, len(chosen)))

@@ -48,7 +48,8 @@ class FaceRecords(StoredFaces):
     Args:
         file: the `.rec` file.
         index: the `.idx` file, as `RecordReader` takes it.
-        image_size: side of the crops in pixels. Square images of another size are resized.
+        image_size: height of square crops in pixels, `(height, width)`, or a `Crop`. Images of
+            that shape and another size are resized.
         on_bad: `"refuse"` raises one error that counts what is bad and names up to ten.
             `"skip"` leaves it out, warns once in the same words and keeps it in `skipped`.
         check: whether to decode every image up front, and to warn if the faces of up to 200 of

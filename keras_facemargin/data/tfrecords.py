@@ -67,7 +67,8 @@ class FaceTFRecords(StoredFaces):
 
     Args:
         files: a file, the name that stands for its shards, or a list of files.
-        image_size: side of the crops in pixels. Square images of another size are resized.
+        image_size: height of square crops in pixels, `(height, width)`, or a `Crop`. Images of
+            that shape and another size are resized.
         on_bad: `"refuse"` raises one error that counts what is bad and names up to ten.
             `"skip"` leaves it out, warns once in the same words and keeps it in `skipped`.
         check: whether to decode every image up front, as in `FaceRecords`.

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_facemargin.arrays import embedding_rows, real_numbers
 from keras_facemargin.images.alignment_check import doubt, larger
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import read_face
 from keras_facemargin.progress import progress_bar
 
@@ -70,9 +71,9 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
         _check_pixels(paths_or_images)
         batches = _slices(paths_or_images, batch_size)
     else:
-        size = getattr(embedder, "input_shape", (None, None))[1] or 112
-        _note_photos(paths_or_images, size)
-        batches = _read(paths_or_images, batch_size, size)
+        crop = Crop.of_embedder(embedder)
+        _note_photos(paths_or_images, crop)
+        batches = _read(paths_or_images, batch_size, crop)
     # A Keras model's own inference call is compiled; a plain callable is what it is.
     predict = getattr(embedder, "predict_on_batch", embedder)
 
@@ -96,14 +97,14 @@ def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) ->
     return embeddings
 
 
-def _note_photos(paths, size):
-    photos = larger(paths, size)
-    reason = doubt([path for path, *_ in photos]) if photos else None
+def _note_photos(paths, crop):
+    photos = larger(paths, crop)
+    reason = doubt([path for path, *_ in photos], crop) if photos else None
     if reason is not None:
         path, width, height = photos[0]
         warnings.warn(
-            f"Images are resized to {size}x{size} and do not look like aligned crops, beginning "
-            f"with {path} ({width}x{height}): {reason} Their embeddings mean little: `facemargin "
+            f"Images are resized to {crop} and do not look like aligned crops, beginning "
+            f"with {path} ({height}x{width}): {reason} Their embeddings mean little: `facemargin "
             "align` makes crops of photos.",
             stacklevel=3,
         )
@@ -151,13 +152,13 @@ def _slices(images, batch_size):
         yield images[start : start + batch_size]
 
 
-def _read(paths, batch_size, size):
+def _read(paths, batch_size, crop):
     starts = range(0, len(paths), batch_size)
     pending = collections.deque()
     with ThreadPoolExecutor(READERS) as pool:
         for start in starts:
             batch = paths[start : start + batch_size]
-            pending.append([pool.submit(read_face, path, size) for path in batch])
+            pending.append([pool.submit(read_face, path, crop) for path in batch])
             if len(pending) > READ_AHEAD:
                 yield np.stack([face.result() for face in pending.popleft()])
         while pending:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_facemargin.evaluate.uncertainty.resampling import interval
 from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
-from keras_facemargin.images.image import read_face
+from keras_facemargin.images.image import read_thumbnail
 
 # Okabe and Ito's colours, told apart by colour-blind eyes.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
@@ -252,7 +252,7 @@ def plot_hardest_pairs(pairs, scores, count=6):
     for strip, (indices, color, title) in zip(figure.subfigures(2, 1), rows, strict=True):
         strip.suptitle(title, fontsize=10, color=color, fontweight="bold")
         for axes, index in zip(strip.subplots(1, count, squeeze=False)[0], indices, strict=False):
-            faces = [read_face(pairs.first[index]), read_face(pairs.second[index])]
+            faces = [read_thumbnail(each[index]) for each in (pairs.first, pairs.second)]
             axes.imshow(np.concatenate(faces, axis=1))
             axes.set_xlabel(f"{scores[index]:.3f}", fontsize=9)
     for axes in figure.get_axes():

@@ -19,15 +19,16 @@ def check_images(images, input_shape):
     """
     shape = f"(N, {', '.join(str(side) for side in input_shape)})"
     if images is None:
-        from keras_facemargin.images.synthetic import synthesize_faces
+        from keras_facemargin.images import Crop, synthesize_faces
 
-        images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0)
-        if images.shape[1:] != tuple(input_shape):
+        crop = Crop.of(tuple(input_shape[:2]))
+        if crop.template is None:
             raise ValueError(
-                f"images must be passed for this embedder, {shape}: the default ones are "
-                f"{images.shape[1]}x{images.shape[2]}. Received: images=None. Read crops of that "
-                "size with read_face."
+                f"`images` must be passed for this embedder, {shape}: synthetic faces are drawn "
+                f"only for crops of a known template. Received: images=None and a crop of {crop}. "
+                "Read crops of that size with read_face."
             )
+        images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0, size=crop)
     try:
         images = np.asarray(images)
     except ValueError:  # numpy's answer to rows of unequal length

@@ -240,16 +240,16 @@ def load_detector(name):
     return detector
 
 
-CHOICES = ("centre", "largest")
+CHOICES = ("center", "largest")
 
 
-def choose_face(faces, shape, choose="centre"):
+def choose_face(faces, shape, choose="center"):
     """The face of a photo that is meant, where there are several.
 
     Args:
         faces: list of `DetectedFace`.
         shape: height and width of the photo in pixels (more numbers are ignored).
-        choose: `"centre"` for the face whose box has its middle nearest to the photo's, as sets
+        choose: `"center"` for the face whose box has its middle nearest to the photo's, as sets
             cropped around their person need it (LFW, VGGFace2); `"largest"` for that with the
             largest box, as snapshots do. Of equals the first.
 

@@ -64,7 +64,7 @@ def align_folder(
     *,
     detector=None,
     landmarks=None,
-    choose="centre",
+    choose="center",
     size=None,
     template=None,
 ):

@@ -47,8 +47,11 @@ import numpy as np
 from PIL import Image
 
 from keras_facemargin.files import exclusive, full_disk_names
+from keras_facemargin.images.align import align_face
+from keras_facemargin.images.crop import Crop
 
-_SIZE = 112
+_CROP = Crop(112, 112, "arcface")
+_SIZE = _CROP.height
 _CUT = 2.0  # Deviations at which the normal distributions end: no monsters from the tails.
 # Factors on the learned deviations. People stand a little further apart than in life and pictures
 # closer: faces stay sharp and plain, and recognising them is neither trivial nor hopeless.
@@ -60,7 +63,7 @@ _SHARPENING = (0.5, 1.6)  # Components are softer than the faces they come from.
 _FRACTION_BITS = {"luma": 8, "chroma": 8, "shape": 14}
 
 
-def synthesize_faces(num_identities, images_per_identity, seed=0):
+def synthesize_faces(num_identities, images_per_identity, seed=0, *, size=None):
     """Samples aligned faces of people who do not exist.
 
     Image `j` of identity `k` depends on `seed`, `k` and `j` alone: asking for more identities or
@@ -70,13 +73,16 @@ def synthesize_faces(num_identities, images_per_identity, seed=0):
         num_identities: number of people, at least 1.
         images_per_identity: number of images of each, at least 1.
         seed: a non-negative integer; another seed gives other people.
+        size: the crop, as `Crop.of` takes it. Default: 112x112, at which the faces are sampled;
+            other crops are cut out of that one.
 
     Returns:
-        `(images, labels)`: uint8 of shape `(N, 112, 112, 3)`, RGB, and int32 of shape `(N,)` with
-        values `0 .. num_identities - 1` in ascending order; `N` is the product of the two numbers.
+        `(images, labels)`: uint8 of shape `(N, height, width, 3)`, RGB, and int32 of shape `(N,)`
+        with values `0 .. num_identities - 1` in ascending order; `N` is the product of the two
+        numbers.
 
     Raises:
-        ValueError: a number is not an integer or below its minimum.
+        ValueError: a number is not an integer or below its minimum, or the crop has no template.
 
     Example:
 
@@ -89,11 +95,16 @@ def synthesize_faces(num_identities, images_per_identity, seed=0):
     per_person = _whole("images_per_identity", images_per_identity, 1)
     seed = _whole("seed", seed, 0)
     images = np.concatenate([_person(seed, person, per_person) for person in range(people)])
+    crop = Crop.of(size)
+    if crop != _CROP:
+        images = np.stack([align_face(image, _CROP.points, crop) for image in images])
     labels = np.repeat(np.arange(people, dtype=np.int32), per_person)
     return images, labels
 
 
-def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0):
+def write_synthetic_faces(
+    directory, num_identities, images_per_identity, seed=0, *, image_size=None
+):
     """Writes sampled faces as a folder of identities, `person_000/000.jpg` and so on.
 
     Args:
@@ -101,6 +112,7 @@ def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0
         num_identities: as in `synthesize_faces`.
         images_per_identity: as in `synthesize_faces`.
         seed: as in `synthesize_faces`.
+        image_size: the crop, as `size` of `synthesize_faces`.
 
     Returns:
         The paths of the files, a list of strings, ordered as the images of `synthesize_faces`.
@@ -122,7 +134,9 @@ def write_synthetic_faces(directory, num_identities, images_per_identity, seed=0
                 "`directory` must be empty or missing, so that no other file mixes with the faces. "
                 f"Received: directory={directory!r}. Remove its contents or name another folder."
             )
-        images, labels = synthesize_faces(num_identities, images_per_identity, seed)
+        images, labels = synthesize_faces(
+            num_identities, images_per_identity, seed, size=image_size
+        )
         paths = []
         for position, (image, label) in enumerate(zip(images, labels, strict=True)):
             folder = os.path.join(directory, f"person_{label:03d}")

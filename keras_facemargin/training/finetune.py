@@ -31,6 +31,7 @@ from keras_facemargin.heads import (
     SVSoftmax,
     UniFace,
 )
+from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.validation import sample_images
 from keras_facemargin.zoo import CARD, Thresholds, calibrate, describe, find_card, write_card
@@ -268,12 +269,12 @@ def _split(faces, seed):
 
 
 def _check_size(embedder, faces):
-    size = (faces.image_size, faces.image_size)
-    if any(side not in (None, faces.image_size) for side in embedder.input_shape[1:3]):
+    sides = zip(embedder.input_shape[1:3], faces.crop.shape, strict=True)
+    if any(side not in (None, read) for side, read in sides):
         raise ValueError(
             "`faces` must be read at the size that the embedder takes. Received: images of "
-            f"{size} for an input of {embedder.input_shape[1:3]}. Make the FaceFolder with "
-            f"image_size={embedder.input_shape[1]}."
+            f"{faces.crop} for an input of {embedder.input_shape[1:3]}. Open the faces with "
+            f"image_size={Crop.of_embedder(embedder).size}."
         )
 
 

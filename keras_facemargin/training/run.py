@@ -30,6 +30,7 @@ from keras_facemargin.data import open_faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.arguments import class_of
 from keras_facemargin.training.document import read_document
@@ -187,7 +188,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
             beginning = _beginning(recipe, embedder)
             faces = open_faces(
                 place / settings.data.path,
-                image_size=embedder.input_shape[1],
+                image_size=Crop.of_embedder(embedder),
                 on_bad=settings.data.on_bad,
             )
             pairs = None

@@ -44,7 +44,7 @@ def wrong(faces, model):
         ("verify GOOD nothere.jpg --threshold 0", ["nothere.jpg: No such file"]),
         ("verify GOOD bad.jpg --threshold 0", ["bad.jpg: not an image"]),
         ("verify GOOD cut.jpg --threshold 0", ["cut.jpg: it does not decode"]),
-        ("verify GOOD wide.png --threshold 0", ["wide.png: ", "must be square", "100x80"]),
+        ("verify GOOD wide.png --threshold 0", ["aligned crops of 112x112", "wide.png of 80x100"]),
         ("verify GOOD one --threshold 0", ["one: Is a directory"]),
         ("verify GOOD GOOD", ["without", "card.json", "facemargin calibrate FACES --model"]),
         ("embed nothere", ["no such image or folder", "Received: nothere"]),

@@ -102,7 +102,7 @@ def spoiled(directory):
         ada / "text.jpg": "not an image",
         ada / "older": "a folder inside",
         ada / "broken link.jpg": "broken link",
-        ada / "tall.png": "96x112",
+        ada / "tall.png": "112x96",
         directory / "labels.csv": "beside the identity folders",
         directory / "Nobody": "without a single good image",
     }

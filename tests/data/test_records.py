@@ -655,7 +655,7 @@ def spoiled(tmp_path):
         (Record([0.0, 0.0], b""), "its image is empty"),
         (Record(0.0, good[: len(good) // 2]), "does not decode"),
         (Record(0.0, b"no image at all"), "not an image"),
-        (Record(0.0, encoded(8, shape=(112, 96, 3))), "96x112"),
+        (Record(0.0, encoded(8, shape=(112, 96, 3))), "112x96"),
         (Record(0.5, good), "0.5"),
         (Record(-1.0, good), "-1.0"),
         (Record(float("nan"), good), "nan"),

@@ -26,21 +26,21 @@ def test_the_centre_is_the_photos_and_the_largest_counts_area():
 
 def test_of_equal_faces_the_first_is_chosen():
     left, right = face(0, 0, 10, 10), face(20, 0, 30, 10)
-    for choose in ("centre", "largest"):
+    for choose in ("center", "largest"):
         assert choose_face([left, right], (11, 31), choose) is left
         assert choose_face([right, left], (11, 31), choose) is right
 
 
 def test_a_face_without_a_place_is_chosen_last():
     lost = face(np.nan, 0, 10, 10)
-    for choose in ("centre", "largest"):
+    for choose in ("center", "largest"):
         assert choose_face([lost, face(0, 0, 5, 5)], (100, 100), choose) is not lost
         assert choose_face([lost], (100, 100), choose) is lost
 
 
 def test_an_unknown_choice_is_refused():
-    with pytest.raises(ValueError, match=r"'centre' or 'largest'.*Received: choose='center'"):
-        choose_face([], (1, 1), "center")
+    with pytest.raises(ValueError, match=r"'center' or 'largest'.*Received: choose='centre'"):
+        choose_face([], (1, 1), "centre")
 
 
 def test_a_function_of_ones_own_is_a_detector(monkeypatch, tmp_path):

@@ -9,8 +9,9 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, features
+from PIL import ExifTags, Image, ImageFile, features
 
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import BadImage, check_face, decode_face, read_face, read_size
 
 
@@ -213,10 +214,39 @@ def test_a_png_whose_checksum_fails(pixels):
     assert "does not decode" in bad(bytes(whole))
 
 
-def test_not_square_is_refused_with_the_way_out(pixels):
-    reason = bad(encode(Image.fromarray(pixels[:, :96])))
-    assert "96x112" in reason
-    assert "Align" in reason
+def test_a_crop_of_another_shape_is_refused_with_the_way_out(pixels):
+    narrow = encode(Image.fromarray(pixels[:, :96]))
+    reason = bad(narrow)
+    assert "must be square. Received: 112x96 (height x width)" in reason
+    assert reason.endswith("facemargin align PHOTOS CROPS")
+    with pytest.raises(BadImage, match=r"must be square.* align PHOTOS CROPS --size 160$"):
+        decode_face(narrow, 160)
+    with pytest.raises(BadImage, match=r"shape of 112x96 .*Received: 112x112.*--size 112x96$"):
+        decode_face(encode(Image.fromarray(pixels)), (112, 96))
+
+
+@pytest.mark.parametrize("size", [(112, 96), (150, 150), (160, 160)])
+def test_crops_of_other_sizes_are_read_as_they_are(pixels, tmp_path, size):
+    height, width = size
+    expected = np.tile(pixels, (2, 2, 1))[:height, :width]
+    Image.fromarray(expected).save(tmp_path / "crop.png")
+    assert check_face(tmp_path / "crop.png", size)
+    np.testing.assert_array_equal(read_face(tmp_path / "crop.png", size), expected)
+    np.testing.assert_array_equal(read_face(tmp_path / "crop.png", Crop(*size, None)), expected)
+    larger = (2 * height, 2 * width)
+    assert read_face(tmp_path / "crop.png", larger).shape == (*larger, 3)
+    assert not check_face(tmp_path / "crop.png", larger)
+
+
+def test_a_narrow_crop_is_judged_as_its_orientation_shows_it(pixels):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    wide, narrow = pixels[:96], pixels[:, :96]
+    turned = encode(Image.fromarray(wide), "JPEG", exif=exif, quality=100)
+    assert decode_face(turned, (112, 96)).shape == (112, 96, 3)
+    turned = encode(Image.fromarray(narrow), "JPEG", exif=exif, quality=100)
+    with pytest.raises(BadImage, match="Received: 96x112"):
+        decode_face(turned, (112, 96))
 
 
 def test_pixels_of_32_bits_have_no_range():

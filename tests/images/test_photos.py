@@ -415,10 +415,10 @@ def test_the_choice_is_made(photos, tmp_path):
             DetectedFace(np.array([60, 70, 230, 240]), 0.9, far),
         ]
 
-    align_folder(photos, tmp_path / "centre", detector=pair)
+    align_folder(photos, tmp_path / "center", detector=pair)
     align_folder(photos, tmp_path / "largest", detector=pair, choose="largest")
     image = read_photo(photos / "ada" / "1.png")
-    for choose, points in (("centre", POINTS), ("largest", POINTS + 60)):
+    for choose, points in (("center", POINTS), ("largest", POINTS + 60)):
         crop = read_face(tmp_path / choose / "ada" / "1.png.jpg").astype(float)
         assert np.abs(crop - align_face(image, points)).mean() < 3
 

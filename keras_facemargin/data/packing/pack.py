@@ -30,6 +30,7 @@ from keras_facemargin.data.packing.journal import Journal
 from keras_facemargin.data.packing.sinks import SINKS
 from keras_facemargin.data.problems import require_two_identities
 from keras_facemargin.files import FULL, exclusive
+from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.progress import progress_bar
 
@@ -72,7 +73,7 @@ class Packed:
         return dict(counts.most_common())
 
 
-def pack_faces(source, destination, images=None, shards=1, progress=True):
+def pack_faces(source, destination, *, images=None, shards=1, image_size=112, progress=True):
     """Copies the faces of one container into another, byte for byte.
 
     - a folder: IDENTITY/NAME, LFW's layout among them. As a destination it names images that have
@@ -103,6 +104,7 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
             default that of the list. Absolute paths below it are taken as well.
         shards: number of files of a `.tfrecord`.
         progress: whether to draw a progress bar on standard error.
+        image_size: as `FaceFolder`; an image of another shape is not a crop and is skipped.
 
     Returns:
         `Packed`.
@@ -143,10 +145,10 @@ def pack_faces(source, destination, images=None, shards=1, progress=True):
     with contextlib.ExitStack() as locks:
         for each in sink.claims():
             locks.enter_context(exclusive(each))
-        return _pack(source, images, sink, progress)
+        return _pack(source, images, sink, progress, Crop.of(image_size))
 
 
-def _pack(source, images, sink, progress):
+def _pack(source, images, sink, progress, crop):
     journal = Journal(sink.destination + ".journal")
     there = [final for _, final in sink.moves() if os.path.lexists(final)]
     if there and not journal.state.get("moving"):
@@ -156,7 +158,7 @@ def _pack(source, images, sink, progress):
         )
     listing = list_faces(source, images=images)
     folder = images and os.path.abspath(images)
-    plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder}"
+    plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder} {crop}"
     plan = hashlib.sha256(plan.encode(*_TEXT.values())).hexdigest()
     if journal.state and journal.state.get("plan") != plan:
         raise ValueError(
@@ -165,11 +167,11 @@ def _pack(source, images, sink, progress):
             f"Repeat that call, or remove {journal.file} to start from the beginning."
         )
     if not journal.state.get("moving"):
-        _copy(listing, plan, sink, journal, progress)
+        _copy(listing, plan, sink, journal, progress, crop)
     return _move(sink, journal)
 
 
-def _copy(listing, plan, sink, journal, progress):
+def _copy(listing, plan, sink, journal, progress, crop):
     count = len(listing.labels)
     sink.check(listing)
     state = journal.state or {"done": 0, "kept": 0, "last": -1, "label": -1}
@@ -195,7 +197,7 @@ def _copy(listing, plan, sink, journal, progress):
             note()
         with (
             progress_bar("images", progress) as bar,
-            contextlib.closing(_read_all(listing, done)) as read,
+            contextlib.closing(_read_all(listing, done, crop)) as read,
         ):
             task = bar.add_task("Packing", total=count, completed=done)
             for found in read:
@@ -272,7 +274,7 @@ def _move(sink, journal):
     return Packed(sink.destination, state["images"], state["identities"], skipped)
 
 
-def _read_all(listing, start):
+def _read_all(listing, start, crop):
     """Yields `(bytes, name)` or the `BadImage` of each image in order, read ahead on all cores."""
     places = np.flatnonzero(np.diff(listing.labels, prepend=-1))  # where an identity begins
 
@@ -280,7 +282,7 @@ def _read_all(listing, start):
         image = listing.images[row]
         try:
             encoded = read_bytes(image)
-            check_encoded(encoded, name=image)
+            check_encoded(encoded, crop, image)
         except BadImage as error:
             return BadImage(error.path, error.reason)  # afresh: a traceback keeps the pixels
         except (OSError, ValueError) as error:
