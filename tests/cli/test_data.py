@@ -26,7 +26,7 @@ def test_pack_says_what_it_skipped_and_why(facemargin, faces, tmp_path):
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",
     ]
-    assert_one_sentence(facemargin("pack", "people", "made/train.rec"), "writes over no file")
+    assert_one_sentence(facemargin("pack", "people", "made/train.rec"), "is not overwritten")
     with exclusive("made/other.rec"):
         result = facemargin("pack", "people", "made/other.rec")
     assert_one_sentence(result, "Another process is writing to made/other.rec")
@@ -43,7 +43,7 @@ def test_lists_are_packed_from_one_folder(facemargin, faces, tmp_path):
     assert (code, "24 images of 3 identities" in out) == (0, True)
     Path("semicolons.csv").write_text("".join(lines).replace(",", ";"))
     result = facemargin("pack", "semicolons.csv", "b.rec", "--images", faces)
-    assert_one_sentence(result, "semicolons.csv, line 1", "separated by semicolons")
+    assert_one_sentence(result, "semicolons.csv, line 1", "semicolons between")
 
 
 def test_names_that_are_not_utf8_end_no_work(facemargin, model, faces, tmp_path):

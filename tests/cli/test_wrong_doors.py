@@ -48,7 +48,7 @@ def wrong(faces, model):
         ("verify GOOD one --threshold 0", ["one: Is a directory"]),
         ("verify GOOD GOOD", ["without", "card.json", "facemargin calibrate FACES --model"]),
         ("embed nothere", ["no such image or folder", "Received: nothere"]),
-        ("embed empty", ["must hold images", "Received: empty"]),
+        ("embed empty", ["must have images", "Received: empty"]),
         ("embed bad.jpg", ["bad.jpg: not an image"]),
         ("embed GOOD -o e.txt", ["*.npz", "Received: e.txt"]),
         ("embed GOOD -o bad.jpg/e.npz", ["bad.jpg"]),

@@ -83,7 +83,7 @@ def test_the_command(server, lfw, tmp_path):
 
 def test_other_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: images='deepfunneled'"):
-        fetch_lfw(tmp_path, "deepfunneled")
+        fetch_lfw(tmp_path, images="deepfunneled")
 
 
 def test_addresses_and_digests_are_well_formed():

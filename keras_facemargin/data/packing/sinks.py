@@ -244,7 +244,7 @@ class TFRecordSink(Sink):
         return [self.destination]  # one lock for all shards
 
     def write(self, row: int, label: int, identity: str, name: str, encoded: bytes) -> None:
-        example = face_example(encoded, label, identity, name)
+        example = face_example(encoded, label, text=identity, name=name)
         self.put(self.files()[self.shard], frame_tfrecord(example))
 
 

@@ -425,12 +425,12 @@ def test_a_list_beside_the_records_that_is_of_other_use(people, tmp_path):
     ("source", "destination", "options", "message"),
     [
         ("people", "a.zip", {}, r"folder or a file \*.rec, .*Received: .*a.zip"),
-        ("people", "a.rec", {"shards": 2}, "Only a .tfrecord .*Received: shards=2"),
+        ("people", "a.rec", {"shards": 2}, "99,999 for a .tfrecord, .*Received: shards=2"),
         ("people", "a.tfrecord", {"shards": 0}, "Received: shards=0"),
-        ("people", "people/a.rec", {}, "outside of what is read"),
-        ("people", "people", {}, "outside of what is read"),
-        ("people", "a.rec", {"images": "x"}, "Only the paths of a list .*Received: images='x'"),
-        ("gone", "a.rec", {}, "folder of identity folders is needed"),
+        ("people", "people/a.rec", {}, "outside the source"),
+        ("people", "people", {}, "outside the source"),
+        ("people", "a.rec", {"images": "x"}, "`images` needs a list .*Received: images='x'"),
+        ("gone", "a.rec", {}, "must be a folder of identity folders"),
     ],
 )
 def test_wrong_doors(people, source, destination, options, message, tmp_path):
@@ -452,7 +452,7 @@ def test_nothing_is_written_over(people, tmp_path):
         pack(people, tmp_path / way)
     before = contents(tmp_path)
     for way in ("tree", "a.rec"):
-        with pytest.raises(FileExistsError, match=r"writes over no file. Received: .* exists"):
+        with pytest.raises(FileExistsError, match=r"is not overwritten. Received: .*"):
             pack(people, tmp_path / way)
     assert contents(tmp_path) == before
 
@@ -571,10 +571,10 @@ def test_what_is_finished_is_not_the_result_of_another_call(people, numbered, tm
     with pytest.MonkeyPatch.context() as monkeypatch:
         kill_at_the_renames(monkeypatch, source, tmp_path / way)
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match=r"same source and arguments. Received: .*journal of"):
+    with pytest.raises(ValueError, match=r"Cannot resume: .*journal of"):
         pack(numbered, tmp_path / way)
     write(source / "9" / "0.png", b"other bytes")
-    with pytest.raises(ValueError, match=r"source has changed since"):
+    with pytest.raises(ValueError, match=r"Cannot resume: the source"):
         pack(source, tmp_path / way)
     shutil.rmtree(source)
     shutil.copytree(people, source)
@@ -587,7 +587,7 @@ def test_a_list_is_continued_with_the_same_images_only(numbered, tmp_path, monke
     (tmp_path / "a.csv").write_text("".join(f"{n}/0.png,{n}\n" for n in range(12)))
     shutil.copytree(numbered, tmp_path / "others")
     kill_at_the_renames(monkeypatch, tmp_path / "a.csv", tmp_path / "a.rec", images=numbered)
-    with pytest.raises(ValueError, match="same source and arguments"):
+    with pytest.raises(ValueError, match=r"Cannot resume: .*arguments"):
         pack(tmp_path / "a.csv", tmp_path / "a.rec", images=tmp_path / "others")
     assert pack(tmp_path / "a.csv", tmp_path / "a.rec", images=numbered).images == 12
 
@@ -681,7 +681,7 @@ def test_what_is_not_what_was_written_gets_no_name(numbered, tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(sink_type, "finish", finish_and_damage)
-        with pytest.raises(OSError, match="read again, it must be what was written"):
+        with pytest.raises(OSError, match="must have the written bytes when it is read again"):
             pack(numbered, tmp_path / way)
     assert list(tmp_path.iterdir()) == []
     assert pack(numbered, tmp_path / way).images == 12
@@ -700,7 +700,7 @@ def test_every_byte_of_the_records_is_read_again(numbered, tmp_path, monkeypatch
         file.write_bytes(data)
 
     monkeypatch.setattr(sinks.RecordSink, "finish", finish_and_damage)
-    with pytest.raises(OSError, match=r"a.rec.draft: read again"):
+    with pytest.raises(OSError, match=r"a.rec.draft: the file must"):
         pack(numbered, tmp_path / "a.rec")
 
 
