@@ -143,8 +143,8 @@ def list_files(directory: str) -> tuple[dict[str, list[str]], list[BadImage]]:
     if not files:
         raise ValueError(
             "The images of each person must be in a folder of their own: "
-            f"DIRECTORY/IDENTITY/IMAGE. Received: {directory} with no folder in it, and "
-            f"{len(bad):,} files."
+            f"DIRECTORY/IDENTITY/IMAGE. Received: {directory}, which has no folder and "
+            f"{len(bad):,} other entries."
         )
     return files, bad
 

@@ -12,14 +12,14 @@ from PIL import Image
 from keras_facemargin.files import exclusive
 
 
-def test_pack_says_what_it_skipped_and_why(facemargin, faces, tmp_path):
+def test_pack_reports_skipped_images_and_reasons(facemargin, faces, tmp_path):
     shutil.copytree(faces, tmp_path / "people")
     (tmp_path / "people" / "person_000" / "empty.jpg").write_bytes(b"")
     code, out, _ = facemargin("pack", "people", "made/train.rec")
     assert code == 0
     assert "made/train.rec: 64 images of 8 identities" in out
     assert "the file is empty (0 bytes)" in out
-    assert "Each is listed in made/train.rec.skipped.csv." in out
+    assert "made/train.rec.skipped.csv lists them." in out
     code, out, _ = facemargin("pack", "made/train.rec", "made/train.tfrecord", "--shards", 2)
     assert (code, "Skipped" in out) == (0, False)
     assert sorted(path.name for path in Path("made").glob("*.tfrecord")) == [

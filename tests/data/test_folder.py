@@ -165,7 +165,7 @@ def test_empty_folder(tmp_path):
 
 def test_images_without_identity_folders(tmp_path):
     save_noise(tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="without any folder in it, and 1 files"):
+    with pytest.raises(ValueError, match="no folder and 1 other entries"):
         FaceFolder(tmp_path, on_bad="skip")
 
 
@@ -178,7 +178,9 @@ def test_one_identity_only(tmp_path):
 def test_one_identity_left_tells_why(tmp_path):
     save_noise(tmp_path / "Ada" / "a.jpg")
     (tmp_path / "Grace").mkdir()
-    with pytest.raises(ValueError, match=r"at least two(.|\n)*Grace: an identity without"):
+    with pytest.raises(
+        ValueError, match=r"at least two(.|\n)*Grace: the folder of an identity has no"
+    ):
         FaceFolder(tmp_path, on_bad="skip")
 
 

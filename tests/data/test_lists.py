@@ -135,8 +135,8 @@ def test_names_in_another_encoding_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", CSV.replace(",", ";"), "PATH,LABEL .* separated by semicolons. .* by commas"),
-        ("a.csv", "path;label\n" + CSV.replace(",", ";"), "'path;label', .* by semicolons"),
+        ("a.csv", CSV.replace(",", ";"), "PATH,LABEL .* with semicolons .* by commas"),
+        ("a.csv", "path;label\n" + CSV.replace(",", ";"), "'path;label', with semicolons"),
         ("a.csv", CSV.replace(",", "\t"), "with tabs between the columns. Separate them by commas"),
         ("a.csv", CSV.replace("\n", ",x\n"), "`path` and `label` .* Received: .*,0,x'.$"),
         ("a.lst", LST.replace("\t", ","), "PATH<tab>LABEL.* with commas .* by tabs"),

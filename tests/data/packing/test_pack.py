@@ -748,7 +748,7 @@ def test_a_disk_that_fills_up_loses_nothing(people, tmp_path, monkeypatch, way):
         except OSError as error:
             assert error.errno == errno.ENOSPC
             assert "MiB more for" in str(error)
-            assert f"of {COUNT} images stays; make room and call again" in str(error)
+            assert f"of {COUNT} images stay; make room and call again" in str(error)
             failures += 1
             room[0] = 120_000
     assert failures >= 2
