@@ -51,28 +51,36 @@ MERGING = {
 }
 DOORS = {
     "identifiers": lambda labels: identifiers(labels=labels),
-    "verify_all_pairs": lambda labels: verify_all_pairs(ROWS, labels, [0.5], progress=False),
+    "verify_all_pairs": lambda labels: verify_all_pairs(ROWS, labels, fars=[0.5], progress=False),
     "all_pairs": lambda labels: all_pairs(ROWS, labels),
     "hardest_pairs": lambda labels: hardest_pairs(ROWS, labels, progress=False),
-    "identify, gallery": lambda labels: identify(ROWS, labels, ROWS, [1, 2, 2, 3], progress=False),
-    "identify, probes": lambda labels: identify(ROWS, [1, 2, 2, 3], ROWS, labels, progress=False),
+    "identify, gallery": lambda labels: identify(
+        ROWS, ROWS, gallery_labels=labels, probe_labels=[1, 2, 2, 3], progress=False
+    ),
+    "identify, probes": lambda labels: identify(
+        ROWS, ROWS, gallery_labels=[1, 2, 2, 3], probe_labels=labels, progress=False
+    ),
     "largest_scores_of_others": lambda labels: largest_scores_of_others(
-        ROWS, labels, ROWS, [1, 2, 2, 3], 1, progress=False
+        ROWS, ROWS, gallery_labels=labels, probe_labels=[1, 2, 2, 3], count=1, progress=False
     ),
     "search_among_distractors": lambda labels: search_among_distractors(
-        ROWS, labels, ROWS, [0.5], progress=False
+        ROWS, labels, ROWS, fars=[0.5], progress=False
     ),
     "bootstrap": lambda labels: bootstrap(
         [0.9, 0.1, 0.2, 0.8], [0, 1, 1, 0], people=(labels, [4, 2, 2, 5]), progress=False
     ),
     "bootstrap_searches": lambda labels: bootstrap_searches(
-        {"": identify(ROWS, [1, 2, 3, 4], ROWS, [1, 2, 3, 4], progress=False)},
+        {
+            "": identify(
+                ROWS, ROWS, gallery_labels=[1, 2, 3, 4], probe_labels=[1, 2, 3, 4], progress=False
+            )
+        },
         labels,
         replicates=2,
         progress=False,
     ),
     "rates_by_group": lambda labels: rates_by_group(
-        [0.9, 0.1, 0.2, 0.8], [0, 1, 1, 0], (labels, labels), 0.5, replicates=2
+        [0.9, 0.1, 0.2, 0.8], [0, 1, 1, 0], (labels, labels), threshold=0.5, replicates=2
     ),
     "fold_accuracy": lambda labels: fold_accuracy([0.9, 0.1, 0.2, 0.8], [1, 0, 0, 1], labels),
     "verify_by_fold": lambda labels: verify_by_fold([0.9, 0.1, 0.2, 0.8], [1, 0, 0, 1], labels),
@@ -105,13 +113,19 @@ def test_labels_that_numpy_would_merge_are_refused(door, found):
     ],
 )
 def test_labels_of_one_kind_name_as_many_people(labels):
-    found = verify_all_pairs(ROWS, labels, [0.5], progress=False)
+    found = verify_all_pairs(ROWS, labels, fars=[0.5], progress=False)
     assert (found.genuines, found.impostors) == (2, 4)
 
 
 def test_the_two_sides_are_of_one_kind():
     with pytest.raises(ValueError, match="whole numbers in `gallery_labels`, texts in `probe_lab"):
-        identify(ROWS, [1, 2, 3, 4], ROWS, ["1", "2", "3", "4"], progress=False)
+        identify(
+            ROWS,
+            ROWS,
+            gallery_labels=[1, 2, 3, 4],
+            probe_labels=["1", "2", "3", "4"],
+            progress=False,
+        )
     with pytest.raises(ValueError, match=r"texts in `people\[0\]`, whole numbers in `people\[1\]`"):
         bootstrap([0.9, 0.1], [1, 0], people=(["1", "2"], [1, 3]), progress=False)
     big = np.array([2**53 + 1, 5], "uint64")
@@ -126,14 +140,20 @@ def test_the_two_sides_are_of_one_kind():
 
 ROW_DOORS = {
     "cosine_scores": lambda rows: cosine_scores(rows, rows),
-    "cosine_scores_of_pairs": lambda rows: cosine_scores_of_pairs(rows, [0], rows, [1]),
-    "verify_all_pairs": lambda rows: verify_all_pairs(rows, [0, 0, 1, 1], [0.5], progress=False),
-    "verify_listed_pairs": lambda rows: verify_listed_pairs(
-        rows, [0, 0], [1, 2], [1, 0], [0.5], progress=False
+    "cosine_scores_of_pairs": lambda rows: cosine_scores_of_pairs(
+        rows, rows, first=[0], second=[1]
     ),
-    "identify": lambda rows: identify(rows, [0, 0, 1, 1], ROWS, [0, 0, 1, 1], progress=False),
+    "verify_all_pairs": lambda rows: verify_all_pairs(
+        rows, [0, 0, 1, 1], fars=[0.5], progress=False
+    ),
+    "verify_listed_pairs": lambda rows: verify_listed_pairs(
+        rows, [0, 0], [1, 2], same=[1, 0], fars=[0.5], progress=False
+    ),
+    "identify": lambda rows: identify(
+        rows, ROWS, gallery_labels=[0, 0, 1, 1], probe_labels=[0, 0, 1, 1], progress=False
+    ),
     "distractors": lambda rows: search_among_distractors(
-        ROWS, [0, 0, 1, 1], rows, [0.5], progress=False
+        ROWS, [0, 0, 1, 1], rows, fars=[0.5], progress=False
     ),
     "label_noise": lambda rows: label_noise(rows, [0, 0, 1, 1]),
     "pool_templates": lambda rows: pooling.pool_templates(rows, [0, 0, 1, 1]),
@@ -164,10 +184,14 @@ def test_embeddings_of_an_unsigned_type_are_quantised():
 def test_embedders_of_two_widths_are_not_compared():
     narrow = ROWS[:, :1]
     for call in (
-        lambda: identify(ROWS, [0, 0, 1, 1], narrow, [0, 0, 1, 1], progress=False),
-        lambda: largest_scores_of_others(ROWS, [0] * 4, narrow, [1] * 4, 1, progress=False),
-        lambda: search_among_distractors(ROWS, [0, 0, 1, 1], narrow, [0.5], progress=False),
-        lambda: cosine_scores_of_pairs(ROWS, [0], narrow, [1]),
+        lambda: identify(
+            ROWS, narrow, gallery_labels=[0, 0, 1, 1], probe_labels=[0, 0, 1, 1], progress=False
+        ),
+        lambda: largest_scores_of_others(
+            ROWS, narrow, gallery_labels=[0] * 4, probe_labels=[1] * 4, count=1, progress=False
+        ),
+        lambda: search_among_distractors(ROWS, [0, 0, 1, 1], narrow, fars=[0.5], progress=False),
+        lambda: cosine_scores_of_pairs(ROWS, narrow, first=[0], second=[1]),
     ):
         with pytest.raises(ValueError, match=r"must be of one embedder. Received: widths"):
             call()
@@ -175,8 +199,10 @@ def test_embedders_of_two_widths_are_not_compared():
 
 def test_rows_are_whole_numbers_that_exist():
     for call in (
-        lambda rows: cosine_scores_of_pairs(ROWS, rows, ROWS, [0]),
-        lambda rows: verify_listed_pairs(ROWS, [0, *rows], [1, 2], [1, 0], [0.5], progress=False),
+        lambda rows: cosine_scores_of_pairs(ROWS, ROWS, first=rows, second=[0]),
+        lambda rows: verify_listed_pairs(
+            ROWS, [0, *rows], [1, 2], same=[1, 0], fars=[0.5], progress=False
+        ),
         lambda rows: row_numbers(rows, "first", 4),
     ):
         for rows in ([-1], [4]):
@@ -191,7 +217,7 @@ def test_scores_and_truths_are_what_they_are_called():
         verify([0.9 + 1j, 0.1], [1, 0])
     for same in ([1, -1], [1, 2], [1.0, np.nan]):  # bool() calls them all genuine
         with pytest.raises(ValueError, match="`same` must hold True or 1"):
-            verify_listed_pairs(ROWS, [0, 0], [1, 2], same, [0.5], progress=False)
+            verify_listed_pairs(ROWS, [0, 0], [1, 2], same=same, fars=[0.5], progress=False)
         with pytest.raises(ValueError, match="`same` must hold True or 1"):
             verify_by_fold([0.9, 0.1], same, [1, 1])
     assert real_numbers([1, 0.5], "x").dtype == np.float64

@@ -43,7 +43,7 @@ def cosine_scores(a, b) -> np.ndarray:
     return np.clip(scores, -1.0, 1.0)
 
 
-def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
+def cosine_scores_of_pairs(a, b, *, first, second) -> np.ndarray:
     """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
 
     A protocol's list names each template in many pairs: its length is taken once, and what the
@@ -63,7 +63,7 @@ def cosine_scores_of_pairs(a, first, b, second) -> np.ndarray:
 
     Example:
         >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]
-        >>> cosine_scores_of_pairs(templates, [0, 0], templates, [1, 2]).tolist()
+        >>> cosine_scores_of_pairs(templates, templates, first=[0, 0], second=[1, 2]).tolist()
         [0.0, 1.0]
     """
     one_array = b is a

@@ -19,7 +19,7 @@ READERS = 4
 READ_AHEAD = 2
 
 
-def embed(embedder, paths_or_images, flip=True, batch_size=64, progress=True) -> np.ndarray:
+def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True) -> np.ndarray:
     """Embeds image files or images.
 
     With `flip` the embeddings of the image and of its mirror image are concatenated as they come,

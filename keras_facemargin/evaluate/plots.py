@@ -27,7 +27,7 @@ TIMES_LISTED = 20
 SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
-def plot_roc(curves, bands=None):
+def plot_roc(curves, *, bands=None):
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
@@ -57,7 +57,7 @@ def plot_roc(curves, bands=None):
     return _rates_figure(curves, bands, labels, ("True accept rate (TAR)", *ACCEPTS))
 
 
-def plot_open_set(curves, bands=None):
+def plot_open_set(curves, *, bands=None):
     """TPIR over a logarithmic FPIR axis, drawn only where non-mated probes support it.
 
     Args:
@@ -71,7 +71,7 @@ def plot_open_set(curves, bands=None):
     return _rates_figure(curves, bands, dict(zip(curves, curves, strict=True)), words)
 
 
-def plot_cmc(curves, bands=None):
+def plot_cmc(curves, *, bands=None):
     """Cumulative match characteristics: the share of mated probes found at each rank or before.
 
     Args:
@@ -104,7 +104,7 @@ def plot_cmc(curves, bands=None):
     return figure
 
 
-def plot_det(curves, bands=None):
+def plot_det(curves, *, bands=None):
     """DET curves: FNMR over FMR (FAR), both logarithmic, so that small errors can be told apart.
 
     It is `plot_roc` turned over, with the same arguments, errors and support. An FNMR of 0 has no
@@ -165,7 +165,7 @@ def plot_groups(rates):
     return figure
 
 
-def plot_scores(scores, same, threshold=None, kinds=KINDS):
+def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
     """Histograms of genuine and impostor scores, each as shares of its own kind.
 
     Args:
@@ -225,7 +225,7 @@ def _scores_figure(edges, genuine, impostor, kinds=KINDS):
     return figure, axes
 
 
-def plot_hardest_pairs(pairs, scores, count=6):
+def plot_hardest_pairs(pairs, scores, *, count=6):
     """The genuine pairs that look least alike to the embedder, and the impostors most alike.
 
     Args:

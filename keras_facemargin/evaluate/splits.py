@@ -155,7 +155,7 @@ class ValueResults:
         return table
 
 
-def verify_by_value(scores, same, texts, numbers) -> ValueResults:
+def verify_by_value(scores, same, values) -> ValueResults:
     """Each value of a covariate by itself, as IJB-C reports its covariates.
 
     Each value has a ROC and thresholds of its own. That compares how hard the values are; how one
@@ -164,8 +164,8 @@ def verify_by_value(scores, same, texts, numbers) -> ValueResults:
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
-        texts, numbers: the values and ``(N,)`` which of them each pair has; see
-            `TemplatePairs.covariate`.
+        values: (texts, numbers): the values, and ``(N,)`` the value of each pair as an index into
+            them; `TemplatePairs.covariate` gives both.
 
     Returns:
         A `ValueResults`, of the values that have pairs of both kinds.
@@ -175,12 +175,12 @@ def verify_by_value(scores, same, texts, numbers) -> ValueResults:
 
     Example:
         >>> scores, same = [0.9, 0.1, 0.8, 0.2, 0.5], [1, 0, 1, 0, 0]
-        >>> found = verify_by_value(scores, same, ["f", "f / m", "m"], [0, 0, 2, 2, 1])
+        >>> found = verify_by_value(scores, same, (["f", "f / m", "m"], [0, 0, 2, 2, 1]))
         >>> list(found.results)
         ['f', 'm']
     """
     scores, same = finite_vector(scores, "scores"), checked_truth(same)
-    numbers = np.asarray(numbers)
+    texts, numbers = values[0], np.asarray(values[1])
     found = {}
     for number, text in enumerate(texts):
         part = numbers == number

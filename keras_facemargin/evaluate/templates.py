@@ -199,7 +199,7 @@ class TemplateSearches:
 
 
 def embed_templates(
-    embedder, templates, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder, templates, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> np.ndarray:
     """Embeds images and pools them into their templates.
 
@@ -237,7 +237,7 @@ def embed_templates(
     for rows in _parts(templates):
         images = list(dict.fromkeys(templates.images[row] for row in rows))
         place = {image: index for index, image in enumerate(images)}
-        embeddings = embed(embedder, images, flip, batch_size, progress)
+        embeddings = embed(embedder, images, flip=flip, batch_size=batch_size, progress=progress)
         vectors, numbers = pool_templates(
             embeddings[[place[templates.images[row]] for row in rows]],
             templates.template[rows],
@@ -254,7 +254,7 @@ def embed_templates(
 
 
 def score_template_pairs(
-    embedder, pairs, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder, pairs, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> np.ndarray:
     """Cosine score of every pair of templates; -1 where one of them has no image.
 
@@ -268,15 +268,24 @@ def score_template_pairs(
     Raises:
         ValueError, OSError: as `embed_templates` and `cosine_scores`.
     """
-    vectors = embed_templates(embedder, pairs.templates, flip, quality_weight, batch_size, progress)
+    vectors = embed_templates(
+        embedder,
+        pairs.templates,
+        flip=flip,
+        quality_weight=quality_weight,
+        batch_size=batch_size,
+        progress=progress,
+    )
     scores = np.full(len(pairs), -1.0)
     seen = ~pairs.failed_to_enrol
-    scores[seen] = cosine_scores_of_pairs(vectors, pairs.first[seen], vectors, pairs.second[seen])
+    scores[seen] = cosine_scores_of_pairs(
+        vectors, vectors, first=pairs.first[seen], second=pairs.second[seen]
+    )
     return scores
 
 
 def evaluate_template_pairs(
-    embedder, pairs, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder, pairs, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> Verification:
     """Scores pairs of templates and verifies them, all together.
 
@@ -302,13 +311,20 @@ def evaluate_template_pairs(
         >>> evaluate_template_pairs(shape, pairs, progress=False).eer
         0.0
     """
-    scores = score_template_pairs(embedder, pairs, flip, quality_weight, batch_size, progress)
+    scores = score_template_pairs(
+        embedder,
+        pairs,
+        flip=flip,
+        quality_weight=quality_weight,
+        batch_size=batch_size,
+        progress=progress,
+    )
     result = verify(scores, pairs.same, pairs.folds)
     return dataclasses.replace(result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol)))
 
 
 def evaluate_searches(
-    embedder, task, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder, task, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
 ) -> SplitResults:
     """Searches every probe in the gallery, split by split or gallery by gallery.
 
@@ -337,7 +353,14 @@ def evaluate_searches(
         0.5
     """
     templates = task.templates
-    vectors = embed_templates(embedder, templates, flip, quality_weight, batch_size, progress)
+    vectors = embed_templates(
+        embedder,
+        templates,
+        flip=flip,
+        quality_weight=quality_weight,
+        batch_size=batch_size,
+        progress=progress,
+    )
     enrolled, found, failed_to_enrol = templates.enrolled, {}, 0
     for name, (gallery, probes) in task.searches.items():
         found[name] = _search(vectors, templates.subjects, enrolled, gallery, probes, progress)
@@ -396,7 +419,11 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
     silent = ~mated & ~enrolled[probes]
     searched = probes[~missed & ~silent]
     result = identify(
-        vectors[there], subjects[there], vectors[searched], subjects[searched], progress
+        vectors[there],
+        vectors[searched],
+        gallery_labels=subjects[there],
+        probe_labels=subjects[searched],
+        progress=progress,
     ).in_rows(there, searched)
     lost, mute = probes[missed], probes[silent]
     nobody = [np.full(len(rows), -1) for rows in (lost, mute)]

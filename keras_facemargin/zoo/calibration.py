@@ -72,7 +72,7 @@ def _find(
     from keras_facemargin.evaluate import verify_all_pairs
 
     rates = RATES if fars is None else sorted(fars, reverse=True)
-    found = verify_all_pairs(embeddings, labels, rates, progress=progress)
+    found = verify_all_pairs(embeddings, labels, fars=rates, progress=progress)
     entries = list(found.tar_at_far)
     if fars is None and any(entry.supported for entry in entries):
         entries = [entry for entry in entries if entry.supported]

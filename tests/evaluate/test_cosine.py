@@ -51,9 +51,11 @@ def test_rows_that_no_pair_needs_may_be_zero():
     rows[2] = 0
     first, second = np.arange(60) % 2, 3 + np.arange(60) % 3
     expected = cosine_scores(rows[first], rows[second])
-    np.testing.assert_array_equal(cosine_scores_of_pairs(rows, first, rows, second), expected)
+    np.testing.assert_array_equal(
+        cosine_scores_of_pairs(rows, rows, first=first, second=second), expected
+    )
     with pytest.raises(ValueError, match=r"length 0\.0 in row 2"):
-        cosine_scores_of_pairs(rows, np.append(first, 2), rows, np.append(second, 3))
+        cosine_scores_of_pairs(rows, rows, first=np.append(first, 2), second=np.append(second, 3))
 
 
 @pytest.mark.parametrize("pairs", [0, 5, 3_000])
@@ -62,5 +64,5 @@ def test_listed_pairs_score_as_they_do_alone(pairs):
     a, b = (9 * rng.normal(size=(count, 65)).astype("float32") for count in (40, 30))
     first, second = rng.integers(0, 40, size=pairs), rng.integers(0, 30, size=pairs)
     np.testing.assert_array_equal(
-        cosine_scores_of_pairs(a, first, b, second), cosine_scores(a[first], b[second])
+        cosine_scores_of_pairs(a, b, first=first, second=second), cosine_scores(a[first], b[second])
     )

@@ -82,7 +82,7 @@ def test_a_det_without_an_error_is_empty():
 @pytest.mark.parametrize("plot", [plot_roc, plot_det])
 def test_bands_hold_the_middle_of_the_draws(sample, plot):
     draws = bootstrap(*sample, replicates=40, progress=False)
-    (axes,) = plot({"ours": roc(*sample)}, {"ours": draws}).get_axes()
+    (axes,) = plot({"ours": roc(*sample)}, bands={"ours": draws}).get_axes()
     corners = axes.collections[0].get_paths()[0].vertices
     ends = interval(draws.band[:, 0])
     expected = {ends.low, ends.high} if plot is plot_roc else {1 - ends.low, 1 - ends.high}
@@ -94,7 +94,7 @@ def test_every_group_has_its_rates_and_their_ends(sample):
     scores, same = sample
     names = np.where(np.arange(500) % 3 == 0, "a", "b")
     names[1] = "c"  # an impostor pair only
-    rates = rates_by_group(scores, same, (names, names), 1.0, replicates=20)
+    rates = rates_by_group(scores, same, (names, names), threshold=1.0, replicates=20)
     left, right = plot_groups(rates).get_axes()
     for axes, kind in ((left, "fmr"), (right, "fnmr")):
         found = [getattr(group, kind) for group in rates]
@@ -140,19 +140,21 @@ def searches():
     labels = np.arange(120) % 40
     centers = rng.normal(size=(40, 6))
     probes = centers[labels] + rng.normal(size=(120, 6))
-    return identify(centers[:25], np.arange(25), probes, labels, progress=False), labels
+    return identify(
+        centers[:25], probes, gallery_labels=np.arange(25), probe_labels=labels, progress=False
+    ), labels
 
 
 def test_ranks_and_alarms_are_drawn_as_counted(searches):
     found, labels = searches
     draws = bootstrap_searches({"all": found}, labels, replicates=20, progress=False)
-    (axes,) = plot_cmc({"ours": found.cmc(50)}, {"ours": draws}).get_axes()
+    (axes,) = plot_cmc({"ours": found.cmc(50)}, bands={"ours": draws}).get_axes()
     ranks, rates = axes.get_lines()[0].get_data()
     np.testing.assert_array_equal(rates, [found.rank_rate(int(rank)) for rank in ranks])
     corners = axes.collections[0].get_paths()[0].vertices
     ends = interval(draws.cmc[:, 0])
     assert {*corners[corners[:, 0] == 1, 1]} == {ends.low, ends.high}
-    (axes,) = plot_open_set({"ours": found.open_set()}, {"ours": draws}).get_axes()
+    (axes,) = plot_open_set({"ours": found.open_set()}, bands={"ours": draws}).get_axes()
     fpir, tpir = axes.get_lines()[0].get_data()
     assert (fpir[0], fpir[-1]) == (1 / 45, 44 / 45)
     assert tpir[4] == found.tpir_at_fpir(fpir[4]).tpir

@@ -52,7 +52,7 @@ def test_one_split_has_no_spread():
 
 def test_each_value_of_a_covariate_has_its_own_roc():
     mixed = np.arange(120) % 3 == 0
-    found = verify_by_value(SCORES, SAME, ["1", "1 / 2", "2"], mixed.astype("int16"))
+    found = verify_by_value(SCORES, SAME, (["1", "1 / 2", "2"], mixed.astype("int16")))
     assert list(found.results) == ["1", "1 / 2"]
     assert found.results["1 / 2"].eer == equal_error_rate(SCORES[mixed], SAME[mixed])
     assert found.to_dict()["values"]["1"]["eer"] == found.results["1"].eer
@@ -65,20 +65,22 @@ def test_each_value_of_a_covariate_has_its_own_roc():
 
 
 def test_a_value_without_both_kinds_is_left_out():
-    found = verify_by_value(SCORES, SAME, ["a", "b"], np.where(SAME & (FOLDS == 1), 0, 1))
+    found = verify_by_value(SCORES, SAME, (["a", "b"], np.where(SAME & (FOLDS == 1), 0, 1)))
     assert list(found.results) == ["b"]
     with pytest.raises(ValueError, match="genuine and impostor pairs"):
-        verify_by_value(SCORES, SAME, ["a", "b"], SAME.astype(int))
+        verify_by_value(SCORES, SAME, (["a", "b"], SAME.astype(int)))
 
 
 def test_searches_and_all_pairs_have_measures_too():
     rng = np.random.default_rng(1)
     rows, labels = rng.normal(size=(30, 8)), np.arange(30) % 10
-    found = identify(rows[:8], labels[:8], rows[10:], labels[10:], progress=False)
+    found = identify(
+        rows[:8], rows[10:], gallery_labels=labels[:8], probe_labels=labels[10:], progress=False
+    )
     measures = SplitResults({"G1": found, "G2": found}).measures()
     assert measures["Rank-5"] == (found.rank_rate(5),) * 2
     assert measures["TPIR @ FPIR 0.01"] == "not supported by 4 non-mated probes"
-    pairs = verify_all_pairs(rows, labels, [0.1], progress=False)
+    pairs = verify_all_pairs(rows, labels, fars=[0.1], progress=False)
     split = SplitResults({1: pairs})
     assert split.mean("TAR @ FAR 0.1") == pairs.tar_at_far[0].tar
     assert "AUC" not in split.measures()

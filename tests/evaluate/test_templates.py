@@ -148,7 +148,9 @@ def test_searches_are_those_of_identify(faces):
     found = evaluate_searches(mean_colour, searches_of(faces), progress=False)
     pooled, subjects = embed_templates(mean_colour, faces, progress=False), faces.subjects
     g, p = [0, 2], [1, 3, 4]
-    expected = identify(pooled[g], subjects[g], pooled[p], subjects[p], progress=False)
+    expected = identify(
+        pooled[g], pooled[p], gallery_labels=subjects[g], probe_labels=subjects[p], progress=False
+    )
     for name in ("ranks", "mate_scores", "best_scores", "gallery"):
         np.testing.assert_array_equal(getattr(found.results["G1"], name), getattr(expected, name))
     for name, rows in (("mated", p), ("non_mated", p), ("mates", g), ("nearest", g)):

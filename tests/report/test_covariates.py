@@ -39,12 +39,19 @@ def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
         result = verify(scores[part], pairs.same[part])
         assert found["values"][value]["eer"] == result.eer
         people = tuple(side[part] for side in pairs.people)
-        draws = bootstrap(scores[part], pairs.same[part], None, people, replicates=20)
+        draws = bootstrap(scores[part], pairs.same[part], folds=None, people=people, replicates=20)
         ends = interval(draws.eer)
         assert found["intervals"][f"EER: {value}"] == [ends.low, ends.high]
         assert f"<td>{result.eer:.2%} ({ends.low:.2%} to {ends.high:.2%})</td>" in page
     threshold = threshold_at_far(scores[~pairs.same], 0.1)
-    rates = rates_by_value(scores, pairs.same, TEXTS, numbers, threshold, pairs.people, 20)
+    rates = rates_by_value(
+        scores,
+        pairs.same,
+        (TEXTS, numbers),
+        threshold=threshold,
+        people=pairs.people,
+        replicates=20,
+    )
     groups = found["groups"]["SEX"]
     assert (groups["threshold"], groups["far"]) == (threshold, 0.1)
     for group, rate in zip(groups["groups"], rates, strict=True):

@@ -16,7 +16,7 @@ def test_the_record_and_the_page_are_what_was_found(written, pictures):
     probes = 1.5 * rng.normal(size=(10, 8))[people] + rng.normal(size=(30, 8))
     distractors = rng.normal(size=(50, 8))
     results = {
-        name: search_among_distractors(rows, people, distractors, FARS, progress=False)
+        name: search_among_distractors(rows, people, distractors, fars=FARS, progress=False)
         for name, rows in (("ours", probes), ("theirs", probes + rng.normal(size=(30, 8))))
     }
     images = [pictures[row % 6] for row in range(80)]
@@ -28,7 +28,7 @@ def test_the_record_and_the_page_are_what_was_found(written, pictures):
         seed=3,
     )
     for name, result in results.items():
-        draws = bootstrap_distractors(result, 20, seed=3, progress=False)
+        draws = bootstrap_distractors(result, replicates=20, seed=3, progress=False)
         found = record["models"][name]
         assert found["rank_1"] == result.rank_1
         ends = interval(draws.cmc[:, 0])

@@ -34,7 +34,9 @@ def sample(pictures):
 def _search(rows, people, gallery):
     import dataclasses
 
-    found = identify(rows[gallery], gallery, rows[30:], people[30:], progress=False)
+    found = identify(
+        rows[gallery], rows[30:], gallery_labels=gallery, probe_labels=people[30:], progress=False
+    )
     return dataclasses.replace(
         found,
         mated=found.mated + 30,
@@ -75,7 +77,9 @@ def test_a_closed_set_has_its_ranks_only(written, sample):
     templates, _ = sample
     rng = np.random.default_rng(1)
     rows, people = rng.normal(size=(60, 8)), np.arange(60) % 30
-    found = identify(rows[:30], people[:30], rows[30:], people[30:], progress=False)
+    found = identify(
+        rows[:30], rows[30:], gallery_labels=people[:30], probe_labels=people[30:], progress=False
+    )
     closed = {"ours": SplitResults({"all": found})}
     _, page, record = written(report_searches, "1:N", templates, closed)
     assert list(record["models"]["ours"]["intervals"]) == ["Rank-1", "Rank-5", "Rank-10"]

@@ -50,7 +50,13 @@ def test_the_record_is_what_the_measures_are(written, sample):
         expected = json.loads(json.dumps(verify(values, pairs.same, pairs.folds).to_dict()))
         assert {key: found[key] for key in expected} == expected
         draws = bootstrap(
-            values, pairs.same, pairs.folds, pairs.people, replicates=20, seed=3, progress=False
+            values,
+            pairs.same,
+            folds=pairs.folds,
+            people=pairs.people,
+            replicates=20,
+            seed=3,
+            progress=False,
         )
         low, high = found["intervals"]["accuracy"]
         assert (low, high) == (interval(draws.accuracy).low, interval(draws.accuracy).high)
@@ -120,17 +126,23 @@ def test_a_threshold_that_was_chosen_on_other_pairs(written, sample):
         found = record["models"][name]
         right = np.mean((scores[name] >= threshold) == pairs.same)
         draws = bootstrap(
-            *(scores[name], pairs.same, None, pairs.people),
-            **{"replicates": 20, "progress": False, "threshold": threshold},
+            scores[name],
+            pairs.same,
+            people=pairs.people,
+            replicates=20,
+            threshold=threshold,
+            progress=False,
         )
         ends = interval(draws.accuracy)
         assert (found["accuracy"], found["threshold"]) == (right, threshold)
         assert found["intervals"]["accuracy"] == [ends.low, ends.high]
         assert f"<td>{right:.2%}, threshold {threshold:.4f} ({ends})</td>" in page
-    assert "decided rightly at a threshold that was chosen on other pairs" in page
+    assert "decided correctly at a threshold that was chosen on other pairs" in page
     assert "Dashed: the threshold chosen on other pairs." in page
     assert "<td>&lt;theirs&gt;: Accuracy</td>" in page
-    with pytest.raises(ValueError, match=r"one for each embedder \(ours, <theirs>\).* of ours\."):
+    with pytest.raises(
+        ValueError, match=r"one for each embedder \(ours, <theirs>\).* thresholds for ours\."
+    ):
         written(report_verification, "View 1", pairs, scores, thresholds={"ours": 0.1})
 
 
@@ -145,13 +157,15 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
     assert found["far"] == 0.1  # of 600 impostor pairs 1e-2 are 6
     threshold = threshold_at_far(scores["ours"][~pairs.same], 0.1)
     assert found["threshold"] == threshold
-    rates = rates_by_group(scores["ours"], pairs.same, sides, threshold, pairs.people, 20)
+    rates = rates_by_group(
+        scores["ours"], pairs.same, sides, threshold=threshold, people=pairs.people, replicates=20
+    )
     assert [group["name"] for group in found["groups"]] == ["all pairs", "f", "m", "two groups"]
     for group, rate in zip(found["groups"], rates, strict=True):
         assert group["fmr"]["errors"] == rate.fmr.errors
         assert group["fnmr"]["rate"] == rate.fnmr.rate
         assert f"<td>{rate.fmr}</td>" in page
-    assert "Errors by sex at one threshold for everybody" in page
+    assert "Errors by sex at one threshold for all groups" in page
 
 
 def test_missing_images_are_told(written, sample):
@@ -160,14 +174,14 @@ def test_missing_images_are_told(written, sample):
     _, page, record = written(report_verification, "Faces", missing, {"ours": scores["ours"]})
     count = record["models"]["ours"]["failed_to_enrol"]
     assert count == np.count_nonzero(missing.failed_to_enrol) > 0
-    assert re.search(f"count as rejected: {count}", page)
+    assert re.search(f"Pairs with a missing image: {count}", page)
 
 
 def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample):
     pairs, scores = sample
-    with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
+    with pytest.raises(ValueError, match=r"must be an \.html file. Received: .*r\.pdf"):
         report_verification(tmp_path / "r.pdf", pairs, scores, title="Faces")
-    with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
+    with pytest.raises(ValueError, match=r"at least one entry. Received: an empty one"):
         report_verification(tmp_path / "r.html", pairs, {}, title="Faces")
     with pytest.raises(ValueError, match="scores of shape"):
         written(report_verification, "Faces", pairs, {"ours": np.ones(3)})

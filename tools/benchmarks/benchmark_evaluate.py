@@ -158,7 +158,7 @@ def against_scikit_learn(scale):
         return [tar[far <= target].max() for target in FARS]
 
     def streamed():
-        result = verify_all_pairs(embeddings, labels, FARS, progress=False)
+        result = verify_all_pairs(embeddings, labels, fars=FARS, progress=False)
         return [entry.tar for entry in result.tar_at_far]
 
     return streamed, plain, same_rates
@@ -193,7 +193,7 @@ def ijbc(scale, gallery=None):
         return [tar[far <= target].max() for target in FARS]
 
     def exact():
-        found = verify_listed_pairs(templates, first, second, same, FARS, progress=False)
+        found = verify_listed_pairs(templates, first, second, same=same, fars=FARS, progress=False)
         return [entry.tar for entry in found.tar_at_far]
 
     return exact, published, same_rates
@@ -217,7 +217,9 @@ def against_faiss(scale):
         return np.where(found.any(axis=1), 1 + found.argmax(axis=1), 11)
 
     return (
-        lambda: identify(gallery, names, probes, labels, progress=False).ranks.clip(max=11),
+        lambda: identify(
+            gallery, probes, gallery_labels=names, probe_labels=labels, progress=False
+        ).ranks.clip(max=11),
         flat,
         lambda base, way: np.mean(base == way) > 0.9999,  # float32 leaves near ties open
     )

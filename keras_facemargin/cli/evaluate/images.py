@@ -54,7 +54,7 @@ def lfw(
         f"The pairs of {pairs.name}. Category: {category}, for embedders that were trained on "
         "other people's labelled faces.",
         {"protocol": "lfw", "category": category},
-        lambda: with_groups(read_pairs(pairs, images, on_missing.value), groups),
+        lambda: with_groups(read_pairs(pairs, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
     to_page_or_folder(run, model, output, flip, report, groups)
@@ -82,7 +82,7 @@ def lfw_view_1(
         "The pairs of pairsDevTest.txt; the threshold of the accuracy is the most accurate on "
         "those of pairsDevTrain.txt. For development only: nothing here is for publication.",
         {"protocol": "lfw, view 1"},
-        lambda: read_view_1(lists, images, on_missing.value),
+        lambda: read_view_1(lists, images, on_missing=on_missing.value),
         development_pairs(),
     )
     to_page_or_folder(run, model, output, flip, report)
@@ -182,7 +182,7 @@ def verification_bin(
         file.name,
         f"The pairs of an InsightFace verification file{parts}.",
         {"protocol": "bin", "file": str(file)},
-        lambda: with_groups(read_bin_pairs(file, folds or None), groups),
+        lambda: with_groups(read_bin_pairs(file, folds=folds or None), groups),
         pairs_of_images(),
     )
     to_page_or_folder(run, model, output, flip, report, groups)
@@ -214,7 +214,7 @@ def own_pairs(
         file.name,
         f"The pairs of {file.name}.",
         {"protocol": "pairs", "file": str(file)},
-        lambda: with_groups(read_own_pairs(file, images, on_missing.value), groups),
+        lambda: with_groups(read_own_pairs(file, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
     to_page_or_folder(run, model, output, flip, report, groups)

@@ -40,7 +40,7 @@ def to_folder(run, model, output, flip):
     prepare_folder(output, "results.json", *run.task.figures)  # before the embedding
     if run.task.figures:
         require_matplotlib()
-    found = run.task.measure(embedder, listed, flip)
+    found = run.task.measure(embedder, listed, flip=flip)
     result = run.task.conclude(listed, found)
     console.print(result)
     record = {**run.record, "model": model, "flip": flip, **result.to_dict()}
@@ -63,7 +63,7 @@ def to_page(run, models, report, flip):
     listed = run.read()
     prepare_page(report)
     found = {
-        printable(name): run.task.measure(embedder, listed, flip)
+        printable(name): run.task.measure(embedder, listed, flip=flip)
         for name, embedder in embedders.items()
     }
     about = [run.about, mirrored(flip)]

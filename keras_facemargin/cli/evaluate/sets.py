@@ -44,7 +44,7 @@ def blufr(
         "All of LFW in ten trials: every pair of a trial's test images, and its probes searched in "
         "its gallery.",
         {"protocol": "blufr"},
-        lambda: read_blufr(lists, images, on_missing.value),
+        lambda: read_blufr(lists, images, on_missing=on_missing.value),
         tasks.blufr(),
     )
     to_page_or_folder(run, model, output, flip, report)
@@ -80,7 +80,9 @@ def megaface(
         "MegaFace",
         "FaceScrub among Flickr's faces" + (", refined." if refined else "."),
         {"protocol": "megaface", "size": size, "refined": refined},
-        lambda: read_megaface(lists, images, size, refined, on_missing.value),
+        lambda: read_megaface(
+            lists, images, size=size, refined=refined, on_missing=on_missing.value
+        ),
         tasks.megaface(),
     )
     to_page_or_folder(run, model, output, flip, report)
@@ -104,9 +106,9 @@ def trillion_pairs(
     from keras_facemargin.zoo import load_embedder
 
     embedder = load_embedder(model)
-    listed, missing = read_trillion_pairs(lists, images, on_missing.value)
+    listed, missing = read_trillion_pairs(lists, images, on_missing=on_missing.value)
     prepare_file("--output", output, ".bin")
-    rows, columns = write_trillion_pairs(embedder, listed, output, missing, flip)
+    rows, columns = write_trillion_pairs(embedder, listed, output, missing=missing, flip=flip)
     say(f"{output}: {rows:,} rows of {columns} numbers")
 
 

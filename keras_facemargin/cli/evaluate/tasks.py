@@ -9,7 +9,7 @@ class Task:
     """What is done with a kind of list, from an embedder to files.
 
     Attributes:
-        measure: (embedder, list, flip) -> what the embedder gives: scores, or results.
+        measure: (embedder, list, flip=...) -> what the embedder gives: scores, or results.
         conclude: (list, what it gave) -> the result that is printed and written.
         plots: (model, list, result) -> a figure for each of `figures`.
         page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
@@ -47,7 +47,7 @@ def pairs_of_images():
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
         return (
             plot_roc({model: result.curve}),
-            plot_scores(result.scores, result.same, threshold),
+            plot_scores(result.scores, result.same, threshold=threshold),
             plot_hardest_pairs(listed[0], result.scores),
         )
 
@@ -102,7 +102,7 @@ def pairs_of_templates(quality_weight=0.0):
     def plots(model, pairs, result):
         return (
             plot_roc({model: result.curve}),
-            plot_scores(result.scores, result.same, None),
+            plot_scores(result.scores, result.same, threshold=None),
         )
 
     def page(report, title, pairs, scores, about):
@@ -164,7 +164,7 @@ def pairs_by_value(by, quality_weight=0.0):
         lambda embedder, listed, flip: score_template_pairs(
             embedder, listed[0], flip=flip, quality_weight=quality_weight
         ),
-        lambda listed, scores: verify_by_value(scores, listed[0].same, *listed[1]),
+        lambda listed, scores: verify_by_value(scores, listed[0].same, listed[1]),
         page=page,
     )
 
@@ -229,7 +229,7 @@ def megaface():
         )
 
     return Task(
-        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
+        evaluate_megaface,
         _as_it_is,
         page=page,
     )

@@ -47,7 +47,7 @@ def ytf(
         "YouTube Faces",
         "Pairs of videos, each the mean of its frames.",
         {"protocol": "ytf"},
-        lambda: read_ytf(lists, images, on_missing.value),
+        lambda: read_ytf(lists, images, on_missing=on_missing.value),
         tasks.pairs_of_templates(),
     )
     to_page_or_folder(run, model, output, flip, report)
@@ -84,7 +84,7 @@ def ijba(
         f"IJB-A, {task.value}",
         about,
         {"protocol": "ijba", "task": task.value},
-        lambda: read(lists, images, split or SPLITS, on_missing.value),
+        lambda: read(lists, images, splits=split or SPLITS, on_missing=on_missing.value),
         kind,
     )
     to_page_or_folder(run, model, output, flip, report)
@@ -151,7 +151,7 @@ def _ijb_pairs(name, title, lists, images, quality_weight, on_missing):
         f"{title}, 1:1",
         f"Pairs of templates. {_pooled(quality_weight)}",
         {"protocol": name, "task": "verify", "quality_weight": quality_weight},
-        lambda: read_ijb(name, lists, images, on_missing.value),
+        lambda: read_ijb(name, lists, images, on_missing=on_missing.value),
         tasks.pairs_of_templates(quality_weight),
     )
 
@@ -163,7 +163,7 @@ def _ijb_searches(name, title, lists, images, quality_weight, on_missing):
         f"{title}, 1:N",
         f"All probes in each of the two galleries. {_pooled(quality_weight)}",
         {"protocol": name, "task": "search", "quality_weight": quality_weight},
-        lambda: read_ijb_search(name, lists, images, on_missing.value),
+        lambda: read_ijb_search(name, lists, images, on_missing=on_missing.value),
         tasks.searches(quality_weight),
     )
 
@@ -172,7 +172,7 @@ def _ijbc_covariates(lists, images, by, quality_weight, on_missing):
     from keras_facemargin.evaluate.protocols import read_ijbc_covariates
 
     def read():
-        pairs = read_ijbc_covariates(lists, images, on_missing.value)
+        pairs = read_ijbc_covariates(lists, images, on_missing=on_missing.value)
         return pairs, pairs.covariate(by)
 
     return EvaluationRun(

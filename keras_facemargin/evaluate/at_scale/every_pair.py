@@ -69,7 +69,7 @@ def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
     return scores, (labels[:, None] == labels)[upper]
 
 
-def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -> PairRates:
+def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True) -> PairRates:
     """EER and TAR at FAR over every pair of different embeddings, exact, in bounded memory.
 
     The score of a pair is the float64 cosine that `cosine_scores` gives for it, so the result
@@ -102,7 +102,7 @@ def verify_all_pairs(embeddings, labels, fars=FARS, state=None, progress=True) -
 
     Example:
         >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
-        >>> result = verify_all_pairs(embeddings, ["a", "a", "b", "b"], [0.3], progress=False)
+        >>> result = verify_all_pairs(embeddings, ["a", "a", "b", "b"], fars=[0.3], progress=False)
         >>> result.eer, str(result.tar_at_far[0])
         (0.0, '100.00% (threshold 0.1104)')
     """
@@ -161,7 +161,7 @@ def _curve_near_thresholds(work, state, progress):
     def score(chosen):
         row, column = np.divmod(pairs[chosen], len(work.units))
         scores = cosine_scores_of_pairs(
-            work.embeddings, work.order[row], work.embeddings, work.order[column]
+            work.embeddings, work.embeddings, first=work.order[row], second=work.order[column]
         )
         return scores, work.labels[row] == work.labels[column]
 

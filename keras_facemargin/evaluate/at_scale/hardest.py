@@ -124,7 +124,7 @@ class HardestPairs:
 
 
 def hardest_pairs(
-    embeddings, labels, impostors=TAIL, progress=True, histogram=None, units=None
+    embeddings, labels, *, impostors=TAIL, progress=True, histogram=None, units=None
 ) -> HardestPairs:
     """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
 
@@ -143,7 +143,7 @@ def hardest_pairs(
 
     Example:
         >>> embeddings = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]
-        >>> found = hardest_pairs(embeddings, ["a", "a", "b", "b"], 1, progress=False)
+        >>> found = hardest_pairs(embeddings, ["a", "a", "b", "b"], impostors=1, progress=False)
         >>> found.first[~found.same].tolist(), found.second[~found.same].tolist()
         ([1], [3])
     """
@@ -175,7 +175,7 @@ def hardest_pairs(
         for start, stop in itertools.pairwise(edges_of_people(work.labels))
     ]
     first, second = np.concatenate([np.stack([order[row], order[column]]), *mates], 1)
-    scores = cosine_scores_of_pairs(embeddings, first, embeddings, second)
+    scores = cosine_scores_of_pairs(embeddings, embeddings, first=first, second=second)
     # What float32 put below the lowest bin is certainly below the one a margin above it.
     floor = histogram.lowest + (lowest + work.bins.margin) * WIDTH if levels.count else -np.inf
     same = np.arange(len(first)) >= len(row)

@@ -40,7 +40,7 @@ CELLS_PER_PAIR = 32
 PAIRS_AT_ONCE = 256
 
 
-def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=True) -> PairRates:
+def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=True) -> PairRates:
     """EER and TAR at FAR over a list of pairs of embeddings, exact, without scoring each alone.
 
     The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
@@ -67,7 +67,12 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
     Example:
         >>> templates = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]
         >>> result = verify_listed_pairs(
-        ...     templates, [0, 0, 1], [1, 2, 2], [True, False, False], [0.5], progress=False
+        ...     templates,
+        ...     [0, 0, 1],
+        ...     [1, 2, 2],
+        ...     same=[True, False, False],
+        ...     fars=[0.5],
+        ...     progress=False,
         ... )
         >>> result.eer, str(result.tar_at_far[0])
         (0.0, '100.00% (threshold 0.0000)')
@@ -101,7 +106,9 @@ def verify_listed_pairs(embeddings, first, second, same, fars=FARS, progress=Tru
 
     def score(chosen):
         rows = order[chosen]
-        scores = cosine_scores_of_pairs(embeddings, first[rows], embeddings, second[rows])
+        scores = cosine_scores_of_pairs(
+            embeddings, embeddings, first=first[rows], second=second[rows]
+        )
         return scores, same[rows]
 
     windows = merged(windows_of(bins, ranks, impostor, genuine), bins.count)
@@ -147,7 +154,7 @@ class HardestListedPairs:
         return curve.with_all(self.impostors(counts)), curve.impostors
 
 
-def hardest_listed_pairs(scores, same, people, impostors) -> HardestListedPairs:
+def hardest_listed_pairs(scores, same, people, *, impostors) -> HardestListedPairs:
     """Every genuine pair of a list, and about so many of its impostor pairs, the most alike.
 
     Args:
@@ -165,7 +172,7 @@ def hardest_listed_pairs(scores, same, people, impostors) -> HardestListedPairs:
 
     Example:
         >>> people = [[0, 0, 1, 1], [0, 1, 2, 2]]
-        >>> found = hardest_listed_pairs([0.9, 0.2, 0.4, 0.3], [1, 0, 0, 0], people, 2)
+        >>> found = hardest_listed_pairs([0.9, 0.2, 0.4, 0.3], [1, 0, 0, 0], people, impostors=2)
         >>> found.rows.tolist(), found.impostors(np.array([1, 1, 2]))
         ([0, 2, 3], 5)
     """

@@ -120,7 +120,7 @@ class AmongDistractors(Measures):
         return rows
 
 
-def search_among_distractors(probes, subjects, distractors, fars, progress=True):
+def search_among_distractors(probes, subjects, distractors, *, fars, progress=True):
     """Rank-1 and TAR at FAR of people among distractors, exactly, in bounded memory.
 
     The scores are the float64 cosines of `cosine_scores`. All probes are multiplied with all
@@ -145,7 +145,7 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
     Example:
         >>> probes = [[1.0, 0.0], [0.9, 0.1], [0.2, 0.8]]
         >>> found = search_among_distractors(
-        ...     probes, ["ann", "ann", "ann"], [[0.0, 1.0], [0.5, 0.5]], [0.4], progress=False
+        ...     probes, ["ann", "ann", "ann"], [[0.0, 1.0], [0.5, 0.5]], fars=[0.4], progress=False
         ... )
         >>> found.searches, round(found.rank_1, 2), found.tar_at_far[0].tar
         (6, 0.33, 0.3333333333333333)
@@ -167,12 +167,17 @@ def search_among_distractors(probes, subjects, distractors, fars, progress=True)
         )
     impostors = len(probes) * len(distractors)
     allowed = [allowed_false_accepts(far, impostors) for far in fars]
-    genuine = cosine_scores_of_pairs(probes, first, probes, second)
+    genuine = cosine_scores_of_pairs(probes, probes, first=first, second=second)
     nobody = np.full(len(distractors), -1)
-    best, nearest = best_of_gallery(distractors, probes, LAST_RANK, progress)
+    best, nearest = best_of_gallery(distractors, probes, LAST_RANK, progress=progress)
     hits = sum(int(np.count_nonzero(genuine > best[side, 0])) for side in (first, second))
     largest, rows = largest_scores_of_others(
-        distractors, nobody, probes, numbers, max(HELD * max(allowed), FEWEST_HELD) + 1, progress
+        distractors,
+        probes,
+        gallery_labels=nobody,
+        probe_labels=numbers,
+        count=max(HELD * max(allowed), FEWEST_HELD) + 1,
+        progress=progress,
     )
     return AmongDistractors(
         rank_1=hits / (2 * len(first)),

@@ -22,7 +22,7 @@ BLOCK = 1_024
 PENDING = 500_000
 
 
-def best_of_gallery(gallery, probes, count, progress=True) -> tuple[np.ndarray, np.ndarray]:
+def best_of_gallery(gallery, probes, count, *, progress=True) -> tuple[np.ndarray, np.ndarray]:
     """The `count` best scores of each probe in the gallery, whoever they are of.
 
     Args:
@@ -39,7 +39,9 @@ def best_of_gallery(gallery, probes, count, progress=True) -> tuple[np.ndarray, 
         ValueError: `count` is less than 1; else as `identify`.
 
     Example:
-        >>> scores, rows = best_of_gallery([[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.6]], 2, False)
+        >>> scores, rows = best_of_gallery(
+        ...     [[1.0, 0.0], [0.0, 1.0]], [[0.8, 0.6]], 2, progress=False
+        ... )
         >>> scores.round(2).tolist(), rows.tolist()
         ([[0.8, 0.6]], [[0, 1]])
     """
@@ -69,7 +71,7 @@ def best_of_gallery(gallery, probes, count, progress=True) -> tuple[np.ndarray, 
 
 
 def largest_scores_of_others(
-    gallery, gallery_labels, probes, probe_labels, count, progress=True
+    gallery, probes, *, gallery_labels, probe_labels, count, progress=True
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `count` largest scores of probes with templates of other people, in bounded memory.
 
@@ -88,7 +90,7 @@ def largest_scores_of_others(
         >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.2], [0.1, 0.9]]
         >>> labels = ["ann", "bob"]
         >>> scores, rows = largest_scores_of_others(
-        ...     gallery, labels, probes, labels, 1, progress=False
+        ...     gallery, probes, gallery_labels=labels, probe_labels=labels, count=1, progress=False
         ... )
         >>> scores.round(2).tolist(), rows.tolist()
         ([0.22], [0])
@@ -143,7 +145,7 @@ class Search:
             self._raise(self.mate_scores, row, column, self.exact(row, column))
 
     def exact(self, row, column):
-        return cosine_scores_of_pairs(self.probes, row, self.gallery, column)
+        return cosine_scores_of_pairs(self.probes, self.gallery, first=row, second=column)
 
     def blocks(self, progress):
         """(rows of the probes, columns of the gallery, their float32 scores)."""

@@ -144,7 +144,7 @@ class Identification(Measures):
         order = np.argsort(scores)[::-1]
         return count_descending(scores[order], same[order])
 
-    def tpir_at_fpir(self, fpir: float, rank: int = 1, rule: str = "nist") -> TpirAtFpir:
+    def tpir_at_fpir(self, fpir: float, *, rank: int = 1, rule: str = "nist") -> TpirAtFpir:
         """Open set: the share of mated probes found when at most a share `fpir` raise an alarm.
 
             FPIR(t) = share of non-mated probes whose best score in the gallery is >= t
@@ -227,7 +227,7 @@ class Identification(Measures):
             )
 
 
-def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Identification:
+def identify(gallery, probes, *, gallery_labels, probe_labels, progress=True) -> Identification:
     """Searches every probe in a gallery.
 
     Memory beyond the arguments is a float32 copy of the probes and some 30 MB; the gallery is not
@@ -249,7 +249,13 @@ def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Id
 
     Example:
         >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.4, 0.6], [0.7, 0.7]]
-        >>> found = identify(gallery, ["ann", "bob"], probes, ["ann", "ann", "eve"], progress=False)
+        >>> found = identify(
+        ...     gallery,
+        ...     probes,
+        ...     gallery_labels=["ann", "bob"],
+        ...     probe_labels=["ann", "ann", "eve"],
+        ...     progress=False,
+        ... )
         >>> found.ranks.tolist(), found.rank_rate(1)
         ([1, 2], 0.5)
         >>> print(found.tpir_at_fpir(0.01))
@@ -271,7 +277,7 @@ def identify(gallery, gallery_labels, probes, probe_labels, progress=True) -> Id
     )
 
 
-def mean_over_galleries(identifications, fpir=None, rank=1, rule="nist") -> float:
+def mean_over_galleries(identifications, *, fpir=None, rank=1, rule="nist") -> float:
     """The mean over galleries, as IJB-B and IJB-C report it for their two, G1 and G2.
 
     Each person of IJB is in one of the two galleries, so that the probes of either are the
@@ -293,8 +299,20 @@ def mean_over_galleries(identifications, fpir=None, rank=1, rule="nist") -> floa
     Example:
         >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
         >>> galleries = [
-        ...     identify(gallery[:1], ["ann"], probes, ["ann", "bob"], progress=False),
-        ...     identify(gallery[1:], ["bob"], probes, ["ann", "bob"], progress=False),
+        ...     identify(
+        ...         gallery[:1],
+        ...         probes,
+        ...         gallery_labels=["ann"],
+        ...         probe_labels=["ann", "bob"],
+        ...         progress=False,
+        ...     ),
+        ...     identify(
+        ...         gallery[1:],
+        ...         probes,
+        ...         gallery_labels=["bob"],
+        ...         probe_labels=["ann", "bob"],
+        ...         progress=False,
+        ...     ),
         ... ]
         >>> mean_over_galleries(galleries)
         1.0
@@ -303,7 +321,7 @@ def mean_over_galleries(identifications, fpir=None, rank=1, rule="nist") -> floa
         raise ValueError("`identifications` must hold at least one gallery's. Received: none.")
     if fpir is None:
         return float(np.mean([found.rank_rate(rank) for found in identifications]))
-    rates = [found.tpir_at_fpir(fpir, rank, rule) for found in identifications]
+    rates = [found.tpir_at_fpir(fpir, rank=rank, rule=rule) for found in identifications]
     for number, rate in enumerate(rates):
         if not rate.supported:
             raise ValueError(
@@ -314,7 +332,7 @@ def mean_over_galleries(identifications, fpir=None, rank=1, rule="nist") -> floa
 
 
 def closed_gallery_rate(
-    gallery, gallery_labels, probes, probe_labels, rate, progress=True
+    gallery, probes, *, gallery_labels, probe_labels, rate, progress=True
 ) -> float:
     """What InsightFace's ijb_1n.py and opensphere print as "TPIR@FPIR"; it is not NIST's measure.
 
@@ -338,7 +356,14 @@ def closed_gallery_rate(
     Example:
         >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.1, 0.9]]
         >>> labels = ["ann", "bob"]
-        >>> closed_gallery_rate(gallery, labels, probes, labels, rate=0.5, progress=False)
+        >>> closed_gallery_rate(
+        ...     gallery,
+        ...     probes,
+        ...     gallery_labels=labels,
+        ...     probe_labels=labels,
+        ...     rate=0.5,
+        ...     progress=False,
+        ... )
         1.0
     """
     gallery, gallery_labels = checked_templates("gallery", gallery, gallery_labels)

@@ -13,7 +13,7 @@ from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
 from keras_facemargin.evaluate.verification.pairs import Pairs
 
 
-def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
+def read_agedb(lists, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads `04_FINAL_protocol_30_years.mat` in the folder `lists`.
 
     The file holds `splits`, a cell for each fold. A fold is a structure: first the pairs, 2 x 600
@@ -47,7 +47,7 @@ def read_agedb(lists, images_dir, on_missing="refuse") -> Pairs:
         numbers += [number] * len(labels)
     note_repeats(file, [frozenset(pair) for pair in names], "pairs")
     images, missing = find_images(
-        [name for pair in names for name in pair], images_dir, file, on_missing
+        [name for pair in names for name in pair], images_dir, file, on_missing=on_missing
     )
     return Pairs(
         first=tuple(images[name] for name, _ in names),

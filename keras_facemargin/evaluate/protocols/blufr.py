@@ -96,7 +96,7 @@ class BlufrResult(Measures):
         return rows
 
 
-def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
+def read_blufr(lists, images_dir, *, on_missing="refuse") -> Blufr:
     """Reads `blufr_lfw_config.mat` in the folder `lists`.
 
     It holds `imageList`, the 13,233 names of LFW, `labels`, and for each of ten trials the numbers
@@ -139,7 +139,9 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
         raise ValueError(f"{file}: `labels` must be whole numbers. Received: {labels[0]!r}.")
     if not all(isinstance(name, str) and name for name in names.tolist()):
         raise ValueError(f"{file}: `imageList` must hold names. Received: {names.tolist()[:3]}.")
-    refuse_repeats(file, names.tolist(), range(1, len(names) + 1), "an image", "image")
+    refuse_repeats(
+        file, names.tolist(), numbers=range(1, len(names) + 1), what="an image", place="image"
+    )
     parts = [_indices(file, name, found[name], len(names)) for name in needed[2:]]
     if len({len(part) for part in parts}) != 1:
         told = ", ".join(f"{len(part)} of `{n}`" for n, part in zip(needed[2:], parts, strict=True))
@@ -151,7 +153,7 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
                 f"Received: {len(test):,} and {' + '.join(f'{len(part):,}' for part in rest)}."
             )
     listed = [f"{name.rpartition('_')[0]}/{name}" for name in names]
-    images, missing = find_images(listed, images_dir, file, on_missing)
+    images, missing = find_images(listed, images_dir, file, on_missing=on_missing)
     return Blufr(
         images=tuple(images[name] for name in listed),
         labels=labels,
@@ -161,7 +163,7 @@ def read_blufr(lists, images_dir, on_missing="refuse") -> Blufr:
 
 
 def evaluate_blufr(
-    embedder, blufr, fars=FARS, flip=True, batch_size=64, progress=True
+    embedder, blufr, *, fars=FARS, flip=True, batch_size=64, progress=True
 ) -> BlufrResult:
     """Verifies all pairs of each trial's test images and searches its probes in its gallery.
 
@@ -176,11 +178,13 @@ def evaluate_blufr(
     Raises:
         ValueError, OSError: as `embed`, `verify_all_pairs` and `identify`.
     """
-    embeddings = embed(embedder, blufr.there.images, flip, batch_size, progress)
-    return measure_blufr(embeddings, blufr, fars, progress)
+    embeddings = embed(
+        embedder, blufr.there.images, flip=flip, batch_size=batch_size, progress=progress
+    )
+    return measure_blufr(embeddings, blufr, fars=fars, progress=progress)
 
 
-def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
+def measure_blufr(embeddings, blufr, *, fars=FARS, progress=True) -> BlufrResult:
     """`evaluate_blufr` on images that are embedded.
 
     Args:
@@ -197,9 +201,15 @@ def measure_blufr(embeddings, blufr, fars=FARS, progress=True) -> BlufrResult:
             f"{len(embeddings):,} rows for {len(labels):,} images."
         )
     for trial, (test, gallery, probes) in enumerate(blufr.there.trials, start=1):
-        verified[trial] = verify_all_pairs(embeddings[test], labels[test], fars, progress=progress)
+        verified[trial] = verify_all_pairs(
+            embeddings[test], labels[test], fars=fars, progress=progress
+        )
         identified[trial] = identify(
-            embeddings[gallery], labels[gallery], embeddings[probes], labels[probes], progress
+            embeddings[gallery],
+            embeddings[probes],
+            gallery_labels=labels[gallery],
+            probe_labels=labels[probes],
+            progress=progress,
         ).in_rows(gallery, probes)
     return BlufrResult(SplitResults(verified), SplitResults(identified), len(blufr.missing))
 

@@ -18,7 +18,7 @@ from keras_facemargin.evaluate.verification.pairs import Pairs
 FOLDS = 10
 
 
-def read_calfw(lists, images_dir, on_missing="refuse") -> Pairs:
+def read_calfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads `pairs_CALFW.txt` in the folder `lists`.
 
     A pair is two lines, ``Ada_0001.jpg 1`` and ``Ada_0003.jpg 1``; the number is 0 for an impostor
@@ -42,7 +42,7 @@ def read_calfw(lists, images_dir, on_missing="refuse") -> Pairs:
     return _read(Path(lists) / "pairs_CALFW.txt", images_dir, on_missing)
 
 
-def read_cplfw(lists, images_dir, on_missing="refuse") -> Pairs:
+def read_cplfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads `pairs_CPLFW.txt` in the folder `lists`, of the same format: ``Ada_1.jpg 1``.
 
     Args, returns and errors are those of `read_calfw`.
@@ -72,7 +72,7 @@ def _read(file, images_dir, on_missing):
     note_repeats(file, [frozenset(pair) for pair in pairs], "pairs")
     people = np.array([name.rpartition("_")[0] for name in names])
     first, second = people[::2], people[1::2]
-    images, missing = find_images(names, images_dir, file, on_missing)
+    images, missing = find_images(names, images_dir, file, on_missing=on_missing)
     paths = [images[name] for name in names]
     return Pairs(
         first=tuple(paths[::2]),

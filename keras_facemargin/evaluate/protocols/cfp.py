@@ -24,7 +24,7 @@ KINDS = ("FF", "FP")
 FOLDS = 10
 
 
-def read_cfp(lists, images_dir, kind, on_missing="refuse") -> Pairs:
+def read_cfp(lists, images_dir, kind, *, on_missing="refuse") -> Pairs:
     """Reads the official lists of the folder `Protocol`.
 
     `Pair_list_F.txt` and `Pair_list_P.txt` number the frontal and the profile images,
@@ -58,7 +58,7 @@ def read_cfp(lists, images_dir, kind, on_missing="refuse") -> Pairs:
             same += [genuine] * len(found)
             folds += [fold] * len(found)
     names = [name for pair in pairs for name in pair]
-    images, missing = find_images(names, images_dir, lists / "Split" / kind, on_missing)
+    images, missing = find_images(names, images_dir, lists / "Split" / kind, on_missing=on_missing)
     return Pairs(
         first=tuple(images[name] for name, _ in pairs),
         second=tuple(images[name] for _, name in pairs),
@@ -82,7 +82,7 @@ def _read_images(file):
             raise bad_line(file, number, rule, line)
         images.append(fields[1].partition("/Images/")[2])
         numbers.append(number)
-    refuse_repeats(file, images, numbers, "an image")
+    refuse_repeats(file, images, numbers=numbers, what="an image")
     return images
 
 
@@ -103,5 +103,5 @@ def _read_fold(file, numbered, genuine):
         pairs.append(pair)
         lines.append(number)
     # The official FF has 130 pairs in both orders, and none twice in one.
-    refuse_repeats(file, pairs, lines, "a pair")
+    refuse_repeats(file, pairs, numbers=lines, what="a pair")
     return pairs

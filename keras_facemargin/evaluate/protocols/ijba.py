@@ -19,7 +19,7 @@ from keras_facemargin.evaluate.templates import TemplatePairs, TemplateSearches
 SPLITS = tuple(range(1, 11))
 
 
-def read_ijba(lists, images_dir, splits=SPLITS, on_missing="refuse") -> TemplatePairs:
+def read_ijba(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> TemplatePairs:
     """Reads the 1:1 lists in `IJB-A_11_sets`.
 
     ``split1/verify_metadata_1.csv`` holds a line for each image of each template,
@@ -65,7 +65,7 @@ def read_ijba(lists, images_dir, splits=SPLITS, on_missing="refuse") -> Template
     )
 
 
-def read_ijba_search(lists, images_dir, splits=SPLITS, on_missing="refuse") -> TemplateSearches:
+def read_ijba_search(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> TemplateSearches:
     """Reads the 1:N lists in `IJB-A_1N_sets`: ``split1/search_gallery_1.csv``, ``search_probe_1``.
 
     Args and errors are those of `read_ijba`; the lists are laid out as its metadata.

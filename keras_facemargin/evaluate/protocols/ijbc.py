@@ -37,7 +37,7 @@ COVARIATES = ("GENDER", "SKINTONE", "AGE", "INDOOR_OUTDOOR", "FACIAL_HAIR")
 _SPACE = None
 
 
-def read_ijb(name, lists, images_dir, on_missing="refuse") -> TemplatePairs:
+def read_ijb(name, lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     """Reads the 1:1 lists of IJB-B or IJB-C, in NIST's form or in InsightFace's.
 
     NIST's (for IJB-C): `ijbc_1N_gallery_G1.csv`, `ijbc_1N_gallery_G2.csv` and
@@ -87,7 +87,7 @@ def read_ijb(name, lists, images_dir, on_missing="refuse") -> TemplatePairs:
     return TemplatePairs(templates, rows[:, 0], rows[:, 1], same)
 
 
-def read_ijb_search(name, lists, images_dir, on_missing="refuse") -> TemplateSearches:
+def read_ijb_search(name, lists, images_dir, *, on_missing="refuse") -> TemplateSearches:
     """Reads the 1:N lists of IJB-B or IJB-C: all mixed probes in each of the two galleries.
 
     Args and errors are those of `read_ijb`.
@@ -101,7 +101,7 @@ def read_ijb_search(name, lists, images_dir, on_missing="refuse") -> TemplateSea
     return TemplateSearches(templates, {of: (rows, probes) for of, rows in galleries.items()})
 
 
-def read_ijbc_covariates(lists, images_dir, on_missing="refuse") -> TemplatePairs:
+def read_ijbc_covariates(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     """Reads IJB-C's 1:1 covariate protocol: single images, 47,404,001 pairs of 140,739.
 
     `ijbc_11_covariate_probe_reference.csv` holds the images, a template each, with GENDER,

@@ -88,7 +88,7 @@ class Collector:
         if self.repeats:
             note_repeats(file, images, "images of templates")
         else:
-            refuse_repeats(file, images, numbers, "an image of a template")
+            refuse_repeats(file, images, numbers=numbers, what="an image of a template")
         return np.array(list(found))
 
     def rows(self, space, listed, file) -> np.ndarray:
@@ -122,7 +122,7 @@ class Collector:
             note_repeats(file, keys.tolist(), "pairs")
         else:
             numbers = [number for number, _ in read_lines(file, "a list of pairs")]
-            refuse_repeats(file, keys.tolist(), numbers, "a pair")
+            refuse_repeats(file, keys.tolist(), numbers=numbers, what="a pair")
 
     def replace_images(self, names, numbers, media, space, file):
         """Takes the images from another list: names, template numbers and media, ``(N,)`` each.
@@ -136,7 +136,7 @@ class Collector:
 
     def templates(self, images_dir, file, on_missing, quality=None) -> Templates:
         """What has been read, with its images, and the quality of each where a list has it."""
-        images, missing = find_images(self.names, images_dir, file, on_missing)
+        images, missing = find_images(self.names, images_dir, file, on_missing=on_missing)
         return Templates(
             subjects=np.array(self.subjects),
             images=tuple(images[name] for name in self.names),

@@ -38,7 +38,7 @@ CATEGORIES = (
 )
 
 
-def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
+def read_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads one of LFW's official pair files.
 
     View 2, for the figure to publish (`pairs.txt`): the first line holds the number of folds and of
@@ -77,10 +77,10 @@ def read_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         for (number, line), genuine in zip(lines, same, strict=True)
     ]
     numbers = [number for number, _ in lines]
-    refuse_repeats(file, [frozenset(pair) for pair in sides], numbers, "a pair")
+    refuse_repeats(file, [frozenset(pair) for pair in sides], numbers=numbers, what="a pair")
     names = [[f"{name}/{name}_{index:04d}" for name, index in pair] for pair in sides]
     listed = [name for pair in names for name in pair]
-    images, missing = find_images(listed, images_dir, file, on_missing)
+    images, missing = find_images(listed, images_dir, file, on_missing=on_missing)
     return Pairs(
         first=tuple(images[name] for name, _ in names),
         second=tuple(images[name] for _, name in names),
@@ -95,6 +95,7 @@ def evaluate_lfw(
     embedder,
     images_dir,
     pairs_file,
+    *,
     flip=True,
     on_missing="refuse",
     batch_size=64,
@@ -115,8 +116,8 @@ def evaluate_lfw(
     Raises:
         ValueError, OSError: as `read_pairs` and `embed`.
     """
-    pairs = read_pairs(pairs_file, images_dir, on_missing)
-    return evaluate_pairs(embedder, pairs, flip, batch_size, progress)
+    pairs = read_pairs(pairs_file, images_dir, on_missing=on_missing)
+    return evaluate_pairs(embedder, pairs, flip=flip, batch_size=batch_size, progress=progress)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,7 +146,7 @@ class View1:
                 )
 
 
-def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
+def read_view_1(lists, images_dir, *, on_missing="refuse") -> View1:
     """LFW's development pairs: `pairsDevTrain.txt` and `pairsDevTest.txt` in the folder `lists`.
 
     Args:
@@ -166,7 +167,7 @@ def read_view_1(lists, images_dir, on_missing="refuse") -> View1:
         2
     """
     files = [Path(lists) / name for name in ("pairsDevTrain.txt", "pairsDevTest.txt")]
-    return View1(*(read_pairs(file, images_dir, on_missing) for file in files))
+    return View1(*(read_pairs(file, images_dir, on_missing=on_missing) for file in files))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ class View1Result(Measures):
         return [("Accuracy, View 1", told), *self.test.rows()]
 
 
-def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> View1Result:
+def evaluate_view_1(embedder, view, *, flip=True, batch_size=64, progress=True) -> View1Result:
     """Accuracy for development: the threshold from `view.train`, judged on `view.test`.
 
     Args:
@@ -210,9 +211,10 @@ def evaluate_view_1(embedder, view, flip=True, batch_size=64, progress=True) -> 
     Raises:
         ValueError, OSError: as `score_pairs` and `verify`.
     """
-    options = (flip, batch_size, progress)
-    train = score_pairs(embedder, view.train, *options)
-    test = score_pairs(embedder, view.test, *options)
+    train, test = (
+        score_pairs(embedder, part, flip=flip, batch_size=batch_size, progress=progress)
+        for part in (view.train, view.test)
+    )
     threshold = roc(train, view.train.same).most_accurate_threshold()
     return View1Result(
         threshold=threshold,

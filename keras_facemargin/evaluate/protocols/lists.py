@@ -169,7 +169,7 @@ def line_of(file, row) -> int:
     return read_lines(file, "a list of numbers")[row][0]
 
 
-def refuse_repeats(file, keys, numbers, what, place="line"):
+def refuse_repeats(file, keys, *, numbers, what, place="line"):
     """Refuses what a list names twice.
 
     For lists whose official file is known to name nothing twice; others: `note_repeats`.
@@ -213,7 +213,7 @@ def note_repeats(file, keys, what):
     )
 
 
-def find_images(names, images_dir, file, on_missing="refuse") -> tuple[dict, frozenset]:
+def find_images(names, images_dir, file, *, on_missing="refuse") -> tuple[dict, frozenset]:
     """Where the images of a list lie.
 
     A crop may be of another format than the photo that the list names: ``x.jpg`` is found as

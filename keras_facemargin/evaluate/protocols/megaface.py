@@ -55,7 +55,7 @@ class MegaFace:
 
 
 def read_megaface(
-    lists, images_dir, size=1_000_000, refined=False, on_missing="refuse"
+    lists, images_dir, *, size=1_000_000, refined=False, on_missing="refuse"
 ) -> MegaFace:
     """Reads MegaFace's lists.
 
@@ -100,9 +100,11 @@ def read_megaface(
         distractors = [name for name in distractors if _key(name, 3) not in wrong]
     note_repeats(file, names, "images")
     note_repeats(distractor_file, distractors, "images")
-    probes, missing = find_images(names, images_dir / "facescrub_images", file, on_missing)
+    probes, missing = find_images(
+        names, images_dir / "facescrub_images", file, on_missing=on_missing
+    )
     others, more = find_images(
-        distractors, images_dir / "megaface_images", distractor_file, on_missing
+        distractors, images_dir / "megaface_images", distractor_file, on_missing=on_missing
     )
     return MegaFace(
         probes=tuple(probes[name] for name in names),
@@ -114,7 +116,7 @@ def read_megaface(
 
 
 def evaluate_megaface(
-    embedder, megaface, fars=FARS, flip=True, batch_size=64, progress=True
+    embedder, megaface, *, fars=FARS, flip=True, batch_size=64, progress=True
 ) -> AmongDistractors:
     """Rank-1 and TAR at FAR among the distractors.
 
@@ -134,7 +136,9 @@ def evaluate_megaface(
     there = np.array([path not in megaface.missing for path in megaface.probes])
     probes, distractors = megaface.there
     subjects, noisy = megaface.subjects[there], megaface.noisy[there]
-    rows = unit_rows(embed(embedder, probes, flip, batch_size, progress), "probes")
+    rows = unit_rows(
+        embed(embedder, probes, flip=flip, batch_size=batch_size, progress=progress), "probes"
+    )
     for subject in np.unique(subjects[noisy]):
         own = subjects == subject
         if not (own & ~noisy).any():
@@ -143,9 +147,9 @@ def evaluate_megaface(
                 f"Received: {subject}, of whom every image is called wrong."
             )
         rows[own & noisy] = rows[own & ~noisy].mean(axis=0)
-    others = embed(embedder, distractors, flip, batch_size, progress)
+    others = embed(embedder, distractors, flip=flip, batch_size=batch_size, progress=progress)
     found = search_among_distractors(
-        rows.astype(np.float32), subjects, others, fars, progress=progress
+        rows.astype(np.float32), subjects, others, fars=fars, progress=progress
     )
     return dataclasses.replace(found, left_out=len(megaface.missing))
 

@@ -26,7 +26,7 @@ _RULE = (
 )
 
 
-def read_own_pairs(file, images_dir, on_missing="refuse") -> Pairs:
+def read_own_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads a list of pairs of images: ``PATH PATH TRUTH`` or ``PATH PATH TRUTH FOLD``.
 
     Fields are separated by tabs, commas or spaces, all lines alike. TRUTH is 1 or true for two
@@ -82,7 +82,7 @@ def read_own_pairs(file, images_dir, on_missing="refuse") -> Pairs:
         raise ValueError(f"{file}: must list pairs of images. Received: none.")
     note_repeats(file, [frozenset(pair[:2]) for pair in names], "pairs")
     listed = [name for pair in names for name in pair[:2]]
-    images, missing = find_images(listed, images_dir, file, on_missing)
+    images, missing = find_images(listed, images_dir, file, on_missing=on_missing)
     return Pairs(
         first=tuple(images[first] for first, _, _ in names),
         second=tuple(images[second] for _, second, _ in names),

@@ -24,7 +24,7 @@ CV_32F = 5
 IMAGES_AT_ONCE = 65_536
 
 
-def read_trillion_pairs(lists, images_dir, on_missing="refuse"):
+def read_trillion_pairs(lists, images_dir, *, on_missing="refuse"):
     """Reads `testdata_lmk.txt` in the folder `lists`: ``PATH x1 y1 ... x5 y5``, a line an image.
 
     Args:
@@ -47,12 +47,12 @@ def read_trillion_pairs(lists, images_dir, on_missing="refuse"):
         names.append(name)
     if not names:
         raise ValueError(f"{file}: must list images. Received: none.")
-    images, missing = find_images(names, images_dir, file, on_missing)
+    images, missing = find_images(names, images_dir, file, on_missing=on_missing)
     return tuple(images[name] for name in names), missing
 
 
 def write_trillion_pairs(
-    embedder, images, file, missing=frozenset(), flip=True, batch_size=64, progress=True
+    embedder, images, file, *, missing=frozenset(), flip=True, batch_size=64, progress=True
 ) -> tuple[int, int]:
     """Embeds the images and writes the file to send: float32 rows behind OpenCV's matrix header.
 
@@ -89,7 +89,9 @@ def write_trillion_pairs(
             present = [image for image in part if image not in missing]
             found = None
             if present:
-                found = embed(embedder, present, flip, batch_size, progress)
+                found = embed(
+                    embedder, present, flip=flip, batch_size=batch_size, progress=progress
+                )
                 if width is None:
                     width = found.shape[1]
                     header = (len(images), width, 4 * width, CV_32F)

@@ -22,7 +22,7 @@ from keras_facemargin.evaluate.protocols.lists import (
 from keras_facemargin.evaluate.templates import TemplatePairs, Templates
 
 
-def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
+def read_ytf(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     """Reads `splits.txt` in the folder `lists`; the authors' `splits_corrected.txt` if it is there.
 
     A line is ``fold, pair, NAME/VIDEO, NAME/VIDEO, 1`` (0 for an impostor pair); a first line of
@@ -69,7 +69,7 @@ def read_ytf(lists, images_dir, on_missing="refuse") -> TemplatePairs:
     if not pairs:
         raise ValueError(f"{file}: must list pairs of videos. Received: none.")
     numbers = [number for number, _ in lines]
-    refuse_repeats(file, [frozenset(pair) for pair in pairs], numbers, "a pair")
+    refuse_repeats(file, [frozenset(pair) for pair in pairs], numbers=numbers, what="a pair")
     videos = {video: row for row, video in enumerate(dict.fromkeys(v for p in pairs for v in p))}
     images, template = _frames(file, videos, Path(images_dir), on_missing)
     rows = np.array([[videos[video] for video in pair] for pair in pairs])

@@ -74,7 +74,7 @@ class Group:
 
 
 def rates_by_group(
-    scores, same, groups, threshold, people=None, replicates=1_000, seed=0
+    scores, same, groups, *, threshold, people=None, replicates=1_000, seed=0
 ) -> tuple[Group, ...]:
     """FMR and FNMR of every group at one threshold, with intervals over resampled identities.
 
@@ -99,7 +99,9 @@ def rates_by_group(
 
     Example:
         >>> groups = [["a", "a", "b", "b", "b"], ["a", "a", "b", "b", "b"]]
-        >>> rates = rates_by_group([0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0], groups, 0.6)
+        >>> rates = rates_by_group(
+        ...     [0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0], groups, threshold=0.6
+        ... )
         >>> [(group.name, group.fmr.rate) for group in rates]
         [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
     """
@@ -116,11 +118,19 @@ def rates_by_group(
     mixed = codes[0] != codes[1]
     names = [*names.tolist(), *([MIXED] if mixed.any() else [])]
     group = np.where(mixed, len(names) - 1, codes[0])
-    return rates_by_value(scores, same, names, group, threshold, people, replicates, seed)
+    return rates_by_value(
+        scores,
+        same,
+        (names, group),
+        threshold=threshold,
+        people=people,
+        replicates=replicates,
+        seed=seed,
+    )
 
 
 def rates_by_value(
-    scores, same, texts, numbers, threshold, people=None, replicates=1_000, seed=0
+    scores, same, values, *, threshold, people=None, replicates=1_000, seed=0
 ) -> tuple[Group, ...]:
     """`rates_by_group` of groups of pairs rather than of their sides.
 
@@ -129,8 +139,8 @@ def rates_by_value(
 
     Args:
         scores, same, threshold, people, replicates, seed: as `rates_by_group`.
-        texts, numbers: the groups, and ``(N,)`` which of them each pair is in; see
-            `TemplatePairs.covariate`.
+        values: (texts, numbers): the groups, and ``(N,)`` the group of each pair as an index into
+            them; `TemplatePairs.covariate` gives both.
 
     Returns:
         A `Group` for all pairs and one for each group, in their order.
@@ -140,13 +150,13 @@ def rates_by_value(
 
     Example:
         >>> scores, same = [0.9, 0.2, 0.8, 0.4, 0.7], [1, 0, 1, 0, 0]
-        >>> rates = rates_by_value(scores, same, ["f", "f / m"], [0, 0, 0, 1, 1], 0.6)
+        >>> rates = rates_by_value(scores, same, (["f", "f / m"], [0, 0, 0, 1, 1]), threshold=0.6)
         >>> [(group.name, group.fmr.rate) for group in rates]
         [('all pairs', 0.3333333333333333), ('f', 0.0), ('f / m', 0.5)]
     """
     scores, same = checked_pairs(scores, same)
-    names = list(texts)
-    cell = (2 * np.asarray(numbers, np.int32) + same) * 2 + ((scores >= threshold) != same)
+    names = list(values[0])
+    cell = (2 * np.asarray(values[1], np.int32) + same) * 2 + ((scores >= threshold) != same)
     if people is None:
         number, draws = 1, Draws(same, seed=seed)
     else:
@@ -200,7 +210,7 @@ def _rate(counts, drawn, row):
     )
 
 
-def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> tuple[Group, ...]:
+def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -> tuple[Group, ...]:
     """`rates_by_group` over every pair of a set, of any number, and of every two groups as well.
 
     The errors are among the hardest pairs, and how many pairs there are follows from how many
@@ -224,7 +234,9 @@ def rates_by_two_groups(pairs, groups, threshold, replicates=1_000, seed=0) -> t
         >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
         >>> rows = np.random.default_rng(0).normal(size=(6, 4))
         >>> pairs = hardest_pairs(rows, [0, 0, 1, 1, 2, 2], progress=False)
-        >>> rates = rates_by_two_groups(pairs, ["a", "a", "a", "a", "b", "b"], 0.0, 20)
+        >>> rates = rates_by_two_groups(
+        ...     pairs, ["a", "a", "a", "a", "b", "b"], threshold=0.0, replicates=20
+        ... )
         >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
         [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
     """

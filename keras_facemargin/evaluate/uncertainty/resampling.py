@@ -112,6 +112,7 @@ def interval(values) -> Interval:
 def bootstrap(
     scores,
     same,
+    *,
     folds=None,
     people=None,
     fars=FAR_TARGETS,
@@ -194,6 +195,7 @@ def bootstrap_splits(
     scores,
     same,
     splits,
+    *,
     people=None,
     fars=FAR_TARGETS,
     replicates=1_000,
@@ -218,7 +220,7 @@ def bootstrap_splits(
     Example:
         >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
         >>> draws = bootstrap_splits([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0],
-        ...                          ["a"] * 6, people, progress=False)
+        ...                          ["a"] * 6, people=people, progress=False)
         >>> print(interval(draws.eer))
         0.00% to 33.33%
     """
@@ -247,7 +249,7 @@ def bootstrap_splits(
     return found.of(draws)
 
 
-def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+def bootstrap_hardest(pairs, fars, *, replicates=1_000, seed=0, progress=True) -> Bootstrap:
     """`bootstrap` over a set or a list of very many pairs, from those that decide its rates.
 
     Millions of pairs are drawn at the cost of those that are held. The impostor pairs of a set that
@@ -269,15 +271,17 @@ def bootstrap_hardest(pairs, fars, replicates=1_000, seed=0, progress=True) -> B
     Example:
         >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
         >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
-        >>> pairs = hardest_pairs(rows, np.repeat(np.arange(6), 10), 800, progress=False)
+        >>> pairs = hardest_pairs(rows, np.repeat(np.arange(6), 10), impostors=800, progress=False)
         >>> draws = bootstrap_hardest(pairs, [0.1], replicates=50, progress=False)
         >>> draws.units, draws.tar.shape
         (6, (50, 1))
     """
-    return bootstrap_hardest_splits([pairs], fars, replicates, seed, progress)
+    return bootstrap_hardest_splits(
+        [pairs], fars, replicates=replicates, seed=seed, progress=progress
+    )
 
 
-def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=True) -> Bootstrap:
+def bootstrap_hardest_splits(splits, fars, *, replicates=1_000, seed=0, progress=True) -> Bootstrap:
     """`bootstrap_hardest` of means over splits, each with a ROC of its own.
 
     A person who is in several splits is drawn for all of them at once. A split of whose pairs a
@@ -298,7 +302,7 @@ def bootstrap_hardest_splits(splits, fars, replicates=1_000, seed=0, progress=Tr
         >>> rows = np.random.default_rng(0).normal(size=(60, 8)) + np.repeat(np.eye(8)[:6], 10, 0)
         >>> people = np.repeat(np.arange(6), 10)
         >>> splits = [
-        ...     hardest_pairs(rows[part], people[part], 500, progress=False, units=6)
+        ...     hardest_pairs(rows[part], people[part], impostors=500, progress=False, units=6)
         ...     for part in (slice(50), slice(10, 60))
         ... ]
         >>> draws = bootstrap_hardest_splits(splits, [0.1], replicates=50, progress=False)

@@ -76,7 +76,7 @@ class DistractorDraws(Drawn):
 
 
 def bootstrap_searches(
-    results, subjects, fpirs=FPIRS, replicates=1_000, seed=0, progress=True
+    results, subjects, *, fpirs=FPIRS, replicates=1_000, seed=0, progress=True
 ) -> SearchDraws:
     """Takes CMC and TPIR at FPIR, as means over the searches, again on resampled people.
 
@@ -99,7 +99,9 @@ def bootstrap_searches(
         >>> from keras_facemargin.evaluate import identify, interval
         >>> gallery, probes = [[1.0, 0.0], [0.0, 1.0]], [[0.9, 0.1], [0.4, 0.6], [0.7, 0.7]]
         >>> names = np.array(["ann", "ann", "eve"])
-        >>> found = identify(gallery, ["ann", "bob"], probes, names, progress=False)
+        >>> found = identify(
+        ...     gallery, probes, gallery_labels=["ann", "bob"], probe_labels=names, progress=False
+        ... )
         >>> draws = bootstrap_searches({"all": found}, names, replicates=20, progress=False)
         >>> draws.units, interval(draws.cmc[:, 0]).high
         (2, 0.5)
@@ -164,7 +166,7 @@ class _Search:
         return [curve.largest_tar(fpir) for fpir in targets]
 
 
-def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> DistractorDraws:
+def bootstrap_distractors(found, *, replicates=1_000, seed=0, progress=True) -> DistractorDraws:
     """Takes CMC and TAR at FAR among distractors again on resampled people.
 
     Args:
@@ -179,7 +181,7 @@ def bootstrap_distractors(found, replicates=1_000, seed=0, progress=True) -> Dis
         >>> from keras_facemargin.evaluate.identification import search_among_distractors
         >>> probes = [[1.0, 0.0], [0.9, 0.1], [0.2, 0.8], [0.3, 0.8]]
         >>> found = search_among_distractors(
-        ...     probes, list("aabb"), [[0.0, 1.0], [0.5, 0.5]], [0.3], progress=False
+        ...     probes, list("aabb"), [[0.0, 1.0], [0.5, 0.5]], fars=[0.3], progress=False
         ... )
         >>> draws = bootstrap_distractors(found, replicates=50, progress=False)
         >>> draws.units, interval(draws.cmc[:, 0]).high

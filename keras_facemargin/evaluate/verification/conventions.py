@@ -97,7 +97,7 @@ def kth_impostor(curve, far) -> TarAtFar:
     return _at_point(curve, far, int(np.searchsorted(curve.false_accepts, rank)))
 
 
-def validation_rate(scores, same, folds, far=1e-3) -> TarAtFar:
+def validation_rate(scores, same, folds, *, far=1e-3) -> TarAtFar:
     """FaceNet's and InsightFace's "VAL": each fold judged at a threshold from the other folds.
 
     On the other folds the FAR is taken at squared distances ``2 - 2 * score`` of 0 to 4 in steps of

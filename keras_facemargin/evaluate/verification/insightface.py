@@ -10,7 +10,7 @@ from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs
 from keras_facemargin.evaluate.verification.verification import Verification
 
 
-def read_bin_pairs(file, folds=10) -> Pairs:
+def read_bin_pairs(file, *, folds=10) -> Pairs:
     """Reads an InsightFace verification file, without executing the pickle that it is.
 
     The file has no folds; InsightFace cuts its pairs into ten of equal size in their order (the
@@ -63,7 +63,9 @@ def read_bin_pairs(file, folds=10) -> Pairs:
     )
 
 
-def evaluate_bin(embedder, file, folds=10, flip=True, batch_size=64, progress=True) -> Verification:
+def evaluate_bin(
+    embedder, file, *, folds=10, flip=True, batch_size=64, progress=True
+) -> Verification:
     """Verifies the pairs of an InsightFace verification file.
 
     Implementations differ: InsightFace adds the embeddings of an image and of its mirror image,
@@ -90,4 +92,10 @@ def evaluate_bin(embedder, file, folds=10, flip=True, batch_size=64, progress=Tr
         >>> evaluate_bin(brightness, "four.bin", folds=2, progress=False).accuracy.mean
         1.0
     """
-    return evaluate_pairs(embedder, read_bin_pairs(file, folds), flip, batch_size, progress)
+    return evaluate_pairs(
+        embedder,
+        read_bin_pairs(file, folds=folds),
+        flip=flip,
+        batch_size=batch_size,
+        progress=progress,
+    )

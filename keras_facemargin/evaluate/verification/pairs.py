@@ -48,7 +48,7 @@ class Pairs:
         return len(self.same)
 
 
-def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.ndarray:
+def score_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> np.ndarray:
     """Cosine score of every pair; an image that stands in several pairs is embedded once.
 
     A pair with a missing image scores -1, the lowest cosine: a face that cannot be enrolled is
@@ -70,7 +70,7 @@ def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.
     second = [path for path, keep in zip(pairs.second, seen, strict=True) if keep]
     images = list(dict.fromkeys([*first, *second]))
     row = {path: index for index, path in enumerate(images)}
-    embeddings = embed(embedder, images, flip, batch_size, progress)
+    embeddings = embed(embedder, images, flip=flip, batch_size=batch_size, progress=progress)
     scores = np.full(len(pairs), -1.0)
     scores[seen] = cosine_scores(
         embeddings[[row[path] for path in first]], embeddings[[row[path] for path in second]]
@@ -78,7 +78,7 @@ def score_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> np.
     return scores
 
 
-def evaluate_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> Verification:
+def evaluate_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> Verification:
     """Scores pairs and verifies them: what every 1:1 protocol does once its list is read.
 
     Args:
@@ -92,6 +92,6 @@ def evaluate_pairs(embedder, pairs, flip=True, batch_size=64, progress=True) -> 
     Raises:
         ValueError, OSError: as `score_pairs` and `verify`.
     """
-    scores = score_pairs(embedder, pairs, flip, batch_size, progress)
+    scores = score_pairs(embedder, pairs, flip=flip, batch_size=batch_size, progress=progress)
     result = verify(scores, pairs.same, pairs.folds)
     return dataclasses.replace(result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol)))

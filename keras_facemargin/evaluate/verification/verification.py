@@ -51,7 +51,7 @@ def equal_error_rate(scores, same) -> float:
     return roc(scores, same).equal_error_rate()
 
 
-def tar_at_far(scores, same, far: float, rule: str = "conservative") -> TarAtFar:
+def tar_at_far(scores, same, far: float, *, rule: str = "conservative") -> TarAtFar:
     """The true accept rate at a false accept rate of `far`.
 
     By the conservative rule it is the largest TAR whose FAR does not exceed `far`. Published codes

@@ -34,7 +34,7 @@ def listed(embeddings, labels):
 
 
 def check_equals_the_list(embeddings, labels, rates=RATES):
-    result = verify_all_pairs(embeddings, labels, rates, progress=False)
+    result = verify_all_pairs(embeddings, labels, fars=rates, progress=False)
     scores, same = listed(embeddings, labels)
     curve = roc(scores, same)
     assert (result.genuines, result.impostors) == (curve.genuines, curve.impostors)
@@ -63,7 +63,7 @@ def test_scikit_learn_agrees():
     embeddings, labels = people(0)
     scores, same = listed(embeddings, labels)
     far, tar, _ = roc_curve(same, scores, drop_intermediate=False)
-    for entry in verify_all_pairs(embeddings, labels, RATES, progress=False).tar_at_far:
+    for entry in verify_all_pairs(embeddings, labels, fars=RATES, progress=False).tar_at_far:
         if entry.supported:
             assert entry.tar == pytest.approx(tar[far <= entry.target].max(), abs=1e-15)
 
@@ -95,18 +95,18 @@ def test_neighbours_closer_than_float32_can_tell_are_told_apart(small_blocks):
 @pytest.mark.parametrize("block", [1, 2, 16, 59, 60, 61])
 def test_the_block_does_not_matter(block, monkeypatch):
     embeddings, labels = people(1, count=60)
-    expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
+    expected = verify_all_pairs(embeddings, labels, fars=RATES, progress=False)
     monkeypatch.setattr(sweep, "BLOCK", block)
-    assert verify_all_pairs(embeddings, labels, RATES, progress=False) == expected
+    assert verify_all_pairs(embeddings, labels, fars=RATES, progress=False) == expected
 
 
 def test_neither_order_nor_length_nor_names_matter():
     embeddings, labels = people(2)
-    expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
+    expected = verify_all_pairs(embeddings, labels, fars=RATES, progress=False)
     mixed = np.random.default_rng(0).permutation(len(labels))
     names = np.array([f"person {label}" for label in labels])
-    assert verify_all_pairs(embeddings[mixed], names[mixed], RATES, progress=False) == expected
-    assert verify_all_pairs(4 * embeddings, labels, RATES, progress=False) == expected
+    assert verify_all_pairs(embeddings[mixed], names[mixed], fars=RATES, progress=False) == expected
+    assert verify_all_pairs(4 * embeddings, labels, fars=RATES, progress=False) == expected
 
 
 @pytest.mark.parametrize("guess", ["none", "wrong", "everything"])
@@ -139,19 +139,19 @@ def test_too_many_pairs_at_a_threshold_are_refused(monkeypatch, small_blocks):
     monkeypatch.setattr(sweep, "CANDIDATES", 500)
     embeddings = np.ones((60, 4))
     with pytest.raises(ValueError, match=r"At most 500 pairs.*Received: more, among 60.*duplica"):
-        verify_all_pairs(embeddings, np.arange(60) % 3, [0.1], progress=False)
+        verify_all_pairs(embeddings, np.arange(60) % 3, fars=[0.1], progress=False)
 
 
 def test_counts_beyond_64_bits_stay_whole(monkeypatch):
     embeddings, labels = people(6)
-    expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
+    expected = verify_all_pairs(embeddings, labels, fars=RATES, progress=False)
     whole = refine.whole
     monkeypatch.setattr(refine, "whole", lambda counts, largest: whole(counts, 2**80))
-    assert verify_all_pairs(embeddings, labels, RATES, progress=False) == expected
+    assert verify_all_pairs(embeddings, labels, fars=RATES, progress=False) == expected
 
 
 def test_rates_out_of_reach_have_no_number():
-    result = verify_all_pairs(*people(0, count=20), [0.1, 1e-2, 1e-8], progress=False)
+    result = verify_all_pairs(*people(0, count=20), fars=[0.1, 1e-2, 1e-8], progress=False)
     assert [entry.supported for entry in result.tar_at_far] == [True, True, False]
     assert str(result.tar_at_far[2]) == "not supported by 150 impostor pairs"
     assert result.tar_at_far[2].tar is None
@@ -198,16 +198,19 @@ def kill_after(monkeypatch, blocks):
 def test_goes_on_where_it_was_killed(blocks, monkeypatch, tmp_path, small_blocks):
     monkeypatch.setattr(sweep, "SAVE_SECONDS", 0.0)
     embeddings, labels = people(8)
-    expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
+    expected = verify_all_pairs(embeddings, labels, fars=RATES, progress=False)
     state = tmp_path / "state.npz"
     with monkeypatch.context() as patch:
         kill_after(patch, blocks)
         with pytest.raises(Killed):
-            verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+            verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
     with monkeypatch.context() as patch:
         seen = kill_after(patch, 10**9)
-        assert verify_all_pairs(embeddings, labels, RATES, state, progress=False) == expected
+        assert (
+            verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
+            == expected
+        )
     assert len(seen) == 45 - blocks  # 9 blocks of rows
     assert not list(tmp_path.iterdir())
 
@@ -215,7 +218,7 @@ def test_goes_on_where_it_was_killed(blocks, monkeypatch, tmp_path, small_blocks
 def test_a_death_while_saving_leaves_the_last_state(monkeypatch, tmp_path, small_blocks):
     monkeypatch.setattr(sweep, "SAVE_SECONDS", 0.0)
     embeddings, labels = people(8)
-    expected = verify_all_pairs(embeddings, labels, RATES, progress=False)
+    expected = verify_all_pairs(embeddings, labels, fars=RATES, progress=False)
     state, saves, savez = tmp_path / "state.npz", [], np.savez
 
     def dying(file, **arrays):
@@ -228,9 +231,9 @@ def test_a_death_while_saving_leaves_the_last_state(monkeypatch, tmp_path, small
     with monkeypatch.context() as patch:
         patch.setattr(sweep.np, "savez", dying)
         with pytest.raises(Killed):
-            verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+            verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["state.npz"]
-    assert verify_all_pairs(embeddings, labels, RATES, state, progress=False) == expected
+    assert verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False) == expected
 
 
 def test_a_damaged_state_is_refused(monkeypatch, tmp_path, small_blocks):
@@ -239,7 +242,7 @@ def test_a_damaged_state_is_refused(monkeypatch, tmp_path, small_blocks):
     state = tmp_path / "state.npz"
     with monkeypatch.context() as patch:
         patch.setattr(sweep.State, "remove", lambda self: None)
-        expected = verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+        expected = verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     whole = dict(np.load(state))
     assert len(whole) == 8 and all(array.size for array in whole.values())
     for name, array in whole.items():
@@ -254,9 +257,9 @@ def test_a_damaged_state_is_refused(monkeypatch, tmp_path, small_blocks):
             with pytest.raises(
                 ValueError, match=r"`state` must be .*state.npz, which it did not wr"
             ):
-                verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+                verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     np.savez(state, **whole)
-    assert verify_all_pairs(embeddings, labels, RATES, state, progress=False) == expected
+    assert verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False) == expected
 
 
 def test_a_state_of_something_else_is_refused(monkeypatch, tmp_path):
@@ -265,31 +268,33 @@ def test_a_state_of_something_else_is_refused(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         kill_after(patch, 0)
         with pytest.raises(Killed):
-            verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+            verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     others = [
         (embeddings + 1e-3, labels, RATES),
         (embeddings, np.roll(labels, 1), RATES),
         (embeddings, labels, RATES[:3]),
     ]
-    for other in others:
+    for *other, fars in others:
         with pytest.raises(ValueError, match=r"same embeddings, labels and rates.*state\.npz"):
-            verify_all_pairs(*other, state, progress=False)
+            verify_all_pairs(*other, fars=fars, state=state, progress=False)
     for content in (b"", b"no state", b"PK\x03\x04 broken"):
         state.write_bytes(content)
         with pytest.raises(ValueError, match=r"must be a file that `verify_all_pairs` wrote"):
-            verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+            verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     np.savez(state, something=1)
     with pytest.raises(ValueError, match=r"must be a file that `verify_all_pairs` wrote"):
-        verify_all_pairs(embeddings, labels, RATES, state, progress=False)
+        verify_all_pairs(embeddings, labels, fars=RATES, state=state, progress=False)
     with pytest.raises(FileNotFoundError):
-        verify_all_pairs(embeddings, labels, RATES, tmp_path / "no" / "state", progress=False)
+        verify_all_pairs(
+            embeddings, labels, fars=RATES, state=tmp_path / "no" / "state", progress=False
+        )
 
 
 def test_memory_does_not_grow_with_the_pairs():
     embeddings, labels = people(0, count=6_000, size=8)
-    verify_all_pairs(embeddings[:100], labels[:100], [1e-3], progress=False)
+    verify_all_pairs(embeddings[:100], labels[:100], fars=[1e-3], progress=False)
     tracemalloc.start()
-    verify_all_pairs(embeddings, labels, [1e-3], progress=False)
+    verify_all_pairs(embeddings, labels, fars=[1e-3], progress=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6  # 18 million scores in float64 alone would be 144 MB
@@ -298,13 +303,13 @@ def test_memory_does_not_grow_with_the_pairs():
 def test_embeddings_are_not_changed_and_the_bar_is_drawn(capsys):
     embeddings, labels = people(0, count=40)
     before = embeddings.copy()
-    verify_all_pairs(embeddings, labels, [0.1])
+    verify_all_pairs(embeddings, labels, fars=[0.1])
     np.testing.assert_array_equal(embeddings, before)
     assert "780/780 pairs" in capsys.readouterr().err
 
 
 def test_the_result_is_plain_numbers_and_a_table():
-    result = verify_all_pairs(*people(0, count=40), [0.1, 1e-8], progress=False)
+    result = verify_all_pairs(*people(0, count=40), fars=[0.1, 1e-8], progress=False)
     record = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert record["genuine_pairs"] + record["impostor_pairs"] == 780
     assert record["tar_at_far"][1]["tar"] is None
@@ -330,7 +335,7 @@ def test_the_result_is_plain_numbers_and_a_table():
 )
 def test_bad_input_is_refused(embeddings, labels, fars, message):
     with pytest.raises(ValueError, match=message):
-        verify_all_pairs(embeddings, labels, fars, progress=False)
+        verify_all_pairs(embeddings, labels, fars=fars, progress=False)
 
 
 def test_all_pairs_against_loops():

@@ -26,7 +26,7 @@ def histogram(request, faces):
         return verify_all_pairs(rows, labels, progress=False).histogram
     first, second = np.triu_indices(120, k=1)
     same = labels[first] == labels[second]
-    return verify_listed_pairs(rows, first, second, same, progress=False).histogram
+    return verify_listed_pairs(rows, first, second, same=same, progress=False).histogram
 
 
 def test_every_pair_stands_in_its_bin_or_beside_it(faces, histogram):

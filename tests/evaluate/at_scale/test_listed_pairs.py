@@ -26,8 +26,8 @@ def listed(seed, rows=300, pairs=9_000, size=24, each=4):
 
 
 def check(templates, first, second, same, fars=FARS):
-    result = verify_listed_pairs(templates, first, second, same, fars, progress=False)
-    curve = roc(cosine_scores_of_pairs(templates, first, templates, second), same)
+    result = verify_listed_pairs(templates, first, second, same=same, fars=fars, progress=False)
+    curve = roc(cosine_scores_of_pairs(templates, templates, first=first, second=second), same)
     assert (result.genuines, result.impostors) == (curve.genuines, curve.impostors)
     assert result.embeddings == len(templates)
     assert result.eer == curve.equal_error_rate()

@@ -38,7 +38,7 @@ def test_it_equals_the_loops(block, monkeypatch):
     probes = np.array([centers[name] for name in subjects]) + rng.normal(size=(8, 6))
     distractors = rng.normal(size=(70, 6))
     fars = [0.2, 0.05, 1 / 560, 0.001]
-    found = search_among_distractors(probes, subjects, distractors, fars, progress=False)
+    found = search_among_distractors(probes, subjects, distractors, fars=fars, progress=False)
     rank_1, genuine, impostor = by_loops(probes, subjects, distractors)
     assert found.rank_1 == pytest.approx(rank_1)
     assert 0 < rank_1 < 1
@@ -78,15 +78,17 @@ def test_it_equals_the_loops(block, monkeypatch):
 
 def test_a_distractor_that_scores_as_high_stands_against_the_system():
     probes = np.array([[1.0, 0.0], [0.6, 0.8]])
-    tie = search_among_distractors(probes, [1, 1], probes[1:], [0.5], progress=False)
+    tie = search_among_distractors(probes, [1, 1], probes[1:], fars=[0.5], progress=False)
     assert tie.rank_1 == 0.0
 
 
 def test_wrong_shapes_and_lonely_people_are_refused():
     rows = np.eye(3)
     with pytest.raises(ValueError, match="one subject per probe"):
-        search_among_distractors(rows, [1, 2], rows, [0.5], progress=False)
+        search_among_distractors(rows, [1, 2], rows, fars=[0.5], progress=False)
     with pytest.raises(ValueError, match=r"people with two images. Received: 3 people"):
-        search_among_distractors(rows, [1, 2, 3], rows, [0.5], progress=False)
+        search_among_distractors(rows, [1, 2, 3], rows, fars=[0.5], progress=False)
     with pytest.raises(ValueError, match="`count` must be at least 1"):
-        gallery_module.largest_scores_of_others(rows, [1, 2, 3], rows, [1, 2, 3], 0)
+        gallery_module.largest_scores_of_others(
+            rows, rows, gallery_labels=[1, 2, 3], probe_labels=[1, 2, 3], count=0
+        )

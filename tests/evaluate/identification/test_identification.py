@@ -45,8 +45,12 @@ def by_loops(gallery, gallery_labels, probes, probe_labels):
     return ranks, mates, best
 
 
+def found_in(gallery, known, probes, labels, progress=False):
+    return identify(gallery, probes, gallery_labels=known, probe_labels=labels, progress=progress)
+
+
 def check_equals_the_loops(*data):
-    found = identify(*data, progress=False)
+    found = found_in(*data)
     ranks, mates, best = by_loops(*data)
     np.testing.assert_array_equal(found.ranks, ranks)
     np.testing.assert_array_equal(found.mate_scores, mates)
@@ -87,7 +91,13 @@ def test_ties_stand_against_the_system(small_blocks):
 
 def test_the_mate_ranks_behind_its_own_copy_under_another_name():
     gallery = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    found = identify(gallery, ["a", "b", "c"], [[1.0, 0.1], [0.0, 1.0]], ["a", "c"], False)
+    found = identify(
+        gallery,
+        [[1.0, 0.1], [0.0, 1.0]],
+        gallery_labels=["a", "b", "c"],
+        probe_labels=["a", "c"],
+        progress=False,
+    )
     assert found.ranks.tolist() == [2, 1]
 
 
@@ -108,11 +118,17 @@ def test_settling_early_or_late_is_the_same(pending, monkeypatch, small_blocks):
 
 def test_neither_blocks_nor_order_nor_length_matter(monkeypatch):
     gallery, known, probes, labels = sets(6)
-    expected = identify(gallery, known, probes, labels, progress=False)
+    expected = identify(gallery, probes, gallery_labels=known, probe_labels=labels, progress=False)
     mixed = np.random.default_rng(0).permutation(len(known))
     for block in (1, 1000):
         monkeypatch.setattr(gallery_module, "BLOCK", block)
-        found = identify(4 * gallery[mixed], known[mixed], probes, labels, progress=False)
+        found = identify(
+            4 * gallery[mixed],
+            probes,
+            gallery_labels=known[mixed],
+            probe_labels=labels,
+            progress=False,
+        )
         np.testing.assert_array_equal(found.ranks, expected.ranks)
         np.testing.assert_array_equal(found.best_scores, expected.best_scores)
 
@@ -163,7 +179,7 @@ def test_closed_set_by_hand():
     ],
 )
 def test_open_set_by_hand(fpir, rank, tpir, real):
-    entry = HAND.tpir_at_fpir(fpir, rank)
+    entry = HAND.tpir_at_fpir(fpir, rank=rank)
     assert (entry.tpir, entry.fpir) == (tpir, real)
     assert HAND.open_set(rank).largest_tar(fpir) == tpir
     assert np.mean(HAND.best_scores >= entry.threshold) == real
@@ -175,8 +191,8 @@ def test_open_set_by_hand(fpir, rank, tpir, real):
 @pytest.mark.parametrize("fpir", [0.05, 0.1, 0.29, 0.5, 0.9])
 @pytest.mark.parametrize("rank", [1, 5])
 def test_open_set_against_brute_force(seed, fpir, rank):
-    found = identify(*sets(seed, noise=1.5), progress=False)
-    entry = found.tpir_at_fpir(fpir, rank)
+    found = found_in(*sets(seed, noise=1.5))
+    entry = found.tpir_at_fpir(fpir, rank=rank)
     allowed = [
         threshold
         for threshold in [*found.best_scores, *found.mate_scores, np.inf]
@@ -212,14 +228,16 @@ def test_the_mean_over_two_galleries():
     gallery, known, probes, labels = sets(7, people=40, noise=1.2)
     first = known < 20
     found = [
-        identify(gallery[part], known[part], probes, labels, progress=False)
+        identify(
+            gallery[part], probes, gallery_labels=known[part], probe_labels=labels, progress=False
+        )
         for part in (first, ~first)
     ]
     assert mean_over_galleries(found) == (found[0].rank_rate(1) + found[1].rank_rate(1)) / 2
-    rates = [one.tpir_at_fpir(0.1, 5).tpir for one in found]
-    assert mean_over_galleries(found, 0.1, rank=5) == np.mean(rates)
+    rates = [one.tpir_at_fpir(0.1, rank=5).tpir for one in found]
+    assert mean_over_galleries(found, fpir=0.1, rank=5) == np.mean(rates)
     with pytest.raises(ValueError, match=r"fpir=1e-05, not supported by .* of gallery 0"):
-        mean_over_galleries(found, 1e-5)
+        mean_over_galleries(found, fpir=1e-5)
     with pytest.raises(ValueError, match="at least one gallery"):
         mean_over_galleries([])
 
@@ -237,14 +255,16 @@ def test_the_closed_gallery_against_loops(rate, pending, monkeypatch, small_bloc
         others += scores[known != label].tolist()
         mates.append(scores[known == label].max())
     limit = sorted(others, reverse=True)[int(np.ceil(rate * len(probes))) - 1]
-    got = closed_gallery_rate(gallery, known, probes, labels, rate, progress=False)
+    got = closed_gallery_rate(
+        gallery, probes, gallery_labels=known, probe_labels=labels, rate=rate, progress=False
+    )
     assert got == np.mean(np.array(mates) > limit)
 
 
 def test_ranks_equal_those_of_faiss():
     faiss = pytest.importorskip("faiss")
     gallery, known, probes, labels = sets(9, people=300, probes=400, size=64, noise=1.5)
-    found = identify(gallery, known, probes, labels, progress=False)
+    found = identify(gallery, probes, gallery_labels=known, probe_labels=labels, progress=False)
     units = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (gallery, probes)]
     index = faiss.IndexFlatIP(64)
     index.add(units[0])
@@ -261,16 +281,22 @@ def test_memory_does_not_grow_with_the_scores():
     gallery = rng.normal(size=(20_000, 8)).astype("float32")
     probes = rng.normal(size=(3_000, 8)).astype("float32")
     labels = np.arange(20_000), np.arange(17_500, 20_500)
-    identify(gallery[:50], labels[0][:50], probes[:50], labels[1][:50], progress=False)
+    identify(
+        gallery[:50],
+        probes[:50],
+        gallery_labels=labels[0][:50],
+        probe_labels=labels[1][:50],
+        progress=False,
+    )
     tracemalloc.start()
-    identify(gallery, labels[0], probes, labels[1], progress=False)
+    identify(gallery, probes, gallery_labels=labels[0], probe_labels=labels[1], progress=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 120e6  # 60 million scores in float64 alone would be 480 MB
 
 
 def test_a_result_as_numbers_and_as_a_table(capsys):
-    found = identify(*sets(0))
+    found = found_in(*sets(0), progress=True)
     assert "6,000/6,000 scores" in capsys.readouterr().err
     record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert record["rank_rates"]["1"] == found.rank_rate(1)
@@ -283,11 +309,15 @@ def test_a_result_as_numbers_and_as_a_table(capsys):
 
 
 def test_without_non_mated_probes_the_closed_set_stands_alone():
-    found = identify([[1.0, 0.0]], ["a"], [[1.0, 0.1]], ["a"], progress=False)
+    found = identify(
+        [[1.0, 0.0]], [[1.0, 0.1]], gallery_labels=["a"], probe_labels=["a"], progress=False
+    )
     assert found.to_dict()["tpir_at_fpir"] == []
     with pytest.raises(ValueError, match="mated probes only"):
         found.tpir_at_fpir(0.1)
-    alone = identify([[1.0, 0.0]], ["a"], [[1.0, 0.1]], ["b"], progress=False)
+    alone = identify(
+        [[1.0, 0.0]], [[1.0, 0.1]], gallery_labels=["a"], probe_labels=["b"], progress=False
+    )
     with pytest.raises(ValueError, match="non-mated probes only"):
         alone.rank_rate(1)
 
@@ -299,14 +329,42 @@ def test_without_non_mated_probes_the_closed_set_stands_alone():
         (lambda: HAND.cmc(1.5), "Received: 1.5"),
         (lambda: HAND.tpir_at_fpir(1.0), r"rate in \(0, 1\)"),
         (lambda: HAND.tpir_at_fpir(0.1, rule="best"), "Received: rule='best'"),
-        (lambda: identify([[1, 0]], [0], [[1, 0, 0]], [0]), "widths 2 and 3"),
-        (lambda: identify([[1, 0]], [0, 1], [[1, 0]], [0]), r"`gallery` .*\(1, 2\) and \(2,\)"),
-        (lambda: identify([[1, 0]], [0], [[1, 0]], []), r"`probes` .*\(1, 2\) and \(0,\)"),
-        (lambda: identify([[1, 0]], [0], [[0, 0]], [0]), "`probes` with length 0.0 in row 0"),
-        (lambda: identify([[1, 0], [0, 0]], [0, 1], [[1, 0]], [0]), "length 0.0 in row 1"),
-        (lambda: closed_gallery_rate([[1]], [0], [[1]], [1], 0.1), "1 of 1 without"),
-        (lambda: closed_gallery_rate([[1]], [0], [[1]], [0], 0.1), "1-th largest.*Received: 0"),
-        (lambda: closed_gallery_rate([[1]], [0], [[1]], [0], 0), "Received: rate=0"),
+        (
+            lambda: identify([[1, 0]], [[1, 0, 0]], gallery_labels=[0], probe_labels=[0]),
+            "widths 2 and 3",
+        ),
+        (
+            lambda: identify([[1, 0]], [[1, 0]], gallery_labels=[0, 1], probe_labels=[0]),
+            r"`gallery` .*\(1, 2\) and \(2,\)",
+        ),
+        (
+            lambda: identify([[1, 0]], [[1, 0]], gallery_labels=[0], probe_labels=[]),
+            r"`probes` .*\(1, 2\) and \(0,\)",
+        ),
+        (
+            lambda: identify([[1, 0]], [[0, 0]], gallery_labels=[0], probe_labels=[0]),
+            "`probes` with length 0.0 in row 0",
+        ),
+        (
+            lambda: identify([[1, 0], [0, 0]], [[1, 0]], gallery_labels=[0, 1], probe_labels=[0]),
+            "length 0.0 in row 1",
+        ),
+        (
+            lambda: closed_gallery_rate(
+                [[1]], [[1]], gallery_labels=[0], probe_labels=[1], rate=0.1
+            ),
+            "1 of 1 without",
+        ),
+        (
+            lambda: closed_gallery_rate(
+                [[1]], [[1]], gallery_labels=[0], probe_labels=[0], rate=0.1
+            ),
+            "1-th largest.*Received: 0",
+        ),
+        (
+            lambda: closed_gallery_rate([[1]], [[1]], gallery_labels=[0], probe_labels=[0], rate=0),
+            "Received: rate=0",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):

@@ -97,7 +97,7 @@ def test_a_pair_of_unknown_templates_is_refused(ijba):
         read_ijba(ijba, ijba, splits=(1,))
     for splits in ((), (11,), (1, 1)):
         with pytest.raises(ValueError, match="different numbers of 1 to 10"):
-            read_ijba(ijba, ijba, splits)
+            read_ijba(ijba, ijba, splits=splits)
     (ijba / "IJB-A_11_sets/split1/verify_metadata_1.csv").write_text(IJBA_HEADER + "\n")
     with pytest.raises(ValueError, match="a header alone"):
         read_ijba(ijba, ijba, splits=(1,))
@@ -106,7 +106,7 @@ def test_a_pair_of_unknown_templates_is_refused(ijba):
 def test_official_ijba_counts(shared_data, tmp_path):
     """Comparisons and genuine pairs of each split as reference/papers.md counts them."""
     write_shades(tmp_path, {"img/10281_28739.jpg": 9})
-    pairs = read_ijba(shared_data / "protocols/ijba", tmp_path, (1, 2), on_missing="reject")
+    pairs = read_ijba(shared_data / "protocols/ijba", tmp_path, splits=(1, 2), on_missing="reject")
     assert np.bincount(pairs.folds).tolist() == [0, 11_787, 11_779]
     assert np.bincount(pairs.folds[pairs.same]).tolist() == [0, 1_803, 1_779]
     assert len(pairs.templates) == 1_970 + 1_952
@@ -199,7 +199,7 @@ def test_covariates_are_of_single_images(tmp_path):
     task = read_ijbc_covariates(tmp_path, tmp_path)
     result = evaluate_template_pairs(mean_colour, task, progress=False)
     assert (len(task), task.same.sum()) == (66, 6)
-    found = verify_by_value(result.scores, task.same, *task.covariate("GENDER"))
+    found = verify_by_value(result.scores, task.same, task.covariate("GENDER"))
     assert list(found.results) == ["0", "1"]  # people of two genders have no genuine pair
     assert [group.genuines for group in found.results.values()] == [3, 3]
     assert [group.impostors for group in found.results.values()] == [12, 12]

@@ -33,10 +33,14 @@ def test_blufr_verifies_all_pairs_and_searches(tmp_path):
     labels = np.repeat(np.arange(8), 3)
     tars, rates = [], []
     for test, gallery, probes in blufr.trials:
-        pairs = verify_all_pairs(rows[test], labels[test], [0.1], progress=False)
+        pairs = verify_all_pairs(rows[test], labels[test], fars=[0.1], progress=False)
         tars.append(pairs.tar_at_far[0].tar)
         search = identify(
-            rows[gallery], labels[gallery], rows[probes], labels[probes], progress=False
+            rows[gallery],
+            rows[probes],
+            gallery_labels=labels[gallery],
+            probe_labels=labels[probes],
+            progress=False,
         )
         rates.append(search.rank_rate(1))
     assert found.verification.measures()["TAR @ FAR 0.1"] == tuple(tars)
@@ -128,7 +132,7 @@ def test_megaface_searches_among_distractors(tmp_path):
     probes = embed(mean_colour, images[:9], progress=False)
     distractors = embed(mean_colour, images[9:], progress=False)
     expected = search_among_distractors(
-        probes, megaface.subjects, distractors, [0.1], progress=False
+        probes, megaface.subjects, distractors, fars=[0.1], progress=False
     )
     assert (found.rank_1, found.searches) == (expected.rank_1, 18)
 
@@ -139,7 +143,7 @@ def test_the_refined_list_mends_probes_and_drops_distractors(tmp_path):
     assert np.flatnonzero(megaface.noisy).tolist() == [4]
     assert set(images[9:]) - set(megaface.distractors) == {images[13]}
     found = evaluate_megaface(mean_colour, megaface, fars=[0.1], progress=False)
-    raw = evaluate_megaface(mean_colour, read_megaface(tmp_path, tmp_path, 10), progress=False)
+    raw = evaluate_megaface(mean_colour, read_megaface(tmp_path, tmp_path, size=10), progress=False)
     assert raw.rank_1 < found.rank_1
     assert found.distractors == 9
     probes = embed(mean_colour, images[:9], progress=False)
@@ -147,7 +151,7 @@ def test_the_refined_list_mends_probes_and_drops_distractors(tmp_path):
     units[4] = (units[3] + units[5]) / 2
     distractors = embed(mean_colour, megaface.distractors, progress=False)
     expected = search_among_distractors(
-        units, megaface.subjects, distractors, [0.1], progress=False
+        units, megaface.subjects, distractors, fars=[0.1], progress=False
     )
     ours, theirs = found.tar_at_far[0], expected.tar_at_far[0]
     assert (found.rank_1, ours.tar) == (expected.rank_1, theirs.tar)
@@ -229,7 +233,7 @@ def test_missing_images_have_rows_of_zeros(tmp_path, monkeypatch, at_once):
         paths[place].unlink()
     images, missing = read_trillion_pairs(tmp_path, tmp_path, on_missing="reject")
     file = tmp_path / "features.bin"
-    write_trillion_pairs(mean_colour, images, file, missing, flip=False, progress=False)
+    write_trillion_pairs(mean_colour, images, file, missing=missing, flip=False, progress=False)
     rows = np.frombuffer(file.read_bytes()[16:], "<f4").reshape(7, 3)
     assert np.flatnonzero(~rows.any(axis=1)).tolist() == [0, 1, 5]
     there = [path for path in paths if path.exists()]
@@ -242,7 +246,7 @@ def test_nothing_is_left_of_a_file_that_failed(tmp_path):
     file = tmp_path / "features.bin"
     file.write_bytes(b"before")
     with pytest.raises(ValueError, match="missing ones only"):
-        write_trillion_pairs(mean_colour, images, file, frozenset(images), progress=False)
+        write_trillion_pairs(mean_colour, images, file, missing=frozenset(images), progress=False)
 
     def broken(batch):
         raise RuntimeError("no such model")

@@ -160,7 +160,7 @@ def test_raw_pixels_are_the_floor(shared_data):
         return batch.reshape(len(batch), 28, 4, 28, 4, 3).mean(axis=(2, 4)).reshape(len(batch), -1)
 
     result = evaluate_lfw(
-        pixels, lfw / "aligned", lfw / "pairs.txt", False, on_missing="reject", progress=False
+        pixels, lfw / "aligned", lfw / "pairs.txt", flip=False, on_missing="reject", progress=False
     )
     assert result.genuines == result.impostors == 3000
     assert 0.60 < result.accuracy.mean < 0.66

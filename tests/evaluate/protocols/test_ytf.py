@@ -57,12 +57,12 @@ def test_an_empty_list_and_a_video_without_frames_are_told(tmp_path):
         path.unlink()
     with pytest.raises(FileNotFoundError, match=r"(?s)1 of 4 without a frame.*Bob/3.*reject"):
         read_ytf(tmp_path, tmp_path)
-    pairs = read_ytf(tmp_path, tmp_path, "reject")
+    pairs = read_ytf(tmp_path, tmp_path, on_missing="reject")
     assert pairs.failed_to_enrol.tolist() == [False, False, True, True]
     with pytest.raises(FileNotFoundError, match="4 of 4"):
-        read_ytf(tmp_path, tmp_path / "Ada", "reject")
+        read_ytf(tmp_path, tmp_path / "Ada", on_missing="reject")
     with pytest.raises(ValueError, match=r"'refuse' or 'reject'. Received: 'skip'"):
-        read_ytf(tmp_path, tmp_path, "skip")
+        read_ytf(tmp_path, tmp_path, on_missing="skip")
 
 
 def test_official_list(shared_data, tmp_path):

@@ -28,7 +28,9 @@ def sample(seed, people=20, count=600):
 @pytest.mark.parametrize("seed", range(4))
 def test_every_group_is_counted_and_drawn_as_defined(seed):
     scores, same, people, (first, second) = sample(seed)
-    rates = rates_by_group(scores, same, (first, second), 1.2, people, 50, seed)
+    rates = rates_by_group(
+        scores, same, (first, second), threshold=1.2, people=people, replicates=50, seed=seed
+    )
     assert [group.name for group in rates] == ["all pairs", "x", "y", "two groups"]
     members = {
         "all pairs": np.ones(len(same), bool),
@@ -66,7 +68,7 @@ def test_every_group_is_counted_and_drawn_as_defined(seed):
 
 def test_no_error_seen_is_not_certainty():
     scores, same = np.repeat([0.9, 0.1], 30), np.repeat([True, False], 30)
-    everybody, _ = rates_by_group(scores, same, [["a"] * 60] * 2, 0.5, replicates=10)
+    everybody, _ = rates_by_group(scores, same, [["a"] * 60] * 2, threshold=0.5, replicates=10)
     # Of 30 independent pairs, each wrong with this probability, none is with 2.5 %.
     assert (1 - everybody.fmr.interval.high) ** 30 == pytest.approx(0.025)
     assert everybody.fmr.interval.low == 0.0
@@ -75,7 +77,7 @@ def test_no_error_seen_is_not_certainty():
 
 def test_groups_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"two groups per pair.*\(1,\) and \(2,\) for 2 pairs"):
-        rates_by_group([0.9, 0.1], [True, False], (["a"], ["a", "b"]), 0.5)
+        rates_by_group([0.9, 0.1], [True, False], (["a"], ["a", "b"]), threshold=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +96,21 @@ def test_a_set_is_counted_and_drawn_as_its_list_of_pairs(faces):
     scores, same = all_pairs(rows, labels)
     threshold = np.sort(scores[~same])[-40]
     expected = rates_by_group(
-        *(scores, same, (groups[first], groups[second]), threshold),
-        *((labels[first], labels[second]), 60, 3),
+        scores,
+        same,
+        (groups[first], groups[second]),
+        threshold=threshold,
+        people=(labels[first], labels[second]),
+        replicates=60,
+        seed=3,
     )
-    found = rates_by_two_groups(hardest_pairs(rows, labels, 60, False), groups, threshold, 60, 3)
+    found = rates_by_two_groups(
+        hardest_pairs(rows, labels, impostors=60, progress=False),
+        groups,
+        threshold=threshold,
+        replicates=60,
+        seed=3,
+    )
     assert [group.name for group in found] == ["all pairs", "a", "b", "a / b"]
     assert sum(group.fnmr.errors > 0 for group in expected) == 4  # also of people in both groups
     for ours, theirs in zip(found, expected, strict=True):
@@ -109,13 +122,13 @@ def test_a_set_is_counted_and_drawn_as_its_list_of_pairs(faces):
 
 def test_two_groups_that_cannot_be_compared(faces):
     rows, labels, groups = faces
-    pairs = hardest_pairs(rows, labels, 60, False)
+    pairs = hardest_pairs(rows, labels, impostors=60, progress=False)
     with pytest.raises(ValueError, match=r"one group per image.*\(3,\) for \d+ images"):
-        rates_by_two_groups(pairs, groups[:3], 0.9)
+        rates_by_two_groups(pairs, groups[:3], threshold=0.9)
     with pytest.raises(ValueError, match=r"At most 15 groups .* Received: 3[1-9]|[4-9]\d "):
-        rates_by_two_groups(pairs, np.arange(len(labels)), 0.9)
+        rates_by_two_groups(pairs, np.arange(len(labels)), threshold=0.9)
     with pytest.raises(ValueError, match=r"must not lie below .*Received: -1\.0 below 0\."):
-        rates_by_two_groups(pairs, groups, -1.0)
+        rates_by_two_groups(pairs, groups, threshold=-1.0)
 
 
 @pytest.fixture

@@ -43,15 +43,29 @@ def all_pairs_of(seed, people=25, images=4):
 
 def test_a_threshold_from_elsewhere_is_kept_in_every_draw():
     scores, same, folds, people = listed(0)
-    result = bootstrap(scores, same, None, people, FARS, 20, progress=False, threshold=0.6)
+    result = bootstrap(
+        scores,
+        same,
+        folds=None,
+        people=people,
+        fars=FARS,
+        replicates=20,
+        progress=False,
+        threshold=0.6,
+    )
     draws = Draws(same, people)
     for accuracy in result.accuracy:
         times = draws.times()
         again, truth = np.repeat(scores, times), np.repeat(same, times)
         assert accuracy == np.mean((again >= 0.6) == truth)
-    assert bootstrap(scores, same, None, people, FARS, 2, progress=False).accuracy is None
+    assert (
+        bootstrap(
+            scores, same, folds=None, people=people, fars=FARS, replicates=2, progress=False
+        ).accuracy
+        is None
+    )
     with pytest.raises(ValueError, match=r"`folds` or `threshold`\. Received"):
-        bootstrap(scores, same, folds, people, progress=False, threshold=0.6)
+        bootstrap(scores, same, folds=folds, people=people, progress=False, threshold=0.6)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -59,7 +73,16 @@ def test_a_threshold_from_elsewhere_is_kept_in_every_draw():
 def test_a_draw_is_the_list_with_its_pairs_repeated(seed, known):
     scores, same, folds, people = listed(seed)
     people = people if known else None
-    result = bootstrap(scores, same, folds, people, FARS, 20, seed=seed, progress=False)
+    result = bootstrap(
+        scores,
+        same,
+        folds=folds,
+        people=people,
+        fars=FARS,
+        replicates=20,
+        seed=seed,
+        progress=False,
+    )
     draws = Draws(same, people, folds, seed)
     for b in range(20):
         times = draws.times()
@@ -116,12 +139,18 @@ def test_pairs_are_drawn_kind_by_kind_where_nobody_knows_the_people():
 
 def test_one_seed_draws_the_same_for_two_embedders():
     scores, same, folds, people = listed(1)
-    a = bootstrap(scores, same, folds, people, FARS, 30, progress=False)
-    b = bootstrap(2 * scores + 1, same, folds, people, FARS, 30, progress=False)
+    a = bootstrap(
+        scores, same, folds=folds, people=people, fars=FARS, replicates=30, progress=False
+    )
+    b = bootstrap(
+        2 * scores + 1, same, folds=folds, people=people, fars=FARS, replicates=30, progress=False
+    )
     np.testing.assert_array_equal(a.eer, b.eer)
     np.testing.assert_array_equal(a.tar, b.tar)
     assert str(interval(a.eer - b.eer)) == "0.00% to 0.00%"
-    other = bootstrap(scores, same, folds, people, FARS, 30, seed=1, progress=False)
+    other = bootstrap(
+        scores, same, folds=folds, people=people, fars=FARS, replicates=30, seed=1, progress=False
+    )
     assert (a.eer != other.eer).any()
 
 
@@ -136,7 +165,13 @@ def test_identities_tell_the_spread_between_data_sets_and_pairs_do_not():
         scores, same, people = all_pairs_of(seed)
         for known in (True, False):
             draws = bootstrap(
-                scores, same, None, people if known else None, FARS, 60, progress=False
+                scores,
+                same,
+                folds=None,
+                people=people if known else None,
+                fars=FARS,
+                replicates=60,
+                progress=False,
             )
             spreads[known].append(np.std(draws.eer, ddof=1))
     assert 0.75 < np.mean(spreads[True]) / truth < 1.35
@@ -186,9 +221,11 @@ def test_the_hardest_pairs_draw_as_all_pairs_do(seed, impostors):
     scores = cosine_scores(rows[first], rows[second])
     fars = (0.2, 0.1, 0.01, 1e-6)
     people = labels[first], labels[second]
-    expected = bootstrap(scores, same, None, people, fars, 40, seed=seed, progress=False)
-    pairs = hardest_pairs(rows, labels, impostors, progress=False)
-    found = bootstrap_hardest(pairs, fars, 40, seed=seed, progress=False)
+    expected = bootstrap(
+        scores, same, folds=None, people=people, fars=fars, replicates=40, seed=seed, progress=False
+    )
+    pairs = hardest_pairs(rows, labels, impostors=impostors, progress=False)
+    found = bootstrap_hardest(pairs, fars, replicates=40, seed=seed, progress=False)
     assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
     np.testing.assert_array_equal(found.band_fars, expected.band_fars)
     held = np.ones(4, bool) if impostors > 400 else np.array([False, False, True, True])
@@ -219,13 +256,20 @@ def test_the_hardest_pairs_of_splits_draw_as_all_pairs_do(impostors):
     scores = cosine_scores(rows[first], rows[second])
     fars = (0.1, 0.01)
     expected = bootstrap_splits(
-        scores, people[0] == people[1], splits, people, fars, 30, seed=2, progress=False
+        scores,
+        people[0] == people[1],
+        splits,
+        people=people,
+        fars=fars,
+        replicates=30,
+        seed=2,
+        progress=False,
     )
     held = [
-        hardest_pairs(rows[part], codes[part], impostors, progress=False, units=30)
+        hardest_pairs(rows[part], codes[part], impostors=impostors, progress=False, units=30)
         for part in parts
     ]
-    found = bootstrap_hardest_splits(held, fars, 30, seed=2, progress=False)
+    found = bootstrap_hardest_splits(held, fars, replicates=30, seed=2, progress=False)
     assert (found.unit, found.units) == (expected.unit, expected.units) == ("identities", 30)
     np.testing.assert_array_equal(found.band_fars, expected.band_fars)
     np.testing.assert_array_equal(found.tar[:, 1], expected.tar[:, 1])
@@ -235,16 +279,16 @@ def test_the_hardest_pairs_of_splits_draw_as_all_pairs_do(impostors):
     assert 0 < np.std(found.eer - expected.eer) < 0.4 * np.std(expected.eer) or impostors > 300
     for wrong in (codes + 1, codes - 1, labels):
         with pytest.raises(ValueError, match="`labels` must be integers from 0 to 29, for"):
-            hardest_pairs(rows, wrong, 300, progress=False, units=30)
-    held[1] = hardest_pairs(rows[parts[1]], labels[parts[1]], 300, progress=False)
+            hardest_pairs(rows, wrong, impostors=300, progress=False, units=30)
+    held[1] = hardest_pairs(rows[parts[1]], labels[parts[1]], impostors=300, progress=False)
     with pytest.raises(ValueError, match=r"numbered alike. Received: splits of 30, 22, 30 people"):
-        bootstrap_hardest_splits(held, fars, 30, progress=False)
+        bootstrap_hardest_splits(held, fars, replicates=30, progress=False)
 
 
 @pytest.mark.parametrize("impostors", [1, 50, 10**9])
 def test_the_hardest_pairs_are_all_there(impostors):
     rows, labels = set_of_faces(4)
-    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors=impostors, progress=False)
     first, second = np.triu_indices(len(labels), k=1)
     same = labels[first] == labels[second]
     scores = cosine_scores(rows[first], rows[second])
@@ -268,7 +312,7 @@ def test_the_hardest_pairs_are_all_there(impostors):
 @pytest.mark.parametrize("impostors", [50, 400])
 def test_the_pairs_that_are_not_held_are_counted_by_person(impostors):
     rows, labels = set_of_faces(5)
-    pairs = hardest_pairs(rows, labels, impostors, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors=impostors, progress=False)
     first, second = np.triu_indices(len(labels), k=1)
     scores = cosine_scores(rows[first], rows[second])
     people = pairs.people[first], pairs.people[second]
@@ -294,7 +338,7 @@ def test_genuine_pairs_may_be_many(monkeypatch):
     monkeypatch.setattr("keras_facemargin.evaluate.at_scale.sweep.CANDIDATES", 60)
     rows, labels = set_of_faces(4)
     genuines = sum(n * (n - 1) // 2 for n in np.unique(labels, return_counts=True)[1])
-    pairs = hardest_pairs(rows, labels, 20, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors=20, progress=False)
     assert np.count_nonzero(pairs.same) == genuines > 60
     assert 20 <= np.count_nonzero(~pairs.same) <= 60
 
@@ -303,8 +347,8 @@ def test_somebody_with_half_of_all_images_can_be_drawn():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [10, 5, 5])
     rows = rng.normal(size=(3, 8))[labels] + rng.normal(size=(20, 8))
-    pairs = hardest_pairs(rows, labels, 20, progress=False)
-    draws = bootstrap_hardest(pairs, [0.5], 50, progress=False)
+    pairs = hardest_pairs(rows, labels, impostors=20, progress=False)
+    draws = bootstrap_hardest(pairs, [0.5], replicates=50, progress=False)
     assert np.isfinite(draws.eer).all()
     assert ((draws.tar >= 0) & (draws.tar <= 1)).all()
 
@@ -314,9 +358,11 @@ def test_somebody_with_half_of_all_images_can_be_drawn():
 def test_the_hardest_of_a_list_draw_as_all_of_it_do(seed, impostors):
     scores, same, _, people = listed(seed, count=900, levels=400)
     fars = (0.5, 0.01)
-    expected = bootstrap(scores, same, None, people, fars, 30, seed=seed, progress=False)
-    pairs = hardest_listed_pairs(scores, same, people, impostors)
-    found = bootstrap_hardest(pairs, fars, 30, seed=seed, progress=False)
+    expected = bootstrap(
+        scores, same, folds=None, people=people, fars=fars, replicates=30, seed=seed, progress=False
+    )
+    pairs = hardest_listed_pairs(scores, same, people, impostors=impostors)
+    found = bootstrap_hardest(pairs, fars, replicates=30, seed=seed, progress=False)
     assert (found.unit, found.units) == (expected.unit, expected.units)
     for ours, whole in ((found.eer, expected.eer), (found.tar, expected.tar)):
         known = ~np.isnan(ours)
@@ -338,7 +384,9 @@ def test_a_draw_of_splits_is_the_mean_of_theirs(known, size):
         same, splits = np.arange(6) < 3, np.arange(6) // 2 % 2
         people = [0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 3]
     people = people if known else None
-    result = bootstrap_splits(scores, same, splits, people, FARS, 20, seed=3, progress=False)
+    result = bootstrap_splits(
+        scores, same, splits, people=people, fars=FARS, replicates=20, seed=3, progress=False
+    )
     draws, left_out = Draws(same, people, seed=3), 0
     for b in range(20):
         curves = []
@@ -366,7 +414,7 @@ def test_a_draw_of_splits_is_the_mean_of_theirs(known, size):
     fewest = min(np.count_nonzero(~same[splits == split]) for split in range(4))
     assert result.band_fars[0] == 1 / fewest
     with pytest.raises(ValueError, match="split 0 with 24 genuine and 0 imp"):
-        bootstrap_splits(scores, same, np.where(same, splits, 9), people, progress=False)
+        bootstrap_splits(scores, same, np.where(same, splits, 9), people=people, progress=False)
 
 
 def test_whole_numbers_are_numbered_as_texts_are():

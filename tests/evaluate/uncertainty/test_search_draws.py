@@ -13,6 +13,10 @@ MODULE = importlib.import_module("keras_facemargin.evaluate.uncertainty.search_d
 FPIRS = (0.4, 0.1, 0.02)
 
 
+def found_in(gallery, known, probes, labels):
+    return identify(gallery, probes, gallery_labels=known, probe_labels=labels, progress=False)
+
+
 def two_galleries(seed, people=12, probes=60):
     """Each person is in one of two galleries and the non-mated probe of the other."""
     rng = np.random.default_rng(seed)
@@ -25,14 +29,16 @@ def two_galleries(seed, people=12, probes=60):
         name: (centers[known], names[known], rows, names[labels])
         for name, known in galleries.items()
     }
-    results = {name: identify(*data, progress=False) for name, data in searched.items()}
+    results = {name: found_in(*data) for name, data in searched.items()}
     return searched, results, names[labels]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_draw_is_the_searches_with_their_probes_repeated(seed):
     searched, results, subjects = two_galleries(seed)
-    draws = bootstrap_searches(results, subjects, FPIRS, 20, seed=seed, progress=False)
+    draws = bootstrap_searches(
+        results, subjects, fpirs=FPIRS, replicates=20, seed=seed, progress=False
+    )
     people, codes = np.unique(subjects, return_inverse=True)
     assert (draws.units, draws.replicates, draws.fpirs) == (len(people), 20, FPIRS)
     rng = np.random.default_rng(seed)
@@ -42,7 +48,7 @@ def test_a_draw_is_the_searches_with_their_probes_repeated(seed):
         again = []
         for gallery, known, probes, labels in searched.values():
             repeated = np.repeat(probes, times, axis=0), np.repeat(labels, times)
-            again.append(identify(gallery, known, *repeated, progress=False))
+            again.append(found_in(gallery, known, *repeated))
         assert all(len(each.ranks) and len(each.best_scores) for each in again)
         cmc = np.mean([[each.rank_rate(rank) for rank in range(1, 51)] for each in again], axis=0)
         np.testing.assert_allclose(draws.cmc[b], cmc, atol=1e-15)
@@ -56,8 +62,12 @@ def test_a_draw_is_the_searches_with_their_probes_repeated(seed):
 def test_a_search_of_one_kind_of_probes_has_no_open_set():
     rows, labels = np.eye(4), np.arange(4)
     found = {
-        "mates": identify(rows, labels, rows[:2], labels[:2], progress=False),
-        "strangers": identify(rows, labels, rows[:2], labels[:2] + 9, progress=False),
+        "mates": identify(
+            rows, rows[:2], gallery_labels=labels, probe_labels=labels[:2], progress=False
+        ),
+        "strangers": identify(
+            rows, rows[:2], gallery_labels=labels, probe_labels=labels[:2] + 9, progress=False
+        ),
     }
     draws = bootstrap_searches(found, labels, replicates=5, progress=False)
     assert draws.tpir.shape == (5, 0)
@@ -65,11 +75,15 @@ def test_a_search_of_one_kind_of_probes_has_no_open_set():
 
 def test_a_closed_set_has_no_alarms():
     rows, labels = np.eye(4), np.arange(4)
-    found = {"all": identify(rows, labels, rows, labels, progress=False)}
+    found = {
+        "all": identify(rows, rows, gallery_labels=labels, probe_labels=labels, progress=False)
+    }
     draws = bootstrap_searches(found, labels, replicates=5, progress=False)
     assert (draws.tpir.shape, draws.fpirs) == ((5, 0), ())
     assert (draws.cmc == 1).all() and np.isnan(draws.band).all()
-    strangers = {"all": identify(rows, labels, rows, labels + 9, progress=False)}
+    strangers = {
+        "all": identify(rows, rows, gallery_labels=labels, probe_labels=labels + 9, progress=False)
+    }
     with pytest.raises(ValueError, match=r"probes of people in the gallery\. Received: none"):
         bootstrap_searches(strangers, labels, progress=False)
 
@@ -81,8 +95,8 @@ def test_a_draw_among_distractors_is_that_of_the_people_repeated(seed):
     probes = 1.5 * rng.normal(size=(6, 5))[subjects] + rng.normal(size=(25, 5))
     distractors = rng.normal(size=(40, 5))
     fars = (0.1, 0.01)
-    found = search_among_distractors(probes, subjects, distractors, fars, progress=False)
-    draws = bootstrap_distractors(found, 15, seed=seed, progress=False)
+    found = search_among_distractors(probes, subjects, distractors, fars=fars, progress=False)
+    draws = bootstrap_distractors(found, replicates=15, seed=seed, progress=False)
     people, codes = np.unique(subjects, return_inverse=True)
     assert draws.units == len(people)
     one, two = np.triu_indices(25, k=1)

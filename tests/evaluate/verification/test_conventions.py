@@ -35,23 +35,23 @@ def sample(seed, count=400, levels=19):
 )
 def test_the_example_of_the_notes(far, rates):
     for rule, rate in rates.items():
-        assert tar_at_far(*example(2), far, rule).tar == rate
+        assert tar_at_far(*example(2), far, rule=rule).tar == rate
         if far > 0.05:
-            assert tar_at_far(*example(), far, rule).tar == rate
+            assert tar_at_far(*example(), far, rule=rule).tar == rate
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_no_rule_answers_below_one_pair(rule):
-    answer = tar_at_far(*example(), 0.05, rule)
+    answer = tar_at_far(*example(), 0.05, rule=rule)
     assert str(answer) == "not supported by 10 impostor pairs"
     assert answer.fnmr is None
     with pytest.raises(ValueError, match=r"rate in \(0, 1\)"):
-        tar_at_far(*example(), 1.0, rule)
+        tar_at_far(*example(), 1.0, rule=rule)
 
 
 def test_an_unknown_rule_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"conservative, nearest, .*Received: 'best'"):
-        tar_at_far(*example(), 0.1, "best")
+        tar_at_far(*example(), 0.1, rule="best")
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -61,7 +61,7 @@ def test_nearest_is_the_published_loop_over_scikit_learn(seed, levels):
     fpr, tpr, thresholds = (np.flipud(each) for each in roc_curve(same, scores))
     for far in (0.004, 0.01, 0.0312, 0.1, 0.25, 0.5, 0.9):
         _, index = min(zip(abs(fpr - far), range(len(fpr)), strict=True))
-        answer = tar_at_far(scores, same, far, "nearest")
+        answer = tar_at_far(scores, same, far, rule="nearest")
         assert (answer.tar, answer.far) == (tpr[index], fpr[index])
         assert answer.threshold == thresholds[index]
 
@@ -72,7 +72,7 @@ def test_interpolated_is_scipys(seed, levels):
     scores, same = sample(seed, levels=levels)
     fpr, tpr, _ = roc_curve(same, scores)
     for far in (0.004, 0.01, 0.0312, 0.1, 0.25, 0.5, 0.9, *fpr[(fpr > 0.01) & (fpr < 1)][:5]):
-        answer = tar_at_far(scores, same, float(far), "interpolated")
+        answer = tar_at_far(scores, same, float(far), rule="interpolated")
         assert answer.tar == pytest.approx(float(interp1d(fpr, tpr)(far)), abs=1e-14)
         assert answer.threshold is None
         assert str(answer) == f"{answer.tar:.2%}"
@@ -85,7 +85,7 @@ def test_kth_impostor_is_a_sort(seed, levels):
     impostors = np.sort(scores[~same])[::-1]
     for far in (0.004, 0.01, 0.0312, 0.1, 0.25, 0.5, 0.9):
         threshold = impostors[round(far * len(impostors)) - 1]
-        answer = tar_at_far(scores, same, far, "kth_impostor")
+        answer = tar_at_far(scores, same, far, rule="kth_impostor")
         assert answer.threshold == threshold
         assert answer.tar == np.mean(scores[same] >= threshold)
         assert answer.far == np.mean(impostors >= threshold)
@@ -94,11 +94,11 @@ def test_kth_impostor_is_a_sort(seed, levels):
 def test_conservative_is_never_above_the_target_and_the_others_may_be():
     scores, same = sample(0)
     for far in (0.01, 0.1, 0.3):
-        answers = {rule: tar_at_far(scores, same, far, rule) for rule in RULES}
+        answers = {rule: tar_at_far(scores, same, far, rule=rule) for rule in RULES}
         assert answers["conservative"].far <= far
         assert answers["conservative"].fnmr == 1 - answers["conservative"].tar
         assert answers["interpolated"].tar >= answers["conservative"].tar
-    assert tar_at_far(*example(2), 0.05, "nearest").far == 0.1
+    assert tar_at_far(*example(2), 0.05, rule="nearest").far == 0.1
 
 
 def test_the_det_curve_mirrors_the_roc():
@@ -130,7 +130,7 @@ def test_validation_rate_against_plain_loops(seed):
     scores = np.tanh(scores / 2)
     folds = np.arange(len(scores)) % 4
     for far in (0.01, 0.0312, 0.1):
-        answer = validation_rate(scores, same, folds, far)
+        answer = validation_rate(scores, same, folds, far=far)
         expected = val_by_loops(scores, same, folds, far)
         np.testing.assert_allclose((answer.tar, answer.far), expected, rtol=0, atol=1e-12)
         assert answer.threshold is None
@@ -140,6 +140,8 @@ def test_validation_rate_by_hand():
     # Far apart: any threshold between separates; the other fold's impostors set it.
     scores = np.repeat([0.9, 0.1], 40)
     folds = np.tile([1, 2], 40)
-    answer = validation_rate(scores, scores > 0.5, folds, 0.1)
+    answer = validation_rate(scores, scores > 0.5, folds, far=0.1)
     assert (answer.tar, answer.impostors) == (1.0, 20)
-    assert str(validation_rate(scores, scores > 0.5, folds, 0.04)).startswith("not supported by 20")
+    assert str(validation_rate(scores, scores > 0.5, folds, far=0.04)).startswith(
+        "not supported by 20"
+    )

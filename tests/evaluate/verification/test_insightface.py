@@ -52,7 +52,13 @@ def test_figures_are_those_of_the_image_files(written):
 
 def test_folds_that_do_not_divide_the_pairs(tmp_path):
     write_pairs_bin(tmp_path / "a.bin", [b"x"] * 22, [True, False] * 5 + [True])
-    assert np.bincount(read_bin_pairs(tmp_path / "a.bin", 4).folds).tolist() == [0, 3, 3, 3, 2]
+    assert np.bincount(read_bin_pairs(tmp_path / "a.bin", folds=4).folds).tolist() == [
+        0,
+        3,
+        3,
+        3,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -63,20 +69,20 @@ def test_a_fold_without_both_kinds(tmp_path, folds, part):
     with pytest.raises(
         ValueError, match=rf"both kinds(.|\n)*{part}(.|\n)*fewer folds, or for none"
     ):
-        read_bin_pairs(tmp_path / "a.bin", folds)
-    assert read_bin_pairs(tmp_path / "a.bin", None).folds is None
+        read_bin_pairs(tmp_path / "a.bin", folds=folds)
+    assert read_bin_pairs(tmp_path / "a.bin", folds=None).folds is None
 
 
 @pytest.mark.parametrize("folds", [1, 0, -3])
 def test_too_few_folds(tmp_path, folds):
     with pytest.raises(ValueError, match=f"folds={folds}"):
-        read_bin_pairs(tmp_path / "a.bin", folds)
+        read_bin_pairs(tmp_path / "a.bin", folds=folds)
 
 
 def test_a_bad_image_is_named(tmp_path):
     write_pairs_bin(tmp_path / "a.bin", [b"x"] * 4, [True, False])
     with pytest.raises(ValueError, match=r"a\.bin, image 0: not an image"):
-        evaluate_bin(coarse, tmp_path / "a.bin", None, progress=False)
+        evaluate_bin(coarse, tmp_path / "a.bin", folds=None, progress=False)
 
 
 def test_an_embedding_that_is_not_finite_names_its_image(written):
@@ -86,7 +92,7 @@ def test_an_embedding_that_is_not_finite_names_its_image(written):
         return rows
 
     with pytest.raises(ValueError, match=r"for .*pairs\.bin, image 6\."):
-        evaluate_bin(broken, written[0], 3, progress=False)
+        evaluate_bin(broken, written[0], folds=3, progress=False)
 
 
 def test_a_hostile_file_is_refused(tmp_path):
@@ -96,7 +102,7 @@ def test_a_hostile_file_is_refused(tmp_path):
 
     (tmp_path / "a.bin").write_bytes(pickle.dumps(([b"", b""], [Command()])))
     with pytest.raises(ValueError, match=r"system'\: that is refused"):
-        evaluate_bin(coarse, tmp_path / "a.bin", None, progress=False)
+        evaluate_bin(coarse, tmp_path / "a.bin", folds=None, progress=False)
     assert not (tmp_path / "ran").exists()
 
 
