@@ -60,7 +60,9 @@ def pytest_terminal_summary(terminalreporter):
         path, _, name = report.nodeid.rpartition("::")
         if report.when == "call" and path.endswith("test_contract.py") and "[" in name:
             function, _, parameters = name.rstrip("]").partition("[")
-            case = next(p for p in parameters.split("-") if p[:1].isupper())
+            case = next((p for p in parameters.split("-") if p[:1].isupper()), None)
+            if case is None:
+                continue
             heads.add(case.split(" ")[0])
             settings.add(case)
             properties.add(function)

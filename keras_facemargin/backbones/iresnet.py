@@ -13,6 +13,7 @@ def IResNet(
     depths=(3, 4, 14, 3),
     padding="symmetric",
     epsilon=1e-5,
+    first_shortcut="convolution",
     name="iresnet",
 ):
     """The improved residual network of ArcFace (Deng et al., arXiv:1801.07698, section 3.2.1).
@@ -26,13 +27,16 @@ def IResNet(
 
     Where implementations differ: InsightFace for PyTorch pads both sides of a map before a stride
     of 2, as here; TensorFlow's "same" pads after it only, which gives another function for the same
-    weights. InsightFace for MXNet has squeeze-and-excitation and epsilon 2e-5 as options.
+    weights. InsightFace for MXNet has squeeze-and-excitation and epsilon 2e-5 as options. AdaFace
+    has no convolution on the first unit's shortcut, whose channels do not change: it takes every
+    second row and column, `first_shortcut="pooling"`.
 
     Args:
         input_shape: `(height, width, 3)`, channels last.
         depths: units in each of the four stages; the default is that of `IResNet50`.
         padding: "symmetric" pads both sides before a stride of 2; "same" is TensorFlow's.
         epsilon: of every batch normalisation, > 0.
+        first_shortcut: "convolution", or "pooling" for AdaFace's form.
         name: of the model.
 
     Returns:
@@ -40,7 +44,8 @@ def IResNet(
         are scaled inside, `(x - 127.5) / 127.5`.
 
     Raises:
-        ValueError: `depths` are not four positive integers, or `padding` is unknown.
+        ValueError: `depths` are not four positive integers, or `padding` or `first_shortcut` is
+            unknown.
 
     Example:
 
@@ -51,6 +56,11 @@ def IResNet(
     if len(depths) != len(_WIDTHS) or not all(isinstance(d, int) and d > 0 for d in depths):
         raise ValueError(
             f"`depths` must be four positive integers, units in each stage. Received: {depths}"
+        )
+    if first_shortcut not in ("convolution", "pooling"):
+        raise ValueError(
+            "`first_shortcut` must be 'convolution' or 'pooling'. "
+            f"Received: first_shortcut={first_shortcut!r}"
         )
 
     def normalize(x, name):
@@ -74,7 +84,9 @@ def IResNet(
             x = normalize(convolve(x, width, 3, 1, f"{prefix}_conv1"), f"{prefix}_bn2")
             x = convolve(activate(x, f"{prefix}_prelu"), width, 3, strides, f"{prefix}_conv2")
             x = normalize(x, f"{prefix}_bn3")
-            if unit == 1:
+            if (stage, unit, first_shortcut) == (1, 1, "pooling"):
+                shortcut = layers.MaxPooling2D(1, strides, name=f"{prefix}_shortcut")(shortcut)
+            elif unit == 1:
                 shortcut = convolve(shortcut, width, 1, strides, f"{prefix}_shortcut")
                 shortcut = normalize(shortcut, f"{prefix}_shortcut_bn")
             x = layers.Add(name=f"{prefix}_add")([shortcut, x])

@@ -1,10 +1,10 @@
 """Reports: measurements as one self-contained HTML file.
 
-`page` writes HTML. `task` is the shape of a page: what is measured, shown and recorded, in one
-order. A file for each kind of list fills it in, whatever the protocol: `verification` of a list of
-pairs, `splits` of several lists, `covariates` of a list value by value, `all_pairs` of a set,
-`searches` in galleries, `trials` of both, `distractors` among strangers. `measures`, `draws` and
-`sections` are what several pages share.
+`page` writes HTML. `task` fixes the order of a page: what is measured, shown and recorded. One file
+for each kind of list fills it in: `verification` (a list of pairs), `splits` (several lists),
+`covariates` (a list by the values of a covariate), `all_pairs` (a set of faces), `searches` (1:N),
+`trials` (all pairs and searches) and `distractors`. Pages share `measures`, `draws` and `sections`;
+no page imports another.
 """
 
 from keras_facemargin.report.all_pairs import report_all_pairs

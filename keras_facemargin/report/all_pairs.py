@@ -1,4 +1,4 @@
-"""The report of every pair of a set of faces, for any number of pairs."""
+"""The report of all pairs of a set of faces, for any number of pairs."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,29 +55,29 @@ def report_all_pairs(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measured[PairRates, Bootstrap]]:
-    """Measures embedders on every pair of a set of faces and writes an HTML page and its JSON.
+    """Measures embedders on all pairs of a set of faces and writes an HTML page and its JSON.
 
-    The page holds every measure with its interval, the differences between embedders draw by draw,
-    ROC and DET curves with bands, the scores, the thresholds, the errors by group and by two
-    groups, and the hardest pairs. Rates and thresholds are exact; curves and histograms are of
-    counts in narrow bins, so that memory does not grow with the pairs.
+    The page shows every measure with its interval, the differences between embedders, ROC and DET
+    curves with bands, the scores, the thresholds, the errors within and between groups, and the
+    hardest pairs. Rates and thresholds are exact. Curves and histograms come from counts in narrow
+    bins, so that memory does not grow with the number of pairs.
 
     Args:
         output, title, about, replicates, seed, progress: as `report_verification`.
-        embeddings: dict of embedder's name -> ``(N, D)``, of any length but zero, the same faces in
-            the same order.
-        labels: ``(N,)``, whose face each row is.
-        images: the images ``(N,)``, as `read_face` takes them, or ``None``. Where the hardest ones
-            are files that are not there, they are listed by name.
-        groups: dict of name -> group of each image, ``(N,)``, as `read_groups_of_images` gives
+        embeddings: dict of embedder's name -> ``(N, D)``, rows of any length but zero. All have
+            the same faces in the same order.
+        labels: ``(N,)``, the person of each row.
+        images: the images ``(N,)``, as `read_face` takes them, or ``None``. The hardest pairs are
+            listed by name if one of their files does not exist.
+        groups: dict of name -> the group of each image, ``(N,)``, as `read_groups_of_images` gives
             them.
 
     Returns:
         A dict of embedder's name -> `Measured`; its `result` is a `PairRates`.
 
     Raises:
-        ValueError: if `output` is no ``*.html`` or there is no embedder, or as `verify_all_pairs`,
-            `bootstrap` and `rates_by_two_groups`.
+        ValueError: if `output` is not ``*.html``, if there is no embedder, or as
+            `verify_all_pairs`, `bootstrap` and `rates_by_two_groups`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.
 
@@ -119,7 +119,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         )
         fars = [entry.target for entry in result.tar_at_far]
         draws = bootstrap_hardest(pairs, fars, **self.resampling.options)
-        self.drawn_impostors = self.drawn_impostors or np.count_nonzero(~pairs.same)
+        self.drawn_impostors = self.drawn_impostors or int(np.count_nonzero(~pairs.same))
         self.hardest[name] = hardest_shown(pairs, self.images)
         measures = (
             Measure("AUC", result.histogram.curve().area(), draws.auc),
@@ -130,12 +130,13 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         return Measured(result, draws, measures, tuple(rates))
 
     def _group_rates(self, column: str, result: PairRates, pairs: HardestPairs) -> GroupRates:
-        """Errors by group at the lowest FAR that enough impostor pairs decide."""
-        decided = [e for e in result.tar_at_far if e.target * result.impostors >= DECIDING]
-        if decided:
-            far, threshold = decided[-1].target, decided[-1].threshold
-        else:  # of so few pairs all are held
-            far, threshold = 0.5, threshold_at_far(pairs.scores[~pairs.same], 0.5)
+        """Errors by group at the lowest FAR that `DECIDING` impostor pairs support."""
+        far, threshold = 0.5, None
+        for entry in result.tar_at_far:
+            if entry.target * result.impostors >= DECIDING:
+                far, threshold = entry.target, entry.threshold
+        if threshold is None:  # with so few pairs, all are drawn
+            threshold = threshold_at_far(pairs.scores[~pairs.same], far)
         rates = rates_by_two_groups(
             pairs,
             self.groups[column],
@@ -149,22 +150,22 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         result = first.result
         yield (
             f"All pairs of {result.embeddings:,} images of {first.draws.units:,} people: "
-            f"{result.genuines:,} genuine and {result.impostors:,} impostor pairs. In brackets: "
-            f"{first.draws}; thresholds are chosen anew in each draw."
+            f"{result.genuines:,} genuine and {result.impostors:,} impostor pairs. "
+            f"Intervals in brackets: {first.draws}; each draw chooses its own thresholds."
         )
         if self.drawn_impostors < result.impostors:
             yield (
-                f"The genuine pairs and the {self.drawn_impostors:,} impostor pairs most alike are "
-                "drawn one by one. Of the impostor pairs below it is counted how many each person "
-                "has at each level of the score: intervals that they decide are of first order."
+                f"The genuine pairs and the {self.drawn_impostors:,} most similar impostor pairs "
+                "are drawn one by one. The other impostor pairs are counted by person and score: "
+                "intervals that they decide are first-order approximations."
             )
 
     def caption(self, first: Found) -> str:
         return (
-            "TAR at FAR: the largest TAR whose FAR does not exceed the target. It and the EER are "
-            "exact over every pair; the AUC and what other rules say are of counts in bins of "
-            f"1/{BINS_PER_UNIT:,} of the score. An interval without width says that no pair showed "
-            "the error, not that it cannot happen."
+            "TAR at FAR: the largest TAR whose FAR does not exceed the target. TAR and EER are "
+            "exact over all pairs; the AUC and the other rules come from counts in score bins of "
+            f"1/{BINS_PER_UNIT:,}. An interval of zero width means that no pair shows the error, "
+            "not that the error cannot happen."
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
@@ -174,7 +175,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
     def add_details(self, page: Report, name: str, measured: Found) -> None:
         result = measured.result
         page.figure(
-            plot_score_histogram(result.histogram), "Scores, each kind as shares of its own."
+            plot_score_histogram(result.histogram), "Scores, as shares of each kind of pair."
         )
         fars = [entry.target for entry in result.tar_at_far]
         add_thresholds(page, result.tar_at_far, measured.draws.tar, fars)
@@ -182,7 +183,9 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
         add_rules(page, result.histogram.curve(), supported)
         for rates in measured.groups:
             add_groups(
-                page, rates, "A group's pairs have both images in it, those of a / b one in each."
+                page,
+                rates,
+                "Both images of a pair are in the group; pairs of a / b have one image in each.",
             )
         add = add_hardest if _can_be_shown(self.hardest[name][0]) else add_hardest_names
         add(page, *self.hardest[name])
@@ -208,7 +211,8 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
 
 
 def _can_be_shown(pairs: Pairs) -> bool:
-    """Whether the images are there to be drawn: not names, not files that are gone."""
+    """Whether all images exist: neither names nor missing files."""
+    assert pairs.first is not None and pairs.second is not None
     return all(
         not isinstance(image, str) and (not isinstance(image, Path) or image.is_file())
         for image in (*pairs.first, *pairs.second)
@@ -216,6 +220,7 @@ def _can_be_shown(pairs: Pairs) -> bool:
 
 
 def _hardest_record(pairs: Pairs, scores: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
+    assert pairs.first is not None and pairs.second is not None
     return [
         {"same": same, "score": score, "first": str(first), "second": str(second)}
         for first, second, same, score in zip(
@@ -225,7 +230,7 @@ def _hardest_record(pairs: Pairs, scores: npt.NDArray[np.float64]) -> list[dict[
 
 
 def _curve_record(measured: Found) -> dict[str, list[float]]:
-    """The ROC of the bins, and its band, at the FARs of the band."""
+    """The ROC of the bins and its band, at the FARs of the band."""
     curve, draws = measured.result.histogram.curve(), measured.draws
     ends = [interval(column) for column in draws.band.T]
     return {

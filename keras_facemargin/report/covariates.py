@@ -1,4 +1,4 @@
-"""The report of a list of pairs value by value of a covariate: IJB-C's covariate protocol."""
+"""The report of a list of pairs by the values of a covariate: IJB-C's covariate protocol."""
 
 import dataclasses
 import os
@@ -12,7 +12,13 @@ from keras_facemargin.evaluate.plots import plot_roc, plot_scores
 from keras_facemargin.evaluate.splits import ValueResults, verify_by_value
 from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap
 from keras_facemargin.evaluate.verification import Pairs, Verification
-from keras_facemargin.report.draws import Resampling, draw_pairs, draws_record, notes_on_pairs
+from keras_facemargin.report.draws import (
+    Resampling,
+    draw_pairs,
+    draws_record,
+    failures_to_enrol,
+    notes_on_pairs,
+)
 from keras_facemargin.report.measures import (
     Measure,
     intervals_record,
@@ -25,7 +31,7 @@ from keras_facemargin.report.sections.groups import add_groups, value_rates
 from keras_facemargin.report.sections.hardest import add_hardest
 from keras_facemargin.report.task import Measured, ReportTask
 
-# Values that are drawn, those with the most genuine pairs.
+# Values with a curve: those with the most genuine pairs.
 DRAWN = 6
 
 Scores = npt.NDArray[np.float64]
@@ -45,17 +51,18 @@ def report_covariates(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measured[ValueResults, Draws]]:
-    """Measures embedders on a list of pairs value by value and writes an HTML page and its JSON.
+    """Measures embedders by the values of a covariate and writes an HTML page and its JSON.
 
-    Two questions, two answers: how hard the values are, each with a ROC and thresholds of its own,
-    as IJB-C reports them; and what one threshold for everybody does to each, its FMR and FNMR with
-    their ratios to all pairs.
+    The page answers two questions. How hard is each value? It gets its own ROC and thresholds, as
+    IJB-C reports them. How does one threshold treat each value? The page shows FMR and FNMR of
+    each value there, with their ratios to all pairs.
 
     Args:
         output, scores, title, about, replicates, seed, progress: as `report_verification`.
         pairs: `Pairs`.
-        covariate: texts, and ``(N,)`` which of them each pair has: `TemplatePairs.covariate`.
-        by: the name of the covariate.
+        covariate: the values as texts, and ``(N,)`` the number of each pair's value, as
+            `TemplatePairs.covariate` gives them.
+        by: name of the covariate.
 
     Returns:
         A dict of embedder's name -> `Measured`; its `result` is a `ValueResults` and its `draws`
@@ -112,7 +119,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         return Measured(result, draws, tuple(measures), (rates,))
 
     def _pairs_of(self, value: str) -> Pairs:
-        """The pairs of one value, without their images."""
+        """The pairs of one value, without images."""
         texts, numbers = self.covariate
         rows = numbers == texts.index(value)
         sides = self.pairs.people
@@ -123,30 +130,30 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         same, draws = self.pairs.same, next(iter(first.draws.values()))
         yield (
             f"{np.count_nonzero(same):,} genuine and {np.count_nonzero(~same):,} impostor "
-            f"pairs, by {self.by}. In brackets: the middle {LEVEL:.0%} of {draws.replicates:,} "
-            f"draws of the {draws.unit} of each value, with replacement."
+            f"pairs, by {self.by}. Intervals in brackets: the middle {LEVEL:.0%} of "
+            f"{draws.replicates:,} draws, with replacement, of the {draws.unit} of each value."
         )
-        yield from notes_on_pairs(draws, int(np.count_nonzero(self.pairs.failed_to_enrol)))
+        yield from notes_on_pairs(draws, failures_to_enrol(self.pairs))
 
     def caption(self, first: Found) -> str:
-        return "Each value at its own thresholds."
+        return "Each value has its own thresholds."
 
     def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
-        """Only of several embedders: `add_details` has a table of the measures of one."""
+        """Adds it for several embedders only: `add_details` has a table for each one."""
         if len(models) > 1:
             super().add_measures(page, models)
 
     def heading(self, name: str, several: bool) -> str:
-        return f"How hard the values are: {name}" if several else "How hard the values are"
+        return f"Difficulty of each value: {name}" if several else "Difficulty of each value"
 
     def add_details(self, page: Report, name: str, measured: Found) -> None:
         self._add_values(page, measured)
         (rates,) = measured.groups
-        page.heading("One threshold for all" + (f": {name}" if len(self.scores) > 1 else ""))
-        add_groups(page, rates, "Pairs of two values stand by themselves.")
+        page.heading("One threshold for all values" + (f": {name}" if len(self.scores) > 1 else ""))
+        add_groups(page, rates, "Pairs with two different values have rows of their own.")
         page.figure(
             plot_scores(self.scores[name], self.pairs.same, threshold=rates.threshold),
-            "Scores of all pairs, each kind as shares of its own. Dashed: that threshold.",
+            "Scores of all pairs, as shares of each kind of pair. Dashed: that threshold.",
         )
         add_hardest(page, self.pairs, self.scores[name])
 
@@ -162,8 +169,8 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
                 *(f"TAR @ {power(far)}" for far in supported),
             ),
             [_cells(value, one, draws[value], supported) for value, one in results.items()],
-            "Each value with thresholds of its own, which no system has. -: not supported by so "
-            "few impostor pairs. Values without pairs of both kinds have no row.",
+            "Each value has its own thresholds; an application has only one. -: too few impostor "
+            "pairs. A value without pairs of both kinds has no row.",
         )
         most = sorted(results, key=lambda value: -results[value].genuines)[:DRAWN]
         shown = [value for value in results if value in most]
@@ -172,7 +179,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
                 {value: results[value].curve for value in shown},
                 bands={value: draws[value] for value in shown},
             ),
-            f"ROC of each {self.by}, at most {DRAWN}, those with the most genuine pairs. Shaded: "
+            f"ROC of each {self.by} (at most {DRAWN}, those with the most genuine pairs). Shaded: "
             f"the middle {LEVEL:.0%} of the draws.",
         )
 

@@ -1,4 +1,4 @@
-"""The report of people among distractors: MegaFace."""
+"""The report of searches among distractors: MegaFace."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,16 +31,16 @@ def report_distractors(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measured[AmongDistractors, DistractorDraws]]:
-    """Writes what embedders found among distractors as an HTML page and its JSON.
+    """Writes the results of searches among distractors as an HTML page and its JSON.
 
-    The page holds rank-1 and TAR at FAR with intervals over resampled people, the differences
-    between embedders draw by draw, ROC and DET as far down as the false accepts that are held, the
-    scores, the thresholds, and as pictures the mates that look least alike and the distractors that
-    look most like somebody.
+    The page shows rank-1 and TAR at FAR with intervals over resampled people, the differences
+    between embedders, ROC and DET curves down to the lowest FAR that the stored false accepts
+    support, the scores, the thresholds, and pictures of the least similar mates and the most
+    similar distractors.
 
     Args:
         output, title, about, replicates, seed, progress: as `report_verification`.
-        results: dict of embedder's name -> what `search_among_distractors` found.
+        results: dict of embedder's name -> the result of `search_among_distractors`.
         probes, distractors: the images, as `read_face` takes them, in the order of the rows.
 
     Returns:
@@ -84,17 +84,17 @@ class _AmongDistractors(ReportTask[AmongDistractors, AmongDistractors, Distracto
         result = first.result
         yield (
             f"{result.probes:,} images of {result.people:,} people, {result.searches:,} searches "
-            f"among {result.distractors:,} distractors. In brackets: {first.draws}; thresholds are "
-            "chosen anew in each draw. The distractors are as they are."
+            f"among {result.distractors:,} distractors. Intervals in brackets: {first.draws}; each "
+            "draw chooses its own thresholds and has all distractors."
         )
         if result.left_out:
-            yield f"Missing images, which left the protocol: {result.left_out:,}."
+            yield f"Missing images, left out of the protocol: {result.left_out:,}."
 
     def caption(self, first: Found) -> str:
         return (
-            "Rank-1: the share of the ordered pairs of one person in which the mate scores more "
-            "than every distractor. TAR at FAR: pairs of mates as genuine, all images with all "
-            "distractors as impostor pairs."
+            "Rank-1: the share of searches in which the mate scores higher than every distractor; "
+            "each ordered pair of images of one person is a search. TAR at FAR: pairs of mates are "
+            "the genuine pairs; all images with all distractors are the impostor pairs."
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
@@ -103,7 +103,7 @@ class _AmongDistractors(ReportTask[AmongDistractors, AmongDistractors, Distracto
         page.figure(
             plot_cmc({name: each.result.cmc() for name, each in models.items()}, bands=bands),
             "Cumulative match characteristic: the share of searches in which fewer distractors "
-            "than the rank score as high as the mate. Shaded as above.",
+            "than the rank score at least as high as the mate. Shaded: as above.",
         )
 
     def add_details(self, page: Report, name: str, measured: Found) -> None:
@@ -112,15 +112,15 @@ class _AmongDistractors(ReportTask[AmongDistractors, AmongDistractors, Distracto
             plot_scores(
                 np.append(found.genuine, found.best[:, 0]),
                 np.arange(len(found.genuine) + len(found.best)) < len(found.genuine),
-                kinds=("pairs of mates", "images: the best of the distractors"),
+                kinds=("pairs of mates", "images: their best distractor"),
             ),
-            "Scores, each kind as shares of its own.",
+            "Scores, as shares of each kind.",
         )
         add_thresholds(page, found.tar_at_far, measured.draws.tar)
         add_hardest(page, *self._as_pairs(found))
 
     def _as_pairs(self, found: AmongDistractors) -> Shown:
-        """Mates, and each probe with the distractor most like it, as `Pairs` and their scores."""
+        """Mates, and each probe with its most similar distractor, as `Pairs` and their scores."""
         first = [self.probes[row] for row in (*found.first, *range(found.probes))]
         second = [self.probes[row] for row in found.second] + [
             self.distractors[row] for row in found.nearest[:, 0]

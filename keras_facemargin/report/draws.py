@@ -1,27 +1,29 @@
-"""How intervals are drawn, and what a page says about it."""
+"""Resampling for the intervals, and the notes on it that a page shows."""
 
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from keras_facemargin.evaluate.at_scale import TAIL, hardest_listed_pairs
 from keras_facemargin.evaluate.uncertainty import LEVEL, Bootstrap, bootstrap, bootstrap_hardest
 from keras_facemargin.evaluate.verification import FAR_TARGETS, Pairs, Verification
 
-# Pairs that are drawn one by one; of a longer list those that decide the rates are.
+# Up to this length, all pairs of a list are drawn; then only those that decide the rates.
 DRAWN_WHOLE = 2_000_000
 
-# Impostor pairs that are drawn of a longer list, at most.
+# The most impostor pairs that are drawn of a longer list.
 MOST_DRAWN = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Resampling:
-    """How replicates are drawn.
+    """Number and seed of the draws.
 
     Attributes:
         replicates: number of draws.
-        seed: of the draws; the same seed draws the same people for every embedder.
+        seed: the same seed draws the same people for every embedder.
         progress: whether to draw progress bars on standard error.
     """
 
@@ -31,7 +33,7 @@ class Resampling:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments of `bootstrap` and its like."""
+        """The keyword arguments of `bootstrap` and related functions."""
         return dataclasses.asdict(self)
 
 
@@ -40,8 +42,8 @@ def draw_pairs(
 ) -> Bootstrap:
     """The `Bootstrap` of a `Verification` of `Pairs`.
 
-    Of a list of more than `DRAWN_WHOLE` pairs that names its people, the pairs that decide the
-    rates are drawn.
+    If a list with people has more than `DRAWN_WHOLE` pairs, only the pairs that decide the rates
+    are drawn.
 
     Args:
         threshold: chosen on other pairs, or ``None``.
@@ -61,21 +63,27 @@ def draw_pairs(
 
 
 def deciding_pairs(eer: float, impostors: int) -> int:
-    """As many impostor pairs as decide the EER in every draw, if they can be held."""
+    """The number of impostor pairs that decide the EER in every draw, at most `MOST_DRAWN`."""
     return min(max(TAIL, 3 * round(eer * impostors)), MOST_DRAWN)
 
 
+def failures_to_enrol(pairs: Pairs) -> int:
+    """Number of pairs that count as rejected because an image is missing."""
+    assert pairs.failed_to_enrol is not None  # set when the pairs are made
+    return int(np.count_nonzero(pairs.failed_to_enrol))
+
+
 def notes_on_pairs(draws: Bootstrap, failed_to_enrol: int) -> Iterator[str]:
-    """Paragraphs on what the intervals cover, and what counts as rejected."""
+    """Paragraphs on pairs without people, and on pairs that count as rejected."""
     if draws.unit == "pairs":
         yield (
-            "The list does not tell whose faces it holds, so pairs were drawn as if they were "
-            "independent. Where people stand in several pairs the true intervals are wider."
+            "The list does not name the people, so the pairs were drawn as if they were "
+            "independent. If people appear in several pairs, the true intervals are wider."
         )
     if failed_to_enrol:
         yield (
-            f"Pairs with a missing image, which count as rejected: {failed_to_enrol:,}. A face "
-            "that fails to enrol is never accepted."
+            f"Pairs with a missing image: {failed_to_enrol:,}. They count as rejected: a face that "
+            "fails to enrol is never accepted."
         )
 
 

@@ -1,4 +1,4 @@
-"""Measures of several embedders side by side, each with its interval, as text and as numbers."""
+"""Measures with intervals, side by side for several embedders, as text and as numbers."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,10 +19,10 @@ class Measure:
     """One measure of one embedder.
 
     Attributes:
-        name: of the measure.
-        value: in [0, 1], or ``None`` if the data do not support it.
-        replicates: float64 ``(B,)``, or ``None``; a NaN among them means that there is no interval.
-        text: shown beside the value, or instead of it.
+        name: name of the measure.
+        value: a share in [0, 1], or ``None`` if the data do not support it.
+        replicates: float64 ``(B,)``, or ``None``; if one is NaN, there is no interval.
+        text: text after the value, or instead of a value that is ``None``.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Measure:
 
     @property
     def interval(self) -> Interval | None:
-        """Its interval, or ``None`` where there is none."""
+        """The interval, or ``None`` if there is none."""
         if self.value is None or self.replicates is None or not np.isfinite(self.replicates).all():
             return None
         return uncertainty.interval(self.replicates)
@@ -54,7 +54,7 @@ def verification_measures(
     """A `Measure` for each number of a `Verification`.
 
     Args:
-        threshold: chosen on other pairs, for an accuracy of its own, or ``None``.
+        threshold: a threshold that was chosen on other pairs; its accuracy comes first.
     """
     if threshold is not None:
         correct = float(np.mean((result.scores >= threshold) == result.same))
@@ -71,7 +71,7 @@ def verification_measures(
 def tar_measures(
     entries: Iterable[TarAtFar], replicates: npt.NDArray[np.float64]
 ) -> Iterator[Measure]:
-    """A `Measure` for each `TarAtFar`; replicates: ``(B, F)``, a column for each."""
+    """A `Measure` for each `TarAtFar`; replicates: ``(B, F)``, one column for each."""
     for entry, column in zip(entries, replicates.T, strict=True):
         text = "" if entry.supported else str(entry)
         yield Measure(f"TAR @ FAR {power(entry.target)}", entry.tar, column, text)
@@ -118,7 +118,7 @@ def measures_table(
 
 
 def add_measures(page: Report, models: Mapping[str, Iterable[Measure]], caption: str) -> None:
-    """The table of all measures and, of several embedders, their differences from the first."""
+    """Adds the table of measures, and the differences of the other embedders from the first."""
     page.heading("Measures")
     headers, rows = measures_table(models)
     page.table(headers, rows, caption)
@@ -134,8 +134,9 @@ def add_measures(page: Report, models: Mapping[str, Iterable[Measure]], caption:
         page.table(
             ("Measure", "Difference", "Interval excludes 0"),
             differences,
-            "The same people were drawn for every embedder, so luck that they share cancels. Of "
-            "twenty differences that are none, one interval may exclude 0.",
+            "Each draw has the same people for every embedder, so chance that affects all "
+            "embedders cancels. Without a true difference, about one interval in twenty still "
+            "excludes 0.",
         )
 
 
@@ -152,7 +153,7 @@ def _difference(name: str, one: Measure, other: Measure) -> list[str] | None:
 
 
 def intervals_record(measures: Iterable[Measure]) -> dict[str, list[float] | None]:
-    """Name -> the ends of the interval of each measure, for a JSON file."""
+    """Measure -> ends of its interval, for a JSON file."""
     return {each.name: ends_record(each.interval) for each in measures}
 
 
@@ -162,5 +163,5 @@ def ends_record(ends: Interval | None) -> list[float] | None:
 
 
 def power(far: float) -> str:
-    """1e-3, as the field writes it."""
+    """The rate as a power of ten, as in 1e-3."""
     return f"{far:.0e}".replace("e-0", "e-")

@@ -19,7 +19,7 @@ from keras_facemargin.images.image import open_image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Follows the reader's light or dark setting; pictures keep a white ground in both.
+# Follows the light or dark setting of the browser; pictures keep a white background in both.
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #63686f; --line: #dfe2e6; --ground: #fff;
   --raised: #f6f7f9; --accent: #0072b2; }
@@ -61,7 +61,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 
-# 1e-6 and 1e-06, in which a browser would break the line.
+# Numbers like 1e-6 and 1e-06, which a browser would break at the hyphen.
 _POWER = re.compile(r"\d(?:\.\d+)?e-\d+")
 
 # Formats that every browser shows, by Pillow's name for them.
@@ -71,11 +71,11 @@ _BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/web
 class Report:
     """Collects text, tables and pictures in order and writes them as one HTML file.
 
-    All text is escaped; the file refers to no other file and no host. Every method but `write`
-    returns the report, so calls can be chained.
+    All text is escaped. The file refers to no other file and no host. Every method except `write`
+    returns the report, so that calls can be chained.
 
     Args:
-        title: the page's title and first heading.
+        title: title and first heading of the page.
 
     Example:
         >>> report = Report("Two faces").paragraph("Scored by cosine.")
@@ -87,7 +87,7 @@ class Report:
         self._blocks: list[str] = []
 
     def heading(self, text: str) -> "Report":
-        """Begins a section."""
+        """Starts a section with a heading."""
         return self._add(f"<h2>{html.escape(text)}</h2>")
 
     def paragraph(self, text: str) -> "Report":
@@ -100,30 +100,30 @@ class Report:
         rows: Iterable[Iterable[object]],
         caption: str | None = None,
     ) -> "Report":
-        """Adds a table; a column that holds only numbers is set flush right.
+        """Adds a table. A column of numbers only is aligned right.
 
         Args:
-            headers: one text per column.
-            rows: rows of as many cells; each is shown as ``str(cell)``.
+            headers: one text for each column.
+            rows: rows with one cell for each column; a cell is shown as ``str(cell)``.
             caption: text below the table.
 
         Raises:
-            ValueError: if a row has another number of cells than there are headers.
+            ValueError: if a row does not have one cell for each header.
         """
-        headers, rows = list(headers), [list(row) for row in rows]
-        for row in rows:
-            if len(row) != len(headers):
+        titles, cells = list(headers), [list(row) for row in rows]
+        for row in cells:
+            if len(row) != len(titles):
                 raise ValueError(
-                    f"Each row must hold one cell per header ({len(headers)}: {headers}). "
+                    f"Each row must have one cell per header ({len(titles)}: {titles}). "
                     f"Received: {len(row)} cells: {row}."
                 )
-        columns = zip(*rows, strict=True) if rows else [()] * len(headers)
+        columns = zip(*cells, strict=True) if cells else [()] * len(titles)
         kinds = [
             ' class="number"' if column and all(map(_is_number, column)) else ""
             for column in columns
         ]
-        head = _cells("th", headers, kinds)
-        body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in rows)
+        head = _cells("th", titles, kinds)
+        body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in cells)
         return self._figure(
             f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>",
@@ -143,11 +143,11 @@ class Report:
 
         Args:
             image: a uint8 array, ``(H, W, 3)`` RGB or ``(H, W)`` grey, or a PNG, JPEG or WebP file,
-                which goes in byte for byte.
+                which is stored byte for byte.
             caption: text below the picture.
 
         Raises:
-            ValueError: if the array is not of that kind or the file not of those formats.
+            ValueError: if the array or the file has another type.
             OSError: if the file cannot be read.
         """
         if isinstance(image, np.ndarray):
@@ -211,7 +211,7 @@ def _browser_picture(path: Path) -> tuple[str, bytes]:
     try:
         kind = open_image(io.BytesIO(data)).format
     except Exception:  # Pillow's parsers raise nearly anything on a damaged header
-        kind = "no image"
+        kind = "not an image"
     if kind not in _BROWSER_FORMATS:
         formats = ", ".join(_BROWSER_FORMATS)
         raise ValueError(

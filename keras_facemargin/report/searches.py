@@ -1,4 +1,4 @@
-"""The report of 1:N searches: who is it, and is the person in the gallery?"""
+"""The report of 1:N searches, closed and open set."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,17 +26,17 @@ def report_searches(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measured[SplitResults, SearchDraws]]:
-    """Writes what embedders found in the searches of a 1:N protocol as an HTML page and its JSON.
+    """Writes the results of the searches of a 1:N protocol as an HTML page and its JSON.
 
-    The page holds rank-k and TPIR at FPIR as means over the searches ± their standard deviation,
-    with intervals over resampled people of the probes, the differences between embedders draw by
-    draw, CMC and TPIR-over-FPIR curves with bands, the scores, each search's thresholds, and as
-    pictures the mates that look least alike and the strangers that look most like somebody.
+    The page shows rank-k and TPIR at FPIR as means over the searches ± their standard deviation,
+    with intervals over resampled people of the probes, the differences between embedders, CMC and
+    TPIR-over-FPIR curves with bands, the scores, the thresholds of each search, and pictures of
+    the least similar mates and the most similar strangers.
 
     Args:
         output, title, about, replicates, seed, progress: as `report_verification`.
         templates: the `Templates` of the searches.
-        results: dict of embedder's name -> what `evaluate_searches` found.
+        results: dict of embedder's name -> the result of `evaluate_searches`.
 
     Returns:
         A dict of embedder's name -> `Measured`; its `result` is a `SplitResults`.
@@ -77,14 +77,14 @@ class _Searches(ReportTask[SplitResults, SplitResults, SearchDraws]):
 
     def opening(self, first: Found) -> Iterator[str]:
         yield (
-            f"In brackets: {first.draws}, of those that the probes show; thresholds are chosen "
-            "anew in each draw. The galleries are as they are."
+            f"Intervals in brackets: {first.draws}. The people drawn are those of the probes. Each "
+            "draw chooses its own thresholds and has the whole galleries."
         )
         if first.result.failed_to_enrol:
             yield (
                 "Templates without an image, in all searches: "
-                f"{first.result.failed_to_enrol:,}. Who is searched for with one, or in vain "
-                "because of one, counts as missed."
+                f"{first.result.failed_to_enrol:,}. A search whose probe or mate is one of "
+                "them counts as missed."
             )
 
     def add_counts(self, page: Report, first: Found) -> None:
@@ -100,9 +100,9 @@ class _Searches(ReportTask[SplitResults, SplitResults, SearchDraws]):
     def caption(self, first: Found) -> str:
         return (
             "Mean over the searches ± their standard deviation. Rank-k: the share of mated probes "
-            "whose mate is among the k best. TPIR at FPIR: of mated probes the share whose mate is "
-            "the best and reaches the threshold, when at most that share of the non-mated probes "
-            "finds anybody."
+            "whose mate is among the k best scores. TPIR at FPIR: the share of mated probes whose "
+            "mate has the best score and reaches the threshold; at most the share FPIR of the "
+            "non-mated probes reaches it."
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:

@@ -1,4 +1,4 @@
-"""The report of a 1:1 protocol in splits, each with thresholds of its own: IJB-A."""
+"""The report of a 1:1 protocol in splits, each with its own thresholds: IJB-A."""
 
 import dataclasses
 import os
@@ -12,7 +12,7 @@ from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.splits import SplitResults, verify_by_fold
 from keras_facemargin.evaluate.uncertainty import Bootstrap, bootstrap_splits
 from keras_facemargin.evaluate.verification import Pairs
-from keras_facemargin.report.draws import Resampling, notes_on_pairs
+from keras_facemargin.report.draws import Resampling, failures_to_enrol, notes_on_pairs
 from keras_facemargin.report.measures import intervals_record, split_measures
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.curves import add_curves
@@ -39,8 +39,8 @@ def report_splits(
     """Measures embedders on the splits of a list of pairs and writes an HTML page and its JSON.
 
     Every measure is the mean over the splits ± their standard deviation, as the protocol reports
-    it, with an interval over resampled people, who are drawn for all splits at once. Curves are
-    means too. The JSON holds each split's own result.
+    it. Its interval resamples people, the same ones for all splits. Curves are means, too. The
+    JSON has the result of each split.
 
     Args:
         output, scores, title, about, groups, replicates, seed, progress: as `report_verification`.
@@ -82,9 +82,8 @@ class _Splits(ReportTask[Scores, SplitResults, Bootstrap]):
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs = self.pairs
-        failed = int(np.count_nonzero(pairs.failed_to_enrol))
         result = verify_by_fold(given, pairs.same, pairs.folds)
-        result = dataclasses.replace(result, failed_to_enrol=failed)
+        result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = bootstrap_splits(
             given, pairs.same, pairs.folds, people=pairs.people, **self.resampling.options
         )
@@ -98,15 +97,15 @@ class _Splits(ReportTask[Scores, SplitResults, Bootstrap]):
     def opening(self, first: Found) -> Iterator[str]:
         same = self.pairs.same
         yield (
-            f"{len(first.result.results)} splits, in all {np.count_nonzero(same):,} genuine and "
-            f"{np.count_nonzero(~same):,} impostor pairs. In brackets: {first.draws}; thresholds "
-            "are chosen anew in each draw and split."
+            f"{len(first.result.results)} splits with {np.count_nonzero(same):,} genuine and "
+            f"{np.count_nonzero(~same):,} impostor pairs in total. Intervals in brackets: "
+            f"{first.draws}; each draw chooses its own thresholds in every split."
         )
         yield from notes_on_pairs(first.draws, first.result.failed_to_enrol)
 
     def caption(self, first: Found) -> str:
         return (
-            "Mean over the splits ± their standard deviation, each split at its own thresholds. "
+            "Mean over the splits ± their standard deviation; each split has its own thresholds. "
             "TAR at FAR: the largest TAR whose FAR does not exceed the target."
         )
 
@@ -120,7 +119,7 @@ class _Splits(ReportTask[Scores, SplitResults, Bootstrap]):
     def add_details(self, page: Report, name: str, measured: Found) -> None:
         page.figure(
             plot_scores(self.scores[name], self.pairs.same),
-            "Scores of all splits, each kind as shares of its own.",
+            "Scores of all splits, as shares of each kind of pair.",
         )
         add_split_thresholds(page, measured.result)
         for rates in measured.groups:

@@ -1,4 +1,4 @@
-"""The shape of a page, once: every kind of list is measured and shown in this order."""
+"""The shape of a page: how every kind of list is measured, shown and recorded."""
 
 import abc
 import dataclasses
@@ -56,7 +56,7 @@ class ReportTask(abc.ABC, Generic[Given, Result, Draws]):
 
     @abc.abstractmethod
     def opening(self, first: Measured[Result, Draws]) -> Iterator[str]:
-        """The first paragraphs: what was counted and what was resampled."""
+        """The first paragraphs: numbers of pairs or searches, and the resampling."""
 
     @abc.abstractmethod
     def caption(self, first: Measured[Result, Draws]) -> str:
@@ -71,15 +71,15 @@ class ReportTask(abc.ABC, Generic[Given, Result, Draws]):
         """Plain numbers of one embedder, for the JSON file."""
 
     def add_counts(self, page: Report, first: Measured[Result, Draws]) -> None:
-        """Adds a table of what was counted, where a sentence does not hold it."""
+        """Adds a table of numbers of pairs or searches, if the opening does not give them."""
 
     def add_measures(self, page: Report, models: Mapping[str, Measured[Result, Draws]]) -> None:
-        """Adds the table of measures, and the differences of several embedders."""
+        """Adds the table of measures, and the differences between several embedders."""
         measures = {name: each.measures for name, each in models.items()}
         add_measures(page, measures, self.caption(_first(models)))
 
     def add_curves(self, page: Report, models: Mapping[str, Measured[Result, Draws]]) -> None:
-        """Adds curves that compare the embedders."""
+        """Adds the curves of all embedders."""
 
     def heading(self, name: str, several: bool) -> str:
         """The heading of one embedder's part."""
@@ -106,8 +106,8 @@ class ReportTask(abc.ABC, Generic[Given, Result, Draws]):
         Args:
             output: the page.
             given: dict of embedder's name -> what `measure` takes.
-            title: of the page.
-            about: paragraphs on what was measured and how.
+            title: title of the page.
+            about: paragraphs on the data and the method.
 
         Returns:
             A dict of embedder's name -> `Measured`.
@@ -142,16 +142,16 @@ def _first(models: Mapping[str, Measured[Result, Draws]]) -> Measured[Result, Dr
 
 
 def page_file(output: str | os.PathLike[str]) -> Path:
-    """The page to write, if it and its JSON can be written and its figures drawn.
+    """Checks that a page, its JSON and its figures can be made, and returns the page's path.
 
     Raises:
-        ValueError: if it is not ``*.html``.
+        ValueError: if `output` is not ``*.html``.
         ImportError: if matplotlib is missing.
         OSError: if one of the two files cannot be written.
     """
     output = Path(output)
     if output.suffix != ".html":
-        raise ValueError(f"`output` must be a file *.html. Received: {output}")
+        raise ValueError(f"`output` must be an .html file. Received: {output}")
     require_matplotlib()
     for file in (output, output.with_suffix(".json")):
         check_writable(file)
@@ -159,8 +159,9 @@ def page_file(output: str | os.PathLike[str]) -> Path:
 
 
 def require_embedders(given: Mapping[str, object], argument: str) -> None:
-    """Refuses a report without an embedder."""
+    """Raises `ValueError` if there is no embedder."""
     if not given:
         raise ValueError(
-            f"`{argument}` must hold at least one embedder's name -> {argument}. Received: none."
+            f"`{argument}` must be a dict of embedder's name -> {argument} with at least one "
+            "entry. Received: an empty one."
         )

@@ -1,4 +1,4 @@
-"""The report of all pairs of a set and searches in it, trial by trial: BLUFR."""
+"""The report of all pairs and searches in the trials of a set: BLUFR."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ from keras_facemargin.report.sections.searches import add_search_curves, add_sea
 from keras_facemargin.report.sections.thresholds import add_split_thresholds
 from keras_facemargin.report.task import Measured, ReportTask
 
-# Impostor pairs of a trial that are drawn one by one: FAR 0.1% accepts 47,000 of BLUFR's.
+# Impostor pairs of a trial that are drawn one by one: BLUFR's FAR of 0.1% accepts 47,000.
 HELD = 150_000
 
 Embeddings = npt.NDArray[Any]
@@ -42,8 +42,8 @@ class TrialDraws(NamedTuple):
     """The draws of one embedder on the trials.
 
     Attributes:
-        verification: of the means over the trials of all pairs.
-        identification: of the means over the trials of the searches.
+        verification: draws of the means over the trials, of all pairs.
+        identification: draws of the means over the trials, of the searches.
     """
 
     verification: Bootstrap
@@ -63,11 +63,11 @@ def report_trials(
 ) -> dict[str, Measured[BlufrResult, TrialDraws]]:
     """Measures embedders on the trials of a `Blufr` and writes an HTML page and its JSON.
 
-    The page holds the mean minus the standard deviation over the trials of TAR at FAR and TPIR at
-    FPIR, as the protocol reports them, and every measure as mean ± deviation, all with intervals
-    over resampled people, who are drawn for all trials at once; the differences between embedders;
-    ROC, DET and TPIR-over-FPIR curves of each trial and their mean, CMC; scores, thresholds, and
-    the hardest pairs and searches as pictures.
+    The page shows TAR at FAR and TPIR at FPIR as the mean minus the standard deviation over the
+    trials, as the protocol reports them, and every measure as mean ± deviation. All have intervals
+    over resampled people, the same ones for all trials. The page also shows the differences
+    between embedders; ROC, DET and TPIR-over-FPIR curves of each trial and their mean; CMC;
+    scores, thresholds, and pictures of the hardest pairs and searches.
 
     Args:
         output, title, about, replicates, seed, progress: as `report_verification`.
@@ -133,7 +133,7 @@ class _Trials(ReportTask[Embeddings, BlufrResult, TrialDraws]):
     def _hardest_of_trials(
         self, rows: Embeddings, people: npt.NDArray[Any], result: BlufrResult
     ) -> list[HardestPairs]:
-        """`HardestPairs` of each trial, with one numbering of the people for all trials."""
+        """`HardestPairs` of each trial; all trials number the people alike."""
         rates = result.verification.results.values()
         return [
             hardest_pairs(
@@ -161,14 +161,14 @@ class _Trials(ReportTask[Embeddings, BlufrResult, TrialDraws]):
 
     def opening(self, first: Found) -> Iterator[str]:
         yield (
-            f"{len(self.there.trials)} trials of {len(self.there.images):,} images. In brackets: "
-            f"{first.draws.verification}, for all trials at once; thresholds are chosen anew in "
-            "each draw and trial. Searches draw the people of the probes; the galleries are as "
-            "they are. Of impostor pairs those most alike are drawn one by one, those below are "
-            "counted by person."
+            f"{len(self.there.trials)} trials of {len(self.there.images):,} images. Intervals "
+            f"in brackets: {first.draws.verification}, the same ones for all trials; each draw "
+            "chooses its own thresholds in every trial. For searches, the people of the probes are "
+            "drawn and the galleries stay whole. The most similar impostor pairs are drawn one by "
+            "one, the others are counted by person."
         )
         if first.result.left_out:
-            yield f"Missing images, which left the trials: {first.result.left_out:,}."
+            yield f"Missing images, left out of the trials: {first.result.left_out:,}."
 
     def add_counts(self, page: Report, first: Found) -> None:
         rows = [
@@ -190,12 +190,12 @@ class _Trials(ReportTask[Embeddings, BlufrResult, TrialDraws]):
 
     def caption(self, first: Found) -> str:
         return (
-            "Mean - deviation is what the protocol reports: VR at FAR 0.1% is TAR @ FAR 0.001, and "
-            "DIR at FAR 1%, rank 1, is TPIR @ FPIR 0.01. Below: the mean over the trials ± their "
-            "standard deviation. The trials share their people, so that the deviation says little "
-            "of other people: the intervals do. TAR at FAR: the largest TAR whose FAR does not "
-            "exceed the target, over every pair of a trial; TPIR at FPIR likewise, of mated probes "
-            "whose mate is the best."
+            "The protocol reports mean - deviation: VR at FAR 0.1% is TAR @ FAR 0.001, and DIR at "
+            "FAR 1%, rank 1, is TPIR @ FPIR 0.01. The rows below show the mean over the trials ± "
+            "their standard deviation. The trials share people, so the deviation does not show how "
+            "the measures vary between people; the intervals do. TAR at FAR: the largest TAR whose "
+            "FAR does not exceed the target, over all pairs of a trial. TPIR at FPIR: the same for "
+            "searches, over mated probes whose mate has the best score."
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
@@ -219,7 +219,7 @@ class _Trials(ReportTask[Embeddings, BlufrResult, TrialDraws]):
         trial, rates = next(iter(result.verification.results.items()))
         page.figure(
             plot_score_histogram(rates.histogram),
-            f"Scores of all pairs of trial {trial}, each kind as shares of its own.",
+            f"Scores of all pairs of trial {trial}, as shares of each kind of pair.",
         )
         add_split_thresholds(page, result.verification)
         add_hardest(page, *self.hardest[name])

@@ -1,4 +1,4 @@
-"""The report of a list of pairs, whatever the protocol: `Pairs` and each embedder's scores."""
+"""The report of a list of pairs, for any protocol: `Pairs` and the scores of each embedder."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.uncertainty import Bootstrap
 from keras_facemargin.evaluate.verification import Pairs, Verification, validation_rate, verify
-from keras_facemargin.report.draws import Resampling, draw_pairs, notes_on_pairs
+from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol, notes_on_pairs
 from keras_facemargin.report.measures import ends_record, verification_measures
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.curves import add_curves
@@ -37,25 +37,25 @@ def report_verification(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Measured[Verification, Bootstrap]]:
-    """Measures the embedders on a list of pairs and writes an HTML page, and its JSON beside it.
+    """Measures embedders on a list of pairs and writes an HTML page and a JSON file.
 
-    The page holds every measure with its interval, the differences between embedders draw by draw,
-    ROC and DET curves with bands, the scores, the thresholds, what other published rules would say,
-    the errors by group, and the hardest pairs as pictures.
+    The page shows every measure with its interval, the differences between embedders, ROC and DET
+    curves with bands, the scores, the thresholds, TAR at FAR by other published rules, the errors
+    by group, and pictures of the hardest pairs.
 
-    Of a list of more than 2,000,000 pairs that tells its people, intervals are drawn over the
-    pairs that decide (`hardest_listed_pairs`), and what others decide has none.
+    If a list with people has more than 2,000,000 pairs, only the pairs that decide the rates are
+    resampled (`hardest_listed_pairs`). A measure that other pairs decide then has no interval.
 
     Args:
-        output: the page, ``*.html``; ``*.json`` beside it is replaced too. Each is written whole or
-            not at all.
-        pairs: `Pairs`, of whatever protocol. With `people`, identities are resampled, else pairs.
+        output: the page, ``*.html``. The JSON file has the same name and the suffix ``.json``.
+            Both replace existing files, each in one step.
+        pairs: `Pairs`. If they have `people`, identities are resampled, else pairs.
         scores: dict of embedder's name -> its scores of the pairs, ``(N,)``.
-        title: of the page.
-        about: texts on what was measured and how, a paragraph each.
+        title: title of the page.
+        about: paragraphs on the data and the method.
         groups: dict of name -> groups of the two sides, ``(N,)`` each, as `read_groups` gives them.
         thresholds: dict of embedder's name -> a threshold that was chosen on pairs of other people,
-            for the accuracy of pairs without folds.
+            for the accuracy of pairs that have no folds.
         replicates, seed: as `bootstrap`.
         progress: whether to draw progress bars on standard error.
 
@@ -63,8 +63,8 @@ def report_verification(
         A dict of embedder's name -> `Measured`.
 
     Raises:
-        ValueError: if `output` is no ``*.html``, there is no embedder, or none of `thresholds`
-            for one, or as `verify`, `bootstrap` and `rates_by_group`.
+        ValueError: if `output` is not ``*.html``, if there is no embedder, if an embedder has no
+            threshold in `thresholds`, or as `verify`, `bootstrap` and `rates_by_group`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.
 
@@ -81,8 +81,8 @@ def report_verification(
     """
     if thresholds is not None and thresholds.keys() != scores.keys():
         raise ValueError(
-            f"`thresholds` must hold one for each embedder ({', '.join(scores)}). Received: of "
-            f"{', '.join(thresholds) or 'none'}."
+            f"`thresholds` must have one for each embedder ({', '.join(scores)}). Received: "
+            f"thresholds for {', '.join(thresholds) or 'none'}."
         )
     resampling = Resampling(replicates, seed, progress)
     task = _ListOfPairs(resampling, pairs, groups, thresholds)
@@ -105,9 +105,8 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs, threshold = self.pairs, self.thresholds.get(name)
-        failed = int(np.count_nonzero(pairs.failed_to_enrol))
         result = verify(given, pairs.same, folds=pairs.folds)
-        result = dataclasses.replace(result, failed_to_enrol=failed)
+        result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = draw_pairs(result, pairs, self.resampling, threshold)
         return Measured(
             result,
@@ -118,8 +117,8 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
 
     def opening(self, first: Found) -> Iterator[str]:
         yield (
-            f"{first.result.genuines:,} genuine and {first.result.impostors:,} impostor pairs. In "
-            f"brackets: {first.draws}; thresholds are chosen anew in each draw."
+            f"{first.result.genuines:,} genuine and {first.result.impostors:,} impostor pairs. "
+            f"Intervals in brackets: {first.draws}; each draw chooses its own thresholds."
         )
         yield from notes_on_pairs(first.draws, first.result.failed_to_enrol)
 
@@ -127,17 +126,18 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         accuracy = ""
         if self.thresholds:
             accuracy = (
-                "Accuracy: the share of the pairs decided rightly at a threshold that was chosen "
-                "on other pairs and is the same in every draw. "
+                "Accuracy: the share of pairs decided correctly at a threshold that was chosen on "
+                "other pairs and is the same in every draw. "
             )
         elif first.result.accuracy is not None:
             accuracy = (
-                "Accuracy ± standard error over the folds, each at the threshold that is most "
-                "accurate on the others. "
+                "Accuracy ± standard error over the folds; the threshold of each fold is the most "
+                "accurate one on the other folds. "
             )
         return (
             f"{accuracy}TAR at FAR: the largest TAR whose FAR does not exceed the target. An "
-            "interval without width says that no pair showed the error, not that it cannot happen."
+            "interval of zero width means that no pair shows the error, not that the error cannot "
+            "happen."
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
@@ -152,7 +152,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             dashed = "the mean threshold of the folds"
         page.figure(
             plot_scores(result.scores, result.same, threshold=threshold),
-            "Scores, each kind as shares of its own."
+            "Scores, as shares of each kind of pair."
             + ("" if threshold is None else f" Dashed: {dashed}."),
         )
         add_thresholds(page, result.tar_at_far, measured.draws.tar)
@@ -167,7 +167,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             return []
         folds = self.pairs.folds
         rates = [validation_rate(result.scores, result.same, folds, far=far) for far in fars]
-        words = "VAL: mean over folds, threshold linear on the others (FaceNet, InsightFace)"
+        words = "VAL: mean over folds, threshold interpolated on the others (FaceNet, InsightFace)"
         return [[words, *map(str, rates)]]
 
     def record(self, name: str, measured: Found) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def test_the_gate_of_squeeze_and_excitation_is_keras_2s_hard_sigmoid():
         ),
         (lambda: backbones.IResNet(depths=(1, 1, 1, 0)), "four positive integers"),
         (lambda: backbones.IResNet(padding="valid"), "Received: padding='valid'"),
+        (lambda: backbones.IResNet(first_shortcut="no"), "Received: first_shortcut='no'"),
         (lambda: backbones.MobileFaceNet(padding=1), "Received: padding=1"),
         (lambda: backbones.MobileFaceNetLarge(depths=(1,)), "four positive integers"),
         (lambda: backbones.GhostFaceNetV1(width=0), "Received: width=0"),

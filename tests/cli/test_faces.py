@@ -122,6 +122,7 @@ def test_verify_takes_a_folder_with_a_card_and_the_file_in_it(facemargin, faces)
         facemargin("verify", *pair, "-m", "mine/embedder.keras"),
         *("without mine/card.json", "calibrate FACES --model mine/embedder.keras"),
     )
+    Path("x.tflite").write_bytes(b"x")
     assert_one_sentence(facemargin("verify", *pair, "-m", "x.tflite"), "exported from")
 
 

@@ -1,14 +1,15 @@
-"""Losses, gradients and state of every case on the current backend: write_values.py OUT.npz"""
+"""Losses, gradients and state of cases on the current backend: write_values.py OUT.npz CASE..."""
 
 import sys
 
 import keras
 import numpy as np
-from cases import CASES, DIM, batch, make
+from cases import DIM, batch, make
 from gradients import sum_of_losses
 
 values = {}
-for case in CASES:
+path, *names = sys.argv[1:]
+for case in names:
     head = make(case)
     head.build((None, DIM))
     embeddings, labels, prototypes = batch(1, shape=head.prototypes_shape)
@@ -24,4 +25,4 @@ for case in CASES:
     values[f"{case}/state"] = np.concatenate(
         [keras.ops.convert_to_numpy(weight).ravel() for weight in head.weights]
     )
-np.savez(sys.argv[1], **values)
+np.savez(path, **values)

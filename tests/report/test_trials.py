@@ -77,7 +77,7 @@ def test_the_record_and_the_page_are_what_was_found(written, blufr, monkeypatch)
         assert shown.same[at]
         assert {shown.first[at], shown.second[at]} == expected
     assert "3 trials of 95 images" in page
-    assert "Missing images, which left the trials: 1." in page
+    assert "Missing images, left out of the trials: 1." in page
     # ROC, DET, CMC, open set; scores of pairs and of searches, and the hardest of both, of each
     assert page.count('src="data:image/png') == 4 + 2 * 4
     rank = {name: each.result.identification.mean("Rank-1") for name, each in models.items()}

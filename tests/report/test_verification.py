@@ -137,10 +137,12 @@ def test_a_threshold_that_was_chosen_on_other_pairs(written, sample):
         assert (found["accuracy"], found["threshold"]) == (right, threshold)
         assert found["intervals"]["accuracy"] == [ends.low, ends.high]
         assert f"<td>{right:.2%}, threshold {threshold:.4f} ({ends})</td>" in page
-    assert "decided rightly at a threshold that was chosen on other pairs" in page
+    assert "decided correctly at a threshold that was chosen on other pairs" in page
     assert "Dashed: the threshold chosen on other pairs." in page
     assert "<td>&lt;theirs&gt;: Accuracy</td>" in page
-    with pytest.raises(ValueError, match=r"one for each embedder \(ours, <theirs>\).* of ours\."):
+    with pytest.raises(
+        ValueError, match=r"one for each embedder \(ours, <theirs>\).* thresholds for ours\."
+    ):
         written(report_verification, "View 1", pairs, scores, thresholds={"ours": 0.1})
 
 
@@ -163,7 +165,7 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
         assert group["fmr"]["errors"] == rate.fmr.errors
         assert group["fnmr"]["rate"] == rate.fnmr.rate
         assert f"<td>{rate.fmr}</td>" in page
-    assert "Errors by sex at one threshold for everybody" in page
+    assert "Errors by sex at one threshold for all groups" in page
 
 
 def test_missing_images_are_told(written, sample):
@@ -172,14 +174,14 @@ def test_missing_images_are_told(written, sample):
     _, page, record = written(report_verification, "Faces", missing, {"ours": scores["ours"]})
     count = record["models"]["ours"]["failed_to_enrol"]
     assert count == np.count_nonzero(missing.failed_to_enrol) > 0
-    assert re.search(f"count as rejected: {count}", page)
+    assert re.search(f"Pairs with a missing image: {count}", page)
 
 
 def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample):
     pairs, scores = sample
-    with pytest.raises(ValueError, match=r"must be a file \*\.html. Received: .*r\.pdf"):
+    with pytest.raises(ValueError, match=r"must be an \.html file. Received: .*r\.pdf"):
         report_verification(tmp_path / "r.pdf", pairs, scores, title="Faces")
-    with pytest.raises(ValueError, match=r"at least one embedder.*Received: none"):
+    with pytest.raises(ValueError, match=r"at least one entry. Received: an empty one"):
         report_verification(tmp_path / "r.html", pairs, {}, title="Faces")
     with pytest.raises(ValueError, match="scores of shape"):
         written(report_verification, "Faces", pairs, {"ours": np.ones(3)})

@@ -1,15 +1,22 @@
 """Embedders open by name, folder and file, and only if they are what their card says."""
 
 import shutil
+import sys
+import types
 import zipfile
+from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from keras.src.backend.common import global_state
 from keras.src.saving import serialization_lib
-from small_zoo import CARD
+from small_zoo import CARD, tiny_card
 
 from keras_facemargin import zoo
+from keras_facemargin.download import FetchError
+from keras_facemargin.zoo import sources
+from keras_facemargin.zoo.parts import FolderSource, LicenseEntry, OwnSource
 
 pytestmark = pytest.mark.any_backend
 
@@ -97,7 +104,7 @@ def test_a_card_is_made_for_a_file_of_ones_own(own):
 
 @pytest.mark.parametrize("load", [zoo.load_card, zoo.load_embedder])
 def test_an_unknown_name_lists_the_known_ones(little_zoo, load):
-    with pytest.raises(ValueError, match=r"zoo: tiny\. Received: 'huge'"):
+    with pytest.raises(ValueError, match=r"Names: tiny\. Received: 'huge'"):
         load("huge")
 
 
@@ -105,6 +112,11 @@ def test_an_unknown_name_lists_the_known_ones(little_zoo, load):
 def test_a_name_cannot_leave_the_zoo(little_zoo, load):
     with pytest.raises(ValueError, match="must be"):
         load("../" + little_zoo.parent.name + "/tiny")  # relative to the zoo; here it is no folder
+
+
+def test_a_misspelt_name_gives_the_nearest_one(little_zoo):
+    with pytest.raises(ValueError, match=r"Received: 'tinny'\. Did you mean 'tiny'\?"):
+        zoo.load_card("tinny")
 
 
 @pytest.mark.parametrize(
@@ -116,11 +128,18 @@ def test_a_name_cannot_leave_the_zoo(little_zoo, load):
         ("face.tflite", "a TFLite file", "the Keras model that it was exported from"),
         ("face.weights.h5", "Keras weights without their network", "load_weights"),
         ("face.h5", "a model in Keras' older HDF5 format", r"load_model\(FILE\)\.save"),
-        ("hf://someone/face", "the address of a repository", r"load_model\(ADDRESS\)\.save"),
+        ("face.dat", "a dlib model", "takes any function from images"),
+        ("face.bin", "a file", "takes any function from images"),
     ],
 )
-def test_a_file_of_another_program_is_named_with_the_way_out(name, what, way_out):
-    with pytest.raises(ValueError, match=f"Received: '{name}', {what}.*{way_out}"):
+def test_a_file_that_no_card_describes_is_named_with_the_way_out(
+    tmp_path, monkeypatch, name, what, way_out
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"unknown")
+    digest = zoo.digest_of(name)
+    message = f"Received: '{name}', {what} with the SHA-256 {digest}, which is not.*{way_out}"
+    with pytest.raises(ValueError, match=message):
         zoo.load_embedder(name)
 
 
@@ -202,3 +221,185 @@ def test_a_file_with_pickled_code_is_refused_whatever_keras_was_told(tmp_path, s
     finally:
         global_state.set_global_attribute("safe_mode_saving", before)
     assert not ran.exists()
+
+
+# Published files: recognised, converted once, proven.
+
+
+@pytest.fixture
+def published(little_zoo, tmp_path, monkeypatch):
+    """The card `tiny` for a file of another format, with a converter; returns that file."""
+    monkeypatch.setenv("FACEMARGIN_HOME", str(tmp_path / "cache"))
+    file = little_zoo.parent / "downloaded.onnx"
+    (little_zoo / "net.keras").rename(file)
+    card = tiny_card(
+        file,
+        weights=zoo.Weights(file="net.onnx", bytes=file.stat().st_size, sha256=zoo.digest_of(file)),
+        sources=(OwnSource(kind="own", instructions="its page"),),
+        converter="copy",
+    )
+    zoo.write_card(little_zoo / "card.json", card)
+    return file
+
+
+@pytest.fixture
+def converter(monkeypatch):
+    """A converter that opens the file as a Keras model; records its calls and its verdict."""
+    record = types.SimpleNamespace(calls=[], error=None)
+
+    def convert(file, card):
+        record.calls.append((file.name, card.converter))
+        return keras.saving.load_model(shutil.copy(file, file.with_suffix(".keras")))
+
+    def prove(embedder, card, file):
+        if record.error is not None:
+            raise record.error
+
+    class Unproven(ValueError):
+        pass
+
+    record.Unproven = Unproven
+    for name, parts in (
+        ("convert", {"convert": convert, "VERSION": 1}),
+        ("parity", {"prove": prove, "Unproven": Unproven}),
+    ):
+        module = types.ModuleType(name)
+        vars(module).update(parts)
+        monkeypatch.setitem(sys.modules, f"keras_facemargin.zoo.{name}", module)
+    return record
+
+
+def test_a_published_file_is_recognised_by_its_digest_and_converted_once(published, converter):
+    assert zoo.load_card(published).name == "tiny"
+    first = zoo.load_embedder(published)
+    assert first.output_shape == (None, 2)
+    assert converter.calls == [("downloaded.onnx", "copy")]
+    again = zoo.load_embedder("tiny", weights=published)
+    assert len(converter.calls) == 1
+    image = np.ones((1, 8, 8, 3), "float32")
+    assert np.array_equal(first.predict(image, verbose=0), again.predict(image, verbose=0))
+    (kept,) = Path(sources.cache_folder(), "converted").glob("*/embedder.keras")
+    assert keras.saving.load_model(kept).output_shape == (None, 2)  # Keras alone opens it
+    assert zoo.load_card(kept.parent).id_of() != zoo.load_card("tiny").id_of()
+    kept.write_bytes(b"damaged")
+    assert zoo.load_embedder(published).output_shape == (None, 2)
+    assert len(converter.calls) == 2
+
+
+def test_a_file_that_is_not_at_hand_is_asked_for(published, converter):
+    with pytest.raises(FetchError, match=r"your own copy \(its page\): call load_embedder with"):
+        zoo.load_embedder("tiny")
+    published.write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"is not net\.onnx of tiny: its SHA-256 must be"):
+        zoo.load_embedder("tiny", weights=published)
+
+
+def test_a_conversion_that_is_wrong_or_not_proven_is_refused(published, converter):
+    converter.error = ValueError("the cosine is 0.5")
+    for allow in (False, True):
+        with pytest.raises(ValueError, match=r"the cosine is 0\.5"):
+            zoo.load_embedder(published, allow_unproven=allow)
+    converter.error = converter.Unproven("no runtime")
+    with pytest.raises(ValueError, match="no runtime"):
+        zoo.load_embedder(published)
+    with pytest.warns(UserWarning, match=r"tiny is opened without a proof\. no runtime"):
+        assert zoo.load_embedder(published, allow_unproven=True).output_shape == (None, 2)
+    assert not list(sources.cache_folder().glob("converted/*/embedder.keras"))
+
+
+def test_a_folder_with_a_published_file_and_its_card_is_a_model(published, converter, tmp_path):
+    folder = tmp_path / "elsewhere" / "fetched"
+    folder.mkdir(parents=True)
+    shutil.copy(published, folder / "net.onnx")
+    card = zoo.load_card("tiny").changed(name="mine", sources=(FolderSource(kind="folder"),))
+    zoo.write_card(folder / "card.json", card)
+    assert zoo.load_embedder(folder).output_shape == (None, 2)
+    assert zoo.load_card(folder / "net.onnx").name == "mine"
+
+
+# Addresses.
+
+
+@pytest.fixture
+def hub(own, server, monkeypatch, tmp_path):
+    """`tiny` as a repository `owner/tiny` on the hub, and at an address; returns the server."""
+    monkeypatch.setenv("FACEMARGIN_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("FACEMARGIN_MIRROR", server.url)
+    for base in ("/owner/tiny/resolve/main", "/owner/tiny/resolve/v1", "/host.example/tiny"):
+        for file in own.iterdir():
+            server.files[f"{base}/{file.name}"] = file.read_bytes()
+    server.content = b"<html>no such page</html>"
+    return server
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hf://owner/tiny",
+        "hf://owner/tiny@v1",
+        "https://host.example/tiny",
+        "https://host.example/tiny/",
+        "https://host.example/tiny/card.json",
+    ],
+)
+def test_a_card_at_an_address_is_a_model(hub, address, monkeypatch):
+    if "host.example" in address:  # the weights come from the address itself, not its mirror
+        base = "https://host.example/tiny"
+        monkeypatch.setattr(zoo.catalogue, "mirrored", lambda url: (url,))
+        monkeypatch.setattr(
+            zoo.catalogue, "read_address", lambda url, most: hub.files[url.removeprefix("https:/")]
+        )
+        assert base in address
+    assert zoo.load_embedder(address).output_shape == (None, 2)
+    assert zoo.load_card(address).name == "tiny"
+    monkeypatch.setenv("FACEMARGIN_OFFLINE", "1")
+    assert zoo.load_embedder(address).output_shape == (None, 2)
+
+
+def test_an_address_without_a_card_is_refused(hub, monkeypatch):
+    with pytest.raises(ValueError, match="Expecting value"):
+        zoo.load_embedder("hf://owner/other")
+    with pytest.raises(ValueError, match=r"must be hf://OWNER/NAME.*Received: 'hf://owner'"):
+        zoo.load_embedder("hf://owner")
+    with pytest.raises(ValueError, match=r"only if a card of the zoo knows its SHA-256.*x\.onnx"):
+        zoo.load_embedder("https://host.example/x.onnx")
+    monkeypatch.setenv("FACEMARGIN_OFFLINE", "1")
+    with pytest.raises(FetchError, match="The card is not in the cache, and FACEMARGIN_OFFLINE"):
+        zoo.load_embedder("hf://owner/tiny@v1")
+
+
+def test_a_published_file_at_an_address_is_downloaded_by_its_digest(
+    published, converter, server, monkeypatch
+):
+    monkeypatch.setenv("FACEMARGIN_MIRROR", server.url)
+    server.files["/host.example/net.onnx"] = published.read_bytes()
+    assert zoo.load_embedder("https://host.example/net.onnx").output_shape == (None, 2)
+    assert len(server.requests) == 1
+
+
+# Commercial use.
+
+
+def test_commercial_use_is_refused_with_the_ledgers_reason(little_zoo):
+    reason = r"licence ledger of tiny does not clear.*CelebA and PubFig.*non-commercial research"
+    with pytest.raises(ValueError, match=reason):
+        zoo.load_embedder("tiny", commercial=True)
+    assert zoo.list_embedders(commercial=True) == []
+    assert zoo.list_embedders(commercial=False) == ["tiny"]
+    cleared = tuple(
+        LicenseEntry(part=part, of="it", license="CC0-1.0", stated_by="x", commercial=True)
+        for part in ("weights", "code", "data")
+    )
+    card = zoo.load_card("tiny").changed(license=cleared)
+    zoo.write_card(little_zoo / "card.json", card)
+    assert zoo.load_embedder("tiny", commercial=True).output_shape == (None, 2)
+    assert zoo.list_embedders("t?ny", commercial=True) == ["tiny"]
+    assert zoo.list_embedders("*mobile*") == []
+
+
+def test_a_file_without_a_card_is_not_cleared(own):
+    (own / "card.json").unlink()
+    assert zoo.load_embedder(own / "net.keras").output_shape == (None, 2)
+    with pytest.raises(FileNotFoundError, match="without"):
+        zoo.load_embedder(own / "net.keras", commercial=True)

@@ -1,1 +1,1 @@
-"""Sections that several pages share: curves, thresholds, rules, groups, searches, hardest pairs."""
+"""Sections that several pages share, one file each."""

@@ -14,8 +14,8 @@ from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.thresholds import FARS
 
-# Groups are compared at the lowest FAR that as many impostor pairs decide: with fewer the rates of
-# a group are chance.
+# Groups are compared at the lowest FAR that this many impostor pairs decide: with fewer, the rates
+# of a group depend on chance.
 DECIDING = 30
 
 
@@ -24,10 +24,10 @@ class GroupRates:
     """One way to form groups.
 
     Attributes:
-        name: of it.
-        far: target of the threshold, over all pairs.
+        name: name of the grouping.
+        far: target FAR of the threshold, over all pairs.
         threshold: the same for every group.
-        rates: what `rates_by_group` or `rates_by_value` found there.
+        rates: errors of each group there, from `rates_by_group` or `rates_by_value`.
     """
 
     name: str
@@ -76,7 +76,7 @@ def value_rates(
     covariate: tuple[list[str], npt.NDArray[Any]],
     resampling: Resampling,
 ) -> GroupRates:
-    """`GroupRates` of the values of a covariate: texts, and ``(N,)`` which of them a pair has."""
+    """`GroupRates` of a covariate: its values, and ``(N,)`` the number of each pair's value."""
     return _at_a_supported_far(
         name,
         scores[~pairs.same],
@@ -104,9 +104,9 @@ def _at_a_supported_far(
 
 
 def add_groups(
-    page: Report, found: GroupRates, members: str = "A group's pairs have both images in it."
+    page: Report, found: GroupRates, members: str = "Both images of a pair are in the group."
 ) -> None:
-    """A table and a figure of `GroupRates`; members: which pairs belong to a group."""
+    """Adds a table and a figure of `GroupRates`; members: which pairs belong to a group."""
     rows = [
         [
             group.name,
@@ -115,18 +115,18 @@ def add_groups(
         for group in found.rates
     ]
     page.table(
-        (found.name, "FMR", "of all", "FNMR", "of all"),
+        (found.name, "FMR", "Ratio to all", "FNMR", "Ratio to all"),
         rows,
-        f"Errors by {found.name} at one threshold for everybody, {found.threshold:.4f}, which is "
-        f"at FAR {found.far:g} over all pairs: impostor pairs accepted and genuine pairs rejected. "
-        + members,
+        f"Errors by {found.name} at one threshold for all groups, {found.threshold:.4f}: FAR "
+        f"{found.far:g} over all pairs. FMR: impostor pairs accepted; FNMR: genuine pairs "
+        f"rejected. {members}",
     )
-    caption = f"Errors by {found.name}. Bars: intervals. Dashed: all pairs."
+    caption = f"Errors by {found.name}, with intervals as bars. Dashed: all pairs."
     page.figure(plot_groups(found.rates), caption)
 
 
 def _ratio(rate: GroupRate) -> str:
     ends = rate.ratio_interval
-    if ends is None or ends.low == ends.high == 1:  # all pairs, to themselves
+    if ends is None or ends.low == ends.high == 1:  # the row of all pairs
         return "-"
     return f"{rate.ratio:.2f} x ({ends.low:.2f} to {ends.high:.2f})"

@@ -19,10 +19,10 @@ _NAMES = {
 def add_rules(
     page: Report, curve: Roc, fars: Sequence[float], rows: Iterable[Sequence[str]] = ()
 ) -> None:
-    """A table of the TAR of a `Roc` by every rule.
+    """Adds a table of the TAR of a `Roc` by every rule.
 
     Args:
-        fars: that the pairs support; without any there is no table.
+        fars: target FARs that the pairs support; if empty, there is no table.
         rows: further rows, a text and a cell for each FAR.
     """
     if not fars:
@@ -31,15 +31,15 @@ def add_rules(
         [_NAMES[name], *(_cell(rule(curve, far)) for far in fars)] for name, rule in RULES.items()
     ]
     page.table(
-        ("TAR by the rule of", *(f"FAR {power(far)}" for far in fars)),
+        ("TAR by rule", *(f"FAR {power(far)}" for far in fars)),
         [*found, *rows],
-        "The same scores as other published codes would report them: compare a number only with "
-        "numbers of its own rule.",
+        "The same scores, read by the rules of other published codes. Compare a number only with "
+        "numbers of the same rule.",
     )
 
 
 def rules_record(curve: Roc, fars: Iterable[float]) -> dict[str, list[dict[str, Any]]]:
-    """Rule -> what it reads at each FAR, for a JSON file."""
+    """Rule -> its TAR and threshold at each FAR, for a JSON file."""
     fars = list(fars)
     return {
         name: [dataclasses.asdict(rule(curve, far)) for far in fars] for name, rule in RULES.items()
@@ -47,4 +47,5 @@ def rules_record(curve: Roc, fars: Iterable[float]) -> dict[str, list[dict[str, 
 
 
 def _cell(entry: TarAtFar) -> str:
+    assert entry.far is not None  # the FARs are supported
     return f"{entry.tar:.2%}" + (f", FAR {entry.far:.4g}" if entry.far > entry.target else "")

@@ -1,4 +1,4 @@
-"""CMC and open-set curves of searches, their thresholds, and the hardest of them."""
+"""CMC and open-set curves of searches, thresholds, and the hardest searches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from keras_facemargin.report.sections.hardest import Shown, add_hardest
 def add_search_curves(
     page: Report, results: Mapping[str, SplitResults], draws: Mapping[str, SearchDraws]
 ) -> None:
-    """CMC and open-set curves of every embedder's searches, with bands."""
+    """Adds the CMC and open-set curves of every embedder, with bands."""
     searches = {name: list(each.results.values()) for name, each in results.items()}
     middle = f"Shaded: the middle {LEVEL:.0%} of the draws."
     cmc = {n: np.mean([one.cmc(LAST_RANK) for one in each], axis=0) for n, each in searches.items()}
@@ -28,7 +28,9 @@ def add_search_curves(
     if next(iter(draws.values())).fpirs:
         curves = {name: [one.open_set() for one in each] for name, each in searches.items()}
         several = len(next(iter(searches.values()))) > 1
-        lines = "Thick: the mean over the searches; thin: each of them. " if several else ""
+        lines = (
+            "Thick line: the mean over the searches. Thin lines: each search. " if several else ""
+        )
         page.figure(
             plot_open_set(curves, bands=draws),
             f"Open set: TPIR over FPIR, exact at every score. {lines}{middle}",
@@ -36,7 +38,7 @@ def add_search_curves(
 
 
 def add_searches(page: Report, result: SplitResults, images: Sequence[Any]) -> None:
-    """Scores, thresholds and hardest searches; images: one to show for each row of a template."""
+    """Adds scores, thresholds and hardest searches; images: one to show for each template."""
     searches = list(result.results.items())
     mates, strangers = (
         np.concatenate([getattr(found, kind) for _, found in searches])
@@ -49,7 +51,7 @@ def add_searches(page: Report, result: SplitResults, images: Sequence[Any]) -> N
                 np.arange(len(mates) + len(strangers)) < len(mates),
                 kinds=("mated probes: the mate", "non-mated probes: the best of the gallery"),
             ),
-            "Scores of all searches, each kind as shares of its own.",
+            "Scores of all searches, as shares of each kind of probe.",
         )
         page.table(
             ("Search", "FPIR target", "Threshold", "False alarms", "FPIR", "TPIR"),
@@ -58,7 +60,8 @@ def add_searches(page: Report, result: SplitResults, images: Sequence[Any]) -> N
                 for name, found in searches
                 for fpir in FPIRS
             ],
-            "A search is answered from the threshold on. Few alarms make a threshold of chance.",
+            "A search is answered if its best score is at least the threshold. A threshold that "
+            "few false alarms decide depends on chance.",
         )
     add_hardest(page, *_as_pairs([found for _, found in searches], images))
 
@@ -71,7 +74,7 @@ def _threshold_cells(entry: Any) -> list[str]:
 
 
 def _as_pairs(searches: Sequence[Any], images: Sequence[Any]) -> Shown:
-    """Mates and strangers of all searches as `Pairs` of what shows their templates, and scores."""
+    """Mates and strangers of all searches as `Pairs` of images, and their scores."""
     probes, found, scores, same = (
         np.concatenate(parts)
         for parts in zip(
@@ -88,7 +91,7 @@ def _as_pairs(searches: Sequence[Any], images: Sequence[Any]) -> Shown:
         )
     )
     there = found >= 0
-    if same[there].all():  # no probe is a stranger: the pictures are of mates only
+    if same[there].all():  # without strangers there are no pictures
         return Pairs(None, None, same), scores
     return (
         Pairs(

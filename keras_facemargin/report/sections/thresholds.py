@@ -1,4 +1,4 @@
-"""The threshold for each false accept rate, and what it costs."""
+"""The threshold for each target FAR, and the errors at that threshold."""
 
 from collections.abc import Collection, Sequence
 
@@ -20,12 +20,12 @@ def add_thresholds(
     replicates: npt.NDArray[np.float64],
     fars: Collection[float] = FARS,
 ) -> None:
-    """A row for each `TarAtFar` of `fars`; replicates: ``(B, F)``, a column for each entry."""
+    """Adds a row for each `TarAtFar` whose target is in `fars`; replicates: ``(B, F)``."""
     rows = []
     for entry, column in zip(entries, replicates.T, strict=True):
         if entry.target not in fars:
             continue
-        if not entry.supported:
+        if entry.tar is None or entry.far is None:
             rows.append([power(entry.target), str(entry), *["-"] * 5])
             continue
         ends = Measure("TAR", entry.tar, column).interval
@@ -43,13 +43,13 @@ def add_thresholds(
     page.table(
         ("FAR target", "Threshold", "Impostors accepted", "FAR", "TAR", "Interval", "FNMR"),
         rows,
-        "Pairs are accepted from the threshold on. Few accepted impostors make a threshold of "
-        "chance: some thirty are needed before it can be relied on.",
+        "A pair is accepted if its score is at least the threshold. Rely on a threshold only if it "
+        "accepts about thirty impostor pairs or more; with fewer it depends on chance.",
     )
 
 
 def add_split_thresholds(page: Report, result: SplitResults) -> None:
-    """Each split's threshold and what it costs, for every FAR that all splits support."""
+    """Adds the thresholds of the splits, and their TAR, for every FAR that all splits support."""
     measures, rows = result.measures(), []
     splits = list(result.results.items())
     columns = list(zip(*(each.tar_at_far for _, each in splits), strict=True))
@@ -70,8 +70,13 @@ def add_split_thresholds(page: Report, result: SplitResults) -> None:
             ]
         )
     page.table(
-        ("FAR target", "Threshold, mean ± deviation", "of the splits", "TAR of the splits"),
+        (
+            "FAR target",
+            "Threshold, mean ± deviation",
+            "Thresholds of the splits",
+            "TAR of the splits",
+        ),
         rows,
-        "Each split has a threshold of its own, which an application would not have: how far they "
-        "lie apart says what one for all costs.",
+        "Each split has its own threshold; an application has only one. The range of the "
+        "thresholds shows how much one threshold for all splits would cost.",
     )
