@@ -27,7 +27,11 @@ def places(tmp_path_factory):
     folder = FaceFolder(place / "folder")
     write_face_records(place / "faces.rec", folder.paths, folder.labels)
     write_face_tfrecords(
-        place / "faces.tfrecord", folder.paths, folder.labels, folder.identities, shards=3
+        place / "faces.tfrecord",
+        folder.paths,
+        folder.labels,
+        identities=folder.identities,
+        shards=3,
     )
     return place
 

@@ -64,7 +64,7 @@ def test_an_archive_is_not_unpacked_through_a_link(server, lfw, tmp_path):
 )
 def test_an_archive_that_does_not_unpack_leaves_no_half_folder(server, lfw, tmp_path, content):
     lfw(content)
-    with pytest.raises(FetchError, match="archive with the folder lfw_funneled"):
+    with pytest.raises(FetchError, match="archive must have the folder lfw_funneled"):
         fetch_lfw(tmp_path / "lfw")
     assert sorted(os.listdir(tmp_path / "lfw")) == ["lfw-funneled.tgz", "pairs.txt"]
     assert os.listdir(tmp_path) == ["lfw"]
@@ -83,7 +83,7 @@ def test_the_command(server, lfw, tmp_path):
 
 def test_other_images_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Received: images='deepfunneled'"):
-        fetch_lfw(tmp_path, "deepfunneled")
+        fetch_lfw(tmp_path, images="deepfunneled")
 
 
 def test_addresses_and_digests_are_well_formed():
