@@ -22,11 +22,14 @@ Models = Annotated[
         help="Name in the zoo; or a .keras file, or a folder with one. Repeat to compare.",
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for what is made.")]
-Flip = Annotated[bool, typer.Option(help="Append the mirror image's embedding.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Flip = Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")]
 ReportFile = Annotated[
     Path | None,
-    typer.Option("--report", help="Page to write, .html, and its .json, not the folder."),
+    typer.Option(
+        "--report",
+        help="Write one HTML page (.html) and a JSON file beside it instead of a folder.",
+    ),
 ]
 Groups = Annotated[
     Path | None,
@@ -41,7 +44,7 @@ Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as th
 OnMissingImage = Annotated[
     OnMissing,
     typer.Option(
-        help="A listed image that is not there: refuse, or let it count as a failure to enrol."
+        help="A listed image that is missing: refuse stops, reject counts a failure to enrol."
     ),
 ]
 QualityWeight = Annotated[
@@ -50,7 +53,7 @@ QualityWeight = Annotated[
 ]
 
 
-def read_size(text):
+def read_size(text: str) -> int | tuple[int, int]:
     """The size of a crop from the text of an option: `112` or `112x96`, height first."""
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
