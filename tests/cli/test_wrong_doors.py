@@ -69,7 +69,10 @@ def wrong(faces, model):
         ("evaluate cfp-fp --lists few --images few", ["Pair_list_F.txt: No such file"]),
         ("evaluate ijba --lists few --images few", ["verify_metadata_1.csv: No such file"]),
         ("evaluate megaface --lists . --images . --size 7", ["`size` must be one of"]),
-        ("evaluate identification --gallery few --probes nothere", ["image or folder does not exist"]),
+        (
+            "evaluate identification --gallery few --probes nothere",
+            ["image or folder does not exist"],
+        ),
         ("evaluate bin nothere.bin", ["nothere.bin: No such file"]),
         ("evaluate bin bad.jpg", ["bad.jpg: a verification file must be a pickle", "byte 0"]),
         ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
