@@ -31,7 +31,7 @@ from keras_facemargin.data.formats.tfrecord import TFRecordReader, frame_tfrecor
 from keras_facemargin.data.records import FaceRecords
 from keras_facemargin.data.tfrecords import FaceTFRecords, write_face_tfrecords
 from keras_facemargin.images.image import read_face
-from keras_facemargin.images.photos import read_landmarks
+from keras_facemargin.images.landmarks import read_landmarks
 
 MAGIC = struct.pack("<I", 0xCED7230A)
 NUMBERS = [0, 1, 3, 4, 24, 255, 65535, 1 << 24, (1 << 29) - 1, 1 << 29, 1 << 30, 1 << 31, 2**32 - 1]
