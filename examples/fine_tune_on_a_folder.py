@@ -33,7 +33,7 @@ def main(arguments=None):
 
     embedder = load_embedder(options.model)
     faces = FaceFolder(options.people, image_size=embedder.input_shape[1])
-    result = finetune(embedder, faces, options.head, options.epochs)
+    result = finetune(embedder, faces, options.head, epochs=options.epochs)
     for measure, before, after in result.rows():
         print(f"{measure}: {before} -> {after}")
 

@@ -12,8 +12,10 @@
 import math
 import warnings
 import zipfile
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # Above it float64 does not hold every whole number.
 _EXACT = 2**53
@@ -22,7 +24,7 @@ _KINDS = {"i": "whole numbers", "u": "whole numbers", "b": "truth values"}
 _KINDS |= {"U": "texts", "T": "texts", "S": "bytes"}
 
 
-def identifiers(**named):
+def identifiers(**named: npt.ArrayLike) -> tuple[npt.NDArray[Any], ...]:
     """Identifiers of one kind: all whole numbers, or all texts.
 
     Args:
@@ -61,7 +63,7 @@ def identifiers(**named):
     return tuple(arrays)
 
 
-def real_numbers(values, name):
+def real_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     """An array of real numbers, of the type that they have.
 
     Raises:
@@ -85,7 +87,7 @@ def real_numbers(values, name):
     return array
 
 
-def embedding_rows(embeddings, name="embeddings"):
+def embedding_rows(embeddings: npt.ArrayLike, name: str = "embeddings") -> npt.NDArray[Any]:
     """Embeddings as an array ``(N, D)`` of the type that they have.
 
     Raises:
@@ -108,7 +110,7 @@ def embedding_rows(embeddings, name="embeddings"):
     return array
 
 
-def row_numbers(rows, name, count):
+def row_numbers(rows: npt.ArrayLike, name: str, count: int) -> npt.NDArray[np.intp]:
     """Indices of `count` rows, from 0, as an array ``(P,)``.
 
     Raises:

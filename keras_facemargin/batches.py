@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.backend.trainer import stream_method
 from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array
 
 _SOME = 64  # images of an array that are looked at
@@ -69,11 +70,10 @@ class Inspector:
         if getattr(epochs, "inspector", None) is self:  # the validation of an earlier epoch
             return
         epochs.inspector = self
-        backend = keras.backend.backend()
-        if backend == "tensorflow":
+        name = stream_method()
+        if name == "get_tf_dataset":
             self._watch_dataset(epochs, strategy)
-        elif backend in ("jax", "torch"):
-            name = {"jax": "get_jax_iterator", "torch": "get_torch_dataloader"}[backend]
+        elif name is not None:
             stream = getattr(epochs.data_adapter, name)
             setattr(epochs.data_adapter, name, lambda: _Watched(stream(), self.look))
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_facemargin.backend.replicas import total
+from keras_facemargin.backend.trainer import xla_is_faster
 from keras_facemargin.batches import Inspector
 from keras_facemargin.fitting import DistributedFit, optimizer_parts
 from keras_facemargin.heads.margin_head.labels import IGNORED
@@ -123,7 +124,7 @@ class MarginClassifier(DistributedFit, keras.Model):
                 f"Received: loss={loss!r}, loss_weights={loss_weights!r}"
             )
         if jit_compile is None:
-            jit_compile = "auto" if _xla_pays(self.replicas) else False
+            jit_compile = "auto" if xla_is_faster(self.replicas) else False
         optimizer = keras.optimizers.get(optimizer)
         if self.head.samples:
             _refuse_spanning(optimizer)
@@ -343,11 +344,3 @@ def _refuse_differences(optimizer, head):
                     f"{table.name!r}. Received: an optimizer that excludes one of them from weight "
                     "decay. Name both in `exclude_from_weight_decay`."
                 )
-
-
-def _xla_pays(replicas):
-    if keras.backend.backend() != "tensorflow":
-        return True
-    import tensorflow as tf
-
-    return replicas == 1 and bool(tf.config.list_physical_devices("GPU"))

@@ -1,24 +1,28 @@
-"""The main job from end to end: faces, fine-tuning, verification, export, one report to look at."""
+"""The demo: faces, fine-tuning, verification, export and one report."""
 
+import dataclasses
 import math
+import os
 import shutil
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
-from keras_facemargin.export import export_onnx, export_tflite
+from keras_facemargin.export import Verdict, export_onnx, export_tflite
+from keras_facemargin.export.formats import MIN_REPRESENTATIVE
 from keras_facemargin.export.graph import float32_embedder
-from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
 from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
-from keras_facemargin.training.finetune import SAVED_FILES, finetune
-from keras_facemargin.zoo import CAUTION, find_card, load_embedder
+from keras_facemargin.training.finetune import SAVED_FILES, FineTuned, finetune
+from keras_facemargin.zoo import CAUTION, Card, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
@@ -31,35 +35,54 @@ FILES = (
 )
 
 
-def run_demo(output, embedder, faces=None):
-    """Fine-tunes an embedder, verifies strangers before and after, exports it, writes a report.
+@dataclasses.dataclass(frozen=True)
+class _Results:
+    """Everything that the report shows."""
+
+    output: Path
+    embedder: str
+    people: FaceFolder
+    origin: str
+    tuned: FineTuned
+    verdicts: list[Verdict]
+    seconds: float
+
+
+def run_demo(
+    output: str | os.PathLike[str],
+    embedder: str,
+    *,
+    faces: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Fine-tunes an embedder, verifies held-out people, exports the embedder, writes a report.
 
     Args:
-        output: folder for everything that is made: `report.html`, what `FineTuned.save` writes,
-            `embedder.onnx`, four `.tflite` files and, without `faces`, the faces drawn. Made if
-            missing; files of an earlier demo are replaced, but its faces are used again.
+        output: folder for all results: `report.html`, the files of `FineTuned.save`,
+            `embedder.onnx`, four `.tflite` files and, without `faces`, the drawn faces. It is
+            created if missing. Files of an earlier demo are replaced, but its faces are reused.
         embedder: as `load_embedder` takes it.
-        faces: folder of aligned crops of real people, one folder a person; bad images are left out
-            with a warning. None draws 64 people who do not exist.
+        faces: folder of aligned crops of real people, one folder for each person; bad images are
+            left out with a warning. None draws 64 people who do not exist.
 
     Returns:
         `pathlib.Path` of the report.
 
     Raises:
-        ValueError: `faces` is no such folder or too small (eight people and 64 images are needed),
-            or the embedder is unknown.
-        ImportError: a package that draws or exports is not installed (extras `export`, `plots`).
-        OSError: a file cannot be written, which is found before the work; another process writes
+        ValueError: `faces` is not a folder of faces or is too small (eight people and 64 images
+            are the least); the embedder is unknown.
+        ImportError: a package for plots or export is not installed (extras `export`, `plots`).
+        OSError: a file cannot be written; this is checked before the work. Another process writes
             to `output`.
     """
     output = Path(output)
     model = load_embedder(embedder)
-    float32_embedder(model)  # what cannot be exported is refused before it is trained
+    float32_embedder(model)  # refuses what cannot be exported before the training
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:
         raise ImportError(
-            f"The demo draws and exports. Received: {', '.join(missing)} not installed. "
-            "Run: pip install 'keras_facemargin[export,plots]'"
+            "The demo needs packages for plots and export. Received: "
+            f"{', '.join(missing)} not installed. Run: pip install "
+            "'keras_facemargin[export,plots]'"
         )
     for name in FILES:
         check_writable(output / name)
@@ -67,11 +90,41 @@ def run_demo(output, embedder, faces=None):
         return _run(output, model, embedder, faces)
 
 
-def _run(output, model, embedder, faces):
+def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] | None) -> Path:
     console = Console()
-    began = time.monotonic()
-    crop = Crop.of_embedder(model)
+    start = time.monotonic()
     console.rule("1/4  Faces")
+    people, origin = _open_people(console, output, Crop.of_embedder(model), faces)
+    console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
+
+    console.rule("2/4  Fine-tuning")
+    tuned = finetune(model, people, epochs=EPOCHS)
+    console.print(
+        f"Trained on {tuned.training.num_classes} identities; "
+        f"{tuned.held_out.num_classes} others only test."
+    )
+    tuned.save(output, embedder)
+
+    console.rule("3/4  Verification of held-out people")
+    console.print(tuned)
+    for remark in tuned.remarks:
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
+
+    console.rule("4/4  Export")
+    verdicts = _export(console, output, model, people)
+    seconds = time.monotonic() - start
+    report = _write_report(_Results(output, embedder, people, origin, tuned, verdicts, seconds))
+    console.rule("Done")
+    console.print(
+        f"{report} ({seconds:.0f} s). Open it in a browser.", markup=False, soft_wrap=True
+    )
+    return report
+
+
+def _open_people(
+    console: Console, output: Path, crop: Crop, faces: str | os.PathLike[str] | None
+) -> tuple[FaceFolder, str]:
+    """The faces and a few words about their origin; without a folder they are drawn."""
     if faces is None:
         size = "" if crop.size == 112 else f"-{crop}"
         folder = output / f"faces-{PEOPLE}x{IMAGES_EACH}-seed0{size}"
@@ -85,51 +138,33 @@ def _run(output, model, embedder, faces):
     else:
         folder, origin = Path(faces), "real people, from your folder"
     people = FaceFolder(folder, image_size=crop, on_bad="skip")
-    if len(people) < MIN_REPRESENTATIVE:  # said before minutes of training, not after them
+    if len(people) < MIN_REPRESENTATIVE:  # before minutes of training
         raise ValueError(
-            f"The demo exports to int8 too, which takes at least {MIN_REPRESENTATIVE} images to "
-            f"find its ranges. Received: {len(people)} images in {folder}. `facemargin finetune` "
-            "takes fewer."
+            f"The demo needs at least {MIN_REPRESENTATIVE} images, because the int8 export finds "
+            f"its ranges on them. Received: {len(people)} images in {folder}. `facemargin "
+            "finetune` takes fewer."
         )
-    console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
+    return people, origin
 
-    console.rule("2/4  Fine-tuning")
-    tuned = finetune(model, people, epochs=EPOCHS)
-    console.print(
-        f"Trained on {tuned.training.num_classes} identities; "
-        f"{tuned.held_out.num_classes} others only judge."
-    )
-    tuned.save(output, embedder)
 
-    console.rule("3/4  Verification of people never seen in training")
-    console.print(tuned)
-    for remark in tuned.remarks:
-        console.print(remark, markup=False, highlight=False, soft_wrap=True)
-
-    console.rule("4/4  Export")
-    spread = people.paths[:: math.ceil(len(people) / 256)]  # each person has a share
-    images = np.stack([read_face(path, crop) for path in spread])
-    verdicts = []
+def _export(console: Console, output: Path, model: Any, people: FaceFolder) -> list[Verdict]:
+    """Writes the TFLite files and the ONNX file, tested on a share of each person's images."""
+    sample = people.paths[:: math.ceil(len(people) / 256)]
+    images = np.stack([read_face(path, people.crop) for path in sample])
+    verdicts: list[Verdict] = []
     for precision in PRECISIONS:
         path = output / f"embedder_{precision}.tflite"
         with console.status(f"Exporting {path.name} ..."):
-            verdicts.append(export_tflite(model, path, precision, images))
+            verdicts.append(export_tflite(model, path, precision=precision, images=images))
         console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
     with console.status("Exporting embedder.onnx ..."):
-        verdicts.append(export_onnx(model, output / "embedder.onnx", images))
+        verdicts.append(export_onnx(model, output / "embedder.onnx", images=images))
     console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
-
-    seconds = time.monotonic() - began
-    report = _write_report(output, people, origin, embedder, tuned, verdicts, seconds)
-    console.rule("Done")
-    console.print(
-        f"{report} ({seconds:.0f} s). Open it in a browser.", markup=False, soft_wrap=True
-    )
-    return report
+    return verdicts
 
 
-def contact_sheet(folder, rows=6, columns=12):
-    """Faces of a `FaceFolder` as one picture, uint8 RGB: a row for each person."""
+def contact_sheet(folder: FaceFolder, *, rows: int = 6, columns: int = 12) -> npt.NDArray[np.uint8]:
+    """Faces of a folder as one picture, one row for each person: uint8 RGB."""
     height, width = folder.crop.shape
     sheet = np.full((height * rows, width * columns, 3), 255, "uint8")
     for row, label in enumerate(range(min(rows, folder.num_classes))):
@@ -139,30 +174,38 @@ def contact_sheet(folder, rows=6, columns=12):
     return sheet
 
 
-def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
+def _write_report(run: _Results) -> Path:
     report = Report("keras_facemargin: load, fine-tune, verify, export")
+    tuned = run.tuned
     report.paragraph(
-        f"{len(people):,} images of {people.num_classes:,} identities: {origin}. The embedder "
-        f"{embedder} was fine-tuned on {tuned.training.num_classes} of them with a CosFace head; "
-        f"the {tuned.held_out.num_classes} others only judge. It all took {seconds:.0f} seconds."
+        f"{len(run.people):,} images of {run.people.num_classes:,} identities: {run.origin}. The "
+        f"embedder {run.embedder} was fine-tuned on {tuned.training.num_classes} of them with a "
+        f"CosFace head; the {tuned.held_out.num_classes} others only test. The demo took "
+        f"{run.seconds:.0f} seconds."
     )
     report.paragraph(CAUTION)
-
     report.heading("Faces")
-    report.image(contact_sheet(people), f"A person a row. They are {origin}.")
-
+    report.image(contact_sheet(run.people), f"One row for each person. They are {run.origin}.")
     report.heading("Fine-tuning")
     report.figure(
         _plot_history(tuned.history),
         "Loss with the margin; accuracy without it, as a user of the classifier sees it.",
     )
+    _report_verification(report, tuned)
+    _report_exports(report, run.verdicts, tuned)
+    card = find_card(run.embedder)
+    if card is not None:
+        _report_card(report, card)
+    return report.write(run.output / "report.html")
 
-    report.heading("Verification of people never seen in training")
+
+def _report_verification(report: Report, tuned: FineTuned) -> None:
+    report.heading("Verification of held-out people")
     report.table(
         ("Measure", "Before", "After"),
         tuned.rows(),
-        "All pairs of the held-out images. A rate below what the number of impostor pairs can "
-        "tell is not given.",
+        "All pairs of the held-out images. A rate that the number of impostor pairs does not "
+        "support is not given.",
     )
     for remark in tuned.remarks:
         report.paragraph(remark)
@@ -177,9 +220,12 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
         f"Scores after fine-tuning, with the threshold at FAR {chosen.far:.2g}.",
     )
     report.figure(
-        plot_hardest_pairs(tuned.pairs, after.scores), "Where the fine-tuned embedder errs most."
+        plot_hardest_pairs(tuned.pairs, after.scores),
+        "The largest errors of the fine-tuned embedder.",
     )
 
+
+def _report_exports(report: Report, verdicts: list[Verdict], tuned: FineTuned) -> None:
     report.heading("Export")
     report.table(
         ("File", "MB", "Cosine to Keras, min", "mean", "ms per image", "Keras ms", "Verdict"),
@@ -195,34 +241,34 @@ def _write_report(output, people, origin, embedder, tuned, verdicts, seconds):
             )
             for verdict in verdicts
         ],
-        f"Batch of one on this host, {verdicts[0].threads} threads; each file was compared with "
-        f"Keras on {verdicts[0].num_images} faces. A file that fails its tolerance is an error and "
+        f"Batch of one on this host, {verdicts[0].threads} threads. Each file was compared with "
+        f"Keras on {verdicts[0].num_images} faces. A file outside its tolerance is an error and "
         "is not written.",
     )
     report.paragraph(
-        "Such a file gives the embedding of an image alone. Its threshold is a cosine of "
+        "An exported file gives the embedding of an image alone. Its threshold is a cosine of "
         f"{tuned.thresholds.find(mirrored=False)}. For embeddings with the mirror image's "
-        f"appended, as the command verify compares them, it is {chosen}."
+        "appended, as the command verify compares them, it is "
+        f"{tuned.thresholds.find(mirrored=True)}."
     )
 
-    card = find_card(embedder)
-    if card is not None:
-        report.heading(f"The embedder: {card.name}")
-        report.paragraph(card.description)
-        report.table(
-            ("", ""),
-            [
-                ("Architecture", card.architecture),
-                *(() if card.training is None else (("Training", card.training.data),)),
-                *(("Lineage", line) for line in card.lineage),
-                *(("Licence", str(entry)) for entry in card.license),
-                ("Caution", card.caution),
-            ],
-        )
-    return report.write(output / "report.html")
+
+def _report_card(report: Report, card: Card) -> None:
+    report.heading(f"The embedder: {card.name}")
+    report.paragraph(card.description)
+    report.table(
+        ("", ""),
+        [
+            ("Architecture", card.architecture),
+            *(() if card.training is None else (("Training", card.training.data),)),
+            *(("Lineage", line) for line in card.lineage),
+            *(("Licence", str(entry)) for entry in card.license),
+            ("Caution", card.caution),
+        ],
+    )
 
 
-def _plot_history(history):
+def _plot_history(history: dict[str, list[float]]) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 2.8), layout="constrained", dpi=160, facecolor="white")
@@ -231,7 +277,11 @@ def _plot_history(history):
     for axis, key, name in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
         axis.plot(epochs, history[key], marker="o", markersize=3, label="training images")
         axis.plot(
-            epochs, history[f"val_{key}"], marker="o", markersize=3, label="held-out images of them"
+            epochs,
+            history[f"val_{key}"],
+            marker="o",
+            markersize=3,
+            label="held-out images",
         )
         axis.set(xlabel="Epoch", ylabel=name, xticks=epochs)
         axis.set_ylim(0, 1.02 if key == "accuracy" else None)

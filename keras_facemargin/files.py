@@ -19,6 +19,7 @@ from pathlib import Path
 
 import filelock
 
+_DISK_IS_FULL = "The disk is full"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # what a file system raises when nothing more fits
 
 # The longer marks first: UTF-32's begins with UTF-16's.
@@ -268,6 +269,6 @@ def full_disk_names(path):
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL or error.strerror == _DISK_IS_FULL:  # an inner block named it
             raise
-        raise OSError(error.errno, "The disk is full", os.fspath(path)) from None
+        raise OSError(error.errno, _DISK_IS_FULL, os.fspath(path)) from None

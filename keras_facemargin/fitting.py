@@ -38,6 +38,7 @@ import keras
 from keras import ops
 
 from keras_facemargin.backend.replicas import replica_count, total
+from keras_facemargin.backend.trainer import restore_values
 
 
 class LossMean(keras.metrics.Mean):
@@ -152,12 +153,7 @@ class DistributedFit:
         """After a batch was refused: the variables have their values, which Keras on jax takes out
         of them before it asks for a batch.
         """
-        if keras.backend.backend() != "jax":
-            return
-        self.jax_state_sync()
-        for variable, value in self._taken():
-            if variable._value is None:
-                variable.assign(value)
+        restore_values(self, self._taken)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         self._epochs = iterator

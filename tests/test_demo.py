@@ -48,7 +48,7 @@ def output(small, model, tmp_path_factory):
 
 @pytest.fixture
 def quick_exports(monkeypatch):
-    """One export done, the others claimed: what a second run is not about."""
+    """Skips the slow exports: other tests cover them."""
     done = []
 
     def export(embedder, path, precision="float32", images=None):
@@ -91,7 +91,7 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     assert re.findall(r"<h2>([^<]+)</h2>", page) == [
         "Faces",
         "Fine-tuning",
-        "Verification of people never seen in training",
+        "Verification of held-out people",
         "Export",
     ]
     assert page.count("<table>") == 2
@@ -144,7 +144,7 @@ def test_a_folder_of_ones_own_with_a_bad_image(output, model, small, quick_expor
         (people / person.name).symlink_to(person)
     (people / "notes.txt").write_text("no face")
     with pytest.warns(UserWarning, match=r"notes\.txt"):
-        report = run_demo(tmp_path / "out", model, people)
+        report = run_demo(tmp_path / "out", model, faces=people)
     page = report.read_text()
     assert "80 images of 10 identities: real people, from your folder" in page
     assert "do not exist" not in page

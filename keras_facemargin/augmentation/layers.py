@@ -11,7 +11,6 @@ Outside of training (`training=False`, the default of a plain call) a layer give
 
 import functools
 import inspect
-import sys
 import types
 
 import keras
@@ -26,6 +25,7 @@ from keras_facemargin.augmentation.light import (
     SHIFT,
     colour_map,
 )
+from keras_facemargin.backend.foreign import is_foreign
 
 _TEMPLATE = 112.0  # side of the crop in which the template's points are given
 
@@ -67,7 +67,7 @@ class FaceAugmentation(keras.layers.Layer):
         self._allow_non_tensor_positional_args = True
 
     def __call__(self, images, training=None, **kwargs):
-        if _foreign(images):  # TensorFlow's tensors in a pipeline, Keras on another backend
+        if is_foreign(images):  # TensorFlow's tensors in a pipeline, Keras on another backend
             images = _operations(images).cast(images, "float32")
             return self.transform(images, self._foreign_numbers(images)) if training else images
         return super().__call__(images, training=training, **kwargs)
@@ -648,17 +648,8 @@ def _twice(side):
 # Operations.
 
 
-def _foreign(images):
-    """Whether these are tensors of TensorFlow while Keras runs on something else."""
-    return (
-        keras.backend.backend() != "tensorflow"
-        and "tensorflow" in sys.modules
-        and sys.modules["tensorflow"].is_tensor(images)
-    )
-
-
 def _operations(images):
-    return _tensorflow_operations() if _foreign(images) else keras.ops
+    return _tensorflow_operations() if is_foreign(images) else keras.ops
 
 
 @functools.cache

@@ -1,7 +1,13 @@
 """Everything that asks which Keras backend runs.
 
-`arrays` holds the operations missing from `keras.ops`, implemented per backend; `replicas` what a
-replica of `tf.distribute` knows of the others; `host_call` calls Python from a compiled step;
-`random_state` is the state that a backend keeps outside of Keras; `dry_run` tells a trial run of
-Keras from a real one.
+| file | contents |
+| --- | --- |
+| `arrays/` | operations missing from `keras.ops`, implemented per backend |
+| `assertions` | checks of values in a compiled step |
+| `dry_run` | recognises Keras' trial run before training |
+| `foreign` | recognises TensorFlow's tensors on other backends |
+| `host_call` | calls Python from a compiled step |
+| `random_state` | the random state that torch keeps outside of Keras |
+| `replicas` | communication between replicas of `tf.distribute` |
+| `trainer` | weights, data streams and XLA of Keras' trainers |
 """

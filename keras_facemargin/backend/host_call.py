@@ -1,9 +1,12 @@
-"""Calls Python from inside a training step. Alone in its file because each backend has its own way
-out of a compiled step.
-"""
+"""Calls Python from inside a compiled training step."""
 
 import keras
 import numpy as np
+
+
+def can_call(jit_compile):
+    """Whether a step can call Python: not where TensorFlow compiles it with XLA."""
+    return not (keras.backend.backend() == "tensorflow" and jit_compile)
 
 
 def call_if(condition, function, *tensors):

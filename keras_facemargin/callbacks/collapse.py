@@ -5,6 +5,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_facemargin.backend.trainer import sync_weights
+
 _BATCH = 256
 
 
@@ -142,8 +144,7 @@ class CollapseDetector(keras.callbacks.Callback):
             logs["target_angle"] = self.history[-1].target_angle
 
     def _check(self):
-        if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
-            self.model.jax_state_sync()
+        sync_weights(self.model)
         now = measure_spread(self.model, self.images, self.labels)
         self.history.append(now)
         self._above = self._above + 1 if now.impostor_similarity > self.limit else 0

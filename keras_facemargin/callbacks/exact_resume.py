@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from keras_facemargin.backend.random_state import random_state, set_random_state
+from keras_facemargin.backend.trainer import sync_weights
 from keras_facemargin.callbacks.workers import gather_from_workers
 from keras_facemargin.files import FULL, exclusive
 from keras_facemargin.fitting import worker_of
@@ -150,8 +151,7 @@ class ExactResume(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         done = batch + 1
         if self.every and done % self.every == 0 and done != self._steps:
-            if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
-                self.model.jax_state_sync()
+            sync_weights(self.model)
             self._save((self._epoch, done), self.model.metrics_variables)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_facemargin.backend.host_call import call_if
+from keras_facemargin.backend.host_call import call_if, can_call
 
 
 class FiniteGuard(keras.callbacks.Callback):
@@ -38,7 +38,7 @@ class FiniteGuard(keras.callbacks.Callback):
                 "FiniteGuard watches a MarginClassifier. "
                 f"Received: a model of type {type(self.model).__name__}."
             )
-        if keras.backend.backend() == "tensorflow" and self.model.jit_compile:
+        if not can_call(self.model.jit_compile):
             raise ValueError(
                 "FiniteGuard calls Python from inside the step, which XLA on TensorFlow cannot. "
                 "Received: a model compiled with jit_compile=True. Compile it with "

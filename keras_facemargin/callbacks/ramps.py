@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_facemargin.backend.trainer import sync_weights
 from keras_facemargin.heads.margin_head.arguments import check_at_least, check_positive
 
 
@@ -34,8 +35,7 @@ class _Ramp(keras.callbacks.Callback):
         value = self.start + share * (self._end() - self.start)
         if value != self._value:
             self._value = value
-            if keras.backend.backend() == "jax":  # whose trainer keeps the weights elsewhere
-                self.model.jax_state_sync()
+            sync_weights(self.model)
             self._weight().assign(value)
 
     def on_train_begin(self, logs=None):

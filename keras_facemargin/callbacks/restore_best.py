@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_facemargin.backend.trainer import sync_weights
 from keras_facemargin.callbacks.workers import gather_from_workers
 from keras_facemargin.evaluate import Pairs, all_pairs, embed, evaluate_pairs, verify
 from keras_facemargin.evaluate.protocols import View1, evaluate_view_1
@@ -172,8 +173,7 @@ class RestoreBestByPairs(keras.callbacks.Callback):
         return [*self.model.embedder.weights, *self.model.head.weights]
 
     def _sync(self):
-        if keras.backend.backend() == "jax":  # the trainer keeps the weights elsewhere
-            self.model.jax_state_sync()
+        sync_weights(self.model)
 
 
 class _OnOneDevice:

@@ -1,6 +1,6 @@
-"""Training: `demo`, the whole job; `finetune`, for new people; `train`, by a recipe."""
+"""Training commands: `demo`, `finetune` and `train`."""
 
-from enum import StrEnum
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Annotated
 
@@ -10,40 +10,57 @@ from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.options import DEFAULT, Model, Output
 
-# The names of `finetune.HEADS`, written out: that room opens TensorFlow.
-Head = StrEnum(
-    "Head",
-    [
-        *("cosface", "arcface", "normface", "l2softmax", "svsoftmax", "mvsoftmax", "combined"),
-        *("adacos", "curricularface", "adaface", "elasticface", "subcenter", "sphereface2"),
-        *("circle", "uniface"),
-    ],
-)
-OnBad = StrEnum("OnBad", ["refuse", "skip"])
+
+class Head(StrEnum):
+    """The keys of `finetune.HEADS`: importing them would import TensorFlow."""
+
+    cosface = auto()
+    arcface = auto()
+    normface = auto()
+    l2softmax = auto()
+    svsoftmax = auto()
+    mvsoftmax = auto()
+    combined = auto()
+    adacos = auto()
+    curricularface = auto()
+    adaface = auto()
+    elasticface = auto()
+    subcenter = auto()
+    sphereface2 = auto()
+    circle = auto()
+    uniface = auto()
+
+
+class OnBad(StrEnum):
+    """Whether to skip a bad file."""
+
+    refuse = auto()
+    skip = auto()
 
 
 def demo(
     output: Output = Path("facemargin-demo"),
     faces: Annotated[
-        Path | None, typer.Option(help="Aligned crops of real people, one folder a person.")
+        Path | None, typer.Option(help="Aligned crops of real people, one folder for each person.")
     ] = None,
     model: Model = DEFAULT,
-):
-    """Run the whole job on synthetic faces and write a report: fine-tune, verify, export.
+) -> None:
+    """Fine-tune, verify and export on synthetic faces, and write a report.
 
     Without --faces it draws 64 people who do not exist. A second run replaces the results of the
-    first, but uses its faces again.
+    first and uses the same faces.
 
     Example: `facemargin demo --output facemargin-demo`
     """
     from keras_facemargin.demo import run_demo
 
-    run_demo(output, model, faces)
+    run_demo(output, model, faces=faces)
 
 
 def finetune(
     directory: Annotated[
-        Path, typer.Argument(help="Aligned crops, one folder a person; or a .rec or .tfrecord.")
+        Path,
+        typer.Argument(help="Aligned crops, one folder a person; or a .rec or .tfrecord."),
     ],
     output: Output = Path("finetuned"),
     model: Model = DEFAULT,
@@ -51,21 +68,22 @@ def finetune(
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 10,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
     learning_rate: Annotated[
-        float, typer.Option(min=0, help="Adam's first one; it falls to zero along a cosine.")
+        float,
+        typer.Option(min=0, help="Initial learning rate for Adam; a cosine schedule ends at 0."),
     ] = 3e-4,
     seed: Annotated[
-        int, typer.Option(min=0, help="Of the split, the shuffling and the augmentation.")
+        int, typer.Option(min=0, help="Seed of the split, the shuffling and the augmentation.")
     ] = 0,
     on_bad: Annotated[
         OnBad,
-        typer.Option(help="A file that is no face crop: refuse the folder, or skip the file."),
+        typer.Option(help="A file that is not a face crop: refuse the folder, or skip the file."),
     ] = OnBad.refuse,
-):
-    """Fine-tune an embedder on your people, and test it on a quarter of them held out.
+) -> None:
+    """Fine-tune an embedder on your people, and test it on a held-out quarter of them.
 
-    Writes embedder.keras (to use) with its card, classifier.keras (to train on) and report.json.
-    The card holds the threshold that accepts one in a thousand pairs of held-out strangers, or one
-    pair where there are fewer; `verify --model FOLDER` uses it.
+    Writes embedder.keras (to use) with its card, classifier.keras (to train further) and
+    report.json. The card holds the threshold that accepts one in a thousand held-out impostor
+    pairs, or one pair if there are fewer; `verify --model FOLDER` uses it.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
@@ -85,11 +103,19 @@ def finetune(
     )
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")
     note_unaligned(faces)
-    for name in SAVED_FILES:  # now, not after the training
+    for name in SAVED_FILES:  # before the training
         check_writable(output / name)
     with exclusive(file):
         _refuse_another(file)
-        tuned = finetune(embedder, faces, head.value, epochs, batch_size, learning_rate, seed)
+        tuned = finetune(
+            embedder,
+            faces,
+            head.value,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+        )
         tuned.save(output, model)
     console.print(tuned)
     for remark in tuned.remarks:
@@ -120,17 +146,17 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write event files to OUTPUT/tensorboard.")
     ] = False,
-):
-    """Train an embedder by a recipe file; the same command continues a run that was stopped.
+) -> None:
+    """Train an embedder by a recipe file; the same command continues a stopped run.
 
     Writes recipe.toml (with the changes of --set), checkpoints/ and steps.csv; at the end
-    history.csv, embedder.keras (to use) and classifier.keras (to train on). With [validation] in
-    the recipe these are the best weights. A run continues with the same recipe and --set only, on
-    any number of devices and workers.
+    history.csv, embedder.keras (to use) and classifier.keras (to train further). With [validation]
+    in the recipe, both hold the best weights. A run continues only with the same recipe and --set,
+    on any number of devices and workers.
 
     On several machines, start the command on each with TF_CONFIG set as TensorFlow documents it and
-    --output on a file system that all machines share. --workers 2 does so on one machine, as a
-    trial; if one worker fails, the others end.
+    --output on a shared file system. --workers 2 tries this on one machine; if one worker fails,
+    the others end.
 
     Example: `facemargin train recipe.toml --output run --set head.margin=0.4`
     """
@@ -153,9 +179,9 @@ def train(
         raise typer.Exit(code)
 
 
-def _refuse_another(file):
+def _refuse_another(file: Path) -> None:
     if file.exists():
         raise FileExistsError(
-            f"An embedder is never trained over another. Received: {file} is there already. Name "
-            "another folder with --output, or remove it."
+            f"The output folder must not hold an embedder. Received: {file} exists. Choose another "
+            "folder with --output, or remove the file."
         )

@@ -1,1 +1,1 @@
-"""Whole training runs: fine-tuning on a folder of people, and runs by a recipe file."""
+"""Training runs: fine-tuning on a folder of people, and training by a recipe file."""

@@ -1,6 +1,6 @@
 """Trains by a recipe: on one device, on all devices of a machine, or on several workers.
 
-`train` does the work in Python. `run` is the command `facemargin train`: it makes the strategy,
+`train` is the function in Python. `run` is the command `facemargin train`: it makes the strategy,
 starts the workers and shows the result.
 """
 
@@ -18,7 +18,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import keras
 from rich.console import Console
@@ -34,15 +37,24 @@ from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.arguments import class_of
 from keras_facemargin.training.document import read_document
-from keras_facemargin.training.recipe import read_recipe
+from keras_facemargin.training.recipe import Recipe, read_recipe
 from keras_facemargin.training.validation import fingerprint, split_for_validation
 from keras_facemargin.zoo import load_embedder
 
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _PARENT = "KERAS_FACEMARGIN_PARENT"  # the process that started this worker
+History = dict[str, list[float]]
 
 
-def run(file, output, *, devices="1", workers=1, changes=(), tensorboard=False):
+def run(
+    file: Path,
+    output: Path,
+    *,
+    devices: str = "1",
+    workers: int = 1,
+    changes: Sequence[str] = (),
+    tensorboard: bool = False,
+) -> int:
     """The command: trains by the recipe in a file and shows the epochs.
 
     Args:
@@ -71,8 +83,8 @@ def run(file, output, *, devices="1", workers=1, changes=(), tensorboard=False):
     if workers > 1:
         return _start_workers(again, workers)
     if (devices != "1" or "TF_CONFIG" in os.environ) and _ONEDNN not in os.environ:
-        # On CPUs oneDNN's convolutions fail on a replica without images. TensorFlow has read the
-        # variable when it was imported, so that the command must start again.
+        # On CPUs oneDNN's convolutions fail on a replica without images. TensorFlow reads the
+        # variable at its import, so the command must start again.
         return _start_again(again, {**os.environ, _ONEDNN: "0"})
     _end_with_parent()
     strategy = _strategy(devices)
@@ -82,8 +94,15 @@ def run(file, output, *, devices="1", workers=1, changes=(), tensorboard=False):
     return 0
 
 
-def train(recipe, directory, strategy=None, *, progress=True, tensorboard=False):
-    """Runs a recipe from the beginning, or continues a run that was stopped.
+def train(
+    recipe: Recipe,
+    directory: str | os.PathLike[str],
+    strategy: Any = None,
+    *,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> History:
+    """Starts the run of a recipe, or continues a stopped run.
 
     In `directory`: `recipe.toml`, the recipe of the run; `checkpoints/` of `ExactResume`;
     `steps.csv`, the loss and accuracy of the epoch after each step; at the end `history.csv` by
@@ -92,7 +111,7 @@ def train(recipe, directory, strategy=None, *, progress=True, tensorboard=False)
 
     Args:
         recipe: a `Recipe`.
-        directory: folder, made if missing. It belongs to one recipe.
+        directory: folder, created if missing. It belongs to one recipe.
         strategy: `MirroredStrategy` or `MultiWorkerMirroredStrategy` of `tf.distribute`; None
             trains on one device. Each worker calls this with one shared `directory`; the first
             worker writes.
@@ -130,8 +149,8 @@ def train(recipe, directory, strategy=None, *, progress=True, tensorboard=False)
     return history
 
 
-def _refuse_output_in_data(recipe, directory):
-    """A run in the folder of faces would be an identity at the next start."""
+def _refuse_output_in_data(recipe: Recipe, directory: Path) -> None:
+    """The next start would read a run in the folder of faces as an identity."""
     data = (recipe.file.parent / recipe.settings.data.path).resolve()
     if data.is_dir() and directory.resolve().is_relative_to(data):
         raise ValueError(
@@ -140,7 +159,7 @@ def _refuse_output_in_data(recipe, directory):
         )
 
 
-def _claim(recipe, directory, first):
+def _claim(recipe: Recipe, directory: Path, first: bool) -> None:
     """Writes the recipe into a new directory; compares it with the recipe of an existing run."""
     copy = directory / "recipe.toml"
     if copy.exists():
@@ -157,7 +176,7 @@ def _claim(recipe, directory, first):
             stream.write(recipe.text)
 
 
-def _differences(ours, theirs):
+def _differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """The keys that differ, with both values."""
     flat = [dict(_flat(document)) for document in (ours, theirs)]
     texts = [
@@ -168,7 +187,7 @@ def _differences(ours, theirs):
     return ", ".join(texts)
 
 
-def _flat(document, before=""):
+def _flat(document: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in document.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{before}{key}.")
@@ -176,7 +195,9 @@ def _flat(document, before=""):
             yield f"{before}{key}", value
 
 
-def _fit(recipe, directory, strategy, first, progress, tensorboard):
+def _fit(
+    recipe: Recipe, directory: Path, strategy: Any, first: bool, progress: bool, tensorboard: bool
+) -> tuple[MarginClassifier, History]:
     """The trained classifier and the history of all epochs."""
     settings, place = recipe.settings, recipe.file.parent
     keras.utils.set_random_seed(settings.seed)
@@ -185,7 +206,7 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
     try:
         with _scope(strategy):
             embedder = _build(recipe, place)
-            beginning = _beginning(recipe, embedder)
+            depends_on = _model_digest(recipe, embedder)
             faces = open_faces(
                 place / settings.data.path,
                 image_size=Crop.of_embedder(embedder),
@@ -204,9 +225,9 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
         keras.config.set_dtype_policy(policy)
     best = [] if pairs is None else [RestoreBestByPairs(pairs)]
     if pairs is not None and not isinstance(pairs, tuple):
-        beginning["validation"] = fingerprint(pairs)
+        depends_on["validation"] = fingerprint(pairs)
     resume = ExactResume(
-        directory / "checkpoints", every=settings.save_every, remember=best, depends_on=beginning
+        directory / "checkpoints", every=settings.save_every, remember=best, depends_on=depends_on
     )
     augmentation = settings.augmentation
     data = faces.dataset(
@@ -243,8 +264,8 @@ def _fit(recipe, directory, strategy, first, progress, tensorboard):
     return classifier, {name: history[name] for name in dict.fromkeys(["loss", *history])}
 
 
-def _beginning(recipe, embedder):
-    """What the run depends on beside the recipe and the faces: the weights of a given model."""
+def _model_digest(recipe: Recipe, embedder: keras.Model) -> dict[str, str]:
+    """The digest of a given model's weights, on which the run depends."""
     if recipe.settings.embedder.model is None:
         return {}
     digest = hashlib.sha256()
@@ -253,7 +274,7 @@ def _beginning(recipe, embedder):
     return {"embedder.model": digest.hexdigest()}
 
 
-def _write_history(file, history):
+def _write_history(file: Path, history: History) -> None:
     names = list(history)
     rows = zip(*history.values(), strict=True)
     with atomic_write(file) as stream:
@@ -262,7 +283,7 @@ def _write_history(file, history):
         table.writerows([epoch, *row] for epoch, row in enumerate(rows, 1))
 
 
-def _make(recipe, table, arguments, **more):
+def _make(recipe: Recipe, table: str, arguments: dict[str, Any], **more: Any) -> Any:
     """An object of the class that a table names."""
     made = class_of(table, arguments.get("name"))
     given = {key: value for key, value in arguments.items() if key != "name"}
@@ -272,11 +293,14 @@ def _make(recipe, table, arguments, **more):
         raise ValueError(f"{recipe.file}: [{table}]: {error}") from None
 
 
-def _scope(strategy):
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
+def _scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
+    scope: contextlib.AbstractContextManager[Any] = (
+        contextlib.nullcontext() if strategy is None else strategy.scope()
+    )
+    return scope
 
 
-def _build(recipe, place):
+def _build(recipe: Recipe, place: Path) -> keras.Model:
     """The embedder of the recipe."""
     table = recipe.settings.embedder
     if table.model is not None:
@@ -292,7 +316,7 @@ def _build(recipe, place):
         raise ValueError(f"{recipe.file}: [embedder]: {error}") from None
 
 
-def _optimizer(recipe, steps):
+def _optimizer(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     """The optimizer with its schedule; `steps` is the number of steps of an epoch."""
     arguments, schedule = dict(recipe.settings.optimizer), recipe.settings.schedule
     if schedule is not None:
@@ -307,21 +331,22 @@ def _optimizer(recipe, steps):
                 warmup_steps=warmup,
             )
         else:
+            milestones = schedule.milestones or []
             arguments["learning_rate"] = keras.optimizers.schedules.PiecewiseConstantDecay(
-                [round(epoch * steps) for epoch in schedule.milestones],
-                [rate * schedule.factor**n for n in range(len(schedule.milestones) + 1)],
+                [round(epoch * steps) for epoch in milestones],
+                [rate * schedule.factor**n for n in range(len(milestones) + 1)],
             )
     return _make(recipe, "optimizer", arguments)
 
 
-class _StepLog(keras.callbacks.Callback):
+class _StepLog(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """A line for each step. A resumed run removes the lines after its checkpoint."""
 
-    def __init__(self, file, start):
+    def __init__(self, file: Path, start: tuple[int, int]) -> None:
         super().__init__()
         self._file, self._start = file, start
 
-    def __enter__(self):
+    def __enter__(self) -> "_StepLog":
         lines = []
         if self._file.exists():
             text = read_text(self._file, "the steps of a training run")
@@ -338,19 +363,19 @@ class _StepLog(keras.callbacks.Callback):
         self._stream = self._file.open("a", buffering=1)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         with full_disk_names(self._file):
             self._stream.close()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         with full_disk_names(self._file):
             self._stream.write(f"{self._epoch},{batch},{logs['loss']:.9g},{logs['accuracy']:.9g}\n")
 
 
-def _require_tensorboard():
+def _require_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise ImportError(
             "TensorBoard is not installed. Received: --tensorboard. Install it with `pip install "
@@ -358,7 +383,7 @@ def _require_tensorboard():
         )
 
 
-def _strategy(devices):
+def _strategy(devices: str) -> Any:
     """None for one device; with TF_CONFIG the strategy of this worker."""
     import tensorflow as tf
 
@@ -381,7 +406,7 @@ def _strategy(devices):
     return tf.distribute.MirroredStrategy([f"{kind}:{index}" for index in range(count)])
 
 
-def _start_again(command, environment):
+def _start_again(command: list[str], environment: dict[str, str]) -> int:
     """Replaces this process, so that a signal to it reaches the training."""
     if os.name == "nt":  # where exec returns to the shell at once
         return subprocess.run(command, env=environment, check=False).returncode
@@ -390,7 +415,7 @@ def _start_again(command, environment):
     os.execve(command[0], command, environment)
 
 
-def _start_workers(command, count):
+def _start_workers(command: list[str], count: int) -> int:
     """Runs the command in several processes; the exit code of the first that fails, or 0."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
@@ -398,7 +423,7 @@ def _start_workers(command, count):
     addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
     for each in sockets:
         each.close()
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
     try:
         for index in range(count):
             task = {"type": "worker", "index": index}
@@ -418,13 +443,13 @@ def _start_workers(command, count):
             process.wait()
 
 
-def _end_with_parent():
-    """Ends this worker if the process that started it is killed: it would hold the folder."""
+def _end_with_parent() -> None:
+    """Ends this worker if its parent process is killed; it would keep the folder locked."""
     if _PARENT not in os.environ or os.name == "nt":
         return
     parent = int(os.environ[_PARENT])
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
@@ -432,7 +457,7 @@ def _end_with_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _show(history, output):
+def _show(history: History, output: Path) -> None:
     """Prints the epochs and draws them."""
     columns = {"loss": "Loss", "accuracy": "Accuracy without margin"}
     table = Table("Epoch", *(columns.get(name, name) for name in history))
@@ -447,13 +472,13 @@ def _show(history, output):
     console = Console()
     console.print(table)
     files = ["embedder.keras", "classifier.keras", "history.csv", "steps.csv"]
-    if importlib.util.find_spec("matplotlib") is not None:  # of the extra `plots`
+    if importlib.util.find_spec("matplotlib") is not None:  # the extra `plots`
         _draw(history, output / "history.png")
         files.append("history.png")
     console.print(f"{output}/{', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _draw(history, file):
+def _draw(history: History, file: Path) -> None:
     import matplotlib.figure
 
     epochs = range(1, len(history["loss"]) + 1)

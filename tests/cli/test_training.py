@@ -1,4 +1,4 @@
-"""`finetune`, from every kind of set; `train`, by a recipe."""
+"""`finetune` on every kind of set; `train` by a recipe."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_finetune_trains_with_each_head(facemargin, model, faces, head):
 
 
 @pytest.mark.filterwarnings("always")
-def test_finetune_leaves_bad_images_out_when_told(facemargin, model, faces):
+def test_finetune_skips_bad_images_on_request(facemargin, model, faces):
     shutil.copytree(faces, "faces")
     Path("faces/person_000/bad.jpg").write_bytes(b"junk")
     code, _, error = facemargin("finetune", "faces", "-m", model)
@@ -69,10 +69,10 @@ def test_finetune_takes_tfrecords(facemargin, model, faces):
     assert "64 images of 8 identities" in out
 
 
-def test_what_finetune_leaves_is_a_model_that_every_command_takes(facemargin, model, faces):
+def test_every_command_takes_the_output_folder_as_a_model(facemargin, model, faces):
     people = FaceFolder(faces)
     for path in people.paths:
-        if Path(path).stem < "004":  # 12 x 4 became 8 x 4: few pairs, and a threshold of them
+        if Path(path).stem < "004":  # 8 x 4 images: few pairs
             place = Path("people", *Path(path).parts[-2:])
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
@@ -81,7 +81,7 @@ def test_what_finetune_leaves_is_a_model_that_every_command_takes(facemargin, mo
     card = load_card("out")
     chosen = card.thresholds.find(mirrored=True)
     assert (chosen.impostor_pairs, chosen.far) == (16, 1 / 16)
-    assert "FAR 0.062, the smallest that the 16 impostor pairs of 2 held-out people" in out
+    assert "FAR 0.062, the smallest that 16 impostor pairs of 2 held-out people" in out
     assert "verify --model out" in out
     assert card.lineage[-1].startswith(f"Embedder fine-tuned from {model} on 18 images of 6 people")
     pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]

@@ -1,4 +1,4 @@
-"""Fine-tuning: strangers judge, prototypes are imprinted, batch normalisation keeps still."""
+"""Fine-tuning: held-out people test, prototypes start at means, batch normalisation is frozen."""
 
 import dataclasses
 import errno
@@ -60,13 +60,13 @@ def test_it_learns(session):
 
 
 @pytest.mark.slow
-def test_strangers_are_told_apart_better(tmp_path):
+def test_held_out_people_are_verified_better(tmp_path):
     write_synthetic_faces(tmp_path / "faces", 64, 12)
     tuned = finetune(load_embedder("spherenet_distilled"), FaceFolder(tmp_path / "faces"), epochs=6)
     assert tuned.after.eer < 0.7 * tuned.before.eer
 
 
-def test_nobody_held_out_is_trained_on(session, faces):
+def test_held_out_people_are_not_trained_on(session, faces):
     *_, fed, tuned = session
     trained_on = {Path(path).parent.name for paths in fed for path in paths}
     assert trained_on == set(tuned.training.identities)
@@ -77,7 +77,7 @@ def test_nobody_held_out_is_trained_on(session, faces):
     assert training.isdisjoint(validation)
 
 
-def test_the_pairs_are_those_judged(session):
+def test_the_pairs_are_the_tested_ones(session):
     _, _, _, tuned = session
     paths = sorted({*tuned.pairs.first, *tuned.pairs.second})
     assert {Path(path).parent.name for path in paths} == set(tuned.held_out.identities)
@@ -155,7 +155,7 @@ def test_few_pairs_give_the_threshold_of_the_smallest_rate_that_they_show(sessio
         assert (scores[~same] >= chosen.cosine + 1e-6).sum() <= 1
         assert (scores[~same] >= chosen.cosine - 1e-6).sum() == 2
     (remark,) = [each for each in tuned.remarks if "smallest" in each]
-    assert "FAR 0.0026, the smallest that the 384 impostor pairs of 4 held-out people" in remark
+    assert "FAR 0.0026, the smallest that 384 impostor pairs of 4 held-out people" in remark
     assert "FAR 0.001 needs 1,000" in remark
 
 
@@ -170,7 +170,7 @@ def test_many_pairs_give_the_threshold_of_one_in_a_thousand(tmp_path):
     assert tuned.remarks == []  # enough pairs, and nothing got worse
 
 
-def test_it_says_when_strangers_are_told_apart_worse(session):
+def test_a_remark_names_a_higher_error(session):
     *_, tuned = session
     worse = dataclasses.replace(tuned, before=tuned.after, after=tuned.before)
     eers = sorted((tuned.before.eer, tuned.after.eer))
@@ -179,7 +179,7 @@ def test_it_says_when_strangers_are_told_apart_worse(session):
     assert f"EER {eers[0]:.2%} before, {eers[1]:.2%} after" in remark
 
 
-def test_of_many_images_an_equal_share_of_each_person_judges(faces, monkeypatch):
+def test_of_many_images_an_equal_share_of_each_person_is_tested(faces, monkeypatch):
     monkeypatch.setattr(validation, "_MOST_IMAGES", 48)
     paths, labels = validation.sample_images(faces, seed=0)
     assert np.bincount(labels).tolist() == [3] * 16
@@ -211,7 +211,7 @@ def test_what_is_saved_can_be_used_and_trained_on(session, tmp_path):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_the_record_names_who_judged_and_how_it_went(session, tmp_path):
+def test_the_record_names_the_people_and_the_figures(session, tmp_path):
     *_, tuned = session
     tuned.save(tmp_path, model="tiny.keras")
     record = json.loads((tmp_path / "report.json").read_text())
@@ -282,18 +282,18 @@ def test_the_table_sets_before_beside_after(session):
 
 def test_fewer_than_eight_people_are_refused(tmp_path):
     write_synthetic_faces(tmp_path / "faces", 7, 2)
-    with pytest.raises(ValueError, match=r"at least 8. Received: 7 identities in .*faces"):
+    with pytest.raises(ValueError, match=r"at least 8 .*Received: 7 identities in .*faces"):
         finetune(tiny_embedder(), FaceFolder(tmp_path / "faces"), progress=False)
 
 
-@pytest.mark.parametrize("role", ["trained on", "held out"])
+@pytest.mark.parametrize("role", ["training", "held-out"])
 def test_one_image_of_each_is_refused(tmp_path, role):
     write_synthetic_faces(tmp_path / "faces", 8, 2)
     faces = FaceFolder(tmp_path / "faces")
     people, held_out = module._split(faces, seed=0)
-    for identity in (held_out if role == "held out" else people).identities:
+    for identity in (held_out if role == "held-out" else people).identities:
         (tmp_path / "faces" / identity / "001.jpg").unlink()
-    with pytest.raises(ValueError, match=f"{role} somebody must have two images.* Received: "):
+    with pytest.raises(ValueError, match=f"The {role} identities .*two or more"):
         finetune(tiny_embedder(), FaceFolder(tmp_path / "faces"), progress=False)
 
 
@@ -305,11 +305,16 @@ def test_images_of_another_size_than_the_embedders_are_refused(faces, tmp_path):
 
 
 def test_an_unknown_head_is_refused(faces):
-    with pytest.raises(ValueError, match=r"`head` must be one of adacos.*Received: 'cosine'"):
+    with pytest.raises(ValueError, match=r"`head` must be one of adacos.*Received: head='cosine'"):
         finetune(tiny_embedder(), faces, head="cosine", progress=False)
 
 
-@pytest.mark.parametrize("head", module.HEADS)
+FEW = ("arcface", "curricularface", "subcenter")  # the contract of heads trains every head
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(h, marks=[] if h in FEW else pytest.mark.slow) for h in module.HEADS]
+)
 def test_every_head_fine_tunes(faces, head):
     history = finetune(tiny_embedder(), faces, head=head, epochs=1, progress=False).history
     assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()

@@ -366,7 +366,7 @@ def test_a_stopped_run_remembers_the_best_weights(validated, monkeypatch):
 
 def test_held_out_identities_are_not_trained_on(validated):
     recipe = told(validated, RECIPE + HELD_OUT)
-    faces = open_faces(validated / "people", SIDE)
+    faces = open_faces(validated / "people", image_size=SIDE)
     training, (paths, labels) = split_for_validation(
         faces, recipe.settings.validation, place=validated, seed=3
     )

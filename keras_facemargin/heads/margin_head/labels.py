@@ -1,10 +1,10 @@
-"""Reads labels: one class number a sample, int32, or an error. Alone in its file because a compiled
-graph can only be asked in its backend's own words.
-"""
+"""Reads labels: one class number a sample, int32, or an error."""
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_facemargin.backend.assertions import asserted, is_traced
 
 IGNORED = -1  # the label of a sample that belongs to no class
 _RULE = "`labels` must lie in [0, num_classes), counted from 0, or be -1 to be ignored"
@@ -80,14 +80,11 @@ def one_each(name, labels, samples):
         if here != there:
             raise ValueError(f"{rule}. Received: {here} labels for {there} embeddings.")
         return labels
-    if keras.backend.backend() != "tensorflow" or keras.backend.is_keras_tensor(labels):
+    if keras.backend.is_keras_tensor(labels):
         return labels
-    import tensorflow as tf
-
-    here, there = tf.shape(labels)[0], tf.shape(samples)[0]
-    message = [f"{rule}. Received labels and embeddings:", here, there]
-    with tf.control_dependencies([tf.debugging.Assert(tf.equal(here, there), message)]):
-        return tf.identity(labels)
+    here, there = ops.shape(labels)[0], ops.shape(samples)[0]
+    message = f"{rule}. Received labels and embeddings:"
+    return asserted(labels, ops.equal(here, there), message, here, there)
 
 
 def _check_shape(shape):
@@ -123,18 +120,13 @@ def _checked_range(labels, dtype, num_classes):
     """The labels of a tensor as int32, if they are in range."""
     if keras.backend.is_keras_tensor(labels):
         return ops.cast(labels, "int32")
-    if not _is_traced(labels):
+    if not is_traced(labels):
         _check_range(ops.convert_to_numpy(labels), num_classes)
         return ops.cast(labels, "int32")
     numbers = _within_int32(labels, dtype)
     inside = ops.logical_and(numbers >= IGNORED, numbers < num_classes)
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
-        whole = tf.debugging.Assert(tf.reduce_all(inside), [message, labels])
-        with tf.control_dependencies([whole]):
-            numbers = tf.identity(numbers)
+    message = f"{_RULE}; here num_classes={num_classes}. Received a batch with labels"
+    numbers = asserted(numbers, ops.all(inside), message, labels)
     return ops.where(inside, numbers, num_classes)
 
 
@@ -150,19 +142,6 @@ def _within_int32(labels, dtype):
     return ops.cast(labels, "int32")
 
 
-def _is_traced(tensor):
-    """Whether a compiled step is being made, which knows no value."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return not tf.executing_eagerly()
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return isinstance(tensor, jax.core.Tracer)
-    return False
-
-
 def check_drawn(labels, missing, rows):
     """The labels, if none of them is missing among the rows of a step's sample of prototypes.
 
@@ -176,13 +155,8 @@ def check_drawn(labels, missing, rows):
         "call `classifier.sample_exchange.gather_rows(labels)` before each step.) Received a batch "
         "with labels that are not"
     )
-    if not _is_traced(missing):
+    if not is_traced(missing):
         if ops.convert_to_numpy(missing).any():
             raise ValueError(f"{message}.")
         return labels
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(missing), [message])]):
-            return tf.identity(labels)
-    return labels
+    return asserted(labels, ops.logical_not(ops.any(missing)), message)
