@@ -78,7 +78,7 @@ def wrong(faces, model):
         ("evaluate all-pairs nothere.npz", ["nothere.npz: No such file"]),
         (
             "evaluate all-pairs wrong.npz",
-            ["`embeddings` (N, D) and `paths`", "Received: wrong.npz, which holds vectors"],
+            ["`embeddings` (N, D) and `paths`", "Received: wrong.npz, which has vectors"],
         ),
         (
             "evaluate all-pairs one wrong.npz",
