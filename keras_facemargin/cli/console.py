@@ -1,10 +1,7 @@
 """Output of the commands: results on standard output, warnings and errors on standard error."""
 
 import sys
-<<<<<<< HEAD
 from pathlib import Path
-=======
->>>>>>> main
 from typing import TextIO
 
 from rich.console import Console
@@ -16,22 +13,14 @@ console = Console()
 
 
 def show_every_name() -> None:
-<<<<<<< HEAD
-    r"""Prints characters outside the terminal's encoding as `\xeb`: file names have any bytes."""
-=======
     r"""Prints bytes that the terminal cannot encode as `\xeb`: file names may have any."""
->>>>>>> main
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a test may have put another stream there
             stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str, style: str | None = None) -> None:
-<<<<<<< HEAD
-    """Prints text without markup or line breaks: paths may contain brackets and are copied."""
-=======
     """Prints text without markup or line breaks: a path may look like markup, and users copy it."""
->>>>>>> main
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -48,23 +37,14 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-<<<<<<< HEAD
-    """Prints a warning, in place of `warnings.showwarning`."""
-    complain("[yellow]Warning:[/]", str(message))
-
-
-def sentence(error: Exception) -> str:
-    """An expected error as one message; a missing file with the way out."""
-    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | Path):
-        return f"{error.filename}: {error.strerror}.{way_to(Path(error.filename))}"
-=======
     """Prints a warning as one sentence; the arguments are those of `warnings.showwarning`."""
     complain("[yellow]Warning:[/]", str(message))
 
 
 def sentence(error: BaseException) -> str:
-    """The message of an error in one sentence."""
->>>>>>> main
+    """The message of an error in one sentence; for a missing file with the way out."""
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | Path):
+        return f"{error.filename}: {error.strerror}.{way_to(Path(error.filename))}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

@@ -29,11 +29,7 @@ ReportFile = Annotated[
     Path | None,
     typer.Option(
         "--report",
-<<<<<<< HEAD
-        help="Write one HTML page (.html) and a JSON file beside it instead of a folder.",
-=======
         help="Write one HTML report (and a JSON file beside it) instead of a results folder.",
->>>>>>> main
     ),
 ]
 Groups = Annotated[
@@ -50,13 +46,7 @@ Lists = Annotated[Path, typer.Option(help="Folder of the official lists.")]
 Images = Annotated[Path, typer.Option(help="Folder of aligned crops, named as in the lists.")]
 OnMissingImage = Annotated[
     OnMissing,
-<<<<<<< HEAD
-    typer.Option(
-        help="A listed image that is missing: refuse stops, reject counts a failure to enrol."
-    ),
-=======
     typer.Option(help="Missing images: 'refuse' stops, 'reject' counts them as failures to enrol."),
->>>>>>> main
 ]
 QualityWeight = Annotated[
     float,
