@@ -1,4 +1,4 @@
-"""Whatever kills a run, and wherever: the losses go on as if nothing had."""
+"""A killed run resumes with the losses of an uninterrupted run."""
 
 import errno
 import hashlib
@@ -27,12 +27,12 @@ from keras_facemargin.files import exclusive
 SCRIPT = Path(resume_run.__file__)
 COUNT, PEOPLE = 22, 3  # six steps an epoch, the last of two images
 STEPS = 6
-# XLA may sum otherwise when it is traced anew; `test_kill_minus_nine` asks for the last bit.
+# XLA may sum in another order when it traces again; `test_kill_minus_nine` compares bits.
 EXACT = {"rtol": 1e-6, "atol": 1e-7}
 
 
 class Killed(BaseException):
-    """No handler of training's catches it."""
+    """An exception that training does not catch."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(faces, tmp_path_factory):
-    """Lines of each step, history, weights of a run that nobody stops."""
+    """Lines of each step, history and weights of an uninterrupted run."""
     lines = []
     classifier, history = run(faces, tmp_path_factory.mktemp("whole"), lines.append, seed=1)
     assert [line[:2] for line in lines] == [[e, s] for e in range(EPOCHS) for s in range(STEPS)]
@@ -58,7 +58,7 @@ def uninterrupted(faces, tmp_path_factory):
 
 
 def killed_after(steps, faces, directory, seed, **options):
-    """The lines of a run that dies after so many steps."""
+    """The lines of a run that is killed after `steps` steps."""
     lines = []
 
     def after(done):
@@ -70,8 +70,8 @@ def killed_after(steps, faces, directory, seed, **options):
     return lines
 
 
-def assert_goes_on(lines, whole):
-    """Every line is the uninterrupted run's, and each of its steps is there."""
+def assert_resumed(lines, whole):
+    """The lines equal those of the uninterrupted run, and no step is missing."""
     told = {tuple(line[:2]): line[2:] for line in whole}
     assert {tuple(line[:2]) for line in lines} == set(told)
     for epoch, step, *values in lines:
@@ -79,13 +79,13 @@ def assert_goes_on(lines, whole):
 
 
 @pytest.mark.any_backend
-def test_a_run_that_dies_goes_on(faces, uninterrupted, tmp_path):
+def test_a_killed_run_resumes(faces, uninterrupted, tmp_path):
     """Within the second epoch, between two checkpoints."""
     whole, history, weights = uninterrupted
     lines = killed_after(9, faces, tmp_path, seed=1)
     # Another seed: all that is random comes from the checkpoint.
     classifier, rest = run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, whole)
+    assert_resumed(lines, whole)
     for name, values in history.items():
         np.testing.assert_allclose(rest[name], values, **EXACT)
     for ours, theirs in zip(classifier.get_weights(), weights, strict=True):
@@ -126,7 +126,7 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(faces, uninter
             assert ExactResume(tmp_path).start == (1, 0)
     with pytest.warns(UserWarning, match="damaged"):
         run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, uninterrupted[0])
+    assert_resumed(lines, uninterrupted[0])
 
     for file in checkpoints(tmp_path):
         file.write_bytes(b"nothing")
@@ -167,7 +167,7 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
     room[0] = len(there[0][1]) + 1000  # for one and no more
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(OSError, match=r"disk is full: .* are whole; make room") as error:
+        with pytest.raises(OSError, match=r"disk is full: .* are complete: make room") as error:
             run(faces, tmp_path, lines.append, seed=77)
     assert error.value.errno == errno.ENOSPC
     left = checkpoints(tmp_path)
@@ -175,7 +175,7 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
     assert left[1].read_bytes() == there[0][1]
     assert not list(tmp_path.glob("*.draft"))
     run(faces, tmp_path, lines.append, seed=78)
-    assert_goes_on(lines, uninterrupted[0])
+    assert_resumed(lines, uninterrupted[0])
 
 
 @pytest.mark.slow  # `tests/tools/test_train.py` goes from one device to two workers
@@ -218,7 +218,7 @@ def test_callbacks_remember_and_loss_scaling_goes_on(faces, tmp_path):
     lines = killed_after(14, faces, tmp_path / "run", 1, **made())
     after = made()
     run(faces, tmp_path / "run", lines.append, 1, **after)
-    assert_goes_on(lines, expected)
+    assert_resumed(lines, expected)
     for theirs, ours in zip(whole["remember"], after["remember"], strict=True):
         assert (ours.best, ours.wait) == (pytest.approx(theirs.best), theirs.wait)
     stopping, theirs = after["remember"][0], whole["remember"][0]
@@ -247,7 +247,7 @@ def test_what_cannot_go_on_is_refused(faces, tmp_path):
         same.fit(data, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
     same = build(faces.num_classes, 1)
     fresh = faces.dataset(BATCH, training=True)
-    with pytest.raises(ValueError, match=r"Received: data that begins at .*\(0, 0\).*\(0, 2\)"):
+    with pytest.raises(ValueError, match=r"Received: data that starts at .*\(0, 0\).*\(0, 2\)"):
         same.fit(fresh, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
     images, labels = np.zeros((4, SIDE, SIDE, 3)), np.array([0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"unknown for a run at \(0, 0\) with every=2"):
@@ -298,7 +298,7 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(faces, tmp_path):
         ({"seed": 6}, "seed"),
         ({"augmentation": []}, "augmentation"),
     ):
-        with pytest.raises(ValueError, match=rf"Received: other {other} than those of .*Give back"):
+        with pytest.raises(ValueError, match=rf"Received: other {other} than those of .*Restore"):
             goes_on(again, **options)
     file = next(copy.glob("2/*"))
     original = file.read_bytes()
@@ -353,7 +353,7 @@ def test_a_checkpoint_without_a_fingerprint_goes_on(faces, uninterrupted, tmp_pa
     for file in checkpoints(tmp_path):
         rewrite(file, lambda state: {k: v for k, v in state.items() if k not in KINDS})
     run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, uninterrupted[0])
+    assert_resumed(lines, uninterrupted[0])
 
 
 KINDS = ("data", "depends_on")
@@ -408,7 +408,7 @@ def test_a_file_that_is_no_checkpoint_is_passed_over_and_named(faces, tmp_path, 
     with pytest.warns(UserWarning, match=rf"not what ExactResume wrote.*{newest.name}"):
         assert ExactResume(tmp_path).start == (1, 0)
     before.unlink()
-    with pytest.raises(ValueError, match=r"only damaged ones, .*Remove them to begin again"):
+    with pytest.raises(ValueError, match=r"only damaged ones, .*Remove them to start again"):
         ExactResume(tmp_path)
 
 
