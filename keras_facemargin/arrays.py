@@ -1,4 +1,4 @@
-"""Arrays as callers give them: what NumPy would change without a word is refused.
+"""Checks of arrays from callers: they refuse what NumPy would change silently.
 
 - `identifiers` takes the names of people, templates, folds or groups. NumPy makes one type of
   ``[1, "1"]``, and two people become one; it counts every NaN as the same person.
@@ -6,23 +6,28 @@
 - `embedding_rows` takes embeddings: real and signed, one a row.
 - `row_numbers` takes indices of rows. NumPy cuts 1.7 to 1 and counts -1 from the end.
 - `read_npz` reads the arrays of a file. NumPy raises a dozen kinds of errors for a damaged one, and
-  takes the memory for an array of any size that the file claims.
+  allocates an array of any size that the file claims.
 """
 
 import math
+import os
 import warnings
 import zipfile
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-# Above it float64 does not hold every whole number.
+Array = npt.NDArray[Any]
+
+# Above it float64 does not represent every whole number.
 _EXACT = 2**53
 
 _KINDS = {"i": "whole numbers", "u": "whole numbers", "b": "truth values"}
 _KINDS |= {"U": "texts", "T": "texts", "S": "bytes"}
 
 
-def identifiers(**named):
+def identifiers(**named: Any) -> tuple[Array, ...]:
     """Identifiers of one kind: all whole numbers, or all texts.
 
     Args:
@@ -61,7 +66,7 @@ def identifiers(**named):
     return tuple(arrays)
 
 
-def real_numbers(values, name):
+def real_numbers(values: Any, name: str) -> Array:
     """An array of real numbers, of the type that they have.
 
     Raises:
@@ -85,7 +90,7 @@ def real_numbers(values, name):
     return array
 
 
-def embedding_rows(embeddings, name="embeddings"):
+def embedding_rows(embeddings: Any, name: str = "embeddings") -> Array:
     """Embeddings as an array ``(N, D)`` of the type that they have.
 
     Raises:
@@ -108,7 +113,7 @@ def embedding_rows(embeddings, name="embeddings"):
     return array
 
 
-def row_numbers(rows, name, count):
+def row_numbers(rows: Any, name: str, count: int) -> npt.NDArray[np.intp]:
     """Indices of `count` rows, from 0, as an array ``(P,)``.
 
     Raises:
@@ -133,7 +138,7 @@ def row_numbers(rows, name, count):
     return array.astype(np.intp, copy=False)
 
 
-def read_npz(file) -> dict:
+def read_npz(file: str | os.PathLike[str]) -> dict[str, Array]:
     """The arrays of a .npz file by name; no array is larger than the bytes that hold it.
 
     Raises:
@@ -147,7 +152,7 @@ def read_npz(file) -> dict:
         [[1.0, 0.0], [0.0, 1.0]]
     """
     with open(file, "rb") as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        warnings.simplefilter("ignore")  # about headers from Python 2
         try:
             with zipfile.ZipFile(stream) as archive:
                 return {
@@ -161,7 +166,7 @@ def read_npz(file) -> dict:
             ) from None
 
 
-def _read_npy(archive, member):
+def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         read_header = {
@@ -173,23 +178,23 @@ def _read_npy(archive, member):
             raise ValueError(f"Python objects in {member.filename}")
         count = math.prod(shape)
         size = count * dtype.itemsize
-        empty = count and not dtype.itemsize  # texts of no letter, of which NumPy makes one each
+        empty = count and not dtype.itemsize  # empty texts: NumPy allocates one letter each
         if empty or min(shape, default=0) < 0 or size != member.file_size - stream.tell():
             raise ValueError(f"{member.filename} of another size than {shape} of {dtype}")
         array = np.empty(count, dtype)
-        content, filled = memoryview(array.view("u1")) if size else b"", 0
+        content, filled = array.view("u1") if size else array, 0
         while filled < size:
             part = stream.read(min(size - filled, 2**20))
             if not part:
                 raise ValueError(f"{member.filename} that is cut short")
-            content[filled : filled + len(part)] = part
+            content[filled : filled + len(part)] = np.frombuffer(part, "u1")
             filled += len(part)
         if stream.read(1):  # and the checksum is compared
             raise ValueError(f"{member.filename} of more bytes than its size")
     return array.reshape(shape, order="F" if by_columns else "C")
 
 
-def _identifiers(name, values):
+def _identifiers(name: str, values: Any) -> Array:
     rule = f"`{name}` must be all whole numbers or all texts."
     array = values if hasattr(values, "__array__") else None
     if array is not None:
@@ -213,7 +218,7 @@ def _identifiers(name, values):
     return array
 
 
-def _kind_of(one):
+def _kind_of(one: type) -> str | None:
     """The kind of a Python type, or ``None`` for any other type."""
     of_type = (
         ("text", str),
@@ -225,14 +230,14 @@ def _kind_of(one):
     return next((kind for kind, types in of_type if issubclass(one, types)), None)
 
 
-def _whole(rule, array):
+def _whole(rule: str, array: Array) -> npt.NDArray[np.int64]:
     wrong = ~(np.abs(array) < _EXACT) | (array != np.floor(array))  # NaN is not less
     if wrong.any():
         raise ValueError(f"{rule} Received: {array[wrong][0]}.")
     return array.astype(np.int64)
 
 
-def _signed(name, array):
+def _signed(name: str, array: Array) -> npt.NDArray[np.int64]:
     if array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(
             f"`{name}` must fit in 64 bits with a sign, to be compared with numbers of that type. "

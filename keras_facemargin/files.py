@@ -1,11 +1,11 @@
-"""Files on disk: text that is read, files that are written whole, one writer at a time.
+"""Files on disk: read text, write a file in one step, allow one writer at a time.
 
-- `read_text` reads UTF-8 with or without a byte-order mark, and names what another encoding is.
+- `read_text` reads UTF-8 with or without a byte-order mark, and names another encoding.
 - `atomic_write` and `write_json` replace a file in one step and keep its mode; `draft_of` does so
   for a writer that opens its file itself.
-- `check_writable` finds a place that takes no file before the work for it begins.
-- `exclusive` lets one process write to a destination; a second one gets one sentence.
-- `full_disk_names` gives an error of a full disk the name of the file that did not fit.
+- `check_writable` checks before the work that a file can be written.
+- `exclusive` lets one process write to a destination; a second one gets an error.
+- `full_disk_names` adds the name of the file to the error of a full disk.
 """
 
 import codecs
@@ -15,13 +15,17 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import filelock
 
-FULL = (errno.ENOSPC, errno.EDQUOT)  # what a file system raises when nothing more fits
+AnyPath = str | os.PathLike[str]
 
-# The longer marks first: UTF-32's begins with UTF-16's.
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full file system
+
+# The longer marks first: UTF-32's starts with UTF-16's.
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -30,12 +34,12 @@ _OTHER_MARKS = (
 )
 
 
-def read_text(path, what="a text file", errors="strict"):
+def read_text(path: AnyPath, what: str = "a text file", *, errors: str = "strict") -> str:
     r"""Reads a text file in UTF-8, with or without a byte-order mark.
 
     Args:
         path: the file.
-        what: what the file must be, for the error: "LFW's list of pairs".
+        what: the kind of file for the error, such as "LFW's list of pairs".
         errors: as `open` takes it; "surrogateescape" keeps bytes that are not UTF-8, such as file
             names in another encoding.
 
@@ -74,14 +78,14 @@ def read_text(path, what="a text file", errors="strict"):
 
 
 @contextlib.contextmanager
-def draft_of(path, ending=".draft"):
+def draft_of(path: AnyPath, ending: str = ".draft") -> Iterator[Path]:
     """Names a draft beside `path` that replaces it when the block ends without an error.
 
     At any time `path` is the old file or the complete new one. A replaced file keeps its mode.
 
     Args:
         path: the file to write or replace; its folder must exist.
-        ending: what the draft's name ends in, where the writer asks for a certain one.
+        ending: ending of the draft's name, if the writer requires one.
 
     Raises:
         OSError: the draft cannot be renamed. If the disk is full, the error names `path`.
@@ -104,7 +108,7 @@ def draft_of(path, ending=".draft"):
 
 
 @contextlib.contextmanager
-def atomic_write(path, mode="w"):
+def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a draft beside `path` that replaces it when the block ends without an error.
 
     At any time `path` is the old file or the complete new one. A new file gets the mode that the
@@ -133,14 +137,14 @@ def atomic_write(path, mode="w"):
             os.fsync(file.fileno())  # the content before the name
 
 
-def check_writable(path):
-    """Finds out whether a file can be written, before the work for it begins.
+def check_writable(path: AnyPath) -> None:
+    """Checks that a file can be written, before the work for it starts.
 
     Args:
         path: the file to write later; its folder is created if it is missing.
 
     Raises:
-        OSError: `path` is a folder, or its folder takes no new file. `filename` names it.
+        OSError: `path` is a folder, or its folder accepts no new file. `filename` names it.
 
     Example:
         >>> check_writable("results/table.csv")
@@ -154,19 +158,19 @@ def check_writable(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_name(path)
-    try:  # permissions alone do not tell for root or on a read-only disk
+    try:  # permissions are not enough for root or a read-only disk
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         os.unlink(draft)
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
-def _draft_name(path, ending=".draft"):
+def _draft_name(path: Path, ending: str = ".draft") -> Path:
     """Another name in the same folder, so that a rename is one step."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{ending}")
 
 
-def replace(draft, path):
+def replace(draft: AnyPath, path: AnyPath) -> None:
     """Renames a draft to the file that it replaces, if there is one, and keeps that file's mode.
 
     Args:
@@ -181,7 +185,7 @@ def replace(draft, path):
     os.replace(draft, path)
 
 
-def write_json(path, record):
+def write_json(path: AnyPath, record: Any) -> None:
     """Writes plain data as JSON, in one step.
 
     Args:
@@ -207,12 +211,12 @@ def write_json(path, record):
 
 
 @contextlib.contextmanager
-def exclusive(path, *, wait=0.0):
+def exclusive(path: AnyPath, *, wait: float = 0.0) -> Iterator[None]:
     """Holds the lock of a destination, so that one process at a time writes there.
 
     The lock is the file `.NAME.lock` beside `path`. The operating system releases it when the
-    process ends, however it ends. Processes on several hosts are kept apart only if their shared
-    file system supports locks.
+    process ends, in any way. Between hosts it works only if their shared file system supports
+    locks.
 
     Args:
         path: the file or folder to write; its parent folder is created if it is missing.
@@ -241,14 +245,14 @@ def exclusive(path, *, wait=0.0):
     try:
         yield
     finally:
-        # Removed while it is held: a process that opened it meanwhile sees that the name is gone.
+        # Removed before the release: a process that has opened it sees that the name is gone.
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()
 
 
 @contextlib.contextmanager
-def full_disk_names(path):
+def full_disk_names(path: AnyPath) -> Iterator[None]:
     """Names the file in an error of a full disk, which Python raises without a name.
 
     Args:
