@@ -10,15 +10,12 @@
 """
 
 import math
-import os
 import warnings
 import zipfile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-Array = npt.NDArray[Any]
 
 # Above it float64 does not represent every whole number.
 _EXACT = 2**53
@@ -27,7 +24,7 @@ _KINDS = {"i": "whole numbers", "u": "whole numbers", "b": "truth values"}
 _KINDS |= {"U": "texts", "T": "texts", "S": "bytes"}
 
 
-def identifiers(**named: Any) -> tuple[Array, ...]:
+def identifiers(**named: npt.ArrayLike) -> tuple[npt.NDArray[Any], ...]:
     """Identifiers of one kind: all whole numbers, or all texts.
 
     Args:
@@ -66,7 +63,7 @@ def identifiers(**named: Any) -> tuple[Array, ...]:
     return tuple(arrays)
 
 
-def real_numbers(values: Any, name: str) -> Array:
+def real_numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     """An array of real numbers, of the type that they have.
 
     Raises:
@@ -90,7 +87,7 @@ def real_numbers(values: Any, name: str) -> Array:
     return array
 
 
-def embedding_rows(embeddings: Any, name: str = "embeddings") -> Array:
+def embedding_rows(embeddings: npt.ArrayLike, name: str = "embeddings") -> npt.NDArray[Any]:
     """Embeddings as an array ``(N, D)`` of the type that they have.
 
     Raises:
@@ -113,7 +110,7 @@ def embedding_rows(embeddings: Any, name: str = "embeddings") -> Array:
     return array
 
 
-def row_numbers(rows: Any, name: str, count: int) -> npt.NDArray[np.intp]:
+def row_numbers(rows: npt.ArrayLike, name: str, count: int) -> npt.NDArray[np.intp]:
     """Indices of `count` rows, from 0, as an array ``(P,)``.
 
     Raises:
@@ -138,7 +135,7 @@ def row_numbers(rows: Any, name: str, count: int) -> npt.NDArray[np.intp]:
     return array.astype(np.intp, copy=False)
 
 
-def read_npz(file: str | os.PathLike[str]) -> dict[str, Array]:
+def read_npz(file) -> dict:
     """The arrays of a .npz file by name; no array is larger than the bytes that hold it.
 
     Raises:
@@ -166,7 +163,7 @@ def read_npz(file: str | os.PathLike[str]) -> dict[str, Array]:
             ) from None
 
 
-def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+def _read_npy(archive, member):
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         read_header = {
@@ -182,19 +179,19 @@ def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
         if empty or min(shape, default=0) < 0 or size != member.file_size - stream.tell():
             raise ValueError(f"{member.filename} of another size than {shape} of {dtype}")
         array = np.empty(count, dtype)
-        content, filled = array.view("u1") if size else array, 0
+        content, filled = memoryview(array.view("u1")) if size else b"", 0
         while filled < size:
             part = stream.read(min(size - filled, 2**20))
             if not part:
                 raise ValueError(f"{member.filename} that is cut short")
-            content[filled : filled + len(part)] = np.frombuffer(part, "u1")
+            content[filled : filled + len(part)] = part
             filled += len(part)
         if stream.read(1):  # and the checksum is compared
             raise ValueError(f"{member.filename} of more bytes than its size")
     return array.reshape(shape, order="F" if by_columns else "C")
 
 
-def _identifiers(name: str, values: Any) -> Array:
+def _identifiers(name, values):
     rule = f"`{name}` must be all whole numbers or all texts."
     array = values if hasattr(values, "__array__") else None
     if array is not None:
@@ -218,7 +215,7 @@ def _identifiers(name: str, values: Any) -> Array:
     return array
 
 
-def _kind_of(one: type) -> str | None:
+def _kind_of(one):
     """The kind of a Python type, or ``None`` for any other type."""
     of_type = (
         ("text", str),
@@ -230,14 +227,14 @@ def _kind_of(one: type) -> str | None:
     return next((kind for kind, types in of_type if issubclass(one, types)), None)
 
 
-def _whole(rule: str, array: Array) -> npt.NDArray[np.int64]:
+def _whole(rule, array):
     wrong = ~(np.abs(array) < _EXACT) | (array != np.floor(array))  # NaN is not less
     if wrong.any():
         raise ValueError(f"{rule} Received: {array[wrong][0]}.")
     return array.astype(np.int64)
 
 
-def _signed(name: str, array: Array) -> npt.NDArray[np.int64]:
+def _signed(name, array):
     if array.size and array.max() > np.iinfo(np.int64).max:
         raise ValueError(
             f"`{name}` must fit in 64 bits with a sign, to be compared with numbers of that type. "

@@ -16,8 +16,8 @@ from rich.console import Console
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import Verdict, export_onnx, export_tflite
+from keras_facemargin.export.formats import MIN_REPRESENTATIVE
 from keras_facemargin.export.graph import float32_embedder
-from keras_facemargin.export.tflite import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive
 from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
@@ -155,10 +155,10 @@ def _export(console: Console, output: Path, model: Any, people: FaceFolder) -> l
     for precision in PRECISIONS:
         path = output / f"embedder_{precision}.tflite"
         with console.status(f"Exporting {path.name} ..."):
-            verdicts.append(export_tflite(model, path, precision, images))
+            verdicts.append(export_tflite(model, path, precision=precision, images=images))
         console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
     with console.status("Exporting embedder.onnx ..."):
-        verdicts.append(export_onnx(model, output / "embedder.onnx", images))
+        verdicts.append(export_onnx(model, output / "embedder.onnx", images=images))
     console.print(str(verdicts[-1]), markup=False, highlight=False, soft_wrap=True)
     return verdicts
 

@@ -15,14 +15,11 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 import filelock
 
-AnyPath = str | os.PathLike[str]
-
+_DISK_IS_FULL = "The disk is full"
 FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full file system
 
 # The longer marks first: UTF-32's starts with UTF-16's.
@@ -34,7 +31,7 @@ _OTHER_MARKS = (
 )
 
 
-def read_text(path: AnyPath, what: str = "a text file", *, errors: str = "strict") -> str:
+def read_text(path, what="a text file", errors="strict"):
     r"""Reads a text file in UTF-8, with or without a byte-order mark.
 
     Args:
@@ -78,7 +75,7 @@ def read_text(path: AnyPath, what: str = "a text file", *, errors: str = "strict
 
 
 @contextlib.contextmanager
-def draft_of(path: AnyPath, ending: str = ".draft") -> Iterator[Path]:
+def draft_of(path, ending=".draft"):
     """Names a draft beside `path` that replaces it when the block ends without an error.
 
     At any time `path` is the old file or the complete new one. A replaced file keeps its mode.
@@ -108,7 +105,7 @@ def draft_of(path: AnyPath, ending: str = ".draft") -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path, mode="w"):
     """Opens a draft beside `path` that replaces it when the block ends without an error.
 
     At any time `path` is the old file or the complete new one. A new file gets the mode that the
@@ -137,7 +134,7 @@ def atomic_write(path: AnyPath, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())  # the content before the name
 
 
-def check_writable(path: AnyPath) -> None:
+def check_writable(path):
     """Checks that a file can be written, before the work for it starts.
 
     Args:
@@ -165,12 +162,12 @@ def check_writable(path: AnyPath) -> None:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
-def _draft_name(path: Path, ending: str = ".draft") -> Path:
+def _draft_name(path, ending=".draft"):
     """Another name in the same folder, so that a rename is one step."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{ending}")
 
 
-def replace(draft: AnyPath, path: AnyPath) -> None:
+def replace(draft, path):
     """Renames a draft to the file that it replaces, if there is one, and keeps that file's mode.
 
     Args:
@@ -185,7 +182,7 @@ def replace(draft: AnyPath, path: AnyPath) -> None:
     os.replace(draft, path)
 
 
-def write_json(path: AnyPath, record: Any) -> None:
+def write_json(path, record):
     """Writes plain data as JSON, in one step.
 
     Args:
@@ -211,7 +208,7 @@ def write_json(path: AnyPath, record: Any) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: AnyPath, *, wait: float = 0.0) -> Iterator[None]:
+def exclusive(path, *, wait=0.0):
     """Holds the lock of a destination, so that one process at a time writes there.
 
     The lock is the file `.NAME.lock` beside `path`. The operating system releases it when the
@@ -252,7 +249,7 @@ def exclusive(path: AnyPath, *, wait: float = 0.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_disk_names(path: AnyPath) -> Iterator[None]:
+def full_disk_names(path):
     """Names the file in an error of a full disk, which Python raises without a name.
 
     Args:
@@ -272,6 +269,6 @@ def full_disk_names(path: AnyPath) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in FULL or error.strerror == _DISK_IS_FULL:  # an inner block named it
             raise
-        raise OSError(error.errno, "The disk is full", os.fspath(path)) from None
+        raise OSError(error.errno, _DISK_IS_FULL, os.fspath(path)) from None

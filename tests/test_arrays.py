@@ -193,7 +193,7 @@ def test_embedders_of_two_widths_are_not_compared():
         lambda: search_among_distractors(ROWS, [0, 0, 1, 1], narrow, fars=[0.5], progress=False),
         lambda: cosine_scores_of_pairs(ROWS, narrow, first=[0], second=[1]),
     ):
-        with pytest.raises(ValueError, match=r"must be of one embedder. Received: widths"):
+        with pytest.raises(ValueError, match=r"must come from one embedder. Received: widths"):
             call()
 
 
@@ -237,7 +237,7 @@ def test_distances_are_not_scores():
     distances = np.where(same, 0.4, 1.3) + rng.normal(0, 0.1, 100)
     with pytest.warns(UserWarning, match=r"Genuine pairs score lower than impostor pairs"):
         verify(distances, same)
-    with pytest.raises(ValueError, match=r"`scores` must be cosines, in \[-1, 1\]"):
+    with pytest.raises(ValueError, match=r"`scores` must be cosines in \[-1, 1\]"):
         validation_rate(distances, same, np.tile([1, 2], 50))
     assert verify(-distances, same).eer == 0
     verify(rng.normal(size=100), same)  # chance alone is no reason to warn

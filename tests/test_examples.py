@@ -28,7 +28,7 @@ def example(name):
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
-    export_onnx(tiny_embedder(), path, synthesize_faces(8, 2)[0])
+    export_onnx(tiny_embedder(), path, images=synthesize_faces(8, 2)[0])
     return path
 
 

@@ -1,7 +1,8 @@
-"""The command `facemargin`, a file for each family of commands; each opens its room when asked.
+"""The command `facemargin`: one file for each family of commands.
 
-`commands` lists every command in the order of the help. `options`, `files`, `alignment` and
-`console` are what several share. Nothing imports this room.
+`commands` lists all commands in the order of the help. Commands share `options`, `files`,
+`alignment` and `console`. A command imports the packages that it needs when it runs (`opening`).
+No other room imports this one, except `__main__`.
 """
 
 from keras_facemargin.cli.commands import app, main

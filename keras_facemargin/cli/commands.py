@@ -1,4 +1,4 @@
-"""All commands in the order of the help, and the handling of errors."""
+"""All commands in the order of the help; `main` runs them and prints errors."""
 
 import warnings
 from typing import Annotated
@@ -13,7 +13,7 @@ from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,  # its options would stand first in the help
+    add_completion=False,  # its options would be first in the help
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -24,7 +24,7 @@ fetch = typer.Typer(no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
 
-def _print_version(asked: bool):
+def _print_version(asked: bool) -> None:
     if asked:
         say(f"facemargin {keras_facemargin.__version__}")
         raise typer.Exit
@@ -38,7 +38,7 @@ def _facemargin(
             "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
-):
+) -> None:
     """Face recognition in Keras 3: load an embedder, fine-tune it, verify, export to mobile.
 
     Example: `facemargin demo`
@@ -46,16 +46,16 @@ def _facemargin(
 
 
 @evaluate.callback()
-def _evaluate():
-    """Run a verification protocol on an embedder.
+def _evaluate() -> None:
+    """Evaluate embedders by a protocol: verification, identification or your own pairs.
 
     Example: `facemargin evaluate lfw --lists DIR --images DIR`
     """
 
 
 @fetch.callback()
-def _fetch():
-    """Fetch a public data set, resumed where it stopped and checked by its SHA-256.
+def _fetch() -> None:
+    """Download a public data set. Resumes after an interruption and checks the SHA-256 digest.
 
     Example: `facemargin fetch lfw lfw`
     """
@@ -93,8 +93,8 @@ evaluate.command("pairs")(with_keras(images.own_pairs))
 evaluate.command("all-pairs")(with_keras(all_pairs.every_pair))
 
 
-def main():
-    """Runs the command; an expected error is one message on standard error and exit code 1."""
+def main() -> None:
+    """Runs the command. An expected error prints one message on standard error and exits with 1."""
     show_every_name()
     with warnings.catch_warnings():
         warnings.showwarning = show_warning

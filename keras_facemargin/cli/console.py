@@ -1,6 +1,7 @@
 """Output of the commands: results on standard output, warnings and errors on standard error."""
 
 import sys
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -8,27 +9,37 @@ from rich.markup import escape
 console = Console()
 
 
-def show_every_name():
-    r"""Prints what the terminal's encoding lacks as `\xeb`: file names may hold any bytes."""
+def show_every_name() -> None:
+    r"""Prints bytes that the terminal cannot encode as `\xeb`: file names may have any."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a test may have put another stream there
             stream.reconfigure(errors="backslashreplace")
 
 
-def say(text, style=None):
-    """Prints text as it is: paths may hold what rich takes for markup, and are copied whole."""
+def say(text: str, style: str | None = None) -> None:
+    """Prints text without markup or line breaks: a path may look like markup, and users copy it."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def complain(label, text):
+def complain(label: str, text: str) -> None:
+    """Prints a warning or an error on standard error."""
     Console(stderr=True).print(f"{label} {escape(text)}", highlight=False, soft_wrap=True)
 
 
-def show_warning(message, category, filename, lineno, file=None, line=None):
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Prints a warning as one sentence; the arguments are those of `warnings.showwarning`."""
     complain("[yellow]Warning:[/]", str(message))
 
 
-def sentence(error):
+def sentence(error: BaseException) -> str:
+    """The message of an error in one sentence."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

@@ -1,4 +1,4 @@
-"""Sets of faces: `fetch`, `pack`, `check-data`."""
+"""Commands for sets of faces: `fetch`, `pack`, `check-data`."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,37 +20,39 @@ def fetch_lfw(
     images: Annotated[
         LfwImages, typer.Option(help="funneled, or the photos before funneling.")
     ] = LfwImages.funneled,
-):
+) -> None:
     """Fetch Labeled Faces in the Wild and its lists: 240 MB of photos, for research.
 
-    A second run goes on where the first was stopped. Sets that are given on application only are
-    described in docs/datasets.md.
+    A second run resumes an interrupted download. docs/datasets.md describes sets that are available
+    on application only.
 
     Example: `facemargin fetch lfw lfw`
     """
     from keras_facemargin.data.fetch import fetch_lfw
 
-    photos = fetch_lfw(directory, images.value)
-    say(f"{photos}: photos, not aligned yet: facemargin align {photos} {directory}/aligned")
+    photos = fetch_lfw(directory, images=images.value)
+    say(f"{photos}: photos. To align them: facemargin align {photos} {directory}/aligned")
 
 
 def pack(
     source: Annotated[
         Path, typer.Argument(help="Folder, .rec, .tfrecord, list (.csv, .lst) or CelebA's .txt.")
     ],
-    destination: Annotated[Path, typer.Argument(help="The same, which must not be there yet.")],
+    destination: Annotated[
+        Path, typer.Argument(help="A container of the same kinds; it must not exist.")
+    ],
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder that the paths of a list start from and must stay in."),
+        typer.Option(help="Folder of the images of a list; their paths start from it."),
     ] = None,
-    shards: Annotated[int, typer.Option(min=1, help="Files of a .tfrecord.")] = 1,
+    shards: Annotated[int, typer.Option(min=1, help="Number of files of a .tfrecord.")] = 1,
     size: CropSize = "112",
-):
+) -> None:
     """Copy labelled face crops from one container into another, byte for byte.
 
-    An image that is not a face crop is skipped, counted and listed in DESTINATION.skipped.csv.
-    Identities that are whole numbers are sorted by value, others by code point. After an
-    interruption the same command continues and ends with the same bytes.
+    Images that are not face crops are skipped, counted and listed in DESTINATION.skipped.csv.
+    Identities are sorted by name, whole numbers by value. After an interruption the same command
+    continues and ends with the same bytes.
 
     Example: `facemargin pack facemargin-demo/faces-64x12-seed0 train.rec`
     """
@@ -61,34 +63,37 @@ def pack(
     )
     say(f"{destination}: {packed.images:,} images of {packed.identities:,} identities")
     if packed.skipped:
-        table = Table(Column("Skipped", justify="right"), "because")
+        table = Table(Column("Skipped", justify="right"), "Reason")
         for reason, count in packed.reasons().items():
             table.add_row(f"{count:,}", escape(reason))
         console.print(table)
-        say(f"Each is listed in {destination}.skipped.csv.")
+        say(f"{destination}.skipped.csv lists them.")
 
 
 def check_data(
     faces: Annotated[Path, typer.Argument(help="Folder, .rec or .tfrecord of labelled crops.")],
     against: Annotated[
-        Path | None, typer.Option(help="Test set that nobody of the first may be in.")
+        Path | None, typer.Option(help="Test set; it must not share a person with the first.")
     ] = None,
     model: Model = DEFAULT,
     duplicates: Annotated[
-        float, typer.Option(min=-0.99, max=1, help="Cosine of two images that are nearly one.")
+        float,
+        typer.Option(min=-0.99, max=1, help="Cosine from which two images count as duplicates."),
     ] = 0.9,
     people: Annotated[
         float,
-        typer.Option(min=-0.99, max=1, help="Cosine of two identities' means that are one person."),
+        typer.Option(
+            min=-0.99, max=1, help="Cosine from which two identities count as one person."
+        ),
     ] = 0.7,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Picture of what is doubtful, .png.")
+        Path, typer.Option("--output", "-o", help="Picture of the doubtful images, .png.")
     ] = Path("check-data.png"),
-):
+) -> None:
     """Find wrong labels, duplicates and people with two labels in a set, from its embeddings.
 
-    Bad files are named and left out first. An embedder errs, and the thresholds are the default
-    one's: look at the picture before you remove anything.
+    Bad files are reported and skipped first. An embedder makes errors, and the thresholds fit the
+    default one: look at the picture before you remove images.
 
     Example: `facemargin check-data facemargin-demo/faces-64x12-seed0`
     """

@@ -38,19 +38,13 @@ def export(
     """
     import numpy as np
 
-    from keras_facemargin.export import export_onnx, export_tflite
+    from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
     from keras_facemargin.images import Crop, read_face, synthesize_faces
     from keras_facemargin.zoo import find_card, load_embedder
 
-    to_onnx = output.suffix == ".onnx"
-    if to_onnx and precision is not Precision.float32:
-        raise ValueError(
-            "An ONNX file is written in float32. "
-            f"Received: --precision {precision.value}. Quantise it with onnxruntime, or export "
-            "to .tflite."
-        )
+    check_format(output, precision.value)
     embedder = load_embedder(model)
-    prepare_file("--output", output, ".tflite", ".onnx")
+    prepare_file("--output", output, *FORMATS)
     crop = Crop.of_embedder(embedder)
     if images is None:
         pixels, _ = synthesize_faces(64, 2, size=crop)
@@ -58,10 +52,7 @@ def export(
         paths = image_files([images])
         spread = paths[:: math.ceil(len(paths) / 256)]  # each person has a share
         pixels = np.stack([read_face(path, crop) for path in spread])
-    if to_onnx:
-        verdict = export_onnx(embedder, output, pixels)
-    else:
-        verdict = export_tflite(embedder, output, precision.value, pixels)
+    verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
     say(str(verdict))
     card = find_card(model)
     if card is None or card.thresholds is None:

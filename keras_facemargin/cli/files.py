@@ -1,12 +1,20 @@
-"""What every command reads and writes: images that are named, files that must be writable."""
+"""Files that commands read and write: images to read, outputs that must be writable."""
+
+from collections.abc import Iterable
+from pathlib import Path
 
 from keras_facemargin.files import check_writable
 
 
-def image_files(places):
-    """The files named and all images in the folders named, in order."""
+def image_files(places: Iterable[Path]) -> list[Path]:
+    """Lists image files, and all images in folders, in order.
+
+    Raises:
+        ValueError: a folder has no images.
+        FileNotFoundError: a file or folder does not exist.
+    """
     endings = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-    files = []
+    files: list[Path] = []
     for place in places:
         if place.is_dir():
             found = sorted(
@@ -16,37 +24,37 @@ def image_files(places):
             )
             if not found:
                 raise ValueError(
-                    f"A folder must hold images ({', '.join(endings)}). Received: {place}"
+                    f"The folder must have images ({', '.join(endings)}). Received: {place}"
                 )
             files += found
         elif place.is_file():
             files.append(place)
         else:
-            raise FileNotFoundError(f"There is no such image or folder. Received: {place}")
+            raise FileNotFoundError(f"The image or folder does not exist. Received: {place}")
     return files
 
 
-def printable(name):
-    """A file name as text that every writer takes: bytes that are not UTF-8 become escapes."""
+def printable(name: object) -> str:
+    """A file name as text for any encoding: bytes that are not UTF-8 become escapes."""
     return str(name).encode("utf-8", "backslashreplace").decode()
 
 
-def prepare_file(option, path, *endings):
-    """Refuses a file that could not be written before minutes are spent on making it."""
+def prepare_file(option: str, path: Path, *endings: str) -> None:
+    """Refuses an output file that cannot be written, before the work for it begins."""
     if path.suffix not in endings or path.is_dir():
         raise ValueError(f"{option} must be a file *{' or *'.join(endings)}. Received: {path}")
     check_writable(path)
 
 
-def prepare_folder(folder, *names):
-    """Makes a folder, and refuses files in it that could not be written, before the work."""
+def prepare_folder(folder: Path, *names: str) -> None:
+    """Creates an output folder, and refuses files in it that cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         check_writable(folder / name)
 
 
-def prepare_page(report):
-    """Refuses a page, or the JSON beside it, that could not be written or drawn."""
+def prepare_page(report: Path) -> None:
+    """Refuses a report page, or the JSON file beside it, that cannot be written or drawn."""
     from keras_facemargin.evaluate.plots import require_matplotlib
 
     prepare_file("--report", report, ".html")

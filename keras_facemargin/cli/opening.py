@@ -1,4 +1,4 @@
-"""Opens Keras when a command needs it and not before: the import takes seconds."""
+"""Imports Keras when a command needs it, because the import takes seconds."""
 
 import contextlib
 import functools
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 def with_keras(command: Callable[P, T]) -> Callable[P, T]:
-    """Opens Keras and registers the package's classes before the command runs.
+    """Imports Keras and registers the classes of the package before the command runs.
 
     Args:
-        command: a function for typer.
+        command: the function of a command.
 
     Returns:
         A function of the same name, options and help.
@@ -34,7 +34,7 @@ def open_keras() -> None:
     """Imports Keras and registers the package's classes, as `import keras_facemargin` does.
 
     Raises:
-        ImportError: no backend of Keras is installed; says which extra installs one.
+        ImportError: if no backend of Keras is installed. The message names the extra to install.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # warnings and errors only
     with without_greetings():
@@ -43,12 +43,12 @@ def open_keras() -> None:
 
 @contextlib.contextmanager
 def without_greetings() -> Iterator[None]:
-    """Holds standard error back, and writes it only if the block fails.
+    """Holds standard error back and writes it only if the block fails.
 
-    TensorFlow 2.21 writes some lines while it is imported (oneDNN is on, absl is not initialised)
-    that no setting turns off. They come from C++, so the file descriptor itself is moved.
+    TensorFlow 2.21 writes some lines during its import (oneDNN is on, absl is not initialised) that
+    no setting turns off. They come from C++, so the file descriptor itself is redirected.
     """
-    if "tensorflow" in sys.modules or sys.stderr is None:  # None: started without standard error
+    if "tensorflow" in sys.modules or sys.stderr is None:  # None: the process has no standard error
         yield
         return
     sys.stderr.flush()

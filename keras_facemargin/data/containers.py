@@ -157,7 +157,7 @@ def list_faces(path: FileName, *, images: FileName | None = None) -> Listing:
     kind = container_kind(path)
     if images is not None and kind not in ("list", "celeba"):
         raise ValueError(
-            "Only the paths of a list (.csv, .lst, .txt) start from a folder. "
+            "`images` needs a list (.csv, .lst, .txt) as the source. "
             f"Received: images={os.fspath(images)!r} for {path}"
         )
     path = os.fspath(path)

@@ -1,4 +1,4 @@
-"""Labeled Faces in the Wild from its addresses, resumed after an interruption.
+"""Labeled Faces in the Wild from the internet, resumed after an interruption.
 
 Sets that are available on application only are described in `docs/datasets.md`.
 """
@@ -8,13 +8,14 @@ import os
 import shutil
 import tarfile
 
+from keras_facemargin.data.formats.shared_file import FileName
 from keras_facemargin.download import FetchError, RemoteFile, fetch
 from keras_facemargin.files import exclusive
 
 
-def _lfw(name, copy, sha256):
+def _lfw(name: str, copy: int, sha256: str) -> RemoteFile:
     # The authors' host has had no address since January 2025 (pytorch/vision#8888), so the copy
-    # comes first; the digest makes them equals.
+    # comes first; the digest proves that it is the same file.
     authors = f"http://vis-www.cs.umass.edu/lfw/{name}"
     most = 1 << 20 if name.endswith(".txt") else 1 << 29
     urls = f"https://ndownloader.figshare.com/files/{copy}", authors
@@ -23,7 +24,7 @@ def _lfw(name, copy, sha256):
 
 # The copy and the digests are those that scikit-learn publishes in sklearn/datasets/_lfw.py (a test
 # compares them with the installed one). The digests of the three lists are those of the lists that
-# this package is tested with; the archives' were not compared with an archive.
+# this package is tested with; the digests of the archives were not compared with an archive.
 LFW_ARCHIVES = {
     "funneled": _lfw(
         "lfw-funneled.tgz",
@@ -56,29 +57,29 @@ LFW_LISTS = (
 _LFW_FOLDERS = {"funneled": "lfw_funneled", "original": "lfw"}
 
 
-def fetch_lfw(directory, images="funneled"):
+def fetch_lfw(directory: FileName, *, images: str = "funneled") -> str:
     """Fetches Labeled Faces in the Wild: 13,233 photos of 5,749 people, 250x250, and its lists.
 
-    About 240 MB, and as much again unpacked. The photos are not aligned to the template:
-    `facemargin align` does that. No licence of the photographs, which come from news pages, could
-    be found: `docs/datasets.md`.
+    The download is about 240 MB, and as much again when unpacked. The photos are not aligned to the
+    template; use `facemargin align`. The photos come from news pages, and no licence of them was
+    found: `docs/datasets.md`.
 
-    **Where implementations differ.** Published figures are mostly of the deep-funneled photos cut
-    by another detector, which no source with a SHA-256 publishes; `funneled` is the nearest.
-    torchvision and TensorFlow Datasets ask the authors' host, which is gone, or a copy.
+    **Implementations differ.** Most published figures use the deep-funneled photos, cropped by
+    another detector. No source publishes them with a SHA-256; `funneled` is the nearest set.
+    torchvision and TensorFlow Datasets use the authors' host, which no longer exists, or a copy.
 
     Args:
-        directory: folder to fill; made if missing. What is in it already is checked and not
-            fetched again.
+        directory: folder to fill; it is created if it is missing. Existing files are checked and
+            not fetched again.
         images: `"funneled"`, or `"original"` for the photos before funneling.
 
     Returns:
         Path of the folder of photos, a string; `pairs.txt`, `pairsDevTrain.txt` and
-        `pairsDevTest.txt` lie beside it.
+        `pairsDevTest.txt` are beside it.
 
     Raises:
-        ValueError: `images` is neither.
-        FetchError: as `fetch`, or the archive does not unpack.
+        ValueError: `images` is neither of them.
+        FetchError: as `fetch`, or the archive cannot be unpacked.
 
     Example:
 
@@ -103,15 +104,18 @@ def fetch_lfw(directory, images="funneled"):
     return photos
 
 
-def _unpack(archive, folder):
-    """`folder` of an archive, with all that is in it or not at all."""
+def _unpack(archive: str, folder: str) -> None:
+    """Unpacks one folder of an archive, in one step."""
     if not hasattr(tarfile, "data_filter"):
         raise FetchError(
-            f"Unpacking {archive} safely needs Python 3.11.4 or later. Unpack it by hand."
+            "Archives are unpacked safely by Python 3.11.4 or later. "
+            f"Received: {archive}. Unpack it by hand, or use a newer Python."
         )
     draft = f"{folder}.draft"
     if os.path.islink(draft):
-        raise FetchError(f"Nothing is unpacked through a link. Received: {draft}. Remove it.")
+        raise FetchError(
+            f"An archive is not unpacked through a link. Received: {draft}. Remove it."
+        )
     shutil.rmtree(draft, ignore_errors=True)
     try:
         with tarfile.open(archive) as tar:
@@ -119,12 +123,12 @@ def _unpack(archive, folder):
         os.replace(os.path.join(draft, os.path.basename(folder)), folder)
     except (tarfile.TarError, EOFError, FileNotFoundError) as error:
         raise FetchError(
-            f"An archive with the folder {os.path.basename(folder)} is needed. "
-            f"Received: {archive}, {error}. It was left as it is."
+            f"The archive must have the folder {os.path.basename(folder)}. "
+            f"Received: {archive}, {error}. The file was not changed."
         ) from error
     except OSError as error:
         raise FetchError(
-            f"{archive} could not be unpacked beside it: {error.strerror}. Call again; nothing is "
+            f"{archive} could not be unpacked: {error.strerror}. Call again; the archive is not "
             "fetched twice."
         ) from error
     finally:

@@ -1,36 +1,39 @@
-"""A folder of identities -> checked lists of images and labels -> tf.data pipeline."""
+"""Labelled faces in a folder of identity folders."""
 
 import itertools
 import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from keras_facemargin.data.faces import Faces, identity_order
+from keras_facemargin.data.formats.shared_file import FileName
 from keras_facemargin.data.problems import check_all, check_on_bad
 from keras_facemargin.images.alignment_check import warn_unaligned
+from keras_facemargin.images.crop import Size
 from keras_facemargin.images.image import BadImage, check_face
 
 
 class FaceFolder(Faces):
-    """Aligned face crops in `DIRECTORY/IDENTITY/IMAGE`, every file checked once up front.
+    """Aligned face crops in `DIRECTORY/IDENTITY/IMAGE`; every file is checked once.
 
-    Each folder in `directory` is one identity and each file in it one image of that person, read by
-    the rules of `read_face`. Identities are sorted by name (whole numbers by value, then other
+    Each folder in `directory` is one identity, and each file in it one image of that person, read
+    by the rules of `read_face`. Identities are sorted by name (whole numbers by value, then other
     names by code point, so capitals come first) and numbered from 0 in that order; images are
     sorted by name within them. Links are followed. Names that begin with a dot (`.DS_Store`,
-    `._0001.jpg`) are passed over.
+    `._0001.jpg`) are ignored.
 
-    Anything else is bad and is reported with its reason: a file that is not a whole square image, a
-    file beside the identity folders, a folder inside one, an identity without a single good image.
-    Every file is decoded to its end when the object is made, on all cores and with a progress bar
-    when there are many, so that none fails in the middle of a training run. If the faces are
-    clearly off the template on average (`alignment_report` on up to 200 of them), one warning says
-    so.
+    Other entries are bad and are reported with their reason: a file that is not a complete image of
+    the crop's shape, a file beside the identity folders, a folder inside one, an identity without a
+    good image. Every file is decoded to its end when the object is made, on all cores and with a
+    progress bar for many files, so that none fails during training. If the faces are clearly off
+    the template on average (`alignment_report` of up to 200 of them), there is one warning.
 
     Args:
         directory: folder of identity folders.
         image_size: height of square crops in pixels, `(height, width)`, or a `Crop`. Images of
             that shape and another size are resized.
         on_bad: `"refuse"` raises one error that counts the bad entries and names up to ten.
-            `"skip"` leaves them out, warns once in the same words and keeps them in `skipped`.
+            `"skip"` skips them, warns once with the same report and lists them in `skipped`.
 
     Attributes:
         directory: the folder, a string.
@@ -42,8 +45,8 @@ class FaceFolder(Faces):
         skipped: list of `BadImage`, each with its `path` and `reason`.
 
     Raises:
-        ValueError: `directory` is no folder, has no identity folder, has fewer than two identities
-            with an image, or has a bad entry while `on_bad` is `"refuse"`.
+        ValueError: `directory` is not a folder, has no identity folder, has fewer than two
+            identities with an image, or has a bad entry and `on_bad` is `"refuse"`.
 
     Example:
 
@@ -54,10 +57,18 @@ class FaceFolder(Faces):
     ```
     """
 
-    def __init__(self, directory, image_size=112, on_bad="refuse"):
+    paths: list[str]
+    identities: list[str]
+
+    def __init__(
+        self, directory: FileName, *, image_size: Size = 112, on_bad: str = "refuse"
+    ) -> None:
         check_on_bad(on_bad, "refuse", "skip")
         self.directory = os.fspath(directory)
-        kept, paths, labels, plain = [], [], [], []
+        kept: list[str] = []
+        paths: list[str] = []
+        labels: list[int] = []
+        plain: list[bool] = []
         files, bad = list_files(self.directory)
         listed = list(itertools.chain(*files.values()))
         checks = iter(check_all(lambda index: _check_file(listed[index], image_size), len(listed)))
@@ -72,35 +83,55 @@ class FaceFolder(Faces):
                     plain.append(check)
             if not good:
                 folder = os.path.join(self.directory, identity)
-                bad.append(BadImage(folder, "an identity without a single good image."))
+                bad.append(BadImage(folder, "the folder of an identity has no good image."))
                 continue
             labels += [len(kept)] * len(good)
             paths += good
             kept.append(identity)
-        self._set(self.directory, image_size, paths, labels, kept, plain, bad)
-
+        self._set(
+            source=self.directory,
+            image_size=image_size,
+            paths=paths,
+            labels=labels,
+            identities=kept,
+            plain=plain,
+            skipped=bad,
+        )
         self._report_bad_files(on_bad)
         warn_unaligned(self, self.directory)
 
-    def _entries(self):
+    def _entries(self) -> Iterable[str]:
         start = len(os.path.join(self.directory, ""))
         return (f"{path[start:]} {os.stat(path).st_size}" for path in self.paths)
 
-    def _bytes_in_graph(self):
+    def _bytes_in_graph(self) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         import tensorflow as tf
 
         paths = tf.constant([os.fsencode(path) for path in self.paths])
         return lambda indices: tf.gather(paths, indices), tf.io.read_file
 
 
-def list_files(directory):
-    """Folder -> files of each identity, in order, and a list of what is neither."""
+def list_files(directory: str) -> tuple[dict[str, list[str]], list[BadImage]]:
+    """Lists a folder of identity folders.
+
+    Args:
+        directory: the folder.
+
+    Returns:
+        dict from an identity to its files, in order, and a list of the other entries.
+
+    Raises:
+        ValueError: it is not a folder, or has no folder in it.
+    """
     if not os.path.isdir(directory):
-        raise ValueError(f"A folder of identity folders is needed. Received: {directory!r}")
-    files, bad = {}, []
+        raise ValueError(f"The source must be a folder of identity folders. Received: {directory}")
+    files: dict[str, list[str]] = {}
+    bad: list[BadImage] = []
     for entry in sorted(_visible(directory), key=lambda entry: identity_order(entry.name)):
         if not entry.is_dir():
-            bad.append(BadImage(entry.path, "a file beside the identity folders, in none of them."))
+            bad.append(
+                BadImage(entry.path, "a file beside the identity folders, not in one of them.")
+            )
             continue
         files[entry.name] = []
         for item in _visible(entry.path):
@@ -111,13 +142,14 @@ def list_files(directory):
                 bad.append(BadImage(item.path, f"{kind} an identity folder, not an image file."))
     if not files:
         raise ValueError(
-            "Each person's images must lie in a folder of their own: DIRECTORY/IDENTITY/IMAGE. "
-            f"Received: {directory!r} without any folder in it, and {len(bad):,} files."
+            "The images of each person must be in a folder of their own: "
+            f"DIRECTORY/IDENTITY/IMAGE. Received: {directory}, which has no folder and "
+            f"{len(bad):,} other entries."
         )
     return files, bad
 
 
-def _visible(directory):
+def _visible(directory: str) -> list[os.DirEntry[str]]:
     with os.scandir(directory) as entries:
         return sorted(
             (entry for entry in entries if not entry.name.startswith(".")),
@@ -125,11 +157,11 @@ def _visible(directory):
         )
 
 
-def _check_file(path, size):
-    """Whether a file is plain (see `check_face`), or the `BadImage` that it is."""
+def _check_file(path: str, size: Size) -> bool | BadImage:
+    """Whether a file is plain (see `check_face`), or its fault."""
     try:
         return check_face(path, size)
     except BadImage as error:
-        return BadImage(path, error.reason)  # afresh: a traceback would keep the pixels alive
+        return BadImage(path, error.reason)  # a copy: the traceback keeps the pixels alive
     except OSError as error:
         return BadImage(path, f"it cannot be read: {error.strerror}.")

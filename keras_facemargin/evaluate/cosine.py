@@ -1,17 +1,20 @@
-"""Embeddings in, scores out: the cosine of a pair is one float64 number, whoever computes it."""
+"""Cosine scores of embeddings: one float64 number for each pair, whatever computes it."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, row_numbers
 
-# Rows that are held in float64 at a time: the pairs of a protocol may be many times the embeddings.
+# Rows in float64 at a time: a protocol may have many times more pairs than embeddings.
 ROWS_AT_ONCE = 1_024
 
-# Pairs that are gathered at a time to be scored in float64: two arrays of 1 MB at 512 numbers.
+# Pairs that are gathered and scored in float64 at a time: two arrays of 1 MB at 512 numbers.
 PAIRS_AT_ONCE = 256
 
 
-def cosine_scores(a, b) -> np.ndarray:
+def cosine_scores(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Cosine similarity of corresponding rows, in float64.
 
     Args:
@@ -34,7 +37,6 @@ def cosine_scores(a, b) -> np.ndarray:
             f"`a` and `b` must have one shape (N, D). Received: shapes {a.shape} and {b.shape}."
         )
     scores = np.empty(len(a))
-    # In float64 only a block at a time: the pairs of a protocol may be many times the embeddings.
     for start in range(0, len(a), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         # Not einsum, which adds in another order where it cuts long rows into buffers.
@@ -43,11 +45,13 @@ def cosine_scores(a, b) -> np.ndarray:
     return np.clip(scores, -1.0, 1.0)
 
 
-def cosine_scores_of_pairs(a, b, *, first, second) -> np.ndarray:
+def cosine_scores_of_pairs(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, first: npt.ArrayLike, second: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
     """`cosine_scores` of the rows `first` of `a` with the rows `second` of `b`, to the last bit.
 
-    A protocol's list names each template in many pairs: its length is taken once, and what the
-    pairs need is gathered a part at a time.
+    A protocol lists each template in many pairs. Each row is normalised once, and pairs are
+    gathered a block at a time.
 
     Args:
         a, b: ``(N, D)`` and ``(M, D)`` embeddings, of any length but zero; they may be the same.
@@ -92,33 +96,35 @@ def cosine_scores_of_pairs(a, b, *, first, second) -> np.ndarray:
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def require_one_width(**named):
-    """Refuses embeddings of different widths: name -> ``(N, D)`` each."""
+def require_one_width(**named: npt.NDArray[Any]) -> None:
+    """Refuses embeddings of different widths; named: name -> ``(N, D)``."""
     widths = {rows.shape[1] for rows in named.values()}
     if len(widths) > 1:
         raise ValueError(
-            f"{' and '.join(f'`{name}`' for name in named)} must be of one embedder. Received: "
+            f"{' and '.join(f'`{name}`' for name in named)} must come from one embedder. Received: "
             f"widths {' and '.join(str(rows.shape[1]) for rows in named.values())}."
         )
 
 
-def _float64_units(embeddings, name, *needed):
-    """`unit_rows` of the rows needed, without a second copy on the way; others may be zero."""
-    asked = np.zeros(len(embeddings), bool)
+def _float64_units(
+    embeddings: npt.NDArray[Any], name: str, *needed: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """`unit_rows` of the needed rows, without a temporary copy; other rows may be zero."""
+    used = np.zeros(len(embeddings), bool)
     for rows in needed:
-        asked[rows] = True
+        used[rows] = True
     units = np.empty(embeddings.shape)
     for start in range(0, len(embeddings), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        block = np.where(asked[rows, None], embeddings[rows], 1)
-        units[rows] = unit_rows(block, name, start)
+        part = slice(start, start + ROWS_AT_ONCE)
+        block = np.where(used[part, None], embeddings[part], 1)
+        units[part] = unit_rows(block, name, start)
     return units
 
 
-def unit_rows(embeddings, name, offset=0):
+def unit_rows(embeddings: npt.ArrayLike, name: str, offset: int = 0) -> npt.NDArray[np.float64]:
     """Rows in float64, each divided by its length; an error names row `offset` + its index."""
-    # In C order the sums run along each row the same way, wherever it stands: the score of a pair
-    # is one number, whatever array it is computed in.
+    # In C order the sum along a row has one order of additions wherever the row is in the array:
+    # the score of a pair is the same number in every array.
     embeddings = np.asarray(embeddings, dtype=np.float64, order="C")
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(norms[:, 0]) | (norms[:, 0] == 0))
@@ -127,4 +133,5 @@ def unit_rows(embeddings, name, offset=0):
             f"A cosine needs finite embeddings of non-zero length. Received: `{name}` with length "
             f"{norms[bad[0], 0]} in row {offset + bad[0]}."
         )
-    return embeddings / norms
+    units: npt.NDArray[np.float64] = embeddings / norms
+    return units

@@ -1,11 +1,14 @@
-"""Images -> embeddings, each image once, read by threads while the model runs."""
+"""Images to embeddings: threads read the files while the model runs."""
 
 import collections
 import os
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, real_numbers
 from keras_facemargin.images.alignment_check import doubt, larger
@@ -13,24 +16,34 @@ from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import read_face
 from keras_facemargin.progress import progress_bar
 
-# Decoding releases the GIL and costs far less than any embedder, so few threads keep up with it.
+# A Keras model, or any function of images (B, H, W, 3) to embeddings (B, D).
+Embedder = Callable[..., Any]
+
+# Decoding releases the GIL and costs far less than any embedder, so a few threads are enough.
 READERS = 4
-# Batches being read ahead of the one that the model works on.
+# Batches that are read in advance.
 READ_AHEAD = 2
 
 
-def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True) -> np.ndarray:
+def embed(
+    embedder: Embedder,
+    paths_or_images: Any,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> npt.NDArray[np.float32]:
     """Embeds image files or images.
 
-    With `flip` the embeddings of the image and of its mirror image are concatenated as they come,
-    neither normalised, so that a cosine weighs the two by their own lengths: SphereFace's and
-    CosFace's way. Implementations differ: InsightFace adds the two instead.
+    With `flip` the embeddings of the image and of its mirror image are concatenated without
+    normalisation, so a cosine weights the two by their lengths, as SphereFace and CosFace do.
+    Implementations differ: InsightFace adds the two.
 
     Every batch has one shape (the last is padded), so the model is traced once.
 
     Files of another size than the embedder's crop are resized. If larger ones do not look like
-    aligned crops (`keras_facemargin.images.alignment_report`), a warning says so: what an embedder
-    makes of photos means little.
+    aligned crops (`keras_facemargin.images.alignment_report`), there is a warning: embeddings of
+    photos mean little.
 
     Args:
         embedder: a Keras model, or any callable, from float32 ``(B, H, W, 3)``, RGB 0..255, to
@@ -43,7 +56,8 @@ def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True)
         progress: whether to draw a progress bar on standard error.
 
     Returns:
-        float32 ``(N, D)``, or ``(N, 2 * D)`` with `flip`; not normalised, in the order given.
+        float32 ``(N, D)``, or ``(N, 2 * D)`` with `flip`; not normalised, in the order of the
+        images.
 
     Raises:
         ValueError: if there is nothing to embed, an array is not of that shape or range, a file is
@@ -64,7 +78,7 @@ def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True)
         raise ValueError("`embed` needs at least one image. Received: none.")
     if batch_size != int(batch_size) or batch_size < 1:
         raise ValueError(
-            f"`batch_size` must be a whole number from 1 on. Received: batch_size={batch_size}."
+            f"`batch_size` must be a whole number of at least 1. Received: batch_size={batch_size}."
         )
     batch_size = min(int(batch_size), count)
     if isinstance(paths_or_images, np.ndarray) and paths_or_images.ndim != 1:
@@ -74,10 +88,10 @@ def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True)
         crop = Crop.of_embedder(embedder)
         _note_photos(paths_or_images, crop)
         batches = _read(paths_or_images, batch_size, crop)
-    # A Keras model's own inference call is compiled; a plain callable is what it is.
+    # A Keras model's inference call is compiled.
     predict = getattr(embedder, "predict_on_batch", embedder)
 
-    embeddings = None
+    embeddings: npt.NDArray[np.float32] | None = None
     done = 0
     with progress_bar("images", progress) as bar:
         task = bar.add_task("Embedding", total=count)
@@ -94,23 +108,26 @@ def embed(embedder, paths_or_images, *, flip=True, batch_size=64, progress=True)
             embeddings[done : done + len(rows)] = rows
             done += len(rows)
             bar.advance(task, len(rows))
+    assert embeddings is not None  # there is at least one batch
     return embeddings
 
 
-def _note_photos(paths, crop):
+def _note_photos(paths: Sequence[Any], crop: Crop) -> None:
     photos = larger(paths, crop)
     reason = doubt([path for path, *_ in photos], crop) if photos else None
     if reason is not None:
         path, width, height = photos[0]
         warnings.warn(
-            f"Images are resized to {crop} and do not look like aligned crops, beginning "
-            f"with {path} ({height}x{width}): {reason} Their embeddings mean little: `facemargin "
-            "align` makes crops of photos.",
+            f"Images are resized to {crop} and do not look like aligned crops, first of all "
+            f"{path} ({height}x{width}): {reason} Their embeddings mean little. Make crops of "
+            "photos with `facemargin align`.",
             stacklevel=3,
         )
 
 
-def _embed_batch(predict, images, batch_size, flip):
+def _embed_batch(
+    predict: Embedder, images: npt.NDArray[Any], batch_size: int, flip: bool
+) -> npt.NDArray[Any]:
     count = len(images)
     if count < batch_size:
         padding = np.zeros((batch_size - count, *images.shape[1:]), dtype="float32")
@@ -119,8 +136,8 @@ def _embed_batch(predict, images, batch_size, flip):
     return np.concatenate([_rows(predict(view), batch_size)[:count] for view in views], axis=1)
 
 
-def _rows(output, count):
-    """What the embedder gave, if it is an embedding for each image."""
+def _rows(output: Any, count: int) -> npt.NDArray[Any]:
+    """The output of the embedder, checked: an embedding for each image."""
     rule = f"The embedder must give embeddings of shape (B, D), here B = {count}."
     if isinstance(output, dict | list | tuple):
         raise ValueError(f"{rule} Received: {type(output).__name__} of {len(output)}.")
@@ -130,7 +147,7 @@ def _rows(output, count):
     return embedding_rows(output, "the embedder's output")
 
 
-def _sequence(paths_or_images):
+def _sequence(paths_or_images: Any) -> Any:
     """The argument of `embed` as a list of files or an array."""
     if isinstance(paths_or_images, str | os.PathLike):
         raise ValueError(
@@ -147,14 +164,14 @@ def _sequence(paths_or_images):
     return paths_or_images
 
 
-def _slices(images, batch_size):
+def _slices(images: npt.NDArray[Any], batch_size: int) -> Iterator[npt.NDArray[Any]]:
     for start in range(0, len(images), batch_size):
         yield images[start : start + batch_size]
 
 
-def _read(paths, batch_size, crop):
+def _read(paths: Sequence[Any], batch_size: int, crop: Crop) -> Iterator[npt.NDArray[Any]]:
     starts = range(0, len(paths), batch_size)
-    pending = collections.deque()
+    pending: collections.deque[list[Future[npt.NDArray[Any]]]] = collections.deque()
     with ThreadPoolExecutor(READERS) as pool:
         for start in starts:
             batch = paths[start : start + batch_size]
@@ -165,7 +182,7 @@ def _read(paths, batch_size, crop):
             yield np.stack([face.result() for face in pending.popleft()])
 
 
-def _check_pixels(images):
+def _check_pixels(images: npt.NDArray[Any]) -> None:
     rule = "Images must be of shape (N, H, W, 3), RGB 0..255."
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"{rule} Received: shape {images.shape}.")
@@ -174,12 +191,12 @@ def _check_pixels(images):
         raise ValueError(f"{rule} Received: values from {low} to {high}.")
     if 0 < high <= 1:
         raise ValueError(
-            f"{rule} Received: values from {low} to {high}, which look scaled to 0..1; multiply "
-            "them by 255 (the embedder holds its own preprocessing)."
+            f"{rule} Received: values from {low} to {high}, which look scaled to 0..1. Multiply "
+            "them by 255; preprocessing is part of the embedder."
         )
 
 
-def _check_finite(rows, paths_or_images, offset):
+def _check_finite(rows: npt.NDArray[Any], paths_or_images: Any, offset: int) -> None:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         index = offset + int(bad[0])

@@ -1,10 +1,16 @@
-"""How every result of an evaluation is printed."""
+"""The table that every result prints."""
+
+from typing import Any
 
 
 class Measures:
-    """A result whose `rows()`, (measure, value) as text, are its table on a console of rich."""
+    """A result that prints as a table of its `rows()` on a console of rich."""
 
-    def __rich__(self):
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text."""
+        raise NotImplementedError
+
+    def __rich__(self) -> Any:
         from rich.table import Table
 
         table = Table("Measure", "Value")

@@ -1,8 +1,11 @@
-"""The same measures on several splits of a protocol, and their mean and spread."""
+"""Measures on several splits of a protocol: their means and standard deviations."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.measures import Measures
@@ -12,7 +15,7 @@ from keras_facemargin.evaluate.verification.verification import Verification, ve
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SplitResults(Measures):
-    """What each split of a protocol gave, each with thresholds of its own.
+    """The results of the splits of a protocol, each with its own thresholds.
 
     Attributes:
         results: name of the split -> `Verification`, `PairRates` or `Identification`.
@@ -20,20 +23,21 @@ class SplitResults(Measures):
             of their templates has no image.
     """
 
-    results: dict
+    results: dict[Any, Any]
     failed_to_enrol: int = 0
 
     def measures(self) -> dict[str, tuple[float, ...] | str]:
-        """Measure -> its value on each split; or why there is none."""
+        """Measure -> its value on each split, or the reason why there is none."""
         columns = [_measures(result) for result in self.results.values()]
-        found = {}
+        found: dict[str, tuple[float, ...] | str] = {}
         for name in columns[0]:
             values = [column[name] for column in columns]
-            refused = next((value for value in values if isinstance(value, str)), None)
-            found[name] = tuple(values) if refused is None else refused
+            numbers = tuple(value for value in values if not isinstance(value, str))
+            reasons = [value for value in values if isinstance(value, str)]
+            found[name] = reasons[0] if reasons else numbers
         return found
 
-    def mean(self, measure) -> float:
+    def mean(self, measure: str) -> float:
         """The mean over the splits.
 
         Raises:
@@ -41,7 +45,7 @@ class SplitResults(Measures):
         """
         return float(np.mean(self._values(measure)))
 
-    def standard_deviation(self, measure) -> float:
+    def standard_deviation(self, measure: str) -> float:
         """The sample standard deviation (ddof = 1) over the splits; NaN for a single one.
 
         Raises:
@@ -50,7 +54,7 @@ class SplitResults(Measures):
         values = self._values(measure)
         return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
         return {
             "splits": {str(name): result.to_dict() for name, result in self.results.items()},
@@ -79,27 +83,30 @@ class SplitResults(Measures):
             rows.append(("With a template without an image", f"{self.failed_to_enrol:,}"))
         return rows
 
-    def _values(self, measure):
+    def _values(self, measure: str) -> tuple[float, ...]:
         measures = self.measures()
-        if measure not in measures or isinstance(measures[measure], str):
+        values = measures.get(measure)
+        if values is None or isinstance(values, str):
             supported = [name for name, value in measures.items() if not isinstance(value, str)]
             raise ValueError(
                 f"`measure` must be one of {supported}. Received: {measure!r}"
-                + (f", {measures[measure]}." if measure in measures else ".")
+                + (f", {values}." if values else ".")
             )
-        return measures[measure]
+        return values
 
-    def _over_splits(self, function):
+    def _over_splits(self, function: Callable[[str], float]) -> dict[str, float | None]:
         measures = self.measures().items()
         return {
             name: None if isinstance(value, str) else function(name) for name, value in measures
         }
 
 
-def verify_by_fold(scores, same, folds) -> SplitResults:
-    """Each fold's own ROC: what CFP, YTF and IJB-A report as means over ten.
+def verify_by_fold(
+    scores: npt.ArrayLike, same: npt.ArrayLike, folds: npt.ArrayLike
+) -> SplitResults:
+    """One ROC for each fold: CFP, YTF and IJB-A report means over ten.
 
-    Not the accuracy, whose threshold comes from the other folds: that is `fold_accuracy`.
+    For the accuracy, whose threshold comes from the other folds, see `fold_accuracy`.
 
     Args:
         scores: similarities, ``(N,)``.
@@ -130,7 +137,7 @@ def verify_by_fold(scores, same, folds) -> SplitResults:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ValueResults:
-    """What `verify_by_value` found.
+    """The result of `verify_by_value`.
 
     Attributes:
         results: value -> `Verification`.
@@ -138,11 +145,11 @@ class ValueResults:
 
     results: dict[str, Verification]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
         return {"values": {value: result.to_dict() for value, result in self.results.items()}}
 
-    def __rich__(self):
+    def __rich__(self) -> Any:
         from rich.table import Table
 
         table = Table("Value", "Pairs, genuine + impostor", "EER", "TAR @ FAR 1e-3", "1e-4")
@@ -155,11 +162,15 @@ class ValueResults:
         return table
 
 
-def verify_by_value(scores, same, values) -> ValueResults:
-    """Each value of a covariate by itself, as IJB-C reports its covariates.
+def verify_by_value(
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
+    values: tuple[Sequence[str] | npt.NDArray[Any], npt.ArrayLike],
+) -> ValueResults:
+    """One ROC for each value of a covariate, as IJB-C reports its covariates.
 
-    Each value has a ROC and thresholds of its own. That compares how hard the values are; how one
-    threshold treats them is another question.
+    Each value has its own thresholds, so the results compare how hard the values are. For the rates
+    of all values at one threshold see `rates_by_value`.
 
     Args:
         scores: similarities, ``(N,)``.
@@ -168,7 +179,7 @@ def verify_by_value(scores, same, values) -> ValueResults:
             them; `TemplatePairs.covariate` gives both.
 
     Returns:
-        A `ValueResults`, of the values that have pairs of both kinds.
+        A `ValueResults` of the values that have pairs of both kinds.
 
     Raises:
         ValueError: if no value has pairs of both kinds; else as `verify`.
@@ -191,9 +202,9 @@ def verify_by_value(scores, same, values) -> ValueResults:
     return ValueResults(found)
 
 
-def _measures(result):
-    """Measure -> number, or the word that there is none."""
-    found = {}
+def _measures(result: Any) -> dict[str, float | str]:
+    """Measure -> number, or the reason why there is none."""
+    found: dict[str, float | str] = {}
     for name in ("auc", "eer"):
         if hasattr(result, name):
             found[name.upper()] = getattr(result, name)
@@ -203,7 +214,7 @@ def _measures(result):
         rates = result.to_dict()
         found |= {f"Rank-{rank}": rate for rank, rate in rates["rank_rates"].items()}
         for entry in rates["tpir_at_fpir"]:
-            told = result.tpir_at_fpir(entry["target"])
-            value = told.tpir if told.supported else str(told)
-            found[f"TPIR @ FPIR {told.target:.3g}"] = value
+            rate = result.tpir_at_fpir(entry["target"])
+            value = rate.tpir if rate.supported else str(rate)
+            found[f"TPIR @ FPIR {rate.target:.3g}"] = value
     return found

@@ -1,7 +1,7 @@
-"""Templates of images, their pairs and searches: what video and IJB protocols come down to.
+"""Templates, their pairs and searches: the contents of video and IJB protocols.
 
-A template is one or more images of one person: stills, frames of videos. It is embedded as the
-pooling of its images' embeddings (`keras_facemargin.pooling`), each as the embedder gives it:
+A template is one or more images of one person: stills or frames of videos. Its embedding is the
+pooling of its images' embeddings (`keras_facemargin.pooling`), which are not normalised before:
 
     template = direction of the mean over media of the mean over the images of each medium
 
@@ -9,42 +9,45 @@ weighted by quality where there is one and `quality_weight` > 0. Implementations
 adds the two halves of `flip` where `embed` appends them, and may multiply by the detector's score;
 others take the plain mean of normalised embeddings.
 
-A template without an image fails to enrol. Its pairs are rejected, its searches find nobody, and
-who is searched in vain because a gallery template failed counts as missed.
+A template without an image fails to enrol. Its pairs are rejected and its searches find no person.
+A probe counts as missed if all of its mates in the gallery failed to enrol.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers, row_numbers
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.identification.identification import Identification, identify
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.evaluate.verification.verification import Verification, verify
 from keras_facemargin.pooling import pool_templates
 
-# Different images whose embeddings are held at a time: 268 MB at 1,024 numbers each.
+# Different images with embeddings in memory at a time: 268 MB at 1,024 numbers each.
 IMAGES_AT_ONCE = 65_536
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Templates:
-    """Images, and which templates they make.
+    """Images and the templates that they belong to.
 
     Attributes:
-        subjects: ``(T,)`` texts or whole numbers, whom each template shows.
+        subjects: ``(T,)`` texts or whole numbers, the person of each template.
         images: N files, or images in a container, as `read_face` takes them; one may be in several
             templates.
         template: int ``(N,)`` in [0, T), in any order.
         media: int ``(N,)``, or ``None``; the frames of a video share one, and count together.
-        quality: float ``(N,)`` in [0, 1], a detector's score say, or ``None``.
+        quality: float ``(N,)`` in [0, 1], for example a detector's score, or ``None``.
         covariates: name -> ``(T,)`` text.
-        missing: those of the images that are not there.
+        missing: the images that do not exist.
 
     Raises:
         ValueError: `subjects` are not all texts or all whole numbers, or `template` does not hold
@@ -59,15 +62,15 @@ class Templates:
         (2, [True, True])
     """
 
-    subjects: np.ndarray
-    images: tuple[Path, ...]
-    template: np.ndarray
-    media: np.ndarray | None = None
-    quality: np.ndarray | None = None
-    covariates: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    subjects: npt.NDArray[Any]
+    images: tuple[Any, ...]
+    template: npt.NDArray[np.intp]
+    media: npt.NDArray[Any] | None = None
+    quality: npt.NDArray[Any] | None = None
+    covariates: dict[str, npt.NDArray[Any]] = dataclasses.field(default_factory=dict)
     missing: frozenset[Path] = frozenset()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         (subjects,) = identifiers(subjects=self.subjects)
         template = row_numbers(self.template, "template", len(subjects))
         if len(template) != len(self.images):
@@ -78,25 +81,25 @@ class Templates:
         object.__setattr__(self, "subjects", subjects)
         object.__setattr__(self, "template", template)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.subjects)
 
     @property
-    def enrolled(self) -> np.ndarray:
+    def enrolled(self) -> npt.NDArray[np.bool_]:
         """bool ``(T,)``, True for templates that have an image."""
         found = np.zeros(len(self), bool)
         found[self.template[self.present]] = True
         return found
 
     @property
-    def present(self) -> np.ndarray:
-        """bool ``(N,)``, True for images that are there."""
+    def present(self) -> npt.NDArray[np.bool_]:
+        """bool ``(N,)``, True for images that exist."""
         if not self.missing:
             return np.ones(len(self.images), bool)
         return np.array([image not in self.missing for image in self.images])
 
-    def covariate(self, name) -> np.ndarray:
-        """``(T,)`` text, "unknown" where there is none.
+    def covariate(self, name: str) -> npt.NDArray[Any]:
+        """``(T,)`` text, "unknown" if a template has none.
 
         Raises:
             ValueError: if there is no such covariate.
@@ -108,8 +111,8 @@ class Templates:
 
     @property
     def shown(self) -> list[Path | None]:
-        """T images, the first of each template that is there; ``None`` where there is none."""
-        found = [None] * len(self)
+        """T images, the first existing one of each template, or ``None``."""
+        found: list[Path | None] = [None] * len(self)
         for row in np.flatnonzero(self.present)[::-1]:
             found[self.template[row]] = self.images[row]
         return found
@@ -127,19 +130,20 @@ class TemplatePairs:
     """
 
     templates: Templates
-    first: np.ndarray
-    second: np.ndarray
-    same: np.ndarray
-    folds: np.ndarray | None = None
+    first: npt.NDArray[np.intp]
+    second: npt.NDArray[np.intp]
+    same: npt.NDArray[np.bool_]
+    folds: npt.NDArray[Any] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.same)
 
     @property
-    def failed_to_enrol(self) -> np.ndarray:
+    def failed_to_enrol(self) -> npt.NDArray[np.bool_]:
         """bool ``(P,)``, True for pairs with a template without an image."""
         enrolled = self.templates.enrolled
-        return ~(enrolled[self.first] & enrolled[self.second])
+        both: npt.NDArray[np.bool_] = enrolled[self.first] & enrolled[self.second]
+        return ~both
 
     @property
     def pairs(self) -> Pairs:
@@ -155,11 +159,11 @@ class TemplatePairs:
             failed_to_enrol=self.failed_to_enrol,
         )
 
-    def covariate(self, name) -> tuple[np.ndarray, np.ndarray]:
-        """What a covariate is on the two sides: the value that they share, or "a / b".
+    def covariate(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.int16]]:
+        """A covariate of the pairs: the value that both sides share, or "a / b".
 
         Returns:
-            The texts, and int16 ``(P,)``, which of them each pair has: there may be 47 million.
+            The values, and int16 ``(P,)``, the value of each pair as an index into them.
 
         Raises:
             ValueError: if the templates have no such covariate.
@@ -167,20 +171,20 @@ class TemplatePairs:
         values, codes = np.unique(self.templates.covariate(name), return_inverse=True)
         of_two = [[a if a == b else " / ".join(sorted((a, b))) for a in values] for b in values]
         texts, numbers = np.unique(of_two, return_inverse=True)
-        numbers, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)
-        return texts, numbers[codes[self.first], codes[self.second]]
+        table, codes = numbers.reshape(len(values), -1).astype(np.int16), codes.astype(np.int16)
+        return texts, table[codes[self.first], codes[self.second]]
 
 
-class _Shown(Sequence):
-    """The image of each template of a side, looked up when asked: there may be millions."""
+class _Shown(Sequence[Any]):
+    """The image of each template of a side, looked up on access: there may be millions."""
 
-    def __init__(self, images, rows):
+    def __init__(self, images: list[Path | None], rows: npt.NDArray[np.intp]):
         self._images, self._rows = images, rows
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self._images[self._rows[index]]
 
 
@@ -195,27 +199,33 @@ class TemplateSearches:
     """
 
     templates: Templates
-    searches: dict[str, tuple[np.ndarray, np.ndarray]]
+    searches: dict[Any, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
 
 
 def embed_templates(
-    embedder, templates, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
-) -> np.ndarray:
+    embedder: Embedder,
+    templates: Templates,
+    *,
+    flip: bool = True,
+    quality_weight: float = 0.0,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> npt.NDArray[np.float32]:
     """Embeds images and pools them into their templates.
 
-    Each image is embedded once, unless the templates that it is in lie further apart than
-    `IMAGES_AT_ONCE` others; memory is that of so many embeddings.
+    Each image is embedded once, unless there are more than `IMAGES_AT_ONCE` images between the
+    templates that it is in. Memory is that of `IMAGES_AT_ONCE` embeddings.
 
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
         templates: a `Templates`.
-        quality_weight: λ >= 0 of `keras_facemargin.pooling.quality_pooling`; 0 is the mean.
+        quality_weight: λ >= 0 of `keras_facemargin.pooling.quality_pooling`; 0 gives the mean.
 
     Returns:
         float32 ``(T, D)`` or ``(T, 2 * D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: if `quality_weight` is not 0 and there are no qualities, or no image is there;
+        ValueError: if `quality_weight` is not 0 and there are no qualities, or no image exists;
             else as `embed` and `pool_templates`.
         OSError: as `embed`.
 
@@ -230,10 +240,10 @@ def embed_templates(
     """
     if quality_weight and templates.quality is None:
         raise ValueError(
-            "`quality_weight` weighs images by their quality, which this protocol does not list. "
-            f"Received: quality_weight={quality_weight}. Leave it 0, the mean."
+            "`quality_weight` must be 0, the mean, because the protocol lists no qualities. "
+            f"Received: quality_weight={quality_weight}."
         )
-    pooled = None
+    pooled: npt.NDArray[np.float32] | None = None
     for rows in _parts(templates):
         images = list(dict.fromkeys(templates.images[row] for row in rows))
         place = {image: index for index, image in enumerate(images)}
@@ -254,9 +264,15 @@ def embed_templates(
 
 
 def score_template_pairs(
-    embedder, pairs, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
-) -> np.ndarray:
-    """Cosine score of every pair of templates; -1 where one of them has no image.
+    embedder: Embedder,
+    pairs: TemplatePairs,
+    *,
+    flip: bool = True,
+    quality_weight: float = 0.0,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> npt.NDArray[np.float64]:
+    """Cosine score of every pair of templates; -1 if one of them has no image.
 
     Args:
         embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
@@ -285,17 +301,23 @@ def score_template_pairs(
 
 
 def evaluate_template_pairs(
-    embedder, pairs, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder: Embedder,
+    pairs: TemplatePairs,
+    *,
+    flip: bool = True,
+    quality_weight: float = 0.0,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> Verification:
-    """Scores pairs of templates and verifies them, all together.
+    """Scores pairs of templates and verifies all of them together.
 
     Args:
         embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
         pairs: a `TemplatePairs`.
 
     Returns:
-        A `Verification`; its scores are in the order of the pairs, and it holds an accuracy where
-        they have folds. IJB-A's splits are no folds: see `verify_by_fold`.
+        A `Verification`; its scores are in the order of the pairs, and it has an accuracy if they
+        have folds. IJB-A's splits are not folds: see `verify_by_fold`.
 
     Raises:
         ValueError, OSError: as `score_template_pairs` and `verify`.
@@ -324,23 +346,30 @@ def evaluate_template_pairs(
 
 
 def evaluate_searches(
-    embedder, task, *, flip=True, quality_weight=0.0, batch_size=64, progress=True
+    embedder: Embedder,
+    task: TemplateSearches,
+    *,
+    flip: bool = True,
+    quality_weight: float = 0.0,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> SplitResults:
-    """Searches every probe in the gallery, split by split or gallery by gallery.
+    """Searches every probe in the gallery, for each split or gallery.
 
     Args:
         embedder, flip, quality_weight, batch_size, progress: as `embed_templates`.
         task: a `TemplateSearches`.
 
     Returns:
-        A `SplitResults` of an `Identification` for each search, whose rows are of `templates`. A
-        probe without an image finds
-        nobody: a mated one is missed at any rank and threshold, another raises no alarm. Probes
-        whose mates all have none are missed likewise, not counted as non-mated.
+        A `SplitResults` of an `Identification` for each search, whose rows are those of
+        `templates`. A probe without an image finds no person: a mated one is missed at any rank and
+        threshold, a non-mated one raises no alarm. A probe whose mates all have no image is missed
+        too; it does not count as non-mated.
 
     Raises:
-        ValueError, OSError: as `embed_templates` and `identify`; or if nothing of a gallery is
-            there, or no probe.
+        ValueError: if no template of a gallery has an image, or no probe; else as
+            `embed_templates` and `identify`.
+        OSError: as `embed_templates`.
 
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
@@ -361,7 +390,8 @@ def evaluate_searches(
         batch_size=batch_size,
         progress=progress,
     )
-    enrolled, found, failed_to_enrol = templates.enrolled, {}, 0
+    enrolled, failed_to_enrol = templates.enrolled, 0
+    found: dict[Any, Identification] = {}
     for name, (gallery, probes) in task.searches.items():
         found[name] = _search(vectors, templates.subjects, enrolled, gallery, probes, progress)
         failed_to_enrol += int(
@@ -370,12 +400,14 @@ def evaluate_searches(
     return SplitResults(found, failed_to_enrol)
 
 
-def searches_of_folders(gallery, probes) -> TemplateSearches:
-    """1:N on image files in a folder a person, for `evaluate_searches`.
+def searches_of_folders(
+    gallery: Iterable[str | os.PathLike[str]], probes: Iterable[str | os.PathLike[str]]
+) -> TemplateSearches:
+    """1:N for image files in one folder per person, for `evaluate_searches`.
 
     Args:
         gallery: files; those in folders of one name are one template.
-        probes: files, each a probe of its own, of the person that its folder is named after.
+        probes: files, one probe each; the folder's name is the person.
 
     Returns:
         `TemplateSearches` of one search, "folders".
@@ -393,28 +425,35 @@ def searches_of_folders(gallery, probes) -> TemplateSearches:
         >>> found.gallery, len(found.ranks), len(found.best_scores)
         (2, 2, 0)
     """
-    gallery, probes = ([Path(path) for path in paths] for paths in (gallery, probes))
-    both = {*gallery} & {*probes}
+    known, searched = ([Path(path) for path in paths] for paths in (gallery, probes))
+    both = {*known} & {*searched}
     if both:
         raise ValueError(
-            "A probe must not be in the gallery, where it finds itself. Received: "
-            f"{len(both):,} images in both, beginning with {min(both)}."
+            "A probe must not be in the gallery, because it would find itself. Received: "
+            f"{len(both):,} images in both, first of all {min(both)}."
         )
-    people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in gallery))}
-    rows = [people[path.parent.name] for path in gallery]
+    people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in known))}
+    rows = [people[path.parent.name] for path in known]
     templates = Templates(
-        subjects=np.array([*people, *(path.parent.name for path in probes)]),
-        images=(*gallery, *probes),
-        template=np.array([*rows, *range(len(people), len(people) + len(probes))]),
+        subjects=np.array([*people, *(path.parent.name for path in searched)]),
+        images=(*known, *searched),
+        template=np.array([*rows, *range(len(people), len(people) + len(searched))]),
     )
-    searched = np.arange(len(people), len(templates))
-    return TemplateSearches(templates, {"folders": (np.arange(len(people)), searched)})
+    probe_rows = np.arange(len(people), len(templates))
+    return TemplateSearches(templates, {"folders": (np.arange(len(people)), probe_rows)})
 
 
-def _search(vectors, subjects, enrolled, gallery, probes, progress):
+def _search(
+    vectors: npt.NDArray[np.float32],
+    subjects: npt.NDArray[Any],
+    enrolled: npt.NDArray[np.bool_],
+    gallery: npt.NDArray[np.intp],
+    probes: npt.NDArray[np.intp],
+    progress: bool,
+) -> Identification:
     there = gallery[enrolled[gallery]]
     mated = np.isin(subjects[probes], subjects[gallery])
-    # Missed: the probe, or all that it could have found, failed to enrol.
+    # Missed: the probe, or all of its mates in the gallery, failed to enrol.
     missed = mated & ~(enrolled[probes] & np.isin(subjects[probes], subjects[there]))
     silent = ~mated & ~enrolled[probes]
     searched = probes[~missed & ~silent]
@@ -426,7 +465,7 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
         progress=progress,
     ).in_rows(there, searched)
     lost, mute = probes[missed], probes[silent]
-    nobody = [np.full(len(rows), -1) for rows in (lost, mute)]
+    none = [np.full(len(rows), -1) for rows in (lost, mute)]
     return Identification(
         ranks=np.append(result.ranks, np.full(len(lost), np.iinfo(np.int64).max)),
         mate_scores=np.append(result.mate_scores, np.full(len(lost), -1.0)),
@@ -434,17 +473,18 @@ def _search(vectors, subjects, enrolled, gallery, probes, progress):
         gallery=len(gallery),
         mated=np.append(result.mated, lost),
         non_mated=np.append(result.non_mated, mute),
-        mates=np.append(result.mates, nobody[0]),
-        nearest=np.append(result.nearest, nobody[1]),
+        mates=np.append(result.mates, none[0]),
+        nearest=np.append(result.nearest, none[1]),
     )
 
 
-def _parts(templates):
-    """Rows of images, whole templates at a time, of at most `IMAGES_AT_ONCE` different images."""
+def _parts(templates: Templates) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows of images: whole templates, at most `IMAGES_AT_ONCE` different images at a time."""
     rows = np.flatnonzero(templates.present)
     rows = rows[np.argsort(templates.template[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(templates.template[rows])) + 1
-    part, images = [], set()
+    part: list[npt.NDArray[np.intp]] = []
+    images: set[Any] = set()
     for group in np.split(rows, starts):
         new = {templates.images[row] for row in group} - images
         if part and len(images) + len(new) > IMAGES_AT_ONCE:

@@ -1,20 +1,21 @@
-"""Keeping the converters' chatter away from the user, who should see one verdict."""
+"""Hides the output of the converters, so that the user sees one verdict."""
 
 import contextlib
 import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 from keras_facemargin.export.verdict import ExportError
 
 
 @contextlib.contextmanager
-def quiet():
-    """Holds back what converters print; prints it all at an error that does not say everything.
+def quiet() -> Iterator[None]:
+    """Hides what converters print; prints all of it after an unexpected error.
 
     TensorFlow, LiteRT and XLA write to file descriptor 2 from C++, past `sys.stderr`; their Python
-    halves log. A conversion prints 20 to 100 such lines, none of which a user can act on.
+    halves log. A conversion prints 20 to 100 such lines, and a user can act on none of them.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "tensorflow", "tf2onnx")]
     levels = [logger.level for logger in loggers]

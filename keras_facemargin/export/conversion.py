@@ -1,22 +1,24 @@
-"""Errors of converters and runtimes in terms of the embedder: which layer, which op."""
+"""Errors of converters and runtimes in terms of the embedder: layer and op."""
 
 import contextlib
 import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from keras_facemargin.export.console import quiet
 from keras_facemargin.export.verdict import ExportError
 
 
 @contextlib.contextmanager
-def converting(format, embedder):
-    """Keeps converters quiet and turns whatever they raise into an `ExportError`.
+def converting(format: str, embedder: Any) -> Iterator[None]:
+    """Hides the output of converters and turns their errors into an `ExportError`.
 
     Args:
         format: "ONNX" or "TFLite", for the message.
-        embedder: the model that is converted, whose layer the error names where it can.
+        embedder: the converted model; the error names its layer if it is known.
 
     Raises:
-        ExportError: the block raised an error that is not of the operating system.
+        ExportError: the block raised an error other than of the operating system.
     """
     try:
         with quiet():
@@ -24,18 +26,18 @@ def converting(format, embedder):
     except (ExportError, OSError, MemoryError):
         raise
     except Exception as error:
-        said = str(error)
-        path = re.search(r"[\w.-]+(/[\w.-]+)+", said)
+        text = str(error)
+        path = re.search(r"[\w.-]+(/[\w.-]+)+", text)
         layer = path and _layer(embedder, path[0])
         where = f" in {layer}" if layer else ""
         raise ExportError(
             f"The embedder cannot be written as {format}. Received: the converter's "
-            f"{type(error).__name__}{where}: {' '.join(said.split())[:300]} Please report it with "
+            f"{type(error).__name__}{where}: {' '.join(text.split())[:300]} Please report it with "
             "the embedder's summary()."
         ) from error
 
 
-def unsupported(format, embedder, found):
+def unsupported(format: str, embedder: Any, found: Iterable[tuple[str, str]]) -> ExportError:
     """The error for ops that a format does not have.
 
     Args:
@@ -45,7 +47,7 @@ def unsupported(format, embedder, found):
             `("Erf", "face_1/gelu_1/Erf")`.
 
     Returns:
-        An `ExportError` that names the ops and the Keras layers they come from.
+        An `ExportError` that names the ops and their Keras layers.
     """
     where = dict.fromkeys(
         f"{op} in {_layer(embedder, path) or f'an op outside layers ({path})'}"
@@ -53,15 +55,15 @@ def unsupported(format, embedder, found):
     )
     return ExportError(
         f"{format} has no form for an op of this embedder. Received: {', '.join(where)}. Replace "
-        "the layer by one of other ops and train again."
+        "the layer with one of other ops and train again."
     )
 
 
-def _layer(embedder, path):
+def _layer(embedder: Any, path: str) -> str | None:
     """The innermost Keras layer whose name scope is in a path of the TensorFlow graph, or None."""
     layers = {layer.name: layer for layer in embedder._flatten_layers(include_self=False)}
     for scope in reversed(path.split("/")):
-        # In a traced call the scope of a layer is its name and _1.
+        # In a traced call the scope of a layer is its name with _1 appended.
         for name in (scope.removesuffix("_1"), scope):
             if name in layers:
                 return f"layer {name!r} ({type(layers[name]).__name__})"

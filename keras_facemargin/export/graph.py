@@ -1,11 +1,13 @@
-"""The graph that every format is written from: raw RGB in, L2-normalised float32 embedding out.
+"""The graph behind every format: raw RGB in, L2-normalised float32 embedding out.
 
 TensorFlow only. The graph is frozen (its variables become constants) before a converter sees it,
-because converters lose what they do not recognise without a word: the variables of a Keras 3 model
+because converters silently lose what they do not recognise: the variables of a Keras 3 model
 vanish from `TFLiteConverter.from_concrete_functions(..., model)` and from a SavedModel of a plain
 `tf.Module`, and the mean and variance of a `Normalization` layer become dangling inputs in
 `tf2onnx.convert.from_function`.
 """
+
+from typing import Any
 
 import keras
 
@@ -13,18 +15,18 @@ INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"
 
 
-def float32_embedder(embedder):
-    """Checks an embedder's backend and interface and gives it back computing in float32.
+def float32_embedder(embedder: Any) -> Any:
+    """Checks an embedder's backend and interface, and returns it in float32.
 
-    An embedder trained in mixed precision is rebuilt from its own configuration with every dtype
-    policy set to float32 and given the same weights (its variables are float32 anyway): phones and
-    ONNX Runtime have no bfloat16 kernels, and half the digits of the embedding would be lost.
+    An embedder trained in mixed precision is rebuilt from its configuration with every dtype policy
+    set to float32 and the same weights (its variables are float32 anyway): phones and ONNX Runtime
+    have no bfloat16 kernels, and half the digits of the embedding would be lost.
 
     Args:
         embedder: a Functional `keras.Model`, `(B, H, W, 3)` RGB 0..255 -> `(B, D)`.
 
     Returns:
-        The embedder itself if it computes in float32 already, otherwise its float32 twin.
+        The embedder itself if it computes in float32, else its float32 twin.
 
     Raises:
         RuntimeError: Keras runs on another backend than TensorFlow.
@@ -33,7 +35,7 @@ def float32_embedder(embedder):
     backend = keras.backend.backend()
     if backend != "tensorflow":
         raise RuntimeError(
-            "Export goes through TensorFlow's graph, so Keras must run on the tensorflow backend. "
+            "Export needs Keras on the tensorflow backend, whose graph it converts. "
             f"Received: the {backend} backend. Save the embedder with "
             "embedder.save('embedder.keras'), then open it with "
             "keras.models.load_model('embedder.keras') in a process started with "
@@ -49,7 +51,7 @@ def float32_embedder(embedder):
     return twin
 
 
-def _check_interface(embedder):
+def _check_interface(embedder: Any) -> None:
     rule = (
         "An embedder to export must be a built Functional keras.Model with one input "
         "(None, H, W, 3), RGB 0..255, and one output (None, D). "
@@ -59,13 +61,13 @@ def _check_interface(embedder):
             f"{rule}Received: embedder={embedder!r} (type {type(embedder).__name__}). "
             "Open a saved file first: keras.models.load_model(path)."
         )
-    # Subclassed models and unbuilt Sequential ones know no symbolic inputs.
+    # Subclassed models and unbuilt Sequential models have no symbolic inputs.
     inputs = getattr(embedder, "inputs", None) or []
     outputs = getattr(embedder, "outputs", None) or []
     if not inputs or not outputs:
         raise ValueError(
             f"{rule}Received: a {type(embedder).__name__} without fixed inputs and outputs. "
-            "Of a classifier, export its embedder: classifier.embedder."
+            "Export the embedder of a classifier: classifier.embedder."
         )
     input_shapes = [tuple(tensor.shape) for tensor in inputs]
     output_shapes = [tuple(tensor.shape) for tensor in outputs]
@@ -85,7 +87,7 @@ def _check_interface(embedder):
         )
 
 
-def _set_float32(config):
+def _set_float32(config: Any) -> int:
     """Sets every dtype policy in a config to float32, in place; returns how many changed."""
     if isinstance(config, (list, tuple)):
         return sum(_set_float32(item) for item in config)
@@ -101,7 +103,7 @@ def _set_float32(config):
         raise ValueError(
             "A quantised Keras model cannot be exported: the formats here quantise from float32 "
             f"themselves. Received: a layer with {kind} {config['config']}. Export the embedder "
-            "as it was before quantize()."
+            "before quantize()."
         )
     elif config.get("dtype") in ("float16", "bfloat16"):  # Inputs and Cast name a bare dtype.
         config["dtype"] = "float32"
@@ -109,11 +111,11 @@ def _set_float32(config):
     return changed
 
 
-def normalised(embedder, batch_size=None):
-    """The function that is exported, still on the Keras variables.
+def normalised(embedder: Any, batch_size: int | None = None) -> Any:
+    """The function to export, still on the Keras variables.
 
     Args:
-        embedder: what `float32_embedder` returned.
+        embedder: as `float32_embedder` returns it.
         batch_size: fixed number of images per call, or None for any number.
 
     Returns:
@@ -124,30 +126,29 @@ def normalised(embedder, batch_size=None):
 
     shape = (batch_size, *embedder.inputs[0].shape[1:])
 
-    @tf.function(
-        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
-        # Autograph has nothing to rewrite here and would leave files in the temporary folder.
-        autograph=False,
-    )
-    def embed(image):
+    def embed(image: Any) -> dict[str, Any]:
         embedding = embedder(image, training=False)
-        # This very call becomes one L2_NORMALIZATION op in TFLite, with an int8 kernel;
-        # keras.layers.UnitNormalization becomes five float ones.
+        # This call becomes one L2_NORMALIZATION op in TFLite, with an int8 kernel;
+        # keras.layers.UnitNormalization becomes five float ops.
         return {OUTPUT_NAME: tf.math.l2_normalize(embedding, axis=-1)}
 
-    return embed
+    return tf.function(
+        embed,
+        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
+        # Autograph would rewrite nothing here and leave files in the temporary folder.
+        autograph=False,
+    )
 
 
-def frozen(embedder, batch_size=None):
+def frozen(embedder: Any, batch_size: int | None = None) -> Any:
     """`normalised` as a concrete function whose graph holds the weights as constants.
 
-    Functions within the graph are inlined, because tf2onnx writes calls of them as they are: Keras
-    wraps grouped convolutions in one. Loops stay loops (`lower_control_flow`), of which both
-    formats have a form.
+    Functions in the graph are inlined, because tf2onnx does not convert their calls: Keras wraps
+    grouped convolutions in one. Loops stay loops (`lower_control_flow`): both formats have them.
     """
     import tensorflow as tf
 
-    # Semi-public, and what TensorFlow's own converters call; there is no public name for it.
+    # Semi-public: TensorFlow's own converters call it, and it has no public name.
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )

@@ -1,10 +1,13 @@
-"""The face crops that an exported file is judged on."""
+"""The face crops that an exported file is tested on."""
+
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
-def check_images(images, input_shape):
-    """Checks the images that parity is measured on, or makes some if there are none.
+def check_images(images: Any, input_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Checks the images to test a file on, or draws some.
 
     Args:
         images: uint8 or float array `(N, H, W, 3)`, RGB 0..255, aligned as in training; None for
@@ -30,40 +33,40 @@ def check_images(images, input_shape):
             )
         images, _ = synthesize_faces(num_identities=16, images_per_identity=4, seed=0, size=crop)
     try:
-        images = np.asarray(images)
-    except ValueError:  # numpy's answer to rows of unequal length
+        pixels: npt.NDArray[Any] = np.asarray(images)
+    except ValueError:  # rows of unequal length
         raise ValueError(
             f"images must be one array of the shape {shape}. Received: a "
             f"{type(images).__name__} of arrays of several shapes. Resize them to one size."
         ) from None
-    if images.ndim != 4 or images.shape[1:] != tuple(input_shape) or not len(images):
-        grey = images.shape[1:3] == tuple(input_shape[:2]) and images.shape[3:] in ((), (1,))
+    if pixels.ndim != 4 or pixels.shape[1:] != tuple(input_shape) or not len(pixels):
+        grey = pixels.shape[1:3] == tuple(input_shape[:2]) and pixels.shape[3:] in ((), (1,))
         raise ValueError(
             f"images must have the shape {shape} of this embedder's input. "
-            f"Received: shape {images.shape}. "
+            f"Received: shape {pixels.shape}. "
             + (
                 "Repeat the one channel of grey images three times, as read_face does."
                 if grey
-                else "Read crops with read_face, or pass images of that size."
+                else "Read crops of that size with read_face."
             )
         )
-    if images.dtype == np.uint8:
-        if images.max() <= 1:
+    if pixels.dtype == np.uint8:
+        if pixels.max() <= 1:
             raise ValueError(
                 "images must be RGB 0..255. Received: uint8 values from 0 to "
-                f"{images.max()}. Scale them before the cast: (images * 255).astype('uint8')."
+                f"{pixels.max()}. Scale them before the cast: (images * 255).astype('uint8')."
             )
-        return images
-    if images.dtype.kind != "f":
+        return pixels
+    if pixels.dtype.kind != "f":
         raise ValueError(
             "images must be uint8 or float, RGB 0..255. "
-            f"Received: dtype {images.dtype}. Convert them: images.astype('uint8')."
+            f"Received: dtype {pixels.dtype}. Convert them: images.astype('uint8')."
         )
-    low, high = float(images.min()), float(images.max())  # NaN compares false below.
+    low, high = float(pixels.min()), float(pixels.max())  # NaN compares false below.
     if not (low >= 0.0 and 1.0 < high <= 255.0):
         raise ValueError(
-            "Float images must be RGB 0..255: the embedder holds its own preprocessing. "
+            "Float images must be RGB 0..255: the embedder contains its preprocessing. "
             f"Received: values from {low:g} to {high:g}. Undo the scaling, for example "
             "images * 255 for values in 0..1, (images + 1) * 127.5 for -1..1."
         )
-    return images
+    return pixels

@@ -1,10 +1,12 @@
-"""TFLite metadata: what MediaPipe must know to feed a file with float input.
+"""TFLite metadata, which MediaPipe needs for a file with float input.
 
 MediaPipe's ImageEmbedder refuses a float input without `NormalizationOptions`. The exported graph
 takes RGB 0..255, so mean and standard deviation are 0 and 1. The tables are those of
-`metadata_schema.fbs`, written with `flatbuffers` alone, because the packages that hold the
-generated writers cannot be installed beside TensorFlow.
+`metadata_schema.fbs`, written with only `flatbuffers`: the packages that contain the generated
+writers cannot be installed beside TensorFlow.
 """
+
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +14,13 @@ from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
 
 _NAME = "TFLITE_METADATA"  # the entry of a TFLite file that holds the buffer
 _IDENTIFIER = b"M001"
+_Field = tuple[str, Any]  # method of the builder, and its value
 _BYTE, _OFFSET = "PrependUint8Slot", "PrependUOffsetTRelativeSlot"
 # Members of unions and enums of the schema.
 _FEATURES, _IMAGE, _RGB, _NORMALIZATION = 1, 2, 1, 1
 
 
-def with_metadata(artefact, name):
+def with_metadata(artefact: bytes, name: str) -> bytes:
     """Adds the metadata to a TFLite file.
 
     Args:
@@ -25,7 +28,7 @@ def with_metadata(artefact, name):
         name: of the model.
 
     Returns:
-        The bytes of the file with metadata; tensors and operators stay as they are.
+        The bytes of the file with metadata; tensors and operators are unchanged.
     """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
@@ -42,27 +45,27 @@ def with_metadata(artefact, name):
     return bytes(builder.Output())
 
 
-def _metadata(name):
+def _metadata(name: str) -> bytes:
     """A `ModelMetadata` buffer: one RGB image 0..255 in, one embedding out."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
 
-    def text(value):
+    def text(value: str) -> _Field:
         return _OFFSET, builder.CreateString(value)
 
-    def table(fields):
+    def table(fields: dict[int, _Field]) -> _Field:
         builder.StartObject(max(fields) + 1)
         for slot, (prepend, value) in fields.items():
             getattr(builder, prepend)(slot, value, 0)
         return _OFFSET, builder.EndObject()
 
-    def tables(entry):
+    def tables(entry: _Field) -> _Field:
         builder.StartVector(4, 1, 4)
         builder.PrependUOffsetTRelative(entry[1])
         return _OFFSET, builder.EndVector()
 
-    def numbers(value):
+    def numbers(value: float) -> _Field:
         return _OFFSET, builder.CreateNumpyVector(np.full(3, value, "<f4"))
 
     normalization = table({0: numbers(0.0), 1: numbers(1.0)})  # mean, std

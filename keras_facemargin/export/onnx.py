@@ -1,23 +1,18 @@
-"""An embedder as an ONNX file for servers and other runtimes."""
+"""ONNX files for servers and other runtimes: converter and runner."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.export.conversion import converting, unsupported
-from keras_facemargin.export.graph import (
-    INPUT_NAME,
-    OUTPUT_NAME,
-    float32_embedder,
-    frozen,
-    normalised,
-)
-from keras_facemargin.export.images import check_images
-from keras_facemargin.export.verdict import Tolerance, check_path, deliver, threads
+from keras_facemargin.export.conversion import unsupported
+from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME, frozen
+from keras_facemargin.export.verdict import threads
 
-_TOLERANCE = Tolerance(0.9999, 0.99999)  # The order of summation; 1 - 1e-6 is usual.
 _OPSET = 15
-# TensorFlow ops that tf2onnx leaves as they are, in exact ONNX forms: ops in a row, each of the
+# TensorFlow ops that tf2onnx does not convert, in exact ONNX forms: a chain of ops, each on the
 # value so far (x) and the number 1.
 _FORMS = {
     "Erfc": (("Erf", "x"), ("Sub", "1x")),  # in every exact GELU
@@ -26,71 +21,37 @@ _FORMS = {
 }
 
 
-def export_onnx(embedder, path, images=None, tolerance=None):
-    """Writes an embedder as a float32 ONNX file (opset 15) and judges it against Keras.
-
-    The file takes `"image"`, float32 `(batch, H, W, 3)`, NHWC, RGB 0..255 (the preprocessing is
-    inside), any number at once, and gives `"embedding"`, float32 `(batch, D)`, L2-normalised.
-
-    Args:
-        embedder: a Functional `keras.Model`, `(B, H, W, 3)` float32 RGB 0..255 -> `(B, D)`. One
-            trained in mixed precision is exported, and judged, in float32.
-        path: the file to write, ending in `.onnx`. A file already there is replaced only by one
-            that passes, in one step.
-        images: aligned face crops to judge on, uint8 or float `(N, H, W, 3)`, RGB 0..255. Default:
-            64 synthetic faces.
-        tolerance: a `Tolerance`. Default: least cosine 0.9999, mean 0.99999.
-
-    Returns:
-        A `Verdict`; print it, or keep its `to_dict()`.
-
-    Raises:
-        ExportError: the embedder has an op without an ONNX form (layer and op are named), or the
-            file misses the tolerance; it is kept as `<path>.failed`.
-        ValueError: a wrong path, embedder or image.
-        RuntimeError: Keras runs on another backend than TensorFlow.
-        ImportError: tf2onnx or ONNX Runtime is not installed (extra `export`).
-
-    Example:
-
-    ```python
-    print(export_onnx(embedder, "face.onnx"))
-    ```
-    """
-    path = check_path(path, ".onnx")
-    embedder = float32_embedder(embedder)
-    images = check_images(images, embedder.input_shape[1:])
-    tf2onnx, onnxruntime = _import_onnx()
-    with converting("ONNX", embedder):
-        artefact = _convert(embedder, tf2onnx)
-        run = _runner(artefact, onnxruntime)
-        run(images[:1])
-    return deliver(
-        artefact,
-        path,
-        run,
-        normalised(embedder),
-        images,
-        tolerance=tolerance or _TOLERANCE,
-        format="onnx",
-        precision="float32",
-    )
-
-
-def _import_onnx():
+def require() -> None:
+    """Raises an ImportError that names the extra if tf2onnx or ONNX Runtime is not installed."""
     try:
-        import onnxruntime
-        import tf2onnx
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "Writing and judging an ONNX file needs tf2onnx and ONNX Runtime. "
+            "An ONNX file needs tf2onnx and ONNX Runtime, which are not installed. "
             "Run: pip install 'keras_facemargin[export]'"
         ) from error
-    return tf2onnx, onnxruntime
 
 
-def _convert(embedder, tf2onnx):
-    """The bytes of the ONNX file."""
+def convert(
+    embedder: Any, precision: str = "float32", representative: npt.NDArray[Any] | None = None
+) -> bytes:
+    """Converts an embedder.
+
+    Args:
+        embedder: as `float32_embedder` returns it.
+        precision: `"float32"`.
+        representative: None.
+
+    Returns:
+        The bytes of the ONNX file.
+
+    Raises:
+        ExportError: an op has no ONNX form.
+        Exception: any other error of the converter.
+    """
+    import tf2onnx
+
     graph = frozen(embedder)
     (image,), (embedding,) = graph.inputs, graph.outputs
     model, _ = tf2onnx.convert.from_graph_def(
@@ -108,11 +69,14 @@ def _convert(embedder, tf2onnx):
         raise unsupported("ONNX", embedder, missing)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return model.SerializeToString()
+    artefact: bytes = model.SerializeToString()
+    return artefact
 
 
-def _in_steps(steps, ctx, node, name, args):
-    """A tf2onnx handler that writes a TensorFlow op as ONNX ops in a row."""
+def _in_steps(
+    steps: tuple[tuple[str, str], ...], ctx: Any, node: Any, name: str, args: Any
+) -> None:
+    """A tf2onnx handler that writes a TensorFlow op as a chain of ONNX ops."""
     value, one = node.input[0], ctx.make_const(f"{name}__one", np.float32(1.0)).output[0]
     shapes, dtypes = node.output_shapes, node.output_dtypes
     ctx.remove_node(name)
@@ -127,8 +91,8 @@ def _in_steps(steps, ctx, node, name, args):
         ).output[0]
 
 
-def _ops_outside_onnx(graph):
-    """(op, name) of the nodes that the converter left as they are, those of loops included."""
+def _ops_outside_onnx(graph: Any) -> list[tuple[str, str]]:
+    """(op, name) of the nodes that the converter did not convert, also inside loops."""
     import onnx
 
     found = []
@@ -140,15 +104,17 @@ def _ops_outside_onnx(graph):
     return found
 
 
-def _runner(artefact, onnxruntime):
-    """A function of images to embeddings, by the names in the file."""
+def runner(artefact: bytes) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
+    """A function from images to embeddings, by the names in the file."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
 
-    def run(images):
-        # An input that the converter left dangling would be missing here, and raise.
-        (embedding,) = session.run([OUTPUT_NAME], {INPUT_NAME: images.astype("float32")})
-        return embedding
+    def run(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        # This raises if the converter left an input without a value.
+        outputs = session.run([OUTPUT_NAME], {INPUT_NAME: images.astype("float32")})
+        return np.asarray(outputs[0])
 
     return run

@@ -1,14 +1,16 @@
-"""The verdict on an exported file: is it still the embedder that was trained?"""
+"""The verdict on an exported file: does it still compute the trained embedder?"""
 
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.files import atomic_write
 
@@ -18,11 +20,12 @@ _ROUNDS = 30
 
 
 class Tolerance(NamedTuple):
-    """Least cosine between an exported embedding and Keras' own, over the images judged.
+    """Smallest cosine between the exported and the Keras embedding of an image.
 
-    What it costs: the score of a pair moves by at most sqrt(2 (1 - c)) for each of its two images,
-    and by about sqrt(2 (1 - c) / D) if the error points anywhere in D dimensions. With c = 0.98,
-    D = 512 that is 0.2 at worst and 0.009 as a rule; thresholds at FAR 1e-3 lie near 0.3.
+    The cost of a tolerance c: the score of a pair changes by at most sqrt(2 (1 - c)) for each of
+    its two images, and by about sqrt(2 (1 - c) / D) if the error points anywhere in D dimensions.
+    With c = 0.98, D = 512 that is 0.2 at worst and 0.009 as a rule; thresholds at FAR 1e-3 are near
+    0.3.
 
     Attributes:
         cosine_min: for the worst image.
@@ -35,21 +38,21 @@ class Tolerance(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """How an exported file compares with the Keras embedder it was made from.
+    """Comparison of an exported file with its Keras embedder.
 
     Attributes:
         format: `"tflite"` or `"onnx"`.
         precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
         path: the file written (`<path>.failed` if it did not pass).
         size_bytes: its size.
-        num_images: how many images were judged.
+        num_images: number of images compared.
         cosine_min: lowest cosine to the Keras embedding of the same image.
         cosine_mean: mean of these cosines.
         latency_ms: milliseconds per image: median of batch-1 runs that alternate with Keras.
         keras_latency_ms: the same for the float32 Keras embedder, compiled by `tf.function`.
-        threads: CPU threads that both were given.
-        tolerance: what was asked of the cosines.
-        passed: whether they meet it.
+        threads: CPU threads of both.
+        tolerance: the required cosines.
+        passed: whether the cosines meet the tolerance.
         float_islands: ops of an int8 file that still compute in float, in order, by TFLite name.
     """
 
@@ -67,14 +70,14 @@ class Verdict:
     passed: bool
     float_islands: tuple[str, ...] = ()
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, ready for JSON."""
         return asdict(self) | {
             "tolerance": self.tolerance._asdict(),
             "float_islands": list(self.float_islands),
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{self.path}: {self.format} {self.precision}, {'passed' if self.passed else 'FAILED'}",
             f"  cosine to Keras  min {self.cosine_min:.6f}, mean {self.cosine_mean:.6f} over "
@@ -93,28 +96,36 @@ class ExportError(RuntimeError):
     """An embedder cannot be written in a format, or the file is too far from it.
 
     Attributes:
-        verdict: the `Verdict` of the file, whose `path` is where it was put aside; None if there
-            is no file to judge.
+        verdict: the `Verdict` of the failed file, with its `path`; None if there is no file.
     """
 
-    def __init__(self, message, verdict=None):
+    def __init__(self, message: str, verdict: Verdict | None = None) -> None:
         super().__init__(message)
         self.verdict = verdict
 
 
-def threads():
-    """CPU threads that TensorFlow uses for one op, so that the exported file gets the same."""
+def threads() -> int:
+    """CPU threads that TensorFlow uses for one op; the exported file gets the same number."""
     import tensorflow as tf
 
-    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
 
 
-def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
-    """Judges an exported file held in memory, then puts it at its place or aside.
+def deliver(
+    artefact: bytes,
+    path: Path,
+    run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
+    reference: Any,
+    images: npt.NDArray[Any],
+    *,
+    tolerance: Tolerance,
+    **facts: Any,
+) -> Verdict:
+    """Tests an exported file in memory, then writes it to its path or, if it fails, beside it.
 
     Args:
         artefact: the file's bytes.
-        path: where it belongs. Nothing but a file that passed is ever written there, in one step.
+        path: the path of the file. Only a file that passes is written there, in one step.
         run: function of one batch of one image, as in `images`, to its `(1, D)` embedding.
         reference: `normalised(embedder)` of the same embedder.
         images: `(N, H, W, 3)`, uint8 or float.
@@ -125,9 +136,9 @@ def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
         The `Verdict`.
 
     Raises:
-        ExportError: the verdict is a failure; the file lies at `<path>.failed`.
-        ValueError: a Keras embedding is not finite or is zero, or they are so alike that a file
-            which ignores its input would pass.
+        ExportError: the file fails; it is written to `<path>.failed`.
+        ValueError: a Keras embedding is not finite or is zero, or the embeddings are so similar
+            that a file which ignores its input would pass.
         OSError: the file cannot be written.
     """
     expected = _reference_embeddings(reference, images)
@@ -156,22 +167,22 @@ def deliver(artefact, path, run, reference, images, *, tolerance, **facts):
     with atomic_write(place, "wb") as file:
         file.write(artefact)
     if not passed:
-        untouched = " the file that was there before is untouched;" if path.exists() else ""
+        untouched = " the existing file is unchanged;" if path.exists() else ""
         kept = f"Nothing was written to {path};{untouched} the failed file is {place}."
         raise ExportError(f"{_miss(verdict)} {kept}", verdict)
     return verdict
 
 
-def _miss(verdict):
-    """What is wrong with a file that missed its tolerance, and what to do."""
+def _miss(verdict: Verdict) -> str:
+    """The error for a file that missed its tolerance, and what to do."""
     advice = {
         "float16": "A value may have left float16's range; export float32.",
         "dynamic_int8": "Export float16, at twice the size.",
         "int8": "Pass more and more varied aligned faces as images, or export dynamic_int8 "
-        "or float16. Untrained weights quantise badly: judge int8 on a trained embedder.",
+        "or float16. Untrained weights quantise badly: test int8 on a trained embedder.",
     }.get(
         verdict.precision,
-        "The conversion itself went wrong; please report it with the embedder's summary().",
+        "The conversion failed; please report it with the embedder's summary().",
     )
     return (
         f"An exported embedding must have a cosine to Keras' own of at least "
@@ -182,8 +193,8 @@ def _miss(verdict):
     )
 
 
-def check_path(path, suffix):
-    """Checks that a file can be written before minutes are spent on making it.
+def check_path(path: str | os.PathLike[str], suffix: str) -> Path:
+    """Checks, before minutes of work, that a file can be written.
 
     Args:
         path: the file to write; its folder is created if it is missing.
@@ -205,7 +216,7 @@ def check_path(path, suffix):
         )
     if path.is_dir():
         raise IsADirectoryError(
-            f"path must be a file to write. Received: the folder {str(path)!r}. Name a file "
+            f"`path` must be a file to write. Received: the folder {str(path)!r}. Name a file "
             f"inside it."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,52 +228,52 @@ def check_path(path, suffix):
     return path
 
 
-def _embed(reference, images):
-    return reference(images.astype("float32"))["embedding"].numpy()
+def _embed(reference: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(reference(images.astype("float32"))["embedding"])
 
 
-def _reference_embeddings(reference, images):
+def _reference_embeddings(reference: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     batches = range(0, len(images), _BATCH)
     return np.concatenate([_embed(reference, images[i : i + _BATCH]) for i in batches])
 
 
-def _cosine(a, b):
+def _cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Row-wise cosine in float64; 0 where a row is all zeros."""
     a, b = a.astype("float64"), b.astype("float64")
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return (a * b).sum(axis=1) / np.where(norms == 0.0, 1.0, norms)
+    return np.asarray((a * b).sum(axis=1) / np.where(norms == 0.0, 1.0, norms))
 
 
-def _meets(cosine, tolerance):
+def _meets(cosine: npt.NDArray[Any], tolerance: Tolerance) -> bool:
     # NaN compares false: an embedding with NaN in it fails.
     return bool(cosine.min() >= tolerance.cosine_min and cosine.mean() >= tolerance.cosine_mean)
 
 
-def _check_reference(embeddings):
+def _check_reference(embeddings: npt.NDArray[Any]) -> None:
     wrong = ~(np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1))
     if wrong.any():
         raise ValueError(
             "Every Keras embedding must be finite and not zero. Received: "
             f"{wrong.sum()} of {len(embeddings)} images whose embedding is not, the first at index "
-            f"{np.argmax(wrong)}. The embedder is damaged or untrained: it needs repair before it "
-            "is exported."
+            f"{np.argmax(wrong)}. The embedder is damaged or untrained: repair it before the "
+            "export."
         )
 
 
-def _check_contrast(embeddings, tolerance):
+def _check_contrast(embeddings: npt.NDArray[Any], tolerance: Tolerance) -> None:
     constant = np.broadcast_to(embeddings.mean(axis=0), embeddings.shape)
     if _meets(_cosine(constant, embeddings), tolerance):
         raise ValueError(
-            "The images that a file is judged on must have different Keras embeddings, or a file "
-            f"that ignores its input would pass. Received: {len(embeddings)} images whose "
-            "embeddings are (nearly) equal. Pass images of several people; if they are, the "
-            "embedder is untrained or has collapsed."
+            "The images that test a file must have different Keras embeddings, or a file that "
+            f"ignores its input would pass. Received: {len(embeddings)} images whose embeddings "
+            "are (nearly) equal. Pass images of several people. If these are, the embedder is "
+            "untrained or has collapsed."
         )
 
 
-def _alternating_medians(*functions):
-    """Median milliseconds of each function, run in turn so that a busy host slows all alike."""
-    times = [[] for _ in functions]
+def _alternating_medians(*functions: Callable[[], Any]) -> list[float]:
+    """Median milliseconds of each function; they run in turn, so a busy host slows all equally."""
+    times: list[list[float]] = [[] for _ in functions]
     for round_ in range(_WARM_UP + _ROUNDS):
         for function, taken in zip(functions, times, strict=True):
             start = time.perf_counter()

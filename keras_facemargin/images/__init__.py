@@ -18,7 +18,8 @@ from keras_facemargin.images.detect import (
     load_detector,
 )
 from keras_facemargin.images.image import BadImage, decode_face, read_face, read_photo
-from keras_facemargin.images.photos import AlignedFolder, align_folder, read_landmarks
+from keras_facemargin.images.landmarks import read_landmarks
+from keras_facemargin.images.photos import AlignedFolder, align_folder
 from keras_facemargin.images.synthetic import synthesize_faces, write_synthetic_faces
 
 __all__ = [

@@ -1,9 +1,9 @@
 """Five points on a photo -> the crop that an embedder was trained on.
 
-An embedder has seen eyes, nose and mouth at fixed places and nowhere else. The similarity transform
-(turn, scale, shift: four numbers) that carries five points of a face nearest to those places in the
-least-squares sense is Umeyama's (1991); in the plane it has a closed form in complex numbers. With
-`z_i` the centred points and `w_i` the centred places, both as `x + iy`,
+An embedder is trained on crops with eyes, nose and mouth at fixed places. Alignment maps five
+points of a face onto those places by the similarity transform (turn, scale, shift: four numbers)
+with the least squared error: Umeyama's (1991). In the plane it has a closed form in complex
+numbers. With `z_i` the centred points and `w_i` the centred places, both as `x + iy`,
 
     a = sum(conj(z_i) w_i) / sum(|z_i|^2),    place = a (point - mean) + mean place
 
@@ -14,39 +14,45 @@ OpenCV, MTCNN and InsightFace. Left and right are as a viewer sees them: the lef
 the left of the picture, the person's right.
 """
 
+from typing import Any, TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from keras_facemargin.images.crop import Crop
+from keras_facemargin.images.crop import Crop, Size
 
-# A face's five points lie about a line if their spread across it is less than this part of that
-# along it: no crop can be told from them. In 13,232 photos of LFW the least is 0.47.
+_Floats: TypeAlias = npt.NDArray[np.float64]
+_Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+# Five points are on a line if their spread across it is less than this part of the spread along it:
+# they do not determine a crop. In 13,232 photos of LFW the least is 0.47.
 _THIN = 0.02
-# How many times better points fit mirrored before left and right count as swapped. LFW's stay
-# below 0.6, a full profile comes to 1, and LFW's with left and right swapped begin at 1.7.
+# Left and right count as swapped if the points fit so many times better mirrored. In LFW the ratio
+# is below 0.6, for a full profile about 1, and in LFW with left and right swapped at least 1.7.
 _MIRRORED = 1.5
 # Pixels of the photo, root mean square distance of the five points from their middle: eyes 1.4
-# pixels apart. Of less nothing can be seen; parts of the width and height (0..1) come to 0.5.
+# pixels apart. A smaller face shows nothing; fractions of width and height (0..1) reach 0.5.
 _SMALLEST = 1.0
-_FARTHEST = 1e9  # pixels; the squares of numbers without end overflow
+_FARTHEST = 1e9  # pixels; the squares of larger numbers may overflow
 _POINTS = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 
 
-def similarity_transform(points, target):
-    """The similarity transforms that carry point sets nearest to a target (least squares).
+def similarity_transform(points: npt.ArrayLike, target: npt.ArrayLike) -> _Floats:
+    """The similarity transforms that map point sets onto a target with the least squared error.
 
     Umeyama's closed form without the reflection, in float64, for any number of point sets at once:
     the `M` that minimises `sum_i |M (x_i, y_i, 1) - target_i|^2` over turns, scales and shifts.
 
-    **Where implementations differ.** `cv2.estimateAffinePartial2D` finds the same transform for
-    clean points, but throws points out (RANSAC, LMEDS) where they do not agree, as five points of
-    a real face never do; scikit-image's `SimilarityTransform.estimate` is this one. An affine or
-    perspective transform (some croppers use one) squeezes the face onto the template: the embedder
-    then sees shapes that it was not trained on.
+    **Implementations differ.** `cv2.estimateAffinePartial2D` finds the same transform for clean
+    points, but discards points that do not agree (RANSAC, LMEDS), and five points of a real face
+    never agree; scikit-image's `SimilarityTransform.estimate` is this one. An affine or perspective
+    transform (some croppers use one) squeezes the face onto the template into shapes that the
+    embedder was not trained on.
 
     Args:
         points: array `(..., K, 2)`, x and y of K >= 2 points, finite.
-        target: array `(K, 2)`, where they should go.
+        target: array `(K, 2)`, the places of the K points.
 
     Returns:
         float64 `(..., 2, 3)`: from `points` to `target`, as `cv2.warpAffine` takes it.
@@ -67,12 +73,12 @@ def similarity_transform(points, target):
     points = _numbers(points, "points")
     if points.shape[-2:] != target.shape:
         raise ValueError(
-            f"`points` must have shape (..., {len(target)}, 2) to go to a target of "
+            f"`points` must have shape (..., {len(target)}, 2) for a target of "
             f"{len(target)} points. Received: shape {points.shape}"
         )
     z, w = _complex(points), _complex(target)
     mean, mean_target = z.mean(-1, keepdims=True), w.mean()
-    # Differences of equal numbers of some size are not always zero in floating point.
+    # In floating point the differences of equal large numbers are not always zero.
     spread = (np.abs(z - mean) ** 2).sum(-1)
     _refuse(
         spread <= (1e-12 * np.abs(mean[..., 0])) ** 2,
@@ -86,8 +92,10 @@ def similarity_transform(points, target):
     return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
-def alignment_matrix(points, size=None, *, template=None):
-    """The transforms that carry the five points of faces onto those of a crop.
+def alignment_matrix(
+    points: npt.ArrayLike, size: Size | None = None, *, template: str | None = None
+) -> _Floats:
+    """The transforms that map the five points of faces onto those of a crop.
 
     Args:
         points: array `(5, 2)` or `(..., 5, 2)`, x and y in pixels of the photo: left eye, right
@@ -99,8 +107,8 @@ def alignment_matrix(points, size=None, *, template=None):
 
     Raises:
         ValueError: a shape is wrong; a number is not finite; the points of a face all coincide,
-            lie on a line or within a pixel or two (they are not in pixels); left and right are
-            swapped, of all points or of eyes or mouth corners alone; x and y are swapped.
+            are on a line or within a pixel or two (they are not in pixels); left and right are
+            swapped, of all points or only of eyes or mouth corners; x and y are swapped.
 
     Example:
 
@@ -120,16 +128,15 @@ def alignment_matrix(points, size=None, *, template=None):
     z = z - z.mean(-1, keepdims=True)
     _refuse(
         (np.abs(z) ** 2).mean(-1) < _SMALLEST**2,
-        "`points` must be in pixels of the photo, and the points of a face be more than a pixel "
-        "apart",
+        "`points` must be in pixels of the photo, and the points of a face more than a pixel apart",
         points,
-        "Multiply points that are parts of the width and height (0..1) by the width and height of "
-        "the photo.",
+        "Multiply points that are fractions of the width and height (0..1) by the width and height "
+        "of the photo.",
     )
     length = np.abs((z**2).sum(-1)) / (np.abs(z) ** 2).sum(-1)  # 0: as wide as long, 1: a line
     _refuse(
         1 - length < 2 * _THIN**2,
-        "The points of a face must not lie on a line",
+        "The points of a face must not be on a line",
         points,
         "Leave the face out, or find its points again.",
     )
@@ -137,8 +144,8 @@ def alignment_matrix(points, size=None, *, template=None):
     reach = 0.25 * np.abs(z[..., 3:].sum(-1) - z[..., :2].sum(-1)) / 2
     _refuse(
         ((eyes * np.conj(mouth)).real < 0) & (np.minimum(np.abs(eyes), np.abs(mouth)) > reach),
-        f"`points` must be {', '.join(_POINTS)}, and the way from the left to the right eye runs "
-        "against that between the mouth corners",
+        f"`points` must be {', '.join(_POINTS)}; the direction from the left to the right eye is "
+        "opposite to that between the mouth corners",
         points,
         "Swap the two eyes or the two mouth corners.",
     )
@@ -146,30 +153,36 @@ def alignment_matrix(points, size=None, *, template=None):
     w = w - w.mean()
     _refuse(
         np.abs((z * w).sum(-1)) > _MIRRORED * np.abs((np.conj(z) * w).sum(-1)),
-        "`points` must be given left before right as a viewer of the picture sees them, and x "
-        "before y; they fit the template better mirrored",
+        "`points` must have left before right as a viewer of the picture sees them, and x before "
+        "y; these fit the template better mirrored",
         points,
-        "Swap the two eyes and the two mouth corners, or x and y; an image that was mirrored needs "
-        "its points mirrored as well: x -> width - 1 - x.",
+        "Swap the two eyes and the two mouth corners, or x and y. The points of a mirrored image "
+        "must be mirrored too: x -> width - 1 - x.",
     )
     return matrix
 
 
-def align_face(image, points, size=None, *, template=None):
-    """Cuts the crop of a face out of a photo: its five points go to those of a template.
+def align_face(
+    image: npt.ArrayLike,
+    points: npt.ArrayLike,
+    size: Size | None = None,
+    *,
+    template: str | None = None,
+) -> _Pixels:
+    """Cuts the crop of a face out of a photo: its five points move to those of the crop.
 
     Each pixel of the crop is interpolated bilinearly at its place in the photo and rounded to the
-    nearest level, from a photo in which everything outside the border is black: what
-    `cv2.warpAffine` does by default, and InsightFace's `norm_crop` with it. Where the photo is at
-    least twice as fine as the crop it is first averaged over squares of whole pixels: bilinear
-    interpolation would pass over the pixels between its four and alias, as `norm_crop` does.
+    nearest level; outside the photo everything is black. `cv2.warpAffine` does the same by default,
+    and so does InsightFace's `norm_crop`. If the photo is at least twice as fine as the crop, it is
+    first averaged over squares of whole pixels: bilinear interpolation would skip the pixels
+    between its four and alias, as `norm_crop` does.
 
     Measured on 250 photos of LFW (250x250), mean absolute difference of the crops in levels of
-    255: below 0.001 to OpenCV's; 0.49 to Pillow's bilinear, which cuts fractions off and so darkens
-    a crop by half a level (the reason that Pillow does not interpolate here).
+    255: below 0.001 to OpenCV's; 0.49 to Pillow's bilinear, which truncates fractions and so
+    darkens a crop by half a level (the reason not to interpolate with Pillow here).
 
     Args:
-        image: array `(H, W, 3)`, uint8, RGB, as `read_photo` gives it.
+        image: array `(H, W, 3)`, uint8, RGB, as `read_photo` returns it.
         points: array `(5, 2)`, x and y in pixels: left eye, right eye, nose, left and right mouth
             corner, left and right as a viewer sees them. `(0, 0)` is the centre of the pixel in
             the upper left.
@@ -192,8 +205,8 @@ def align_face(image, points, size=None, *, template=None):
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(
-            "`image` must be a uint8 array of shape (H, W, 3), RGB 0..255: read_photo reads any "
-            f"picture so. Received: {image.dtype} of shape {image.shape}"
+            "`image` must be a uint8 array of shape (H, W, 3), RGB 0..255. Received: "
+            f"{image.dtype} of shape {image.shape}. Read a picture with read_photo."
         )
     points = _numbers(points, "points")
     if points.shape != (5, 2):
@@ -220,23 +233,25 @@ def align_face(image, points, size=None, *, template=None):
     return _bilinear(image, places)
 
 
-def _reduce(image, places, low, high, factor):
-    """The part of a photo that is seen, averaged over squares, and the places in it."""
-    # Whole squares from the photo's corner: what is seen does not move with the crop.
+def _reduce(
+    image: _Pixels, places: _Floats, low: _Floats, high: _Floats, factor: int
+) -> tuple[_Pixels, _Floats]:
+    """The visible part of a photo, averaged over squares, and the places in it."""
+    # Squares are counted from the photo's corner, so that they do not move with the crop.
     start = np.clip(low // factor - 1, 0, None).astype(int) * factor
     stop = np.maximum(np.ceil(high).astype(int) + 2 * factor, start + 1)
     part = image[start[1] : stop[1], start[0] : stop[0]]
-    part = np.array(Image.fromarray(np.ascontiguousarray(part)).reduce(factor))
-    return part, (places - start + 0.5) / factor - 0.5
+    small = np.array(Image.fromarray(np.ascontiguousarray(part)).reduce(factor))
+    return small, (places - start + 0.5) / factor - 0.5
 
 
-def _bilinear(image, places):
+def _bilinear(image: _Pixels, places: _Floats) -> _Pixels:
     """Levels of `image` at `places`, `(h, w, 2)` of x and y; black outside."""
     height, width, _ = image.shape
     corner = np.floor(places)
     across, down = np.moveaxis((places - corner)[..., None], 2, 0)
     left, top = np.moveaxis(np.clip(corner, -2, [width, height]).astype(int), -1, 0)
-    # Indices one too many on both sides read the black frame around what is needed.
+    # Indices one too far on either side read the black frame around the part.
     x0, y0 = max(left.min(), 0), max(top.min(), 0)
     part = image[y0 : max(top.max() + 2, 0), x0 : max(left.max() + 2, 0)]
     part = np.pad(part, ((2, 2), (2, 2), (0, 0)))
@@ -244,10 +259,11 @@ def _bilinear(image, places):
     column = np.clip(left - x0 + 2, 0, part.shape[1] - 2)
     upper = part[row, column] * (1 - across) + part[row, column + 1] * across
     lower = part[row + 1, column] * (1 - across) + part[row + 1, column + 1] * across
-    return np.rint(upper * (1 - down) + lower * down).astype(np.uint8)
+    pixels = np.rint(upper * (1 - down) + lower * down)
+    return np.asarray(pixels, np.uint8)
 
 
-def _numbers(values, name):
+def _numbers(values: Any, name: str) -> _Floats:
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -270,11 +286,11 @@ def _numbers(values, name):
     return array
 
 
-def _complex(points):
+def _complex(points: _Floats) -> npt.NDArray[np.complex128]:
     return points[..., 0] + 1j * points[..., 1]
 
 
-def _refuse(bad, rule, points, way_out):
+def _refuse(bad: Any, rule: str, points: _Floats, way_out: str) -> None:
     if np.any(bad):
         first = tuple(np.argwhere(bad)[0].tolist())
         where = f" at index {first}" if first else ""

@@ -253,7 +253,9 @@ def doubt(faces: Any, size: Size | None = None, *, most: int = 100) -> str | Non
     )
 
 
-def warn_unaligned(faces: Any, source: Any, cure: str = _ALIGN, stacklevel: int = 3) -> None:
+def warn_unaligned(
+    faces: Any, source: Any, *, size: Size | None = None, cure: str = _ALIGN, stacklevel: int = 3
+) -> None:
     """Warns of a set whose faces are clearly off the template; silent below 12 images.
 
     No set is refused, since a set may be of another kind on purpose. **Measured** on 4,000 random
@@ -264,10 +266,11 @@ def warn_unaligned(faces: Any, source: Any, cure: str = _ALIGN, stacklevel: int 
     Args:
         faces: as `alignment_report`.
         source: the set's name.
+        size: as `alignment_report`.
         cure: sentence, what to do.
         stacklevel: of the warning, counted from here.
     """
-    crop = _crop(faces, None)
+    crop = _crop(faces, size)
     if len(faces) < FEWEST or crop.template is None:
         return
     report = alignment_report(faces, crop)

@@ -1,4 +1,4 @@
-"""A folder of photos -> a folder of aligned crops, with every photo that gave none named."""
+"""A folder of photos -> a folder of aligned crops, and a list of the photos without a crop."""
 
 import contextlib
 import csv
@@ -7,33 +7,45 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from rich.table import Table
 
 from keras_facemargin.files import atomic_write, exclusive, read_text
 from keras_facemargin.images.align import align_face
 from keras_facemargin.images.alignment_check import warn_unaligned
-from keras_facemargin.images.crop import Crop
-from keras_facemargin.images.detect import CHOICES, DetectedFace, choose_face, load_detector
+from keras_facemargin.images.crop import Crop, Size
+from keras_facemargin.images.detect import (
+    DetectedFace,
+    Detector,
+    check_choice,
+    choose_face,
+    load_detector,
+)
 from keras_facemargin.images.image import BadImage, read_photo
+from keras_facemargin.images.landmarks import check_names, read_landmarks
 from keras_facemargin.progress import track
 
 _SETTINGS = ".facemargin-align.json"
+_Photo: TypeAlias = npt.NDArray[np.uint8]
+# From the name and the pixels of a photo to its faces, and the reason if there is none.
+_Find: TypeAlias = Callable[[str, _Photo], tuple[list[DetectedFace], str]]
 _NAMELESS = (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)  # no file of that name
 
 
 @dataclasses.dataclass(frozen=True)
 class AlignedFolder:
-    """What `align_folder` did.
+    """The result of `align_folder`.
 
     Attributes:
         destination: the folder of crops, a string.
-        written: number of crops made now.
-        kept: number of crops that were there already.
+        written: number of crops that this call made.
+        kept: number of crops that existed.
         several: number of photos of `written` with more than one face.
         misses: list of `BadImage`, each with its `path` and `reason`.
         misses_file: the file that lists `misses`, a string; None if there are none.
@@ -43,51 +55,51 @@ class AlignedFolder:
     written: int
     kept: int
     several: int
-    misses: list
+    misses: list[BadImage]
     misses_file: str | None
 
-    def __rich__(self):
+    def __rich__(self) -> Table:
         table = Table("Photos", "", title=f"Aligned to {self.destination}")
         table.columns[1].justify = "right"
         total = self.written + self.kept + len(self.misses)
         table.add_row("crops written", f"{self.written:,}")
         table.add_row("  of photos with several faces", f"{self.several:,}")
-        table.add_row("crops there already", f"{self.kept:,}")
+        table.add_row("crops kept", f"{self.kept:,}")
         table.add_row("without a crop", f"{len(self.misses):,}")
         table.add_row("all", f"{total:,}", style="bold")
         return table
 
 
 def align_folder(
-    source,
-    destination,
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
     *,
-    detector=None,
-    landmarks=None,
-    choose="center",
-    size=None,
-    template=None,
-):
+    detector: Detector | str | None = None,
+    landmarks: str | os.PathLike[str] | None = None,
+    choose: str = "center",
+    size: Size | None = None,
+    template: str | None = None,
+) -> AlignedFolder:
     """Aligns every photo under a folder; subfolders, one a person, are kept.
 
-    `source/ADA/1.jpg` becomes `destination/ADA/1.jpg`; other photos get `.jpg` appended
-    to its whole name (`1.png.jpg`), so that no two photos meet in one crop. Crops are JPEGs of
-    quality 95 with colours at full resolution. Names that begin with a dot are passed over, links
-    are followed. A photo without a crop (no face, points in doubt, not an image) is listed with its
-    reason in `destination.misses.csv`, beside the folder, and ends nothing.
+    `source/ADA/1.jpg` becomes `destination/ADA/1.jpg`; the crop of another kind of file gets `.jpg`
+    appended to the whole name (`1.png.jpg`), so that no two photos share a crop. Crops are JPEGs of
+    quality 95 with colours at full resolution. Names that begin with a dot are ignored, links are
+    followed. A photo without a crop (no face, points in doubt, not an image) does not stop the run:
+    `destination.misses.csv`, beside the folder, lists it with the reason.
 
-    The same call resumes a stopped run: each crop is written in one step, those that
-    are there are not made again, and photos missed before are tried again. The settings are kept
-    in a hidden file of the folder; other settings need another folder. One process at a time writes
-    to a folder. If the crops are clearly off the template in the end, on average over up to 200 of
-    them, one warning says so: the points were not what they must be.
+    The same call resumes an interrupted run: each crop is written in one step, existing crops are
+    kept, and photos without a crop are tried again. A hidden file in the folder records the
+    settings; other settings need another folder. One process at a time writes to a folder. At the
+    end one warning says if the crops are clearly off the template, on average over up to 200 of
+    them: then the points were wrong.
 
     Args:
         source: folder of photos.
-        destination: folder of crops; made if missing; neither inside `source` nor around it.
+        destination: folder of crops; made if missing. Neither folder may be inside the other.
         detector: a `Detector`, or a name for `load_detector`. Exactly one of `detector` and
             `landmarks` is needed.
-        landmarks: points that are known already: a file for `read_landmarks`.
+        landmarks: a file of known points, for `read_landmarks`.
         choose: which of several faces, as `choose_face`.
         size, template: the crop, as `Crop.of` takes them. Default: ArcFace's 112x112.
 
@@ -98,7 +110,7 @@ def align_folder(
         ValueError: `source` is not a folder or has no file, one folder is inside the other, both or
             neither of `detector` and `landmarks` are given, `landmarks` names none of the photos,
             the detector returns anything but a list of `DetectedFace`, an argument has an unknown
-            value, or `destination` holds crops made with other settings.
+            value, or `destination` has crops made with other settings.
         BlockingIOError: another process aligns to `destination`.
         OSError: a crop cannot be written (the disk is full). Finished crops stay.
 
@@ -111,44 +123,17 @@ def align_folder(
     """
     source, destination = os.path.abspath(source), os.path.abspath(destination)
     crop = Crop.of(size, template)
-    crop.points  # refuses a crop without a template  # noqa: B018
-    if choose not in CHOICES:
-        choose_face([], (1, 1), choose)  # says so
-    if (detector is None) == (landmarks is None):
-        raise ValueError(
-            "Points come from a detector or from a file: exactly one of `detector` and `landmarks` "
-            f"must be given. Received: detector={detector!r}, landmarks={landmarks!r}"
-        )
-    inside = os.path.commonpath([os.path.realpath(source), os.path.realpath(destination)])
-    if inside in (os.path.realpath(source), os.path.realpath(destination)):
-        raise ValueError(
-            "Photos and crops must lie in folders apart, neither inside the other. "
-            f"Received: source={source!r}, destination={destination!r}"
-        )
-    if not os.path.isdir(source):
-        raise ValueError(f"A folder of photos is needed. Received: {source!r}")
+    _check_arguments(source, destination, detector, landmarks, choose, crop)
     names = _list_photos(source)
     if not names:
-        raise ValueError(f"There must be a photo under the folder. Received: {source!r}")
-    listed = None if landmarks is None else read_landmarks(landmarks)
-    if listed is not None:
-        _check_names(landmarks, listed, names)
-    origin = detector if isinstance(detector, str) else getattr(detector, "__qualname__", None)
-    if listed is not None:
-        with open(landmarks, "rb") as file:
-            origin = f"landmarks sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"
-    origin = origin or type(detector).__qualname__
-    if isinstance(detector, str):
-        detector = load_detector(detector)
+        raise ValueError(f"The folder of photos must have a photo. Received: {source!r}")
+    if landmarks is not None:
+        find, origin = _listed_faces(landmarks, names)
+    else:
+        find, origin = _detected_faces(detector)
 
-    def find(name, photo):
-        """The faces of a photo, and the reason if there is none."""
-        if listed is None:
-            return _checked(detector(photo), name), "the detector found no face."
-        return listed.get(name, []), "the file of points lists no face of it."
-
-    def cut(name):
-        """The crop of a photo, as the bytes of a file, and whether it was one of several faces."""
+    def cut(name: str) -> tuple[bytes, bool]:
+        """The crop of a photo, as the bytes of a file, and whether it has several faces."""
         photo = _read(source, name)
         found, none = find(name, photo)
         points = _points(name, found, none, photo.shape, choose)
@@ -157,31 +142,73 @@ def align_folder(
         except ValueError as error:
             raise BadImage(name, f"its points give no crop: {error}") from None
 
-    settings = {
-        "points": origin,
-        "choose": choose,
-        "template": crop.template,
-        "height": crop.height,
-        "width": crop.width,
-    }
+    settings = {"points": origin, "choose": choose, **dataclasses.asdict(crop)}
     with exclusive(destination):
         os.makedirs(destination, exist_ok=True)
         _keep_settings(destination, settings)
         done, crops = _align_all(names, destination, cut)
-    if crop.template == "arcface":
-        warn_unaligned(
-            crops,
-            destination,
-            "Points must be in pixels of the upright photo, in the order left eye, right eye, "
-            "nose, left and right mouth corner as a viewer sees them.",
-        )
+    warn_unaligned(
+        crops,
+        destination,
+        size=crop,
+        cure="Points must be in pixels of the upright photo, in the order left eye, right eye, "
+        "nose, left and right mouth corner as a viewer sees them.",
+    )
     return done
 
 
-def _align_all(names, destination, cut):
-    """Writes the crops that are missing; an `AlignedFolder`, and the files of all crops."""
+def _check_arguments(
+    source: str, destination: str, detector: Any, landmarks: Any, choose: str, crop: Crop
+) -> None:
+    """Refuses wrong arguments before a photo is read."""
+    if crop.template is None:
+        crop.points  # noqa: B018  (refuses it)
+    check_choice(choose)
+    if (detector is None) == (landmarks is None):
+        raise ValueError(
+            "Points come from a detector or from a file: exactly one of `detector` and `landmarks` "
+            f"must be given. Received: detector={detector!r}, landmarks={landmarks!r}"
+        )
+    real = os.path.realpath(source), os.path.realpath(destination)
+    if os.path.commonpath(real) in real:
+        raise ValueError(
+            "Photos and crops must be in separate folders, neither inside the other. "
+            f"Received: source={source!r}, destination={destination!r}"
+        )
+    if not os.path.isdir(source):
+        raise ValueError(f"A folder of photos is needed. Received: {source!r}")
+
+
+def _listed_faces(landmarks: str | os.PathLike[str], names: list[str]) -> tuple[_Find, str]:
+    """A function that looks the faces of a photo up in a file, and the file's digest."""
+    listed = read_landmarks(landmarks)
+    check_names(landmarks, listed, names)
+    with open(landmarks, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return (
+        lambda name, photo: (listed.get(name, []), "the file of points lists no face of it."),
+        f"landmarks sha256 {digest}",
+    )
+
+
+def _detected_faces(detector: Any) -> tuple[_Find, str]:
+    """A function that detects the faces of a photo, and the detector's name."""
+    name = detector if isinstance(detector, str) else getattr(detector, "__qualname__", "")
+    detect = load_detector(detector) if isinstance(detector, str) else detector
+    return (
+        lambda name, photo: (_checked(detect(photo), name), "the detector found no face."),
+        name or type(detector).__qualname__,
+    )
+
+
+def _align_all(
+    names: list[str], destination: str, cut: Callable[[str], tuple[bytes, bool]]
+) -> tuple[AlignedFolder, list[str]]:
+    """Writes the missing crops; returns an `AlignedFolder` and the files of all crops."""
     written = kept = several = 0
-    misses, crops, claimed = [], [], set()
+    misses: list[BadImage] = []
+    crops: list[str] = []
+    claimed: set[str] = set()
     misses_file = destination + ".misses.csv"
     try:
         for name in track(names, "Aligning", "photos", shown=len(names) >= 8):
@@ -189,7 +216,7 @@ def _align_all(names, destination, cut):
             target = os.path.join(destination, crop)
             try:
                 if crop in claimed:
-                    raise BadImage(name, f"another photo has the crop {crop}. Rename one.")
+                    raise BadImage(name, f"another photo has the crop {crop}. Rename one of them.")
                 claimed.add(crop)
                 if os.path.isfile(target):
                     kept += 1
@@ -200,7 +227,7 @@ def _align_all(names, destination, cut):
                     several += one_of_several
                 crops.append(target)
             except BadImage as error:
-                # Made again: a traceback would keep the photo in memory.
+                # A new one: a traceback would keep the photo in memory.
                 misses.append(BadImage(error.path, error.reason))
     except BaseException:
         with contextlib.suppress(OSError):  # the first error says more
@@ -213,113 +240,10 @@ def _align_all(names, destination, cut):
     return done, crops
 
 
-def read_landmarks(path):
-    """Reads a file of faces' points that are known already.
-
-    Two forms, by the name's ending. `.jsonl` has one object a line, one line a face, and more keys
-    are passed over:
-
-        {"file": "ADA/1.jpg", "points": [[104.2, 114.0], [149.1, 113.5], ...], "score": 0.99}
-
-    `.csv` has a header with at least `file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5` in any order.
-
-    `file` is the path under the folder of photos, with `/`. The five points are x and y in pixels
-    of the upright photo, `(0, 0)` the centre of the pixel in the upper left: left eye, right eye,
-    nose, left and right mouth corner, left and right as a viewer sees them. (Coordinates that count
-    the pixel's corner as 0 need 0.5 subtracted, Matlab's need 1.) A photo with several faces has
-    several lines; one without any has none.
-
-    Args:
-        path: the file, UTF-8.
-
-    Returns:
-        Dictionary from `file` to its list of `DetectedFace`, whose boxes are drawn tightly about
-        the points.
-
-    Raises:
-        ValueError: the ending is neither, or a line is not of the form; it is named.
-        OSError: the file cannot be opened.
-
-    Example:
-
-    >>> with open("points.csv", "w") as file:
-    ...     _ = file.write("file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\\n")
-    ...     _ = file.write("ada/1.jpg,38,52,74,52,56,72,42,92,71,92\\n")
-    >>> read_landmarks("points.csv")["ada/1.jpg"][0].points[2].tolist()
-    [56.0, 72.0]
-    """
-    path = os.fspath(path)
-    ending = os.path.splitext(path)[1].lower()
-    if ending not in (".jsonl", ".csv"):
-        raise ValueError(f"Points come from a .jsonl or a .csv file. Received: {path!r}")
-    # Names of files in another encoding keep their bytes, as Python keeps them.
-    text = read_text(path, "a file of points", errors="surrogateescape")
-    faces = {}
-    for number, read in _json_lines(text) if ending == ".jsonl" else _csv_lines(text, path):
-        try:
-            name, score, points = read()
-            points = np.array(points, np.float64)
-            if not isinstance(name, str) or points.shape != (5, 2):
-                raise ValueError
-            score = math.nan if score is None else float(score)
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-            raise ValueError(
-                "Each line must have `file`, a string, and five points of x and y. "
-                f"Received: {path}, line {number}, without them. read_landmarks describes the form."
-            ) from None
-        box = np.concatenate([points.min(0), points.max(0)])
-        faces.setdefault(name, []).append(DetectedFace(box, score, points))
-    return faces
-
-
-def _json_lines(text):
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, lambda line=line: _json_face(json.loads(line))
-
-
-def _json_face(record):
-    return record["file"], record.get("score"), record["points"]
-
-
-def _csv_lines(text, path):
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    columns = [f"{axis}{point}" for point in range(1, 6) for axis in "xy"]
-
-    def face(row):
-        if "\n" in row["file"]:
-            raise ValueError  # a stray quote joins lines
-        return (
-            row["file"],
-            row.get("score") or None,
-            np.reshape([float(row[name]) for name in columns], (5, 2)),
-        )
-
-    first = 1  # line of a row: a stray quote makes the reader count to the end of the file
-    try:
-        there = reader.fieldnames or []
-        missing = [name for name in ["file", *columns] if name not in there]
-        if missing:
-            raise ValueError(
-                "The header of a .csv of points must have the columns file, "
-                f"{', '.join(columns)}, with commas between them. Received: {path} without "
-                + ", ".join(missing)
-                + (", and with semicolons" if ";" in "".join(there) else "")
-            )
-        first = reader.line_num + 1
-        for row in reader:
-            yield first, lambda row=row: face(row)
-            first = reader.line_num + 1
-    except csv.Error as error:
-        raise ValueError(
-            f"A .csv of points must have a line for each face. Received: {path}, line {first}: "
-            f"{error}"
-        ) from None
-
-
-def _list_photos(source):
+def _list_photos(source: str) -> list[str]:
     """Every visible file under a folder: paths relative to it with `/`, in order."""
-    names, seen = [], set()
+    names: list[str] = []
+    seen: set[str] = set()
     for folder, folders, files in os.walk(source, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:  # a link to a folder around it
@@ -333,19 +257,8 @@ def _list_photos(source):
     return sorted(name.replace(os.sep, "/") for name in names)
 
 
-def _check_names(landmarks, listed, names):
-    """Refuses points of other photos before one is read."""
-    if listed.keys().isdisjoint(names):
-        first = next(iter(listed), None)
-        raise ValueError(
-            "A file of points must name photos by their paths under the folder, with `/`. "
-            f"Received: {os.fspath(landmarks)}, which names none of them: its first is {first!r}, "
-            f"the first photo is {names[0]!r}"
-        )
-
-
-def _checked(found, name):
-    """The faces that a detector returns, which may be a function of the user's."""
+def _checked(found: Any, name: str) -> list[DetectedFace]:
+    """The faces that a detector returns, which may be your own function."""
     try:
         faces = list(found)
         sound = all(
@@ -365,8 +278,8 @@ def _checked(found, name):
     return faces
 
 
-def _read(source, name):
-    """The pixels of a photo; raises BadImage whatever is wrong with its file."""
+def _read(source: str, name: str) -> _Photo:
+    """The pixels of a photo; raises `BadImage` whatever the fault of its file."""
     try:
         return read_photo(os.path.join(source, name))
     except BadImage as error:
@@ -375,13 +288,15 @@ def _read(source, name):
         raise BadImage(name, f"it cannot be read: {error.strerror}.") from None
 
 
-def _points(name, found, none, shape, choose):
-    """The five points of the face that is meant; raises BadImage if there are none to rely on."""
+def _points(
+    name: str, found: list[DetectedFace], none: str, shape: tuple[int, ...], choose: str
+) -> npt.NDArray[np.float64]:
+    """The five points of the chosen face; raises `BadImage` if there are no reliable ones."""
     if len(found) > 1 and not all(map(_holds_its_points, found)):
         raise BadImage(
             name,
-            "of several faces one is chosen by its box, which must be left, top, right, bottom in "
-            "pixels; a box does not hold the middle of its points.",
+            "one of several faces is chosen by its box, which must be left, top, right, bottom in "
+            "pixels; a box here does not contain the middle of its points.",
         )
     face = choose_face(found, shape, choose)
     if face is None:
@@ -391,15 +306,15 @@ def _points(name, found, none, shape, choose):
     return face.points
 
 
-def _holds_its_points(face):
-    """Whether a box, if it is known, is where the points are."""
+def _holds_its_points(face: DetectedFace) -> bool:
+    """Whether a box, if it is known, contains the middle of the points."""
     box, middle = np.asarray(face.box, np.float64), np.mean(face.points, axis=0)
     known = np.isfinite(box).all() and np.isfinite(middle).all()
     return not known or bool(np.all(box[:2] <= middle) and np.all(middle <= box[2:]))
 
 
-def _keep_settings(destination, settings):
-    """Refuses a folder of crops that were made otherwise; notes how these are made."""
+def _keep_settings(destination: str, settings: dict[str, Any]) -> None:
+    """Refuses a folder of crops made with other settings; records these settings."""
     path = os.path.join(destination, _SETTINGS)
     try:
         before = json.loads(read_text(path, "the settings of a folder of crops"))
@@ -417,13 +332,13 @@ def _keep_settings(destination, settings):
         )
 
 
-def _jpeg(image):
+def _jpeg(image: _Photo) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()
 
 
-def _write_crop(name, target, content):
+def _write_crop(name: str, target: str, content: bytes) -> None:
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with atomic_write(target, "wb") as file:
@@ -434,7 +349,7 @@ def _write_crop(name, target, content):
         raise BadImage(name, f"its crop cannot be named {target}: {error.strerror}.") from None
 
 
-def _write_misses(path, misses):
+def _write_misses(path: str, misses: list[BadImage]) -> None:
     if not misses:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)

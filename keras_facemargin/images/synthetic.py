@@ -1,16 +1,15 @@
 """Faces of people who do not exist, sampled from a small statistical model.
 
-A demonstration of face recognition needs faces, and no photograph of a person may travel with this
-package. So the package carries statistics instead: an active appearance model (Cootes, Edwards and
-Taylor, 1998) of aligned 112x112 crops, whose samples have two eyes, a mouth and a skin, and nobody
-to belong to.
+A demonstration of face recognition needs faces, and this package must not contain photographs of
+people. It contains statistics instead: an active appearance model (Cootes, Edwards and Taylor,
+1998) of aligned 112x112 crops. Its samples have two eyes, a mouth and skin, and show no person.
 
-**The model.** Every crop is split into a *shape* (a smooth field of displacements that carries it
-onto the mean face, found by optical flow against the low-rank reconstruction of the crop:
-Collection Flow, Kemelmacher-Shlizerman and Seitz, 2012) and a *texture* (what remains once the
-shape is undone; luma at full, chroma at half resolution). Principal components describe both
-together. Crops and their mirror images count alike, which makes each component either even or odd
-under mirroring; the file keeps its left half.
+**The model.** Every crop is split into a *shape* (a smooth field of displacements that maps it onto
+the mean face, found by optical flow against the low-rank reconstruction of the crop: Collection
+Flow, Kemelmacher-Shlizerman and Seitz, 2012) and a *texture* (the crop with the shape undone; luma
+at full, chroma at half resolution). Principal components describe both together. Crops and their
+mirror images have equal weight, so each component is either even or odd under mirroring; the file
+keeps its left half.
 
 **Identity and image.** The covariance of the coefficients is split with the labels of the crops
 into a part between people and a part within the images of one person, as in PLDA (Prince and
@@ -19,42 +18,49 @@ share of each variance. With `x, y` from a standard normal distribution cut at t
 
     coefficients = mixing @ (sqrt(share) * x[identity] + sqrt(1 - share) * y[image])
 
-so `x` is who is seen and `y` is light, pose, expression and hair of one picture. What a camera adds
-comes on top: a small similarity transform (imperfect alignment), exposure, gamma, colour balance,
-focus and sensor noise.
+so `x` is the person and `y` is light, pose, expression and hair of one picture. The effects of a
+camera are added: a small similarity transform (imperfect alignment), exposure, gamma, colour
+balance, focus and sensor noise.
 
 **Origin and limits.** `tools/assets/fit_face_model.py` made `face_model.npz` from 8,705 crops of
 research sets (CelebA among them) whose terms allow non-commercial research: means, 330 directions
-of variation and how much of each is identity, quantised to 8 bits. LFW was not read. Nobody is
-depicted: the file holds no picture and no coefficients of one. A published embedder
-(MobileFaceNet, MS1M) finds no sample nearer to any of 7,817 labelled crops (cosine at most 0.52)
-than the hundredth part of those crops that most resemble a stranger (0.55 and above); for plain
+of variation and the share of identity in each, quantised to 8 bits. LFW was not read. No person is
+depicted: the file contains no picture and no coefficients of one. For a published embedder
+(MobileFaceNet, MS1M) no sample is more similar to any of 7,817 labelled crops (cosine at most 0.52)
+than the one per cent of those crops that are most similar to a stranger (0.55 and above); for plain
 pixels the figures are 0.93 and 0.93.
 
-The same embedder tells 60 sampled people apart with an EER of about 5 % (4.5 to 5.7 over four
-seeds; the spreads were chosen on the lowest). The samples inherit the make-up of the sets (public
-figures, mostly young, light-skinned, posing), so they say nothing about how an embedder fares
-across groups of people, and one trained on them alone recognises them rather than anybody real.
-Use them to see the machinery run.
+The same embedder verifies 60 sampled people with an EER of about 5 % (4.5 to 5.7 over four seeds;
+the spreads were chosen on the lowest). The samples inherit the make-up of the sets (public figures,
+mostly young, light-skinned, posing). They do not show how an embedder performs across groups of
+people, and an embedder trained only on them does not recognise real people. Use them to try the
+software.
 """
 
 import functools
 import operator
 import os
+from collections.abc import Callable, Iterable
 from importlib import resources
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from keras_facemargin.files import exclusive, full_disk_names
 from keras_facemargin.images.align import align_face
-from keras_facemargin.images.crop import Crop
+from keras_facemargin.images.crop import Crop, Size
+
+# Steps to the neighbours of a place and their weights.
+_Taps: TypeAlias = Iterable[tuple[int, Any]]
+_Floats: TypeAlias = npt.NDArray[np.floating[Any]]  # float32
 
 _CROP = Crop(112, 112, "arcface")
 _SIZE = _CROP.height
-_CUT = 2.0  # Deviations at which the normal distributions end: no monsters from the tails.
-# Factors on the learned deviations. People stand a little further apart than in life and pictures
-# closer: faces stay sharp and plain, and recognising them is neither trivial nor hopeless.
+_CUT = 2.0  # Deviations at which the normal distributions are cut: no monsters from the tails.
+# Factors on the learned deviations. People differ a little more than in life and pictures of one
+# person less: faces stay sharp, and recognising them is neither trivial nor hopeless.
 _IDENTITY_SPREAD = 1.2
 _IMAGE_SPREAD = {"even": 0.65, "odd": 0.55}
 _SHARPENING = (0.5, 1.6)  # Components are softer than the faces they come from.
@@ -63,16 +69,18 @@ _SHARPENING = (0.5, 1.6)  # Components are softer than the faces they come from.
 _FRACTION_BITS = {"luma": 8, "chroma": 8, "shape": 14}
 
 
-def synthesize_faces(num_identities, images_per_identity, seed=0, *, size=None):
+def synthesize_faces(
+    num_identities: int, images_per_identity: int, seed: int = 0, *, size: Size | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
     """Samples aligned faces of people who do not exist.
 
-    Image `j` of identity `k` depends on `seed`, `k` and `j` alone: asking for more identities or
-    more images adds to the set and changes none of it.
+    Image `j` of identity `k` depends only on `seed`, `k` and `j`: more identities or more images
+    extend the set and change no image of it.
 
     Args:
         num_identities: number of people, at least 1.
         images_per_identity: number of images of each, at least 1.
-        seed: a non-negative integer; another seed gives other people.
+        seed: a non-negative integer; another seed draws other people.
         size: the crop, as `Crop.of` takes it. Default: 112x112, at which the faces are sampled;
             other crops are cut out of that one.
 
@@ -103,12 +111,17 @@ def synthesize_faces(num_identities, images_per_identity, seed=0, *, size=None):
 
 
 def write_synthetic_faces(
-    directory, num_identities, images_per_identity, seed=0, *, image_size=None
-):
+    directory: str | os.PathLike[str],
+    num_identities: int,
+    images_per_identity: int,
+    seed: int = 0,
+    *,
+    image_size: Size | None = None,
+) -> list[str]:
     """Writes sampled faces as a folder of identities, `person_000/000.jpg` and so on.
 
     Args:
-        directory: the folder to fill; made if missing, refused if something is in it.
+        directory: the folder to fill; made if missing, refused if it is not empty.
         num_identities: as in `synthesize_faces`.
         images_per_identity: as in `synthesize_faces`.
         seed: as in `synthesize_faces`.
@@ -118,8 +131,8 @@ def write_synthetic_faces(
         The paths of the files, a list of strings, ordered as the images of `synthesize_faces`.
 
     Raises:
-        ValueError: as `synthesize_faces`; nothing is written then.
-        FileExistsError: `directory` is not empty; nothing is written then.
+        ValueError: as `synthesize_faces`, before a file is written.
+        FileExistsError: `directory` is not empty.
 
     Example:
 
@@ -147,8 +160,8 @@ def write_synthetic_faces(
         return paths
 
 
-def mean_luma():
-    """The mean face that the samples vary: float32 `(112, 112)`, luma 0..255, on the template."""
+def mean_luma() -> _Floats:
+    """The mean face of the model: float32 `(112, 112)`, luma 0..255, on the template."""
     model = _model()
     field = _field(model["shape_mean"])
     rows, columns = np.mgrid[:_SIZE, :_SIZE].astype(np.float32)
@@ -157,12 +170,12 @@ def mean_luma():
     ]
 
 
-def _whole(name, value, minimum):
+def _whole(name: str, value: Any, minimum: int) -> int:
     try:
-        number = operator.index(value)
+        number = minimum - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or number < minimum:
+        number = minimum - 1
+    if number < minimum:
         raise ValueError(
             f"`{name}` must be an integer of at least {minimum}. Received: {name}={value!r}"
         )
@@ -170,14 +183,14 @@ def _whole(name, value, minimum):
 
 
 @functools.cache
-def _model():
+def _model() -> dict[str, _Floats]:
     """The statistics as float32 arrays, opened once a process."""
     file = resources.files("keras_facemargin.images").joinpath("face_model.npz")
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return {name: arrays[name].astype(np.float32) for name in arrays.files}
 
 
-def _person(seed, person, count):
+def _person(seed: int, person: int, count: int) -> npt.NDArray[np.uint8]:
     """Images of one identity, uint8 `(count, 112, 112, 3)`."""
     model = _model()
     # Streams of their own: one for the person, one for each picture of that person.
@@ -195,12 +208,14 @@ def _person(seed, person, count):
     return np.stack([_photograph(*each) for each in zip(pictures, *parts.values(), strict=True)])
 
 
-def _normal(generator, size):
+def _normal(generator: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
     return np.clip(generator.standard_normal(size), -_CUT, _CUT)
 
 
-def _deviations(model, part, parity, coefficients):
-    """What the components of one parity add to the mean of a part, `(N, rows, columns, C)`."""
+def _deviations(
+    model: dict[str, _Floats], part: str, parity: str, coefficients: npt.NDArray[np.float64]
+) -> _Floats:
+    """The sum of a part's components of one parity, `(N, rows, columns, C)`."""
     unit = np.float32(2.0 ** -_FRACTION_BITS[part])
     weights = np.rint(coefficients * model[f"{part}_{parity}_scale"] / unit).astype(np.float32)
     components = model[f"{part}_{parity}"]
@@ -209,23 +224,25 @@ def _deviations(model, part, parity, coefficients):
     mirrored = half if parity == "even" else -half
     if part == "shape":
         # A displacement to the right becomes one to the left in the mirror.
-        mirrored = mirrored * np.float32([-1, 1])
+        mirrored = mirrored * np.array([-1, 1], np.float32)
     # An odd number of columns has a middle one, its own mirror image and in the left half.
     right = model[f"{part}_mean"].shape[1] // 2
     return np.concatenate([half, mirrored[:, :, right - 1 :: -1]], axis=2)
 
 
-def _photograph(picture, luma, chroma, shape):
-    """One image, uint8 `(112, 112, 3)`, of a texture `luma, chroma` brought into its shape."""
+def _photograph(
+    picture: np.random.Generator, luma: _Floats, chroma: _Floats, shape: _Floats
+) -> npt.NDArray[np.uint8]:
+    """One image, uint8 `(112, 112, 3)`: the texture `luma, chroma` warped into its shape."""
     rows, columns = _grid(shape, picture)
     luma = _camera(_sample(luma, rows, columns, _catmull_rom), picture)
-    # The centre of chroma's first sample, half as fine, lies between the first two pixels.
+    # The centre of chroma's first sample, half as fine, is between the first two pixels.
     chroma = _sample(chroma, rows / 2 - 0.25, columns / 2 - 0.25, _linear)
     return _to_rgb(luma[..., 0], chroma + picture.normal(0.0, 1.5, 2).astype(np.float32))
 
 
-def _grid(shape, picture):
-    """Where in the texture each pixel of the image looks: rows and columns, `(112, 112)` each."""
+def _grid(shape: _Floats, picture: np.random.Generator) -> tuple[_Floats, _Floats]:
+    """The place in the texture of each pixel of the image: rows and columns, `(112, 112)` each."""
     field = _field(shape)
     turn, zoom = picture.normal(0.0, 0.025), np.exp(picture.normal(0.0, 0.015))
     cosine, sine = np.float32(zoom * np.cos(turn)), np.float32(zoom * np.sin(turn))
@@ -237,14 +254,17 @@ def _grid(shape, picture):
     return rows, columns
 
 
-def _field(shape):
-    """How far from itself each pixel looks: x and y, `(112, 112, 2)`."""
+def _field(shape: _Floats) -> _Floats:
+    """The displacement of each pixel: x and y, `(112, 112, 2)`."""
     # Displacements are known at the corners of square cells, the first at the image's corner.
     corner = (np.arange(_SIZE, dtype=np.float32) + 0.5) * np.float32((len(shape) - 1) / _SIZE)
-    return _sample(shape, *np.meshgrid(corner, corner, indexing="ij"), _linear)
+    rows, columns = np.meshgrid(corner, corner, indexing="ij")
+    return _sample(shape, rows, columns, _linear)
 
 
-def _sample(array, rows, columns, kernel):
+def _sample(
+    array: _Floats, rows: _Floats, columns: _Floats, kernel: Callable[[_Floats], _Taps]
+) -> _Floats:
     """Samples of `(H, W, C)` at places between its elements; outside, the border continues."""
     height, width, channels = array.shape
     flat = array.reshape(-1, channels)
@@ -260,12 +280,12 @@ def _sample(array, rows, columns, kernel):
     return result
 
 
-def _linear(t):
+def _linear(t: _Floats) -> _Taps:
     """Steps to the two neighbours of a place `t` (0..1) past an element, and their weights."""
     return (0, 1 - t), (1, t)
 
 
-def _catmull_rom(t):
+def _catmull_rom(t: _Floats) -> _Taps:
     """The same for four neighbours: cubic interpolation, which keeps eyelashes sharp."""
     return (
         (-1, t * (t * (2 - t) - 1) / 2),
@@ -275,8 +295,8 @@ def _catmull_rom(t):
     )
 
 
-def _camera(luma, picture):
-    """What a camera does to the light: focus, exposure, tone curve, gamma, noise."""
+def _camera(luma: _Floats, picture: np.random.Generator) -> _Floats:
+    """The effects of a camera on the light: focus, exposure, tone curve, gamma, noise."""
     # Unsharp masking, more or less of it.
     padded = np.pad(luma, ((1, 1), (1, 1), (0, 0)), mode="edge")
     soft = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
@@ -288,15 +308,15 @@ def _camera(luma, picture):
     return luma + np.float32(picture.uniform(0.5, 2.0)) * noise
 
 
-def _tone(luma):
-    """Bends the ends into 0..255, as film does: sums of components know no black and no white."""
+def _tone(luma: _Floats) -> _Floats:
+    """Bends the ends into 0..255, as film does: sums of components have no black and no white."""
     toe, shoulder = np.float32(32), np.float32(223)
     luma = np.where(luma < toe, toe * np.exp(np.minimum(luma / toe - 1, 0)), luma)
     over = np.maximum(luma - shoulder, 0) / toe
     return np.where(over > 0, 255 - toe * np.exp(-over), luma)
 
 
-def _to_rgb(luma, chroma):
+def _to_rgb(luma: _Floats, chroma: _Floats) -> npt.NDArray[np.uint8]:
     """Full-range BT.601, as in JPEG files: `chroma` is (Cr, Cb) around 128."""
     luma = np.clip(luma, 0, 255)[..., None]
     red, blue = chroma[..., 0] - 128, chroma[..., 1] - 128
@@ -304,4 +324,4 @@ def _to_rgb(luma, chroma):
     # A colour too strong for its brightness turns paler; cut off, it would change its hue.
     room = np.where(tint > 0, 255 - luma, luma) / np.maximum(np.abs(tint), 1e-3)
     rgb = luma + tint * np.minimum(room.min(axis=-1, keepdims=True), 1)
-    return np.clip(np.rint(rgb), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(rgb), 0, 255)).astype(np.uint8)

@@ -82,6 +82,8 @@ class _Splits(ReportTask[Scores, SplitResults, Bootstrap]):
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs = self.pairs
+        if pairs.folds is None:
+            raise ValueError("`pairs` must have folds, the splits. Received: pairs without folds.")
         result = verify_by_fold(given, pairs.same, pairs.folds)
         result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = bootstrap_splits(

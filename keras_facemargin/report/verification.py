@@ -163,9 +163,9 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         add_hardest(page, self.pairs, result.scores)
 
     def _validation_rates(self, result: Verification, fars: list[float]) -> list[list[str]]:
-        if result.accuracy is None or not fars:
-            return []
         folds = self.pairs.folds
+        if result.accuracy is None or folds is None or not fars:
+            return []
         rates = [validation_rate(result.scores, result.same, folds, far=far) for far in fars]
         words = "VAL: mean over folds, threshold interpolated on the others (FaceNet, InsightFace)"
         return [[words, *map(str, rates)]]

@@ -224,7 +224,7 @@ def finetune(
             f"identities. Received: head={head!r}"
         )
     people, held_out = _split(faces, seed)
-    training, validation = people.split_images(1, seed)
+    training, validation = people.split_images(1, seed=seed)
     _check_size(embedder, faces)
     paths, labels = sample_images(held_out, seed)
 
@@ -268,7 +268,7 @@ def _split(faces: Any, seed: int) -> tuple[Any, Any]:
             f"Received: {faces.num_classes} identities in {faces.source}"
         )
     count = min(_MOST_HELD_OUT, math.ceil(_HELD_OUT_SHARE * faces.num_classes))
-    parts = faces.split(count, seed)
+    parts = faces.split(count, seed=seed)
     for part, role in zip(parts, ("training", "held-out"), strict=True):
         if len(part) == part.num_classes:
             raise ValueError(

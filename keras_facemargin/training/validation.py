@@ -106,7 +106,7 @@ def _hold_out(faces: Any, share: float, seed: int) -> tuple[Any, Any]:
             f"held_out = {share:g} of {faces.num_classes} identities in {faces.source}, {count} to "
             f"hold out. Choose a share from {_least_share(faces.num_classes)}, or add identities."
         )
-    training, held_out = faces.split(count, seed)
+    training, held_out = faces.split(count, seed=seed)
     paths, labels = sample_images(held_out, seed)
     if len(np.unique(labels)) == len(labels):
         raise ValueError(

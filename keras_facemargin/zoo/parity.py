@@ -66,7 +66,7 @@ def place(face: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
         crop = Crop.of(min(crop.shape)) if crop.height != crop.width else Crop.of(crop.height)
     wide = np.pad(face, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="edge")
     points = np.array(TEMPLATES["arcface"].points) + _MARGIN
-    return typing.cast(npt.NDArray[np.uint8], align_face(wide, points, crop))
+    return align_face(wide, points, crop)
 
 
 def embed_crop(model: "keras.Model", crop: npt.NDArray[np.uint8]) -> Floats:

@@ -12,21 +12,21 @@ from PIL import Image
 from keras_facemargin.files import exclusive
 
 
-def test_pack_says_what_it_skipped_and_why(facemargin, faces, tmp_path):
+def test_pack_reports_skipped_images_and_reasons(facemargin, faces, tmp_path):
     shutil.copytree(faces, tmp_path / "people")
     (tmp_path / "people" / "person_000" / "empty.jpg").write_bytes(b"")
     code, out, _ = facemargin("pack", "people", "made/train.rec")
     assert code == 0
     assert "made/train.rec: 64 images of 8 identities" in out
     assert "the file is empty (0 bytes)" in out
-    assert "Each is listed in made/train.rec.skipped.csv." in out
+    assert "made/train.rec.skipped.csv lists them." in out
     code, out, _ = facemargin("pack", "made/train.rec", "made/train.tfrecord", "--shards", 2)
     assert (code, "Skipped" in out) == (0, False)
     assert sorted(path.name for path in Path("made").glob("*.tfrecord")) == [
         "train-00000-of-00002.tfrecord",
         "train-00001-of-00002.tfrecord",
     ]
-    assert_one_sentence(facemargin("pack", "people", "made/train.rec"), "writes over no file")
+    assert_one_sentence(facemargin("pack", "people", "made/train.rec"), "is not overwritten")
     with exclusive("made/other.rec"):
         result = facemargin("pack", "people", "made/other.rec")
     assert_one_sentence(result, "Another process is writing to made/other.rec")
@@ -38,15 +38,15 @@ def test_lists_are_packed_from_one_folder(facemargin, faces, tmp_path):
     lines = [f"{image},{image.parent.name}\n" for image in images]
     Path("absolute.csv").write_text("".join(lines))
     result = facemargin("pack", "absolute.csv", "a.rec")
-    assert_one_sentence(result, f"leads out of {tmp_path},", "--images FOLDER", images[0])
+    assert_one_sentence(result, f"must be below {tmp_path}.", "--images FOLDER", images[0])
     code, out, _ = facemargin("pack", "absolute.csv", "a.rec", "--images", faces)
     assert (code, "24 images of 3 identities" in out) == (0, True)
     Path("semicolons.csv").write_text("".join(lines).replace(",", ";"))
     result = facemargin("pack", "semicolons.csv", "b.rec", "--images", faces)
-    assert_one_sentence(result, "semicolons.csv, line 1", "separated by semicolons")
+    assert_one_sentence(result, "semicolons.csv, line 1", "semicolons between")
 
 
-def test_names_that_are_not_utf8_end_no_work(facemargin, model, faces, tmp_path):
+def test_names_that_are_not_utf8_do_not_stop_the_work(facemargin, model, faces, tmp_path):
     name = os.fsdecode(b"M\xfcller")
     for person in ("person_000", "person_001"):
         shutil.copytree(faces / person, tmp_path / "people" / f"{name} {person}")
@@ -82,7 +82,7 @@ def test_check_data_shows_names_that_are_not_utf8(facemargin, model, faces, tmp_
 
 
 @pytest.mark.filterwarnings("always")
-def test_check_data_finds_what_was_put_there(facemargin, model, faces, tmp_path):
+def test_check_data_finds_planted_errors(facemargin, model, faces, tmp_path):
     shutil.copytree(faces, tmp_path / "people")
     first, second = (tmp_path / "people" / f"person_00{number}" for number in (0, 1))
     shutil.copy(first / "000.jpg", second / "copied.jpg")

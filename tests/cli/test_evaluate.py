@@ -262,7 +262,7 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
         (
             "ijbb --quality-weight 0.5",
             lambda here: write_ijb(here, "ijbb", ("S1", "S2"), True),
-            "Pooled by quality, λ = 0.5.",
+            "Templates are pooled with quality weight 0.5.",
             ("intervals", "resampled", "identities"),
         ),
         (
@@ -293,7 +293,7 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
         (
             "lfw-view1",
             write_view_1,
-            "the most accurate on those of pairsDevTrain.txt",
+            "the most accurate one on pairsDevTrain.txt",
             ("intervals", "units", 2),
         ),
     ],

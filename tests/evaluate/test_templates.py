@@ -65,9 +65,11 @@ def test_each_image_is_embedded_once(faces):
     assert seen == [9]
 
 
-def test_lam_needs_qualities(faces):
+def test_a_quality_weight_needs_qualities(faces):
     bare = dataclasses.replace(faces, quality=None)
-    with pytest.raises(ValueError, match="by their quality, which this protocol does not list"):
+    with pytest.raises(
+        ValueError, match="must be 0, the mean, because the protocol lists no qualities"
+    ):
         embed_templates(mean_colour, bare, quality_weight=1.0, progress=False)
 
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_facemargin.export.images import check_images
+from keras_facemargin.images import alignment_report
 
 SHAPE = (112, 112, 3)
 
@@ -46,10 +47,17 @@ def test_default_images_are_synthetic_faces():
     assert len(np.unique(images.reshape(64, -1), axis=0)) == 64
 
 
-def test_no_default_images_for_another_input_size():
-    rule = r"passed for this embedder, \(N, 80, 80, 3\).*112x112. Received: images=None"
+@pytest.mark.parametrize("sides", [(112, 96), (150, 150)])
+def test_default_images_have_the_crop_of_the_embedder(sides):
+    images = check_images(None, (*sides, 3))
+    assert images.shape == (64, *sides, 3)
+    assert alignment_report(images).aligned
+
+
+def test_a_crop_without_a_template_has_no_default_images():
+    rule = r"passed for this embedder, \(N, 80, 90, 3\).*Received: images=None and a crop of 80x90"
     with pytest.raises(ValueError, match=rule):
-        check_images(None, (80, 80, 3))
+        check_images(None, (80, 90, 3))
 
 
 @pytest.mark.parametrize("shape", [(2, 112, 112), (2, 112, 112, 1)])

@@ -4,16 +4,16 @@ Layers that both formats have are branches of a few networks, each converted onc
 branch is then compared with Keras. Every other layer ends in an error that names layer and op.
 """
 
+import dataclasses
+
 import keras
 import numpy as np
-import onnxruntime
 import pytest
-import tf2onnx
-from ai_edge_litert import interpreter as litert
 from keras import activations, layers, ops
 
 from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite
 from keras_facemargin.export.conversion import converting
+from keras_facemargin.export.formats import FORMATS
 from keras_facemargin.export.graph import normalised
 
 # Functions of a feature map (B, 8, 8, 4); the class of the layer is the first word of the name.
@@ -242,9 +242,9 @@ def convert(model, format, precision="float32"):
     """The converted network as a function of images."""
     with converting(format, model):
         if format == "ONNX":
-            return onnx._runner(onnx._convert(model, tf2onnx), onnxruntime)
-        artefact = tflite._convert(model, precision, IMAGES if precision == "int8" else None)
-        return tflite._runner(artefact, litert)
+            return onnx.runner(onnx.convert(model))
+        representative = IMAGES if precision == "int8" else None
+        return tflite.runner(tflite.convert(model, precision, representative))
 
 
 TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
@@ -354,12 +354,12 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
 
 
 def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
-    def broken(artefact, onnxruntime):
+    def broken(artefact):
         def run(images):
             raise RuntimeError("Non-zero status code")
 
         return run
 
-    monkeypatch.setattr(onnx, "_runner", broken)
+    monkeypatch.setitem(FORMATS, ".onnx", dataclasses.replace(FORMATS[".onnx"], runner=broken))
     with pytest.raises(ExportError, match="RuntimeError: Non-zero status code"):
-        export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", IMAGES)
+        export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", images=IMAGES)

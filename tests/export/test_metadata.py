@@ -20,7 +20,7 @@ def files(embedder, faces, tmp_path_factory):
     files = {}
     for precision in (*FLOAT, "int8"):
         path = folder / f"{precision}.tflite"
-        export_tflite(embedder, path, precision, faces)
+        export_tflite(embedder, path, precision=precision, images=faces)
         files[precision] = path.read_bytes()
     return files
 
@@ -110,7 +110,7 @@ def test_metadata_changes_neither_tensors_nor_results(files, faces):
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_second_export_gives_the_same_bytes(embedder, faces, files, tmp_path, precision):
     path = tmp_path / "face.tflite"
-    export_tflite(embedder, path, precision, faces)
+    export_tflite(embedder, path, precision=precision, images=faces)
     assert path.read_bytes() == files[precision]
 
 

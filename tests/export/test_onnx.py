@@ -7,12 +7,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from keras_facemargin.export import ExportError, Tolerance, export_onnx
+from keras_facemargin.export import ExportError, Tolerance, export_embedder, export_onnx
 
 
 @pytest.fixture(scope="module")
 def verdict(embedder, faces, tmp_path_factory):
-    return export_onnx(embedder, tmp_path_factory.mktemp("onnx") / "face.onnx", faces)
+    return export_onnx(embedder, tmp_path_factory.mktemp("onnx") / "face.onnx", images=faces)
 
 
 def run(path, images):
@@ -49,7 +49,7 @@ def test_interface(verdict):
 
 def test_graph_that_converters_stumble_over(make_embedder, stumbling_blocks, faces, tmp_path):
     embedder = make_embedder(stumbling_blocks)
-    verdict = export_onnx(embedder, tmp_path / "face.onnx", faces[::8])
+    verdict = export_onnx(embedder, tmp_path / "face.onnx", images=faces[::8])
     assert verdict.passed
     session = onnxruntime.InferenceSession(verdict.path, providers=["CPUExecutionProvider"])
     assert [value.name for value in session.get_inputs()] == ["image"]
@@ -59,7 +59,7 @@ def test_failure_raises_and_keeps_the_old_file(embedder, faces, tmp_path, capfd)
     path = tmp_path / "face.onnx"
     path.write_bytes(b"the good one")
     with pytest.raises(ExportError, match="please report it") as info:
-        export_onnx(embedder, path, faces, tolerance=Tolerance(1.1, 1.1))
+        export_onnx(embedder, path, images=faces, tolerance=Tolerance(1.1, 1.1))
     assert path.read_bytes() == b"the good one"
     assert info.value.verdict.path == f"{path}.failed"
     assert run(info.value.verdict.path, faces[:1]).shape == (1, 32)
@@ -70,4 +70,15 @@ def test_failure_raises_and_keeps_the_old_file(embedder, faces, tmp_path, capfd)
 def test_missing_package_names_the_extra(embedder, faces, tmp_path, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'keras_facemargin\[export\]'"):
-        export_onnx(embedder, tmp_path / "face.onnx", faces)
+        export_onnx(embedder, tmp_path / "face.onnx", images=faces)
+
+
+def test_the_ending_of_the_file_chooses_the_format(embedder, faces, tmp_path):
+    for name in ("tflite", "onnx"):
+        verdict = export_embedder(embedder, tmp_path / f"face.{name}", images=faces[::8])
+        assert verdict.format == name and verdict.passed
+    with pytest.raises(ValueError, match=r"must end in \.tflite or \.onnx. Received: '.*face\.pb'"):
+        export_embedder(embedder, tmp_path / "face.pb")
+    rule = r"precision of a \.onnx file must be one of float32\. Received.*A \.tflite file can"
+    with pytest.raises(ValueError, match=rule):
+        export_embedder(embedder, tmp_path / "face.onnx", precision="int8")

@@ -8,7 +8,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_facemargin.export import ExportError, Tolerance, export_tflite
-from keras_facemargin.export.tflite import _float_islands
+from keras_facemargin.export.tflite import float_islands
 
 # Least mean cosine asked of this small trained embedder; size as a share of the float32 file.
 PRECISIONS = {
@@ -24,7 +24,9 @@ def exported(embedder, faces, tmp_path_factory):
     """Path and verdict of every precision."""
     folder = tmp_path_factory.mktemp("tflite")
     return {
-        precision: export_tflite(embedder, folder / f"{precision}.tflite", precision, faces)
+        precision: export_tflite(
+            embedder, folder / f"{precision}.tflite", precision=precision, images=faces
+        )
         for precision in PRECISIONS
     }
 
@@ -102,7 +104,7 @@ def test_int8_judges_on_images_that_did_not_set_the_ranges(exported, faces):
 def test_int8_has_no_float_islands_and_lists_them_where_there_are(exported):
     assert exported["int8"].float_islands == ()
     with open(exported["float32"].path, "rb") as file:
-        islands = _float_islands(file.read())
+        islands = float_islands(file.read())
     assert islands[-1] == "L2_NORMALIZATION"
     assert islands.count("PRELU") == 2
 
@@ -112,7 +114,7 @@ def test_input_range_is_exact_without_black_and_white_pixels(embedder, faces, tm
     path = tmp_path / "face.tflite"
     # An embedder that has only seen contrast may fail on these; the range is what matters here.
     try:
-        export_tflite(embedder, path, "int8", dull)
+        export_tflite(embedder, path, precision="int8", images=dull)
     except ExportError as error:
         path = error.verdict.path
     (image,) = Interpreter(model_path=str(path)).get_input_details()
@@ -123,14 +125,14 @@ def test_failure_raises_and_keeps_the_old_file(embedder, faces, tmp_path, capfd)
     path = tmp_path / "face.tflite"
     path.write_bytes(b"the good one")
     with pytest.raises(ExportError, match=r"at least 1 for every image.*Received: min 0\.") as info:
-        export_tflite(embedder, path, "int8", faces, tolerance=Tolerance(1.0, 1.0))
+        export_tflite(embedder, path, precision="int8", images=faces, tolerance=Tolerance(1.0, 1.0))
     assert path.read_bytes() == b"the good one"
     assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, path.name + ".failed"]
     verdict = info.value.verdict
     assert not verdict.passed
     assert verdict.path == f"{path}.failed"
     assert Interpreter(model_path=verdict.path).get_signature_list()
-    assert "untouched" in str(info.value) and "representative" not in str(info.value)
+    assert "unchanged" in str(info.value) and "representative" not in str(info.value)
     assert capfd.readouterr() == ("", "")  # The converters' chatter stays away.
 
 
@@ -154,15 +156,15 @@ def test_mixed_precision_is_exported_in_float32(make_embedder, faces, tmp_path, 
 
 
 def test_unknown_precision(embedder, tmp_path):
-    with pytest.raises(ValueError, match=r"one of \['float32', .* Received: precision='int4'"):
-        export_tflite(embedder, tmp_path / "face.tflite", "int4")
+    with pytest.raises(ValueError, match=r"one of float32, .* Received: precision='int4'"):
+        export_tflite(embedder, tmp_path / "face.tflite", precision="int4")
 
 
 @pytest.mark.parametrize(("count", "received"), [(None, "none"), (63, "63 images")])
 def test_int8_without_representative_set(embedder, faces, tmp_path, count, received):
     images = None if count is None else faces[:count]
     with pytest.raises(ValueError, match=f"at least 64 .* Received: {received}"):
-        export_tflite(embedder, tmp_path / "face.tflite", "int8", images)
+        export_tflite(embedder, tmp_path / "face.tflite", precision="int8", images=images)
     assert not list(tmp_path.iterdir())
 
 
@@ -179,7 +181,7 @@ def test_int8_without_representative_set(embedder, faces, tmp_path, count, recei
 )
 def test_int8_with_wrong_representative_images(embedder, faces, tmp_path, change, received):
     with pytest.raises(ValueError, match=rf"Received: {received}"):
-        export_tflite(embedder, tmp_path / "face.tflite", "int8", change(faces))
+        export_tflite(embedder, tmp_path / "face.tflite", precision="int8", images=change(faces))
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +194,9 @@ def test_missing_package_names_the_extra(embedder, faces, tmp_path, monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_applications_network_enlarged_in_the_graph(applications, faces, tmp_path, precision):
-    verdict = export_tflite(applications, tmp_path / "face.tflite", precision, faces)
+    verdict = export_tflite(
+        applications, tmp_path / "face.tflite", precision=precision, images=faces
+    )
     assert verdict.passed
     assert verdict.float_islands == ()
 

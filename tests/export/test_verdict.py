@@ -100,7 +100,7 @@ def test_broken_file_fails_and_is_put_aside(tmp_path, images, broken):
 def test_old_file_survives_a_failed_verdict(tmp_path, images):
     path = tmp_path / "face.tflite"
     path.write_bytes(b"the good one")
-    with pytest.raises(ExportError, match="untouched"):
+    with pytest.raises(ExportError, match="unchanged"):
         judge(path, images, lambda x: -embed(x))
     assert path.read_bytes() == b"the good one"
 

@@ -19,7 +19,8 @@ from keras_facemargin.images.align import align_face
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.detect import DetectedFace
 from keras_facemargin.images.image import read_face, read_photo
-from keras_facemargin.images.photos import align_folder, read_landmarks
+from keras_facemargin.images.landmarks import read_landmarks
+from keras_facemargin.images.photos import align_folder
 
 POINTS = 1.2 * Crop.of().points + 15
 

@@ -1,6 +1,7 @@
-"""`facemargin evaluate`: a file for each kind of protocol.
+"""`facemargin evaluate`: one file for each kind of protocol.
 
-`images` are lists of pairs of images, `templates` of several images of a person, `sets` what needs
-every image of a set. Each command says what is read and of which kind the list is; `tasks` say what
-is measured on such a list, `run` prints and writes it. `all_pairs` needs no list.
+`images` has protocols of pairs of images, `templates` of pairs or searches of templates (several
+images of a person), `sets` protocols that need every image of a set. Each command names the files
+to read and the task. `tasks` measures an embedder on each kind of list; `run` prints and writes the
+results. `all_pairs` needs no list.
 """

@@ -1,14 +1,15 @@
-"""Protocols of pairs of images: LFW and its like, and InsightFace's files."""
+"""Protocols of pairs of images: LFW and similar sets, InsightFace's files, your own pairs."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.evaluate.tasks import development_pairs, pairs_of_images
 from keras_facemargin.cli.options import (
-    DEFAULT,
+    DEFAULT_MODELS,
     Flip,
     Groups,
     Images,
@@ -20,6 +21,9 @@ from keras_facemargin.cli.options import (
     ReportFile,
 )
 
+# (lists, images, on_missing) -> `Pairs`.
+Reader = Callable[[Path, Path, str], Any]
+
 
 def lfw(
     lists: Annotated[
@@ -27,20 +31,22 @@ def lfw(
         typer.Option("--lists", "--pairs", help="Folder of the official pairs.txt, or the file."),
     ],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("lfw-results"),
     flip: Flip = True,
     on_missing: Annotated[
         OnMissing,
-        typer.Option(help="A listed image that is not there: refuse, or count its pair rejected."),
+        typer.Option(
+            help="Missing images: 'refuse' stops, 'reject' counts their pairs as rejected."
+        ),
     ] = OnMissing.refuse,
     report: ReportFile = None,
     groups: Groups = None,
-):
-    """LFW, View 2: 10 folds, the threshold of each chosen on the other nine.
+) -> None:
+    """LFW, View 2: 10 folds; the threshold of each fold is chosen on the other nine.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
-    that holds all that and the intervals.
+    Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
+    --report it writes one page that also has intervals.
 
     Example: `facemargin evaluate lfw --lists lfw --images lfw/aligned --report lfw.html`
     """
@@ -51,27 +57,30 @@ def lfw(
     category = CATEGORIES[-1]
     run = EvaluationRun(
         "LFW",
-        f"The pairs of {pairs.name}. Category: {category}, for embedders that were trained on "
-        "other people's labelled faces.",
+        f"The pairs of {pairs.name}. Category: {category}, for embedders "
+        "that were trained on labelled faces of other people.",
         {"protocol": "lfw", "category": category},
         lambda: with_groups(read_pairs(pairs, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
 
 
 def lfw_view_1(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("lfw-view1-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
-    """LFW, View 1, for development: a threshold from pairsDevTrain.txt, judged on pairsDevTest.txt.
+) -> None:
+    """LFW, View 1, for development.
 
-    Prints the table; writes results.json, or one page with intervals, curves and pictures.
+    The threshold is chosen on pairsDevTrain.txt and tested on pairsDevTest.txt.
+
+    Prints a table and writes results.json, or with --report one page with intervals, curves and
+    pictures.
 
     Example: `facemargin evaluate lfw-view1 --lists lfw --images lfw/aligned`
     """
@@ -79,19 +88,19 @@ def lfw_view_1(
 
     run = EvaluationRun(
         "LFW, View 1",
-        "The pairs of pairsDevTest.txt; the threshold of the accuracy is the most accurate on "
-        "those of pairsDevTrain.txt. For development only: nothing here is for publication.",
+        "The pairs of pairsDevTest.txt. The threshold of the accuracy is the most accurate one on "
+        "pairsDevTrain.txt. For development only: do not publish these results.",
         {"protocol": "lfw, view 1"},
         lambda: read_view_1(lists, images, on_missing=on_missing.value),
         development_pairs(),
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
-def _reader(name, *kind):
-    """A reader of the protocols' room, which is opened when it reads."""
+def _reader(name: str, *kind: str) -> Reader:
+    """A reader of `evaluate.protocols`, imported when it is called."""
 
-    def read(lists, images, on_missing):
+    def read(lists: Path, images: Path, on_missing: str) -> Any:
         from keras_facemargin.evaluate import protocols
 
         return getattr(protocols, name)(lists, images, *kind, on_missing=on_missing)
@@ -99,52 +108,55 @@ def _reader(name, *kind):
     return read
 
 
-# Protocols whose list is `Pairs` in folds: name -> what it is, and its reader.
+# Protocols whose list is `Pairs` in folds: name -> description and reader.
 LISTS = {
     "cfp-ff": (
-        "CFP, frontal with frontal: 10 folds, 7,000 pairs, by Pair_list_F.txt and Split/FF.",
+        "CFP, frontal with frontal: 10 folds, 7,000 pairs; lists Pair_list_F.txt and Split/FF.",
         _reader("read_cfp", "FF"),
     ),
     "cfp-fp": (
-        "CFP, frontal with profile: 10 folds, 7,000 pairs, by Pair_list_F.txt, _P.txt and "
-        "Split/FP.",
+        "CFP, frontal with profile: 10 folds, 7,000 pairs; lists Pair_list_F.txt, Pair_list_P.txt "
+        "and Split/FP.",
         _reader("read_cfp", "FP"),
     ),
     "agedb-30": (
-        "AgeDB-30: 10 folds, 6,000 pairs 30 years apart, by 04_FINAL_protocol_30_years.mat.",
+        "AgeDB-30: 10 folds, 6,000 pairs 30 years apart; list 04_FINAL_protocol_30_years.mat.",
         _reader("read_agedb"),
     ),
     "calfw": (
-        "Cross-Age LFW: 10 folds, 6,000 pairs, by pairs_CALFW.txt.",
+        "Cross-Age LFW: 10 folds, 6,000 pairs; list pairs_CALFW.txt.",
         _reader("read_calfw"),
     ),
     "cplfw": (
-        "Cross-Pose LFW: 10 folds, 6,000 pairs, by pairs_CPLFW.txt.",
+        "Cross-Pose LFW: 10 folds, 6,000 pairs; list pairs_CPLFW.txt.",
         _reader("read_cplfw"),
     ),
 }
 
 
-def help_of(name, about):
+def help_of(name: str, about: str) -> str:
     """The help of one of `LISTS`."""
-    written = "writes roc.png, scores.png, hardest_pairs.png and results.json."
+    written = (
+        "Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With "
+        "--report it writes one page that also has intervals."
+    )
     example = f"`facemargin evaluate {name} --lists lists --images crops`"
-    return f"{about}\n\nPrints the table; {written}\n\nExample: {example}"
+    return f"{about}\n\n{written}\n\nExample: {example}"
 
 
-def command(name, about, read):
+def command(name: str, about: str, read: Reader) -> Callable[..., None]:
     """The command of one of `LISTS`."""
 
     def evaluate_list(
         lists: Lists,
         images: Images,
-        model: Models = (DEFAULT,),
+        model: Models = DEFAULT_MODELS,
         output: Output = Path(f"{name}-results"),
         flip: Flip = True,
         on_missing: OnMissingImage = OnMissing.refuse,
         report: ReportFile = None,
         groups: Groups = None,
-    ):
+    ) -> None:
         run = EvaluationRun(
             name,
             about,
@@ -152,32 +164,35 @@ def command(name, about, read):
             lambda: with_groups(read(lists, images, on_missing.value), groups),
             pairs_of_images(),
         )
-        to_page_or_folder(run, model, output, flip, report, groups)
+        to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
 
     return evaluate_list
 
 
 def verification_bin(
     file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("bin-results"),
     flip: Flip = True,
     folds: Annotated[
-        int, typer.Option(min=0, help="Equal parts of the pairs, in their order; 0: no accuracy.")
+        int,
+        typer.Option(
+            min=0, help="Number of equal folds, in the order of the pairs. 0: no accuracy."
+        ),
     ] = 10,
     report: ReportFile = None,
     groups: Groups = None,
-):
-    """InsightFace's verification files (lfw.bin, cfp_fp.bin), read without executing the pickle.
+) -> None:
+    """InsightFace's verification files (lfw.bin, cfp_fp.bin). The pickle in them is not executed.
 
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
-    that holds all that and the intervals.
+    Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
+    --report it writes one page that also has intervals.
 
     Example: `facemargin evaluate bin lfw.bin --report lfw.html`
     """
     from keras_facemargin.evaluate.verification import read_bin_pairs
 
-    parts = f", cut into {folds} folds in their order" if folds else ""
+    parts = f", in {folds} folds in the order of the file" if folds else ""
     run = EvaluationRun(
         file.name,
         f"The pairs of an InsightFace verification file{parts}.",
@@ -185,26 +200,31 @@ def verification_bin(
         lambda: with_groups(read_bin_pairs(file, folds=folds or None), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
 
 
 def own_pairs(
     file: Annotated[
-        Path, typer.Argument(help="List of pairs: PATH PATH TRUTH, and FOLD if there are folds.")
+        Path,
+        typer.Argument(
+            help="List of pairs, one a line: PATH PATH TRUTH, and FOLD if there are folds."
+        ),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of aligned crops, in which the paths lie.")],
-    model: Models = (DEFAULT,),
+    images: Annotated[
+        Path, typer.Option(help="Folder of aligned crops; the paths are relative to it.")
+    ],
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("pairs-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
     groups: Groups = None,
-):
-    """A list of your own: two paths and 1 or 0 a line, separated by tabs, commas or spaces.
+) -> None:
+    """Your own pairs: two paths and 1 or 0 on each line, separated by tabs, commas or spaces.
 
-    Without folds there is no accuracy: its threshold would be chosen on the pairs that it judges.
-    Prints the table; writes roc.png, scores.png, hardest_pairs.png and results.json, or one page
-    that holds all that and the intervals.
+    Without folds there is no accuracy: its threshold would be chosen on the same pairs.
+    Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
+    --report it writes one page that also has intervals.
 
     Example: `facemargin evaluate pairs pairs.csv --images crops`
     """
@@ -217,11 +237,11 @@ def own_pairs(
         lambda: with_groups(read_own_pairs(file, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output, flip, report, groups)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
 
 
-def with_groups(pairs, file):
-    """Pairs, and the groups that a file puts them in, if there is one."""
+def with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:
+    """Pairs, and their groups from a file, or ``None`` without a file."""
     from keras_facemargin.evaluate import read_groups
 
     return pairs, None if file is None else read_groups(file, pairs)

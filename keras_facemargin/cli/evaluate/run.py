@@ -1,7 +1,9 @@
-"""Reads a protocol's list, measures embedders on it, prints and writes what was found."""
+"""Reads the list of a protocol, measures embedders on it, and prints and writes the results."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -9,28 +11,49 @@ from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.tasks import Task
 from keras_facemargin.cli.files import prepare_folder, prepare_page, printable
 
+if TYPE_CHECKING:
+    from keras_facemargin.report import Measured
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationRun:
-    """What a command was told.
+    """One evaluation, as a command describes it.
 
     Attributes:
-        title: of a page.
-        about: what is compared, for a page.
-        record: what results.json says of it.
-        read: gives its list.
-        task: what is done with such a list.
+        title: title of the page.
+        about: a paragraph of the page on the data.
+        record: entries of results.json that describe the data.
+        read: reads the list.
+        task: measures an embedder on such a list.
     """
 
     title: str
     about: str
-    record: dict
-    read: Callable
+    record: dict[str, Any]
+    read: Callable[[], Any]
     task: Task
 
 
-def to_folder(run, model, output, flip):
-    """One embedder's table, results.json and plots."""
+def to_page_or_folder(
+    run: EvaluationRun,
+    models: Sequence[str],
+    *,
+    output: Path,
+    flip: bool,
+    report: Path | None,
+    groups: Path | None = None,
+) -> None:
+    """Writes a page if `report` names one, else a folder."""
+    check_compared("--model", "models", models, report=report, groups=groups)
+    if report is not None:
+        _to_page(run, models, report, flip)
+        return
+    (model,) = models
+    _to_folder(run, model, output, flip)
+
+
+def _to_folder(run: EvaluationRun, model: str, output: Path, flip: bool) -> None:
+    """Prints the table of one embedder and writes results.json and the plots."""
     from keras_facemargin.evaluate.plots import require_matplotlib
     from keras_facemargin.files import atomic_write, write_json
     from keras_facemargin.zoo import load_embedder
@@ -40,43 +63,40 @@ def to_folder(run, model, output, flip):
     prepare_folder(output, "results.json", *run.task.figures)  # before the embedding
     if run.task.figures:
         require_matplotlib()
-    found = run.task.measure(embedder, listed, flip=flip)
+    found = run.task.measure(embedder, listed, flip)
     result = run.task.conclude(listed, found)
     console.print(result)
     record = {**run.record, "model": model, "flip": flip, **result.to_dict()}
     write_json(output / "results.json", record)
-    made = ["results.json"]
-    name = printable(model)
-    figures = run.task.plots(name, listed, result) if run.task.figures else ()
+    figures = run.task.plots(printable(model), listed, result) if run.task.plots else ()
     for name, figure in zip(run.task.figures, figures, strict=True):
         with atomic_write(output / name, "wb") as file:
             figure.savefig(file, format="png")
-        made.append(name)
-    say(f"{output}/{', '.join(made)}")
+    say(f"{output}/{', '.join(['results.json', *run.task.figures])}")
 
 
-def to_page(run, models, report, flip):
-    """Embedders side by side on one page, and its JSON."""
+def _to_page(run: EvaluationRun, models: Sequence[str], report: Path, flip: bool) -> None:
+    """Writes one page that compares the embedders, and its JSON."""
     from keras_facemargin.zoo import load_embedder
 
     embedders = {model: load_embedder(model) for model in models}
     listed = run.read()
     prepare_page(report)
     found = {
-        printable(name): run.task.measure(embedder, listed, flip=flip)
+        printable(name): run.task.measure(embedder, listed, flip)
         for name, embedder in embedders.items()
     }
-    about = [run.about, mirrored(flip)]
+    about = [run.about, about_flip(flip)]
     show(run.task.page(report, run.title, listed, found, about), report)
 
 
-def mirrored(flip):
-    """What a page says of mirror images."""
+def about_flip(flip: bool) -> str:
+    """The paragraph of a page on mirror images."""
     return "The embedding of the mirror image is appended." if flip else "No mirror images."
 
 
-def show(models, report):
-    """Prints the measures of a page that was written."""
+def show(models: "Mapping[str, Measured[Any, Any]]", report: Path) -> None:
+    """Prints the measures of a page and the names of its files."""
     from keras_facemargin.report import measures_table
 
     headers, rows = measures_table({name: each.measures for name, each in models.items()})
@@ -87,23 +107,15 @@ def show(models, report):
     say(f"{report}, {report.with_suffix('.json').name}")
 
 
-def to_page_or_folder(run, models, output, flip, report, groups=None):
-    """A page where one is named, else a folder."""
-    check_compared("--model", "models", models, report, groups)
-    if report is not None:
-        to_page(run, models, report, flip)
-        return
-    (model,) = models
-    to_folder(run, model, output, flip)
-
-
-def check_compared(one, several, names, report, groups):
-    """Several embedders and groups have their place on a page only."""
+def check_compared(
+    one: str, several: str, names: Sequence[str], *, report: Path | None, groups: Path | None
+) -> None:
+    """Raises `ValueError` for a name twice, and for a comparison or groups without a page."""
     if len({*names}) < len(names):
         raise ValueError(f"Each {one} must be named once. Received: {', '.join(names)}")
     if report is None and (len(names) > 1 or groups is not None):
         what = "--groups" if len(names) == 1 else f"{len(names)} {several}"
         raise ValueError(
-            f"Comparisons are written as one page. Received: {what} without --report. Name the "
-            "page: --report FILE.html"
+            f"Several {several} and --groups need a page. Received: {what} without --report. Name "
+            "the page: --report FILE.html"
         )

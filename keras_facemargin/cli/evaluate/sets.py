@@ -11,6 +11,7 @@ from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import (
     DEFAULT,
+    DEFAULT_MODELS,
     Flip,
     Images,
     Model,
@@ -25,15 +26,16 @@ from keras_facemargin.cli.options import (
 def blufr(
     lists: Annotated[Path, typer.Option(help="Folder with blufr_lfw_config.mat.")],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("blufr-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
+) -> None:
     """BLUFR: all of LFW in ten trials, verification of all pairs and open-set identification.
 
-    Prints the table; writes results.json, or one page with intervals, curves and pictures.
+    Prints a table and writes results.json, or with --report one page with intervals, curves and
+    pictures.
 
     Example: `facemargin evaluate blufr --lists BLUFR/config/lfw --images lfw/aligned`
     """
@@ -41,13 +43,13 @@ def blufr(
 
     run = EvaluationRun(
         "BLUFR",
-        "All of LFW in ten trials: every pair of a trial's test images, and its probes searched in "
-        "its gallery.",
+        "All of LFW in ten trials: all pairs of the test images of a trial, and searches of its "
+        "probes in its gallery.",
         {"protocol": "blufr"},
         lambda: read_blufr(lists, images, on_missing=on_missing.value),
         tasks.blufr(),
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
 def megaface(
@@ -59,18 +61,19 @@ def megaface(
         1_000_000
     ),
     refined: Annotated[
-        bool, typer.Option("--refined", help="Leave out what InsightFace's lists call wrong.")
+        bool,
+        typer.Option("--refined", help="Leave out the images that InsightFace's lists call wrong."),
     ] = False,
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("megaface-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
+) -> None:
     """MegaFace: FaceScrub among distractors, rank-1 and TAR at FAR 1e-6.
 
-    Figures with and without --refined are not comparable. Prints the table; writes results.json,
-    or one page with intervals, curves and pictures.
+    Results with and without --refined are not comparable. Prints a table and writes results.json,
+    or with --report one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate megaface --lists templatelists --images testpack --refined`
     """
@@ -78,14 +81,14 @@ def megaface(
 
     run = EvaluationRun(
         "MegaFace",
-        "FaceScrub among Flickr's faces" + (", refined." if refined else "."),
+        "FaceScrub among distractors from Flickr" + (", refined." if refined else "."),
         {"protocol": "megaface", "size": size, "refined": refined},
         lambda: read_megaface(
             lists, images, size=size, refined=refined, on_missing=on_missing.value
         ),
         tasks.megaface(),
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
 def trillion_pairs(
@@ -97,8 +100,8 @@ def trillion_pairs(
     model: Model = DEFAULT,
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
-):
-    """Trillion Pairs: the file of features to send, whose truth the organisers keep.
+) -> None:
+    """Trillion Pairs: writes the file of features to send in; the organisers keep the labels.
 
     Example: `facemargin evaluate trillion-pairs --lists . --images testdata -o features.bin`
     """
@@ -113,19 +116,23 @@ def trillion_pairs(
 
 
 def identification(
-    gallery: Annotated[Path, typer.Option(help="Aligned crops of known people, a folder each.")],
-    probes: Annotated[Path, typer.Option(help="Aligned crops to search, a folder a person.")],
-    model: Models = (DEFAULT,),
+    gallery: Annotated[
+        Path, typer.Option(help="Aligned crops of known people, one folder for each.")
+    ],
+    probes: Annotated[
+        Path, typer.Option(help="Aligned crops to search, one folder for each person.")
+    ],
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("identification-results"),
     flip: Flip = True,
     report: ReportFile = None,
-):
-    """1:N on folders: each probe image searched among the templates of the gallery's people.
+) -> None:
+    """1:N on folders: searches each probe image in the gallery.
 
-    A person of the gallery is one template, the mean of the images. Who is on an image is the name
-    of the folder that it lies in; probes of people without a folder in the gallery are the
-    non-mated ones, which TPIR at FPIR needs. Prints the table; writes results.json,
-    or one page with intervals, curves and pictures.
+    The gallery has one template for each person, the mean of the images. The name of a folder is
+    the name of the person. Probes of people who have no folder in the gallery are non-mated; TPIR
+    at FPIR needs them. Prints a table and writes results.json, or with --report one page with
+    intervals, curves and pictures.
 
     Example: `facemargin evaluate identification --gallery known --probes searched`
     """
@@ -138,4 +145,4 @@ def identification(
         lambda: searches_of_folders(image_files([gallery]), image_files([probes])),
         tasks.searches_of_folders(),
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)

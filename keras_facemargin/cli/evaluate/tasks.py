@@ -1,31 +1,42 @@
-"""What is measured on each kind of list, and how it is drawn."""
+"""Tasks: how each kind of list is measured, plotted and reported."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from keras_facemargin.report import Measured
+
+Page = Callable[
+    [Path, str, Any, Mapping[str, Any], Sequence[str]], "Mapping[str, Measured[Any, Any]]"
+]
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is done with a kind of list, from an embedder to files.
+    """The steps from an embedder and one kind of list to files.
 
     Attributes:
-        measure: (embedder, list, flip=...) -> what the embedder gives: scores, or results.
-        conclude: (list, what it gave) -> the result that is printed and written.
+        measure: (embedder, list, flip) -> scores, embeddings or results of the embedder.
+        conclude: (list, output of `measure`) -> the result to print and write.
+        page: (file, title, list, model -> output of `measure`, about) -> writes a page and returns
+            model -> `Measured`.
         plots: (model, list, result) -> a figure for each of `figures`.
-        page: (file, title, list, model -> what it gave, about) -> writes a page and gives model ->
-            what was measured; ``None`` where there is no such page.
-        figures: names of the files that are drawn.
+        figures: file names of the plots.
     """
 
-    measure: Callable
-    conclude: Callable
-    plots: Callable | None = None
-    page: Callable | None = None
+    measure: Callable[[Any, Any, bool], Any]
+    conclude: Callable[[Any, Any], Any]
+    page: Page
+    plots: "Callable[[str, Any, Any], Sequence[Figure]] | None" = None
     figures: tuple[str, ...] = ()
 
 
-def pairs_of_images():
-    """A list is (`Pairs`, their groups or ``None``)."""
+def pairs_of_images() -> Task:
+    """For a list that is (`Pairs`, their groups or ``None``)."""
     import numpy as np
 
     from keras_facemargin.evaluate import (
@@ -36,14 +47,12 @@ def pairs_of_images():
         verify,
     )
 
-    def conclude(listed, scores):
+    def conclude(listed: Any, scores: Any) -> Any:
         pairs, _ = listed
         result = verify(scores, pairs.same, folds=pairs.folds)
-        return dataclasses.replace(
-            result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
-        )
+        return dataclasses.replace(result, failed_to_enrol=_failures(pairs))
 
-    def plots(model, listed, result):
+    def plots(model: str, listed: Any, result: Any) -> "Sequence[Figure]":
         threshold = None if result.accuracy is None else float(np.mean(result.accuracy.thresholds))
         return (
             plot_roc({model: result.curve}),
@@ -51,7 +60,9 @@ def pairs_of_images():
             plot_hardest_pairs(listed[0], result.scores),
         )
 
-    def page(report, title, listed, scores, about):
+    def page(
+        report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_verification
 
         pairs, groups = listed
@@ -59,15 +70,20 @@ def pairs_of_images():
 
     return Task(
         lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
-        *(conclude, plots, page, ("roc.png", "scores.png", "hardest_pairs.png")),
+        conclude,
+        page,
+        plots,
+        ("roc.png", "scores.png", "hardest_pairs.png"),
     )
 
 
-def development_pairs():
-    """A list is a `View1`."""
+def development_pairs() -> Task:
+    """For a list that is a `View1`."""
     from keras_facemargin.evaluate.protocols import evaluate_view_1
 
-    def page(report, title, view, results, about):
+    def page(
+        report: Path, title: str, view: Any, results: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_verification
 
         return report_verification(
@@ -81,31 +97,30 @@ def development_pairs():
 
     return Task(
         lambda embedder, view, flip: evaluate_view_1(embedder, view, flip=flip),
-        _as_it_is,
-        page=page,
+        _result,
+        page,
     )
 
 
-def pairs_of_templates(quality_weight=0.0):
-    """A list is `TemplatePairs`, all of them together."""
-    import numpy as np
+def pairs_of_templates(quality_weight: float = 0.0) -> Task:
+    """For a list that is `TemplatePairs`, measured as a whole."""
 
     from keras_facemargin.evaluate import plot_roc, plot_scores, verify
     from keras_facemargin.evaluate.templates import score_template_pairs
 
-    def conclude(pairs, scores):
+    def conclude(pairs: Any, scores: Any) -> Any:
         result = verify(scores, pairs.same, folds=pairs.folds)
-        return dataclasses.replace(
-            result, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
-        )
+        return dataclasses.replace(result, failed_to_enrol=_failures(pairs))
 
-    def plots(model, pairs, result):
+    def plots(model: str, pairs: Any, result: Any) -> "Sequence[Figure]":
         return (
             plot_roc({model: result.curve}),
             plot_scores(result.scores, result.same, threshold=None),
         )
 
-    def page(report, title, pairs, scores, about):
+    def page(
+        report: Path, title: str, pairs: Any, scores: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_verification
 
         return report_verification(report, pairs.pairs, scores, title=title, about=about)
@@ -114,24 +129,26 @@ def pairs_of_templates(quality_weight=0.0):
         lambda embedder, pairs, flip: score_template_pairs(
             embedder, pairs, flip=flip, quality_weight=quality_weight
         ),
-        *(conclude, plots, page, ("roc.png", "scores.png")),
+        conclude,
+        page,
+        plots,
+        ("roc.png", "scores.png"),
     )
 
 
-def splits_of_templates():
-    """A list is `TemplatePairs` in splits, each with thresholds of its own."""
-    import numpy as np
+def splits_of_templates() -> Task:
+    """For a list that is `TemplatePairs` in splits, each with its own thresholds."""
 
     from keras_facemargin.evaluate.splits import verify_by_fold
     from keras_facemargin.evaluate.templates import score_template_pairs
 
-    def conclude(pairs, scores):
+    def conclude(pairs: Any, scores: Any) -> Any:
         found = verify_by_fold(scores, pairs.same, pairs.folds)
-        return dataclasses.replace(
-            found, failed_to_enrol=int(np.count_nonzero(pairs.failed_to_enrol))
-        )
+        return dataclasses.replace(found, failed_to_enrol=_failures(pairs))
 
-    def page(report, title, pairs, scores, about):
+    def page(
+        report: Path, title: str, pairs: Any, scores: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_splits
 
         groups = {}
@@ -143,16 +160,18 @@ def splits_of_templates():
     return Task(
         lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip=flip),
         conclude,
-        page=page,
+        page,
     )
 
 
-def pairs_by_value(by, quality_weight=0.0):
-    """A list is (`TemplatePairs`, what the covariate `by` of theirs is: texts and numbers)."""
+def pairs_by_value(by: str, quality_weight: float = 0.0) -> Task:
+    """For a list that is (`TemplatePairs`, the values of the covariate `by`)."""
     from keras_facemargin.evaluate.splits import verify_by_value
     from keras_facemargin.evaluate.templates import score_template_pairs
 
-    def page(report, title, listed, scores, about):
+    def page(
+        report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_covariates
 
         pairs, covariate = listed
@@ -165,15 +184,17 @@ def pairs_by_value(by, quality_weight=0.0):
             embedder, listed[0], flip=flip, quality_weight=quality_weight
         ),
         lambda listed, scores: verify_by_value(scores, listed[0].same, listed[1]),
-        page=page,
+        page,
     )
 
 
-def searches(quality_weight=0.0):
-    """A list is `TemplateSearches`."""
+def searches(quality_weight: float = 0.0) -> Task:
+    """For a list that is `TemplateSearches`."""
     from keras_facemargin.evaluate import evaluate_searches
 
-    def page(report, title, task, results, about):
+    def page(
+        report: Path, title: str, task: Any, results: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_searches
 
         return report_searches(report, task.templates, results, title=title, about=about)
@@ -182,29 +203,31 @@ def searches(quality_weight=0.0):
         lambda embedder, task, flip: evaluate_searches(
             embedder, task, flip=flip, quality_weight=quality_weight
         ),
-        _as_it_is,
-        page=page,
+        _result,
+        page,
     )
 
 
-def searches_of_folders():
-    """A list is `TemplateSearches` of images that are not a protocol's own."""
+def searches_of_folders() -> Task:
+    """As `searches`, for the user's own images: warns if they are not aligned crops."""
     from keras_facemargin.cli.alignment import note_crops
     from keras_facemargin.evaluate import evaluate_searches
 
-    def measure(embedder, task, flip):
+    def measure(embedder: Any, task: Any, flip: bool) -> Any:
         note_crops(task.templates.images, embedder)
         return evaluate_searches(embedder, task, flip=flip)
 
     return dataclasses.replace(searches(), measure=measure)
 
 
-def blufr():
-    """A list is a `Blufr`."""
+def blufr() -> Task:
+    """For a list that is a `Blufr`."""
     from keras_facemargin.evaluate import embed
     from keras_facemargin.evaluate.protocols import measure_blufr
 
-    def page(report, title, listed, embeddings, about):
+    def page(
+        report: Path, title: str, listed: Any, embeddings: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_trials
 
         return report_trials(report, listed, embeddings, title=title, about=about)
@@ -212,15 +235,17 @@ def blufr():
     return Task(
         lambda embedder, listed, flip: embed(embedder, listed.there.images, flip=flip),
         lambda listed, embeddings: measure_blufr(embeddings, listed),
-        page=page,
+        page,
     )
 
 
-def megaface():
-    """A list is a `MegaFace`."""
+def megaface() -> Task:
+    """For a list that is a `MegaFace`."""
     from keras_facemargin.evaluate.protocols import evaluate_megaface
 
-    def page(report, title, listed, results, about):
+    def page(
+        report: Path, title: str, listed: Any, results: Mapping[str, Any], about: Sequence[str]
+    ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_distractors
 
         probes, distractors = listed.there
@@ -229,11 +254,18 @@ def megaface():
         )
 
     return Task(
-        evaluate_megaface,
-        _as_it_is,
-        page=page,
+        lambda embedder, listed, flip: evaluate_megaface(embedder, listed, flip=flip),
+        _result,
+        page,
     )
 
 
-def _as_it_is(listed, result):
+def _failures(pairs: Any) -> int:
+    """Number of pairs that count as rejected because an image is missing."""
+    import numpy as np
+
+    return int(np.count_nonzero(pairs.failed_to_enrol))
+
+
+def _result(listed: Any, result: Any) -> Any:
     return result

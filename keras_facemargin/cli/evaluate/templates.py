@@ -1,15 +1,15 @@
-"""Protocols of templates, several images of a person: YouTube Faces and IJB."""
+"""Protocols of templates (several images of a person): YouTube Faces and IJB."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_facemargin.cli.evaluate import tasks
 from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.options import (
-    DEFAULT,
+    DEFAULT_MODELS,
     Flip,
     Images,
     Lists,
@@ -28,16 +28,16 @@ IjbcTask = StrEnum("IjbcTask", ["verify", "search", "covariates"])
 def ytf(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of the frames: NAME/VIDEO/*.jpg.")],
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("ytf-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
-    """YouTube Faces: 10 folds, 5,000 pairs of videos, a video being the mean of its frames.
+) -> None:
+    """YouTube Faces: 10 folds, 5,000 pairs of videos. A video is the mean of its frames.
 
-    Prints the table; writes results.json, roc.png and scores.png, or one page that holds all that
-    and the intervals.
+    Prints a table and writes results.json, roc.png and scores.png, or with --report one page that
+    also has intervals.
 
     Example: `facemargin evaluate ytf --lists ytf --images ytf/aligned`
     """
@@ -50,7 +50,7 @@ def ytf(
         lambda: read_ytf(lists, images, on_missing=on_missing.value),
         tasks.pairs_of_templates(),
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
 def ijba(
@@ -58,18 +58,22 @@ def ijba(
     images: Annotated[Path, typer.Option(help="Folder of crops: img/IMAGE_SIGHTING.jpg.")],
     task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
     split: Annotated[
-        list[int] | None, typer.Option(min=1, max=10, help="One of the ten; default: all.")
+        list[int] | None,
+        typer.Option(
+            min=1, max=10, help="One of the ten splits. Repeat for several. Default: all."
+        ),
     ] = None,
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("ijba-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
+) -> None:
     """IJB-A: mean and deviation over ten splits of TAR at FAR, or of rank-k and TPIR at FPIR.
 
-    Line img/10281.jpg of the lists, with SIGHTING_ID 28739, is the crop img/10281_28739.jpg.
-    Prints the table; writes results.json, or one page with intervals, curves and pictures.
+    For the line img/10281.jpg with SIGHTING_ID 28739, the crop is img/10281_28739.jpg.
+    Prints a table and writes results.json, or with --report one page with intervals, curves and
+    pictures.
 
     Example: `facemargin evaluate ijba --lists IJB-A --images crops --task search`
     """
@@ -78,7 +82,11 @@ def ijba(
 
     read, kind, about = {
         IjbTask.verify: (read_ijba, tasks.splits_of_templates(), "Pairs of templates in splits."),
-        IjbTask.search: (read_ijba_search, tasks.searches(), "Searches in a gallery a split."),
+        IjbTask.search: (
+            read_ijba_search,
+            tasks.searches(),
+            "Searches, one gallery for each split.",
+        ),
     }[task]
     run = EvaluationRun(
         f"IJB-A, {task.value}",
@@ -87,7 +95,7 @@ def ijba(
         lambda: read(lists, images, splits=split or SPLITS, on_missing=on_missing.value),
         kind,
     )
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
 def ijbb(
@@ -95,22 +103,22 @@ def ijbb(
     images: Images,
     task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
     quality_weight: QualityWeight = 0.0,
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("ijbb-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
+) -> None:
     """IJB-B: 1:1 of 8,010,270 pairs of templates, or 1:N in the two galleries.
 
-    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
-    holds all that and the intervals.
+    Prints a table and writes results.json, for 1:1 also roc.png and scores.png, or with --report
+    one page that also has intervals.
 
     Example: `facemargin evaluate ijbb --lists IJBB/meta --images IJBB/crops --quality-weight 0.3`
     """
     of_task = {IjbTask.verify: _ijb_pairs, IjbTask.search: _ijb_searches}[task]
     run = of_task("ijbb", "IJB-B", lists, images, quality_weight, on_missing)
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
 def ijbc(
@@ -123,16 +131,16 @@ def ijbc(
         str, typer.Option(help="Covariate: GENDER, SKINTONE, AGE, INDOOR_OUTDOOR, FACIAL_HAIR.")
     ] = "GENDER",
     quality_weight: QualityWeight = 0.0,
-    model: Models = (DEFAULT,),
+    model: Models = DEFAULT_MODELS,
     output: Output = Path("ijbc-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
     report: ReportFile = None,
-):
+) -> None:
     """IJB-C: 1:1 of 15,658,489 pairs of templates, 1:N in the two galleries, or its covariates.
 
-    Prints the table; writes results.json, and for 1:1 roc.png and scores.png, or one page that
-    holds all that and the intervals.
+    Prints a table and writes results.json, for 1:1 also roc.png and scores.png, or with --report
+    one page that also has intervals.
 
     Example: `facemargin evaluate ijbc --lists IJBC/meta --images IJBC/crops --task search`
     """
@@ -141,10 +149,12 @@ def ijbc(
     else:
         of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
         run = of_task("ijbc", "IJB-C", lists, images, quality_weight, on_missing)
-    to_page_or_folder(run, model, output, flip, report)
+    to_page_or_folder(run, model, output=output, flip=flip, report=report)
 
 
-def _ijb_pairs(name, title, lists, images, quality_weight, on_missing):
+def _ijb_pairs(
+    name: str, title: str, lists: Path, images: Path, quality_weight: float, on_missing: OnMissing
+) -> EvaluationRun:
     from keras_facemargin.evaluate.protocols import read_ijb
 
     return EvaluationRun(
@@ -156,22 +166,26 @@ def _ijb_pairs(name, title, lists, images, quality_weight, on_missing):
     )
 
 
-def _ijb_searches(name, title, lists, images, quality_weight, on_missing):
+def _ijb_searches(
+    name: str, title: str, lists: Path, images: Path, quality_weight: float, on_missing: OnMissing
+) -> EvaluationRun:
     from keras_facemargin.evaluate.protocols import read_ijb_search
 
     return EvaluationRun(
         f"{title}, 1:N",
-        f"All probes in each of the two galleries. {_pooled(quality_weight)}",
+        f"All probes are searched in each of the two galleries. {_pooled(quality_weight)}",
         {"protocol": name, "task": "search", "quality_weight": quality_weight},
         lambda: read_ijb_search(name, lists, images, on_missing=on_missing.value),
         tasks.searches(quality_weight),
     )
 
 
-def _ijbc_covariates(lists, images, by, quality_weight, on_missing):
+def _ijbc_covariates(
+    lists: Path, images: Path, by: str, quality_weight: float, on_missing: OnMissing
+) -> EvaluationRun:
     from keras_facemargin.evaluate.protocols import read_ijbc_covariates
 
-    def read():
+    def read() -> Any:
         pairs = read_ijbc_covariates(lists, images, on_missing=on_missing.value)
         return pairs, pairs.covariate(by)
 
@@ -184,7 +198,7 @@ def _ijbc_covariates(lists, images, by, quality_weight, on_missing):
     )
 
 
-def _pooled(quality_weight):
+def _pooled(quality_weight: float) -> str:
     if quality_weight:
-        return f"Pooled by quality, λ = {quality_weight:g}."
-    return "Pooled as the mean over media."
+        return f"Templates are pooled with quality weight {quality_weight:g}."
+    return "A template is the mean over its media."

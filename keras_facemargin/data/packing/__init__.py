@@ -1,1 +1,1 @@
-"""`pack_faces`: from one container to another, resumable."""
+"""`pack_faces`: copies one container of faces into another, resumable."""

@@ -1,16 +1,15 @@
-"""From one container of faces to another: bytes are copied, and an interrupted call is continued.
+"""Copies one container of faces into another, byte for byte; an interrupted call resumes.
 
-**How it is continued.** Everything is written under `NAME.draft`. Every so many images what was
-written is handed to the disk, and then `DESTINATION.journal` is replaced by one that says how many
-images are done, how long each file was and its checksum. Whoever calls again after a kill cuts the
-files to those lengths and writes on from there: the bytes are those of a run that was never
-stopped. When all is written the drafts are read again and compared with what was written. Then they
-get their names, one after the other; a call that is killed there is continued as well.
+**How it resumes.** Everything is written under `NAME.draft`. At regular intervals all bytes go to
+the disk, and then a new `DESTINATION.journal` states how many images are done, and the length and
+checksum of each file. The same call after a kill cuts the files to those lengths and continues: the
+result has the bytes of an uninterrupted run. At the end the drafts are read again and compared with
+the written bytes. Then they get their names, one by one; a call that is killed there also resumes.
 
-**What it continues.** The journal keeps a digest of source and arguments to its end. A call of
-another source or other arguments does not take over what it did not write.
+**What it resumes.** The journal has a digest of source and arguments. A call with another source or
+other arguments does not continue it.
 
-**One writer.** A call holds the lock of everything that it makes (`files.exclusive`).
+**One writer.** A call holds the locks of all its outputs (`files.exclusive`).
 """
 
 import collections
@@ -21,16 +20,18 @@ import hashlib
 import itertools
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from keras_facemargin.data.containers import container_kind, list_faces
+from keras_facemargin.data.containers import Listing, container_kind, list_faces
+from keras_facemargin.data.formats.shared_file import FileName
 from keras_facemargin.data.packing.journal import Journal
-from keras_facemargin.data.packing.sinks import SINKS
+from keras_facemargin.data.packing.sinks import SINKS, Sink
 from keras_facemargin.data.problems import require_two_identities
 from keras_facemargin.files import FULL, exclusive
-from keras_facemargin.images.crop import Crop
+from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.images.image import BadImage, check_encoded, read_bytes
 from keras_facemargin.progress import progress_bar
 
@@ -45,16 +46,15 @@ _ENDINGS = {
     b"II": ".tif",
     b"MM": ".tif",
 }
-_TEXT = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """What `pack_faces` did.
+    """The result of `pack_faces`.
 
     Attributes:
-        destination: the container that was made, a string.
-        images, identities: how many it holds.
+        destination: the new container, a string.
+        images, identities: their numbers in it.
         skipped: list of `BadImage`, each with its `path` and `reason`; also in
             `DESTINATION.skipped.csv` if there are any.
     """
@@ -62,10 +62,10 @@ class Packed:
     destination: str
     images: int
     identities: int
-    skipped: list
+    skipped: list[BadImage]
 
-    def reasons(self):
-        """How many were skipped for what: dict from the beginning of a reason to a count."""
+    def reasons(self) -> dict[str, int]:
+        """The number of skipped images for each reason: dict from its beginning to a count."""
         kinds = (each.reason.split(" Received")[0] for each in self.skipped)
         counts = collections.Counter(
             kind.split(":")[0].split(". ")[0].rstrip(".") for kind in kinds
@@ -73,51 +73,59 @@ class Packed:
         return dict(counts.most_common())
 
 
-def pack_faces(source, destination, *, images=None, shards=1, image_size=112, progress=True):
+def pack_faces(
+    source: FileName,
+    destination: FileName,
+    *,
+    images: FileName | None = None,
+    shards: int = 1,
+    image_size: Size = 112,
+    progress: bool = True,
+) -> Packed:
     """Copies the faces of one container into another, byte for byte.
 
-    - a folder: IDENTITY/NAME, LFW's layout among them. As a destination it names images that have
-      no name as LFW does, IDENTITY_0001.jpg;
-    - `.rec`: as `write_face_records` makes it, with `.idx`, and with a `.lst` that holds the names;
-    - `.tfrecord`: one file, or the name that stands for its shards;
+    - a folder: IDENTITY/NAME, as in LFW. In a destination, images without a name get a name as in
+      LFW, IDENTITY_0001.jpg;
+    - `.rec`: as by `write_face_records`, with an `.idx`, and with a `.lst` that has the names;
+    - `.tfrecord`: one file, or the name of its shards;
     - `.csv` (path, label, or a first line that names the columns) and `.lst` (path, label between
-      tabs, or the columns of MXNet's im2rec or InsightFace; see `lists`). As a destination with the
-      images beside it, in a folder of its name;
-    - `.txt`: CelebA's lines `000001.jpg 2880`, the images in `img_align_celeba`. As a destination
-      it numbers identities from 1 and loses their names.
+      tabs, or the columns of MXNet's im2rec or InsightFace; see `lists`). A destination has the
+      images in a folder of its name;
+    - `.txt`: CelebA's lines `000001.jpg 2880`, the images in `img_align_celeba`. A destination
+      numbers identities from 1 and loses their names.
 
-    Identities are sorted by name, whole numbers by value and before all others, which follow by
-    code point. They get the labels 0, 1, 2, ... in that order, whatever they were; `.lst` and
-    `.tfrecord` state whose label it is. Every line of a list is an image or is skipped with its
-    reason. Every image is decoded by the rules of `read_face`; one that is not a crop is skipped
-    and listed with its reason. What is written is read again and compared before it gets its name,
-    and no existing file is written over. If the call is interrupted, by whatever means, the same
-    call continues and ends with the same bytes.
+    Identities are sorted by name: whole numbers by value, then other texts by code point. They get
+    the labels 0, 1, 2, ... in that order; `.lst` and `.tfrecord` keep the name of each label. Every
+    line of a list is an image, or is skipped with its reason. Every image is decoded by the rules
+    of `read_face`; an image that is not a crop is skipped and listed with its reason. The written
+    bytes are read again and compared before a file gets its name, and existing files are not
+    overwritten. After an interruption of any kind the same call continues and ends with the same
+    bytes.
 
-    Implementations differ: InsightFace's and arcface-tf2's converters take whatever the file holds,
-    and begin from the first image again.
+    Implementations differ: InsightFace's and arcface-tf2's converters do not check images, and
+    start again from the first one.
 
     Args:
         source: the container to read.
-        destination: the container to make, which must not exist.
-        images: folder that the paths of a list start from, and below which they must stay; by
-            default that of the list. Absolute paths below it are taken as well.
+        destination: the container to make; it must not exist.
+        images: folder that the paths of a list start from, and below which they must be; by default
+            the folder of the list. Absolute paths below it are valid too.
         shards: number of files of a `.tfrecord`.
-        progress: whether to draw a progress bar on standard error.
-        image_size: as `FaceFolder`; an image of another shape is not a crop and is skipped.
+        image_size: as in `FaceFolder`; an image of another shape is not a crop and is skipped.
+        progress: whether to show a progress bar on standard error.
 
     Returns:
         `Packed`.
 
     Raises:
-        ValueError: an argument, a list of which no line has the columns of a list, fewer than two
-            identities with a good image, or another source or other arguments than those of the
-            interrupted call.
+        ValueError: an argument is out of its range, no line of a list has its columns, fewer than
+            two identities have a good image, or the source or the arguments differ from those of
+            the interrupted call.
         FileExistsError: the destination exists.
-        BlockingIOError: another process is making the destination.
-        OSError: a file cannot be read or written, or is not what was written when it is read again.
-            A full disk says how much is needed, before the first byte where it can be known; what
-            was written stays and the same call continues.
+        BlockingIOError: another process is writing the destination.
+        OSError: a file cannot be read or written, or has other bytes when it is read again. If the
+            disk is full, the error states the space that is needed, before the first byte if it can
+            be known; the written bytes stay, and the same call continues.
 
     Example:
         >>> from keras_facemargin.images import write_synthetic_faces
@@ -131,141 +139,191 @@ def pack_faces(source, destination, *, images=None, shards=1, image_size=112, pr
     kind = container_kind(destination)
     if shards != 1 and (kind != "tfrecords" or not 1 < shards < 100_000):
         raise ValueError(
-            "Only a .tfrecord is written in shards, 1 to 99,999 of them. "
+            "`shards` must be 1 to 99,999 for a .tfrecord, and 1 for other containers. "
             f"Received: shards={shards!r} for {destination}"
         )
     if os.path.commonpath([os.path.realpath(source), os.path.realpath(destination)]) == (
         os.path.realpath(source)
     ):
         raise ValueError(
-            "A destination must lie outside of what is read. "
-            f"Received: {destination} within {source}"
+            f"The destination must be outside the source. Received: {destination} within {source}"
         )
     sink = SINKS[kind](destination, shards)
     with contextlib.ExitStack() as locks:
         for each in sink.claims():
             locks.enter_context(exclusive(each))
-        return _pack(source, images, sink, progress, Crop.of(image_size))
+        return _pack(source, images, sink, Crop.of(image_size), progress)
 
 
-def _pack(source, images, sink, progress, crop):
+def _pack(source: str, images: FileName | None, sink: Sink, crop: Crop, progress: bool) -> Packed:
     journal = Journal(sink.destination + ".journal")
-    there = [final for _, final in sink.moves() if os.path.lexists(final)]
-    if there and not journal.state.get("moving"):
+    existing = [final for _, final in sink.moves() if os.path.lexists(final)]
+    if existing and not journal.state.get("moving"):
         raise FileExistsError(
-            f"`pack` writes over no file. Received: {there[0]} exists. Remove it, or name another "
-            "destination."
+            f"The destination already exists and is not overwritten. Received: {existing[0]}. "
+            "Remove it, or choose another destination."
         )
     listing = list_faces(source, images=images)
-    folder = images and os.path.abspath(images)
-    plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder} {crop}"
-    plan = hashlib.sha256(plan.encode(*_TEXT.values())).hexdigest()
+    plan = _plan(listing, images, sink, crop)
     if journal.state and journal.state.get("plan") != plan:
         raise ValueError(
-            "An interrupted call can only be continued with the same source and arguments. "
-            f"Received: {journal.file} of another call, or {listing.source} has changed since. "
-            f"Repeat that call, or remove {journal.file} to start from the beginning."
+            "Cannot resume: the source or the arguments differ from those of the interrupted call. "
+            f"Received: {listing.source}, and {journal.file} of the interrupted call. Repeat that "
+            f"call, or remove {journal.file} to start from the beginning."
         )
     if not journal.state.get("moving"):
-        _copy(listing, plan, sink, journal, progress, crop)
+        _Copy(listing, plan, sink, journal, crop).run(progress)
     return _move(sink, journal)
 
 
-def _copy(listing, plan, sink, journal, progress, crop):
-    count = len(listing.labels)
-    sink.check(listing)
-    state = journal.state or {"done": 0, "kept": 0, "last": -1, "label": -1}
-    done, kept, last, label = (state[name] for name in ("done", "kept", "last", "label"))
+def _plan(listing: Listing, images: FileName | None, sink: Sink, crop: Crop) -> str:
+    """A digest of source and arguments."""
+    folder = images and os.path.abspath(images)
+    plan = f"{listing.fingerprint()} {sink.kind} {sink.shards} {folder} {crop}"
+    return hashlib.sha256(plan.encode("utf-8", "surrogateescape")).hexdigest()
 
-    def remaining():
-        return int(listing.size * (1 - done / count)) if count else 0
 
-    def note():
-        written = sink.flush()
-        place = {"done": done, "kept": kept, "last": last, "label": label}
-        journal.write({"plan": plan, **place, "written": written})
+class _Copy:
+    """Copies all images of a listing into the drafts of a destination.
 
-    folder = os.path.dirname(os.path.abspath(sink.destination))
-    os.makedirs(folder, exist_ok=True)
-    if shutil.disk_usage(folder).free < remaining():
-        raise _full(sink, remaining(), done and f"{done:,} of {count:,} images")
-    try:
-        sink.open(state.get("written"))
-        if not journal.state:
-            for each in listing.skipped:
-                sink.skip(each)
-            note()
-        with (
-            progress_bar("images", progress) as bar,
-            contextlib.closing(_read_all(listing, done, crop)) as read,
-        ):
-            task = bar.add_task("Packing", total=count, completed=done)
-            for found in read:
-                if isinstance(found, BadImage):
-                    sink.skip(found)
-                else:
-                    encoded, name = found
-                    identity = listing.identities[listing.labels[done]]
-                    fault = sink.fault(identity, name)
-                    if fault:
-                        sink.skip(BadImage(listing.images[done], fault))
-                    else:
-                        if listing.labels[done] != last:
-                            last, label = int(listing.labels[done]), label + 1
-                        sink.shard = done * sink.shards // count
-                        sink.write(kept, label, identity, name, encoded)
-                        kept += 1
-                done += 1
-                bar.advance(task)
-                if done % _JOURNALLED == 0:
-                    note()
-        if label < 1:
-            note()
+    Args:
+        listing: the images.
+        plan: digest of source and arguments.
+        sink: the destination.
+        journal: the journal, of an interrupted call or empty.
+        crop: the shape of the images.
+    """
+
+    def __init__(
+        self, listing: Listing, plan: str, sink: Sink, journal: Journal, crop: Crop
+    ) -> None:
+        self._listing, self._plan = listing, plan
+        self._sink, self._journal, self._crop = sink, journal, crop
+        self._count = len(listing.labels)
+        state = journal.state or {"done": 0, "kept": 0, "last": -1, "label": -1}
+        self._done: int = state["done"]  # images that were read
+        self._kept: int = state["kept"]  # images that were written
+        self._last: int = state["last"]  # label in the listing of the last image
+        self._label: int = state["label"]  # its label in the destination
+
+    def run(self, progress: bool) -> None:
+        """Copies the images that are left, checks the drafts and marks them as complete."""
+        listing, sink, journal = self._listing, self._sink, self._journal
+        sink.check(listing)
+        self._make_room()
+        try:
+            sink.open(journal.state.get("written"))
+            if not journal.state:
+                for each in listing.skipped:
+                    sink.skip(each)
+                self._note()
+            with (
+                progress_bar("images", progress) as bar,
+                contextlib.closing(_read_all(listing, self._done, self._crop)) as read,
+            ):
+                task = bar.add_task("Packing", total=self._count, completed=self._done)
+                for found in read:
+                    self._write(found)
+                    self._done += 1
+                    bar.advance(task)
+                    if self._done % _JOURNALLED == 0:
+                        self._note()
+            self._finish()
+        except OSError as error:
+            if error.errno in FULL:
+                raise _full(sink, self._remaining(), self._progress()) from None
+            raise
+        finally:
+            sink.close()
+
+    def _write(self, found: tuple[bytes, str] | BadImage) -> None:
+        """Writes an image, or lists a bad one."""
+        listing, sink = self._listing, self._sink
+        if isinstance(found, BadImage):
+            sink.skip(found)
+            return
+        encoded, name = found
+        label = int(listing.labels[self._done])
+        identity = listing.identities[label]
+        fault = sink.fault(identity, name)
+        if fault:
+            sink.skip(BadImage(listing.images[self._done], fault))
+            return
+        if label != self._last:
+            self._last, self._label = label, self._label + 1
+        sink.shard = self._done * sink.shards // self._count
+        sink.write(self._kept, self._label, identity, name, encoded)
+        self._kept += 1
+
+    def _finish(self) -> None:
+        """Completes the drafts and compares them with the written bytes."""
+        sink, journal, identities = self._sink, self._journal, self._label + 1
+        if identities < 2:
+            self._note()
             skipped = sink.read_skipped()
-            sink.discard()
-            journal.remove()
-            require_two_identities(label + 1, listing.source, skipped)
-        sink.finish(kept)
+            self._discard()
+            require_two_identities(identities, self._listing.source, skipped)
+        sink.finish(self._kept)
         sink.flush()
         changed = sink.changed()
         if changed:
-            sink.discard()
-            journal.remove()
+            self._discard()
             raise OSError(
-                f"{changed}: read again, it must be what was written. Received: other bytes. "
-                "Another program changed it, or the disk is faulty. Nothing was made; call again."
+                f"{changed}: the file must have the written bytes when it is read again. Received: "
+                "other bytes. Another program changed it, or the disk is faulty. All drafts were "
+                "removed; call again."
             )
         sink.close()
-        journal.write({"plan": plan, "moving": True, "images": kept, "identities": label + 1})
-    except OSError as error:
-        if error.errno in FULL:
-            raise _full(sink, remaining(), f"{done:,} of {count:,} images") from None
-        raise
-    finally:
-        sink.close()
+        state = {"moving": True, "images": self._kept, "identities": identities}
+        journal.write({"plan": self._plan, **state})
+
+    def _note(self) -> None:
+        """Writes the progress to the journal, after all bytes are on the disk."""
+        written = self._sink.flush()
+        state = {"done": self._done, "kept": self._kept, "last": self._last, "label": self._label}
+        self._journal.write({"plan": self._plan, **state, "written": written})
+
+    def _discard(self) -> None:
+        self._sink.discard()
+        self._journal.remove()
+
+    def _make_room(self) -> None:
+        """Refuses a disk with less free space than the images need."""
+        folder = os.path.dirname(os.path.abspath(self._sink.destination))
+        os.makedirs(folder, exist_ok=True)
+        if shutil.disk_usage(folder).free < self._remaining():
+            raise _full(self._sink, self._remaining(), self._progress() if self._done else None)
+
+    def _remaining(self) -> int:
+        """Approximate bytes of the images that are left."""
+        return int(self._listing.size * (1 - self._done / self._count)) if self._count else 0
+
+    def _progress(self) -> str:
+        return f"{self._done:,} of {self._count:,} images"
 
 
-def _full(sink, needed, done):
+def _full(sink: Sink, needed: int, done: str | None) -> OSError:
     folder = os.path.dirname(os.path.abspath(sink.destination))
     free = shutil.disk_usage(folder).free
-    kept = f"What is written of {done} stays" if done else "Nothing is lost"
+    kept = f"The written bytes of {done} stay" if done else "Nothing was written"
     error = OSError(
         f"The disk is full: {folder} needs about {_mib(needed)} more for {sink.destination} and "
-        f"has {_mib(free)}. {kept}; make room and call again, it continues."
+        f"has {_mib(free)}. {kept}; make room and call again to continue."
     )
     error.errno = errno.ENOSPC
     return error
 
 
-def _mib(size):
+def _mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
 
 
-def _move(sink, journal):
+def _move(sink: Sink, journal: Journal) -> Packed:
+    """Gives the drafts their names."""
     state = journal.state
     skipped = sink.read_skipped()
     for draft, final in sink.moves():
-        if os.path.lexists(draft):  # else it was moved before the call was interrupted
+        if os.path.lexists(draft):  # else the interrupted call has moved it
             os.rename(draft, final)
     if not skipped:
         with contextlib.suppress(FileNotFoundError):
@@ -274,17 +332,19 @@ def _move(sink, journal):
     return Packed(sink.destination, state["images"], state["identities"], skipped)
 
 
-def _read_all(listing, start, crop):
-    """Yields `(bytes, name)` or the `BadImage` of each image in order, read ahead on all cores."""
-    places = np.flatnonzero(np.diff(listing.labels, prepend=-1))  # where an identity begins
+def _read_all(
+    listing: Listing, start: int, crop: Crop
+) -> Generator[tuple[bytes, str] | BadImage, None, None]:
+    """Yields bytes and name, or the `BadImage`, of each image in order, read ahead on all cores."""
+    places = np.flatnonzero(np.diff(listing.labels, prepend=-1))  # first image of each identity
 
-    def read(row):
+    def read(row: int) -> tuple[bytes, str] | BadImage:
         image = listing.images[row]
         try:
             encoded = read_bytes(image)
             check_encoded(encoded, crop, image)
         except BadImage as error:
-            return BadImage(error.path, error.reason)  # afresh: a traceback keeps the pixels
+            return BadImage(error.path, error.reason)  # a copy: the traceback keeps the pixels
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             return BadImage(image, f"it cannot be read: {reason}.")
@@ -294,12 +354,12 @@ def _read_all(listing, start, crop):
         identity = listing.identities[listing.labels[row]]
         return encoded, f"{identity}_{number:04d}{_ENDINGS.get(encoded[:2], '.img')}"
 
-    def read_block(first):
+    def read_block(first: int) -> list[tuple[bytes, str] | BadImage]:
         return [read(row) for row in range(first, min(first + _READ, len(listing.labels)))]
 
     firsts = iter(range(start, len(listing.labels), _READ))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pending = collections.deque()
+        pending: collections.deque[Future[list[tuple[bytes, str] | BadImage]]] = collections.deque()
         try:
             for first in itertools.islice(firsts, 4 * (os.cpu_count() or 1)):
                 pending.append(pool.submit(read_block, first))

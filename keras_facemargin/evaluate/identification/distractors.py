@@ -1,21 +1,24 @@
 """People among distractors: what MegaFace and Trillion Pairs measure.
 
-A person's images are the *mates* of each other; distractors show nobody of them. For each ordered
-pair of mates (g, p), g joins the distractors as gallery and p is searched:
+The images of a person are *mates*; distractors show other people. For each ordered pair of mates
+(g, p), g joins the distractors as gallery and p is searched:
 
     rank-1 = share of the ordered pairs with s(g, p) > s(d, p) for every distractor d
 
-The other mates of p are not in the gallery then, so this differs from `identify`, where the best
-one counts. Verification takes the pairs of mates as genuine and all p with all d as impostors.
-FaceX-Zoo counts a tie with a distractor as found, here it stands against the system.
+The other mates of p are not in that gallery; in `identify` all are, and the best one counts. For
+verification the pairs of mates are genuine and all (p, d) are impostors. FaceX-Zoo counts a tie
+with a distractor as found; here a tie counts as missed.
 
 Kemelmacher-Shlizerman, Seitz, Miller, Brossard, "The MegaFace Benchmark: 1 Million Faces for
 Recognition at Scale", CVPR 2016.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, require_one_width
@@ -32,31 +35,31 @@ from keras_facemargin.evaluate.verification.curve import (
     count_descending,
 )
 
-# False accepts that are held: times as many as the largest rate allows, for draws of people, and
-# these at least, for a curve.
+# Scores of false accepts in memory: a multiple of the number that the largest rate allows, for
+# draws of people, and a minimum, for a curve.
 HELD, FEWEST_HELD = 2, 1_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AmongDistractors(Measures):
-    """What `search_among_distractors` found.
+    """The result of `search_among_distractors`.
 
     Attributes:
         rank_1: rate of identification, in [0, 1].
-        tar_at_far: a `TarAtFar` for each rate asked for; those out of reach say so.
+        tar_at_far: a `TarAtFar` for each target rate, some perhaps not `supported`.
         probes: number of images of the people searched.
         people: number of people.
         searches: number of ordered pairs of mates.
         distractors: number of distractors.
         genuine: float64 ``(searches / 2,)``, the score of each pair of mates, once.
-        first, second: int ``(searches / 2,)``, which probes they are.
-        best, nearest: float64 and int ``(probes, R)``, of each probe the best scores of
-            distractors, descending, and which ones these are; R is 50, or the number of distractors
-            if that is less.
+        first, second: int ``(searches / 2,)``, the two probes of each such pair.
+        best, nearest: float64 and int ``(probes, R)``, the best scores of each probe with
+            distractors, descending, and the rows of these distractors; R is 50, or the number of
+            distractors if that is less.
         largest, largest_probes: float64 and int ``(K,)``, the largest scores of probes with
-            distractors, descending, and which probe each is of.
-        numbers: int ``(probes,)``, whom each shows, counted from 0.
-        left_out: number of images that are not there and left the protocol.
+            distractors, descending, and the probe of each.
+        numbers: int ``(probes,)``, the person of each, counted from 0.
+        left_out: number of missing images, which are not part of the protocol then.
 
     The arrays are not part of `to_dict`.
     """
@@ -67,41 +70,43 @@ class AmongDistractors(Measures):
     people: int
     searches: int
     distractors: int
-    genuine: np.ndarray = dataclasses.field(repr=False)
-    first: np.ndarray = dataclasses.field(repr=False)
-    second: np.ndarray = dataclasses.field(repr=False)
-    best: np.ndarray = dataclasses.field(repr=False)
-    nearest: np.ndarray = dataclasses.field(repr=False)
-    largest: np.ndarray = dataclasses.field(repr=False)
-    largest_probes: np.ndarray = dataclasses.field(repr=False)
-    numbers: np.ndarray = dataclasses.field(repr=False)
+    genuine: npt.NDArray[Any] = dataclasses.field(repr=False)
+    first: npt.NDArray[Any] = dataclasses.field(repr=False)
+    second: npt.NDArray[Any] = dataclasses.field(repr=False)
+    best: npt.NDArray[Any] = dataclasses.field(repr=False)
+    nearest: npt.NDArray[Any] = dataclasses.field(repr=False)
+    largest: npt.NDArray[Any] = dataclasses.field(repr=False)
+    largest_probes: npt.NDArray[Any] = dataclasses.field(repr=False)
+    numbers: npt.NDArray[Any] = dataclasses.field(repr=False)
     left_out: int = 0
 
     @property
-    def ranks(self) -> np.ndarray:
-        """int ``(searches,)``, the rank of the mate, R + 1 if it is beyond R: first each pair's
-        first image searched, then each pair's second."""
+    def ranks(self) -> npt.NDArray[np.intp]:
+        """int ``(searches,)``, the rank of the mate, R + 1 if it is beyond R.
+
+        The first half are searches of each pair's first image, the second half of its second.
+        """
         beaten = [
             np.count_nonzero(self.best[side] >= self.genuine[:, None], axis=1)
             for side in (self.first, self.second)
         ]
         return 1 + np.concatenate(beaten)
 
-    def cmc(self) -> np.ndarray:
-        """The share of searches whose mate is at rank 1, 2, ..., R or before, ``(R,)``."""
+    def cmc(self) -> npt.NDArray[np.float64]:
+        """The share of searches whose mate is among the 1, 2, ..., R best, ``(R,)``."""
         last = self.best.shape[1]
         return np.bincount(self.ranks, minlength=last + 2)[1 : last + 1].cumsum() / self.searches
 
     @property
     def curve(self) -> Roc:
-        """TAR over FAR, as far as the largest scores go; all others enter at once, at -inf."""
+        """TAR over FAR of the largest scores; all other scores enter at once, at -inf."""
         scores = np.append(self.genuine, self.largest)
         order = np.argsort(scores)[::-1]
         curve = count_descending(scores[order], order < len(self.genuine))
         return curve.with_all(self.probes * self.distractors)
 
-    def to_dict(self) -> dict:
-        """Plain numbers for a JSON file; rates out of reach are ``None``."""
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for a JSON file; rates that are not supported are ``None``."""
         found = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
@@ -120,18 +125,25 @@ class AmongDistractors(Measures):
         return rows
 
 
-def search_among_distractors(probes, subjects, distractors, *, fars, progress=True):
+def search_among_distractors(
+    probes: npt.ArrayLike,
+    subjects: npt.ArrayLike,
+    distractors: npt.ArrayLike,
+    *,
+    fars: Sequence[float],
+    progress: bool = True,
+) -> AmongDistractors:
     """Rank-1 and TAR at FAR of people among distractors, exactly, in bounded memory.
 
     The scores are the float64 cosines of `cosine_scores`. All probes are multiplied with all
-    distractors twice; memory beyond the arguments is that of `identify` and some 50 bytes for each
-    false accept allowed.
+    distractors twice. Memory beyond the arguments is that of `identify` and about 50 bytes for each
+    allowed false accept.
 
     Args:
         probes: ``(P, D)`` float embeddings, of any length but zero.
-        subjects: ``(P,)`` integers or strings, whom they show; people with one image are no
-            searches, but their pairs with distractors are impostors.
-        distractors: ``(M, D)`` float, of nobody of those.
+        subjects: ``(P,)`` integers or strings, the people. A person with one image is not searched,
+            but the pairs with distractors are impostors.
+        distractors: ``(M, D)`` float, of other people.
         fars: target false accept rates, each in (0, 1).
         progress: whether to draw progress bars on standard error.
 
@@ -139,8 +151,8 @@ def search_among_distractors(probes, subjects, distractors, *, fars, progress=Tr
         An `AmongDistractors`.
 
     Raises:
-        ValueError: nobody has two images, shapes do not fit, a row is zero or not finite, or a rate
-            is not in (0, 1).
+        ValueError: no person has two images, shapes do not fit, a row is zero or not finite, or a
+            rate is not in (0, 1).
 
     Example:
         >>> probes = [[1.0, 0.0], [0.9, 0.1], [0.2, 0.8]]
@@ -163,18 +175,18 @@ def search_among_distractors(probes, subjects, distractors, *, fars, progress=Tr
     if not len(first):
         raise ValueError(
             "A search among distractors needs people with two images. "
-            f"Received: {len(people):,} people with one each."
+            f"Received: {len(people):,} people with one image each."
         )
     impostors = len(probes) * len(distractors)
     allowed = [allowed_false_accepts(far, impostors) for far in fars]
     genuine = cosine_scores_of_pairs(probes, probes, first=first, second=second)
-    nobody = np.full(len(distractors), -1)
+    none = np.full(len(distractors), -1)
     best, nearest = best_of_gallery(distractors, probes, LAST_RANK, progress=progress)
     hits = sum(int(np.count_nonzero(genuine > best[side, 0])) for side in (first, second))
     largest, rows = largest_scores_of_others(
         distractors,
         probes,
-        gallery_labels=nobody,
+        gallery_labels=none,
         probe_labels=numbers,
         count=max(HELD * max(allowed), FEWEST_HELD) + 1,
         progress=progress,
@@ -200,11 +212,17 @@ def search_among_distractors(probes, subjects, distractors, *, fars, progress=Tr
     )
 
 
-def _tar_at_far(far, allowed, impostors, genuine, largest):
-    """`Roc.tar_at_far`, of the largest impostor scores alone."""
+def _tar_at_far(
+    far: float,
+    allowed: int,
+    impostors: int,
+    genuine: npt.NDArray[np.float64],
+    largest: npt.NDArray[np.float64],
+) -> TarAtFar:
+    """`Roc.tar_at_far` from the largest impostor scores only."""
     if not allowed:
         return TarAtFar(far, impostors)
-    limit = largest[allowed]  # one accept too many, so that the threshold is just above it
+    limit = largest[allowed]  # one accept too many: the threshold is just above it
     return TarAtFar(
         far,
         impostors,
@@ -214,7 +232,9 @@ def _tar_at_far(far, allowed, impostors, genuine, largest):
     )
 
 
-def _pairs_of_mates(numbers):
+def _pairs_of_mates(
+    numbers: npt.NDArray[np.intp],
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Rows (first, second) of each pair of one person, once."""
     order = np.argsort(numbers, kind="stable")
     firsts, seconds = [], []

@@ -1,11 +1,15 @@
-"""Probes searched in a gallery, exactly: float32 products of blocks sort out, float64 decides.
+"""Exact search of probes in a gallery: float32 products select, float64 decides.
 
-Scores are the float64 cosines of `cosine_scores`. Every comparison that a float32 product leaves
-open is decided in float64, so that neither ranks nor best scores depend on the BLAS. The gallery is
-not copied: memory is that of a block of it and of what is still open.
+Scores are the float64 cosines of `cosine_scores`. Every comparison that a float32 product cannot
+decide is made in float64, so neither ranks nor best scores depend on the BLAS. The gallery is not
+copied: memory holds a block of it and the undecided pairs.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.evaluate.cosine import (
@@ -15,25 +19,27 @@ from keras_facemargin.evaluate.cosine import (
 )
 from keras_facemargin.progress import progress_bar
 
-# Rows of a block of probes and of a block of the gallery.
+# Rows in a block of probes and in a block of the gallery.
 BLOCK = 1_024
 
-# Pairs waiting to be scored in float64.
+# Undecided pairs in memory.
 PENDING = 500_000
 
 
-def best_of_gallery(gallery, probes, count, *, progress=True) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best scores of each probe in the gallery, whoever they are of.
+def best_of_gallery(
+    gallery: npt.ArrayLike, probes: npt.ArrayLike, count: int, *, progress: bool = True
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """The `count` best scores of each probe in the gallery, whatever the person.
 
     Args:
         gallery: ``(M, D)`` float templates, of any length but zero.
         probes: ``(P, D)`` float, likewise.
-        progress: whether to draw a progress bar on standard error.
         count: at least 1.
+        progress: whether to draw a progress bar on standard error.
 
     Returns:
-        float64 ``(P, K)``, descending, K being `count` or the size of the gallery if that is less;
-        and int ``(P, K)``, which templates they are of.
+        float64 ``(P, K)``, descending, where K is `count` or the size of the gallery if that is
+        less; and int ``(P, K)``, the rows of the templates.
 
     Raises:
         ValueError: `count` is less than 1; else as `identify`.
@@ -47,13 +53,15 @@ def best_of_gallery(gallery, probes, count, *, progress=True) -> tuple[np.ndarra
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1. Received: count={count}.")
-    gallery, nobody = checked_templates("gallery", gallery, np.full(len(gallery), -1))
+    gallery, probes = embedding_rows(gallery, "gallery"), embedding_rows(probes, "probes")
+    gallery, none = checked_templates("gallery", gallery, np.full(len(gallery), -1))
     probes, labels = checked_templates("probes", probes, np.arange(len(probes)))
     count = min(count, len(gallery))
-    search = Search(gallery, nobody, probes, labels)
+    search = Search(gallery, none, probes, labels)
     margin = 2 * search.error + 1e-6
     level = np.full(len(probes), -np.inf, np.float32)
-    kept, waiting = [], 0
+    kept: list[Scored] = []
+    waiting = 0
     for rows, columns, scores in search.blocks(progress):
         near = np.flatnonzero(scores >= (level[rows] - np.float32(margin))[:, None])
         row, column = np.divmod(near, scores.shape[1])
@@ -71,17 +79,23 @@ def best_of_gallery(gallery, probes, count, *, progress=True) -> tuple[np.ndarra
 
 
 def largest_scores_of_others(
-    gallery, probes, *, gallery_labels, probe_labels, count, progress=True
-) -> tuple[np.ndarray, np.ndarray]:
+    gallery: npt.ArrayLike,
+    probes: npt.ArrayLike,
+    *,
+    gallery_labels: npt.ArrayLike,
+    probe_labels: npt.ArrayLike,
+    count: int,
+    progress: bool = True,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     """The `count` largest scores of probes with templates of other people, in bounded memory.
 
     Args:
-        gallery, gallery_labels, probes, probe_labels, progress: as `identify`.
+        gallery, probes, gallery_labels, probe_labels, progress: as `identify`.
         count: at least 1.
 
     Returns:
-        float64 ``(count,)``, descending, fewer if there are not so many; and of which probe each
-        is, int ``(count,)``.
+        float64 ``(count,)``, descending, or fewer if there are not so many; and int ``(count,)``,
+        the probe of each.
 
     Raises:
         ValueError: `count` is less than 1; else as `identify`.
@@ -105,10 +119,20 @@ def largest_scores_of_others(
     return scores[order], rows[order]
 
 
+# Rows, columns and float32 scores of pairs.
+Scored = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]
+
+
 class Search:
     """All probes against all templates, a block of each at a time."""
 
-    def __init__(self, gallery, gallery_labels, probes, probe_labels):
+    def __init__(
+        self,
+        gallery: npt.NDArray[Any],
+        gallery_labels: npt.NDArray[Any],
+        probes: npt.NDArray[Any],
+        probe_labels: npt.NDArray[Any],
+    ) -> None:
         require_one_width(gallery=gallery, probes=probes)
         self.gallery, self.probes = gallery, probes
         labels = identifiers(gallery_labels=gallery_labels, probe_labels=probe_labels)
@@ -120,18 +144,19 @@ class Search:
         for start in range(0, len(probes), BLOCK):
             rows = slice(start, start + BLOCK)
             self.units[rows] = unit_rows(probes[rows], "probes", start)
-        # How far a float32 score may lie from the float64 one, see `all_pairs`.
+        # The largest difference of a float32 score from the float64 one, see `all_pairs`.
         self.error = (probes.shape[1] + 8) * 1.01 * 2.0**-24
         self.mate_scores = np.full(len(probes), -np.inf)
         self.best_scores = np.full(len(probes), -np.inf)
         self.ranks = np.ones(len(probes), np.int64)
-        self.columns = np.full(len(probes), -1)  # of the template that the score is of
-        self.pending, self.waiting = [], 0
+        self.columns = np.full(len(probes), -1)  # the template of the score
+        self.pending: list[Scored] = []
+        self.waiting = 0
         self._score_mates(in_gallery)
-        # Of a non-mated probe, the best float32 score so far; of a mated one the mate's.
+        # The best float32 score so far of a non-mated probe, the mate's score of a mated one.
         self.level = np.where(self.mated, self.mate_scores, -np.inf)
 
-    def _score_mates(self, in_gallery):
+    def _score_mates(self, in_gallery: npt.NDArray[np.intp]) -> None:
         order = np.argsort(self.gallery_labels, kind="stable")
         first = np.cumsum(in_gallery) - in_gallery
         counts = in_gallery[self.probe_labels]
@@ -144,10 +169,13 @@ class Search:
             column = order[first[self.probe_labels[row]] + step]
             self._raise(self.mate_scores, row, column, self.exact(row, column))
 
-    def exact(self, row, column):
+    def exact(
+        self, row: npt.NDArray[np.intp], column: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.float64]:
+        """Float64 scores of pairs."""
         return cosine_scores_of_pairs(self.probes, self.gallery, first=row, second=column)
 
-    def blocks(self, progress):
+    def blocks(self, progress: bool) -> Iterator[tuple[slice, slice, npt.NDArray[np.float32]]]:
         """(rows of the probes, columns of the gallery, their float32 scores)."""
         buffer = np.empty(BLOCK * BLOCK, np.float32)
         with progress_bar("scores", progress) as bar:
@@ -163,12 +191,13 @@ class Search:
                     yield rows, columns, scores
                     bar.advance(task, scores.size)
 
-    def run(self, progress):
+    def run(self, progress: bool) -> None:
+        """Computes ranks and best scores."""
         for rows, columns, scores in self.blocks(progress):
             level, mated = self.level[rows], self.mated[rows]
             if not mated.all():
                 np.maximum(level, scores.max(axis=1), out=level, where=~mated)
-            # At most as many as could rank before a mate, or be the best of a non-mated probe.
+            # Those that could rank before a mate, or be the best of a non-mated probe.
             lowest = (level - 2 * self.error - 1e-6).astype(np.float32)
             near = np.flatnonzero(scores >= lowest[:, None])
             row, column = np.divmod(near, scores.shape[1])
@@ -180,18 +209,18 @@ class Search:
             self.pending.append(
                 (row[open_] + rows.start, column[open_] + columns.start, value[open_])
             )
-            self.waiting += np.count_nonzero(open_)
+            self.waiting += int(np.count_nonzero(open_))
             if self.waiting > PENDING:
                 self._settle()
         self._settle()
 
-    def _settle(self):
-        """Decides what float32 left open."""
+    def _settle(self) -> None:
+        """Decides the undecided pairs in float64."""
         if not self.pending:
             return
         row, column, value = map(np.concatenate, zip(*self.pending, strict=True))
         self.pending, self.waiting = [], 0
-        # A non-mated probe's best may have been overtaken since.
+        # A later block may have raised a non-mated probe's best score.
         keep = self.mated[row] | (value >= self.level[row] - 2 * self.error - 1e-6)
         row, column = row[keep], column[keep]
         score = self.exact(row, column)
@@ -200,30 +229,42 @@ class Search:
         self.ranks += np.bincount(row[before], minlength=len(self.probes))
         self._raise(self.best_scores, row[~mated], column[~mated], score[~mated])
 
-    def _raise(self, best, row, column, score):
-        """Keeps each probe's best score, and the template that it is of."""
+    def _raise(
+        self,
+        best: npt.NDArray[np.float64],
+        row: npt.NDArray[np.intp],
+        column: npt.NDArray[np.intp],
+        score: npt.NDArray[np.float64],
+    ) -> None:
+        """Keeps each probe's best score and its template."""
         before = best[row]
         np.maximum.at(best, row, score)
         first = (score == best[row]) & (score > before)
         self.columns[row[first]] = column[first]
 
 
-def largest_of_others(search, wanted, progress):
-    """The `wanted` largest float64 scores of probes with templates of others and some more; and
-    the probes."""
-    kept, count, cut = [], 0, -np.inf
+def largest_of_others(
+    search: Search, wanted: int, progress: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """The `wanted` largest float64 scores of probes with templates of others, and some more.
+
+    Returns:
+        The scores, and the probe of each.
+    """
+    kept: list[Scored] = []
+    count, cut = 0, -np.inf
     for rows, columns, scores in search.blocks(progress):
         near = np.flatnonzero(scores >= np.float32(cut - 2 * search.error - 1e-6))
         row, column = np.divmod(near, scores.shape[1])
         row, column, value = row + rows.start, column + columns.start, scores.ravel()[near]
         other = search.probe_labels[row] != search.gallery_labels[column]
         kept.append((row[other], column[other], value[other]))
-        count += np.count_nonzero(other)
+        count += int(np.count_nonzero(other))
         if count > 2 * wanted + PENDING:
             row, column, value = map(np.concatenate, zip(*kept, strict=True))
             cut = np.partition(value, len(value) - wanted)[len(value) - wanted]
             keep = value >= cut - 2 * search.error - 1e-6
-            kept, count = [(row[keep], column[keep], value[keep])], np.count_nonzero(keep)
+            kept, count = [(row[keep], column[keep], value[keep])], int(np.count_nonzero(keep))
     row, column, value = map(np.concatenate, zip(*kept, strict=True))
     if len(value) > wanted:
         cut = np.partition(value, len(value) - wanted)[len(value) - wanted]
@@ -232,9 +273,10 @@ def largest_of_others(search, wanted, progress):
     return search.exact(row, column), row
 
 
-def _near_the_best(parts, count, margin, level):
-    """Of (rows, columns, scores) those within `margin` of the `count`-th best of their row, which
-    becomes its level."""
+def _near_the_best(
+    parts: list[Scored], count: int, margin: float, level: npt.NDArray[np.float32]
+) -> Scored:
+    """The pairs within `margin` of the `count`-th best score of their row, which is its level."""
     row, column, value = map(np.concatenate, zip(*parts, strict=True))
     order = np.lexsort((-value, row))
     row, column, value = row[order], column[order], value[order]
@@ -245,7 +287,10 @@ def _near_the_best(parts, count, margin, level):
     return row[keep], column[keep], value[keep]
 
 
-def checked_templates(name, templates, labels):
+def checked_templates(
+    name: str, templates: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Embeddings and labels as arrays of one length."""
     templates, (labels,) = (
         embedding_rows(templates, name),
         identifiers(**{f"labels of {name}": labels}),

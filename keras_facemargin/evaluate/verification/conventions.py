@@ -1,15 +1,17 @@
-"""How published codes read a TAR at a FAR off the same scores, each by the name of its rule.
+"""The rules by which published codes compute TAR at FAR from the same scores.
 
-The papers of the field compare numbers that were read by different rules. The house has one, the
-conservative one: the largest TAR whose FAR does not exceed the target (`Roc.tar_at_far`). The
-others are here so that a published number can be met on its own terms; on large sets they agree
-to the digits that are printed, on small ones they do not. All refuse a target below
-``1 / impostors``, where the published codes answer with a number that no pair supports.
+Papers compare numbers that come from different rules. This package uses the conservative rule: the
+largest TAR whose FAR does not exceed the target (`Roc.tar_at_far`). The other rules are here to
+reproduce published numbers. On large sets all rules agree to the printed digits, on small sets they
+do not. None gives a number for a target below ``1 / impostors``, where the published codes give one
+that no pair supports.
 """
 
 import types
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.verification.curve import (
     Roc,
@@ -22,12 +24,12 @@ from keras_facemargin.evaluate.verification.curve import (
 DISTANCES = np.arange(0, 4, 0.001)
 
 
-def nearest(curve, far) -> TarAtFar:
+def nearest(curve: Roc, far: float) -> TarAtFar:
     """The ROC point whose FAR is nearest to the target, even above it: InsightFace's IJB scripts.
 
-    Of two equally near ones the larger FAR is taken, of one FAR the largest TAR. The scripts take
-    scikit-learn's ``roc_curve`` as it comes, which leaves out points inside a straight stretch, so
-    the nearest point that there is may be left out; that is followed here.
+    Of two equally near points the one with the larger FAR is taken, of points with one FAR the one
+    with the largest TAR. The scripts use scikit-learn's ``roc_curve`` with its defaults, which
+    drops points inside a straight stretch, perhaps the nearest one; this function does the same.
 
     Args:
         curve: a `Roc`.
@@ -52,14 +54,14 @@ def nearest(curve, far) -> TarAtFar:
     bent = np.diff(curve.false_accepts[1:], 2) | np.diff(curve.true_accepts[1:], 2)
     kept = np.concatenate([[0, 1], 2 + np.flatnonzero(bent), [len(curve.far) - 1]])
     gaps = np.abs(curve.far[kept] - far)[::-1]
-    return _at_point(curve, far, kept[len(kept) - 1 - int(np.argmin(gaps))])
+    return _at_point(curve, far, int(kept[len(kept) - 1 - int(np.argmin(gaps))]))
 
 
-def interpolated(curve, far) -> TarAtFar:
-    """The straight line between the ROC's points, at the target: OpenSphere.
+def interpolated(curve: Roc, far: float) -> TarAtFar:
+    """Linear interpolation between the ROC's points, at the target: OpenSphere.
 
-    No threshold gives that rate, so there is none in the answer. At a FAR that occurs the largest
-    TAR is taken, as ``scipy.interpolate.interp1d`` does.
+    No threshold gives that rate, so the answer has none. At a FAR that occurs the largest TAR is
+    taken, as ``scipy.interpolate.interp1d`` does.
 
     Args, returns and raises as `nearest`.
 
@@ -74,12 +76,12 @@ def interpolated(curve, far) -> TarAtFar:
     return TarAtFar(far, curve.impostors, float(np.interp(far, curve.far, curve.tar)), far)
 
 
-def kth_impostor(curve, far) -> TarAtFar:
+def kth_impostor(curve: Roc, far: float) -> TarAtFar:
     """The k-th largest impostor score as threshold, k = round(far * impostors): PFE and BLUFR.
 
-    What scores as high as that impostor is accepted, so impostors that tie with it are too, and
-    the FAR may exceed the target by half a pair and by the ties. Halves are rounded to the even
-    number, as PFE's NumPy does; BLUFR's MATLAB rounds them up.
+    Pairs that score as high as that impostor are accepted, ties included, so the FAR may exceed the
+    target by half a pair and by the ties. Halves are rounded to the even number, as PFE's NumPy
+    does; BLUFR's MATLAB rounds them up.
 
     Args, returns and raises as `nearest`.
 
@@ -97,16 +99,18 @@ def kth_impostor(curve, far) -> TarAtFar:
     return _at_point(curve, far, int(np.searchsorted(curve.false_accepts, rank)))
 
 
-def validation_rate(scores, same, folds, *, far=1e-3) -> TarAtFar:
-    """FaceNet's and InsightFace's "VAL": each fold judged at a threshold from the other folds.
+def validation_rate(
+    scores: npt.ArrayLike, same: npt.ArrayLike, folds: npt.ArrayLike, *, far: float = 1e-3
+) -> TarAtFar:
+    """FaceNet's and InsightFace's "VAL": each fold at a threshold from the other folds.
 
     On the other folds the FAR is taken at squared distances ``2 - 2 * score`` of 0 to 4 in steps of
     0.001; between two of them the threshold is interpolated linearly at the target. A pair is
-    accepted if its distance is below the threshold. The answer is the mean over the folds of the
-    TAR and of the FAR that came out, which may exceed the target.
+    accepted if its distance is below the threshold. The answer holds the means over the folds of
+    the TAR and of the observed FAR, which may exceed the target.
 
-    The published code hands ties to ``scipy.interpolate.interp1d(kind="slinear")``, whose answer
-    depends on SciPy's version; here the largest threshold with a FAR is taken.
+    The published code passes ties to ``scipy.interpolate.interp1d(kind="slinear")``, whose answer
+    depends on SciPy's version; here the largest threshold of a FAR is taken.
 
     Args:
         scores: cosines, ``(N,)``, in [-1, 1].
@@ -115,8 +119,8 @@ def validation_rate(scores, same, folds, *, far=1e-3) -> TarAtFar:
         far: target false accept rate, in (0, 1).
 
     Returns:
-        A `TarAtFar` without a threshold, as each fold has its own; not `supported` where the other
-        folds of some fold have fewer than ``1 / far`` impostor pairs.
+        A `TarAtFar` without a threshold, because each fold has its own; not `supported` if the
+        other folds of a fold have fewer than ``1 / far`` impostor pairs.
 
     Raises:
         ValueError: as `fold_accuracy`, or if `far` is not in (0, 1).
@@ -133,8 +137,8 @@ def validation_rate(scores, same, folds, *, far=1e-3) -> TarAtFar:
     scores, same, folds = checked_folds(scores, same, folds)
     if np.abs(scores).max() > 1 + 1e-6:
         raise ValueError(
-            "`scores` must be cosines, in [-1, 1], because the rule measures distances 2 - 2 * "
-            f"score. Received: scores from {scores.min()} to {scores.max()}."
+            "`scores` must be cosines in [-1, 1], because the rule uses distances 2 - 2 * score. "
+            f"Received: scores from {scores.min()} to {scores.max()}."
         )
     distances = 2 - 2 * scores
     tars, fars, fewest = [], [], len(scores)
@@ -154,7 +158,7 @@ def validation_rate(scores, same, folds, *, far=1e-3) -> TarAtFar:
     return TarAtFar(far, fewest, float(np.mean(tars)), float(np.mean(fars)))
 
 
-RULES = types.MappingProxyType(
+RULES: Mapping[str, Callable[[Roc, float], TarAtFar]] = types.MappingProxyType(
     {
         "conservative": Roc.tar_at_far,
         "nearest": nearest,
@@ -164,11 +168,11 @@ RULES = types.MappingProxyType(
 )
 
 
-def _supported(curve, far):
+def _supported(curve: Roc, far: float) -> bool:
     return allowed_false_accepts(far, curve.impostors) > 0
 
 
-def _at_point(curve, far, point):
+def _at_point(curve: Roc, far: float, point: int) -> TarAtFar:
     return TarAtFar(
         far,
         curve.impostors,

@@ -1,32 +1,34 @@
-"""The exact receiver operating characteristic: what is counted at each score, and read from it.
+"""The exact receiver operating characteristic: counts at each score, and the measures of them.
 
 A pair is *genuine* (one person twice) or *impostor* (two people) and is accepted if and only if
-``score >= threshold``. Scores are similarities: larger means more alike. Everything here is counted
-in float64 at every distinct score; no grid of thresholds, no interpolation of a rate that was never
-observed. `Roc` holds the counts; each measure is one question put to it.
+``score >= threshold``. Scores are similarities: a larger score means more similar. Accepts are
+counted in float64 at every distinct score: there is no grid of thresholds and no interpolation of a
+rate that was never observed. `Roc` holds the counts and computes each measure from them.
 """
 
 import dataclasses
 import math
 import numbers
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers, real_numbers
 
 
 @dataclasses.dataclass(frozen=True)
 class TarAtFar:
-    """The true accept rate at a target false accept rate, or the word that there is none.
+    """The true accept rate at a target false accept rate, if there are enough impostor pairs.
 
     Attributes:
-        target: the false accept rate asked for, in (0, 1).
+        target: the target false accept rate, in (0, 1).
         impostors: number of impostor pairs; they resolve rates down to ``1 / impostors``.
         tar: share of genuine pairs accepted; ``None`` if `target` is below ``1 / impostors``.
-        far: share of impostor pairs really accepted, at most `target`; ``None`` likewise.
-        threshold: the smallest float64 that keeps to `target`; ``None`` likewise.
+        far: observed share of impostor pairs accepted, at most `target`; ``None`` likewise.
+        threshold: the smallest float64 whose FAR does not exceed `target`; ``None`` likewise.
 
-    Other rules than `Roc.tar_at_far` may exceed the target or name no threshold (`conventions`).
+    The rules in `conventions` may exceed the target or give no threshold.
     """
 
     target: float
@@ -37,16 +39,16 @@ class TarAtFar:
 
     @property
     def supported(self) -> bool:
-        """Whether the sample is large enough to say anything at this target."""
+        """Whether there are enough impostor pairs for this target."""
         return self.tar is not None
 
     @property
     def fnmr(self) -> float | None:
-        """The false non-match rate at the target, FNMR@FMR: what TAR@FAR leaves of 1."""
+        """The false non-match rate at the target, FNMR@FMR: 1 - TAR@FAR."""
         return None if self.tar is None else 1 - self.tar
 
-    def __str__(self):
-        if not self.supported:
+    def __str__(self) -> str:
+        if self.tar is None:
             return f"not supported by {self.impostors:,} impostor pairs"
         if self.threshold is None:
             return f"{self.tar:.2%}"
@@ -66,9 +68,9 @@ class Roc:
         true_accepts: int64 ``(K + 1,)``, genuine pairs accepted, ascending.
     """
 
-    thresholds: np.ndarray
-    false_accepts: np.ndarray
-    true_accepts: np.ndarray
+    thresholds: npt.NDArray[np.float64]
+    false_accepts: npt.NDArray[np.int64]
+    true_accepts: npt.NDArray[np.int64]
 
     @property
     def impostors(self) -> int:
@@ -81,24 +83,24 @@ class Roc:
         return int(self.true_accepts[-1])
 
     @property
-    def far(self) -> np.ndarray:
+    def far(self) -> npt.NDArray[np.float64]:
         """False accept rate (also FMR, FPR) at each point, ``(K + 1,)``."""
         return self.false_accepts / self.impostors
 
     @property
-    def tar(self) -> np.ndarray:
+    def tar(self) -> npt.NDArray[np.float64]:
         """True accept rate (also 1 - FNMR, TPR) at each point, ``(K + 1,)``."""
         return self.true_accepts / self.genuines
 
     @property
-    def fnmr(self) -> np.ndarray:
+    def fnmr(self) -> npt.NDArray[np.float64]:
         """False non-match rate at each point, ``(K + 1,)``; over `far` it is the DET curve."""
         return (self.genuines - self.true_accepts) / self.genuines
 
     def with_all(self, impostors: int) -> "Roc":
-        """This curve of the hardest pairs, with all others of `impostors` impostor pairs.
+        """This curve of the hardest pairs, completed to `impostors` impostor pairs.
 
-        They enter at once, at -inf, so that nothing is known between the last two points.
+        The other pairs enter at once, at -inf: between the last two points the curve is unknown.
         """
         return Roc(
             np.append(self.thresholds, -np.inf),
@@ -140,9 +142,9 @@ class Roc:
         )
 
     def largest_tar(self, far: float) -> float:
-        """The largest TAR whose FAR does not exceed `far`, even if no impostor pair fits under it.
+        """The largest TAR whose FAR does not exceed `far`, even if `far` allows no impostor pair.
 
-        It is for resampled pairs, whose number varies; `tar_at_far` asks for support first.
+        It is for resampled pairs, whose number varies; `tar_at_far` requires support.
         """
         allowed = allowed_false_accepts(far, self.impostors)
         point = int(np.searchsorted(self.false_accepts, allowed, side="right")) - 1
@@ -152,8 +154,8 @@ class Roc:
         """The threshold that classifies most pairs correctly, as `fold_accuracy` chooses it."""
         correct = self.true_accepts + self.impostors - self.false_accepts
         scores = self.thresholds[1:]
-        # Point k stands for all thresholds between its score and the next smaller one. The two
-        # ends have no width: they win only where nothing between two scores is as accurate.
+        # Point k covers all thresholds between its score and the next smaller one. The two ends
+        # have no width: they win only if no threshold between two scores is as accurate.
         widths = np.concatenate([[0.0], scores[:-1] - scores[1:], [0.0]])
         best = np.flatnonzero(correct == correct.max())
         point = best[np.argmax(widths[best])]
@@ -167,7 +169,7 @@ class Roc:
         return float(middle if middle > lower else upper)
 
 
-def roc(scores, same) -> Roc:
+def roc(scores: npt.ArrayLike, same: npt.ArrayLike) -> Roc:
     """Counts false and true accepts at every distinct score.
 
     Args:
@@ -190,7 +192,11 @@ def roc(scores, same) -> Roc:
     return count_descending(scores[order], same[order])
 
 
-def count_descending(scores, same, times=None) -> Roc:
+def count_descending(
+    scores: npt.NDArray[np.float64],
+    same: npt.NDArray[np.bool_],
+    times: npt.NDArray[np.integer[Any]] | None = None,
+) -> Roc:
     """The `Roc` of scores in descending order, pair i counted ``times[i]`` >= 1 times, or once."""
     last_of_ties = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
     if times is None:
@@ -205,25 +211,29 @@ def count_descending(scores, same, times=None) -> Roc:
     )
 
 
-def allowed_false_accepts(far, impostors):
+def allowed_false_accepts(far: float, impostors: int) -> int:
     """The largest count whose share of `impostors` is at most `far`."""
-    if not isinstance(far, numbers.Real) or not 0 < far < 1:
-        percentage = isinstance(far, numbers.Real) and far >= 1
+    is_number = isinstance(far, numbers.Real)
+    if not is_number or not 0 < far < 1:
+        percentage = is_number and far >= 1
         raise ValueError(
             f"`far` must be a rate in (0, 1). Received: far={far}."
             + (" Divide a percentage by 100." if percentage else "")
         )
-    # The product may round across a whole number (0.29 * 100 = 28.999...); the quotient is what
-    # the rule is about, so it decides.
+    # The product may round across a whole number (0.29 * 100 = 28.999...); the rule is about the
+    # quotient, so the quotient decides.
     allowed = math.floor(far * impostors + 0.5)
     return allowed if allowed / impostors <= far else allowed - 1
 
 
-def just_above(score):
+def just_above(score: float | np.float64) -> float:
+    """The next larger float64."""
     return float(np.nextafter(score, np.inf))
 
 
-def checked_pairs(scores, same):
+def checked_pairs(
+    scores: npt.ArrayLike, same: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Scores as float64 and same as bool, or a clear error."""
     scores, same = finite_vector(scores, "scores"), checked_truth(same)
     if same.shape != scores.shape:
@@ -235,7 +245,7 @@ def checked_pairs(scores, same):
     return scores, same
 
 
-def checked_truth(same):
+def checked_truth(same: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Truths as bool ``(N,)``, or a clear error."""
     same = np.asarray(same)
     if same.dtype == bool:
@@ -249,8 +259,10 @@ def checked_truth(same):
     return same.astype(bool)
 
 
-def checked_folds(scores, same, folds):
-    """As `checked_pairs`, and folds as an array, at least two, each with both kinds of pairs."""
+def checked_folds(
+    scores: npt.ArrayLike, same: npt.ArrayLike, folds: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[Any]]:
+    """`checked_pairs`, and at least two folds, each with both kinds of pairs."""
     scores, same = checked_pairs(scores, same)
     (folds,) = identifiers(folds=folds)
     if folds.shape != scores.shape:
@@ -261,7 +273,7 @@ def checked_folds(scores, same, folds):
     names = np.unique(folds)
     if len(names) < 2:
         raise ValueError(
-            "A threshold is chosen on the other folds, so at least two folds are needed. "
+            "`folds` must hold at least two folds: a fold's threshold is chosen on the others. "
             f"Received: {len(names)} fold."
         )
     for name in names:
@@ -269,7 +281,7 @@ def checked_folds(scores, same, folds):
     return scores, same, folds
 
 
-def require_both_kinds(same, where):
+def require_both_kinds(same: npt.NDArray[np.bool_], where: str) -> None:
     genuines = int(np.count_nonzero(same))
     if genuines in (0, len(same)):
         raise ValueError(
@@ -278,7 +290,7 @@ def require_both_kinds(same, where):
         )
 
 
-def finite_vector(values, name):
+def finite_vector(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
     values = real_numbers(values, name).astype(np.float64, copy=False)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"`{name}` must be of shape (N,), N > 0. Received: shape {values.shape}.")

@@ -1,25 +1,28 @@
 """InsightFace's verification files (`lfw.bin`, `cfp_fp.bin`, `agedb_30.bin`, ...) and their folds.
 
-Deng, Guo, Xue, Zafeiriou, "ArcFace", 2019, in the form of the authors' repository.
+Deng, Guo, Xue, Zafeiriou, "ArcFace", 2019, and the authors' repository.
 """
+
+import os
 
 import numpy as np
 
 from keras_facemargin.data.formats.pairs_bin import PairsBin
+from keras_facemargin.evaluate.embedding import Embedder
 from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs
 from keras_facemargin.evaluate.verification.verification import Verification
 
 
-def read_bin_pairs(file, *, folds=10) -> Pairs:
-    """Reads an InsightFace verification file, without executing the pickle that it is.
+def read_bin_pairs(file: str | os.PathLike[str], *, folds: int | None = 10) -> Pairs:
+    """Reads an InsightFace verification file, which is a pickle, without executing it.
 
-    The file has no folds; InsightFace cuts its pairs into ten of equal size in their order (the
-    first get one more where they do not divide). Files made from LFW's official list have the
-    list's own folds so.
+    The file has no folds. InsightFace cuts its pairs, in their order, into ten folds of equal size
+    (the first ones get one pair more if they do not divide). For files made from LFW's official
+    list these are the list's folds.
 
     Args:
         file: the `.bin` file.
-        folds: how many folds, at least 2; `None` for none, and a result without an accuracy.
+        folds: number of folds, at least 2; ``None`` for none, and a result without an accuracy.
 
     Returns:
         `Pairs` in the order of the file; `folds` counts from 1. Images stay in the file until they
@@ -50,10 +53,10 @@ def read_bin_pairs(file, *, folds=10) -> Pairs:
             kinds = pairs.same[numbers == number]
             if kinds.all() or not kinds.any():
                 raise ValueError(
-                    f"Each fold needs pairs of both kinds, and {pairs.file} has no folds of its "
-                    f"own: its {len(pairs):,} pairs are cut into {folds} in their order. Received: "
-                    f"fold {number} with {np.count_nonzero(kinds)} genuine pairs of {len(kinds)}. "
-                    "Ask for fewer folds, or for none."
+                    f"Each fold needs pairs of both kinds; the {len(pairs):,} pairs of "
+                    f"{pairs.file} are cut into {folds} folds in their order. Received: fold "
+                    f"{number} with {np.count_nonzero(kinds)} genuine pairs of {len(kinds)}. Pass "
+                    "fewer folds, or folds=None."
                 )
     return Pairs(
         first=tuple(pairs.images[0::2]),
@@ -64,13 +67,19 @@ def read_bin_pairs(file, *, folds=10) -> Pairs:
 
 
 def evaluate_bin(
-    embedder, file, *, folds=10, flip=True, batch_size=64, progress=True
+    embedder: Embedder,
+    file: str | os.PathLike[str],
+    *,
+    folds: int | None = 10,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> Verification:
     """Verifies the pairs of an InsightFace verification file.
 
     Implementations differ: InsightFace adds the embeddings of an image and of its mirror image,
-    normalises the sum, and seeks each fold's threshold on a grid of 400 distances; here they are
-    concatenated (see `embed`) and the threshold is sought exactly (see `fold_accuracy`).
+    normalises the sum, and searches each fold's threshold on a grid of 400 distances. Here the two
+    are concatenated (see `embed`) and the search is exact (see `fold_accuracy`).
 
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.

@@ -1,13 +1,15 @@
-"""Pairs of images: what every 1:1 protocol's official list comes down to."""
+"""Pairs of images with their truth: the contents of every 1:1 protocol's list."""
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.cosine import cosine_scores
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.verification.verification import Verification, verify
 
 
@@ -17,43 +19,51 @@ class Pairs:
 
     Attributes:
         first, second: N images each, a sequence: files, or images in a container, as `read_face`
-            takes them; of templates one image that shows them. Or ``None`` where there is none.
+            takes them; for templates, one image of each. ``None`` if there are no images.
         same: bool ``(N,)``, True for genuine pairs.
-        folds: int ``(N,)``, or ``None`` where the protocol has none.
-        missing: those of the images that are not there (no face was found in them, say).
-        people: the identities on the two sides, ``(N,)`` each, or ``None`` where the list does not
-            tell them; `bootstrap` draws them.
+        folds: int ``(N,)``, or ``None`` if the protocol has none.
+        missing: the images that do not exist, because no face was found, for example.
+        people: the identities on the two sides, ``(N,)`` each, or ``None`` if the list does not
+            name them; `bootstrap` draws them.
         failed_to_enrol: bool ``(N,)``, True for pairs that count as rejected because an image is
-            missing or a template has none. Pass it only for templates: `missing` is added.
+            missing or a template has none. Pass it only for templates; `missing` adds to it.
     """
 
-    first: Sequence[Path] | None
-    second: Sequence[Path] | None
-    same: np.ndarray
-    folds: np.ndarray | None = None
+    first: Sequence[Any] | None
+    second: Sequence[Any] | None
+    same: npt.NDArray[np.bool_]
+    folds: npt.NDArray[Any] | None = None
     missing: frozenset[Path] = frozenset()
-    people: tuple[np.ndarray, np.ndarray] | None = None
-    failed_to_enrol: np.ndarray | None = None
+    people: tuple[npt.NDArray[Any], npt.NDArray[Any]] | None = None
+    failed_to_enrol: npt.NDArray[np.bool_] = dataclasses.field(
+        default_factory=lambda: np.zeros(0, bool)
+    )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         failed = self.failed_to_enrol
-        if failed is None:
+        if not len(failed):
             failed = np.zeros(len(self), bool)
         if self.missing:
-            pairs = zip(self.first, self.second, strict=True)
+            pairs = zip(self.first or (), self.second or (), strict=True)
             failed = failed | np.array([bool(self.missing & {*pair}) for pair in pairs])
         object.__setattr__(self, "failed_to_enrol", failed)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.same)
 
 
-def score_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> np.ndarray:
-    """Cosine score of every pair; an image that stands in several pairs is embedded once.
+def score_pairs(
+    embedder: Embedder,
+    pairs: Pairs,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> npt.NDArray[np.float64]:
+    """Cosine score of every pair; an image in several pairs is embedded once.
 
-    A pair with a missing image scores -1, the lowest cosine: a face that cannot be enrolled is
-    accepted as nobody's. To leave such pairs out instead would reward a detector for giving up on
-    the hard images.
+    A pair with a missing image scores -1, the lowest cosine: a face that fails to enrol is never
+    accepted. Leaving such pairs out would reward a detector that fails on hard images.
 
     Args:
         embedder, flip, batch_size, progress: as `embed`.
@@ -63,8 +73,11 @@ def score_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> 
         float64 ``(N,)`` in [-1, 1].
 
     Raises:
-        ValueError, OSError: as `embed` and `cosine_scores`.
+        ValueError: if the pairs have no images; else as `embed` and `cosine_scores`.
+        OSError: as `embed`.
     """
+    if pairs.first is None or pairs.second is None:
+        raise ValueError("`score_pairs` needs pairs with images. Received: pairs without images.")
     seen = ~pairs.failed_to_enrol
     first = [path for path, keep in zip(pairs.first, seen, strict=True) if keep]
     second = [path for path, keep in zip(pairs.second, seen, strict=True) if keep]
@@ -78,16 +91,23 @@ def score_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> 
     return scores
 
 
-def evaluate_pairs(embedder, pairs, *, flip=True, batch_size=64, progress=True) -> Verification:
-    """Scores pairs and verifies them: what every 1:1 protocol does once its list is read.
+def evaluate_pairs(
+    embedder: Embedder,
+    pairs: Pairs,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> Verification:
+    """Scores pairs and verifies them, as every 1:1 protocol does.
 
     Args:
         embedder, flip, batch_size, progress: as `embed`.
         pairs: a `Pairs`.
 
     Returns:
-        A `Verification`; its scores are in the order of the pairs, and it holds an accuracy where
-        they have folds.
+        A `Verification`; its scores are in the order of the pairs, and it has an accuracy if they
+        have folds.
 
     Raises:
         ValueError, OSError: as `score_pairs` and `verify`.

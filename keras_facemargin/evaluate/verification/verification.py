@@ -1,11 +1,13 @@
-"""One-to-one verification, exactly: what a list of scored pairs says about an embedder."""
+"""1:1 verification: the exact measures of a list of scored pairs."""
 
 import dataclasses
 import functools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.verification.conventions import RULES
@@ -23,7 +25,7 @@ from keras_facemargin.evaluate.verification.curve import (
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def area_under_curve(scores, same) -> float:
+def area_under_curve(scores: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """The area under the ROC: P(genuine > impostor) + P(genuine = impostor) / 2 (Mann-Whitney).
 
     Arguments and errors are those of `roc`.
@@ -35,11 +37,11 @@ def area_under_curve(scores, same) -> float:
     return roc(scores, same).area()
 
 
-def equal_error_rate(scores, same) -> float:
+def equal_error_rate(scores: npt.ArrayLike, same: npt.ArrayLike) -> float:
     """The rate at which false accepts and false rejects are equally frequent.
 
     FAR rises and FNMR = 1 - TAR falls from one point of the `roc` to the next. If they are equal at
-    a point, that is the rate; else it lies where the straight line between the two neighbouring
+    a point, that is the rate; else the rate is where the straight line between the two neighbouring
     points crosses FAR = FNMR. Arguments and errors are those of `roc`.
 
     Implementations differ: some return the mean of FAR and FNMR at the nearest point of a grid.
@@ -51,11 +53,13 @@ def equal_error_rate(scores, same) -> float:
     return roc(scores, same).equal_error_rate()
 
 
-def tar_at_far(scores, same, far: float, *, rule: str = "conservative") -> TarAtFar:
+def tar_at_far(
+    scores: npt.ArrayLike, same: npt.ArrayLike, far: float, *, rule: str = "conservative"
+) -> TarAtFar:
     """The true accept rate at a false accept rate of `far`.
 
-    By the conservative rule it is the largest TAR whose FAR does not exceed `far`. Published codes
-    use others, which give other numbers on the same scores (see `conventions`).
+    The conservative rule gives the largest TAR whose FAR does not exceed `far`. Published codes use
+    other rules, which give other numbers on the same scores (see `conventions`).
 
     Args:
         scores: similarities, ``(N,)``.
@@ -66,8 +70,8 @@ def tar_at_far(scores, same, far: float, *, rule: str = "conservative") -> TarAt
             the k-th largest impostor score as threshold, k = round(far * impostors) (PFE, BLUFR).
 
     Returns:
-        A `TarAtFar`; its `fnmr` is FNMR@FMR. Below ``1 / impostors`` no rate was observed: by no
-        rule is it `supported` then, and it holds no number.
+        A `TarAtFar`; its `fnmr` is FNMR@FMR. Below ``1 / impostors`` no rate was observed: then no
+        rule gives a number, and it is not `supported`.
 
     Raises:
         ValueError: as `roc`, or if `far` is not in (0, 1) or the rule is unknown.
@@ -86,10 +90,10 @@ def tar_at_far(scores, same, far: float, *, rule: str = "conservative") -> TarAt
     return RULES[rule](roc(scores, same), far)
 
 
-def threshold_at_far(impostor_scores, far: float) -> float:
+def threshold_at_far(impostor_scores: npt.ArrayLike, far: float) -> float:
     """The smallest threshold at which at most a share `far` of the impostor pairs is accepted.
 
-    It is the first float64 above the impostor score that would be one too many, so on the same
+    It is the first float64 above the first impostor score that would exceed the share. On the same
     pairs it accepts exactly the genuine pairs that `tar_at_far` counts.
 
     Args:
@@ -97,8 +101,8 @@ def threshold_at_far(impostor_scores, far: float) -> float:
         far: target false accept rate, in ``[1 / N, 1)``.
 
     Raises:
-        ValueError: if a score is not finite, `far` is not in (0, 1), or `far` is below ``1 / N``: a
-            threshold for it would be a guess.
+        ValueError: if a score is not finite, or `far` is not in ``[1 / N, 1)``: fewer pairs do not
+            support it.
 
     Example:
         >>> threshold = threshold_at_far([0.4, 0.3, 0.2, 0.1], far=0.25)
@@ -127,7 +131,7 @@ class FoldAccuracy:
         thresholds: the threshold used on each fold, chosen on all the others.
     """
 
-    folds: tuple
+    folds: tuple[Any, ...]
     accuracies: tuple[float, ...]
     thresholds: tuple[float, ...]
 
@@ -147,17 +151,17 @@ class FoldAccuracy:
         return self.standard_deviation / math.sqrt(len(self.accuracies))
 
 
-def fold_accuracy(scores, same, folds) -> FoldAccuracy:
-    """Verification accuracy as LFW defines it: each fold judged at the others' best threshold.
+def fold_accuracy(scores: npt.ArrayLike, same: npt.ArrayLike, folds: npt.ArrayLike) -> FoldAccuracy:
+    """Verification accuracy as LFW defines it: each fold at the best threshold of the other folds.
 
-    For each fold the threshold is the one that is most accurate on all other folds, sought exactly
-    among the middles between adjacent distinct scores and the two ends (the lowest score, which
-    accepts everything, and just above the highest, which accepts nothing). Where several are
-    equally accurate, the middle of the widest gap is taken; among equally wide ones the highest.
+    The threshold of a fold is the one that is most accurate on all other folds. The search is
+    exact: candidates are the middles between adjacent distinct scores and the two ends (the lowest
+    score, which accepts everything, and just above the highest, which accepts nothing). Of equally
+    accurate ones the middle of the widest gap is taken; of equally wide gaps the highest.
 
     Implementations differ: a grid of 400 distances (InsightFace), the mean of all maximisers
-    (SphereFace, PFE), the maximum of TPR - FPR (FaceX-Zoo), or the best threshold on the very pairs
-    that are judged, which is not this protocol.
+    (SphereFace, PFE), the maximum of TPR - FPR (FaceX-Zoo), or the best threshold on the test pairs
+    themselves, which is not this protocol.
 
     Args:
         scores: similarities, ``(N,)``.
@@ -185,22 +189,22 @@ def fold_accuracy(scores, same, folds) -> FoldAccuracy:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Verification(Measures):
-    """What `verify` found, with the scored pairs that it was found on.
+    """The result of `verify`, with the scored pairs.
 
     Attributes:
         scores: float64 ``(N,)``; not part of `to_dict`.
         same: bool ``(N,)``; not part of `to_dict`.
-        accuracy: a `FoldAccuracy`, or ``None`` where the pairs have no folds: without them there is
-            no threshold that was not chosen on the pairs it judges.
+        accuracy: a `FoldAccuracy`, or ``None`` if the pairs have no folds: then any threshold would
+            be chosen on the pairs that it is tested on.
         auc: area under the ROC, in [0, 1].
         eer: equal error rate, in [0, 1].
-        tar_at_far: a `TarAtFar` for each of 1e-1 to 1e-6; those out of reach say so.
+        tar_at_far: a `TarAtFar` for each of 1e-1 to 1e-6, some perhaps not `supported`.
         failed_to_enrol: number of pairs that count as rejected because one of their images is
             missing.
     """
 
-    scores: np.ndarray = dataclasses.field(repr=False)
-    same: np.ndarray = dataclasses.field(repr=False)
+    scores: npt.NDArray[np.float64] = dataclasses.field(repr=False)
+    same: npt.NDArray[np.bool_] = dataclasses.field(repr=False)
     accuracy: FoldAccuracy | None
     auc: float
     eer: float
@@ -222,9 +226,9 @@ class Verification(Measures):
         """Number of impostor pairs."""
         return len(self.same) - self.genuines
 
-    def to_dict(self) -> dict:
-        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
-        result = {
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for a card or a JSON file; rates that are not supported are ``None``."""
+        result: dict[str, Any] = {
             "genuine_pairs": self.genuines,
             "impostor_pairs": self.impostors,
             "failed_to_enrol": self.failed_to_enrol,
@@ -264,13 +268,15 @@ class Verification(Measures):
         return rows
 
 
-def verify(scores, same, folds=None) -> Verification:
-    """All one-to-one measures of a list of scored pairs.
+def verify(
+    scores: npt.ArrayLike, same: npt.ArrayLike, folds: npt.ArrayLike | None = None
+) -> Verification:
+    """All 1:1 measures of a list of scored pairs.
 
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
-        folds: ``(N,)`` fold labels as in `fold_accuracy`; without them no accuracy is given.
+        folds: ``(N,)`` fold labels as in `fold_accuracy`; without them there is no accuracy.
 
     Returns:
         A `Verification`; ``print(json.dumps(result.to_dict()))`` or ``rich.print(result)`` it.
@@ -279,8 +285,8 @@ def verify(scores, same, folds=None) -> Verification:
         ValueError: as `roc` and `fold_accuracy`.
 
     Warns:
-        UserWarning: genuine pairs score lower than impostor pairs, more than chance makes them:
-            the scores may be distances.
+        UserWarning: genuine pairs score lower than impostor pairs, by more than chance: the scores
+            may be distances.
 
     Example:
         >>> result = verify([0.9, 0.8, 0.3, 0.7, 0.2, 0.1], [1, 1, 1, 0, 0, 0])
@@ -301,14 +307,14 @@ def verify(scores, same, folds=None) -> Verification:
     )
 
 
-def _warn_of_distances(curve, area):
-    """Warns of an area under the ROC that is four standard deviations of chance below one half."""
+def _warn_of_distances(curve: Roc, area: float) -> None:
+    """Warns if the area under the ROC is four standard deviations below one half."""
     pairs = curve.genuines + curve.impostors
     chance = math.sqrt((pairs + 1) / (12 * curve.genuines * curve.impostors))
     if area < 0.5 - 4 * chance:
         warnings.warn(
             "Genuine pairs score lower than impostor pairs. Scores must be similarities, larger "
-            f"for more alike. Received: scores with an area under the ROC of {area:.4f}. If they "
-            "are distances, pass -scores.",
+            f"for more similar faces. Received: scores with an area under the ROC of {area:.4f}. "
+            "If they are distances, pass -scores.",
             stacklevel=3,
         )

@@ -67,7 +67,7 @@ def test_folds_that_do_not_divide_the_pairs(tmp_path):
 def test_a_fold_without_both_kinds(tmp_path, folds, part):
     write_pairs_bin(tmp_path / "a.bin", [b"x"] * 16, [True] * 4 + [False] * 4)
     with pytest.raises(
-        ValueError, match=rf"both kinds(.|\n)*{part}(.|\n)*fewer folds, or for none"
+        ValueError, match=rf"both kinds(.|\n)*{part}(.|\n)*fewer folds, or folds=None"
     ):
         read_bin_pairs(tmp_path / "a.bin", folds=folds)
     assert read_bin_pairs(tmp_path / "a.bin", folds=None).folds is None

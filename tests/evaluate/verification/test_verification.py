@@ -180,7 +180,7 @@ def test_the_held_out_fold_does_not_choose_its_own_threshold():
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
-        ([1, 1, 1, 1], "at least two folds are needed. Received: 1 fold"),
+        ([1, 1, 1, 1], "`folds` must hold at least two folds.* Received: 1 fold"),
         ([1, 1, 2], "one fold label per score"),
         ([1, 2, 2, 2], "fold 1 with 1 genuine and 0 impostor pairs"),
     ],
