@@ -6,11 +6,12 @@ from keras import ops
 from keras_facemargin.backend.replicas import total
 from keras_facemargin.heads import MarginHead
 from keras_facemargin.heads.margin_head.arguments import check_number, shown
-from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array, is_tensor, read_labels
+from keras_facemargin.heads.margin_head.labels import IGNORED, read_labels
+from keras_facemargin.heads.margin_head.layer import LabelledLayer
 
 
 @keras.saving.register_keras_serializable("keras_facemargin", name="CentreLoss")  # in saved files
-class CenterLoss(keras.layers.Layer):
+class CenterLoss(LabelledLayer):
     """Centre loss: a head's loss plus the distance of each embedding to the centre of its class.
 
     `L = L_head + lambda L_C`, `L_C = 1/2 |x - c_y|^2` of each sample, averaged over the batch.
@@ -71,15 +72,7 @@ class CenterLoss(keras.layers.Layer):
     samples = False  # what a MarginClassifier asks of a head
 
     def __init__(self, head, weight=0.003, *, alpha=0.5, **kwargs):
-        # Not the global policy, which may be half precision.
-        dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
-        super().__init__(**{**kwargs, "dtype": dtype})
-        if self.compute_dtype not in ("float32", "float64"):
-            raise ValueError(
-                "Centre loss computes in float32 (or float64): its centres move by small steps. "
-                f"Received: dtype={self.compute_dtype!r}. Leave `dtype` out; under a mixed policy "
-                "the embedder alone computes in half precision."
-            )
+        super().__init__(**kwargs)
         if not isinstance(head, MarginHead):
             raise ValueError(
                 "`head` must be the MarginHead that the centre loss stands beside. "
@@ -125,13 +118,6 @@ class CenterLoss(keras.layers.Layer):
             trainable=False,
             aggregation="only_first_replica",  # all move by the same global sums
         )
-
-    def __call__(self, embeddings, labels=None, **kwargs):
-        if labels is None:
-            return super().__call__(embeddings, **kwargs)
-        if not is_tensor(labels):  # before Keras converts them
-            labels = checked_array(labels, self.num_classes)
-        return super().__call__(embeddings, labels, **kwargs)
 
     def call(self, embeddings, labels=None, training=None):
         if labels is None:

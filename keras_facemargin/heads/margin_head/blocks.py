@@ -1,16 +1,19 @@
-"""What the wrong classes cost, block by block: a million prototypes without their logits.
+"""The loss over blocks of classes: a million prototypes without their logits in memory.
 
-The cost of a sample is made of its own logit and of one number for all others, such as the log of
-the sum of their exponentials. That number is reduced over blocks of `WIDTH` classes, and so is its
-gradient: in the backward pass a block's logits are formed once more, differentiated by the backend
-itself whatever the head's hooks are, and the gradient of its prototypes is written to its place.
-Beside the prototypes and their gradient nothing larger than a block is alive, but for the products
-of embeddings and prototypes where they are kept: they are B x C numbers, and keeping them saves one
-of four matrix products.
+The loss of a sample depends on its target logit and on one number for all other classes, such as
+the log of the sum of their exponentials. `OtherClasses` reduces that number over blocks of `WIDTH`
+classes, and its gradient too: the backward pass computes the logits of a block once more, lets the
+backend differentiate them, whatever the head's hooks are, and writes the gradient of the block's
+prototypes into one array. Apart from the prototypes and their gradient, no array in memory is
+larger than a block, except the products of embeddings and prototypes if they are kept: they are
+B x C numbers and save one of four matrix products.
 
-Milakov & Gimelshein, "Online normalizer calculation for softmax" (arXiv:1805.02867), is where the
-running maximum comes from.
+The running maximum is from Milakov & Gimelshein, "Online normalizer calculation for softmax"
+(arXiv:1805.02867).
 """
+
+import itertools
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -18,8 +21,8 @@ from keras import ops
 from keras_facemargin.backend import arrays
 from keras_facemargin.heads.margin_head.reductions import NEVER
 
-# Classes a block. The rows of a block and what is made of them stay in a processor's cache; wider
-# is no faster (measured from 512 to 8192 by 512 dimensions), narrower pays for each turn.
+# Classes per block. The rows of a block and their products fit into a processor's cache; wider is
+# no faster (measured from 512 to 8192 by 512 dimensions), narrower pays for each turn of the loop.
 WIDTH = 1536
 
 
@@ -34,159 +37,232 @@ def every_pair(features, prototypes, lengths=True):
 
 
 def target_pair(features, prototypes, lengths=True):
-    """As `every_pair`, of each of B features and the prototype in its place: (B,) and (B,)."""
+    """As `every_pair`, for each of B features and the one prototype of its class: (B,) and (B,)."""
     products = ops.sum(features * prototypes, axis=-1)
     return products, ops.sum(ops.square(prototypes), axis=-1) if lengths else None
 
 
-def with_target_rows(weight, rows):
+def with_target_rows(weight, indices):
     """A weight (C, ...), and its rows (B, ...): as `ops.take`, with one gradient for both uses.
 
-    Differentiated apart, the rows' gradient would be made as large as the weight before it is added
-    to the other (TensorFlow copies the dense one into `IndexedSlices` instead). Here it is added in
-    place to the one that comes back for the whole weight, so that must be used, too.
+    Without this, automatic differentiation makes the gradient of the rows as large as the weight
+    before it adds both (TensorFlow copies the dense one into `IndexedSlices` instead). Here the
+    gradient of the rows is added in place to that of the whole weight, so the caller must use both.
     """
 
     def run(weight):
         def pullback(cotangents):
             by_weight, by_rows = cotangents
-            return (arrays.add_rows(by_weight, by_rows, rows),)
+            return (arrays.add_rows(by_weight, by_rows, indices),)
 
-        return (weight, ops.take(weight, rows, axis=0)), pullback
+        return (weight, ops.take(weight, indices, axis=0)), pullback
 
     return arrays.with_gradient(run, weight)
 
 
-def reduce_others(score, reduction, labels, inputs, weights, num_classes, keep=False):
-    """One number a sample for all classes but its own, differentiable without their logits.
+class Kept(NamedTuple):
+    """Values of the forward pass that the backward pass uses again, one for each sub-centre."""
+
+    products: Any  # (centers, B, K), or of all full blocks (blocks, centers, B, K)
+    squares: Any  # lengths of the prototypes: (centers, K), or (blocks, centers, K)
+
+
+class Reduced(NamedTuple):
+    """The reduction of the classes seen so far."""
+
+    best: Any  # (B, 1), the largest similarity of another class
+    state: tuple  # of the `reduction`
+
+
+class Gradients(NamedTuple):
+    """The gradients so far: sums for the inputs, filled rows for the weights."""
+
+    inputs: tuple
+    weights: tuple
+
+
+class OtherClasses:
+    """Reduces the logits of all classes but the target to one number a sample, block by block.
 
     Args:
-        score: `score(inputs, rows, pair)` -> logits and plain similarities, (B, K) each, of the K
-            classes whose `weights` have these rows.
-        reduction: one of `heads.reductions`.
-        labels: (B,) int32, or -1 where every class is another.
-        inputs: float tensors that are differentiated; the first has B rows.
-        weights: tensors of C rows that are differentiated: prototypes, maybe a bias.
-        num_classes: rows from here on are padding and count for nothing; None where none is.
+        score: `score(inputs, rows, pair)` -> logits and plain similarities, (B, K) each, of K
+            classes, whose rows of the weights are `rows`.
+        reduction: an object of `reductions`.
+        labels: (B,) int32, or -1 if every class is another one.
+        num_classes: rows from this number on are padding and do not count; None without padding.
         keep: whether the products stay in memory for the backward pass.
-
-    Returns:
-        The reduced logits (B, 1), and the largest similarity of another class (B, 1), which is not
-        differentiated.
     """
-    classes = weights[0].shape[0]
-    width = min(WIDTH, classes)
-    full = classes // width
-    rest = classes - full * width
-    centers = weights[0].shape[1] if len(weights[0].shape) == 3 else 1
-    many = len(inputs)
-    dtype = keras.backend.standardize_dtype(weights[0].dtype)
 
-    def rows_of(weights, start, size):
-        return tuple(
-            ops.slice(w, (start, *[0] * (len(w.shape) - 1)), (size, *w.shape[1:])) for w in weights
-        )
+    def __init__(self, score, reduction, labels, num_classes=None, keep=False):
+        self.score = score
+        self.reduction = reduction
+        self.labels = labels
+        self.num_classes = num_classes
+        self.keep = keep
 
-    def of_others(values, start, fill):
-        """The values of a block (B, K), with another where the class is the sample's own."""
-        values = arrays.fill_target(values, labels - start, fill)
-        if num_classes is not None:
-            block = ops.arange(values.shape[1], dtype="int32") + start
-            values = ops.where(block < num_classes, values, fill)
-        return values
+    def reduce(self, inputs, weights):
+        """Reduces the logits, with a gradient that never forms all of them.
 
-    def forward(inputs, weights):
-        def block(start, size, best, *carry):
-            made = []
+        Args:
+            inputs: float tensors to differentiate; the first has B rows.
+            weights: tensors of C rows to differentiate: prototypes, and a bias if there is one.
 
-            def pair(features, prototypes, lengths=True):
-                made.append(_pair(features, prototypes, lengths))
-                return made[-1]
+        Returns:
+            The reduced logits (B, 1), and the largest similarity of another class (B, 1), which has
+            no gradient.
+        """
+        count = len(inputs)
 
-            logits, similarities = score(inputs, rows_of(weights, start, size), pair)
-            similarities = of_others(similarities, start, NEVER)
-            largest = ops.max(similarities, axis=-1, keepdims=True, initial=NEVER)
-            carry = reduction.add(of_others(logits, start, NEVER), *carry)
-            products, squares = zip(*made, strict=True)
-            return (ops.maximum(best, largest), *carry), (products if keep else None, squares)
+        def run(*leaves):
+            inputs, weights = leaves[:count], leaves[count:]
+            result, best, kept, kept_rest = self.forward(inputs, weights)
 
-        def turn(i, products, squares, *carry):
-            carry, made = block(i * width, width, *carry)
-            if keep:
-                products = arrays.update_rows(products, ops.stack(made[0])[None], i)
-            if made[1][0] is not None:
-                squares = arrays.update_rows(squares, ops.stack(made[1])[None], i)
-            return (products, squares, *carry)
+            def pullback(cotangents):
+                gradients = self.backward(
+                    inputs, weights, result, kept, kept_rest, upstream=cotangents[0]
+                )
+                return (*gradients.inputs, *gradients.weights)
 
-        like = ops.cast(ops.zeros_like(ops.expand_dims(labels, -1)), dtype)
-        samples = ops.shape(labels)[0] if keep else 0
-        products = arrays.empty((full, centers, samples, width), dtype)
-        squares = arrays.empty((full, centers, width), dtype)
-        carry = (products, squares, ops.full_like(like, NEVER), *reduction.start(like))
-        products, squares, best, *carry = arrays.loop(full, turn, carry)
+            return (result, best), pullback
+
+        return arrays.with_gradient(run, *inputs, *weights)
+
+    def forward(self, inputs, weights):
+        """The result, the best similarity, and what is kept of full blocks and of the rest."""
+        full, rest, width = _cut(weights)
+
+        def turn(i, kept, reduced):
+            reduced, pairs = self._add_block(inputs, weights, i * width, width, reduced)
+            return self._store(kept, pairs, i), reduced
+
+        like = ops.cast(ops.zeros_like(ops.expand_dims(self.labels, -1)), _dtype(weights))
+        reduced = Reduced(ops.full_like(like, NEVER), self.reduction.start(like))
+        kept, reduced = arrays.loop(full, turn, (self._empty(weights), reduced))
         kept_rest = None
         if rest:
-            (best, *carry), kept_rest = block(full * width, rest, best, *carry)
-        return reduction.result(*carry), best, (products, squares), kept_rest
+            reduced, kept_rest = self._add_block(inputs, weights, full * width, rest, reduced)
+        return self.reduction.result(*reduced.state), reduced.best, kept, kept_rest
 
-    def run(*leaves):
-        inputs, weights = leaves[:many], leaves[many:]
-        result, best, kept, kept_rest = forward(inputs, weights)
+    def backward(self, inputs, weights, result, kept, kept_rest, upstream):
+        """`Gradients` of the inputs and weights, for the gradient `upstream` (B, 1) of the result.
 
-        def pullback(cotangents):
-            upstream = cotangents[0]
+        The other arguments are those and the results of `forward`.
+        """
+        full, rest, width = _cut(weights)
 
-            def turn(start, size, products, squares, *carry):
-                made = iter(range(centers))
+        def turn(i, gradients):
+            block = Kept(kept.products[i], kept.squares[i])
+            return (add(gradients, i * width, width, block),)
 
-                def logits_of(*leaves):
-                    def pair(features, prototypes, lengths=True):
-                        k = next(made)
-                        return _pair(
-                            features,
-                            prototypes,
-                            lengths,
-                            products[k] if keep else None,
-                            squares[k] if lengths else None,
-                        )
+        def add(gradients, start, size, kept):
+            rows = _rows_of(weights, start, size)
 
-                    return (score(leaves[:many], leaves[many:], pair)[0],)
+            def logits_of(*leaves):
+                pair = self._pair_again(kept)
+                return (self.score(leaves[: len(inputs)], leaves[len(inputs) :], pair)[0],)
 
-                rows = rows_of(weights, start, size)
-                (logits,), pull = arrays.vjp(logits_of, *inputs, *rows)
-                slopes = of_others(reduction.slopes(logits, result), start, 0.0)
-                gradients = pull((upstream * slopes,))
-                gradients = [
-                    ops.zeros_like(leaf) if gradient is None else gradient
-                    for leaf, gradient in zip((*inputs, *rows), gradients, strict=True)
-                ]
-                sums = (a + b for a, b in zip(carry[:many], gradients[:many], strict=True))
-                filled = (
+            (logits,), pullback = arrays.vjp(logits_of, *inputs, *rows)
+            slopes = self._others_only(self.reduction.slopes(logits, result), start, 0.0)
+            leaves = (*inputs, *rows)
+            found = [
+                ops.zeros_like(leaf) if gradient is None else gradient
+                for leaf, gradient in zip(leaves, pullback((upstream * slopes,)), strict=True)
+            ]
+            by_inputs, by_rows = found[: len(inputs)], found[len(inputs) :]
+            return Gradients(
+                tuple(a + b for a, b in zip(gradients.inputs, by_inputs, strict=True)),
+                tuple(
                     arrays.update_rows(array, rows, start)
-                    for array, rows in zip(carry[many:], gradients[many:], strict=True)
-                )
-                return (*sums, *filled)
-
-            def numbered_turn(i, *carry):
-                return turn(i * width, width, *(each[i] for each in kept), *carry)
-
-            carry = (
-                *(ops.zeros_like(each) for each in inputs),
-                *(arrays.empty(tuple(w.shape), dtype) for w in weights),
+                    for array, rows in zip(gradients.weights, by_rows, strict=True)
+                ),
             )
-            carry = arrays.loop(full, numbered_turn, carry)
-            return turn(full * width, rest, *kept_rest, *carry) if rest else carry
 
-        return (result, best), pullback
+        gradients = Gradients(
+            tuple(ops.zeros_like(each) for each in inputs),
+            tuple(arrays.empty(tuple(w.shape), _dtype(weights)) for w in weights),
+        )
+        (gradients,) = arrays.loop(full, turn, (gradients,))
+        return add(gradients, full * width, rest, kept_rest) if rest else gradients
 
-    return arrays.with_gradient(run, *inputs, *weights)
+    def _add_block(self, inputs, weights, start, size, reduced):
+        """`Reduced` with one block more, and the block's products and squared lengths."""
+        pairs = []
+
+        def pair(features, prototypes, lengths=True):
+            pairs.append(_pair(features, prototypes, lengths))
+            return pairs[-1]
+
+        logits, similarities = self.score(inputs, _rows_of(weights, start, size), pair)
+        similarities = self._others_only(similarities, start, NEVER)
+        largest = ops.max(similarities, axis=-1, keepdims=True, initial=NEVER)
+        state = self.reduction.add(self._others_only(logits, start, NEVER), *reduced.state)
+        products, squares = zip(*pairs, strict=True)
+        kept = Kept(products if self.keep else None, squares)
+        return Reduced(ops.maximum(reduced.best, largest), tuple(state)), kept
+
+    def _others_only(self, values, start, fill):
+        """The values of a block (B, K), with `fill` at the target class and at padding."""
+        values = arrays.fill_target(values, self.labels - start, fill)
+        if self.num_classes is not None:
+            block = ops.arange(values.shape[1], dtype="int32") + start
+            values = ops.where(block < self.num_classes, values, fill)
+        return values
+
+    def _empty(self, weights):
+        """`Kept` of all full blocks, to fill; no rows for products that are not kept."""
+        full, _, width = _cut(weights)
+        centers = weights[0].shape[1] if len(weights[0].shape) == 3 else 1
+        samples = ops.shape(self.labels)[0] if self.keep else 0
+        dtype = _dtype(weights)
+        return Kept(
+            arrays.empty((full, centers, samples, width), dtype),
+            arrays.empty((full, centers, width), dtype),
+        )
+
+    def _store(self, kept, block, i):
+        """`Kept` of all full blocks after block i."""
+        products, squares = kept
+        if self.keep:
+            products = arrays.update_rows(products, ops.stack(block.products)[None], i)
+        if block.squares[0] is not None:
+            squares = arrays.update_rows(squares, ops.stack(block.squares)[None], i)
+        return Kept(products, squares)
+
+    def _pair_again(self, kept):
+        """A `pair` that takes the values of the forward pass, in the order of its calls there."""
+        centers = itertools.count()
+
+        def pair(features, prototypes, lengths=True):
+            k = next(centers)
+            products = kept.products[k] if self.keep else None
+            squares = kept.squares[k] if lengths else None
+            return _pair(features, prototypes, lengths, products, squares)
+
+        return pair
+
+
+def _cut(weights):
+    """Number of full blocks, classes in the last, smaller block, and classes in a full block."""
+    classes = weights[0].shape[0]
+    width = min(WIDTH, classes)
+    return classes // width, classes % width, width
+
+
+def _rows_of(weights, start, size):
+    return tuple(
+        ops.slice(w, (start, *[0] * (len(w.shape) - 1)), (size, *w.shape[1:])) for w in weights
+    )
+
+
+def _dtype(weights):
+    return keras.backend.standardize_dtype(weights[0].dtype)
 
 
 def _pair(features, prototypes, lengths, products=None, squares=None):
-    """`every_pair`, or what it was before, with a gradient that passes the prototypes' rows once.
+    """As `every_pair`, of given values if there are any, with a gradient written by hand.
 
-    The transpose of the products is quicker to form than they are, prototypes being rows; and a
-    backend left to itself forms the transpose of the prototypes' gradient.
+    Prototypes are rows, so the transpose of the products is faster to compute than the products;
+    automatic differentiation would compute the transpose of the prototypes' gradient.
     """
 
     def run(features, prototypes):

@@ -39,13 +39,7 @@ from keras import ops
 from keras_facemargin import margins
 from keras_facemargin.heads.margin_head import blocks
 from keras_facemargin.heads.margin_head.arguments import check_flag, check_positive
-from keras_facemargin.heads.margin_head.labels import (
-    IGNORED,
-    check_drawn,
-    checked_array,
-    is_tensor,
-    read_labels,
-)
+from keras_facemargin.heads.margin_head.labels import IGNORED, check_drawn, read_labels
 from keras_facemargin.heads.margin_head.prototypes import PrototypeLayer
 from keras_facemargin.heads.margin_head.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.margin_head.shards import over_shards, shard_count
@@ -179,13 +173,6 @@ class MarginHead(PrototypeLayer):
         """Assigns a statistic its new value where that is defined (the batch had samples)."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
-    def __call__(self, embeddings, labels=None, **kwargs):
-        if labels is None:
-            return super().__call__(embeddings, **kwargs)
-        if not is_tensor(labels):  # before Keras converts them
-            labels = checked_array(labels, self.num_classes)
-        return super().__call__(embeddings, labels, **kwargs)
-
     def call(self, embeddings, labels=None, training=None):
         features, norms = self.normalize_embeddings(embeddings)
         weights = self.class_weights()
@@ -310,7 +297,7 @@ class MarginHead(PrototypeLayer):
     def _reduce_others(
         self, features, norms, labels, weights, reduction, target=None, margined=None, keep=False
     ):
-        """`blocks.reduce_others` with this head's hooks; without `margined`, of plain logits."""
+        """`blocks.OtherClasses` with this head's hooks; without `margined`, of plain logits."""
         named = {"features": features, "norms": norms, "target": target, "margined": margined}
         named = {name: tensor for name, tensor in named.items() if tensor is not None}
         # The hooks read the head's other weights, and a custom gradient needs each as an input.
@@ -333,9 +320,8 @@ class MarginHead(PrototypeLayer):
         inputs = (*named.values(), *(ops.convert_to_tensor(weight) for weight in learned))
 
         def reduce(labels, inputs, weights, num_classes=None):
-            return blocks.reduce_others(
-                score, reduction, labels, inputs, weights, num_classes, keep
-            )
+            others = blocks.OtherClasses(score, reduction, labels, num_classes, keep)
+            return others.reduce(inputs, weights)
 
         if shard_count() > 1:
             return over_shards(reduce, reduction, labels, inputs, weights, self.num_classes)

@@ -8,10 +8,11 @@ from keras import ops
 
 from keras_facemargin.heads.margin_head.arguments import check_integer, check_number
 from keras_facemargin.heads.margin_head.labels import IGNORED
+from keras_facemargin.heads.margin_head.layer import LabelledLayer
 from keras_facemargin.heads.margin_head.shards import shard_count
 
 
-class PrototypeLayer(keras.layers.Layer):
+class PrototypeLayer(LabelledLayer):
     """A layer that has a row of weights for each class; what is made of them is `MarginHead`'s.
 
     The rows may be filled up to a multiple of the devices that they are split over
@@ -29,15 +30,7 @@ class PrototypeLayer(keras.layers.Layer):
         sample_rate=1.0,
         **kwargs,
     ):
-        # Not the global policy, which may be half precision.
-        dtype = keras.DTypePolicy("float32") if kwargs.get("dtype") is None else kwargs["dtype"]
-        super().__init__(**{**kwargs, "dtype": dtype})
-        if self.compute_dtype not in ("float32", "float64"):
-            raise ValueError(
-                "A margin head computes in float32 (or float64): cosines near 1 do not survive "
-                f"half precision. Received: dtype={self.compute_dtype!r}. Leave `dtype` out; under "
-                "a mixed policy the embedder alone computes in half precision."
-            )
+        super().__init__(**kwargs)
         check_integer("num_classes", num_classes, 2)
         self.num_classes = int(num_classes)
         self.prototypes_initializer = keras.initializers.get(prototypes_initializer)
