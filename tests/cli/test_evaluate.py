@@ -1,5 +1,7 @@
 """Protocols on small sets with the published layouts: tables, plots, results and pages."""
 
+import dataclasses
+import hashlib
 import importlib
 import json
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from one_sentence import assert_one_sentence
 from PIL import Image
 from published_sets import (
@@ -27,13 +30,40 @@ from published_sets import (
     write_ytf,
 )
 
+from keras_facemargin import zoo
 from keras_facemargin.data import write_pairs_bin
 from keras_facemargin.images.synthetic import write_synthetic_faces
+from keras_facemargin.report.draws import Resampling
 
 embed_module = importlib.import_module("keras_facemargin.evaluate.embedding")
+OPENED = {}  # digest -> embedder
 
 
-def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
+@pytest.fixture
+def real_plots():
+    """Takes part in a test that looks at the plots; others write empty pictures."""
+
+
+@pytest.fixture(autouse=True)
+def cheap_work(monkeypatch, request):
+    """Opens each embedder once for all tests; pages have 50 draws, not 1,000."""
+    opened = zoo.load_embedder
+
+    def load_embedder(model):
+        digest = hashlib.sha256(Path(model).read_bytes()).digest()
+        if digest not in OPENED:
+            OPENED[digest] = opened(model)
+        return OPENED[digest]
+
+    monkeypatch.setattr(zoo, "load_embedder", load_embedder)
+    few = property(lambda self: dataclasses.asdict(self) | {"replicates": 50})
+    monkeypatch.setattr(Resampling, "options", few)
+    if "real_plots" not in request.fixturenames:
+        empty = Image.new("L", (1, 1))
+        monkeypatch.setattr(Figure, "savefig", lambda _, file, format: empty.save(file, format))
+
+
+def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path, real_plots):
     write_synthetic_faces("synthetic", 6, 2)
     for person in Path("synthetic").iterdir():
         for number, image in enumerate(sorted(person.iterdir()), start=1):
@@ -87,7 +117,9 @@ def few_pairs():
     return "evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt"
 
 
-def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, few_pairs):
+def test_evaluate_writes_one_page_that_compares_and_groups(
+    facemargin, model, few_pairs, real_plots
+):
     shutil.copy(model, "other.keras")
     rows = [f"p{number},{'odd' if number % 2 else 'even'}" for number in range(6)]
     Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
