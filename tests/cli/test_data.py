@@ -46,7 +46,7 @@ def test_lists_are_packed_from_one_folder(facemargin, faces, tmp_path):
     assert_one_sentence(result, "semicolons.csv, line 1", "semicolons between")
 
 
-def test_names_that_are_not_utf8_end_no_work(facemargin, model, faces, tmp_path):
+def test_names_that_are_not_utf8_do_not_stop_the_work(facemargin, model, faces, tmp_path):
     name = os.fsdecode(b"M\xfcller")
     for person in ("person_000", "person_001"):
         shutil.copytree(faces / person, tmp_path / "people" / f"{name} {person}")
@@ -82,7 +82,7 @@ def test_check_data_shows_names_that_are_not_utf8(facemargin, model, faces, tmp_
 
 
 @pytest.mark.filterwarnings("always")
-def test_check_data_finds_what_was_put_there(facemargin, model, faces, tmp_path):
+def test_check_data_finds_planted_errors(facemargin, model, faces, tmp_path):
     shutil.copytree(faces, tmp_path / "people")
     first, second = (tmp_path / "people" / f"person_00{number}" for number in (0, 1))
     shutil.copy(first / "000.jpg", second / "copied.jpg")

@@ -1,6 +1,6 @@
 """What our writers write, read by MXNet 1.9.1 itself and the way that InsightFace reads it.
 
-MXNet lives in an environment of its own (tools/benchmarks/mxnet_peer.py tells how to make it):
+MXNet needs an environment of its own (see tools/benchmarks/mxnet_peer.py):
 
     FACEMARGIN_MXNET_PYTHON=mxnet-env/bin/python python -m pytest tests/data/test_against_mxnet.py
 
@@ -85,7 +85,7 @@ def test_mxnet_reads_our_training_sets(mxnet, files, tmp_path, way):
     assert [found for *_, found in images] == [digest(Path(each).read_bytes()) for each in files]
 
 
-def test_mxnets_iterator_passes_over_our_records(mxnet, files, tmp_path):
+def test_mxnets_iterator_reads_our_records(mxnet, files, tmp_path):
     with RecordWriter(tmp_path / "plain.rec") as writer:
         for key, file in enumerate(files):
             writer.write(key, pack_record(Record(float(key), Path(file).read_bytes(), key)))
@@ -97,7 +97,7 @@ def test_mxnets_iterator_passes_over_our_records(mxnet, files, tmp_path):
     assert answer.stdout.split() == ["12"] * 6
 
 
-def test_insightfaces_way_reads_our_pairs(mxnet, files, tmp_path):
+def test_insightfaces_loader_reads_our_pairs(mxnet, files, tmp_path):
     file = tmp_path / "pairs.bin"
     write_pairs_bin(file, files, [True, True, False, False, True, False])
     *images, same = mxnet("pairs", file)
@@ -109,7 +109,7 @@ def test_insightfaces_way_reads_our_pairs(mxnet, files, tmp_path):
     assert [digest(each.read_bytes()) for each in PairsBin(file).images] == [a for a, _ in images]
 
 
-def test_real_files_are_read_alike_by_both(mxnet, shared_data):
+def test_both_read_real_files_the_same(mxnet, shared_data):
     file = shared_data / "mxnet" / "train.rec"
     theirs = {key: (label, found) for key, label, _, _, found in mxnet("records", file)}
     faces = FaceRecords(file)

@@ -133,7 +133,7 @@ def test_both_kinds_of_dataset_have_the_same_order(faces, order):
         next_epoch(batches)
 
 
-def test_a_share_is_not_shared_out_again(faces):
+def test_a_share_is_not_divided_again(faces):
     import tensorflow as tf
 
     def policy(dataset):
@@ -144,19 +144,19 @@ def test_a_share_is_not_shared_out_again(faces):
     assert policy(faces.dataset(4)) is not off
 
 
-def test_workers_augment_each_in_their_own_way(faces):
+def test_workers_draw_different_augmentations(faces):
     moved = []
     for index in range(3):
         images, _ = collect(faces.dataset(9, training=True, shard=(index, 3)))
-        # Whether black came in from the left and the top tells the shift apart.
+        # Black at the left and the top identifies the shift.
         moved.append([(image[56] > 0).any(axis=-1).tolist() for image in images])
     assert moved[0] != moved[1] != moved[2]
 
 
 @pytest.mark.parametrize("block", [4096, 5], ids=["one block", "many blocks"])
 @pytest.mark.parametrize("start", [(0, 0), (0, 3), (2, 0), (1, 5)])
-def test_a_run_that_goes_on_sees_what_it_would_have_seen(places, monkeypatch, start, block):
-    """Pixels, labels and the ragged last batch of 3; the next pass is whole again."""
+def test_a_resumed_run_sees_the_same_batches(places, monkeypatch, start, block):
+    """Pixels, labels and the ragged last batch of 3; the next pass is complete."""
     faces = FaceRecords(places / "faces.rec")
     monkeypatch.setattr("keras_facemargin.data.epochs._DRAWN", block)
     whole = faces.dataset(4, training=True, seed=3)
@@ -173,7 +173,7 @@ def test_a_run_that_goes_on_sees_what_it_would_have_seen(places, monkeypatch, st
 
 @pytest.mark.parametrize("workers", [2, 4])
 @pytest.mark.parametrize("step", [0, 2])
-def test_a_step_of_many_workers_is_that_of_one(places, monkeypatch, workers, step):
+def test_a_step_of_many_workers_equals_a_step_of_one(places, monkeypatch, workers, step):
     """The images of a step and their augmentation are the same, whatever the number of workers."""
     faces = FaceRecords(places / "faces.rec")
     monkeypatch.setattr("keras_facemargin.data.epochs._DRAWN", 6)
@@ -216,14 +216,14 @@ def test_images_before_the_start_are_not_read(places, monkeypatch):
         ({"training": True, "shard": (0, 3)}, (0, 2)),
     ],
 )
-def test_no_such_start(places, arguments, start):
+def test_impossible_starts_are_refused(places, arguments, start):
     with pytest.raises(ValueError, match=r"Received: start="):
         FaceFolder(places / "folder").dataset(4, start=start, **arguments)
 
 
 @pytest.mark.parametrize("shard", [(1, 1), (-1, 2), (0, 0), (0, 24), (0,), 3, ("a", "b"), (0.0, 1)])
 @pytest.mark.parametrize("kind", ["dataset", "py_dataset"])
-def test_no_such_worker(faces, kind, shard):
+def test_impossible_workers_are_refused(faces, kind, shard):
     with pytest.raises(ValueError, match=r"Received: shard=.* for 23 images"):
         getattr(faces, kind)(4, shard=shard)
 
@@ -236,7 +236,7 @@ def test_py_dataset_gives_exactly_the_pixels_of_read_face(faces):
     np.testing.assert_array_equal(labels, faces.labels)
 
 
-def test_py_dataset_repeats_itself_by_seed_and_epoch(faces):
+def test_py_dataset_depends_on_seed_and_epoch_only(faces):
     def epochs(seed):
         batches, result = faces.py_dataset(4, training=True, seed=seed), []
         for _ in range(2):
@@ -250,7 +250,7 @@ def test_py_dataset_repeats_itself_by_seed_and_epoch(faces):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_py_dataset_goes_to_other_processes(faces):
+def test_py_dataset_works_in_other_processes(faces):
     batches = faces.py_dataset(4, training=True)
     copy = pickle.loads(pickle.dumps(batches))
     np.testing.assert_array_equal(batches[2][0], copy[2][0])
@@ -300,7 +300,7 @@ def test_split_images_of_people_who_are_not_in_order(places):
     assert np.bincount(kept.labels).tolist() == [3, 3, 3, 2, 2]
 
 
-def test_augmentation_in_numpy_is_that_of_the_graph():
+def test_augmentation_in_numpy_equals_that_of_the_graph():
     images = np.random.default_rng(0).integers(0, 256, (20, 112, 112, 3)).astype("uint8")
     parameters = draw_augmentation(np.random.default_rng(1), 20)
     moved = np.stack(

@@ -31,12 +31,12 @@ def lfw(server, monkeypatch):
         server.files["/" + name] = content
         return RemoteFile(name, (f"{server.url}/{name}",), hashlib.sha256(content).hexdigest())
 
-    def lay(content):
+    def put(content):
         monkeypatch.setattr(module, "LFW_LISTS", (serve("pairs.txt", b"10\t300\n"),))
         packed = {"funneled": serve("lfw-funneled.tgz", content), "original": None}
         monkeypatch.setattr(module, "LFW_ARCHIVES", packed)
 
-    return lay
+    return put
 
 
 def test_lfw_is_fetched_and_unpacked_once(server, lfw, tmp_path):
@@ -62,7 +62,7 @@ def test_an_archive_is_not_unpacked_through_a_link(server, lfw, tmp_path):
 @pytest.mark.parametrize(
     "content", [archive(["../outside.jpg"]), archive(["other/a.jpg"]), b"no archive", b""]
 )
-def test_an_archive_that_does_not_unpack_leaves_no_half_folder(server, lfw, tmp_path, content):
+def test_a_bad_archive_leaves_no_partial_folder(server, lfw, tmp_path, content):
     lfw(content)
     with pytest.raises(FetchError, match="archive must have the folder lfw_funneled"):
         fetch_lfw(tmp_path / "lfw")
@@ -100,7 +100,7 @@ def test_copies_and_digests_are_those_of_scikit_learn():
     assert {each.name: (each.urls[0], each.sha256) for each in ours} == theirs
 
 
-def test_the_lists_digests_are_those_of_the_real_lists(shared_data):
+def test_the_digests_match_the_real_lists(shared_data):
     for each in LFW_LISTS:
         content = (shared_data / "lfw" / each.name).read_bytes()
         assert hashlib.sha256(content).hexdigest() == each.sha256

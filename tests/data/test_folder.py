@@ -50,7 +50,7 @@ def test_identities_are_sorted_and_numbered(directory):
     assert "9 images of 3 identities, 2 to 4 each" in repr(faces)
 
 
-def test_hidden_names_are_passed_over(directory):
+def test_hidden_names_are_ignored(directory):
     (directory / ".DS_Store").write_bytes(b"")
     (directory / "Ada Lovelace" / "._photo 0.jpg").write_bytes(b"")
     (directory / ".cache").mkdir()
@@ -117,7 +117,7 @@ def test_refuse_names_every_bad_entry_at_once(directory, spoiled):
     assert 'on_bad="skip"' in lines[-1]
 
 
-def test_skip_leaves_them_out_and_warns_once(directory, spoiled):
+def test_skip_skips_bad_entries_and_warns_once(directory, spoiled):
     with pytest.warns(UserWarning, match="8 entries") as warned:
         faces = FaceFolder(directory, on_bad="skip")
     assert len(warned) == 1
@@ -129,7 +129,7 @@ def test_skip_leaves_them_out_and_warns_once(directory, spoiled):
     assert "8 skipped" in repr(faces)
 
 
-def test_a_skipped_identity_leaves_no_hole_in_the_labels(directory):
+def test_labels_have_no_gap_after_a_skipped_identity(directory):
     for path in (directory / "Ada Lovelace").iterdir():
         path.write_bytes(b"")
     with pytest.warns(UserWarning, match="has no good image"):
@@ -138,7 +138,7 @@ def test_a_skipped_identity_leaves_no_hole_in_the_labels(directory):
     assert faces.labels.tolist() == [0, 0, 0, 0, 1, 1]
 
 
-def test_of_many_bad_entries_ten_are_named(directory):
+def test_ten_of_many_bad_entries_are_named(directory):
     for number in range(25):
         (directory / "Ada Lovelace" / f"{number}.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match=r"25 entries[^$]*and 15 more") as caught:
@@ -153,7 +153,7 @@ def test_a_file_without_permission_is_named(directory):
         FaceFolder(directory)
 
 
-def test_no_such_folder(tmp_path):
+def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="gone"):
         FaceFolder(tmp_path / "gone")
 
@@ -175,7 +175,7 @@ def test_one_identity_only(tmp_path):
         FaceFolder(tmp_path)
 
 
-def test_one_identity_left_tells_why(tmp_path):
+def test_one_identity_left_names_the_bad_entries(tmp_path):
     save_noise(tmp_path / "Ada" / "a.jpg")
     (tmp_path / "Grace").mkdir()
     with pytest.raises(
@@ -222,7 +222,7 @@ def test_image_size(directory):
 
 
 def test_an_epoch_has_every_image_once_under_its_own_label(tmp_path):
-    # Flat images whose brightness tells them apart after augmentation: steps of 100 against jitter.
+    # Flat images that their brightness identifies after augmentation: steps of 100 against jitter.
     for name, level in {"dark": 20, "light": 220}.items():
         for number in range(7):
             (tmp_path / name).mkdir(exist_ok=True)
@@ -315,7 +315,7 @@ def test_mirroring_reverses_the_columns(image):
     np.testing.assert_array_equal(augment_one(image, mirrored), np.array(image)[:, ::-1])
 
 
-def test_shifting_lets_black_in(image):
+def test_shifting_fills_with_black(image):
     parameters = still(draw_augmentation(np.random.default_rng(0), 1))
     shifted = augment_one(image, parameters._replace(corner=np.array([[0, 7, 0]], "int32")))
     np.testing.assert_array_equal(shifted[4:, :-3], np.array(image)[:-4, 3:])
@@ -367,7 +367,7 @@ def test_augmented_pixels_differ_and_stay_in_range(image):
 # Splits
 
 
-def test_split_keeps_each_person_on_one_side(tmp_path):
+def test_split_keeps_each_person_in_one_part(tmp_path):
     for number in range(10):
         for image in range(1 + number % 3):
             save_noise(tmp_path / f"person {number}" / f"{image}.jpg", 10 * number + image)
@@ -390,12 +390,12 @@ def test_split_keeps_each_person_on_one_side(tmp_path):
 
 
 @pytest.mark.parametrize("held_out", [0, 1, 2])
-def test_split_leaves_two_identities_on_both_sides(directory, held_out):
+def test_split_leaves_two_identities_in_both_parts(directory, held_out):
     with pytest.raises(ValueError, match=f"held_out_identities={held_out}"):
         FaceFolder(directory).split(held_out)
 
 
-def test_split_images_keeps_the_labels_on_both_sides(directory):
+def test_split_images_keeps_the_labels_in_both_parts(directory):
     faces = FaceFolder(directory)
     train, held_out = faces.split_images(2)
     assert train.identities == held_out.identities == faces.identities
@@ -410,6 +410,6 @@ def test_split_images_keeps_the_labels_on_both_sides(directory):
 
 
 @pytest.mark.parametrize("held_out", [0, 4])
-def test_split_images_needs_something_to_hold_out(directory, held_out):
+def test_split_images_needs_images_to_hold_out(directory, held_out):
     with pytest.raises(ValueError, match=f"held_out_per_identity={held_out}"):
         FaceFolder(directory).split_images(held_out)

@@ -39,7 +39,7 @@ def expected(rows=ROWS):
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.lst", LST), ("a.csv", CSV), ("a.txt", TXT)])
-def test_a_quote_costs_its_own_line_at_most(tmp_path, name, text):
+def test_a_quote_spoils_only_its_own_line(tmp_path, name, text):
     lines = text.splitlines()
     lines[19] = '"' + lines[19]
     listing = listed(tmp_path / name, "\n".join(lines))
@@ -82,7 +82,7 @@ def test_whole_numbers_are_one_identity_in_any_form_and_sort_by_value(tmp_path, 
     assert found(listing, tmp_path) == expected()
 
 
-def test_numbers_come_first_and_equal_ones_of_other_digits_are_two(tmp_path):
+def test_numbers_come_first_and_leading_zeros_make_another_identity(tmp_path):
     names = ["Ada", "10", "-3", "9", "007", "7", "x9", "٣", "'", "9" * 5000]
     lines = [f"{row}.jpg,{name}" for row, name in enumerate(names)]
     listing = listed(tmp_path / "a.csv", "\n".join(lines))
@@ -119,13 +119,13 @@ def windows(text):
     ],
 )
 @pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
-def test_what_is_unambiguous_is_read(tmp_path, name, text, mark):
+def test_unambiguous_lists_are_read(tmp_path, name, text, mark):
     listing = listed(tmp_path / name, mark + text.encode())
     assert listing.skipped == []
     assert found(listing, tmp_path) == expected()
 
 
-def test_names_in_another_encoding_stay_as_they_are(tmp_path):
+def test_names_in_another_encoding_are_unchanged(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"M\xfcller/1.jpg,M\xfcller\nbo/1.jpg,Bo\n")
     listing = list_faces(tmp_path / "a.csv")
     name = os.fsdecode(b"M\xfcller")
@@ -166,7 +166,7 @@ def test_the_lines_of_a_list_without_two_identities_are_named(tmp_path):
 # Paths
 
 
-def test_paths_stay_below_the_folder_that_is_named(tmp_path):
+def test_paths_must_be_below_the_folder(tmp_path):
     root = tmp_path / "data" / "faces"
     inside = [f"{root}/imgs/p1/0.jpg,1", "imgs/../imgs/p2/0.jpg,2", "imgs/p..3/0.jpg,3"]
     outside = [
@@ -209,7 +209,7 @@ def test_a_relative_folder(tmp_path, monkeypatch):
     ("name", "text"),
     [("a.csv", CSV), ("a.lst", LST), ("b.lst", IM2REC), ("c.lst", INSIGHTFACE), ("a.txt", TXT)],
 )
-def test_a_damaged_line_costs_no_other(tmp_path, name, text):
+def test_a_damaged_line_spoils_no_other(tmp_path, name, text):
     """A thousand mutations in all: every line is an image or a named fault."""
     rng = np.random.default_rng([7, len(text)])
     marks = [b'"', b"\t", b",", b" ", b";", b"/", b"..", b"\\", b"\xff", b"\n", b"\r", b"'", b"#"]

@@ -95,7 +95,7 @@ def test_filled_places_are_spread():
     np.testing.assert_allclose(fills / 300, 2 / 6, atol=0.12)
 
 
-def test_all_identities_meet():
+def test_all_pairs_of_identities_share_a_batch():
     labels, met = np.arange(8), np.zeros((8, 8), int)
     for seed in range(300):
         for pair in IdentityBatches(2, 1).draw(labels, np.random.default_rng(seed)).reshape(-1, 2):
@@ -117,7 +117,7 @@ def test_balanced_shows_each_identity_equally_often():
     assert (np.diff(labels[order]) != 0).sum() > 16  # shuffled
 
 
-def test_capped_cuts_the_head_only():
+def test_capped_shortens_only_the_head():
     labels = labels_of(COUNTS)
     seen = set()
     for seed in range(40):
@@ -129,7 +129,7 @@ def test_capped_cuts_the_head_only():
 
 
 @pytest.mark.parametrize("sampler", ALL, ids=repr)
-def test_the_seed_alone_decides(sampler):
+def test_the_draw_depends_on_the_seed_only(sampler):
     labels = labels_of(COUNTS)
     orders = [sampler.draw(labels, np.random.default_rng(seed)).tolist() for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
@@ -210,7 +210,7 @@ def test_both_containers_of_a_split_can_be_sampled(faces):
 
 
 @pytest.mark.any_backend
-def test_augmentation_in_the_pipeline_is_that_of_the_layers(faces):
+def test_augmentation_in_the_pipeline_equals_that_of_the_layers(faces):
     pytest.importorskip("tensorflow")
     epochs = []
     for seed in (1, 1, 2):
@@ -243,7 +243,7 @@ def test_fit_takes_augmented_faces(faces, kind):
 
 
 @pytest.mark.any_backend
-def test_augmentation_in_a_py_dataset_repeats_itself(faces):
+def test_augmentation_in_a_py_dataset_is_reproducible(faces):
     first, again = (faces.py_dataset(7, training=True, augmentation=LAYERS) for _ in range(2))
     for step in (3, 0):
         np.testing.assert_array_equal(first[step][0], again[step][0])
@@ -272,7 +272,7 @@ def test_wrong_doors(faces, kind, options, message):
         getattr(faces, kind)(6, **options)
 
 
-def test_a_sampler_of_ones_own(faces):
+def test_a_custom_sampler(faces):
     class Backwards(Sampler):
         def draw(self, labels, rng):
             return np.arange(len(labels))[::-1].copy()

@@ -167,7 +167,7 @@ def test_shards_are_the_same_set(tmp_path, images, shards):
     assert names == [[name.encode()] for name in "abcdefghi"]
 
 
-def test_a_missing_shard_and_two_sets(tmp_path, images):
+def test_a_missing_shard_or_two_sets_are_refused(tmp_path, images):
     file = tmp_path / "train.tfrecord"
     with pytest.raises(FileNotFoundError, match="Neither the file nor a shard"):
         FaceTFRecords(file)
@@ -181,7 +181,7 @@ def test_a_missing_shard_and_two_sets(tmp_path, images):
 
 
 @pytest.mark.parametrize("shards", [0, 10, -1])
-def test_no_such_number_of_shards(tmp_path, images, shards):
+def test_impossible_numbers_of_shards_are_refused(tmp_path, images, shards):
     with pytest.raises(ValueError, match=f"1..9 for 9 images. Received: shards={shards}"):
         write_face_tfrecords(tmp_path / "a", images, np.arange(9), shards=shards)
 
@@ -196,13 +196,13 @@ def test_no_such_number_of_shards(tmp_path, images, shards):
         ([0, 1], {"names": ["a"]}, "2 images, 1 names"),
     ],
 )
-def test_a_refused_set_leaves_nothing(tmp_path, images, labels, rest, message):
+def test_a_refused_set_writes_no_file(tmp_path, images, labels, rest, message):
     with pytest.raises(ValueError, match=message):
         write_face_tfrecords(tmp_path / "a.tfrecord", images[:2], labels, **rest)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_changed_byte_costs_its_own_record(four, images):
+def test_a_changed_byte_loses_only_its_own_record(four, images):
     whole = bytearray(four.read_bytes())
     reader = TFRecordReader(four)
     head = reader.offsets[1] - 12
@@ -235,7 +235,7 @@ def test_a_file_cut_anywhere_keeps_every_record_before_the_cut(four, images):
                 TFRecordReader(four, on_bad="list")
 
 
-def test_a_lost_stretch_is_named_with_its_bytes(four):
+def test_a_damaged_range_is_named_with_its_bytes(four):
     whole = four.read_bytes()
     reader = TFRecordReader(four)
     start, stop = reader.offsets[1] - 12, reader.offsets[3] - 12
@@ -249,7 +249,7 @@ def test_a_lost_stretch_is_named_with_its_bytes(four):
 @pytest.mark.parametrize(
     "content", [b"x", b"not a record file at all", bytes(5000), b"\x1f\x8b" * 9]
 )
-def test_no_record_in_it(tmp_path, content):
+def test_a_file_without_a_record_is_refused(tmp_path, content):
     (tmp_path / "a.tfrecord").write_bytes(content)
     with pytest.raises(ValueError, match="gzip" if content[0] == 0x1F else r"cut off|checksum"):
         TFRecordReader(tmp_path / "a.tfrecord")
@@ -267,14 +267,14 @@ def test_a_hostile_file_is_searched_once_for_its_heads(tmp_path, bytes_read_by):
     assert len(TFRecordReader(file, on_bad="list")) == count
 
 
-def test_a_file_of_nothing_but_damage_does_not_fill_the_memory(tmp_path, monkeypatch):
+def test_a_completely_damaged_file_does_not_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(problems, "_MOST_BAD", 50)
     (tmp_path / "a.tfrecord").write_bytes((frame_tfrecord(b"") + b"x") * 51)
     with pytest.raises(ValueError, match=r"more than 50 damaged places. Received: the last at"):
         TFRecordReader(tmp_path / "a.tfrecord", on_bad="skip")
 
 
-def test_a_length_is_believed_as_far_as_the_file_has_bytes(tmp_path):
+def test_a_length_beyond_the_file_is_refused(tmp_path):
     length = struct.pack("<Q", 1 << 62)
     (tmp_path / "a").write_bytes(length + struct.pack("<I", masked_crc(length)) + b"rest")
     with pytest.raises(ValueError, match="announces 4,611,686,018,427,387,904 bytes"):
@@ -295,7 +295,7 @@ def test_a_length_is_believed_as_far_as_the_file_has_bytes(tmp_path):
         ({"image/encoded": b"x", "image/class/label": 1}, "not an image"),
     ],
 )
-def test_what_is_no_face_is_named(four, features, reason):
+def test_examples_that_are_not_faces_are_named(four, features, reason):
     with four.open("ab") as file:
         file.write(frame_tfrecord(pack_example(features)))
     with pytest.raises(ValueError, match=r"record 4 \(byte ") as error:
@@ -326,7 +326,7 @@ def test_unchecked_faces_are_the_same(four):
         np.testing.assert_array_equal(ours[0], theirs[0])
 
 
-def test_threads_and_pickles_read_at_once(four):
+def test_threads_and_pickled_readers_read_at_the_same_time(four):
     faces = FaceTFRecords(four)
     expected = [read_face(path) for path in faces.paths]
     copies = [faces, pickle.loads(pickle.dumps(faces))]
@@ -345,7 +345,7 @@ def test_threads_and_pickles_read_at_once(four):
     assert not wrong
 
 
-def test_another_file_behind_an_open_one(four):
+def test_an_open_reader_refuses_a_changed_file(four):
     faces = FaceTFRecords(four)
     pickled = pickle.dumps(faces)
     with four.open("r+b") as file:
@@ -356,8 +356,8 @@ def test_another_file_behind_an_open_one(four):
         pickle.loads(pickled)
 
 
-def test_a_hundred_thousand_identities(tmp_path):
-    count = 100_000
+def test_many_identities(tmp_path):
+    count = 20_000
     images = [b"not looked at"] * count
     names = [f"Ü {n}" for n in range(count)]
     labels = np.arange(count)[::-1]
@@ -365,6 +365,6 @@ def test_a_hundred_thousand_identities(tmp_path):
     faces = FaceTFRecords(tmp_path / "a.tfrecord", check=False)
     assert faces.num_classes == count
     assert faces.labels.tolist() == labels.tolist()
-    assert faces.identities[70_000] == "Ü 70000"
+    assert faces.identities[7_000] == "Ü 7000"
     first, second = faces.split(1000)
     assert not set(first.identities) & set(second.identities)

@@ -45,7 +45,7 @@ def test_a_new_file_has_the_mode_of_the_umask_and_a_replaced_one_keeps_its_own(w
         os.umask(before)
 
 
-def test_a_full_disk_names_the_file_and_leaves_what_was_there(writer, tmp_path, monkeypatch):
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(writer, tmp_path, monkeypatch):
     write, names = writer
     for name in names:
         (tmp_path / name).write_bytes(b"as it was")
@@ -61,7 +61,7 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(writer, tmp_path, 
     assert all((tmp_path / name).read_bytes() == b"as it was" for name in names)
 
 
-def test_a_second_writer_at_one_place_is_refused_and_the_first_file_is_whole(tmp_path):
+def test_a_second_writer_is_refused_and_the_first_file_is_complete(tmp_path):
     writing, refused = threading.Event(), threading.Event()
 
     class Slow(list):

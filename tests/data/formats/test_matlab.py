@@ -1,4 +1,4 @@
-"""MATLAB's files: as SciPy reads them where they are whole, one clear error where they are not."""
+"""MATLAB's files: intact ones are read as by SciPy, damaged ones end in one clear error."""
 
 import io
 import struct
@@ -62,7 +62,7 @@ def as_lists(value):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_whole_file_is_read_as_scipy_reads_it(tmp_path, compressed):
+def test_a_file_is_read_as_by_scipy(tmp_path, compressed):
     savemat(tmp_path / "a.mat", VARIABLES, do_compression=compressed)
     found = read_mat(tmp_path / "a.mat", VARIABLES)
     expected = loadmat(tmp_path / "a.mat", chars_as_strings=True)
@@ -151,7 +151,7 @@ def compressed(data):
         (header("<") + bytes(1 << 17), r"131,200 bytes, more than 65,536"),
     ],
 )
-def test_what_is_not_such_a_file_is_refused(tmp_path, monkeypatch, content, message):
+def test_other_files_are_refused(tmp_path, monkeypatch, content, message):
     monkeypatch.setattr(matlab, "MOST_BYTES", 1 << 16)
     (tmp_path / "a.mat").write_bytes(content)
     with pytest.raises(
@@ -212,20 +212,20 @@ def read_list(rng, files, place):
         assert "images missing" in str(error)
 
 
-def test_a_thousand_mutated_files(lists, tmp_path):
+def test_hundreds_of_mutated_files(lists, tmp_path):
     tracemalloc.start()
     try:
-        outcomes, _ = fuzz(read_list, lists, tmp_path, range(1000), most_traced=3e6)
+        outcomes, _ = fuzz(read_list, lists, tmp_path, range(300), most_traced=3e6)
     finally:
         tracemalloc.stop()
-    assert outcomes.total() == 1000
-    assert outcomes["answer"] > 25
-    assert outcomes["refused"] > 100
+    assert outcomes.total() == 300
+    assert outcomes["answer"] > 7
+    assert outcomes["refused"] > 30
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_mutated_files(lists, tmp_path, capsys):
-    outcomes, grown = fuzz(read_list, lists, tmp_path, range(1000, 101_000))
+    outcomes, grown = fuzz(read_list, lists, tmp_path, range(300, 100_300))
     with capsys.disabled():
         print(f"\nread_mat: {dict(outcomes)}, {grown / 1024:.0f} MiB more memory")
     assert outcomes.total() == 100_000

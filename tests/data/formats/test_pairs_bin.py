@@ -1,4 +1,4 @@
-"""Verification files: read without executing anything, whoever wrote them."""
+"""Verification files of any origin are read without executing them."""
 
 import ast
 import io
@@ -52,7 +52,7 @@ def test_files_of_python_3_python_2_and_numpy(shared_data, name, count):
         assert read_face(first).shape == read_face(second).shape == (112, 112, 3)
 
 
-def test_a_real_file_costs_its_table_only(shared_data):
+def test_a_real_file_takes_the_memory_of_its_table(shared_data):
     tracemalloc.start()
     pairs = PairsBin(shared_data / "mxnet" / "pairs_py3.bin")
     held, peak = tracemalloc.get_traced_memory()
@@ -140,7 +140,7 @@ def test_strings_of_python_2(open_bytes, protocol):
     assert images(open_bytes(content)) == payloads
 
 
-def test_an_image_that_stands_in_several_pairs_is_stored_once(open_bytes):
+def test_an_image_of_several_pairs_is_stored_once(open_bytes):
     face = bytes(100)
     content = pickle.dumps(([face, b"1", face, b"2"], [True, False]), 4)
     assert len(content) < 200
@@ -157,7 +157,7 @@ def noise(seed):
     return stream.getvalue()
 
 
-def test_what_is_written_is_what_any_loader_reads(tmp_path):
+def test_written_files_are_read_by_any_loader(tmp_path):
     faces = [noise(seed) for seed in range(6)]
     (tmp_path / "five.png").write_bytes(faces[5])
     same = np.array([True, False, True])
@@ -170,7 +170,7 @@ def test_what_is_written_is_what_any_loader_reads(tmp_path):
     write_pairs_bin(tmp_path / "b.bin", pairs.images, pairs.same)
     assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
     assert "3 pairs, 2 of one person" in repr(pairs)
-    assert len({*pairs.images, *pairs.images}) == 6  # they tell themselves apart
+    assert len({*pairs.images, *pairs.images}) == 6  # equal images are equal keys
     assert str(pairs.images[-1]) == f"{tmp_path}/a.bin, image 5"
     assert [str(each)[-1] for each in pairs.images[1:4:2]] == ["1", "3"]
     with pytest.raises(IndexError):
@@ -178,7 +178,7 @@ def test_what_is_written_is_what_any_loader_reads(tmp_path):
 
 
 @pytest.mark.parametrize(("count", "truths"), [(0, 0), (1, 1), (2, 2), (4, 1)])
-def test_pairs_that_are_none(tmp_path, count, truths):
+def test_impossible_pairs_are_refused(tmp_path, count, truths):
     with pytest.raises(ValueError, match=f"{count} images, {truths} truths"):
         write_pairs_bin(tmp_path / "a.bin", [b"x"] * count, [True] * truths)
     with pytest.raises(FileNotFoundError):
@@ -255,7 +255,7 @@ NAMES = [name for name, _, _ in attacks("")]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_of_a_hostile_file_runs(open_bytes, tmp_path, monkeypatch, name):
+def test_a_hostile_file_is_not_executed(open_bytes, tmp_path, monkeypatch, name):
     ran = []
     monkeypatch.setattr(pickle, "Unpickler", lambda *_: ran.append("pickle"))
     monkeypatch.setattr(pickle, "loads", lambda *_: ran.append("pickle"))
@@ -274,7 +274,7 @@ def test_nothing_of_a_hostile_file_runs(open_bytes, tmp_path, monkeypatch, name)
     assert not mark.exists()
 
 
-def test_a_refused_name_says_that_nothing_ran(open_bytes):
+def test_a_refused_name_reports_that_nothing_was_executed(open_bytes):
     with pytest.raises(ValueError, match=r"'os\.system': that is refused, and nothing of the file"):
         open_bytes(b"cos\nsystem\n(S'true'\ntR.")
 
@@ -323,7 +323,7 @@ def bombs():
 
 
 @pytest.mark.parametrize("name", [name for name, _ in bombs()])
-def test_bombs_cost_no_more_than_a_multiple_of_their_size(tmp_path, name):
+def test_bombs_take_at_most_a_multiple_of_their_size(tmp_path, name):
     content = dict(bombs())[name]
     (tmp_path / "a.bin").write_bytes(content)
     tracemalloc.start()
@@ -350,7 +350,7 @@ def test_an_array_that_announces_more_than_it_holds(open_bytes):
         open_bytes(truths.replace(b"K\x01\x85", b"J\xff\xff\xff\x7f\x85"))
 
 
-# What is no verification file
+# Files that are not verification files
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -427,7 +427,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_no_verification_file(open_bytes, name):
+def test_other_pickles_are_refused(open_bytes, name):
     content, part = OTHERS[name]
     with pytest.raises(ValueError, match="must be a pickle of two sequences") as caught:
         open_bytes(content)
@@ -441,7 +441,7 @@ def test_a_broken_escape_is_a_bad_image(open_bytes):
         pairs.images[0].read_bytes()
 
 
-def test_an_image_that_is_none_is_named_when_it_is_read(open_bytes, tmp_path):
+def test_bytes_that_are_not_an_image_are_named_when_they_are_read(open_bytes, tmp_path):
     pairs = open_bytes(pickle.dumps(([b"", noise(0)[:500]], [True])))
     with pytest.raises(BadImage, match=r"pairs\.bin, image 0: the file is empty"):
         read_face(pairs.images[0])

@@ -94,7 +94,7 @@ def images_of(container):
 
 @pytest.mark.parametrize("second", WAYS)
 @pytest.mark.parametrize("first", WAYS)
-def test_every_way_between_two_containers(people, sources, tmp_path, first, second):
+def test_every_pair_of_containers(people, sources, tmp_path, first, second):
     packed = pack(sources / first, tmp_path / second)
     assert (packed.images, packed.identities, packed.skipped) == (COUNT, len(PEOPLE), [])
     assert images_of(tmp_path / second) == images_of(people)
@@ -105,7 +105,7 @@ def test_every_way_between_two_containers(people, sources, tmp_path, first, seco
         assert contents(tmp_path / "back") == contents(people)
 
 
-def test_the_long_way_round_changes_no_byte(people, tmp_path):
+def test_packing_through_all_containers_changes_no_byte(people, tmp_path):
     ways = ["1.rec", "2.tfrecord", "3.csv", "4.lst", "5.rec", "6"]
     for source, target in itertools.pairwise([people, *(tmp_path / way for way in ways)]):
         pack(source, target)
@@ -172,7 +172,7 @@ def test_whole_numbers_sort_by_value_in_every_container(numbered, tmp_path, way)
             assert [path.read_bytes()] == expected[label]
 
 
-def test_texts_as_labels_of_a_tfrecord_sort_alike(tmp_path):
+def test_texts_as_labels_of_a_tfrecord_have_the_same_order(tmp_path):
     names = ["Bo", "10", "9", "Ada"]
     payloads = [
         pack_example({"image/encoded": encode(noise(0)), "image/class/label": name.encode()})
@@ -182,7 +182,7 @@ def test_texts_as_labels_of_a_tfrecord_sort_alike(tmp_path):
     assert open_faces(tmp_path / "a.tfrecord").identities == ["9", "10", "Ada", "Bo"]
 
 
-def test_mxnets_own_file_goes_into_any_container_and_back(shared_data, tmp_path):
+def test_mxnets_own_file_is_packed_into_any_container_and_back(shared_data, tmp_path):
     source = shared_data / "mxnet" / "train.rec"
     pack(source, tmp_path / "a.tfrecord")
     packed = pack(tmp_path / "a.tfrecord", tmp_path / "tree")
@@ -274,7 +274,7 @@ def test_the_pipeline_reads_odd_images_by_the_same_rules(odd, tmp_path, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_nothing_good_leaves_nothing(tmp_path, way):
+def test_a_source_without_good_images_leaves_no_file(tmp_path, way):
     for person in "ab":
         write(tmp_path / "in" / person / "0.jpg", b"")
     (tmp_path / "out").mkdir()
@@ -286,7 +286,7 @@ def test_nothing_good_leaves_nothing(tmp_path, way):
 # Lists
 
 
-def test_lists_of_others(people, tmp_path):
+def test_lists_of_other_programs(people, tmp_path):
     files = sorted(str(path.relative_to(people)) for path in people.rglob("*.*"))
     numbers = [sorted(PEOPLE).index(name.split("/")[0]) for name in files]
     texts = {
@@ -316,7 +316,7 @@ def test_celebas_own_layout(people, tmp_path):
     assert images_of(tmp_path / "Anno" / "identity_CelebA.txt") == images_of(people)
 
 
-def test_what_is_wrong_with_a_list_is_told(people, tmp_path):
+def test_faults_of_a_list_are_reported(people, tmp_path):
     file = Path("007") / "Bild 0 é.jpg"
     lines = [
         f"{file},a",
@@ -346,7 +346,7 @@ def test_what_is_wrong_with_a_list_is_told(people, tmp_path):
     assert sorted(path.name for path in (tmp_path / "tree").iterdir()) == ["a", "b"]
 
 
-def test_names_that_stand_twice_get_a_number(people, tmp_path):
+def test_duplicate_names_get_a_number(people, tmp_path):
     for folder in "xyz":
         shutil.copytree(people / "007", tmp_path / "in" / folder)
     lines = [f"in/{folder}/Bild 0 é.jpg,a" for folder in "xyz"] + ["in/x/Bild 0 é.jpg,b"]
@@ -397,7 +397,7 @@ def test_names_that_would_break_a_list_are_skipped_by_name(tmp_path, way, lost):
 
 
 @pytest.mark.parametrize("way", ["b.csv", "c.lst"])
-def test_an_identity_that_a_list_reads_as_another_is_skipped_by_name(tmp_path, way):
+def test_an_identity_that_changes_in_a_list_is_skipped_by_name(tmp_path, way):
     for person in ("3", "3.0", " 3", "Ada"):
         write(tmp_path / "in" / person / "0.png", encode(noise(0, (8, 8, 3)), "PNG"))
     packed = pack(tmp_path / "in", tmp_path / way)
@@ -405,7 +405,7 @@ def test_an_identity_that_a_list_reads_as_another_is_skipped_by_name(tmp_path, w
     assert list_faces(tmp_path / way).identities == ["3", "Ada"]
 
 
-def test_a_list_beside_the_records_that_is_of_other_use(people, tmp_path):
+def test_an_unrelated_list_beside_the_records_is_ignored(people, tmp_path):
     pack(people, tmp_path / "a.rec")
     file = tmp_path / "a.lst"
     names = list_faces(tmp_path / "a.rec").names
@@ -439,7 +439,7 @@ def test_wrong_doors(people, source, destination, options, message, tmp_path):
         pack_faces(tmp_path / source, tmp_path / destination, **options)
 
 
-def test_a_folder_with_one_image_is_no_set(tmp_path):
+def test_a_folder_with_one_image_is_refused(tmp_path):
     write(tmp_path / "one" / "Ada" / "1.jpg", encode(noise(0)))
     for way in WAYS:
         with pytest.raises(ValueError, match=r"at least two identities .*Received: 1 in .*one"):
@@ -447,7 +447,7 @@ def test_a_folder_with_one_image_is_no_set(tmp_path):
     assert sorted(contents(tmp_path)) == ["one/Ada/1.jpg"]
 
 
-def test_nothing_is_written_over(people, tmp_path):
+def test_existing_files_are_not_overwritten(people, tmp_path):
     for way in ("tree", "a.rec"):
         pack(people, tmp_path / way)
     before = contents(tmp_path)
@@ -467,7 +467,7 @@ def test_lists_are_packed_before_they_are_opened(sources):
 
 
 class Killed(BaseException):
-    """As sudden as a signal: nobody catches it."""
+    """Like a signal: no handler catches it."""
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -504,7 +504,7 @@ def test_killed_by_the_system_anywhere_it_ends_with_the_same_bytes(odd, tmp_path
     kills, at = 0, 0
     while True:
         child = os.fork()
-        if not child:  # dies by itself before its call number `at`
+        if not child:  # ends before its call number `at`
             steps = itertools.count()
 
             def counted(function, limit=at, steps=steps):
@@ -534,7 +534,7 @@ def test_killed_by_the_system_anywhere_it_ends_with_the_same_bytes(odd, tmp_path
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
-def test_a_source_that_changed_since_is_refused(people, tmp_path, monkeypatch):
+def test_a_changed_source_is_refused(people, tmp_path, monkeypatch):
     shutil.copytree(people, tmp_path / "people")
     monkeypatch.setattr(pack_module, "_JOURNALLED", 2)
     finish = sinks.RecordSink.finish
@@ -565,7 +565,7 @@ def kill_at_the_renames(monkeypatch, source, destination, **options):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_is_finished_is_not_the_result_of_another_call(people, numbered, tmp_path, way):
+def test_a_call_with_other_arguments_does_not_take_finished_files(people, numbered, tmp_path, way):
     source = tmp_path / "source"
     shutil.copytree(people, source)
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -583,7 +583,7 @@ def test_what_is_finished_is_not_the_result_of_another_call(people, numbered, tm
     assert images_of(tmp_path / way) == images_of(people)
 
 
-def test_a_list_is_continued_with_the_same_images_only(numbered, tmp_path, monkeypatch):
+def test_a_list_resumes_only_with_the_same_images(numbered, tmp_path, monkeypatch):
     (tmp_path / "a.csv").write_text("".join(f"{n}/0.png,{n}\n" for n in range(12)))
     shutil.copytree(numbered, tmp_path / "others")
     kill_at_the_renames(monkeypatch, tmp_path / "a.csv", tmp_path / "a.rec", images=numbered)
@@ -593,7 +593,7 @@ def test_a_list_is_continued_with_the_same_images_only(numbered, tmp_path, monke
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"7", b"\xff\xfe{}", b"[" * 100_000])
-def test_a_journal_of_something_else(numbered, tmp_path, text):
+def test_a_file_that_is_not_a_journal_is_refused(numbered, tmp_path, text):
     (tmp_path / "a.rec.journal").write_bytes(text)
     with pytest.raises(ValueError, match=r"a.rec.journal.* must be a journal of `pack`"):
         pack(numbered, tmp_path / "a.rec")
@@ -607,7 +607,7 @@ def test_a_journal_of_something_else(numbered, tmp_path, text):
     [(way, way) for way in WAYS]
     + [("a.rec", "a.lst"), ("a.csv", "a.lst"), ("a", "a.csv"), ("a.txt", "b.txt")],
 )
-def test_a_second_call_at_one_destination_is_refused(
+def test_a_second_call_with_the_same_destination_is_refused(
     numbered, tmp_path, monkeypatch, first, second
 ):
     write_one = sinks.SINKS[container_kind(first)].write
@@ -663,7 +663,7 @@ def test_the_other_writers_name_the_file_of_a_full_disk(tmp_path, name):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("damage", ["changed", "longer"])
-def test_what_is_not_what_was_written_gets_no_name(numbered, tmp_path, monkeypatch, way, damage):
+def test_changed_bytes_are_refused(numbered, tmp_path, monkeypatch, way, damage):
     sink_type = sinks.SINKS[container_kind(way)]
     finish = sink_type.finish
 
@@ -708,7 +708,7 @@ def test_every_byte_of_the_records_is_read_again(numbered, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_disk_that_is_too_small_is_told_before_the_first_byte(people, tmp_path, monkeypatch, way):
+def test_a_small_disk_is_reported_before_the_first_byte(people, tmp_path, monkeypatch, way):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(
