@@ -53,7 +53,15 @@ def convert(path: Path, card: Card) -> keras.Model:
             f"The card {card.name!r} must name a converter. Received: {card.converter!r}. Known "
             f"converters: {', '.join(CONVERTERS)}."
         )
-    model = CONVERTERS[card.converter](path, card)
+    try:
+        model = CONVERTERS[card.converter](path, card)
+    except (ValueError, ImportError, OSError):
+        raise
+    except Exception as error:  # Keras has many types for weights and shapes that do not fit
+        raise ValueError(
+            f"{path}: must hold the network of the card {card.name!r}. Received: a file that is "
+            f"damaged or of another network ({type(error).__name__}: {error!s:.150})."
+        ) from error
     wanted = ((None, card.crop.height, card.crop.width, 3), (None, card.embedding_dim))
     if (model.input_shape, model.output_shape) != wanted:
         raise ValueError(
@@ -88,13 +96,11 @@ def _graph(read: Callable[[Path], Graph], path: Path, card: Card) -> keras.Model
 
 
 def _dlib(path: Path, card: Card) -> keras.Model:
-    """dlib's network; its folded batch normalisation gets the statistics of real faces."""
-    built = graphs.build(
-        dlib.read(path),
-        size=card.crop.shape,
-        preprocessing=preprocessing_of(card),
-        name=_name(card),
-    )
+    """dlib's network; its folded batch normalisation gets the statistics of real faces.
+
+    The file holds its pixel rule and takes RGB, whatever the card states.
+    """
+    built = graphs.build(dlib.read(path), size=card.crop.shape, name=_name(card))
     statistics = dlib_statistics()
     if len(statistics) == len(built.folded):
         give_statistics(built.model, built.folded, statistics)

@@ -1,14 +1,18 @@
-"""Error rates by group of people or of images, all at one threshold: who bears the errors.
+"""Error rates by group of people or of images, all at one threshold.
 
-A system has one threshold for everybody, so the groups are compared at one: each group's FMR is
-that of its own impostor pairs (both images in the group), its FNMR that of its own genuine pairs.
-Pairs of images of two groups stand in a row of their own.
+A system has one threshold for all people, so groups are compared at one threshold. A group's FMR is
+that of its impostor pairs (both images in the group), its FNMR that of its genuine pairs. Pairs of
+images of two groups have their own row.
 """
 
 import dataclasses
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.protocols.lists import bad_line, read_rows
@@ -16,14 +20,19 @@ from keras_facemargin.evaluate.uncertainty.resampling import (
     LEVEL,
     Draws,
     Interval,
+    Sides,
     identity_codes,
     interval,
 )
 from keras_facemargin.evaluate.verification.curve import checked_pairs
+from keras_facemargin.evaluate.verification.pairs import Pairs
+
+if TYPE_CHECKING:  # it imports this room
+    from keras_facemargin.evaluate.at_scale.hardest import HardestPairs
 
 EVERYBODY, MIXED = "all pairs", "two groups"
 
-# That `rates_by_two_groups` compares: 15 have 105 twos.
+# The most groups of `rates_by_two_groups`: 15 groups have 105 pairs of groups.
 MOST_GROUPS = 15
 
 
@@ -35,7 +44,7 @@ class GroupRate:
         errors, pairs: counts.
         rate: ``errors / pairs``, or ``None`` without pairs.
         interval: of the rate; see `rates_by_group`.
-        ratio: to the rate of all pairs, or ``None`` where one of them has no number or is 0.
+        ratio: to the rate of all pairs, or ``None`` if one of the two is 0 or does not exist.
         ratio_interval: of the ratio, or ``None`` likewise.
     """
 
@@ -46,15 +55,15 @@ class GroupRate:
     ratio: float | None = None
     ratio_interval: Interval | None = None
 
-    def __str__(self):
-        if self.rate is None:
+    def __str__(self) -> str:
+        if self.rate is None or self.interval is None:
             return "no pairs"
         low, high = _share(self.interval.low), _share(self.interval.high)
         return f"{_share(self.rate)} ({low} to {high}), {self.errors:,} of {self.pairs:,}"
 
 
-def _share(rate):
-    """A rate with two digits at least: one error in a million pairs is not 0.00%."""
+def _share(rate: float) -> str:
+    """A rate with at least two digits: one error in a million pairs is not 0.00%."""
     return f"{rate:.2%}" if rate == 0 or rate >= 1e-3 else f"{rate:.1e}"
 
 
@@ -74,20 +83,26 @@ class Group:
 
 
 def rates_by_group(
-    scores, same, groups, *, threshold, people=None, replicates=1_000, seed=0
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
+    groups: Sides,
+    *,
+    threshold: float,
+    people: Sides | None = None,
+    replicates: int = 1_000,
+    seed: int = 0,
 ) -> tuple[Group, ...]:
     """FMR and FNMR of every group at one threshold, with intervals over resampled identities.
 
-    Draws that leave nobody of a group say nothing of it and are left out of its interval. Where a
-    group shows no error at all, resampling shows none either; the upper end is then the exact
-    binomial one, ``1 - (alpha / 2) ** (1 / pairs)``, which takes the pairs as independent and so is
-    too low where they share people.
+    A group's interval leaves out the draws that have no person of it. If a group has no error,
+    resampling has none either; the upper end is then the exact binomial one, ``1 - (alpha / 2) **
+    (1 / pairs)``. It takes the pairs as independent, so it is too low if they share people.
 
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
         groups: the groups of the images on the two sides, ``(N,)`` each: texts.
-        threshold: pairs are accepted from this score on.
+        threshold: pairs with at least this score are accepted.
         people, replicates, seed: as `bootstrap`.
 
     Returns:
@@ -95,7 +110,7 @@ def rates_by_group(
         pairs, one for pairs of two groups.
 
     Raises:
-        ValueError: as `bootstrap`, or if `groups` are not of that shape.
+        ValueError: as `bootstrap`, or if `groups` have another shape.
 
     Example:
         >>> groups = [["a", "a", "b", "b", "b"], ["a", "a", "b", "b", "b"]]
@@ -116,12 +131,12 @@ def rates_by_group(
     names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
     codes = codes.reshape(2, -1)
     mixed = codes[0] != codes[1]
-    names = [*names.tolist(), *([MIXED] if mixed.any() else [])]
-    group = np.where(mixed, len(names) - 1, codes[0])
+    titles = [*names.tolist(), *([MIXED] if mixed.any() else [])]
+    group = np.where(mixed, len(titles) - 1, codes[0])
     return rates_by_value(
         scores,
         same,
-        (names, group),
+        (titles, group),
         threshold=threshold,
         people=people,
         replicates=replicates,
@@ -130,12 +145,19 @@ def rates_by_group(
 
 
 def rates_by_value(
-    scores, same, values, *, threshold, people=None, replicates=1_000, seed=0
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
+    values: tuple[Sequence[str] | npt.NDArray[Any], npt.ArrayLike],
+    *,
+    threshold: float,
+    people: Sides | None = None,
+    replicates: int = 1_000,
+    seed: int = 0,
 ) -> tuple[Group, ...]:
-    """`rates_by_group` of groups of pairs rather than of their sides.
+    """`rates_by_group` for groups of pairs instead of groups of images.
 
-    Pairs of the same two people in one group that are both right or both wrong are drawn together,
-    so that a list of 47 million pairs costs what its people do.
+    Pairs of the same two people in one group that are all right or all wrong are drawn together, so
+    the cost of a list of 47 million pairs depends on the number of people.
 
     Args:
         scores, same, threshold, people, replicates, seed: as `rates_by_group`.
@@ -158,17 +180,17 @@ def rates_by_value(
     names = list(values[0])
     cell = (2 * np.asarray(values[1], np.int32) + same) * 2 + ((scores >= threshold) != same)
     if people is None:
-        number, draws = 1, Draws(same, seed=seed)
+        number, draws = np.ones(1, int), Draws(same, seed=seed)
     else:
         cell, number, draws = _drawn_together(same, people, cell, 4 * len(names), seed)
 
-    def count(times=1):
+    def count(times: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(groups and all, impostor or genuine, right or wrong)"""
         weights = np.broadcast_to(times * number, cell.shape)
         table = np.bincount(cell, weights, 4 * len(names)).astype(int).reshape(-1, 2, 2)
         return np.concatenate([table.sum(axis=0, keepdims=True), table])
 
-    counts = count()
+    counts = count(np.ones(1, int))
     drawn = np.array([count(draws.times()) for _ in range(replicates)])
     rates = [
         [_rate(counts[:, kind], drawn[:, :, kind], row) for kind in (0, 1)]
@@ -177,8 +199,10 @@ def rates_by_value(
     return tuple(Group(name, *pair) for name, pair in zip([EVERYBODY, *names], rates, strict=True))
 
 
-def _drawn_together(same, people, cell, cells, seed):
-    """The cell of each two people's pairs in it, how many these are, and their `Draws`."""
+def _drawn_together(
+    same: npt.NDArray[np.bool_], people: Sides, cell: npt.NDArray[Any], cells: int, seed: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Draws]:
+    """Pairs of the same two people in one cell: the cell, their number and their `Draws`."""
     first, second = identity_codes(same, people)
     units = int(max(first.max(), second.max())) + 1
     keys, number = np.unique(
@@ -189,12 +213,12 @@ def _drawn_together(same, people, cell, cells, seed):
     return cell, number, Draws(first == second, (first, second), size=units, seed=seed)
 
 
-def _rate(counts, drawn, row):
+def _rate(counts: npt.NDArray[Any], drawn: npt.NDArray[Any], row: int) -> GroupRate:
     """The `GroupRate` of one row: counts ``(groups, 2)``, drawn ``(B, groups, 2)``."""
     errors, pairs = int(counts[row, 1]), int(counts[row].sum())
     if not pairs:
         return GroupRate(0, 0)
-    rate, everybody = errors / pairs, float(counts[0, 1] / counts[0].sum())
+    rate, overall = errors / pairs, float(counts[0, 1] / counts[0].sum())
     if not errors:
         return GroupRate(errors, pairs, rate, Interval(0.0, 1 - ((1 - LEVEL) / 2) ** (1 / pairs)))
     with np.errstate(invalid="ignore", divide="ignore"):  # a draw may leave a group out
@@ -205,21 +229,28 @@ def _rate(counts, drawn, row):
         pairs,
         rate,
         interval(shares[np.isfinite(shares[:, row]), row]),
-        rate / everybody,
+        rate / overall,
         interval(ratios[np.isfinite(ratios)]),
     )
 
 
-def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -> tuple[Group, ...]:
-    """`rates_by_group` over every pair of a set, of any number, and of every two groups as well.
+def rates_by_two_groups(
+    pairs: "HardestPairs",
+    groups: npt.ArrayLike,
+    *,
+    threshold: float,
+    replicates: int = 1_000,
+    seed: int = 0,
+) -> tuple[Group, ...]:
+    """`rates_by_group` over every pair of a set of any size, and for every two groups.
 
-    The errors are among the hardest pairs, and how many pairs there are follows from how many
-    images each person has in each group: nothing is scored again.
+    The errors are among the hardest pairs, and the numbers of pairs follow from the numbers of
+    images of each person in each group, so no pair is scored again.
 
     Args:
-        pairs: a `HardestPairs`, which holds every impostor pair from `threshold` on.
+        pairs: a `HardestPairs` with every impostor pair that scores at least `threshold`.
         groups: the group of each image, ``(N,)`` texts, at most `MOST_GROUPS` of them.
-        threshold: pairs are accepted from this score on.
+        threshold: pairs with at least this score are accepted.
         replicates, seed: as `bootstrap`.
 
     Returns:
@@ -227,8 +258,8 @@ def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -
         groups that share pairs, named ``"a / b"``.
 
     Raises:
-        ValueError: as `bootstrap`, or if `groups` are not of that shape or too many, or if impostor
-            pairs are accepted that are not held.
+        ValueError: as `bootstrap`; if `groups` have another shape or are too many; or if
+            `threshold` is below the impostor pairs of `pairs`.
 
     Example:
         >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
@@ -250,12 +281,12 @@ def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -
     if len(names) > MOST_GROUPS:
         raise ValueError(
             f"At most {MOST_GROUPS} groups can be compared two by two. Received: {len(names):,} "
-            f"({names[0]}, {names[1]}, ...). Make them wider."
+            f"({names[0]}, {names[1]}, ...). Merge groups."
         )
     if threshold < pairs.floor:
         raise ValueError(
-            "`threshold` must not lie below the impostor pairs that are held. Received: "
-            f"{threshold} below {pairs.floor}. Hold more (`impostors` of `hardest_pairs`)."
+            f"`threshold` must be at least {pairs.floor}, the lowest impostor score in `pairs`. "
+            f"Received: {threshold}. Keep more pairs (`impostors` of `hardest_pairs`)."
         )
     first, second = pairs.sides
     sides = np.sort([group[pairs.first], group[pairs.second]], axis=0)
@@ -264,9 +295,9 @@ def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -
     images = np.zeros((pairs.units, len(names)))
     np.add.at(images, (pairs.people, group), 1)
 
-    def count(counts):
-        """(impostor or genuine, group, group, right or wrong), of unordered two groups."""
-        # A genuine pair is of one person, an impostor pair of two.
+    def count(counts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(impostor or genuine, group, group, right or wrong), for unordered pairs of groups."""
+        # A genuine pair shows one person, an impostor pair two.
         times = counts[first[wrong]] * np.where(pairs.same[wrong], 1, counts[second[wrong]])
         errors = np.bincount(cell, times, 2 * len(names) ** 2).reshape(_cells(names))
         drawn = counts[:, None] * images
@@ -283,16 +314,16 @@ def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -
     mixed = once[:, low, high].sum(axis=(0, 2)) > 0
     low, high = (np.append(np.arange(len(names)), side[mixed]) for side in (low, high))
 
-    def rows(table):
+    def rows(table: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(all, groups and two groups, impostor or genuine, right or wrong)"""
         chosen = table[:, low, high].swapaxes(0, 1)
         return np.concatenate([chosen.sum(axis=0, keepdims=True), chosen])
 
-    drawn = []
+    tables = []
     for _ in range(replicates):
         draws.times()
-        drawn.append(rows(count(draws.counts)))
-    counts, drawn = rows(once), np.array(drawn)
+        tables.append(rows(count(draws.counts)))
+    counts, drawn = rows(once), np.array(tables)
     titles = [EVERYBODY, *names.tolist()]
     titles += [
         f"{one} / {two}" for one, two in zip(names[low], names[high], strict=True) if one != two
@@ -303,40 +334,49 @@ def rates_by_two_groups(pairs, groups, *, threshold, replicates=1_000, seed=0) -
     )
 
 
-def _cells(names):
+def _cells(names: npt.NDArray[Any]) -> tuple[int, int, int]:
     return 2, len(names), len(names)
 
 
-def read_groups(file, pairs) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Reads which group each image or person of a list of pairs is in.
+def read_groups(
+    file: str | os.PathLike[str], pairs: Pairs
+) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Reads the group of each image or person of a list of pairs.
 
     The file is a CSV with a header. Its first column is `image`, the end of an image's path
-    (``NAME/NAME_0001.jpg``), or `person`, the name that the list gives; every further column is one
-    way to form groups (``sex``, ``age``, ``pose``). An empty cell is the group "unknown".
+    (``NAME/NAME_0001.jpg``), or `person`, the name in the list. Every other column is a way to form
+    groups (``sex``, ``age``, ``pose``). An empty cell is the group "unknown".
 
     Args:
         file: the CSV file, UTF-8.
-        pairs: a `Pairs`; with `people` if the file tells persons.
+        pairs: a `Pairs`; with `people` if the first column is `person`.
 
     Returns:
         A dict from the name of each column to the groups of the two sides, ``(N,)`` each.
 
     Raises:
-        ValueError: if the file breaks that form, names somebody twice, or lacks a row for somebody
-            on the list.
+        ValueError: if the file breaks that form, has two rows for an image or person, or no row
+            for one of the list.
         OSError: if it cannot be read.
     """
-    images = None if pairs.first is None else (pairs.first, pairs.second)
-    return _read_sides(Path(file), images, pairs.people)
+    images = None
+    if pairs.first is not None and pairs.second is not None:
+        images = (pairs.first, pairs.second)
+    found = _read_sides(Path(file), images, pairs.people)
+    return {name: (first, second) for name, (first, second) in found.items()}
 
 
-def read_groups_of_images(file, images, people) -> dict[str, np.ndarray]:
-    """Reads which group each image of a set is in, from a file as `read_groups` takes it.
+def read_groups_of_images(
+    file: str | os.PathLike[str],
+    images: Sequence[Any] | None,
+    people: Sequence[Any] | npt.NDArray[Any],
+) -> dict[str, npt.NDArray[Any]]:
+    """Reads the group of each image of a set from a file as for `read_groups`.
 
     Args:
         file: the CSV file, UTF-8.
-        images: paths, ``(N,)``, or ``None`` if nobody knows them.
-        people: whose face each is, ``(N,)``.
+        images: paths, ``(N,)``, or ``None`` if they are unknown.
+        people: the person of each image, ``(N,)``.
 
     Returns:
         A dict from the name of each column to the groups of the images, ``(N,)``.
@@ -348,22 +388,28 @@ def read_groups_of_images(file, images, people) -> dict[str, np.ndarray]:
     return {name: side for name, (side,) in found.items()}
 
 
-def _read_sides(file, images, people):
-    """name of a column -> the groups of each of the sides of images, or of people"""
+def _read_sides(
+    file: Path, images: Sequence[Sequence[Any]] | None, people: Sequence[Any] | None
+) -> dict[str, tuple[npt.NDArray[Any], ...]]:
+    """Name of a column -> the groups of each side."""
     kind, columns, rows = _read_table(file)
     if kind == "person" and people is None:
         raise ValueError(
-            f"{file}: groups by person need a list that names the people. Received: one that does "
-            "not. Give the groups by image."
+            f"{file}: groups by person need a list that names the people. Received: a list without "
+            "names. Use the column `image`."
         )
     if kind == "image" and images is None:
         raise ValueError(
-            f"{file}: groups by image need a list of images. Received: one that names none. Give "
-            "the groups by person."
+            f"{file}: groups by image need a list of images. Received: a list without images. Use "
+            "the column `person`."
         )
-    sides = people if kind == "person" else images
-    find = dict.get if kind == "person" else _find_by_ending
+    sides = (people if kind == "person" else images) or ()
+    find: Callable[..., list[str] | None] = dict.get if kind == "person" else _find_by_ending
     found = {key: find(rows, str(key)) for key in {key for side in sides for key in side}}
+
+    def cells(key: Any) -> list[str]:
+        return found[key] or []
+
     lost = [str(key) for key, row in found.items() if row is None]
     if lost:
         raise ValueError(
@@ -371,12 +417,12 @@ def _read_sides(file, images, people):
             f"{min(lost)} ({len(lost):,} of {len(found):,} have none)."
         )
     return {
-        name: tuple(np.array([found[key][index] or "unknown" for key in side]) for side in sides)
+        name: tuple(np.array([cells(key)[index] or "unknown" for key in side]) for side in sides)
         for index, name in enumerate(columns)
     }
 
 
-def _read_table(file):
+def _read_table(file: Path) -> tuple[str, list[str], dict[str, list[str]]]:
     """(kind of key, names of the other columns, dict of key -> their cells)"""
     (first, header), *lines = read_rows(file, "a CSV of groups") or [(1, [""])]
     if len(header) < 2 or header[0] not in ("image", "person") or len({*header}) < len(header):
@@ -385,7 +431,7 @@ def _read_table(file):
             "more columns of groups, all different."
         )
         raise bad_line(file, first, rule, ",".join(header))
-    rows = {}
+    rows: dict[str, list[str]] = {}
     for number, line in lines:
         if len(line) != len(header) or line[0] in rows:
             rule = "a second row for one" if line[0] in rows else f"{len(line)} cells"
@@ -397,7 +443,7 @@ def _read_table(file):
     return header[0], header[1:], rows
 
 
-def _find_by_ending(rows, path):
+def _find_by_ending(rows: dict[str, list[str]], path: str) -> list[str] | None:
     """The row whose key is the path or its longest ending."""
     parts = PurePath(path).parts
     endings = ("/".join(parts[start:]) for start in range(len(parts)))

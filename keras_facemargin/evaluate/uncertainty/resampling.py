@@ -1,24 +1,28 @@
-"""Uncertainty: what the measures would have been, had other people been photographed.
+"""Confidence intervals by bootstrap over identities.
 
-Pairs that share a person err together, so a test set holds less information than its number of
-pairs says, and intervals over resampled *pairs* are too narrow where a person stands in many. Here
-*identities* are drawn with replacement, as many as there are. A person who was drawn c times counts
-c times:
+Errors of pairs that share a person are correlated, so a test set holds less information than its
+number of pairs suggests, and intervals over resampled *pairs* are too narrow if people are in many
+pairs. Here *identities* are drawn with replacement, as many as there are. A person who is drawn c
+times counts c times:
 
     genuine pair of p: c_p        impostor pair of p and q: c_p c_q
 
-and every measure is taken again, by its own definition and with its threshold chosen anew, on the
-pairs counted so. The interval holds the middle 95 % of what came out (percentile bootstrap). For
-the methods in use and how well they cover: Fogliato, Patil, Perona, "Confidence intervals for error
-rates in 1:1 matching tasks", arXiv:2306.01198.
+Each draw computes every measure again on the pairs with these counts, with its own threshold. The
+interval is the middle 95 % of the results (percentile bootstrap). On methods and their coverage:
+Fogliato, Patil, Perona, "Confidence intervals for error rates in 1:1 matching tasks",
+arXiv:2306.01198.
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers
 from keras_facemargin.evaluate.verification.curve import (
+    Roc,
     allowed_false_accepts,
     checked_folds,
     checked_pairs,
@@ -28,12 +32,21 @@ from keras_facemargin.evaluate.verification.curve import (
 from keras_facemargin.evaluate.verification.verification import FAR_TARGETS
 from keras_facemargin.progress import progress_bar
 
+if TYPE_CHECKING:  # these rooms import this one
+    from keras_facemargin.evaluate.at_scale.hardest import HardestPairs
+    from keras_facemargin.evaluate.at_scale.listed_pairs import HardestListedPairs
+
+    Hardest: TypeAlias = HardestPairs | HardestListedPairs
+
+# The identities on the two sides of pairs.
+Sides = Sequence[npt.ArrayLike] | npt.NDArray[Any]
+
 LEVEL = 0.95
 
-# FARs at which the band around a curve is taken, evenly over its decades.
+# Number of FARs in the band around a curve, evenly spaced on a logarithmic axis.
 BAND_POINTS = 80
 
-# Draws in a row that may leave no genuine or no impostor pair.
+# Consecutive draws that may leave no genuine or no impostor pair.
 TRIES = 100
 
 
@@ -44,19 +57,23 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.low:.2%} to {self.high:.2%}"
 
 
 class Drawn:
-    """What draws came to: `units` of a `unit`, a row of `band` for each draw."""
+    """Results of draws: `units` of a `unit`, a row of `band` for each draw."""
+
+    unit: str
+    units: int
+    band: npt.NDArray[np.float64]
 
     @property
     def replicates(self) -> int:
         """Number of draws, B."""
         return len(self.band)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             f"the middle {LEVEL:.0%} of {self.replicates:,} draws of {self.units:,} {self.unit} "
             "with replacement"
@@ -65,38 +82,38 @@ class Drawn:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bootstrap(Drawn):
-    """What `bootstrap` found. Replicate b of every measure is of the same draw.
+    """The result of `bootstrap`. Replicate b of every measure comes from one draw.
 
     Attributes:
-        unit: what was drawn, "identities" or "pairs".
-        units: how many of them there are.
+        unit: "identities" or "pairs", which are drawn.
+        units: number of these.
         eer: float64 ``(B,)``.
         tar: float64 ``(B, F)``, the largest TAR within each of `fars`.
         fars: the F target false accept rates.
-        accuracy: float64 ``(B,)``, mean fold accuracies or those at a given threshold, or ``None``
-            without either.
-        tar_deviation: float64 ``(B, F)``, the sample standard deviation of the TARs over splits, or
-            NaN of a single one.
-        auc: float64 ``(B,)``, or ``None`` where not all scores are held or counted.
+        accuracy: float64 ``(B,)``, mean fold accuracies, or accuracies at a given threshold, or
+            ``None`` without either.
+        tar_deviation: float64 ``(B, F)``, the sample standard deviation of the TARs over splits;
+            NaN for a single split.
+        auc: float64 ``(B,)``, or ``None`` if not all scores are known or counted.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
-        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN where scores that
-            are not held decide it.
+        band: float64 ``(B, M)``, the largest TAR within each of `band_fars`; NaN if it depends on
+            unknown scores.
     """
 
     unit: str
     units: int
-    eer: np.ndarray
-    tar: np.ndarray
+    eer: npt.NDArray[np.float64]
+    tar: npt.NDArray[np.float64]
     fars: tuple[float, ...]
-    band_fars: np.ndarray
-    band: np.ndarray
-    tar_deviation: np.ndarray
-    accuracy: np.ndarray | None = None
-    auc: np.ndarray | None = None
+    band_fars: npt.NDArray[np.float64]
+    band: npt.NDArray[np.float64]
+    tar_deviation: npt.NDArray[np.float64]
+    accuracy: npt.NDArray[np.float64] | None = None
+    auc: npt.NDArray[np.float64] | None = None
 
 
-def interval(values) -> Interval:
-    """The middle 95 % of a measure's replicates, or of the differences of two measures'.
+def interval(values: npt.ArrayLike) -> Interval:
+    """The middle 95 % of the replicates of a measure, or of the differences of two measures.
 
     Args:
         values: ``(B,)``.
@@ -105,52 +122,52 @@ def interval(values) -> Interval:
         >>> print(interval(np.linspace(0, 1, 101)))
         2.50% to 97.50%
     """
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(np.asarray(values), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
 
 
 def bootstrap(
-    scores,
-    same,
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
     *,
-    folds=None,
-    people=None,
-    fars=FAR_TARGETS,
-    replicates=1_000,
-    seed=0,
-    progress=True,
-    threshold=None,
+    folds: npt.ArrayLike | None = None,
+    people: Sides | None = None,
+    fars: Sequence[float] = FAR_TARGETS,
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+    threshold: float | None = None,
 ) -> Bootstrap:
-    """Takes accuracy, AUC, EER, TAR at FAR and the ROC again on resampled identities or pairs.
+    """Computes accuracy, AUC, EER, TAR at FAR and the ROC on resampled identities or pairs.
 
-    The same `seed` draws the same people whatever the scores are, so that two embedders on one list
-    can be compared draw by draw: ``interval(a.eer - b.eer)``.
+    One `seed` draws the same people whatever the scores are, so two embedders on one list can be
+    compared draw by draw: ``interval(a.eer - b.eer)``.
 
-    An error that no pair shows is in no replicate either: a measure of exactly 0 % or 100 % has an
-    interval without width, which means that there are too few pairs, not that it is certain. A TAR
-    at a FAR that some ten impostor pairs or fewer decide moves in steps as coarse.
+    An error that no pair shows is in no replicate: a measure of exactly 0 % or 100 % has an
+    interval of width zero. This means that there are too few pairs, not that the measure is
+    certain. A TAR at a FAR of about ten impostor pairs or fewer changes in steps of that size.
 
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
-        folds: ``(N,)`` as `fold_accuracy`, or ``None``. A fold of which nobody was drawn is left
-            out of that replicate's mean.
-        people: the identities on the two sides, ``(N,)`` each: integers or strings. Without them
+        folds: ``(N,)`` as `fold_accuracy`, or ``None``. If a draw has no person of a fold, that
+            replicate's mean leaves the fold out.
+        people: the identities on the two sides, ``(N,)`` each: integers or strings. Without them,
             genuine and impostor pairs are each drawn with replacement, as if independent.
         fars: target false accept rates, each in (0, 1).
         replicates: number of draws, B.
-        seed: of the draws.
+        seed: seed of the draws.
         progress: whether to draw a progress bar on standard error.
-        threshold: chosen on other pairs, of other people, and the same in every draw: the accuracy
-            is the share of the pairs decided rightly with it. Not together with `folds`.
+        threshold: chosen on pairs of other people, and the same in every draw; the accuracy is the
+            share of correct decisions at it. Not together with `folds`.
 
     Returns:
         A `Bootstrap`.
 
     Raises:
-        ValueError: as `roc` and `fold_accuracy`; or if there are both folds and a threshold; or if
-            `people` are not of that shape or contradict `same`; or if they are so few that draws
-            leave no genuine or no impostor pair, or one fold only.
+        ValueError: as `roc` and `fold_accuracy`; if there are both folds and a threshold; if
+            `people` have another shape or contradict `same`; or if there are so few people that
+            draws leave no genuine pair, no impostor pair, or one fold only.
 
     Example:
         >>> people = [[0, 1, 2, 0, 1, 2], [0, 1, 2, 1, 2, 0]]
@@ -165,7 +182,7 @@ def bootstrap(
     if folds is not None:
         if threshold is not None:
             raise ValueError(
-                "Folds choose thresholds of their own: pass `folds` or `threshold`. Received: both."
+                "Pass `folds` or `threshold`: each fold has its own threshold. Received: both."
             )
         scores, same, folds = checked_folds(scores, same, folds)
     draws = Draws(same, people, folds, seed)
@@ -192,27 +209,28 @@ def bootstrap(
 
 
 def bootstrap_splits(
-    scores,
-    same,
-    splits,
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
+    splits: npt.ArrayLike,
     *,
-    people=None,
-    fars=FAR_TARGETS,
-    replicates=1_000,
-    seed=0,
-    progress=True,
+    people: Sides | None = None,
+    fars: Sequence[float] = FAR_TARGETS,
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Bootstrap:
-    """`bootstrap` of means over splits, each with a ROC of its own: of what `verify_by_fold` gives.
+    """`bootstrap` of the means over splits that `verify_by_fold` gives, one ROC for each split.
 
-    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
-    draw leaves one kind is left out of that replicate's mean.
+    A person in several splits is drawn for all of them at once. If a draw leaves a split without
+    genuine or without impostor pairs, that replicate's mean leaves the split out.
 
     Args:
         scores, same, people, fars, replicates, seed, progress: as `bootstrap`.
         splits: ``(N,)``, the split of each pair; each has pairs of both kinds.
 
     Returns:
-        A `Bootstrap` without accuracies; its `band_fars` begin at what the smallest split resolves.
+        A `Bootstrap` without accuracies; its `band_fars` start at the lowest FAR that the smallest
+            split supports.
 
     Raises:
         ValueError: as `bootstrap` and `verify_by_fold`.
@@ -236,8 +254,8 @@ def bootstrap_splits(
     with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            curves = []
-            while not curves:  # a person of each kind of pair of one split is drawn sooner or later
+            curves: list[Roc] = []
+            while not curves:  # a later draw leaves both kinds of pairs in a split
                 times = draws.times()
                 curves = [
                     curve_of(scores[part], same[part], times[part])
@@ -249,21 +267,28 @@ def bootstrap_splits(
     return found.of(draws)
 
 
-def bootstrap_hardest(pairs, fars, *, replicates=1_000, seed=0, progress=True) -> Bootstrap:
-    """`bootstrap` over a set or a list of very many pairs, from those that decide its rates.
+def bootstrap_hardest(
+    pairs: "Hardest",
+    fars: Sequence[float],
+    *,
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> Bootstrap:
+    """`bootstrap` over very many pairs, from the pairs that decide the rates.
 
-    Millions of pairs are drawn at the cost of those that are held. The impostor pairs of a set that
-    are not held enter by how many each person has at which level of the score
-    (`HardestPairs.unheld`); those of a list only by their number, below all that are held.
+    The cost depends on the pairs in memory, the hardest ones. The other impostor pairs of a set
+    enter as counts by person and level of the score (`HardestPairs.unheld`); those of a list enter
+    only as one number, below all pairs in memory.
 
     Args:
         pairs: a `HardestPairs` or a `HardestListedPairs`.
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
-        A `Bootstrap` without accuracy. A TAR or EER whose threshold lies among the pairs that are
-        held equals that of the list of all pairs. Others, and the AUC, are of first order for a
-        set, and NaN for a list: more pairs are needed to know them.
+        A `Bootstrap` without accuracy. A TAR or EER whose threshold is among the pairs in memory
+        equals that of all pairs. Other TARs and EERs, and the AUC, are first-order approximations
+        for a set and NaN for a list.
 
     Raises:
         ValueError: if a rate is not in (0, 1), or the people are too few, as `bootstrap`.
@@ -281,14 +306,21 @@ def bootstrap_hardest(pairs, fars, *, replicates=1_000, seed=0, progress=True) -
     )
 
 
-def bootstrap_hardest_splits(splits, fars, *, replicates=1_000, seed=0, progress=True) -> Bootstrap:
-    """`bootstrap_hardest` of means over splits, each with a ROC of its own.
+def bootstrap_hardest_splits(
+    splits: "Sequence[Hardest]",
+    fars: Sequence[float],
+    *,
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
+) -> Bootstrap:
+    """`bootstrap_hardest` of means over splits, one ROC for each split.
 
-    A person who is in several splits is drawn for all of them at once. A split of whose pairs a
-    draw leaves one kind is left out of that replicate's mean.
+    A person in several splits is drawn for all of them at once. If a draw leaves a split without
+    genuine or without impostor pairs, that replicate's mean leaves the split out.
 
     Args:
-        splits: `HardestPairs` whose people are numbered alike (`units` of `hardest_pairs`).
+        splits: `HardestPairs` that number the people alike (`units` of `hardest_pairs`).
         fars, replicates, seed, progress: as `bootstrap`.
 
     Returns:
@@ -312,7 +344,7 @@ def bootstrap_hardest_splits(splits, fars, *, replicates=1_000, seed=0, progress
     units = splits[0].units
     if any(pairs.units != units for pairs in splits):
         raise ValueError(
-            "The people of all splits are drawn at once and must be numbered alike. "
+            "All splits must number their people alike, because people are drawn for all at once. "
             f"Received: splits of {', '.join(f'{pairs.units:,}' for pairs in splits)} people."
         )
     orders = [np.argsort(pairs.scores)[::-1] for pairs in splits]
@@ -331,7 +363,7 @@ def bootstrap_hardest_splits(splits, fars, *, replicates=1_000, seed=0, progress
     with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            curves = []
+            curves: list[tuple[Roc, int]] = []
             while not curves:
                 times = np.split(draws.times(), ends)
                 curves = [
@@ -347,20 +379,27 @@ def bootstrap_hardest_splits(splits, fars, *, replicates=1_000, seed=0, progress
 class _Replicates:
     """The measures of each draw, means over its curves."""
 
-    def __init__(self, replicates, fars, impostors):
+    def __init__(self, replicates: int, fars: Sequence[float], impostors: int) -> None:
         self.fars, self.band_fars = tuple(fars), band_rates(impostors)
         self.auc, self.eer = np.empty(replicates), np.empty(replicates)
         self.tar = np.empty((replicates, len(self.fars)))
         self.tar_deviation = np.empty_like(self.tar)
         self.band = np.ones((replicates, BAND_POINTS))
 
-    def take(self, b, curves, known=None):
-        """Draw b: its curves, and down to how many impostor pairs each is known, if not to all."""
-        known = known or [curve.impostors for curve in curves]
+    def take(self, b: int, curves: Sequence[Roc], known: Sequence[int] | None = None) -> None:
+        """Measures draw b.
 
-        def each(measure, *arguments):
-            pairs = zip(curves, known, strict=True)
-            return [measure(curve, held, *arguments) for curve, held in pairs]
+        Args:
+            b: its number.
+            curves: one for each split.
+            known: the number of impostor pairs, from the top, down to which each curve is known;
+                all if ``None``.
+        """
+        ends = known or [curve.impostors for curve in curves]
+
+        def each(measure: Callable[..., Any], *arguments: Any) -> list[Any]:
+            pairs = zip(curves, ends, strict=True)
+            return [measure(curve, end, *arguments) for curve, end in pairs]
 
         self.auc[b] = np.mean(each(_area_where_known))
         self.eer[b] = np.mean(each(_eer_where_known))
@@ -368,7 +407,7 @@ class _Replicates:
         self.tar[b], self.tar_deviation[b] = np.mean(tars, axis=0), deviation(tars)
         self.band[b, :-1] = np.mean(each(tar_where_known, self.band_fars[:-1]), axis=0)
 
-    def of(self, draws, accuracy=None):
+    def of(self, draws: "Draws", accuracy: npt.NDArray[np.float64] | None = None) -> Bootstrap:
         return Bootstrap(
             unit=draws.unit,
             units=draws.units,
@@ -383,13 +422,13 @@ class _Replicates:
         )
 
 
-def band_rates(count):
-    """False rates at which the band around a curve is taken, from one of `count` to all."""
+def band_rates(count: int) -> npt.NDArray[np.float64]:
+    """The false rates of the band around a curve, from ``1 / count`` to 1."""
     return np.geomspace(min(1 / count, 0.5), 1, BAND_POINTS)
 
 
-def tar_where_known(curve, held, fars) -> list[float]:
-    """`Roc.largest_tar` of a `Roc.with_all`, NaN where pairs that are not held decide it."""
+def tar_where_known(curve: Roc, held: int, fars: npt.NDArray[Any] | Sequence[float]) -> list[float]:
+    """`Roc.largest_tar` of a `Roc.with_all`, NaN if it depends on pairs that are not in memory."""
     everything = held == curve.impostors
     return [
         curve.largest_tar(far)
@@ -399,12 +438,12 @@ def tar_where_known(curve, held, fars) -> list[float]:
     ]
 
 
-def _area_where_known(curve, held):
+def _area_where_known(curve: Roc, held: int) -> float:
     return curve.area() if held == curve.impostors else np.nan
 
 
-def _eer_where_known(curve, held):
-    # Below the last impostor that is held, genuine pairs lie among impostors that are not.
+def _eer_where_known(curve: Roc, held: int) -> float:
+    # Genuine pairs below the last impostor pair in memory are among impostor pairs that are not.
     last = int(np.searchsorted(curve.false_accepts, held))
     misses = curve.genuines - int(curve.true_accepts[last])
     if held < curve.impostors and misses * curve.impostors > held * curve.genuines:
@@ -412,83 +451,92 @@ def _eer_where_known(curve, held):
     return curve.equal_error_rate()
 
 
-def deviation(splits):
-    """The sample standard deviation over splits ``(S, ...)``; NaN of a single one."""
+def deviation(splits: Sequence[Any]) -> Any:
+    """The sample standard deviation over splits ``(S, ...)``; NaN for a single split."""
     return np.std(splits, axis=0, ddof=1) if len(splits) > 1 else np.nan
 
 
-def both_kinds_drawn(same, times):
+def both_kinds_drawn(same: npt.NDArray[np.bool_], times: npt.NDArray[Any]) -> bool:
     """Whether a draw left genuine and impostor pairs."""
     drawn = times != 0
-    return (drawn & same).any() and (drawn & ~same).any()
+    return bool((drawn & same).any() and (drawn & ~same).any())
 
 
-def curve_of(scores, same, times):
+def curve_of(
+    scores: npt.NDArray[np.float64], same: npt.NDArray[np.bool_], times: npt.NDArray[Any]
+) -> Roc:
     """The `Roc` of pairs in descending order, pair i counted ``times[i]`` >= 0 times."""
-    seen = np.flatnonzero(times)
-    return count_descending(scores[seen], same[seen], times[seen])
+    drawn = np.flatnonzero(times)
+    return count_descending(scores[drawn], same[drawn], times[drawn])
 
 
 class Draws:
-    """Draws of identities, or of pairs where nobody knows who they are; see `bootstrap`.
+    """Draws of identities, or of pairs if the identities are unknown; see `bootstrap`.
 
     Attributes:
         unit: "identities" or "pairs".
-        units: how many there are.
-        counts: how often each was drawn, where they are identities, ``(units,)``.
+        units: number of these.
+        counts: ``(units,)``, how often each identity was drawn last.
     """
 
-    def __init__(self, same, people=None, folds=None, seed=0, size=None):
+    def __init__(
+        self,
+        same: npt.NDArray[np.bool_],
+        people: Sides | None = None,
+        folds: npt.NDArray[Any] | None = None,
+        seed: int = 0,
+        size: int | None = None,
+    ) -> None:
         self._same = same
         self._folds = None if folds is None else np.unique(folds, return_inverse=True)[1]
         self._rng = np.random.default_rng(seed)
         if people is None:
             self.unit, self.units = "pairs", len(same)
             return
-        # Of a set of `size` people the pairs at hand may show only some.
-        codes = identity_codes(same, people) if size is None else people
+        # The pairs may show only some of a set of `size` people.
+        codes = identity_codes(same, people) if size is None else np.asarray(people)
         self.unit, self.units = "identities", size or int(codes.max()) + 1
-        # A genuine pair is of one person: its other side counts as somebody always drawn once.
+        # A genuine pair shows one person: its other side is a person who is always drawn once.
         self._first, self._second = codes[0], np.where(same, self.units, codes[1])
 
-    def times(self) -> np.ndarray:
+    def times(self) -> npt.NDArray[np.int64]:
         """How often each pair counts in a new draw: int64 ``(N,)``.
 
-        There are pairs of both kinds in it and, with folds, of two folds at least; else what was
-        drawn is drawn again.
+        Draws until there are pairs of both kinds and, with folds, of at least two folds.
         """
         for _ in range(TRIES):
             times = self._of_pairs() if self.unit == "pairs" else self._of_identities()
             if self._enough(times):
                 return times
         raise ValueError(
-            "What is drawn with replacement must leave genuine and impostor pairs, of two folds if "
-            f"there are folds. Received: {self.units:,} {self.unit}, of which {TRIES} draws in a "
-            "row did not. Take pairs of more people, or resample pairs (people=None)."
+            "Draws with replacement must leave genuine and impostor pairs, of two folds if there "
+            f"are folds. Received: {self.units:,} {self.unit}, of which {TRIES} draws in a row did "
+            "not. Pass pairs of more people, or resample pairs (people=None)."
         )
 
-    def _of_pairs(self):
+    def _of_pairs(self) -> npt.NDArray[np.int64]:
         times = np.empty(self.units, np.int64)
-        for kind in (self._same, ~self._same):  # their numbers are the protocol's
-            count = np.count_nonzero(kind)
+        for kind in (self._same, ~self._same):  # the protocol fixes the number of each kind
+            count = int(np.count_nonzero(kind))
             times[kind] = self._counts(count)
         return times
 
-    def _of_identities(self):
+    def _of_identities(self) -> npt.NDArray[np.int64]:
         self.counts = self._counts(self.units)
         counts = np.append(self.counts, 1)
-        return counts[self._first] * counts[self._second]
+        times: npt.NDArray[np.int64] = counts[self._first] * counts[self._second]
+        return times
 
-    def _counts(self, size):
+    def _counts(self, size: int) -> npt.NDArray[np.int64]:
         return np.bincount(self._rng.integers(0, size, size), minlength=size)
 
-    def _enough(self, times):
+    def _enough(self, times: npt.NDArray[np.int64]) -> bool:
         if self._folds is not None and np.count_nonzero(np.bincount(self._folds, times)) < 2:
             return False
         return both_kinds_drawn(self._same, times)
 
 
-def identity_codes(same, people):
+def identity_codes(same: npt.NDArray[np.bool_], people: Sides) -> npt.NDArray[Any]:
     """`people` as whole numbers from 0, ``(2, N)``, checked against `same`."""
     first, second = identifiers(**{f"people[{side}]": people[side] for side in (0, 1)})
     if not first.shape == second.shape == same.shape:
@@ -502,25 +550,32 @@ def identity_codes(same, people):
         index = wrong[0]
         kind = "genuine" if same[index] else "impostor"
         raise ValueError(
-            "A genuine pair is of one person, an impostor pair of two. Received: pair "
-            f"{index:,} of {first[index]!r} and {second[index]!r}, which `same` calls {kind} "
-            f"({len(wrong):,} such pairs)."
+            "A genuine pair must show one person, an impostor pair two. Received: pair "
+            f"{index:,} of {first[index].item()!r} and {second[index].item()!r}, which `same` calls "
+            f"{kind} ({len(wrong):,} such pairs)."
         )
     return codes
 
 
-def numbered(labels):
+def numbered(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Labels ``(N,)`` as whole numbers from 0, in their order."""
     whole = labels.dtype.kind in "iu" and len(labels) > 0
     if whole and labels.min() >= 0 and labels.max() < 2 * len(labels):
-        # Without sorting: a list may hold 47 million pairs.
+        # Without sorting: a list may have 47 million pairs.
         there = np.zeros(int(labels.max()) + 1, bool)
         there[labels] = True
-        return (np.cumsum(there, dtype=np.int32) - 1)[labels]
-    return np.unique(labels, return_inverse=True)[1]
+        codes: npt.NDArray[Any] = (np.cumsum(there, dtype=np.int32) - 1)[labels]
+    else:
+        codes = np.unique(labels, return_inverse=True)[1]
+    return codes
 
 
-def _mean_fold_accuracy(scores, same, times, parts):
+def _mean_fold_accuracy(
+    scores: npt.NDArray[np.float64],
+    same: npt.NDArray[np.bool_],
+    times: npt.NDArray[Any],
+    parts: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]],
+) -> float:
     """`FoldAccuracy.mean` of pairs in descending order, pair i counted ``times[i]`` times."""
     accuracies = []
     for others, held_out in parts:
@@ -531,4 +586,4 @@ def _mean_fold_accuracy(scores, same, times, parts):
         curve = count_descending(scores[others], same[others], times[others])
         right = (scores[held_out] >= curve.most_accurate_threshold()) == same[held_out]
         accuracies.append((times[held_out] @ right) / weight)
-    return np.mean(accuracies)
+    return float(np.mean(accuracies))

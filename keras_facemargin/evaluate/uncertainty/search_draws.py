@@ -1,16 +1,24 @@
-"""Uncertainty of searches: `bootstrap` for 1:N, whose people are those of the probes.
+"""Confidence intervals of searches: `bootstrap` for 1:N, over the people of the probes.
 
-The gallery is given; what chance chose are the people who were searched. They are drawn with
-replacement, one who was drawn c times counts c times in each search that has a probe of theirs, and
-every rate is taken again with its threshold chosen anew.
+The gallery is fixed. The people of the probes are drawn with replacement; a person who is drawn c
+times counts c times in each search of one of their probes. Each draw computes every rate again,
+with its own threshold.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers
-from keras_facemargin.evaluate.identification.identification import FPIRS, LAST_RANK
+from keras_facemargin.evaluate.identification.distractors import AmongDistractors
+from keras_facemargin.evaluate.identification.identification import (
+    FPIRS,
+    LAST_RANK,
+    Identification,
+)
 from keras_facemargin.evaluate.uncertainty.resampling import (
     BAND_POINTS,
     Drawn,
@@ -26,66 +34,72 @@ from keras_facemargin.progress import progress_bar
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SearchDraws(Drawn):
-    """What `bootstrap_searches` found. Replicate b of every measure is of the same draw.
+    """The result of `bootstrap_searches`. Replicate b of every measure comes from one draw.
 
     Attributes:
         units: number of people.
         cmc: float64 ``(B, R)``, the rates of rank 1 to R.
-        tpir: float64 ``(B, F)``, the largest TPIR within each of `fpirs`; F is 0 where no probe is
+        tpir: float64 ``(B, F)``, the largest TPIR within each of `fpirs`; F is 0 if no probe is
             non-mated.
         fpirs: the F target false positive identification rates.
         band_fars: float64 ``(M,)``, FPIRs from ``1 / non_mated`` to 1.
         band: float64 ``(B, M)``, the largest TPIR within each of them, NaN at 1.
         tpir_deviation: float64 ``(B, F)``, the sample standard deviation of the TPIRs over the
-            searches, or NaN of a single one.
-        unit: what was drawn.
+            searches; NaN for a single search.
+        unit: "people", who are drawn.
     """
 
     units: int
-    cmc: np.ndarray
-    tpir: np.ndarray
+    cmc: npt.NDArray[np.float64]
+    tpir: npt.NDArray[np.float64]
     fpirs: tuple[float, ...]
-    band_fars: np.ndarray
-    band: np.ndarray
-    tpir_deviation: np.ndarray
+    band_fars: npt.NDArray[np.float64]
+    band: npt.NDArray[np.float64]
+    tpir_deviation: npt.NDArray[np.float64]
     unit: str = "people"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DistractorDraws(Drawn):
-    """What `bootstrap_distractors` found. Replicate b of every measure is of the same draw.
+    """The result of `bootstrap_distractors`. Replicate b of every measure comes from one draw.
 
     Attributes:
         units: number of people.
         cmc: float64 ``(B, R)``, the rates of rank 1 to R.
-        tar: float64 ``(B, F)``, the largest TAR within each of `fars`; NaN where false accepts that
-            are not held decide it.
+        tar: float64 ``(B, F)``, the largest TAR within each of `fars`; NaN if it depends on false
+            accepts that are not in memory.
         fars: the F target false accept rates.
         band_fars: float64 ``(M,)``, from ``1 / impostors`` to 1.
         band: float64 ``(B, M)``, as `tar`.
-        unit: what was drawn.
+        unit: "people", who are drawn.
     """
 
     units: int
-    cmc: np.ndarray
-    tar: np.ndarray
+    cmc: npt.NDArray[np.float64]
+    tar: npt.NDArray[np.float64]
     fars: tuple[float, ...]
-    band_fars: np.ndarray
-    band: np.ndarray
+    band_fars: npt.NDArray[np.float64]
+    band: npt.NDArray[np.float64]
     unit: str = "people"
 
 
 def bootstrap_searches(
-    results, subjects, *, fpirs=FPIRS, replicates=1_000, seed=0, progress=True
+    results: Mapping[Any, Identification],
+    subjects: npt.ArrayLike,
+    *,
+    fpirs: Sequence[float] = FPIRS,
+    replicates: int = 1_000,
+    seed: int = 0,
+    progress: bool = True,
 ) -> SearchDraws:
-    """Takes CMC and TPIR at FPIR, as means over the searches, again on resampled people.
+    """Computes CMC and TPIR at FPIR, as means over the searches, on resampled people.
 
-    A search of whose probes a draw leaves no mated one is left out of that replicate's mean, and of
-    that of TPIR also if it leaves no non-mated one.
+    If a draw leaves a search without mated probes, that replicate's means leave the search out; the
+    mean of TPIR also if it leaves no non-mated probe.
 
     Args:
-        results: name -> `Identification`, as `SplitResults` holds them.
-        subjects: ``(T,)``, whom the rows show that `mated` and `non_mated` of these name.
+        results: name -> `Identification`, as in a `SplitResults`.
+        subjects: ``(T,)``, the people of the rows in `mated` and `non_mated` of the results.
         fpirs: targets, each in (0, 1).
         replicates, seed, progress: as `bootstrap`.
 
@@ -106,15 +120,16 @@ def bootstrap_searches(
         >>> draws.units, interval(draws.cmc[:, 0]).high
         (2, 0.5)
     """
-    results = list(results.values())
-    rows = np.concatenate([np.concatenate([each.mated, each.non_mated]) for each in results])
+    found_in = list(results.values())
+    rows = np.concatenate([np.concatenate([each.mated, each.non_mated]) for each in found_in])
+    (subjects,) = identifiers(subjects=subjects)
     codes = np.full(len(subjects), -1)
-    codes[rows] = numbered(identifiers(subjects=subjects)[0][rows])
+    codes[rows] = numbered(subjects[rows])
     units = int(codes.max()) + 1
-    if not any(len(each.ranks) for each in results):
+    if not any(len(each.ranks) for each in found_in):
         raise ValueError("A search needs probes of people in the gallery. Received: none.")
-    searches = [_Search(each, codes) for each in results]
-    counts = [len(each.best_scores) for each in results if len(each.ranks) * len(each.best_scores)]
+    searches = [_Search(each, codes) for each in found_in]
+    counts = [len(each.best_scores) for each in found_in if len(each.ranks) * len(each.best_scores)]
     fpirs = tuple(fpirs) if counts else ()
     band_fars = band_rates(min(counts, default=1))
     targets = (*fpirs, *band_fars[:-1]) if counts else ()
@@ -124,7 +139,8 @@ def bootstrap_searches(
     with progress_bar("draws", progress) as bar:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            ranked, found = [], []
+            ranked: list[Any] = []
+            found: list[Any] = []
             while not ranked or (targets and not found):
                 times = np.bincount(rng.integers(0, units, units), minlength=units)
                 ranked = [rates for each in searches if (rates := each.cmc(times)) is not None]
@@ -141,9 +157,9 @@ def bootstrap_searches(
 
 
 class _Search:
-    """An `Identification` whose people can be drawn."""
+    """An `Identification` on drawn people."""
 
-    def __init__(self, found, codes):
+    def __init__(self, found: Identification, codes: npt.NDArray[Any]) -> None:
         self.people = codes[found.mated]
         self.ranks = np.minimum(found.ranks, LAST_RANK + 1)
         scores, self.same = found.scored()
@@ -151,14 +167,15 @@ class _Search:
         self.scores, self.same = scores[self.order], self.same[self.order]
         self.everyone = np.concatenate([self.people, codes[found.non_mated]])[self.order]
 
-    def cmc(self, times):
+    def cmc(self, times: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
         times = times[self.people]
         if not times.any():
             return None
         of_rank = np.bincount(self.ranks, times, LAST_RANK + 2)[1 : LAST_RANK + 1]
-        return of_rank.cumsum() / times.sum()
+        rates: npt.NDArray[Any] = of_rank.cumsum() / times.sum()
+        return rates
 
-    def tpir(self, times, targets):
+    def tpir(self, times: npt.NDArray[Any], targets: Sequence[float]) -> list[float] | None:
         times = times[self.everyone]
         if not both_kinds_drawn(self.same, times):
             return None
@@ -166,8 +183,10 @@ class _Search:
         return [curve.largest_tar(fpir) for fpir in targets]
 
 
-def bootstrap_distractors(found, *, replicates=1_000, seed=0, progress=True) -> DistractorDraws:
-    """Takes CMC and TAR at FAR among distractors again on resampled people.
+def bootstrap_distractors(
+    found: AmongDistractors, *, replicates: int = 1_000, seed: int = 0, progress: bool = True
+) -> DistractorDraws:
+    """Computes CMC and TAR at FAR among distractors on resampled people.
 
     Args:
         found: an `AmongDistractors`.
@@ -196,7 +215,7 @@ def bootstrap_distractors(found, *, replicates=1_000, seed=0, progress=True) -> 
     same = (np.arange(len(order)) < len(found.genuine))[order]
     everyone = np.append(of_pair, people[found.largest_probes])[order]
     impostors = np.bincount(people) * found.distractors  # of each person
-    band_fars = band_rates(impostors.sum())
+    band_fars = band_rates(int(impostors.sum()))
     cmc = np.empty((replicates, last))
     tar, band = np.full((replicates, len(fars)), np.nan), np.ones((replicates, BAND_POINTS))
     rng = np.random.default_rng(seed)

@@ -29,14 +29,12 @@ def read(path: str | os.PathLike[str]) -> State:
     size = os.stat(path).st_size
     with reading(path, "Keras weights in an .h5 file"):
         try:
-            file = h5py.File(path, "r")
-        except OSError as error:
+            with h5py.File(path, "r") as file:
+                return _weights(file.get("model_weights", file), size)
+        except OSError as error:  # h5py's for damage; that the file can be read is known
             raise Problem(
                 "a file that is damaged or of another kind. Copy or download it again."
             ) from error
-        with file:
-            root = file.get("model_weights", file)
-            return _weights(root, size)
 
 
 def _weights(root: typing.Any, size: int) -> State:

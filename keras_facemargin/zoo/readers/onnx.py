@@ -27,13 +27,7 @@ def read(path: str | os.PathLike[str]) -> Graph:
     onnx = _onnx()
     data = pathlib.Path(path).read_bytes()
     with reading(path, "an ONNX graph"):
-        try:
-            graph = onnx.ModelProto.FromString(data).graph
-        except Exception as error:  # protobuf has its own types
-            raise Problem(
-                f"a file that is damaged or of another kind ({type(error).__name__}). Copy or "
-                "download it again."
-            ) from None
+        graph = onnx.ModelProto.FromString(data).graph
         constants = {each.name: _tensor(onnx, each) for each in graph.initializer}
         nodes = []
         for number, each in enumerate(graph.node):

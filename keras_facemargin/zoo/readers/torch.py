@@ -6,7 +6,9 @@ every other name. So a checkpoint that pickles a whole module is refused too.
 """
 
 import dataclasses
+import io
 import os
+import pathlib
 import typing
 import zipfile
 
@@ -53,12 +55,10 @@ def read(path: str | os.PathLike[str]) -> State:
             one, or is damaged.
         OSError: it cannot be read.
     """
-    with open(path, "rb") as stream, reading(path, "a PyTorch checkpoint of tensors"):
-        if stream.read(4) == b"PK\x03\x04":
-            root, storages = _read_zip(stream)
-        else:
-            stream.seek(0)
-            root, storages = _read_legacy(stream)
+    data = pathlib.Path(path).read_bytes()
+    with reading(path, "a PyTorch checkpoint of tensors"):
+        read_form = _read_zip if data.startswith(b"PK\x03\x04") else _read_legacy
+        root, storages = read_form(io.BytesIO(data), len(data))
         state: State = {}
         _collect(root, "", 0, set(), storages, state)
         if not state:
@@ -172,10 +172,9 @@ class _Walk(PickleWalk):
                 raise self.error("the place of a tensor's data is not known here")
 
 
-def _read_zip(stream: typing.BinaryIO) -> tuple[typing.Any, "_Storages"]:
+def _read_zip(stream: typing.BinaryIO, size: int) -> tuple[typing.Any, "_Storages"]:
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
-        size = stream.seek(0, os.SEEK_END)
         if sum(each.file_size for each in members) > size:
             raise Problem("a zip archive whose files are larger than the archive.")
         if any(each.compress_type != zipfile.ZIP_STORED for each in members):
@@ -199,9 +198,8 @@ def _read_zip(stream: typing.BinaryIO) -> tuple[typing.Any, "_Storages"]:
     return root, _Storages(data)
 
 
-def _read_legacy(stream: typing.BinaryIO) -> tuple[typing.Any, "_Storages"]:
+def _read_legacy(stream: typing.BinaryIO, size: int) -> tuple[typing.Any, "_Storages"]:
     """Five pickles, magic, protocol, system, object and keys, then each storage's data."""
-    size = os.fstat(stream.fileno()).st_size
     walks = (_Walk(stream, size).walk() for _ in range(5))
     if next(walks) != _MAGIC:
         raise Problem("a pickle that is not PyTorch's.")

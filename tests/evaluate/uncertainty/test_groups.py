@@ -127,7 +127,7 @@ def test_two_groups_that_cannot_be_compared(faces):
         rates_by_two_groups(pairs, groups[:3], threshold=0.9)
     with pytest.raises(ValueError, match=r"At most 15 groups .* Received: 3[1-9]|[4-9]\d "):
         rates_by_two_groups(pairs, np.arange(len(labels)), threshold=0.9)
-    with pytest.raises(ValueError, match=r"must not lie below .*Received: -1\.0 below 0\."):
+    with pytest.raises(ValueError, match=r"must be at least 0\..*Received: -1\.0"):
         rates_by_two_groups(pairs, groups, threshold=-1.0)
 
 
@@ -162,7 +162,7 @@ def test_groups_of_a_set(tmp_path):
     file.write_text("image,pose\nAda/1.jpg,left\nBob/1.jpg,\n")
     found = read_groups_of_images(file, ["x/Bob/1.jpg", "x/Ada/1.jpg"], ["Bob", "Ada"])
     assert {name: side.tolist() for name, side in found.items()} == {"pose": ["unknown", "left"]}
-    with pytest.raises(ValueError, match="Received: one that names none"):
+    with pytest.raises(ValueError, match="Received: a list without images"):
         read_groups_of_images(file, None, ["Bob", "Ada"])
     file.write_text("person,sex\nAda,f\nBob,m\n")
     assert read_groups_of_images(file, None, ["Bob", "Ada"])["sex"].tolist() == ["m", "f"]
