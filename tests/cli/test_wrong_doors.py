@@ -1,4 +1,4 @@
-"""Every wrong door says one sentence, and leaves everything as it was."""
+"""A wrong argument gives an error of one sentence and changes no file."""
 
 import shutil
 import sys
@@ -101,7 +101,7 @@ def wrong(faces, model):
         ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),
     ],
 )
-def test_wrong_doors(facemargin, model, wrong, command, parts):
+def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, parts):
     before = sorted(path for path in Path().rglob("*"))
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
     assert_one_sentence(facemargin(*words, "-m", model), *parts)
@@ -115,12 +115,12 @@ def test_wrong_doors(facemargin, model, wrong, command, parts):
     ("name", "part"),
     [("nosuch", "Received: 'nosuch'"), ("nothere.keras", "no such"), ("bad.keras", "bad.keras")],
 )
-def test_no_such_model(facemargin, wrong, command, name, part):
+def test_a_missing_model_gives_one_sentence(facemargin, wrong, command, name, part):
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
     assert_one_sentence(facemargin(*words, "-m", name), part)
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(facemargin):
+def test_text_that_looks_like_markup_is_printed_unchanged(facemargin):
     assert_one_sentence(facemargin("embed", "[red]/[/]"), "Received: [red]/[/]")
 
 
@@ -131,7 +131,7 @@ def test_a_defect_keeps_its_traceback(facemargin, monkeypatch):
         cli.main()
 
 
-def test_an_option_that_is_none_is_a_usage_error(facemargin):
+def test_an_unknown_option_is_a_usage_error(facemargin):
     code, _, error = facemargin("embed", "x", "--nosuch")
     assert code == 2
     assert "--nosuch" in error
