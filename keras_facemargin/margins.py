@@ -1,9 +1,9 @@
 """Margins: pure functions of a cosine, an angle or a direction. No weights, no labels, no scale.
 
 A head calls these on the B target cosines of a batch, hardly ever on the (B, C) matrix. Every
-function is finite in value and gradient for all cosines, those that rounding pushed past +-1
-included, and by default falls as the angle grows, so that a sample on the far side of the sphere is
-still pulled home.
+function is finite in value and gradient for all cosines, including those that rounding pushed past
++-1. By default it falls as the angle grows, so that a sample on the far side of the sphere still
+has a gradient towards its class.
 """
 
 import math
@@ -253,7 +253,7 @@ def multiplied_angle(cosine, margin):
 
     (arXiv:1704.08063.) Evaluated as a Chebyshev polynomial in the cosine, `cos(m theta) = T_m(c)`,
     so that no arccos is taken: the derivative is the polynomial `m U_(m-1)(c)`, finite everywhere.
-    For a multiplier that is no integer: `continued_cosine(m * angle_of(cosine))`.
+    For a multiplier that is not an integer: `continued_cosine(m * angle_of(cosine))`.
 
     Args:
         cosine: float tensor of any shape, cosines of the true class.

@@ -34,7 +34,7 @@ from keras_facemargin.margins import direction_of
 # The paper's upper limit of a logit: a quality of 0.99999917.
 LIMIT = 7.0
 
-# A sum of features that is shorter has no direction: rounding is all there is of it.
+# A shorter sum of features has no direction: it consists of rounding errors.
 _SHORTEST = 1e-15
 
 
@@ -74,8 +74,8 @@ def quality_pooling(features, quality, quality_weight, present=None, media=None)
     `quality_weight` is the paper's λ: 0 gives the mean, a large one the best image alone. The paper
     chooses it on held-out data; there is no default here.
 
-    Implementations differ in what becomes of videos: one that cites the paper weighs all images
-    alike, as this does without `media`. With `media` an image's weight is its medium's, the softmax
+    Implementations differ for videos: one that cites the paper weighs all images alike, as here
+    without `media`. With `media` an image's weight is its medium's, the softmax
     of λ times the mean logit of the medium's images, shared equally among these; with
     `quality_weight` = 0 that is `media_pooling`, and with one image a medium it is quality pooling
     again.
@@ -85,7 +85,7 @@ def quality_pooling(features, quality, quality_weight, present=None, media=None)
             embedder's recipe has it: raw ones weigh by their lengths too.
         quality: ``(T, K)`` float in [0, 1].
         quality_weight: λ >= 0.
-        present: ``(T, K)`` bool, False for padding, which may hold anything; None: all there.
+        present: ``(T, K)`` bool, False for padding, which may hold anything; None: no padding.
         media: ``(T, K)`` numbers; images of one medium share one, within a template. K^2 numbers
             are compared for each template.
 
@@ -288,8 +288,8 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
     The abstract of Crystal Loss (arXiv:1804.01159) says that the score is rescaled by the quality
     of the pair. This rule is the one that its readers use, a template's quality being that of its
     best image; neither the rule nor values of `threshold` and `ratio` could be checked against the
-    paper, so there are no defaults: choose them on held-out pairs. A negative score stays as it is,
-    because dividing it would raise it, and a poor image is no sign of likeness.
+    paper, so there are no defaults: choose them on held-out pairs. A negative score does not
+    change: division would raise it, and a poor image is not a sign of similarity.
 
     Args:
         scores: similarities, ``(N,)``.
@@ -327,7 +327,7 @@ class QualityPooling(keras.layers.Layer):
     """`quality_pooling` as a layer: ``layer(features, quality, present=None, media=None)``.
 
     Without weights, for the end of an embedder's graph or for a template's. It computes in float32
-    whatever the global policy: weights and lengths do not survive half precision.
+    under any global policy: half precision is too coarse for weights and lengths.
 
     Args:
         quality_weight: λ >= 0; 0 is the mean.
@@ -378,7 +378,7 @@ class QualityPooling(keras.layers.Layer):
 class MediaPooling(keras.layers.Layer):
     """`media_pooling` as a layer: ``layer(features, media, present=None)``.
 
-    It computes in float32 whatever the global policy.
+    It computes in float32 under any global policy.
 
     Args:
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
@@ -473,7 +473,7 @@ def _float32_policy(kwargs):
 def _check_precision(layer):
     if layer.compute_dtype not in ("float32", "float64"):
         raise ValueError(
-            "A pooling layer computes in float32 (or float64). "
+            "A pooling layer computes in float32 or float64. "
             f"Received: dtype={layer.compute_dtype!r}. Leave `dtype` out; under a mixed policy the "
             "embedder alone computes in half precision."
         )
@@ -485,7 +485,7 @@ def _check_quality_weight(quality_weight):
 
 
 def _check_quality(quality, name="quality"):
-    """Of arrays and lists; what a tensor holds is known only when the graph runs."""
+    """Checks arrays and lists; the values of a tensor are known only when the graph runs."""
     if not isinstance(quality, np.ndarray | list | tuple | float | int):
         return
     quality = np.asarray(quality)

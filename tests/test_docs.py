@@ -1,4 +1,4 @@
-"""Every example in a docstring, in the README or on a page of docs/ runs, and every link works."""
+"""Examples in docstrings, README and docs/ run, and every relative link works."""
 
 import doctest
 import importlib
@@ -122,7 +122,7 @@ def test_the_examples_of_a_page_run_in_order(page, faces, tmp_path, monkeypatch)
     run_blocks(page, found[1:] if page == START else found, names)
 
 
-def test_get_started_begins_with_the_readmes_code():
+def test_get_started_starts_with_the_code_of_the_readme():
     (_, first), *_ = blocks(START)
     readme = "".join(block for _, block in blocks("README.md"))
     for line in first.splitlines():
@@ -130,7 +130,7 @@ def test_get_started_begins_with_the_readmes_code():
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES])
-def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+def test_every_relative_link_has_a_file_and_a_heading(page):
     text = BLOCK.sub("", (CHECKOUT / page).read_text(encoding="utf-8"))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if link.startswith("https://"):
@@ -143,7 +143,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
 
 
 def anchors(file):
-    """What the headings of a page are called in a link."""
+    """The anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 

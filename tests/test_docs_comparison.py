@@ -1,4 +1,4 @@
-"""docs/comparison.md says what the code does, and what it says of ours is so."""
+"""docs/comparison.md is current, and its claims about this package hold."""
 
 import importlib.util
 from pathlib import Path
@@ -30,7 +30,7 @@ REPRODUCED = [name for name, (row, *_) in ROWS.items() if row.ours]
 
 
 @pytest.mark.parametrize("name", REPRODUCED)
-def test_what_is_claimed_as_reproduced_is(name):
+def test_a_claimed_reproduction_holds(name):
     assert TOOL.difference(*ROWS[name]) < TOOL.TOLERANCE
 
 
@@ -43,7 +43,7 @@ def test_the_comparison_can_tell_two_continuations_apart():
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name not in REPRODUCED])
-def test_what_is_not_reproduced_says_why(name):
+def test_a_row_that_is_not_reproduced_gives_the_reason(name):
     assert ROWS[name][0].remark
 
 

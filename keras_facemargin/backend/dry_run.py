@@ -1,15 +1,13 @@
-"""Knows when Keras only asks for shapes. Alone in its file because that is asked in the backend's
-own words.
-"""
+"""Recognises the calls in which Keras only asks for shapes."""
 
 import keras
 
 
 def is_dry_run():
-    """Is this Keras' trial run before training starts under a strategy of `tf.distribute`?
+    """Whether this is Keras' trial run before training under a strategy of `tf.distribute`.
 
-    Keras then calls a loss on placeholders of the dtypes that the *mean* of the replicas' batches
-    has: integer labels are float64 there, and there alone. No value is ever computed.
+    There Keras calls a loss on placeholders with the dtypes of the *mean* of the replicas' batches:
+    integer labels are float64 in this call only. No value is computed.
     """
     if keras.backend.backend() != "tensorflow":
         return False

@@ -10,17 +10,17 @@ def can_call(jit_compile):
 
 
 def call_if(condition, function, *tensors):
-    """Calls `function(*arrays)` when a scalar of the running step turns out true.
+    """Calls `function(*arrays)` if a scalar of the running step is true.
 
     Args:
         condition: scalar bool tensor.
-        function: takes numpy arrays; what it raises ends the step before any weight has moved (on
-            jax: ends the run).
-        *tensors: handed over as numpy arrays.
+        function: takes numpy arrays; an exception in it ends the step before any weight changes
+            (on jax it ends the run).
+        *tensors: passed to it as numpy arrays.
 
     Returns:
-        A scalar float32 one that depends on the call: multiply by it what must wait for it, its
-        gradient included (a zero to add would let the gradient run ahead).
+        A scalar float32 1 that depends on the call. Multiply a tensor by it to make the tensor and
+        its gradient wait for the call (adding a zero would not delay the gradient).
     """
 
     def call(*arrays):

@@ -1,14 +1,13 @@
 """The random state of a backend outside of Keras' `SeedGenerator`s.
 
-Alone in its file because only torch has one: its dropout draws from torch's own generators where
-the layer was given no seed.
+Only torch has one: its dropout without a seed uses torch's own generators.
 """
 
 import keras
 
 
 def random_state():
-    """One uint8 array for each generator: the CPU's, then each GPU's; none but on torch."""
+    """One uint8 array for each generator, the CPU's, then each GPU's; none except on torch."""
     if keras.backend.backend() != "torch":
         return []
     import torch

@@ -1,6 +1,6 @@
 """Communication between replicas, so that they train as one device does.
 
-Alone in its file because only TensorFlow replicates a step by hand; elsewhere a batch is whole.
+Only TensorFlow runs a step once per replica; on other backends a step sees the global batch.
 """
 
 import keras
@@ -40,7 +40,7 @@ def share(values, count):
 
 
 def replica_count():
-    """How many replicas the running step has: 1 outside of one."""
+    """The number of replicas of the running step; 1 outside of a step."""
     context = _context()
     return 1 if context is None else context.num_replicas_in_sync
 
@@ -52,7 +52,7 @@ def total(value):
         return value
     import tensorflow as tf
 
-    # A variable that was read stands on no device, with which workers cannot reduce it.
+    # The value of a variable has no device, and workers cannot reduce a tensor without one.
     value = tf.nest.map_structure(lambda each: tf.identity(ops.convert_to_tensor(each)), value)
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 

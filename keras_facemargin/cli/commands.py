@@ -20,6 +20,8 @@ app = typer.Typer(
 )
 evaluate = typer.Typer(no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
+zoo_app = typer.Typer(invoke_without_command=True)
+app.add_typer(zoo_app, name="zoo")
 fetch = typer.Typer(no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
@@ -71,7 +73,13 @@ app.command("pack")(with_keras(data.pack))
 app.command("check-data")(with_keras(data.check_data))
 app.command("export")(with_keras(embedders.export))
 app.command("calibrate")(with_keras(embedders.calibrate))
-app.command("zoo")(zoo.zoo)
+
+zoo_app.callback()(zoo.zoo)
+zoo_app.command("list")(zoo.list_cards)
+zoo_app.command("show")(zoo.show)
+zoo_app.command("fetch")(zoo.fetch)
+zoo_app.command("verify")(with_keras(zoo.verify))
+zoo_app.command("publish")(zoo.publish)
 
 fetch.command("lfw")(with_keras(data.fetch_lfw))
 

@@ -1,10 +1,13 @@
 """Output of the commands: results on standard output, warnings and errors on standard error."""
 
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
+
+from keras_facemargin.cli.files import way_to
 
 console = Console()
 
@@ -39,7 +42,9 @@ def show_warning(
 
 
 def sentence(error: BaseException) -> str:
-    """The message of an error in one sentence."""
+    """The message of an error in one sentence; for a missing file with the way out."""
+    if isinstance(error, FileNotFoundError) and isinstance(error.filename, str | Path):
+        return f"{error.filename}: {error.strerror}.{way_to(Path(error.filename))}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}."
     return str(error)

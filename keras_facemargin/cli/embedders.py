@@ -1,10 +1,10 @@
-"""Embedders as they are published: `export`, `calibrate`."""
+"""Embedders for deployment: `export`, `calibrate`."""
 
 import math
 import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -15,6 +15,9 @@ from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.options import DEFAULT, Model
 from keras_facemargin.files import draft_of
 
+if TYPE_CHECKING:
+    from keras_facemargin.zoo import Thresholds
+
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
 
@@ -23,15 +26,17 @@ def export(
         Path, typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx.")
     ],
     model: Model = DEFAULT,
-    precision: Annotated[Precision, typer.Option(help="Of a TFLite file.")] = Precision.float32,
+    precision: Annotated[
+        Precision, typer.Option(help="Precision of a TFLite file.")
+    ] = Precision.float32,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Aligned faces to judge by, and to calibrate int8 with; default: faces "
-            "of people who do not exist."
+            help="Aligned faces to compare on; they also set the ranges of int8. Default: "
+            "synthetic faces."
         ),
     ] = None,
-):
+) -> None:
     """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
 
     Example: `facemargin export --precision int8 --output embedder.tflite`
@@ -50,13 +55,13 @@ def export(
         pixels, _ = synthesize_faces(64, 2, size=crop)
     else:
         paths = image_files([images])
-        spread = paths[:: math.ceil(len(paths) / 256)]  # each person has a share
+        spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
         pixels = np.stack([read_face(path, crop) for path in spread])
     verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
     say(str(verdict))
     card = find_card(model)
     if card is None or card.thresholds is None:
-        say("  threshold        none: `facemargin calibrate FACES` finds one and writes a card")
+        say("  threshold        none: `facemargin calibrate FACES` writes one into a card")
     else:
         of = "" if precision is Precision.float32 else ", of the Keras embedder"
         say(f"  threshold        cosine {card.thresholds.find(mirrored=False)}, image alone{of}")
@@ -89,13 +94,13 @@ def calibrate(
             "the model.",
         ),
     ] = None,
-):
+) -> None:
     """Choose the thresholds for false accept rates and write them into an embedder's card.
 
-    Each rate gets two: for the image and its mirror image together, which `verify` compares, and
-    for the image alone, which an exported file gives. Every pair of the faces counts. The faces
-    should be of people whom the embedder was neither trained on nor will be tested on. A rate that
-    the pairs cannot show is refused. A .keras file without a card gets one.
+    Each rate has two thresholds: one for the image and its mirror image together, which `verify`
+    compares, and one for the image alone, which an exported file embeds. Every pair of the faces
+    counts. No person of the faces should be in the training set or in a test set. A rate that the
+    number of pairs does not support is refused. A .keras file without a card gets one.
 
     Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
     --output my_embedder`
@@ -141,8 +146,8 @@ def calibrate(
     say(f"facemargin verify --model {target} uses it")
 
 
-def _copy(file, target, embedder):
-    """Copies a .keras file as it is; of another file the converted embedder is written."""
+def _copy(file: Path, target: Path, embedder: Any) -> None:
+    """Copies a .keras file; another file is written as the converted embedder."""
     if file == target:
         return
     if file.suffix == ".keras" and file.is_file():
@@ -154,27 +159,27 @@ def _copy(file, target, embedder):
         save_model(embedder, target)
 
 
-def _refuse_places(model, card, target, output):
-    """A calibrated model takes no other's place, and the zoo stays as it was installed."""
+def _refuse_places(model: str, card: Path, target: Path, output: Path | None) -> None:
+    """Refuses to replace another model or to change the installed zoo."""
     from keras_facemargin.zoo import DIRECTORY
 
     if output is None:
         if card.parent.parent == DIRECTORY:
             raise ValueError(
-                "A card in the zoo belongs to the package. Received: "
-                f"--model {model} without --output. Name a folder there for a copy of the model "
-                "and its card."
+                "A card in the zoo belongs to the package and is not changed. Received: "
+                f"--model {model} without --output. Name a folder for a copy of the model and its "
+                "card with --output."
             )
         return
     for taken in (target, target.with_name(card.name)):
         if taken.exists():
             raise FileExistsError(
-                f"A model is never copied over another. Received: {taken} is there already. Name "
-                "another folder with --output, or remove it."
+                f"An existing model is not overwritten. Received: {taken}. Name another folder "
+                "with --output, or remove it."
             )
 
 
-def _print_thresholds(before, now):
+def _print_thresholds(before: "Thresholds | None", now: "Thresholds") -> None:
     table = Table("Threshold", *(Column(words, justify="right") for words in _COLUMNS))
     for kind, words in (("mirrored", "with mirror image"), ("single", "image alone")):
         old = {} if before is None else {one.far: one for one in getattr(before, kind)}

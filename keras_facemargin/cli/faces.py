@@ -17,18 +17,20 @@ Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
 
 
 def align(
-    photos: Annotated[Path, typer.Argument(help="Folder of photos, one subfolder a person.")],
+    photos: Annotated[Path, typer.Argument(help="Folder of photos, a subfolder for each person.")],
     crops: Annotated[
         Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(help="mtcnn, or MODULE:FUNCTION of your own. Default: mtcnn.")
+        str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
     ] = None,
     landmarks: Annotated[
         Path | None,
-        typer.Option(help="Points that you have, .jsonl or .csv, in place of a detector."),
+        typer.Option(help="File of known points (.jsonl or .csv) instead of a detector."),
     ] = None,
-    choose: Annotated[Choose, typer.Option(help="Which of several faces.")] = Choose.center,
+    choose: Annotated[
+        Choose, typer.Option(help="Which of several faces to cut out.")
+    ] = Choose.center,
     template: Annotated[
         Template | None,
         typer.Option(
@@ -41,20 +43,20 @@ def align(
         typer.Option(help="Height, or HEIGHTxWIDTH, of a crop in pixels. Default: 112."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only say whether PHOTOS are aligned crops already.")
+        bool, typer.Option("--check", help="Only report whether PHOTOS are aligned crops.")
     ] = False,
-):
-    """Cut aligned face crops out of photos. Every other command needs such crops.
+) -> None:
+    """Cut aligned face crops out of photos. The other commands need such crops.
 
-    A second run goes on where the first was stopped. Photos without a crop are listed with the
-    reason in CROPS.misses.csv.
+    A second run continues an interrupted one. CROPS.misses.csv lists each photo without a crop,
+    with the reason.
 
     `--landmarks` takes lines of `{"file": "ADA/1.jpg", "points": [[x, y], ... five]}`, or a CSV
     with the columns file,x1,y1,...,x5,y5: left eye, right eye, nose, left and right mouth corner as
     a viewer sees them, in pixels.
 
-    `--check` looks at the mean of up to 200 images, without a detector: shifted, scaled, turned,
-    upside down, BGR? Exit code 1 if so.
+    `--check` compares the mean of up to 200 images with a stored mean face, without a detector, and
+    reports faces that are shifted, scaled, turned, upside down or BGR. Then the exit code is 1.
 
     Example: `facemargin align photos faces`
     """
@@ -69,13 +71,13 @@ def align(
         raise typer.Exit(0 if report.aligned else 1)
     if crops is None:
         raise ValueError(
-            f"The crops need a folder. Received: facemargin align {photos}. Name one, or say "
-            "--check to look at the images only."
+            f"The crops need a folder. Received: facemargin align {photos}. Name a folder, or use "
+            "--check to check the images only."
         )
     if detector is None and landmarks is None:
         detector = "mtcnn"
     if detector is not None:
-        open_keras()  # MTCNN runs on it, and a detector of one's own may open a saved model
+        open_keras()  # MTCNN runs on it, and your own detector may open a saved model
     done = align_folder(
         photos,
         crops,
@@ -99,8 +101,8 @@ def embed(
     ),
     model: Model = DEFAULT,
     flip: Flip = True,
-):
-    """Embed images: writes `embeddings` (N, D) float32 and `paths` (N,) to a .npz file.
+) -> None:
+    """Embed images: write `embeddings` (N, D) float32 and `paths` (N,) to a .npz file.
 
     Example: `facemargin embed facemargin-demo/faces-64x12-seed0 --output embeddings.npz`
     """
@@ -126,14 +128,14 @@ def verify(
     model: Model = DEFAULT,
     threshold: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="Cosine to accept from; default: the card's."),
+        typer.Option(min=-1, max=1, help="Smallest cosine to accept. Default: the card's."),
     ] = None,
-):
-    """Say whether two aligned crops show the same person, at the threshold of the model's card.
+) -> None:
+    """Decide whether two aligned crops show one person, at the threshold of the model's card.
 
-    The images must be crops aligned to the ArcFace template, as the command align makes them:
-    photos are refused. Each crop is compared together with its mirror image. `finetune` and
-    `calibrate` write a card; a .keras file without one needs --threshold.
+    The images must be aligned crops of the model's size, as the command align writes them: photos
+    are refused. Each crop is compared together with its mirror image. `finetune` and `calibrate`
+    write a card; a .keras file without a card needs --threshold.
 
     Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
     facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
@@ -142,14 +144,13 @@ def verify(
     from keras_facemargin.zoo import load_card, load_embedder
 
     embedder, paths = load_embedder(model), [first, second]
-    origin = "as you gave it"
+    origin = "your own"
     if threshold is None:
         thresholds = load_card(model).thresholds
         if thresholds is None:
             raise ValueError(
-                "verify needs a threshold. Received: the card of "
-                f"{model}, which has none. `facemargin calibrate FACES --model {model}` finds one; "
-                "--threshold gives your own."
+                f"`verify` needs a threshold. Received: the card of {model} without one. Run "
+                f"`facemargin calibrate FACES --model {model}`, or pass --threshold."
             )
         chosen = thresholds.find(mirrored=True)
         threshold = chosen.cosine

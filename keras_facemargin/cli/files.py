@@ -1,6 +1,7 @@
 """Files that commands read and write: images to read, outputs that must be writable."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from keras_facemargin.files import check_writable
@@ -30,8 +31,29 @@ def image_files(places: Iterable[Path]) -> list[Path]:
         elif place.is_file():
             files.append(place)
         else:
-            raise FileNotFoundError(f"The image or folder does not exist. Received: {place}")
+            raise FileNotFoundError(
+                f"The image or folder does not exist. Received: {place}.{way_to(place)}"
+            )
     return files
+
+
+def way_to(path: Path) -> str:
+    """The way out of an error about a missing file: its missing folder, or the nearest name.
+
+    Args:
+        path: the missing file or folder.
+
+    Returns:
+        A sentence after a space, or an empty text.
+    """
+    folder = path.parent
+    if not folder.is_dir():
+        return f" The folder {folder} does not exist."
+    try:
+        near = get_close_matches(path.name, [each.name for each in folder.iterdir()], 1)
+    except OSError:  # the folder cannot be listed
+        return ""
+    return f" Did you mean {folder / near[0]}?" if near else ""
 
 
 def printable(name: object) -> str:

@@ -1,50 +1,214 @@
-"""The zoo from the command line: its cards."""
+"""`facemargin zoo`: cards, weights and publication."""
 
 import json
-from typing import Annotated
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
-from keras_facemargin.cli.console import console
+from keras_facemargin.cli.console import console, say
+
+if TYPE_CHECKING:
+    from keras_facemargin.zoo import Card
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Name in the zoo, folder with a card, published file, or hf:// or https:// address."
+    ),
+]
 
 
-def zoo(
-    name: Annotated[str | None, typer.Argument(help="Print this embedder's whole card.")] = None,
-):
-    """List the embedders of the package, or print the card of one.
+def zoo(context: typer.Context) -> None:
+    """List embedders, show a card, fetch and verify weights, publish your own.
 
-    Example: `facemargin zoo spherenet_distilled`
+    Without a command it lists all embedders.
+
+    Example: `facemargin zoo`
+    """
+    if context.invoked_subcommand is None:
+        list_cards("*")
+
+
+def list_cards(
+    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?.")] = "*",
+    commercial: Annotated[
+        bool, typer.Option("--commercial", help="Only those that are cleared for commercial use.")
+    ] = False,
+) -> None:
+    """List the embedders that the package knows.
+
+    LFW is measured by this project, or stated by others and marked with a star.
+
+    Example: `facemargin zoo list "*mobile*"`
     """
     from keras_facemargin.zoo import list_embedders, load_card
 
-    if name is not None:
-        console.print_json(json.dumps(load_card(name).to_dict()))
+    names = list_embedders(pattern, commercial=commercial or None)
+    if not names:
+        asked = f"{pattern!r}{' with --commercial' if commercial else ''}"
+        say(f"No embedder of the zoo matches {asked}. `facemargin zoo` lists all.")
         return
     table = Table(
-        Column("Embedder", no_wrap=True),
-        "Weights",
-        "D",
-        "LFW 10-fold",
-        "Threshold",
-        "Commercial use",
+        Column("Embedder", no_wrap=True), "D", "Crop", "LFW", "Threshold", "Commercial use"
     )
-    for known in list_embedders():
-        card = load_card(known)
-        result = card.find_measured("lfw")
+    for name in names:
+        card = load_card(name)
         table.add_row(
-            card.name,
-            "-" if card.parameters is None else f"{card.parameters / 1e6:.2f} M",
+            name,
             str(card.embedding_dim),
-            "-" if result is None else f"{result.accuracy:.2%} ± {result.standard_error:.2%}",
-            _mirrored(card.thresholds),
+            f"{card.input.crop.height}x{card.input.crop.width}",
+            _lfw(card),
+            _threshold(card),
             "cleared" if card.commercial_use else "not cleared",
         )
     console.print(table)
 
 
-def _mirrored(thresholds):
-    if thresholds is None:
+def show(
+    model: Name,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the card's JSON.")] = False,
+) -> None:
+    """Show the card of an embedder: figures, licence ledger, sources, traps.
+
+    Example: `facemargin zoo show spherenet_distilled`
+    """
+    from keras_facemargin.zoo import load_card
+
+    card = load_card(model)
+    if as_json:
+        console.print_json(json.dumps(card.to_dict()))
+        return
+    say(f"{card.name}: {card.description}", style="bold")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in _rows(card):
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def fetch(
+    model: Name,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the card and the weights.")],
+) -> None:
+    """Fetch the weights of an embedder and write them and their card into a folder.
+
+    The file is written only if its SHA-256 is the card's. The folder is a model for every command.
+
+    Example: `facemargin zoo fetch dlib_resnet --to dlib_resnet`
+    """
+    from keras_facemargin.files import draft_of
+    from keras_facemargin.zoo import CARD, find_weights, write_card
+    from keras_facemargin.zoo.parts import FolderSource
+
+    if (to / CARD).exists():
+        raise FileExistsError(
+            f"A model is never copied over another. Received: {to / CARD} exists already. Name "
+            "another folder with --to, or remove it."
+        )
+    card, file = find_weights(model)
+    _print_licence(card)
+    to.mkdir(parents=True, exist_ok=True)
+    with draft_of(to / card.weights.file) as draft:
+        shutil.copyfile(file, draft)
+    beside = FolderSource(kind="folder")
+    others = tuple(source for source in card.sources if source != beside)
+    write_card(to / CARD, card.changed(sources=(beside, *others)))
+    say(f"{to / card.weights.file}: {file.stat().st_size:,} bytes, SHA-256 as on the card")
+
+
+def verify(model: Name) -> None:
+    """Compare an embedder with its card: size, digest, figures and golden embedding.
+
+    Example: `facemargin zoo verify spherenet_distilled`
+    """
+    from keras_facemargin.zoo import verify_embedder
+
+    found = verify_embedder(model)
+    say(f"{found.file}: size and SHA-256 as on the card of {found.card.name}")
+    if found.cosine is None:
+        say("golden embedding: the card has none")
+    else:
+        say(f"golden embedding: cosine {found.cosine:.7f}")
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder with card.json and its weights.")],
+    check: Annotated[
+        str | None,
+        typer.Option(help="Address hf:// or https:// to compare with the folder after the upload."),
+    ] = None,
+) -> None:
+    """Prepare a folder for the Hugging Face hub or a web server, and check the upload.
+
+    Writes README.md with the fields of the hub beside the card. Upload the folder as it is, with
+    `hf upload OWNER/NAME FOLDER` or to any web server; --check reads every byte back.
+
+    Example: `facemargin zoo publish my_embedder --check hf://OWNER/NAME`
+    """
+    from keras_facemargin.zoo import load_card, publish_folder, read_back
+
+    page = publish_folder(folder)
+    _print_licence(load_card(folder))
+    say(f"{page}: upload {folder} as it is, then check it with --check ADDRESS")
+    if check is not None:
+        names = read_back(folder, check)
+        say(f"{check}: {', '.join(names)} are byte by byte those of {folder}")
+
+
+def _lfw(card: "Card") -> str:
+    found = card.find_measured("lfw")
+    if found is not None:
+        return f"{found.accuracy:.2%} ± {found.standard_error:.2%}"
+    stated = [one.value for one in card.published if one.protocol == "lfw"]
+    return f"{stated[0]:.2%} *" if stated else "-"
+
+
+def _threshold(card: "Card") -> str:
+    if card.thresholds is None:
         return "-"
-    chosen = thresholds.find(mirrored=True)
+    chosen = card.thresholds.find(mirrored=True)
     return f"{chosen.cosine:.3f} at FAR {chosen.far:g}"
+
+
+def _rows(card: "Card") -> list[tuple[str, str]]:
+    crop = card.input.crop
+    size = "" if card.weights.bytes is None else f", {card.weights.bytes:,} bytes"
+    rows = [
+        ("Network", card.architecture),
+        ("Parameters", "not known" if card.parameters is None else f"{card.parameters:,}"),
+        ("Embedding", f"{card.embedding_dim} numbers, id {card.embedding_id or 'not known'}"),
+        ("Crop", f"{crop.height}x{crop.width}, template {crop.template}"),
+        ("File", f"{card.weights.file}{size}"),
+        *(("Source", str(source)) for source in card.sources),
+    ]
+    for one in card.measured:
+        kind = "with mirror image" if one.mirrored else "image alone"
+        figure = f"{one.accuracy:.2%} ± {one.standard_error:.2%}"
+        rows.append(("Measured", f"{one.protocol}, {kind}: {figure}. {one.notes}"))
+    for stated in card.published:
+        words = f"{stated.protocol} {stated.measure} {stated.value:.2%} [{stated.stated_by}]"
+        rows.append(("Stated", f"{words} {stated.notes}".strip()))
+    if card.thresholds is not None:
+        for kind, chosen in (
+            *(("with mirror image", one) for one in card.thresholds.mirrored),
+            *(("image alone", one) for one in card.thresholds.single),
+        ):
+            rows.append(("Threshold", f"cosine {chosen}, {kind}"))
+    rows += [("Licence", str(entry)) for entry in card.license]
+    rows += [("Conflict", words) for words in card.license_conflicts]
+    rows += [("Commercial use", "cleared" if card.commercial_use else "not cleared")]
+    if card.training is not None:
+        rows.append(("Training", card.training.data))
+    rows += [("Lineage", line) for line in card.lineage]
+    rows += [("Note", line) for line in card.notes]
+    return [*rows, ("Caution", card.caution)]
+
+
+def _print_licence(card: "Card") -> None:
+    for entry in (*card.license, *card.license_conflicts):
+        say(f"licence: {entry}", style="dim")
+    if not card.commercial_use:
+        say("Commercial use is not cleared.", style="yellow")

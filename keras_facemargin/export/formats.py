@@ -103,7 +103,7 @@ def check_format(path: str | os.PathLike[str], precision: str) -> str:
     if precision not in precisions:
         others = [each for each, format in FORMATS.items() if precision in format.precisions]
         raise ValueError(
-            f"The precision of a {suffix} file must be one of {', '.join(precisions)}. "
+            f"The precision of a {suffix} file must be {' or '.join(precisions)}. "
             f"Received: precision={precision!r}."
             + (f" A {others[0]} file can have this precision." if others else "")
         )

@@ -18,13 +18,13 @@ from keras_facemargin.heads.margin_head.arguments import (
 )
 from keras_facemargin.heads.margin_head.head import MarginHead
 
-_SHORTEST, _LONGEST = 1e-3, 100.0  # norms beyond are not told apart
+_SHORTEST, _LONGEST = 1e-3, 100.0  # norms are clipped to this range
 _SMALLEST_DEVIATION = 1e-3
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class AdaFace(MarginHead):
-    """AdaFace: the norm of the embedding stands for image quality and shapes the margin.
+    """AdaFace: the margin depends on the norm of the embedding, a measure of image quality.
 
     `z_y = s (cos(max(theta_y + g_angle, 0)) - g_add)`, `z_j = s cos(theta_j)`, with
 
@@ -88,7 +88,7 @@ class AdaFace(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         check_choice("continuation", continuation, margins.ANGLE_CONTINUATIONS)
         check_positive("concentration", concentration)
-        check_number("rate", rate, "must lie in (0, 1]", lambda rate: 0 < rate <= 1)
+        check_number("rate", rate, "must be in (0, 1]", lambda rate: 0 < rate <= 1)
         self.margin = read_margin("margin", margin, self.num_classes, check_radians)
         self.concentration = float(concentration)
         self.rate = float(rate)

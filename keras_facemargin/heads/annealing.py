@@ -13,7 +13,7 @@ from keras_facemargin.heads.margin_head.arguments import check_at_least
 
 
 def set_schedule(head, **numbers):
-    """Keeps base, gamma, power and minimum of the annealing, each a number of at least 0."""
+    """Checks and stores base, gamma, power and minimum of the annealing, each at least 0."""
     for name, value in numbers.items():
         check_at_least(name, value, 0)
         setattr(head, name, float(value))

@@ -1,6 +1,6 @@
-"""What the papers prove about their parameters: the smallest scale, the range of the margin.
+"""Bounds that the papers prove for their parameters: smallest scale, range of margins.
 
-Plain arithmetic on Python numbers. Heads call these once, when they are made or built, and warn.
+Plain arithmetic on Python numbers. Heads call these in the constructor or in `build`, and warn.
 """
 
 import math
@@ -140,7 +140,7 @@ def loss_lower_bound(num_classes, scale):
 
 
 def warn_if_below(head, name, value, bound, source, stacklevel=3):
-    """Warns that a head's parameter lies below what its paper proves necessary."""
+    """Warns that a head's parameter is below the bound that its paper proves."""
     if value < bound:
         warnings.warn(
             f"{head}: `{name}` should be at least {bound:.4g} for this number of classes "
@@ -158,7 +158,7 @@ def warn_if_scale_is_low(head):
 
 
 def warn_if_above(head, name, value, bound, source):
-    """Warns that a head's parameter lies above what its paper proves satisfiable."""
+    """Warns that a head's parameter is above the bound that its paper proves."""
     if value > bound:
         warnings.warn(
             f"{head}: `{name}` should be at most {bound:.4g} for this number of classes and this "
@@ -170,5 +170,5 @@ def warn_if_above(head, name, value, bound, source):
 
 def _check(num_classes, least, probability):
     check_integer("num_classes", num_classes, least)
-    rule = "must lie strictly between 0 and 1"
+    rule = "must be strictly between 0 and 1"
     check_number("probability", probability, rule, lambda share: 0.0 < share < 1.0)

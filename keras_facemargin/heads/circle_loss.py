@@ -47,7 +47,7 @@ class CircleLoss(MarginHead):
 
     def __init__(self, num_classes, margin=0.25, scale=256.0, **kwargs):
         super().__init__(num_classes, scale, **kwargs)
-        rule = "must lie strictly between 0 and 1"
+        rule = "must be strictly between 0 and 1"
         check_number("margin", margin, rule, lambda margin: 0 < margin < 1)
         self.margin = float(margin)
 

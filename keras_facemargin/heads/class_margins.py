@@ -1,7 +1,7 @@
-"""A margin for each class, against long tails: how a head takes them, and how to choose them.
+"""A margin for each class, for data with long tails: how heads read them, how to choose them.
 
-A class of few images is learned from few, and its boundary generalises worse: it is given a larger
-margin. Every head that adds its margin to the true class alone takes one number or one a class.
+The boundary of a class with few images generalises worse, so it gets a larger margin. Every head
+whose margin applies to the true class alone takes one number, or one for each class.
 """
 
 import numpy as np
@@ -40,11 +40,11 @@ def read_margin(name, margin, num_classes, check):
 
 
 def margin_of(margin, labels, dtype):
-    """What `read_margin` gave: the number, or a tensor (B, 1) with each sample's.
+    """The margin from `read_margin` for each sample: the number, or a tensor (B, 1).
 
     Args:
         margin: float or array (C,).
-        labels: (B,) int32; of those that are no class the margin is any.
+        labels: (B,) int32; a label -1 gets any margin.
         dtype: of the tensor.
     """
     if isinstance(margin, float):

@@ -62,7 +62,7 @@ class CurricularFace(MarginHead):
         super().__init__(num_classes, scale, **kwargs)
         check_radians("margin", margin)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
-        check_number("rate", rate, "must lie in [0, 1]", lambda rate: 0 <= rate <= 1)
+        check_number("rate", rate, "must be in [0, 1]", lambda rate: 0 <= rate <= 1)
         self.margin = float(margin)
         self.rate = float(rate)
         self.continuation = continuation

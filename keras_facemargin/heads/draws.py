@@ -1,12 +1,12 @@
-"""Random numbers that go on as if training had never stopped, the same on every replica."""
+"""Random numbers that continue after a resumed run, the same on every replica."""
 
 from keras import ops
 
 
 def restart(generator, seed, step):
-    """Makes the generator's next draw follow from a step alone, which a head saves.
+    """Sets the generator so that its next draw depends only on the step, which a head saves.
 
-    Keras does not save the state of a `SeedGenerator`, and each replica moves its own.
+    Keras does not save the state of a `SeedGenerator`, and each replica has its own.
     """
     state = ops.stack([ops.full_like(step, seed), step])
     generator.state.assign(ops.cast(state, generator.state.dtype))

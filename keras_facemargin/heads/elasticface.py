@@ -35,11 +35,11 @@ class ElasticFace(MarginHead):
     `z_y = s cos(theta_y + m_i)` ("arc") or `s (cos(theta_y) - m_i)` ("am"), `z_j = s cos(theta_j)`,
     `m_i ~ N(m, sigma^2)` in training, `m_i = m` otherwise
 
-    `plus`: the margins drawn for a batch are handed out by rank, the largest to the sample farthest
+    `plus`: the margins drawn for a batch are assigned by rank, the largest to the sample farthest
     from its class.
 
-    The draws are those of the global batch under `MirroredStrategy`; seed and step are saved with
-    the layer, so that a resumed run draws on.
+    Under `MirroredStrategy` the draws are of the global batch. Seed and step are saved with the
+    layer, so that a resumed run continues the sequence.
 
     Reference: Boutros, Damer, Kirchbuchner, Kuijper, "ElasticFace: Elastic Margin Loss for Deep
     Face Recognition", arXiv:2109.09416. Where implementations differ: past the turning angle
@@ -99,7 +99,7 @@ class ElasticFace(MarginHead):
         self.deviation = float(deviation)
         check_choice("continuation", continuation, margins.CONTINUATIONS)
         self.continuation = continuation
-        # Kept, so that a saved layer draws on from the same sequence.
+        # Kept, so that a saved layer continues the same sequence.
         seed = random.randint(1, 10**9) if seed is None else seed
         check_integer("seed", seed, 0)
         self.seed = int(seed)
@@ -123,9 +123,9 @@ class ElasticFace(MarginHead):
         return apply_margin(self.variant, cosine, margin, self.continuation)
 
     def _draw(self, cosine):
-        """By how much each sample's margin deviates, (B, 1): its share of the global batch's draws.
+        """The deviation of each sample's margin, (B, 1): its share of the global batch's draws.
 
-        With `plus` the deviations are handed out by rank, whatever the means of the classes are.
+        With `plus` the rank of the cosine decides, also if classes have their own margins.
         """
         cosines = gather(ops.squeeze(cosine, -1))
         drawn = keras.random.normal(

@@ -96,7 +96,7 @@ class SphereFace2(MarginHead):
         check_number(
             "balance",
             balance,
-            "weighs the own class against the others and must lie strictly between 0 and 1",
+            "weighs the own class against the others and must be strictly between 0 and 1",
             lambda balance: 0 < balance < 1,
         )
         self.margin = float(margin)

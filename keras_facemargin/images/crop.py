@@ -170,14 +170,15 @@ class Crop:
 
     @classmethod
     def of_embedder(cls, embedder: Any) -> "Crop":
-        """The crop that an embedder takes, from its `input_shape`.
+        """The crop that an embedder takes.
 
         Args:
-            embedder: a Keras model `(B, H, W, 3) -> (B, D)`, or any callable. One without an input
-                shape, or with open sides, takes 112x112.
+            embedder: a Keras model `(B, H, W, 3) -> (B, D)`, or any callable. `load_embedder` notes
+                the crop of its card in the attribute `crop`. Without it `input_shape` decides, and
+                an embedder without an input shape, or with open sides, takes 112x112.
 
         Returns:
-            A `Crop`, with the template that `Crop.of` finds for the size.
+            A `Crop`; if the size decides, with the template that `Crop.of` finds for it.
 
         Example:
 
@@ -185,6 +186,8 @@ class Crop:
         >>> Crop.of_embedder(keras.Sequential([keras.Input((112, 96, 3))])).template
         'sphereface'
         """
+        if isinstance(crop := getattr(embedder, "crop", None), Crop):
+            return crop
         shape = getattr(embedder, "input_shape", None)
         sides = shape[1:3] if isinstance(shape, tuple) and len(shape) == 4 else ()
         return cls.of(tuple(sides)) if sides and None not in sides else cls.of()

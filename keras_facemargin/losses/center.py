@@ -19,27 +19,27 @@ class CenterLoss(LabelledLayer):
     `c_j <- c_j + alpha sum_(i: y_i = j) (x_i - c_j) / (1 + n_j)`, n_j the samples of class j in
     the batch.
 
-    It has a state, and alone it would draw everything to one point: so it is a layer around the
-    head that it stands beside, and stands where the head would.
+    The loss has a state, and alone it would collapse all embeddings to one point. It is therefore a
+    layer around a head and takes the head's place:
 
     ```
     MarginClassifier(embedder, CenterLoss(SoftmaxHead(num_classes)))   # labels through fit
     logits = CenterLoss(SoftmaxHead(num_classes))(embeddings, labels)  # labels as an input
     ```
 
-    In the second form the head's logits come back, to be trained on with a cross-entropy, and the
-    centre term joins the model's losses by itself (`add_loss`). The centres are weights: saved,
-    restored, and, on several replicas, moved by the sums over the *global* batch.
+    The second form returns the head's logits, for a cross-entropy, and adds the centre term to the
+    model's losses (`add_loss`). The centres are weights: they are saved and restored, and on
+    several replicas the sums over the *global* batch update them.
 
     Reference: Wen, Zhang, Li, Qiao, "A Discriminative Feature Learning Approach for Deep Face
     Recognition", ECCV 2016: Eq. 2 (L_C), 3 (gradient), 4 (update), 5 (with the softmax);
     lambda = 0.003 and alpha = 0.5 are its choice for faces. Where implementations differ: the paper
     sums both losses over the batch, here both are averaged; many Keras layers on the web omit the
-    1 + n_j, or let the optimiser train the centres. Centres begin at 0 here. tensorflow-addons had
+    1 + n_j, or let the optimiser train the centres. Centres start at 0 here. tensorflow-addons had
     no centre loss.
 
     Args:
-        head: a `MarginHead`, such as `SoftmaxHead(num_classes)`: the companion.
+        head: a `MarginHead`, such as `SoftmaxHead(num_classes)`.
         weight: lambda >= 0, of the centre term.
         alpha: in [0, 1], how far centres follow their samples.
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
@@ -52,8 +52,8 @@ class CenterLoss(LabelledLayer):
         (B, C) float32: the head's logits.
 
     Raises:
-        ValueError: `head` is no `MarginHead`; `weight` or `alpha` is out of range; a half-precision
-            `dtype`; labels as in `MarginHead`.
+        ValueError: `head` is not a `MarginHead`; `weight` or `alpha` is out of range; `dtype` has
+            half precision; labels as in `MarginHead`.
 
     Example:
 
@@ -69,19 +69,19 @@ class CenterLoss(LabelledLayer):
     [[1.0, 0.0], [0.0, 0.5]]
     """
 
-    samples = False  # what a MarginClassifier asks of a head
+    samples = False  # MarginClassifier reads it, as it does of a head
 
     def __init__(self, head, weight=0.003, *, alpha=0.5, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(head, MarginHead):
             raise ValueError(
-                "`head` must be the MarginHead that the centre loss stands beside. "
+                "`head` must be a MarginHead. "
                 f"Received: head={shown(head)}. Pass one, such as "
                 "`CenterLoss(SoftmaxHead(num_classes))`."
             )
         if head.samples:
             raise ValueError(
-                "A head beside centres must train all of its prototypes in every step. "
+                "Inside CenterLoss a head must train all of its prototypes in every step. "
                 f"Received: a {type(head).__name__} with sample_rate={head.sample_rate}. "
                 "Leave `sample_rate` out."
             )
@@ -95,7 +95,7 @@ class CenterLoss(LabelledLayer):
         check_number(
             "alpha",
             alpha,
-            "must lie in [0, 1]: the part of the way that a centre follows",
+            "must be in [0, 1]: the share of the way to its samples that a centre moves",
             lambda alpha: 0 <= alpha <= 1,
             ". The paper takes 0.5.",
         )
@@ -131,7 +131,7 @@ class CenterLoss(LabelledLayer):
     def compute_losses(self, embeddings, labels, training=None):
         """Per-sample losses, head and centres together, and the head's `correct`.
 
-        What `MarginClassifier` asks of a head; see `MarginHead.compute_losses`.
+        `MarginClassifier` calls it; see `MarginHead.compute_losses`.
 
         Args:
             embeddings: (B, D) float.

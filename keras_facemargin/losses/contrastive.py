@@ -84,7 +84,7 @@ class ContrastiveLoss(PairwiseLoss):
     def relate(self, y_true, y_pred):
         if self.from_embeddings:
             return super().relate(y_true, y_pred)
-        way_out = "It says of each pair whether it is one person (1) or two (0)."
+        way_out = "It holds 1 for a pair of one person and 0 for a pair of two."
         if not is_tensor(y_true):  # 2**32, which is neither, must not be cut off to 0
             y_true = np.asarray(y_true, self.dtype)
         y_true = flat("y_true", ops.convert_to_tensor(y_true), way_out)

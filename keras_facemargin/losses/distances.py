@@ -58,7 +58,7 @@ def l2(embeddings):
 
 
 def angular(embeddings):
-    """`1 - cos(x_i, x_j)`; "angular", which is no angle: 0 along, 1 across, 2 against.
+    """`1 - cos(x_i, x_j)`; "angular", although not an angle: 0 parallel, 1 orthogonal, 2 opposite.
 
     An embedding of zero has direction zero: it is 1 from everything, itself included. The gradient
     of an embedding shorter than 0.01 is bounded (`margins.direction_of`); in tensorflow-addons that

@@ -6,7 +6,9 @@ from keras import ops
 from keras_facemargin.losses.distances import l2
 from keras_facemargin.losses.loss import PairwiseLoss, check_margin, per_pair_mean, split
 
-_NOTHING = -1e30  # stands for the logarithm of an empty sum: finite, so that no gradient is NaN
+_NOTHING = (
+    -1e30
+)  # in place of log(0), the logarithm of an empty sum; finite, so that no gradient is NaN
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

@@ -1,7 +1,7 @@
-"""PairwiseLoss: what the losses of this room share.
+"""PairwiseLoss: the base class of the losses in this room.
 
-A pairwise loss needs one thing of the labels: which samples of the batch share one. That question
-is answered here, on the integers as they came, before Keras casts everything to the loss's float.
+A pairwise loss needs only to know which samples of the batch share a label. This file compares the
+integer labels before Keras casts them to the loss's float type.
 """
 
 import inspect
@@ -30,12 +30,12 @@ class PairwiseLoss(keras.losses.Loss):
     and ones while they are integers, and that is what Keras casts and hands to `call`.
 
     A subclass gives `call(same, embeddings)`, the losses of the B anchors. `sum_over_batch_size`
-    averages them; each class says what scalar that is. `sample_weight` of shape (B,) weighs the
-    anchors' losses; a sample of weight 0 still is a positive or a negative of others.
+    averages them; each class documents that scalar. `sample_weight` of shape (B,) weighs the
+    anchors' losses; a sample of weight 0 is still a positive or a negative of others.
 
     A sample that is not finite (or so long that its squared length is not) makes the loss NaN.
 
-    Computed in float32 whatever the global policy (or in float64, if `dtype` says so). Labels are
+    Computed in float32 under any global policy, or in float64 with `dtype="float64"`. Labels are
     integers of up to 64 bits; on jax, like all integers there, of 32.
 
     On several replicas of `tf.distribute` each compares the pairs of its own share of the batch, as
@@ -61,8 +61,8 @@ class PairwiseLoss(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype or "float32")
         if self.dtype not in ("float32", "float64"):
             raise ValueError(
-                "A pairwise loss computes in float32 (or float64): small distances do not survive "
-                f"half precision. Received: dtype={self.dtype!r}. Leave `dtype` out; under a mixed "
+                "A pairwise loss computes in float32 or float64: half precision loses small "
+                f"distances. Received: dtype={self.dtype!r}. Leave `dtype` out; under a mixed "
                 "policy the embedder alone computes in half precision."
             )
 
@@ -75,7 +75,7 @@ class PairwiseLoss(keras.losses.Loss):
         return ops.sum(loss) if is_empty and self.reduction not in (None, "none") else loss
 
     def relate(self, y_true, y_pred):
-        """Labels as they came -> (B, B) bool: do samples i and j share their label?"""
+        """Labels before any cast -> (B, B) bool: whether samples i and j share their label."""
         if len(y_pred.shape) != 2:
             raise ValueError(
                 "`y_pred` must be embeddings of shape (batch, dim). "
@@ -139,7 +139,7 @@ def nan_unless_finite(samples):
 
 
 def share_label(labels, y_pred):
-    """(B, B) bool: is the label of sample i that of sample j? Exact for every integer type."""
+    """(B, B) bool: whether samples i and j share their label. Exact for every integer type."""
     if not is_tensor(labels):
         labels = numbered(labels)
     labels = ops.convert_to_tensor(labels)
@@ -157,10 +157,10 @@ def share_label(labels, y_pred):
 
 
 def numbered(labels):
-    """An array's or list's labels, in 32 bits where they are integers of more.
+    """Labels of an array or list; integers of more than 32 bits are renumbered.
 
-    Only equality counts, and a backend without int64, as jax by default, would cut numbers off in
-    silence: person 2**32 would be person 0.
+    Only equality matters, and a backend without int64, as jax by default, would truncate numbers
+    silently: person 2**32 would become person 0.
     """
     labels = np.asarray(labels)
     if labels.dtype.kind not in "iufb":
@@ -174,7 +174,7 @@ def numbered(labels):
 
 
 def flat(name, values, way_out):
-    """(B,) or (B, 1) -> (B,), or the rule."""
+    """(B,) or (B, 1) -> (B,); an error for other shapes."""
     if len(values.shape) == 2 and values.shape[-1] == 1:
         values = ops.squeeze(values, -1)
     if len(values.shape) != 1:
@@ -196,7 +196,7 @@ def check_same_batch(y_true, y_pred):
 
 
 def check_margin(margin):
-    """The margin as a float, or the rule."""
+    """The margin as a float; an error for other values."""
     is_number = isinstance(margin, (int, float)) and not isinstance(margin, bool)
     if not is_number or not math.isfinite(margin) or margin < 0:
         raise ValueError(

@@ -128,7 +128,7 @@ class NpairsMultilabelLoss(PairwiseLoss):
         y_true = ops.convert_to_tensor(y_true)
         if len(y_true.shape) != 2:
             raise ValueError(
-                "`y_true` must say of each sample and class whether they belong together, of shape "
+                "`y_true` must hold 0 or 1 for each sample and class, of shape "
                 f"(batch, classes). Received: y_true of shape {tuple(y_true.shape)}. For one label "
                 "a sample use `NpairsLoss`."
             )

@@ -16,7 +16,7 @@ from keras_facemargin.zoo.catalogue import (
     list_embedders,
     load_card,
 )
-from keras_facemargin.zoo.load import load_embedder
+from keras_facemargin.zoo.load import find_weights, load_embedder
 from keras_facemargin.zoo.parts import (
     Input,
     LicenseEntry,
@@ -27,6 +27,8 @@ from keras_facemargin.zoo.parts import (
     Training,
     Weights,
 )
+from keras_facemargin.zoo.publish import publish_folder, read_back
+from keras_facemargin.zoo.verify import Verified, verify_embedder
 
 __all__ = [
     "CARD",
@@ -40,16 +42,21 @@ __all__ = [
     "Threshold",
     "Thresholds",
     "Training",
+    "Verified",
     "Weights",
     "calibrate",
     "card_path",
     "describe",
     "digest_of",
     "find_card",
+    "find_weights",
     "keras_card",
     "list_embedders",
     "load_card",
     "load_embedder",
+    "publish_folder",
+    "read_back",
     "read_card",
+    "verify_embedder",
     "write_card",
 ]

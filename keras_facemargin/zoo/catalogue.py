@@ -293,7 +293,7 @@ def _rule() -> str:
 
 def _hint(text: str) -> str:
     near = get_close_matches(text, list_embedders(), 1)
-    return f". Did you mean {near[0]!r}?" if near else ". There is no such file or folder."
+    return f". Did you mean {near[0]!r}?" if near else ". `facemargin zoo` lists the names."
 
 
 # Formats of other programs, and what can be done with a file that no card describes.

@@ -75,8 +75,10 @@ def load_embedder(
     if card.converter is None:
         embedder = _open(file)
         _check_figures(card, place.folder / CARD, embedder)
-        return embedder
-    return _open_converted(card, place.folder / CARD, file, allow_unproven)
+    else:
+        embedder = _open_converted(card, place.folder / CARD, file, allow_unproven)
+    embedder.crop = card.crop  # as `Crop.of_embedder` reads it
+    return embedder
 
 
 def find_weights(model: str | os.PathLike[str]) -> tuple[Card, Path]:

@@ -81,7 +81,7 @@ def test_a_zoo_embedder_is_calibrated_as_a_copy(facemargin, faces):
     ]
     assert load_card("new/mine").license == load_card(DEFAULT).license
     assert load_embedder("new/mine").output_shape == (None, 128)
-    assert_one_sentence(facemargin(*command, "-o", "new/mine"), "is there already")
+    assert_one_sentence(facemargin(*command, "-o", "new/mine"), "is not overwritten")
 
 
 def test_export_to_onnx(facemargin, model):

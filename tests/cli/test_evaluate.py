@@ -1,5 +1,7 @@
-"""Protocols: tables, plots, results and pages, of small sets laid out as the published ones."""
+"""Protocols on small sets with the published layouts: tables, plots, results and pages."""
 
+import dataclasses
+import hashlib
 import importlib
 import json
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from one_sentence import assert_one_sentence
 from PIL import Image
 from published_sets import (
@@ -27,13 +30,40 @@ from published_sets import (
     write_ytf,
 )
 
+from keras_facemargin import zoo
 from keras_facemargin.data import write_pairs_bin
 from keras_facemargin.images.synthetic import write_synthetic_faces
+from keras_facemargin.report.draws import Resampling
 
 embed_module = importlib.import_module("keras_facemargin.evaluate.embedding")
+OPENED = {}  # digest -> embedder
 
 
-def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
+@pytest.fixture
+def real_plots():
+    """Takes part in a test that looks at the plots; others write empty pictures."""
+
+
+@pytest.fixture(autouse=True)
+def cheap_work(monkeypatch, request):
+    """Opens each embedder once for all tests; pages have 50 draws, not 1,000."""
+    opened = zoo.load_embedder
+
+    def load_embedder(model):
+        digest = hashlib.sha256(Path(model).read_bytes()).digest()
+        if digest not in OPENED:
+            OPENED[digest] = opened(model)
+        return OPENED[digest]
+
+    monkeypatch.setattr(zoo, "load_embedder", load_embedder)
+    few = property(lambda self: dataclasses.asdict(self) | {"replicates": 50})
+    monkeypatch.setattr(Resampling, "options", few)
+    if "real_plots" not in request.fixturenames:
+        empty = Image.new("L", (1, 1))
+        monkeypatch.setattr(Figure, "savefig", lambda _, file, format: empty.save(file, format))
+
+
+def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path, real_plots):
     write_synthetic_faces("synthetic", 6, 2)
     for person in Path("synthetic").iterdir():
         for number, image in enumerate(sorted(person.iterdir()), start=1):
@@ -72,7 +102,7 @@ def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path):
 
 @pytest.fixture
 def few_pairs():
-    """A file of pairs and its images, as LFW's are laid out; the command to evaluate them."""
+    """A list of pairs and its images in LFW's layout; returns the command to evaluate them."""
     files = write_synthetic_faces("people", 6, 2)
     lines = ["2\t3"]
     for number, image in enumerate(files):
@@ -87,7 +117,9 @@ def few_pairs():
     return "evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt"
 
 
-def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, few_pairs):
+def test_evaluate_writes_one_page_that_compares_and_groups(
+    facemargin, model, few_pairs, real_plots
+):
     shutil.copy(model, "other.keras")
     rows = [f"p{number},{'odd' if number % 2 else 'even'}" for number in range(6)]
     Path("groups.csv").write_text("\n".join(["person,parity", *rows]))
@@ -120,7 +152,7 @@ def test_evaluate_writes_one_page_that_compares_and_groups(facemargin, model, fe
         ("-m MODEL --report r.html --groups pairs.txt", ["pairs.txt, line 1: must be a CSV"]),
     ],
 )
-def test_comparisons_that_cannot_be_written(facemargin, model, few_pairs, more, parts):
+def test_comparisons_need_a_page_and_valid_groups(facemargin, model, few_pairs, more, parts):
     shutil.copy(model, "other.keras")
     words = [model if word == "MODEL" else word for word in more.split()]
     assert_one_sentence(facemargin(*few_pairs, *words), *parts)
@@ -178,7 +210,7 @@ def test_evaluate_bin_writes_a_page(facemargin, model):
 
 
 def write_view_1(folder):
-    """Two people of two images each, who choose and judge."""
+    """Two people with two images each, for both lists of View 1."""
     write_synthetic_faces(folder / "drawn", 2, 2)
     for person in (folder / "drawn").iterdir():
         for number, image in enumerate(sorted(person.iterdir()), start=1):
@@ -364,7 +396,7 @@ def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model,
     assert [path.name for path in Path("file").iterdir()] == ["results.json"]
 
 
-def test_evaluate_all_pairs_takes_labels_and_goes_on_from_its_state(facemargin):
+def test_evaluate_all_pairs_takes_labels_and_resumes_from_its_state(facemargin):
     embeddings = np.random.default_rng(0).normal(size=(6, 4))
     np.savez("e.npz", embeddings=embeddings, labels=[1, 1, 2, 2, 3, 3])
     Path("out").mkdir()
@@ -398,7 +430,7 @@ def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
     assert not Path("refused").exists()
 
 
-LONG = "x" * 245  # a draft beside it has a name that no file system takes, for root, too
+LONG = "x" * 245  # the name of its draft is too long for every file system, also for root
 
 
 @pytest.mark.parametrize(
@@ -416,10 +448,10 @@ LONG = "x" * 245  # a draft beside it has a name that no file system takes, for 
         "embed lfw -o {long}.npz",
     ],
 )
-def test_what_cannot_be_written_is_refused_before_the_work(
+def test_a_path_that_cannot_be_written_is_refused_before_the_work(
     facemargin, model, few_pairs, monkeypatch, command
 ):
-    """Not after minutes of embedding, and nothing is left behind."""
+    """The refusal comes before the images are embedded, and leaves no file."""
     Path("own.csv").write_text("p0/p0_0001.jpg,p0/p0_0002.jpg,1\np0/p0_0001.jpg,p1/p1_0001.jpg,0\n")
     write_trillion(Path.cwd())
     write_pairs_bin("b.bin", sorted(Path("lfw").rglob("*.jpg"))[:4], [True, False])
@@ -440,7 +472,7 @@ def test_without_matplotlib_nothing_is_embedded(facemargin, model, few_pairs, mo
     assert_one_sentence(result, "pip install 'keras_facemargin[plots]'")
 
 
-def test_file_names_that_are_not_utf8_cost_no_results(facemargin, model, few_pairs):
+def test_file_names_that_are_not_utf8_do_not_stop_an_evaluation(facemargin, model, few_pairs):
     """Bytes of another encoding in the names of images, people, files and models."""
     name = os.fsdecode(b"caf\xe9")
     shutil.copytree("lfw", name)
@@ -477,7 +509,7 @@ def test_results_get_the_mode_of_the_umask(facemargin, model, few_pairs):
         assert path.stat().st_mode & 0o777 == 0o600, path
 
 
-def test_evaluate_pairs_takes_a_list_of_your_own(facemargin, model, few_pairs):
+def test_evaluate_pairs_takes_your_own_list(facemargin, model, few_pairs):
     rows = [f"p{n}/p{n}_0001.jpg\tp{n}/p{n}_0002.jpg\t1" for n in range(6)]
     rows += [f"p{n}/p{n}_0001.jpg\tp{(n + 1) % 6}/p{(n + 1) % 6}_0001.jpg\t0" for n in range(6)]
     Path("own.tsv").write_text("\n\n".join(rows))

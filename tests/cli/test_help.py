@@ -1,4 +1,4 @@
-"""Every help shows an example that parses."""
+"""Every help text has an example that parses."""
 
 import inspect
 import re
@@ -30,7 +30,7 @@ def examples(command):
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_help_answers(words):
+def test_help_has_usage_and_an_example(words):
     result = CliRunner().invoke(cli.app, [*words[1:], "--help"])
     assert result.exit_code == 0
     assert "Example:" in result.output
@@ -38,7 +38,7 @@ def test_help_answers(words):
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_the_example_is_of_that_command_and_parses(words):
+def test_the_example_parses_and_is_of_the_command(words):
     (example,) = examples(COMMANDS[words])
     found, rest = (), shlex.split(example)
     while rest and (*found, rest[0]) in COMMANDS:
@@ -47,7 +47,7 @@ def test_the_example_is_of_that_command_and_parses(words):
     COMMANDS[found].make_context(found[-1], rest)  # raises on what it does not know
 
 
-def test_the_examples_names_are_the_demos():
+def test_the_examples_use_the_folders_of_the_demo():
     from keras_facemargin import demo
 
     folder = f"facemargin-demo/faces-{demo.PEOPLE}x{demo.IMAGES_EACH}-seed0"

@@ -1,4 +1,4 @@
-"""When the command opens Keras, and that its own words are the first on the screen."""
+"""When the command imports Keras, and that its output comes first."""
 
 import json
 import os
@@ -44,14 +44,14 @@ def run(*arguments):
         ("evaluate ijbd", 2, "'ijbb'"),
     ],
 )
-def test_what_needs_no_keras_does_not_import_it(arguments, code, words):
+def test_a_command_without_models_does_not_import_keras(arguments, code, words):
     status, out, error, packages = run(*arguments.split())
     assert status == code
     assert words in out + error
     assert not packages & {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib"}
 
 
-def test_the_module_is_the_command_too():
+def test_the_module_runs_the_command():
     arguments = ("-X", "importtime", "-m", "keras_facemargin", "--version")
     ((code, out, error),) = finish(start(*arguments))
     assert (code, out) == (0, f"facemargin {keras_facemargin.__version__}\n")
@@ -60,14 +60,14 @@ def test_the_module_is_the_command_too():
     assert "keras" not in imported
 
 
-def test_the_command_speaks_first(model, faces, tmp_path):
+def test_no_line_comes_before_the_output_of_the_command(model, faces, tmp_path):
     images = sorted((faces / "person_000").iterdir())[:2]
     code, out, error, _ = run("embed", *images, "-m", model, "-o", tmp_path / "e.npz")
     assert (code, out.split(": ")[1]) == (0, "2 embeddings of 48 numbers")
     assert error.startswith("Embedding")  # the progress bar, and no line of TensorFlow
 
 
-def test_the_command_registers_before_it_opens_a_model(model, tmp_path):
+def test_the_command_registers_classes_before_it_opens_a_model(model, tmp_path):
     embedder = keras.models.load_model(model)
     classifier = keras_facemargin.MarginClassifier(embedder, keras_facemargin.CosFace(3))
     classifier.build((None, 112, 112, 3))
@@ -78,7 +78,7 @@ def test_the_command_registers_before_it_opens_a_model(model, tmp_path):
     assert "Received: a MarginClassifier" in error
 
 
-def test_what_comes_from_below_is_held_back_and_said_if_the_import_fails(monkeypatch, capfd):
+def test_lines_during_the_import_are_shown_only_if_it_fails(monkeypatch, capfd):
     monkeypatch.delitem(sys.modules, "tensorflow")
     with without_greetings():
         os.write(2, b"a greeting\n")

@@ -1,4 +1,4 @@
-"""Every wrong door says one sentence, and leaves everything as it was."""
+"""A wrong argument gives an error of one sentence and changes no file."""
 
 import shutil
 import sys
@@ -55,7 +55,7 @@ def wrong(faces, model):
         ("finetune nothere -o new", ["folder of identity folders", "nothere"]),
         ("finetune one -o new", ["at least two identities", "Received: 1"]),
         ("finetune few -o new", ["at least 8", "Received: 5 identities in few"]),
-        ("finetune few", ["finetuned/embedder.keras is there already", "--output"]),
+        ("finetune few", ["finetuned/embedder.keras exists", "--output"]),
         ("finetune few -o bad.jpg", ["bad.jpg"]),
         ("calibrate few --far 1.5", ["--far must be a rate"]),
         ("calibrate few --far 1e-4", ["not supported by 640 impostor pairs"]),
@@ -96,12 +96,12 @@ def wrong(faces, model):
         ("check-data list.csv", ["Faces must be in", "list.csv"]),
         ("finetune nothere.tfrecord -o new", ["Neither the file nor a shard"]),
         ("finetune nothere.rec -o new", ["nothere.rec: No such file"]),
-        ("export -o e.txt", ["*.tflite or *.onnx", "Received: e.txt"]),
-        ("export -o e.onnx --precision int8", ["float32", "Received: --precision int8"]),
+        ("export -o e.txt", ["must end in .tflite or .onnx", "Received: 'e.txt'"]),
+        ("export -o e.onnx --precision int8", ["must be float32", "Received: precision='int8'"]),
         ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),
     ],
 )
-def test_wrong_doors(facemargin, model, wrong, command, parts):
+def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, parts):
     before = sorted(path for path in Path().rglob("*"))
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
     assert_one_sentence(facemargin(*words, "-m", model), *parts)
@@ -115,12 +115,12 @@ def test_wrong_doors(facemargin, model, wrong, command, parts):
     ("name", "part"),
     [("nosuch", "Received: 'nosuch'"), ("nothere.keras", "no such"), ("bad.keras", "bad.keras")],
 )
-def test_no_such_model(facemargin, wrong, command, name, part):
+def test_a_missing_model_gives_one_sentence(facemargin, wrong, command, name, part):
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
     assert_one_sentence(facemargin(*words, "-m", name), part)
 
 
-def test_what_looks_like_markup_is_printed_as_it_is(facemargin):
+def test_text_that_looks_like_markup_is_printed_unchanged(facemargin):
     assert_one_sentence(facemargin("embed", "[red]/[/]"), "Received: [red]/[/]")
 
 
@@ -131,7 +131,19 @@ def test_a_defect_keeps_its_traceback(facemargin, monkeypatch):
         cli.main()
 
 
-def test_an_option_that_is_none_is_a_usage_error(facemargin):
+def test_an_unknown_option_is_a_usage_error(facemargin):
     code, _, error = facemargin("embed", "x", "--nosuch")
     assert code == 2
     assert "--nosuch" in error
+
+
+def test_a_missing_file_is_answered_with_the_nearest_name(facemargin, model, faces):
+    wrong = faces / "person_000" / "00.jpg"
+    result = facemargin("verify", wrong, wrong, "-m", model, "--threshold", 0)
+    assert_one_sentence(result, f"{wrong}: No such file", "Did you mean", "person_000/00")
+    result = facemargin("embed", faces.with_name("face"), "-m", model)
+    assert_one_sentence(result, "does not exist", f"Did you mean {faces}?")
+    result = facemargin("embed", "nowhere/a.jpg", "-m", model)
+    assert_one_sentence(result, "Received: nowhere/a.jpg.", "The folder nowhere does not exist.")
+    result = facemargin("embed", faces, "-m", "spherenet_destilled")
+    assert_one_sentence(result, "Did you mean 'spherenet_distilled'?")

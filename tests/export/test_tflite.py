@@ -156,7 +156,9 @@ def test_mixed_precision_is_exported_in_float32(make_embedder, faces, tmp_path, 
 
 
 def test_unknown_precision(embedder, tmp_path):
-    with pytest.raises(ValueError, match=r"one of float32, .* Received: precision='int4'"):
+    with pytest.raises(
+        ValueError, match=r"must be float32 or float16 or .* Received: precision='int4'"
+    ):
         export_tflite(embedder, tmp_path / "face.tflite", precision="int4")
 
 

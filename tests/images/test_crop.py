@@ -62,6 +62,9 @@ def test_the_input_of_an_embedder_names_its_crop():
 
     assert Crop.of_embedder(embedder(112, 96)) == Crop(112, 96, "sphereface")
     assert Crop.of_embedder(embedder(150, 150)) == Crop(150, 150, "dlib")
+    noted = embedder(150, 150)
+    noted.crop = Crop(150, 150, "arcface")  # as `load_embedder` notes it
+    assert Crop.of_embedder(noted) is noted.crop
     open_sides = keras.Sequential([keras.Input((None, None, 3))])
     assert Crop.of_embedder(open_sides) == Crop.of_embedder(np.mean) == Crop(112, 112)
 

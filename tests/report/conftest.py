@@ -1,4 +1,4 @@
-"""Pictures to show, and what a report has written."""
+"""Pictures to show, and a runner of reports."""
 
 import json
 import re
@@ -19,7 +19,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture
 def written(tmp_path):
-    """Runs a report of few draws: what it gave, its page and its record."""
+    """Runs a report with few draws; returns its result, its page and its JSON."""
 
     def run(report, title, *arguments, **options):
         options = {"replicates": 20, "progress": False} | options

@@ -1,4 +1,4 @@
-"""The page of every pair of a set says what the list of all of them would."""
+"""The page of all pairs of a set equals that of the list of all pairs."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def embeddings():
     return {"ours": rows, "<theirs>": rows + 0.5 * rng.normal(size=(60, 8))}
 
 
-def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
+def test_the_record_equals_that_of_the_list_of_all_pairs(written, embeddings):
     _, _, record = written(report_all_pairs, "A set", embeddings, LABELS, about=["how"], seed=3)
     assert (record["title"], record["about"]) == ("A set", ["how"])
     assert record["intervals"] == {
@@ -75,7 +75,7 @@ def test_the_record_is_what_the_list_of_all_pairs_gives(written, embeddings):
         assert [pair["score"] for pair in hardest[6:]] == pytest.approx(strangers)
 
 
-def test_the_page_shows_it_without_images(written, embeddings):
+def test_the_page_without_images(written, embeddings):
     models, page, record = written(
         report_all_pairs, "A set", embeddings, LABELS, about=["how it was done"]
     )
@@ -99,7 +99,7 @@ def test_the_page_shows_it_without_images(written, embeddings):
     assert "not available" in page
 
 
-def test_images_that_are_there_are_shown_and_others_named(
+def test_existing_images_are_shown_and_others_named(
     written, embeddings, pictures, tmp_path_factory
 ):
     ours = {"ours": embeddings["ours"]}
@@ -143,7 +143,7 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, embedding
     assert record["models"]["ours"]["groups"]["sex"]["far"] == 0.5
 
 
-def test_pairs_that_are_counted_only_are_told(written, embeddings, monkeypatch):
+def test_the_page_names_the_pairs_that_are_only_counted(written, embeddings, monkeypatch):
     monkeypatch.setattr("keras_facemargin.report.all_pairs.TAIL", 100)
     rows = embeddings["ours"]
     _, page, record = written(report_all_pairs, "A set", {"ours": rows}, LABELS, replicates=60)
@@ -167,7 +167,7 @@ def test_pairs_that_are_counted_only_are_told(written, embeddings, monkeypatch):
     assert intervals["auc"] == pytest.approx([*vars(interval(draws.auc)).values()], abs=0.01)
 
 
-def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, embeddings):
+def test_wrong_arguments_are_refused_before_a_file_is_written(written, tmp_path, embeddings):
     with pytest.raises(ValueError, match=r"must be an \.html file. Received: .*r\.pdf"):
         report_all_pairs(tmp_path / "r.pdf", embeddings, LABELS, title="A set")
     with pytest.raises(ValueError, match=r"at least one entry. Received: an empty one"):

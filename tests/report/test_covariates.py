@@ -1,4 +1,4 @@
-"""Values of a covariate: each by itself, and all at one threshold."""
+"""Values of a covariate: each at its own thresholds, and all at one threshold."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def sample():
     return Pairs(None, None, same, people=(first, second)), numbers, scores
 
 
-def test_each_value_by_itself_and_all_at_one_threshold(written, sample):
+def test_each_value_alone_and_all_at_one_threshold(written, sample):
     pairs, numbers, scores = sample
     both = {"ours": scores, "theirs": scores - 0.1 * pairs.same}
     models, page, record = written(

@@ -1,4 +1,4 @@
-"""Among distractors: rates, thresholds and pictures are those that were counted."""
+"""Distractors: the page has the rates, thresholds and pictures of the searches."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from keras_facemargin.report import report_distractors
 FARS = (1e-1, 1e-2, 1e-6)
 
 
-def test_the_record_and_the_page_are_what_was_found(written, pictures):
+def test_the_record_and_the_page_have_the_results(written, pictures):
     rng = np.random.default_rng(0)
     people = np.arange(30) % 10
     probes = 1.5 * rng.normal(size=(10, 8))[people] + rng.normal(size=(30, 8))

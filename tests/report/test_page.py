@@ -1,4 +1,4 @@
-"""The report: one file, whole, escaped, with its pictures inside."""
+"""The report is one file, written in one step, escaped, with its pictures inside."""
 
 import base64
 import io
@@ -6,12 +6,14 @@ import os
 import re
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from keras_facemargin import report as report_package
 from keras_facemargin.report import Report
 from keras_facemargin.report.task import page_file
 
@@ -67,14 +69,14 @@ def test_text_is_escaped_everywhere(tmp_path):
     assert page.count("&lt;script&gt;&quot;&amp;") == 9
 
 
-def test_numbers_stand_flush_right_by_column(tmp_path):
+def test_columns_of_numbers_are_aligned_right(tmp_path):
     rows = [["a", 1, True], ["b", np.float32(2.5), False]]
     page = Report("t").table(["name", "n", "ok"], rows).write(tmp_path / "r.html").read_text()
     assert '<th>name</th><th class="number">n</th><th>ok</th>' in page
     assert '<td>b</td><td class="number">2.5</td><td>False</td>' in page
 
 
-def test_powers_in_cells_are_not_broken_by_lines(tmp_path):
+def test_a_power_of_ten_in_a_cell_is_not_broken_across_lines(tmp_path):
     rows = [["TAR @ FAR 1e-06", "2.5e-3, <1e-4"], ["Mary-Jane", "a1e-x"]]
     page = Report("t").table(["a", "b"], rows).write(tmp_path / "r.html").read_text()
     assert '<td>TAR @ FAR <span class="power">1e-06</span></td>' in page
@@ -95,7 +97,7 @@ def test_a_short_row_is_refused():
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_picture_files_go_in_byte_for_byte(tmp_path, suffix):
+def test_picture_files_are_stored_byte_for_byte(tmp_path, suffix):
     file = tmp_path / f"face.{suffix}"
     Image.new("RGB", (5, 5), "red").save(file)
     page = Report("t").image(file).write(tmp_path / "r.html").read_text()
@@ -135,7 +137,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_name_that_is_not_utf8_costs_no_page(tmp_path):
+def test_a_file_name_that_is_not_utf8_can_be_written(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     path = Report(name).table([name], [[name]], caption=name).write(tmp_path / "r.html")
     assert path.read_text(encoding="utf-8").count("caf\\udce9.jpg") == 5
@@ -153,3 +155,13 @@ def test_a_page_without_matplotlib_is_refused_before_the_measures(tmp_path, monk
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"keras_facemargin\[plots\]"):
         page_file(tmp_path / "r.html")
+
+
+def test_no_page_imports_another_page():
+    folder = Path(report_package.__file__).parent
+    pages = {file.stem for file in folder.glob("*.py") if "(ReportTask[" in file.read_text()}
+    assert len(pages) == 7
+    for page in pages:
+        text = (folder / f"{page}.py").read_text()
+        found = re.findall(r"from keras_facemargin\.report\.(\w+) import", text)
+        assert not pages & {*found}

@@ -1,4 +1,4 @@
-"""Searches: rates, curves and pictures are those of the identifications."""
+"""Searches: the page has the rates, curves and pictures of the identifications."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def _search(rows, people, gallery):
     )
 
 
-def test_the_record_and_the_page_are_what_was_found(written, sample):
+def test_the_record_and_the_page_have_the_results(written, sample):
     templates, results = sample
     models, page, record = written(report_searches, "1:N", templates, results, seed=3)
     for name, result in results.items():
@@ -73,7 +73,7 @@ def test_the_record_and_the_page_are_what_was_found(written, sample):
     assert page.count('src="data:image/png') == 2 + 2 * 2
 
 
-def test_a_closed_set_has_its_ranks_only(written, sample):
+def test_a_closed_set_has_ranks_only(written, sample):
     templates, _ = sample
     rng = np.random.default_rng(1)
     rows, people = rng.normal(size=(60, 8)), np.arange(60) % 30

@@ -1,4 +1,4 @@
-"""Splits: means, deviations and draws are those of the splits' own results."""
+"""Splits: the page has the means, deviations and draws of the results of the splits."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def sample(pictures):
     return pairs, {"ours": good, "theirs": good - 0.2 * same * rng.random(900)}
 
 
-def test_the_record_is_what_the_splits_are(written, sample):
+def test_the_record_has_the_results_of_the_splits(written, sample):
     pairs, scores = sample
     models, page, record = written(report_splits, "In splits", pairs, scores, seed=3)
     for name, values in scores.items():

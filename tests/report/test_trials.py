@@ -1,4 +1,4 @@
-"""Trials: the protocol's figures, their means and the pictures are those that were counted."""
+"""Trials: the page has the protocol's measures, their means and the hardest pairs."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def blufr(pictures):
     return Blufr(tuple(images), PEOPLE + 7, tuple(found), frozenset({images[41]}))
 
 
-def test_the_record_and_the_page_are_what_was_found(written, blufr, monkeypatch):
+def test_the_record_and_the_page_have_the_results(written, blufr, monkeypatch):
     hardest = []
 
     def add_hardest(page, *pairs):

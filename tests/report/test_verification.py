@@ -1,4 +1,4 @@
-"""The report says what was measured, all of it, and nothing that was not."""
+"""The report of a list of pairs has the measures of `evaluate`, and nothing else."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def sample(pictures):
     return pairs, {"ours": good, "<theirs>": good - 0.2 * same * rng.random(count)}
 
 
-def test_the_record_is_what_the_measures_are(written, sample):
+def test_the_record_has_the_measures(written, sample):
     pairs, scores = sample
     _, _, record = written(report_verification, "Faces", pairs, scores, about=["how"], seed=3)
     assert record["title"] == "Faces"
@@ -69,7 +69,7 @@ def test_the_record_is_what_the_measures_are(written, sample):
         assert found["groups"] == {}
 
 
-def test_the_page_shows_it(written, sample):
+def test_the_page_shows_the_measures(written, sample):
     pairs, scores = sample
     models, page, _ = written(
         report_verification, "Faces", pairs, scores, about=["how it was done"]
@@ -96,7 +96,7 @@ def test_the_page_shows_it(written, sample):
     assert "VAL: mean over folds" in page
 
 
-def test_measures_stand_side_by_side(written, sample):
+def test_measures_are_side_by_side(written, sample):
     pairs, scores = sample
     models, _, _ = written(report_verification, "Faces", pairs, scores)
     headers, rows = measures_table({name: each.measures for name, each in models.items()})
@@ -168,7 +168,7 @@ def test_groups_at_one_threshold_that_enough_impostors_decide(written, sample):
     assert "Errors by sex at one threshold for all groups" in page
 
 
-def test_missing_images_are_told(written, sample):
+def test_the_page_has_the_number_of_missing_images(written, sample):
     pairs, scores = sample
     missing = Pairs(pairs.first, pairs.second, pairs.same, missing=frozenset([pairs.first[0]]))
     _, page, record = written(report_verification, "Faces", missing, {"ours": scores["ours"]})
@@ -177,7 +177,7 @@ def test_missing_images_are_told(written, sample):
     assert re.search(f"Pairs with a missing image: {count}", page)
 
 
-def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample):
+def test_wrong_arguments_are_refused_before_a_file_is_written(written, tmp_path, sample):
     pairs, scores = sample
     with pytest.raises(ValueError, match=r"must be an \.html file. Received: .*r\.pdf"):
         report_verification(tmp_path / "r.pdf", pairs, scores, title="Faces")
@@ -188,7 +188,7 @@ def test_what_cannot_be_written_or_measured_is_refused(written, tmp_path, sample
     assert not list(tmp_path.iterdir())
 
 
-def test_a_long_list_is_drawn_by_the_pairs_that_decide(written, sample, monkeypatch):
+def test_a_long_list_is_resampled_by_the_pairs_that_decide(written, sample, monkeypatch):
     pairs, scores = sample
     plain = Pairs(pairs.first, pairs.second, pairs.same, people=pairs.people)
     whole, _, expected = written(report_verification, "Faces", plain, {"ours": scores["ours"]})
@@ -204,7 +204,7 @@ def test_a_long_list_is_drawn_by_the_pairs_that_decide(written, sample, monkeypa
     assert f"<td>{found['ours'].result.auc:.5f}</td>" in page
 
 
-def test_templates_are_shown_and_told_apart(written, sample):
+def test_templates_have_pictures_and_failures_to_enrol(written, sample):
     pairs, scores = sample
     lost = np.arange(len(pairs)) % 7 == 0
     templates = Pairs(pairs.first, pairs.second, pairs.same, failed_to_enrol=lost)

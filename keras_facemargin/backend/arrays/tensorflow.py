@@ -1,7 +1,7 @@
 """TensorFlow: a graph's loop runs one block after the other; its arrays are filled in place.
 
-`InplaceUpdate` and `InplaceAdd` write into their operand. XLA has neither, and fills in place of
-its own accord what a loop carries.
+`InplaceUpdate` and `InplaceAdd` write into their operand. XLA has neither, and updates the arrays
+of a loop in place.
 """
 
 import tensorflow as tf
@@ -15,7 +15,7 @@ def with_gradient(function, *inputs):
         outputs, pullback = function(*inputs)
         return outputs, lambda *cotangents: pullback(cotangents)
 
-    # A variable's value: a custom gradient wants to be told of variables that it meets.
+    # The value of a variable: a custom gradient does not accept variables that it is not told of.
     return run(*map(tf.convert_to_tensor, inputs))
 
 
@@ -69,7 +69,7 @@ def fill_target(array, columns, value):
 
 
 def take_rows(variable, rows):
-    # Of a variable itself: reading it whole would copy it once rows have been stored.
+    # From the variable itself: reading all of it would copy it after rows have been stored.
     return tf.gather(variable.value, rows)
 
 

@@ -1,4 +1,4 @@
-"""Refuses a head's arguments with the rule, the argument and what was received."""
+"""Checks a head's arguments. An error states the rule, the argument and the received value."""
 
 import math
 import numbers
@@ -26,13 +26,13 @@ def check_positive(name, value):
 
 
 def check_integer(name, value, least):
-    """A whole number of any type: 3.0 is one."""
+    """An integer of any type; 3.0 is accepted."""
     rule = f"must be an integer of at least {least}"
     check_number(name, value, rule, lambda number: number == int(number) and number >= least)
 
 
 def check_number(name, value, rule, fits, way_out=""):
-    """A finite number, of Python or NumPy, that fits the rule; no text, no bool, no array."""
+    """A finite number of Python or NumPy that fits the rule: not a text, bool or array."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not fits(value):
         kind = "" if is_number else ", which is not a number"
@@ -40,7 +40,7 @@ def check_number(name, value, rule, fits, way_out=""):
 
 
 def check_flag(name, value):
-    """True or False. Python counts "False", like every text, as true."""
+    """True or False. The text "False" is refused: Python treats it as true."""
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"`{name}` must be True or False. Received: {name}={shown(value)}")
 
@@ -53,7 +53,7 @@ def check_choice(name, value, choices):
 
 
 def shown(value):
-    """A value as an error names it: an array by its shape."""
+    """A value as an error shows it: an array by its shape."""
     if isinstance(value, list | tuple) and len(value) > 4:
         return f"a {type(value).__name__} of {len(value)}"
     shape = tuple(getattr(value, "shape", ()))

@@ -44,20 +44,20 @@ from keras_facemargin.heads.margin_head.prototypes import PrototypeLayer
 from keras_facemargin.heads.margin_head.reductions import NEVER, LogSumExp
 from keras_facemargin.heads.margin_head.shards import over_shards, shard_count
 
-_TINY = 1e-12  # of a prototype's squared length: below it counts as 1, and nothing is steep
+_TINY = 1e-12  # a shorter squared length of a prototype counts as 1, so that gradients are small
 _MOST_KEPT = 2**26  # products of embeddings and prototypes that stay in memory: 256 MiB
 _LARGE_BATCH = 512
 
 
 class MarginHead(PrototypeLayer):
-    """Turns embeddings into class logits, with a margin where the label says so.
+    """Turns embeddings into class logits, with the margin applied to the target class.
 
     `head(embeddings, labels)` returns logits to train on, `head(embeddings)` plain logits for
     prediction; both are float32 of shape (B, C). `head.compute_losses(embeddings, labels)` returns
     the per-sample losses directly.
 
     The head owns the class prototypes, weight `prototypes` of shape (C, D). It computes in float32
-    whatever the global policy: cosines close to 1 do not survive half precision.
+    under any global policy: half precision loses the differences of cosines near 1.
 
     A sample with label -1 belongs to no class: its logits are plain, its loss is 0 and it trains
     nothing.
@@ -68,34 +68,34 @@ class MarginHead(PrototypeLayer):
 
     Args:
         num_classes: C, number of identities, integer >= 2.
-        scale: s > 0, multiplies the similarities; None where a loss has no such factor.
+        scale: s > 0, multiplies the similarities; None for a loss without this factor.
         prototypes_initializer: a Keras initializer or its name.
         prototypes_regularizer, prototypes_constraint: as `kernel_regularizer` and
             `kernel_constraint` of `keras.layers.Dense`, of a matrix of shape (C, D). They need all
             prototypes in every step: `sample_rate` must be 1, and under `PrototypeParallel` the
             number of devices must divide C.
-        detach_margin: whether the gradient is taken as if there were no margin, the straight-
-            through gradient of insightface for PyTorch and opensphere (`margins.straight_through`);
-            False takes the gradient of the loss itself.
-        blockwise: True forms the products of a block of classes twice, in the forward and again in
-            the backward pass, and keeps none: training then takes no memory that grows with B x C,
-            for one matrix product in four more. False keeps them, 4 B C bytes. None, the default,
-            keeps them up to 256 MiB (512 samples are counted where the batch size is not known).
-        sample_rate: share r of the prototypes that a step of `MarginClassifier.fit` trains, those
-            of the batch's people always among them (Partial FC, see `sampling`); 1 trains all
-            in every step. At least as many rows as samples a batch must remain.
+        detach_margin: True takes the gradient as if there were no margin, as insightface for
+            PyTorch and opensphere do (`margins.straight_through`); False takes the gradient of the
+            loss itself.
+        blockwise: True computes the products of embeddings and prototypes in the forward and again
+            in the backward pass: training needs no memory that grows with B x C, and five matrix
+            products instead of four. False keeps the products, 4 B C bytes. None, the default,
+            keeps them up to 256 MiB (an unknown batch size counts as 512).
+        sample_rate: share r of the prototypes that a step of `MarginClassifier.fit` trains (Partial
+            FC, see `sampling`), those of the batch's classes always included; 1 trains all in every
+            step. r C must be at least the batch size.
         **kwargs: of `keras.layers.Layer`; `dtype` may be "float32" or "float64".
 
     Input shape:
         `embeddings`: (B, D) float. `labels`: (B,) or (B, 1) integers in [0, C), or -1; sparse.
 
     Raises:
-        ValueError: an argument is out of range; labels are not integers, are one-hot, or lie
+        ValueError: an argument is out of range; labels are not integers, are one-hot, or are
             outside [-1, C).
     """
 
     learn_scale = False
-    keeps_norms = False  # whether logits are multiples of the embedding's norm
+    keeps_norms = False  # True if logits are multiples of the embedding's norm
     reduction = LogSumExp()  # of the wrong classes' logits
 
     def __init__(
@@ -123,18 +123,18 @@ class MarginHead(PrototypeLayer):
 
     @property
     def scale_is_fixed(self):
-        """Whether there is a scale and nothing but a schedule moves it."""
+        """Whether the head has a scale that only a schedule changes."""
         return self.scale is not None and not self.learn_scale
 
     @property
     def needs_labels(self):
-        """Whether its logits in training differ from those without labels, or its state does."""
+        """Whether labels change the logits in training, or the state of the head."""
         hooks = ("update_state", "target_similarity", "other_similarities")
         return any(getattr(type(self), hook) is not getattr(MarginHead, hook) for hook in hooks)
 
     @property
     def is_cross_entropy(self):
-        """Whether what it minimises is the softmax cross-entropy of its logits."""
+        """Whether the loss is the softmax cross-entropy of the logits."""
         hooks = ("reduction", "sample_loss", "regularized_loss")
         return all(getattr(type(self), hook) is getattr(MarginHead, hook) for hook in hooks)
 
@@ -156,10 +156,10 @@ class MarginHead(PrototypeLayer):
             )
 
     def add_statistic(self, name, value):
-        """A scalar weight that no gradient moves, the same on every replica.
+        """A scalar weight without gradient, the same on every replica.
 
-        `update` assigns to it what was computed from the whole global batch (`replicas.gather`), so
-        that any replica's copy is the right one.
+        `update_statistic` must assign a value of the whole global batch (`replicas.gather`), so
+        that the copies on all replicas are equal.
         """
         return self.add_weight(
             name=name,
@@ -170,7 +170,7 @@ class MarginHead(PrototypeLayer):
         )
 
     def update_statistic(self, statistic, value, defined):
-        """Assigns a statistic its new value where that is defined (the batch had samples)."""
+        """Assigns a new value to a statistic if it is defined: if the batch had samples."""
         statistic.assign(ops.where(defined, value, ops.convert_to_tensor(statistic)))
 
     def call(self, embeddings, labels=None, training=None):

@@ -7,18 +7,17 @@ from keras import ops
 from keras_facemargin.backend.assertions import asserted, is_traced
 
 IGNORED = -1  # the label of a sample that belongs to no class
-_RULE = "`labels` must lie in [0, num_classes), counted from 0, or be -1 to be ignored"
+_RULE = "`labels` must be in [0, num_classes), counted from 0, or be -1 to be ignored"
 _INT32 = np.iinfo("int32")
 
 
 def read_labels(labels, num_classes, embeddings=None):
     """Labels as (B,) int32, each of them a class or -1.
 
-    They are checked in the type that they come in: as int32, 2**32 would be class 0 and the uint32
-    4,294,967,295 would be -1. Arrays and concrete tensors are checked on every backend; a compiled
-    TensorFlow step asserts. A compiled jax step cannot raise (and what is traced for it holds no
-    int64, unless jax is set to): there a stray label comes back as `num_classes`, and its loss must
-    be NaN.
+    The check precedes the cast: as int32, 2**32 would be class 0 and the uint32 4,294,967,295 would
+    be -1. Arrays and concrete tensors are checked on every backend; a compiled TensorFlow step
+    asserts. A compiled jax step cannot raise (and its tensors are not int64, unless jax is
+    configured so): there an invalid label becomes `num_classes`, and its loss must be NaN.
 
     Args:
         labels: (B,) or (B, 1) integers of any type: array, list or tensor.
@@ -48,9 +47,9 @@ def read_labels(labels, num_classes, embeddings=None):
 
 
 def checked_array(labels, num_classes):
-    """As `read_labels`, of an array or a list before any backend converts it: (B,) or (B, 1) int32.
+    """As `read_labels`, for an array or a list before a backend converts it: (B,) or (B, 1) int32.
 
-    A backend that has no int64, as jax by default, would cut numbers off in silence.
+    A backend without int64, as jax by default, would truncate large numbers silently.
     """
     labels = np.asarray(labels)
     _check_shape(labels.shape)
@@ -60,7 +59,7 @@ def checked_array(labels, num_classes):
 
 
 def is_tensor(value):
-    """Whether it belongs to the backend already, as a tensor, a variable or a symbol."""
+    """Whether it is a tensor, a variable or a symbolic tensor of the backend."""
     return (
         ops.is_tensor(value)
         or keras.backend.is_keras_tensor(value)
@@ -69,10 +68,11 @@ def is_tensor(value):
 
 
 def one_each(name, labels, samples):
-    """The labels, if there are as many as samples: one alone would be broadcast to all.
+    """The labels, if there is one for each sample: a single one would be broadcast to all.
 
     Raises:
-        ValueError: there are not; where a TensorFlow graph alone knows, an `InvalidArgumentError`.
+        ValueError: the numbers differ. If only the running TensorFlow graph knows them, an
+            `InvalidArgumentError`.
     """
     here, there = labels.shape[0], samples.shape[0]
     rule = f"There must be one label for each embedding: `{name}` and embeddings differ in number"
@@ -131,7 +131,7 @@ def _checked_range(labels, dtype, num_classes):
 
 
 def _within_int32(labels, dtype):
-    """The labels as int32, those beyond it at its end: no cast turns one into another class."""
+    """The labels as int32, clipped to its range, so that no cast turns one into another class."""
     wide = np.iinfo(dtype)
     if wide.max > _INT32.max:
         top = ops.convert_to_tensor(_INT32.max, dtype)
@@ -143,11 +143,11 @@ def _within_int32(labels, dtype):
 
 
 def check_drawn(labels, missing, rows):
-    """The labels, if none of them is missing among the rows of a step's sample of prototypes.
+    """The labels, if the step's sample of prototypes includes all of them.
 
     Raises:
-        ValueError: one is; in a graph of TensorFlow an `InvalidArgumentError`. A compiled step of
-            jax cannot raise: it calls the sample's loss not a number.
+        ValueError: a label is missing; in a graph of TensorFlow an `InvalidArgumentError`. A
+            compiled step of jax cannot raise: there the loss of the label is NaN.
     """
     message = (
         f"A step trains {rows:,} prototypes, `sample_rate` of all, and every class of the global "

@@ -1,4 +1,4 @@
-"""The rows of a head: one prototype a class, which are trained, and how they are stored."""
+"""The prototypes of a head: one row per class, how they are trained and stored."""
 
 import math
 
@@ -13,11 +13,10 @@ from keras_facemargin.heads.margin_head.shards import shard_count
 
 
 class PrototypeLayer(LabelledLayer):
-    """A layer that has a row of weights for each class; what is made of them is `MarginHead`'s.
+    """A layer with a row of weights for each class; `MarginHead` uses them.
 
-    The rows may be filled up to a multiple of the devices that they are split over
-    (`shards`), and a step may train some of them only (`sampling`), which then stand in
-    weights of their own. Arguments are those of `MarginHead`.
+    Rows of padding fill them up to a multiple of the devices that share them (`shards`). A step may
+    train some rows only (`sampling`): these have weights of their own. Arguments as `MarginHead`.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class PrototypeLayer(LabelledLayer):
         check_number(
             "sample_rate",
             sample_rate,
-            "is the share of the prototypes that a step trains and must lie in (0, 1]",
+            "is the share of the prototypes that a step trains and must be in (0, 1]",
             lambda rate: 0 < rate <= 1,
         )
         self.sample_rate = float(sample_rate)
@@ -60,25 +59,25 @@ class PrototypeLayer(LabelledLayer):
 
     @property
     def prototypes_shape(self):
-        """Shape of the prototypes, one row a class (and rows of padding, see `shards`)."""
+        """Shape of the prototypes: one row per class, and rows of padding (`shards`)."""
         return (self.num_rows, self.embedding_dim)
 
     @property
     def num_rows(self):
-        """Classes, filled up to a multiple of the devices that prototypes are split over."""
+        """Number of classes, rounded up to a multiple of the devices that share the prototypes."""
         shards = shard_count()
         return -(-self.num_classes // shards) * shards
 
     @property
     def samples(self):
-        """Whether a step trains some of the prototypes only."""
+        """Whether a step trains only some of the prototypes."""
         return self.sample_rate < 1
 
     def add_prototypes(self, embedding_dim):
-        """The weights with a row for each class, in `build`."""
+        """Adds the weights with a row for each class, in `build`."""
         if self.samples and shard_count() > 1:
             raise ValueError(
-                "Prototypes that are split over devices are trained whole. Received: "
+                "Prototypes that are split over devices cannot be sampled. Received: "
                 f"sample_rate={self.sample_rate} under PrototypeParallel. Leave one of the two out."
             )
         if self.num_rows > self.num_classes and self._penalties():
@@ -117,7 +116,7 @@ class PrototypeLayer(LabelledLayer):
         )
 
     def add_bias(self):
-        """A number a class, added to its similarity, from 0."""
+        """Adds one bias per class, initially 0."""
         self.bias = self.add_weight(name="bias", shape=(self.num_rows,), initializer="zeros")
         if self.samples:
             self.bias.trainable = False
@@ -126,12 +125,12 @@ class PrototypeLayer(LabelledLayer):
             )
 
     def class_weights(self, sampled=False):
-        """The weights with a row for each class: prototypes, maybe a bias; or those of a sample."""
+        """The prototypes and, if there is one, the bias; `sampled`, those of a step's sample."""
         weights = (self.sample, self.sample_bias) if sampled else (self.prototypes, self.bias)
         return tuple(ops.convert_to_tensor(weight) for weight in weights if weight is not None)
 
     def labels_in_sample(self, labels):
-        """Where each label's row stands in the sample, and whether it is not there."""
+        """The row of each label in the sample, and whether the sample lacks it."""
         rows = ops.convert_to_tensor(self.sample_rows)
         places = ops.cast(ops.searchsorted(rows, ops.maximum(labels, 0)), "int32")
         places = ops.minimum(places, rows.shape[0] - 1)
@@ -143,15 +142,15 @@ class PrototypeLayer(LabelledLayer):
 
     @property
     def other_weights(self):
-        """All weights that have no row for each class."""
+        """All weights without a row for each class."""
         of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
         return [w for w in self.weights if not any(w is other for other in of_classes)]
 
     def set_prototypes(self, prototypes):
-        """Goes on with prototypes from elsewhere: another head's, or the mean embeddings of people.
+        """Assigns prototypes of another head, or the mean embeddings of the classes.
 
-        Of K sub-centres into a head with fewer, the first are taken; into one with more, the others
-        stay as they are.
+        If they have more sub-centres than this head, the first ones are used; if they have fewer,
+        the other sub-centres keep their values.
 
         Args:
             prototypes: (C, D) or (C, K, D) float array or weight.
@@ -171,15 +170,16 @@ class PrototypeLayer(LabelledLayer):
             taken = taken[: self.num_classes]  # another head's, with its padding
         if not self.built:
             raise ValueError(
-                "A head has prototypes once it is built: `build((None, embedding_dim))` it, or put "
-                f"it into a MarginClassifier. Received: a {type(self).__name__} that is not."
+                "A head has no prototypes before it is built. Received: an unbuilt "
+                f"{type(self).__name__}. Call `build((None, embedding_dim))`, or make a "
+                "MarginClassifier of it."
             )
         if taken.ndim not in (2, 3) or (len(taken), taken.shape[-1]) != (
             self.num_classes,
             self.embedding_dim,
         ):
             raise ValueError(
-                "`prototypes` must have a row for each class, as long as an embedding: here "
+                "`prototypes` must have a row of an embedding's length for each class: shape "
                 f"({self.num_classes}, {self.embedding_dim}), sub-centres in between. "
                 f"Received: prototypes of shape {taken.shape}."
             )
@@ -214,7 +214,7 @@ class PrototypeLayer(LabelledLayer):
         whole = {}
         super().save_own_variables(whole)
         for key, value in whole.items():
-            # A file knows no devices: it holds no padding.
+            # Padding depends on the devices, so a file has none.
             padded = value.shape[:1] == (self.num_rows,)
             store[key] = np.asarray(value)[: self.num_classes] if padded else value
 
@@ -228,5 +228,5 @@ class PrototypeLayer(LabelledLayer):
 
 
 def _padded(rows, count):
-    """Rows of zeros after these, up to a count."""
+    """The rows, followed by zeros up to a count."""
     return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -1,14 +1,19 @@
-"""How the logits of the wrong classes become one number, block by block, and its slopes.
+"""Reductions of the wrong classes' logits to one number, block by block, and their slopes.
 
-Each has `start(like)`, the carry before the first block for samples (B, 1); `add(logits, *carry)`,
-the carry after a block (B, K); `result(*carry)`, (B, 1); `join(results)`, one of several parts of
-the classes (n, B, 1); and `slopes(logits, result)`, by how much the result moves with each logit of
-a block (B, K). A class that does not count has logit `NEVER`.
+| method | returns |
+| --- | --- |
+| `start(like)` | the state before the first block, for samples (B, 1) |
+| `add(logits, *state)` | the state after a block (B, K) |
+| `result(*state)` | the number (B, 1) |
+| `join(results)` | the number from those of n parts of the classes (n, B, 1) |
+| `slopes(logits, result)` | the derivative of the result by each logit of a block (B, K) |
+
+A class that does not count has the logit `NEVER`.
 """
 
 from keras import ops
 
-NEVER = -1e30  # its exponential is 0, and nothing made of it is infinite
+NEVER = -1e30  # its exponential is 0, and no result is infinite
 
 
 class LogSumExp:
@@ -33,7 +38,7 @@ class LogSumExp:
 
 
 class SoftplusSum:
-    """sum_j log(1 + exp(z_j)): each other class a binary decision of its own."""
+    """sum_j log(1 + exp(z_j)): a binary decision for each other class."""
 
     def start(self, like):
         return (ops.zeros_like(like),)

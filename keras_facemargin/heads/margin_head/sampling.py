@@ -1,10 +1,10 @@
-"""Training on a share of the prototypes a step: those of the batch's people and a random rest.
+"""Trains a share of the prototypes in each step: those of the batch's classes and random others.
 
-Partial FC (An et al. 2022, arXiv:2203.15565): with a million identities most of a step goes to
-classes that it hardly moves. A head with `sample_rate` r has a weight `sample` of `ceil(r C)` rows,
-which a step trains in the place of `prototypes`. Before the step it is filled with the rows drawn,
-and so is what the optimizer remembers of each; after the step both go back to their places. Rows
-that were not drawn are not touched: no weight decay and no momentum moves them.
+Partial FC (An et al. 2022, arXiv:2203.15565): with a million identities, most of a step's time is
+spent on classes that it hardly changes. A head with `sample_rate` r has a weight `sample` of
+`ceil(r C)` rows, which a step trains in place of `prototypes`. Before the step it receives the
+drawn rows, and the optimizer's slots receive theirs; after the step both are written back. Other
+rows do not change: neither weight decay nor momentum is applied to them.
 """
 
 import keras
@@ -20,7 +20,7 @@ _SEED = 2203_15565
 
 
 class SampleExchange(keras.layers.Layer):
-    """Takes the rows of a step out of the tables and puts them back, the optimizer's too.
+    """Gathers the rows of a step from the tables and scatters them back, the optimizer's too.
 
     Args:
         head: a built `MarginHead` with a `sample_rate` below 1.
@@ -33,7 +33,7 @@ class SampleExchange(keras.layers.Layer):
         pairs = [(head.prototypes, head.sample)]
         if head.bias is not None:
             pairs.append((head.bias, head.sample_bias))
-        # Behind functions, or Keras would count the head's and the optimizer's weights as its own.
+        # Functions hide these weights from Keras, which would track them as weights of this layer.
         self._sample_rows = lambda: head.sample_rows
         self._of_head = lambda: pairs
         self._of_optimizer = lambda: []
@@ -41,7 +41,7 @@ class SampleExchange(keras.layers.Layer):
         self.built = True
 
     def follow(self, optimizer):
-        """From here on exchanges what this optimizer, built, remembers of the sample, too."""
+        """Exchanges from now on also the slots of a built optimizer."""
         slots = []
         for table, part in self._of_head():
             prefix = part.path.replace("/", "_") + "_"
@@ -52,7 +52,7 @@ class SampleExchange(keras.layers.Layer):
         self._of_optimizer = lambda: slots
 
     def _table(self, name, shape, start):
-        """A weight of all classes; that of an optimizer before this one starts anew."""
+        """A weight with a row for each class; that of a previous optimizer is reset."""
         if name in self._tables:
             self._tables[name].assign(ops.full(shape, start))
         else:
@@ -66,7 +66,7 @@ class SampleExchange(keras.layers.Layer):
         return self._tables[name]
 
     def gather_rows(self, labels):
-        """Draws the rows of a step, from the labels (B,) of the global batch, and fills in."""
+        """Draws the rows of a step for the labels (B,) of the global batch, and copies them."""
         sample_rows = self._sample_rows()
         classes = self._of_head()[0][0].shape[0]
         labels = read_labels(labels, classes)
@@ -74,9 +74,9 @@ class SampleExchange(keras.layers.Layer):
         self.step.assign(step)
         restart(self.draws, _SEED, step)
         chances = keras.random.uniform((classes,), dtype="float32", seed=self.draws)
-        people = ops.maximum(gather(labels), 0)  # class 0 comes along with an ignored sample
-        surely = 2.0 + ops.zeros_like(ops.cast(people, "float32"))
-        chances = ops.scatter_update(chances, ops.expand_dims(people, -1), surely)
+        present = ops.maximum(gather(labels), 0)  # an ignored sample adds class 0
+        certain = 2.0 + ops.zeros_like(ops.cast(present, "float32"))
+        chances = ops.scatter_update(chances, ops.expand_dims(present, -1), certain)
         rows = ops.top_k(chances, sample_rows.shape[0], sorted=False)[1]
         rows = ops.sort(ops.cast(rows, "int32"))
         sample_rows.assign(rows)
@@ -84,12 +84,12 @@ class SampleExchange(keras.layers.Layer):
             part.assign(arrays.take_rows(table, rows))
 
     def scatter_rows(self):
-        """Puts the rows of the step back."""
+        """Copies the rows of the step back."""
         rows = ops.convert_to_tensor(self._sample_rows())
         for table, part in (*self._of_head(), *self._of_optimizer()):
             arrays.store_rows(table, rows, ops.convert_to_tensor(part))
 
 
 def _first(slot):
-    """What a slot starts with: 0, or Adagrad's accumulator."""
+    """The initial value of a slot: 0, or Adagrad's accumulator."""
     return float(ops.convert_to_numpy(slot).flat[0])

@@ -1,8 +1,8 @@
 """Prototypes split over devices: each reduces its own classes, and the results are joined.
 
-Only jax runs this. Embeddings of the global batch are gathered to every device, each multiplies
-them with its own prototypes block by block, and what travels back is one number a sample and a
-device: the split softmax of Partial FC (An et al. 2022, arXiv:2203.15565, section 3.1).
+Only jax runs this. Every device receives the embeddings of the global batch, multiplies them with
+its own prototypes block by block, and returns one number for each sample: the split softmax of
+Partial FC (An et al. 2022, arXiv:2203.15565, section 3.1).
 """
 
 import keras
@@ -12,19 +12,19 @@ _AXIS = "devices"
 
 
 class PrototypeParallel(keras.distribution.ModelParallel):
-    """Batches and prototypes over the same devices: each has a part of either.
+    """Splits both the batch and the prototypes over the same devices.
 
-    The embedder is copied to every device and computes its part of the batch; the prototypes of a
-    margin head, and what an optimizer remembers of them, are split by class. Memory of the
-    prototypes falls as 1/n. A number of classes that the devices do not divide is padded with rows
-    that count for nothing.
+    Every device has a copy of the embedder and computes its part of the batch. The prototypes of a
+    margin head and their slots in the optimizer are split by class: their memory per device falls
+    as 1/n. If n does not divide the number of classes, rows of padding are added, which have no
+    effect.
 
     ```
     keras.distribution.set_distribution(PrototypeParallel())
     classifier = MarginClassifier(build_embedder(...), CosFace(10_000_000))
     ```
 
-    Set it before model and head are made. The batch size must be a multiple of the devices.
+    Set it before you make the model and the head. The batch size must be a multiple of n.
 
     Args:
         devices: names as `keras.distribution.list_devices()` gives them; all by default.
@@ -52,7 +52,7 @@ class PrototypeParallel(keras.distribution.ModelParallel):
 
 
 def shard_count():
-    """Over how many devices prototypes are split."""
+    """The number of devices that share the prototypes; 1 without `PrototypeParallel`."""
     distribution = keras.distribution.distribution()
     if not isinstance(distribution, PrototypeParallel):
         return 1
@@ -62,7 +62,7 @@ def shard_count():
 def over_shards(reduce, reduction, labels, inputs, weights, num_classes):
     """`reduce(labels, inputs, weights, num_classes)` of each device's classes, joined.
 
-    Labels and the number of classes are told to each device as counted from its first class.
+    Each device receives labels and the number of classes relative to its first class.
     """
     import jax
     from jax.sharding import PartitionSpec
