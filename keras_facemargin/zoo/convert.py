@@ -96,13 +96,11 @@ def _graph(read: Callable[[Path], Graph], path: Path, card: Card) -> keras.Model
 
 
 def _dlib(path: Path, card: Card) -> keras.Model:
-    """dlib's network; its folded batch normalisation gets the statistics of real faces."""
-    built = graphs.build(
-        dlib.read(path),
-        size=card.crop.shape,
-        preprocessing=preprocessing_of(card),
-        name=_name(card),
-    )
+    """dlib's network; its folded batch normalisation gets the statistics of real faces.
+
+    The file holds its pixel rule and takes RGB, whatever the card states.
+    """
+    built = graphs.build(dlib.read(path), size=card.crop.shape, name=_name(card))
     statistics = dlib_statistics()
     if len(statistics) == len(built.folded):
         give_statistics(built.model, built.folded, statistics)

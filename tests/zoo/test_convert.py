@@ -57,14 +57,12 @@ def original(name, shared_data, crops, card):
     placed = [place(crop, card.crop) for crop in crops]
     if card.converter in ("onnx", "tflite"):
         return np.stack([run_original(file, card, crop) for crop in placed])
-    if name == "foamliu_mobilefacenet.pt":
-        twin = "foamliu_MobileFaceNet.onnx"
-        return original(twin, shared_data, crops, published_card(twin))
     oracles = pytest.importorskip("torch_oracles", reason="needs torch")
     if card.converter == "mxnet":
         symbol = file.with_name(file.name.replace("-0000.params", "-symbol.json"))
         return oracles.run_mxnet(symbol, mxnet.read_params(file), np.stack(placed))
-    return oracles.run_xiaoccer(file, np.stack(placed))
+    run = oracles.run_foamliu if "foamliu" in name else oracles.run_xiaoccer
+    return run(file, np.stack(placed))
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name != DLIB])

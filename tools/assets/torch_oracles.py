@@ -44,6 +44,31 @@ def run_xiaoccer(path, crops):
     return unit(x, "linear1", act=False).flatten(1).numpy()
 
 
+def run_foamliu(path, crops):
+    """foamliu's MobileFaceNet, (N, 112, 112, 3) -> (N, 128)."""
+    s = torch.load(path, map_location="cpu", weights_only=True)
+    means, deviations = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    x = _batch(crops, [255 * m for m in means], [255 * d for d in deviations])
+
+    def depthwise(x, name, stride=1, pad=1):
+        return F.conv2d(x, s[f"{name}.weight"], None, stride, pad, 1, x.shape[1])
+
+    x = F.relu6(_norm(F.conv2d(x, s["conv1.0.weight"], None, 2, 1), s, "conv1.1"))
+    x = F.relu(_norm(depthwise(x, "dw_conv.depthwise"), s, "dw_conv.bn1"))
+    x = F.relu(_norm(F.conv2d(x, s["dw_conv.pointwise.weight"]), s, "dw_conv.bn2"))
+    for number, stride in enumerate(_STRIDES):
+        name, before = f"features.{number}.conv", x
+        x = F.relu6(_norm(F.conv2d(x, s[f"{name}.0.0.weight"]), s, f"{name}.0.1"))
+        x = F.relu6(_norm(depthwise(x, f"{name}.1.0", stride), s, f"{name}.1.1"))
+        x = _norm(F.conv2d(x, s[f"{name}.2.weight"]), s, f"{name}.3")
+        if stride == 1 and x.shape == before.shape:
+            x = x + before
+    x = F.relu6(_norm(F.conv2d(x, s["conv2.0.weight"]), s, "conv2.1"))
+    x = _norm(depthwise(x, "gdconv.depthwise", 1, 0), s, "gdconv.bn")
+    x = F.conv2d(x, s["conv3.weight"], s["conv3.bias"])
+    return _norm(x, s, "bn").flatten(1).numpy()
+
+
 def run_mxnet(symbol, arrays, crops):
     """A walk over the nodes of an MXNet symbol; `arrays` by name."""
     nodes = json.loads(symbol.read_text())["nodes"]
