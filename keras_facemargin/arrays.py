@@ -1,4 +1,4 @@
-"""Arrays as callers give them: what NumPy would change without a word is refused.
+"""Checks of arrays from callers: they refuse what NumPy would change silently.
 
 - `identifiers` takes the names of people, templates, folds or groups. NumPy makes one type of
   ``[1, "1"]``, and two people become one; it counts every NaN as the same person.
@@ -6,7 +6,7 @@
 - `embedding_rows` takes embeddings: real and signed, one a row.
 - `row_numbers` takes indices of rows. NumPy cuts 1.7 to 1 and counts -1 from the end.
 - `read_npz` reads the arrays of a file. NumPy raises a dozen kinds of errors for a damaged one, and
-  takes the memory for an array of any size that the file claims.
+  allocates an array of any size that the file claims.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-# Above it float64 does not hold every whole number.
+# Above it float64 does not represent every whole number.
 _EXACT = 2**53
 
 _KINDS = {"i": "whole numbers", "u": "whole numbers", "b": "truth values"}
@@ -149,7 +149,7 @@ def read_npz(file) -> dict:
         [[1.0, 0.0], [0.0, 1.0]]
     """
     with open(file, "rb") as stream, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        warnings.simplefilter("ignore")  # about headers from Python 2
         try:
             with zipfile.ZipFile(stream) as archive:
                 return {
@@ -175,7 +175,7 @@ def _read_npy(archive, member):
             raise ValueError(f"Python objects in {member.filename}")
         count = math.prod(shape)
         size = count * dtype.itemsize
-        empty = count and not dtype.itemsize  # texts of no letter, of which NumPy makes one each
+        empty = count and not dtype.itemsize  # empty texts: NumPy allocates one letter each
         if empty or min(shape, default=0) < 0 or size != member.file_size - stream.tell():
             raise ValueError(f"{member.filename} of another size than {shape} of {dtype}")
         array = np.empty(count, dtype)

@@ -1,9 +1,9 @@
 """Checks of the labels and images that `fit` and `evaluate` receive.
 
-Every label must be a class: a compiled step of jax or XLA cannot raise, and one of TensorFlow ends
-in a trace of forty lines. The first images should be RGB 0..255, as `evaluate.embed` demands: an
-embedder trains on images in 0..1 as well, and then refuses or misjudges all others. Arrays are
-looked at once, a stream batch by batch as it flows; no batch is taken out of it.
+Every label must be a class: a compiled step of jax or XLA cannot raise an error, and a step of
+TensorFlow ends in a trace of forty lines. The first images should be RGB 0..255, as
+`evaluate.embed` requires: an embedder that trains on images in 0..1 fails on all others. Arrays are
+checked once, a stream batch by batch; no batch is removed from it.
 """
 
 import warnings
@@ -15,20 +15,20 @@ from keras import ops
 from keras_facemargin.backend.trainer import stream_method
 from keras_facemargin.heads.margin_head.labels import IGNORED, checked_array
 
-_SOME = 64  # images of an array that are looked at
-# Of 0..1, of -1..1 and of ImageNet's mean and deviation no value is larger.
+_SOME = 64  # images of an array that are checked
+# Larger than any value of 0..1, of -1..1 and of ImageNet's mean and standard deviation.
 _SCALED = 3.0
 
 
 class Inspector:
-    """Looks at labels and images on the host.
+    """Checks labels and images on the host.
 
     Args:
-        num_classes: C; labels must lie in [0, C) or be -1.
+        num_classes: C; labels must be in [0, C) or be -1.
 
     Attributes:
-        fault: the sentence about labels that were refused, or None. A compiled pipeline wraps the
-            error that this class raises inside it.
+        fault: the error about refused labels as text, or None. A compiled pipeline wraps the error
+            that this class raises inside it.
     """
 
     def __init__(self, num_classes):
@@ -36,15 +36,15 @@ class Inspector:
         self.begin()
 
     def begin(self):
-        """Forgets what was seen: another `fit` or `evaluate` begins."""
+        """Starts again: another `fit` or `evaluate` starts."""
         self.fault = None
         self._seen_images = False
 
     def look(self, images, labels):
-        """Looks at a batch, or at arrays of all batches.
+        """Checks a batch, or the arrays of all batches.
 
         Args:
-            images: array or tensor, or None. Looked at the first time only.
+            images: array or tensor, or None. Only the first ones are checked.
             labels: array or tensor, or None.
 
         Raises:
@@ -61,7 +61,7 @@ class Inspector:
             _warn_if_scaled(images)
 
     def watch(self, epochs, strategy=None):
-        """Looks at each batch of a stream as it flows.
+        """Checks each batch of a stream as `fit` reads it.
 
         Args:
             epochs: Keras' `EpochIterator` over a stream; its iterators are replaced.
@@ -78,17 +78,17 @@ class Inspector:
             setattr(epochs.data_adapter, name, lambda: _Watched(stream(), self.look))
 
     def _watch_dataset(self, epochs, strategy):
-        """In the graph of the pipeline, which calls the host for a first batch or a stray label."""
+        """Checks in the pipeline's graph, which calls the host for a first batch or a bad label."""
         import tensorflow as tf
 
         dataset = epochs.data_adapter.get_tf_dataset()
         if not isinstance(dataset, tf.data.Dataset):
-            return  # the strategy deals it out already
+            return  # the strategy distributes it already
 
         def look(images, labels):
             try:
                 self.look(images, labels)
-            except ValueError:  # whose trace TensorFlow would print whole
+            except ValueError:  # TensorFlow would print its whole trace
                 return False
             return True
 
@@ -96,7 +96,7 @@ class Inspector:
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
             if not (tf.is_tensor(images) and tf.is_tensor(labels) and labels.dtype.is_integer):
                 return batch
-            numbers = tf.cast(labels, tf.float64)  # of any type, and -1 and C fit into it
+            numbers = tf.cast(labels, tf.float64)  # holds any integer type, -1 and C
             stray = tf.reduce_any((numbers < IGNORED) | (numbers >= self.num_classes))
             looked = tf.cond(
                 stray | tf.equal(number, 0),
@@ -112,7 +112,7 @@ class Inspector:
 
 
 class _Watched:
-    """A stream whose batches are looked at; it begins when it always does, torch's with a draw."""
+    """A stream with checked batches; it starts as late as the original, which draws on torch."""
 
     def __init__(self, batches, look):
         self._batches = batches
@@ -142,7 +142,7 @@ def _warn_if_scaled(images):
     low, high = float(images.min()), float(images.max())
     if 0 < max(-low, high) <= _SCALED:
         warnings.warn(
-            "Images must be RGB 0..255: the embedder holds its own preprocessing. Received: "
+            "Images must be RGB 0..255: the embedder contains its preprocessing. Received: "
             f"values from {low:.3g} to {high:.3g}, which look scaled. Leave the scaling out, or "
             "multiply 0..1 by 255.",
             stacklevel=2,

@@ -13,7 +13,7 @@ from keras_facemargin.fitting import DistributedFit, optimizer_parts
 from keras_facemargin.heads.margin_head.labels import IGNORED
 from keras_facemargin.heads.margin_head.sampling import SampleExchange
 
-# Adafactor keeps sums over rows, the other begins with the weights themselves.
+# Adafactor keeps sums over rows; ScheduleFreeAdamW starts with the weights themselves.
 _UNFIT_FOR_SAMPLES = (keras.optimizers.Adafactor, keras.optimizers.ScheduleFreeAdamW)
 
 
@@ -29,20 +29,20 @@ class MarginClassifier(DistributedFit, keras.Model):
     classifier.embedder.save("embedder.keras")
     ```
 
-    The loss is the head's, asked for directly: it is no Keras loss, takes integer labels that never
-    pass through a compute dtype, and is averaged over the *global* batch, so that replicas with
-    unequal or empty shares of a last batch train as one device does. `accuracy` is that of the
-    plain, margin-free similarities, in training and in evaluation. A sample labelled -1 counts in
-    neither: the average is over the others.
+    The loss comes from the head. It is not a Keras loss: labels stay integers and are not cast to a
+    compute dtype, and the loss is averaged over the *global* batch, so that replicas with unequal
+    or empty shares of a last batch train as one device does. `accuracy` is the accuracy of the
+    similarities without margin, in training and in evaluation. A sample labelled -1 counts in
+    neither.
 
     Under `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy` make embedder, head and
-    classifier inside `strategy.scope()`; batch normalisation is then synchronised over the
-    replicas, and what Keras breaks there is repaired (`keras_facemargin/fitting.py`).
+    classifier inside `strategy.scope()`. Batch normalisation is then synchronised over the
+    replicas; `keras_facemargin/fitting.py` corrects faults of Keras there.
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); see `build_embedder`.
         head: a `MarginHead`, such as `CosFace(num_classes)`.
-        **kwargs: of `keras.Model`.
+        **kwargs: arguments of `keras.Model`.
 
     Raises:
         ValueError: `embedder` does not give (B, D); `fit` or `evaluate` without labels; labels out
@@ -100,7 +100,7 @@ class MarginClassifier(DistributedFit, keras.Model):
         jit_compile=None,
         **kwargs,
     ):
-        """As `keras.Model.compile`, in its order of arguments, but the head is the loss.
+        """Like `keras.Model.compile`, with the same order of arguments, but the head is the loss.
 
         Args:
             optimizer: a Keras optimizer or its name.
@@ -112,11 +112,10 @@ class MarginClassifier(DistributedFit, keras.Model):
             **kwargs: `auto_scale_loss`.
 
         Raises:
-            ValueError: a loss was passed; with several replicas, `jit_compile=True` or
-                `steps_per_execution` above 1, with which TensorFlow fails; under a strategy of
-                `tf.distribute`, or with a `sample_rate` below 1, a setting of the optimizer that
-                means something else there (`keras_facemargin/fitting.py`,
-                `keras_facemargin/heads/margin_head/sampling.py`).
+            ValueError: a loss is given; `jit_compile=True` or `steps_per_execution` above 1 with
+                several replicas, because TensorFlow fails; a setting of the optimizer that has
+                another meaning under a strategy of `tf.distribute` or with a `sample_rate` below 1
+                (`keras_facemargin/fitting.py`, `keras_facemargin/heads/margin_head/sampling.py`).
         """
         if loss is not None or loss_weights is not None:
             raise ValueError(
@@ -147,10 +146,10 @@ class MarginClassifier(DistributedFit, keras.Model):
 
     def compile_from_config(self, config):
         config = keras.saving.deserialize_keras_object(config)
-        config.pop("jit_compile")  # decided again: the backend may be another one
+        config.pop("jit_compile")  # decided again, because the backend may differ
         try:
             self.compile(**config)
-        except ValueError as error:  # it was saved elsewhere, or by an earlier version
+        except ValueError as error:  # saved on another machine or by an earlier version
             warnings.warn(
                 f"The model is loaded without its optimizer, compile it. {error}", stacklevel=2
             )
@@ -160,8 +159,8 @@ class MarginClassifier(DistributedFit, keras.Model):
     def with_head(self, head):
         """The same embedder with another head, which starts from the prototypes of this one.
 
-        Softmax first, a margin later: train under one head, swap, compile, train on. The embedder
-        is shared, not copied; the prototypes are copied (`MarginHead.set_prototypes`).
+        Train with a softmax head first, then with a margin: train, change the head, compile, train.
+        The embedder is shared, not copied; the prototypes are copied (`MarginHead.set_prototypes`).
 
         Args:
             head: a `MarginHead` with as many classes.
@@ -170,7 +169,7 @@ class MarginClassifier(DistributedFit, keras.Model):
             A `MarginClassifier`, not compiled.
 
         Raises:
-            ValueError: the head has other classes.
+            ValueError: the head has another number of classes.
         """
         classifier = type(self)(self.embedder, head)
         head.set_prototypes(self.head.prototypes)
@@ -192,7 +191,7 @@ class MarginClassifier(DistributedFit, keras.Model):
         return logs, self._with_assigned(state, exchange.scatter_rows)
 
     def _with_assigned(self, state, assign):
-        """The state of a jax trainer after assignments to any of its variables."""
+        """The state of a jax trainer after assignments to its variables."""
         groups = (
             self.trainable_variables,
             self.non_trainable_variables,
@@ -209,7 +208,7 @@ class MarginClassifier(DistributedFit, keras.Model):
         return tuple([scope.get_current_value(v) for v in group] for group in groups)
 
     def fit(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.fit`.
+        """Like `keras.Model.fit`.
 
         Raises:
             ValueError: a label is not a class.
@@ -222,8 +221,8 @@ class MarginClassifier(DistributedFit, keras.Model):
         try:
             return super().fit(x, y, *args, **kwargs)
         except Exception as error:
-            self._say_fault(error)
-            # What a callback of a compiled step raises comes wrapped by the backend.
+            self._raise_fault(error)
+            # The backend wraps an error from a callback of a compiled step.
             report = self.guard and self.guard.report
             if report is None or isinstance(error, FloatingPointError):
                 raise
@@ -232,7 +231,7 @@ class MarginClassifier(DistributedFit, keras.Model):
             self.open_contexts.close()
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.evaluate`; NaN where no sample has a label.
+        """Like `keras.Model.evaluate`; NaN if no sample has a label.
 
         Raises:
             ValueError: a label is not a class.
@@ -242,7 +241,7 @@ class MarginClassifier(DistributedFit, keras.Model):
         try:
             return super().evaluate(x, y, *args, **kwargs)
         except Exception as error:
-            self._say_fault(error)
+            self._raise_fault(error)
             raise
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -254,13 +253,13 @@ class MarginClassifier(DistributedFit, keras.Model):
         return super().test_on_batch(x, y, *args, **kwargs)
 
     def _inspect(self, images, labels):
-        """Looks at arrays now; at streams, which hold their labels, as they flow."""
+        """Checks arrays now; streams are checked batch by batch."""
         self.inspector.begin()
         if labels is not None:
             self.inspector.look(images, labels)
 
-    def _say_fault(self, error):
-        """Raises what the inspector said of a batch, which the backend's pipeline wraps."""
+    def _raise_fault(self, error):
+        """Raises the inspector's error about a batch, which the backend's pipeline wraps."""
         if self.inspector.fault is not None:
             self.restore_variables()
             if not isinstance(error, ValueError):
@@ -301,7 +300,7 @@ class MarginClassifier(DistributedFit, keras.Model):
 
 
 def _refuse_spanning(optimizer):
-    """Each step trains other prototypes: state must be a row of each, and of one step."""
+    """Refuses optimizers whose state is not one row for each prototype, or spans several steps."""
     for part in optimizer_parts(optimizer):
         if isinstance(part, _UNFIT_FOR_SAMPLES):
             raise ValueError(
@@ -321,7 +320,7 @@ def _refuse_spanning(optimizer):
 
 
 def _refuse_differences(optimizer, head):
-    """The optimizer, built, treats the sample as it would treat the prototypes."""
+    """Refuses a built optimizer that would treat the sample unlike the prototypes."""
     sampled = [(head.prototypes, head.sample)]
     if head.bias is not None:
         sampled.append((head.bias, head.sample_bias))
@@ -331,8 +330,8 @@ def _refuse_differences(optimizer, head):
         for values in map(ops.convert_to_numpy, slots):
             if (values != values.flat[0]).any():
                 raise ValueError(
-                    "With a `sample_rate` below 1 the optimizer must be new: what it keeps of the "
-                    "sample is of the prototypes that the last step drew. Received: "
+                    "With a `sample_rate` below 1 the optimizer must be new: its state belongs to "
+                    "the prototypes that the last step drew. Received: "
                     f"{type(optimizer).__name__} that has trained. Make a new one."
                 )
         for owner in optimizer_parts(optimizer):
@@ -340,7 +339,7 @@ def _refuse_differences(optimizer, head):
                 owner._use_weight_decay(table) != owner._use_weight_decay(part)
             ):
                 raise ValueError(
-                    f"With a `sample_rate` below 1 a step trains {part.name!r} in the place of "
+                    f"With a `sample_rate` below 1 a step trains {part.name!r} instead of "
                     f"{table.name!r}. Received: an optimizer that excludes one of them from weight "
                     "decay. Name both in `exclude_from_weight_decay`."
                 )

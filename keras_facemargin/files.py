@@ -1,11 +1,11 @@
-"""Files on disk: text that is read, files that are written whole, one writer at a time.
+"""Files on disk: read text, write a file in one step, allow one writer at a time.
 
-- `read_text` reads UTF-8 with or without a byte-order mark, and names what another encoding is.
+- `read_text` reads UTF-8 with or without a byte-order mark, and names another encoding.
 - `atomic_write` and `write_json` replace a file in one step and keep its mode; `draft_of` does so
   for a writer that opens its file itself.
-- `check_writable` finds a place that takes no file before the work for it begins.
-- `exclusive` lets one process write to a destination; a second one gets one sentence.
-- `full_disk_names` gives an error of a full disk the name of the file that did not fit.
+- `check_writable` checks before the work that a file can be written.
+- `exclusive` lets one process write to a destination; a second one gets an error.
+- `full_disk_names` adds the name of the file to the error of a full disk.
 """
 
 import codecs
@@ -20,9 +20,9 @@ from pathlib import Path
 import filelock
 
 _DISK_IS_FULL = "The disk is full"
-FULL = (errno.ENOSPC, errno.EDQUOT)  # what a file system raises when nothing more fits
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a full file system
 
-# The longer marks first: UTF-32's begins with UTF-16's.
+# The longer marks first: UTF-32's starts with UTF-16's.
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -36,7 +36,7 @@ def read_text(path, what="a text file", errors="strict"):
 
     Args:
         path: the file.
-        what: what the file must be, for the error: "LFW's list of pairs".
+        what: the kind of file for the error, such as "LFW's list of pairs".
         errors: as `open` takes it; "surrogateescape" keeps bytes that are not UTF-8, such as file
             names in another encoding.
 
@@ -82,7 +82,7 @@ def draft_of(path, ending=".draft"):
 
     Args:
         path: the file to write or replace; its folder must exist.
-        ending: what the draft's name ends in, where the writer asks for a certain one.
+        ending: ending of the draft's name, if the writer requires one.
 
     Raises:
         OSError: the draft cannot be renamed. If the disk is full, the error names `path`.
@@ -135,13 +135,13 @@ def atomic_write(path, mode="w"):
 
 
 def check_writable(path):
-    """Finds out whether a file can be written, before the work for it begins.
+    """Checks that a file can be written, before the work for it starts.
 
     Args:
         path: the file to write later; its folder is created if it is missing.
 
     Raises:
-        OSError: `path` is a folder, or its folder takes no new file. `filename` names it.
+        OSError: `path` is a folder, or its folder accepts no new file. `filename` names it.
 
     Example:
         >>> check_writable("results/table.csv")
@@ -155,7 +155,7 @@ def check_writable(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = _draft_name(path)
-    try:  # permissions alone do not tell for root or on a read-only disk
+    try:  # permissions are not enough for root or a read-only disk
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         os.unlink(draft)
     except OSError as error:
@@ -212,8 +212,8 @@ def exclusive(path, *, wait=0.0):
     """Holds the lock of a destination, so that one process at a time writes there.
 
     The lock is the file `.NAME.lock` beside `path`. The operating system releases it when the
-    process ends, however it ends. Processes on several hosts are kept apart only if their shared
-    file system supports locks.
+    process ends, in any way. Between hosts it works only if their shared file system supports
+    locks.
 
     Args:
         path: the file or folder to write; its parent folder is created if it is missing.
@@ -242,7 +242,7 @@ def exclusive(path, *, wait=0.0):
     try:
         yield
     finally:
-        # Removed while it is held: a process that opened it meanwhile sees that the name is gone.
+        # Removed before the release: a process that has opened it sees that the name is gone.
         with contextlib.suppress(OSError):
             file.unlink()
         lock.release()

@@ -1,33 +1,34 @@
-"""Where Keras' own `fit` is repaired for many replicas and for a run that goes on: here alone.
+"""Corrections of Keras' `fit` for several replicas and for resumed runs.
 
-What Keras 3.15 breaks on TensorFlow, and what is done about it:
+The faults of Keras 3.15 on TensorFlow, and the correction of each:
 
-- Under a strategy it takes a first batch to build the model with, and averages it over replicas: a
-  first batch that does not divide by the replicas fails, several workers fail with any batch
-  (keras#20585), and a pipeline that counts its passes is one ahead. Here the model is built
-  already, and no batch is taken.
-- Of several workers it averages a step's logs over an axis that numbers do not have, and fails.
-  Here a number leaves the step with that axis.
-- It weighs the loss of a batch by its samples, those labelled -1 among them, and its logs are the
-  mean of the replicas' own averages: with unequal shares neither is that of one device. Here the
-  loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums over all
-  replicas.
-- The mean over no sample is 0 to it, a perfect `val_loss`. Here an epoch or an evaluation without a
-  labelled sample is NaN, which no callback takes for the best.
+- Under a strategy Keras builds the model with a first batch and averages this batch over replicas.
+  A first batch that does not divide by the replicas fails, several workers fail with any batch
+  (keras#20585), and a pipeline that counts its passes is one ahead. Here the model is built before
+  `fit`, which takes no extra batch.
+- With several workers Keras averages a step's logs over an axis that numbers do not have, and
+  fails. Here the numbers of a step have that axis.
+- Keras weighs the loss of a batch by all its samples, including those labelled -1, and its logs are
+  the mean of the replicas' averages. With unequal shares neither equals the value of one device.
+  Here the loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums
+  over all replicas.
+- Keras gives 0 as the mean over no sample, a perfect `val_loss`. Here an epoch or an evaluation
+  without a labelled sample gives NaN, which no callback takes for the best.
 - `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
   several replicas. Here `compile` refuses them.
 - `gradient_accumulation_steps` and `ema_overwrite_frequency` fail in the first step under any
   strategy (keras#20582). Here `compile` refuses them.
 - Clipping (`clipnorm`, `global_clipnorm`, `clipvalue`) acts on a replica's share of the gradient,
   before the sum over replicas (tensorflow#33929). Here it acts on the sum.
-- `LossScaleOptimizer` asks one replica whether all gradients are finite. Here it asks all.
+- `LossScaleOptimizer` checks on one replica whether all gradients are finite. Here it checks on
+  all.
 - A batch that leaves a replica without images fails on CPUs in oneDNN's gradient of a convolution,
-  and TensorFlow names a collective instead. Here the step refuses it and says the way out.
+  and TensorFlow's error names a collective. Here the step refuses it with a clear error.
 
-And what it lacks: an epoch that begins at a later step than the first, which `start_at` gives it.
+Keras also lacks an epoch that starts at a later step; `start_at` adds it.
 
-The methods with an underscore are Keras' own, overridden; `tests/test_fitting.py` fails if another
-Keras no longer calls them.
+The methods with an underscore override Keras' own; `tests/test_fitting.py` fails if a newer Keras
+does not call them.
 """
 
 import functools
@@ -45,28 +46,28 @@ class LossMean(keras.metrics.Mean):
     """The mean of a loss over samples, from their sum and their number."""
 
     def add(self, loss, count):
-        """Adds so many samples.
+        """Adds samples.
 
         Args:
             loss: scalar, the sum of their losses.
-            count: scalar.
+            count: scalar, their number.
         """
         self.total.assign_add(ops.cast(loss, self.dtype))
         self.count.assign_add(ops.cast(count, self.dtype))
 
     def update_state(self, values, sample_weight=None):
-        return  # Keras hands over the mean of a batch, weighed by all its samples
+        return  # Keras passes the mean of a batch, weighed by all its samples
 
 
 class DistributedFit:
-    """Goes before `keras.Model` in the bases of a model that is built when it is made.
+    """Corrects `fit`; a base class before `keras.Model`, for a model that its constructor builds.
 
     The model has `embedder`, from whose shapes compiled metrics are built, and `inspector`, an
     `Inspector`. Its `compute_loss` adds to `mean_loss`.
     """
 
     _epochs = None  # Keras' iterator of the running `fit`
-    _taken = tuple  # on jax: gives the variables of the running epoch, with their first values
+    _taken = tuple  # on jax: returns the variables of the running epoch and their first values
 
     def compile(self, optimizer="rmsprop", *, jit_compile="auto", steps_per_execution=1, **kwargs):
         replicas = self.replicas
@@ -89,15 +90,15 @@ class DistributedFit:
             steps_per_execution=steps_per_execution,
             **kwargs,
         )
-        # Not tracked, as Keras' own, which comes first among the metrics.
+        # Not tracked, like Keras' own tracker, which is the first metric.
         object.__setattr__(self, "_loss_tracker", LossMean(name="loss"))
         if replicas > 1:
             _sum_before_clipping(self.optimizer)
 
     @property
     def replicas(self):
-        """How many replicas train: 1 without a strategy of `tf.distribute`."""
-        strategy = getattr(self, "distribute_strategy", None)  # a TensorFlow trainer's alone
+        """Number of replicas: 1 without a strategy of `tf.distribute`."""
+        strategy = getattr(self, "distribute_strategy", None)  # only on TensorFlow
         return 1 if strategy is None else strategy.num_replicas_in_sync
 
     @property
@@ -142,16 +143,17 @@ class DistributedFit:
             "optimizer_variables": self.optimizer.variables,
             "metrics_variables": self.metrics_variables,
         }
-        asked = [variables for name, variables in groups.items() if kwargs.get(name)]
+        requested = [variables for name, variables in groups.items() if kwargs.get(name)]
         pairs = [
-            pair for each in zip(asked, state, strict=True) for pair in zip(*each, strict=True)
+            pair for each in zip(requested, state, strict=True) for pair in zip(*each, strict=True)
         ]
         self._taken = lambda: pairs  # behind a function, or Keras would track a list of variables
         return state
 
     def restore_variables(self):
-        """After a batch was refused: the variables have their values, which Keras on jax takes out
-        of them before it asks for a batch.
+        """Gives the variables their values after a refused batch.
+
+        Keras on jax removes the values before it reads a batch.
         """
         restore_values(self, self._taken)
 
@@ -173,34 +175,34 @@ class DistributedFit:
             self._symbolic_build(iterator, data_batch)
 
     def start_at(self, epoch, step, steps):
-        """Called as training begins: `fit` begins with this epoch, and it with this step.
+        """Makes `fit` start in an epoch at a step; called when training starts.
 
-        What `fit` is given must begin there as well.
+        The data of `fit` must start there too.
 
         Args:
             epoch, step: counted from 0.
-            steps: of a whole epoch; needed where `step` is not 0.
+            steps: number of steps of a whole epoch; needed if `step` is not 0.
         """
-        self._initial_epoch = epoch  # as `keras.callbacks.BackupAndRestore` says it
+        self._initial_epoch = epoch  # as `keras.callbacks.BackupAndRestore` does
         if step == 0:
             return
         epochs, stride = self._epochs, self._epochs.steps_per_execution
 
         def rest_of_epoch():
-            del epochs._enumerate_iterator  # the next epoch is a whole one
-            epochs._num_batches = steps  # unknown to Keras, for the first pass is short
+            del epochs._enumerate_iterator  # the next epoch is complete
+            epochs._num_batches = steps  # Keras counts the short first pass
             epochs.data_adapter.on_epoch_begin()
             batches = iter(epochs._get_iterator())
             for first in range(step, steps, stride):
                 yield first, first + stride - 1, batches
-            iter(epochs._get_iterator())  # as Keras does here: on torch it draws a random number
+            iter(epochs._get_iterator())  # as Keras does: on torch it draws a random number
             epochs.data_adapter.on_epoch_end()
 
         epochs._enumerate_iterator = rest_of_epoch
 
     @property
     def data(self):
-        """What the running `fit` was given: a stream of batches, or a tuple of arrays."""
+        """The data of the running `fit`: a stream of batches, or a tuple of arrays."""
         adapter = self._epochs.data_adapter
         for name in ("_dataset", "py_dataset", "_dataloader", "_inputs"):
             if hasattr(adapter, name):
@@ -209,10 +211,10 @@ class DistributedFit:
 
 
 def optimizer_parts(optimizer):
-    """An optimizer and those inside it, of which the innermost have the settings.
+    """An optimizer and its inner optimizers; the innermost have the settings.
 
     Args:
-        optimizer: a Keras optimizer; `LossScaleOptimizer` and `MultiOptimizer` hold others.
+        optimizer: a Keras optimizer; `LossScaleOptimizer` and `MultiOptimizer` contain others.
 
     Returns:
         list of optimizers, the outermost first.
@@ -224,7 +226,7 @@ def optimizer_parts(optimizer):
 
 
 def _refuse_conditions(optimizer):
-    """What Keras does on some steps only, TensorFlow cannot do inside a replica."""
+    """Refuses what Keras does on some steps only: TensorFlow cannot do it inside a replica."""
     for part in optimizer_parts(optimizer):
         for name, way_out in (
             ("gradient_accumulation_steps", "Leave it out, and raise `batch_size`"),
@@ -240,10 +242,10 @@ def _refuse_conditions(optimizer):
 
 
 def _sum_before_clipping(optimizer):
-    """Lets an optimizer clip the gradient of the global batch, and agree on what is finite.
+    """Makes an optimizer clip the gradient of the global batch and check all replicas for inf.
 
-    Keras clips on each replica and sums afterwards. A replica of n that gives back the n-th part of
-    the clipped sum has the clipped sum in the end.
+    Keras clips on each replica and sums afterwards. If each of n replicas returns the n-th part of
+    the clipped sum, the result is the clipped sum.
     """
     for part in optimizer_parts(optimizer):
         part._clip_gradients = functools.partial(_clip_sum, part)
@@ -266,7 +268,7 @@ def _check_all_finite(optimizer, gradients):
 
 
 def _refuse_none(batch):
-    """The batch of a replica, which goes on only if there are images in it or they do not matter.
+    """The batch of a replica; on CPUs a batch without images is refused.
 
     oneDNN, TensorFlow's library on CPUs, cannot take the gradient of a convolution over no images.
     """
@@ -279,7 +281,7 @@ def _refuse_none(batch):
         tf.shape(images)[0],
         "On CPUs every replica must get an image of every batch. Received: a batch that leaves a "
         "replica without one, as the last batch of an epoch may. Set the environment variable "
-        "TF_ENABLE_ONEDNN_OPTS=0, with which TensorFlow can do without, or choose another "
+        "TF_ENABLE_ONEDNN_OPTS=0, which allows such a batch, or choose another "
         "`batch_size`.",
     )
     with tf.control_dependencies([some]):
@@ -287,7 +289,7 @@ def _refuse_none(batch):
 
 
 def _refuse_share(dataset):
-    """Keras counts the batches before TensorFlow deals them out: of a share it trains on a part."""
+    """Refuses a worker's share: Keras would train on a part of it."""
     import tensorflow as tf
 
     off = tf.data.experimental.AutoShardPolicy.OFF
@@ -295,20 +297,20 @@ def _refuse_share(dataset):
         dataset.options().experimental_distribute.auto_shard_policy == off
     ):
         raise ValueError(
-            "Under a strategy of several workers `fit` takes the whole dataset and deals its "
-            "batches out. Received: a dataset with AutoShardPolicy.OFF, as a worker's share has. "
+            "With several workers `fit` takes the whole dataset and distributes its batches. "
+            "Received: a dataset with AutoShardPolicy.OFF, as a worker's share has. "
             "Make it without `shard`."
         )
 
 
 def worker_of(strategy):
-    """Which worker of how many this process is.
+    """The index of this worker and the number of workers.
 
     Args:
         strategy: of `tf.distribute`.
 
     Returns:
-        `(index, count)`, (0, 1) where there are no workers.
+        `(index, count)`; (0, 1) without workers.
     """
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:

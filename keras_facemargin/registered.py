@@ -1,4 +1,4 @@
-"""Every class that a saved model may hold: opening this room registers them with Keras."""
+"""Registers every class of this package that a saved model may contain with Keras."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Keras models on disk: opened without running what is in the file, written in one step."""
+"""Keras models on disk: opened without running code of the file, written in one step."""
 
 import os
 
@@ -8,12 +8,12 @@ from keras.src.saving.serialization_lib import SafeModeScope  # Keras has no pub
 from keras_facemargin.files import draft_of
 
 
-def open_model(path):
-    """Opens a `.keras` file, uncompiled, and never runs pickled Python that is in it.
+def open_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Opens a `.keras` file, uncompiled, and never runs pickled Python from it.
 
-    Keras' own `safe_mode=True` gives way to `keras.config.enable_unsafe_deserialization()`, which
-    a program may have called for another file. Here the file is opened in safe mode whatever that
-    switch says, and the switch keeps its value.
+    `keras.config.enable_unsafe_deserialization()`, which a program may have called for another
+    file, overrules Keras' own `safe_mode=True`. This function always opens the file in safe mode,
+    and the setting keeps its value.
 
     Args:
         path: the file.
@@ -22,7 +22,7 @@ def open_model(path):
         The model.
 
     Raises:
-        Exception: of many types: Keras raises a different one for each way to be broken.
+        Exception: of many types: Keras raises a different one for each kind of damage.
 
     Example:
 
@@ -34,15 +34,15 @@ def open_model(path):
         return keras.saving.load_model(path, compile=False)
 
 
-def save_model(model, path):
-    """Writes a model as a `.keras` file that is complete whenever it is there.
+def save_model(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Writes a model as a `.keras` file in one step: an existing file is complete.
 
     Args:
         model: a `keras.Model`.
         path: the file to write or replace, ending in `.keras`.
 
     Raises:
-        OSError: it cannot be written; of a full disk the error names `path`.
+        OSError: the file cannot be written; if the disk is full, the error names `path`.
 
     Example:
 

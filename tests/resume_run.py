@@ -1,8 +1,8 @@
-"""A small run with all that training can hang on: `tests/callbacks/test_exact_resume.py` kills it.
+"""A small run with all kinds of training state; `tests/callbacks/test_exact_resume.py` kills it.
 
     python resume_run.py FACES DIRECTORY LOG SEED DIE_AFTER [WHILE_WRITING]
 
-It appends a line for each step to LOG and ends itself, unasked as `kill -9` would, after so many.
+It appends a line for each step to LOG and kills itself, as `kill -9` does, after DIE_AFTER steps.
 """
 
 import json
@@ -20,7 +20,7 @@ SIDE, EPOCHS, BATCH = 16, 3, 4
 
 
 class StepLog(keras.callbacks.Callback):
-    """Notes what `fit` says of each step, and calls `after` with the number of steps seen."""
+    """Notes the logs of each step, and calls `after` with the number of steps."""
 
     def __init__(self, note, after=lambda steps: None):
         super().__init__()
@@ -36,7 +36,7 @@ class StepLog(keras.callbacks.Callback):
 
 
 def build(classes, seed, optimizer=None, dropout=0.3):
-    """An embedder with dropout and batch normalisation, a head that draws at random."""
+    """An embedder with dropout and batch normalisation, and a head with random margins."""
     keras.utils.set_random_seed(seed)
     embedder = keras.Sequential(
         [
@@ -56,7 +56,7 @@ def build(classes, seed, optimizer=None, dropout=0.3):
 
 
 def run(faces, directory, note, seed, after=lambda steps: None, remember=(), model=None, every=2):
-    """Trains to the end from where the directory stands; the classifier and its history."""
+    """Trains to the end from the newest checkpoint; returns the classifier and its history."""
     resume = ExactResume(directory, every=every, remember=remember)
     classifier = model or build(faces.num_classes, seed)
     data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)
@@ -78,7 +78,7 @@ def main(folder, directory, log, seed, die_after, while_writing=False):
         if steps == int(die_after):
             if not while_writing:
                 die()
-            os.fsync = die  # all bytes of the next checkpoint are written, the last not yet safe
+            os.fsync = die  # the next checkpoint is written and not yet renamed
 
     with open(log, "a", buffering=1) as stream:
         run(

@@ -1,4 +1,4 @@
-"""Detects a collapsing training run early: all embeddings move to one direction."""
+"""Detects a collapse of training early: all embeddings move to one direction."""
 
 from typing import NamedTuple
 
@@ -56,7 +56,7 @@ def measure_spread(classifier, images, labels):
     labels = np.asarray(labels).reshape(-1)
     if len(images) != len(labels) or len(np.unique(labels)) < 2:
         raise ValueError(
-            "`images` and `labels` must be as many and show at least two people. Received: "
+            "`images` and `labels` must have one length and at least two people. Received: "
             f"{len(images)} images, {len(labels)} labels of {len(np.unique(labels))} people."
         )
     embeddings = np.concatenate(
@@ -70,7 +70,7 @@ def measure_spread(classifier, images, labels):
     norms = np.linalg.norm(embeddings, axis=1)
     directions = embeddings / np.maximum(norms, 1e-12)[:, None]
     prototypes = keras.ops.convert_to_numpy(classifier.head.prototypes).astype("float64")[labels]
-    prototypes = prototypes.reshape(len(labels), -1, directions.shape[1])  # sub-centres in between
+    prototypes = prototypes.reshape(len(labels), -1, directions.shape[1])  # with sub-centres
     lengths = np.maximum(np.linalg.norm(prototypes, axis=-1), 1e-12)
     cosines = (np.einsum("nd,nkd->nk", directions, prototypes) / lengths).max(axis=1)
     angles = np.arccos(np.clip(cosines, -1.0, 1.0))
@@ -86,19 +86,18 @@ def measure_spread(classifier, images, labels):
 class CollapseDetector(keras.callbacks.Callback):
     """Measures the embeddings of some faces during training and stops a run that collapses.
 
-    A margin loss can fall while nothing is learned: if all embeddings and all prototypes move to
-    one point, every target angle is small, and the loss sits near `log C` plus what the margin
-    costs. That shows as a cosine near 1 between different people, whatever the loss says. An
-    untrained network looks alike, which is why one check alone never stops a run: one that learns
-    is below the limit by the second.
+    A margin loss can fall although the network learns nothing: if all embeddings and all prototypes
+    move to one point, every target angle is small, and the loss stays near `log C` plus the cost of
+    the margin. A cosine near 1 between different people shows this. An untrained network has such
+    cosines too, so one check never stops a run: a run that learns is below the limit at the second.
 
     `history` keeps each check. The logs of the epoch get `impostor_similarity` and `target_angle`.
 
     Args:
         images: (N, H, W, 3) RGB 0..255, some hundred faces of training identities.
         labels: (N,) integers in [0, C).
-        limit: cosine between different people above which embeddings count as fallen together.
-        patience: checks in a row above `limit` before the run is stopped, >= 1.
+        limit: cosine between different people above which embeddings count as collapsed.
+        patience: consecutive checks above `limit` that stop the run, >= 1.
         every: batches between checks; None checks at the end of each epoch.
 
     Raises:
@@ -111,14 +110,14 @@ class CollapseDetector(keras.callbacks.Callback):
     0.9
     """
 
-    def __init__(self, images, labels, limit=0.9, patience=2, every=None):
+    def __init__(self, images, labels, *, limit=0.9, patience=2, every=None):
         super().__init__()
         if not 0 < limit < 1:
-            raise ValueError(f"`limit` is a cosine in (0, 1). Received: limit={limit}")
+            raise ValueError(f"`limit` must be a cosine in (0, 1). Received: limit={limit}")
         if patience < 1:
             raise ValueError(f"`patience` must be at least 1. Received: patience={patience}")
         if every is not None and every < 1:
-            raise ValueError(f"`every` counts batches, at least 1. Received: every={every}")
+            raise ValueError(f"`every` must be at least 1 batch. Received: every={every}")
         self.images = images
         self.labels = labels
         self.limit = float(limit)
@@ -151,7 +150,7 @@ class CollapseDetector(keras.callbacks.Callback):
         if self._above >= self.patience or not np.isfinite(now.norm):
             self.model.stop_training = True
             self.verdict = (
-                f"Training collapsed: {now}. All faces go to one place. Start without the margin "
+                f"Training collapsed: {now}. All embeddings are similar. Start without the margin "
                 "(`MarginRamp(epochs=..., after=...)`), with a smaller scale (`ScaleRamp`), a "
                 "lower learning rate, or batch normalisation on the embedding."
             )

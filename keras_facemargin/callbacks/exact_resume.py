@@ -1,9 +1,9 @@
-"""A run that is killed at any step resumes exactly.
+"""Exact resume of a run that was killed at any step.
 
-**What is on disk.** `DIRECTORY/EPOCH-STEP-DIGEST.checkpoint`, the newest two. Each is a `.npz` file
-(numbers only, opened without pickle) that says in its name what its bytes hash to. It is written
-under a draft's name, handed to the disk and renamed: a name that is there is whole, a full disk or
-a kill while writing costs the draft alone, and damage that comes later is seen.
+**Files.** `DIRECTORY/EPOCH-STEP-DIGEST.checkpoint`, the newest two. Each is a `.npz` file (numbers
+only, opened without pickle). The name holds a digest of its bytes, which detects later damage. A
+checkpoint is written under a draft's name, flushed to the disk and renamed: it is complete, and a
+full disk or a kill during the write costs only the draft.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from keras_facemargin.callbacks.workers import gather_from_workers
 from keras_facemargin.files import FULL, exclusive
 from keras_facemargin.fitting import worker_of
 
-_KEPT = 2  # the newest and, should it be damaged, the one before
+_KEPT = 2  # the newest and the previous one, which replaces a damaged newest
 _ENDING = ".checkpoint"
 _DIGITS = 16  # of the SHA-256, in the name
 _CHUNK = 2**24
-_SAMPLED = 64  # images of an array that go into its fingerprint
+_SAMPLED = 64  # images of an array in its fingerprint
 _STATE = {"place", "steps", "history", "memories", "model", "optimizer", "metric"}
 
 
@@ -44,51 +44,53 @@ class ExactResume(keras.callbacks.Callback):
     classifier.fit(data, epochs=20, shuffle=False, callbacks=[..., resume])
     ```
 
-    Killed at any step, the same program continues with the losses that the uninterrupted run has:
-    weights, optimizer, learning rate, the heads' state (annealing counters, averages), the state
-    of every `SeedGenerator` (dropout) and of torch's own generators, the metrics of the epoch
-    begun, the epoch and the step, from which ramps and the order of the data follow. `history` goes
-    on too. On one device the losses are equal to the last bit where the backend's operations are;
-    on another number of replicas, up to the rounding of sums. What constructors are told is the
-    program's to repeat, the seed of an `ElasticFace` among it.
+    If a run is killed at any step, the same program continues it, and its losses equal those of an
+    uninterrupted run. A checkpoint holds weights, optimizer, learning rate, the heads' state
+    (annealing counters, averages), the state of every `SeedGenerator` (dropout) and of torch's own
+    generators, the metrics of the current epoch, the epoch and the step. Ramps and the order of the
+    data follow from epoch and step. `history` continues too. On one device the losses are equal to
+    the last bit where the backend's operations are; on another number of replicas, up to the
+    rounding of sums. The program repeats the arguments of constructors, such as the seed of an
+    `ElasticFace`.
 
-    A checkpoint holds nothing of devices: one of k replicas or workers goes on with n. Of several
-    workers all must see the same directory; the first writes.
+    A checkpoint does not depend on devices: a checkpoint of k replicas or workers continues on n.
+    All workers must see the same directory; the first one writes.
 
-    Other callbacks with a memory (`EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`) go on if
-    they are in `remember`: their numbers, texts and lists of arrays are kept. Put this one last,
-    for it saves what those before it have made of the epoch.
+    Other callbacks with a memory (`EarlyStopping`, `ReduceLROnPlateau`, `ModelCheckpoint`) continue
+    if they are in `remember`: their numbers, texts and lists of arrays are saved. Put this callback
+    last, because it saves the results of the callbacks before it.
 
-    A run resumes with the data of its start. Each checkpoint keeps a fingerprint of the data, and
-    other data is refused: of `faces.dataset` and `faces.py_dataset` what `Faces.fingerprint` says,
-    with the batch size, the seed, the sampler and the augmentation; of arrays their shapes, all
-    labels and some images; of another `tf.data.Dataset` its element spec and number of batches, of
-    another stream its number of batches. A stream of yours may say more in a method
-    `data_fingerprint`, which returns a dict of texts and numbers. What the weights began with is
-    the program's to say, in `depends_on`. A checkpoint of an earlier version, which has no
-    fingerprint, goes on with any data.
+    A run resumes with its own data. Each checkpoint keeps a fingerprint of the data, and other data
+    is refused. The fingerprint of `faces.dataset` and `faces.py_dataset` is `Faces.fingerprint`
+    with the batch size, the seed, the sampler and the augmentation; of arrays it is their shapes,
+    all labels and some images; of another `tf.data.Dataset` its element spec and number of batches;
+    of another stream its number of batches. Your own stream can add to it with a method
+    `data_fingerprint`, which returns a dict of texts and numbers. The program describes its initial
+    weights in `depends_on`. A checkpoint of an earlier version, which has no fingerprint, continues
+    with any data.
 
-    Keras' `BackupAndRestore` keeps weights, optimizer and epoch: not the state of random numbers,
-    the metrics or the callbacks' memory, and of an epoch begun it repeats the steps on top of what
-    they taught.
+    Keras' `BackupAndRestore` keeps weights, optimizer and epoch, but not the state of random
+    numbers, the metrics or the callbacks' memory. It repeats the steps of an unfinished epoch with
+    weights that those steps have already changed.
 
     Args:
-        directory: folder for the checkpoints, made if missing.
-        every: steps between two of them within an epoch; None saves at the end of each epoch only.
-        remember: callbacks whose memory is kept.
-        depends_on: dict of texts and numbers, what else must be the same when the run goes on, such
-            as the digest of a pretrained model.
+        directory: folder for the checkpoints, created if missing.
+        every: steps between two checkpoints within an epoch; None saves at the end of each epoch
+            only.
+        remember: callbacks whose memory is saved.
+        depends_on: dict of texts and numbers that must be equal when the run resumes, such as the
+            digest of a pretrained model.
 
     Attributes:
         start: `(epoch, step)` where the data must begin, (0, 0) for a fresh run.
 
     Raises:
-        ValueError: `every` is no positive integer; the checkpoint is of another model or of other
-            data; the data begins elsewhere, or cannot say where (arrays) and `every` is given; the
-            model is no `MarginClassifier`; every checkpoint is damaged; workers find different
-            ones; the folder has changed since this object looked into it.
+        ValueError: `every` is not a positive integer; the checkpoint belongs to another model or to
+            other data; the data starts elsewhere, or has no start (arrays) and `every` is given;
+            the model is not a `MarginClassifier`; every checkpoint is damaged; workers find
+            different checkpoints; the folder has changed since this object was made.
         BlockingIOError: another process trains with this folder.
-        OSError: the disk is full; the checkpoints before are whole.
+        OSError: the disk is full; the earlier checkpoints are complete.
 
     Example:
 
@@ -96,7 +98,7 @@ class ExactResume(keras.callbacks.Callback):
     (0, 0)
     """
 
-    def __init__(self, directory, every=None, remember=(), depends_on=None):
+    def __init__(self, directory, *, every=None, remember=(), depends_on=None):
         super().__init__()
         if every is not None and (not isinstance(every, int) or every < 1):
             raise ValueError(
@@ -130,14 +132,14 @@ class ExactResume(keras.callbacks.Callback):
                 {name: list(values) for name, values in self._history.items()}
             )
         if self.start[1]:
-            self.params["steps"] = self._steps  # of all callbacks: a short pass tells no length
+            self.params["steps"] = self._steps  # for all callbacks: a short pass has another length
         self.model.start_at(*self.start, self._steps)
         if self._found and self.start[0] >= self.params["epochs"]:
             self._recall()  # a finished run: no epoch begins
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch = epoch
-        if self._found:  # only now: `fit` has reset the metrics
+        if self._found:  # here, because `fit` has reset the metrics
             if self.start[1]:
                 self._assign("metric", self.model.metrics_variables)
             self._recall()
@@ -168,19 +170,19 @@ class ExactResume(keras.callbacks.Callback):
             self._found.recall(number, callback)
 
     def _end_resuming(self):
-        """Within an epoch only before its first step: torch's loader of data draws as well."""
+        """Comes as late as the first step: torch's data loader draws random numbers before it."""
         set_random_state(self._found.list_of("random"))
         self._found = None
 
     def _hold(self):
-        """Until `fit` ends no other process writes here, and none has since this object looked."""
+        """Locks the folder until `fit` ends, and checks that it has not changed."""
         if self._writes():
             self.model.open_contexts.enter_context(exclusive(self.directory))
         if _listed(self.directory) != self._listed:
             raise ValueError(
-                "An ExactResume goes on from the checkpoints that were there when it was made, and "
-                f"once. Received: {self.directory}, which has changed. Make a new ExactResume, and "
-                "the data with its `start`."
+                "An ExactResume resumes once, from the checkpoints that existed when it was made. "
+                f"Received: {self.directory}, which has changed. Make a new ExactResume, and the "
+                "data with its `start`."
             )
 
     def _writes(self):
@@ -197,26 +199,25 @@ class ExactResume(keras.callbacks.Callback):
             other = [name for name in ours if name in theirs and ours[name] != theirs[name]]
             if other:
                 raise ValueError(
-                    "A run goes on with the data and the models that it began with. Received: "
-                    f"other {', '.join(other)} than those of {self._found.file}. Give back what "
-                    "was changed, or name another folder."
+                    "A run must resume with the data and the models of its start. Received: "
+                    f"other {', '.join(other)} than those of {self._found.file}. Restore them, or "
+                    "choose another folder."
                 )
 
     def _check_data(self):
         given = getattr(self.model.data, "start", None)
         if given is None and self.start[1] == 0 and self.every is None:
-            return  # a pipeline of another make, which may know its epochs
+            return  # the user's own pipeline, which may know its epochs
         if given is None or tuple(given) != self.start:
             raise ValueError(
-                "The data must begin where the checkpoint stopped. Received: data that begins at "
+                "The data must start where the checkpoint stopped. Received: data that starts at "
                 f"(epoch, step) {'unknown' if given is None else tuple(given)} for a run at "
                 f"{self.start} with every={self.every}. Make it with `faces.dataset(..., "
-                "start=resume.start)`; a dataset of yours, say where it begins in its attribute "
-                "`start`."
+                "start=resume.start)`, or set the attribute `start` of your own dataset."
             )
 
     def _check_workers(self):
-        """All workers must have found the same: they would train different weights."""
+        """All workers must find the same checkpoint, or they would train different weights."""
         strategy = getattr(self.model, "distribute_strategy", None)
         places = gather_from_workers(strategy, self.start).astype(int).tolist()
         if any(place != places[0] for place in places):
@@ -232,10 +233,10 @@ class ExactResume(keras.callbacks.Callback):
             pairs = zip([*theirs, "none"], [*ours, "none"], strict=False)
             other = next(pair for pair in pairs if pair[0] != pair[1])
             raise ValueError(
-                "A checkpoint goes on with the model, the optimizer and the metrics that it is of. "
-                f"Received: {self._found.file} with {len(theirs)} variables of the {kind} for "
-                f"{len(ours)}, of which the first that differ are {other[0]} and {other[1]}. Build "
-                "the same, or name another folder."
+                "A checkpoint needs the model, the optimizer and the metrics that it was saved "
+                f"with. Received: {self._found.file} with {len(theirs)} variables of the {kind} "
+                f"for {len(ours)}; the first that differ are {other[0]} and {other[1]}. Build the "
+                "same, or choose another folder."
             )
         for number, variable in enumerate(variables):
             value = keras.ops.convert_to_numpy(variable)
@@ -270,7 +271,7 @@ class ExactResume(keras.callbacks.Callback):
                         yield f"memory.{number}.{name}.{index}", value
 
         if not self._writes():
-            for _ in arrays():  # what is summed over workers is read by all of them together
+            for _ in arrays():  # all workers must read what is summed over workers
                 pass
             return
         _write(self.directory, place, arrays())
@@ -279,17 +280,17 @@ class ExactResume(keras.callbacks.Callback):
 
 
 class _Checkpoint:
-    """A file that was found whole.
+    """A complete checkpoint.
 
     Raises:
-        ValueError: its content is not what `ExactResume` writes.
+        ValueError: the content is not what `ExactResume` writes.
     """
 
     def __init__(self, file):
         self.file = file
         with self._reading():
             if not zipfile.is_zipfile(file):  # numpy would leave the file open
-                raise ValueError("it is no zip archive")
+                raise ValueError("it is not a zip archive")
             self.arrays = np.load(file, allow_pickle=False)
             self.state = json.loads(self.arrays["state"].tobytes())
             epoch, step = map(operator.index, self.state["place"])
@@ -306,11 +307,11 @@ class _Checkpoint:
         except Exception as error:
             raise ValueError(
                 f"{self.file}: must be a checkpoint that ExactResume wrote. Received: "
-                f"{type(error).__name__}: {error}. Remove it: the run goes on from the one before."
+                f"{type(error).__name__}: {error}. Remove it to resume from the one before."
             ) from None
 
     def array(self, name, like=None):
-        """One array, as the type and the shape of another."""
+        """One array, in the type and the shape of another."""
         with self._reading():
             array = self.arrays[name]
             return array if like is None else array.view(like.dtype).reshape(like.shape)
@@ -335,11 +336,11 @@ class _Checkpoint:
 
 
 def _memory(callback):
-    """What a callback has come to know: numbers and texts, and lists of arrays by their length."""
-    told = inspect.signature(type(callback).__init__).parameters  # not what it was told
+    """The memory of a callback: numbers and texts, and lists of arrays by their length."""
+    arguments = inspect.signature(type(callback).__init__).parameters  # the program repeats them
     plain, lists = {}, {}
     for name, value in vars(callback).items():
-        if name in told:
+        if name in arguments:
             continue
         if isinstance(value, np.generic):
             value = value.item()
@@ -357,7 +358,7 @@ def _describe(variable):
 
 
 def _newest(directory):
-    """The newest checkpoint that is whole, or None if there is none."""
+    """The newest complete checkpoint, or None if there is none."""
     damaged = []
     for file in _listed(directory):
         digest = hashlib.sha256()
@@ -375,20 +376,20 @@ def _newest(directory):
         if damaged:
             warnings.warn(
                 "A checkpoint is damaged: its content is not what ExactResume wrote. Received: "
-                f"{', '.join(damaged)}. The run goes on from the one before: {file}.",
+                f"{', '.join(damaged)}. The run resumes from the one before: {file}.",
                 stacklevel=3,
             )
         return found
     if damaged:
         raise ValueError(
-            "A run goes on from a checkpoint whose content is what ExactResume wrote. Received: "
-            f"only damaged ones, {', '.join(damaged)}. Remove them to begin again."
+            "A run resumes from a complete checkpoint. Received: only damaged ones, "
+            f"{', '.join(damaged)}. Remove them to start again."
         )
     return None
 
 
 def _fingerprint(data):
-    """What is known of the data at little cost, a dict of texts and numbers."""
+    """A description of the data at little cost, a dict of texts and numbers."""
     if hasattr(data, "data_fingerprint"):
         return dict(data.data_fingerprint())
     if isinstance(data, tuple):
@@ -397,7 +398,7 @@ def _fingerprint(data):
     known = {}
     if hasattr(data, "element_spec"):
         known["element_spec"] = str(data.element_spec)
-    if hasattr(data, "cardinality") and not hasattr(data, "start"):  # else the first may be short
+    if hasattr(data, "cardinality") and not hasattr(data, "start"):  # a resumed pass is shorter
         known["batches"] = int(data.cardinality())
     elif hasattr(data, "__len__"):
         known["batches"] = len(data)
@@ -405,7 +406,7 @@ def _fingerprint(data):
 
 
 def _digest(array, rows=None):
-    """Of the shape, the type and so many rows, spread evenly; None: of all."""
+    """The digest of the shape, the type and `rows` evenly spread rows, or of all rows."""
     if not hasattr(array, "shape"):
         return "none"
     digest = hashlib.sha256(f"{tuple(array.shape)} {array.dtype}".encode())
@@ -428,10 +429,10 @@ def _write(directory, place, arrays):
     try:
         with draft.open("wb") as stream:
             hashed = _Hashed(stream)
-            # As numpy.savez, but an array at a time: the prototypes may be most of the memory.
+            # Like numpy.savez, one array at a time: the prototypes may fill most of the memory.
             with zipfile.ZipFile(hashed, "w") as archive:
                 for name, array in arrays:
-                    if not array.dtype.isbuiltin:  # bfloat16: numpy reads its bits alone
+                    if not array.dtype.isbuiltin:  # bfloat16: numpy reads its bits only
                         array = array.view(f"uint{8 * array.dtype.itemsize}")
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                         np.lib.format.write_array(member, array, allow_pickle=False)
@@ -441,7 +442,7 @@ def _write(directory, place, arrays):
         draft.replace(directory / name)
         folder = os.open(directory, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the name as well
+            os.fsync(folder)  # so that the name survives too
         finally:
             os.close(folder)
     except OSError as error:
@@ -450,8 +451,8 @@ def _write(directory, place, arrays):
         size, free = draft.stat().st_size, shutil.disk_usage(directory).free
         full = OSError(
             f"The disk is full: {directory} took {size / 2**20:,.1f} MiB of a checkpoint and has "
-            f"{free / 2**20:,.1f} MiB left. The checkpoints before are whole; make room (for three "
-            "of them) and run again, it goes on from the last."
+            f"{free / 2**20:,.1f} MiB left. Earlier checkpoints are complete: make room (for three "
+            "checkpoints) and run again."
         )
         full.errno = errno.ENOSPC
         raise full from None
@@ -460,7 +461,7 @@ def _write(directory, place, arrays):
 
 
 class _Hashed:
-    """A stream that is only written to, and what its bytes hash to."""
+    """A write-only stream and the digest of its bytes."""
 
     def __init__(self, stream):
         self._stream = stream

@@ -11,14 +11,14 @@ class FiniteGuard(keras.callbacks.Callback):
     """Stops `fit` at the first loss that is not finite, and names the layer and the sample.
 
     Keras' `TerminateOnNaN` sees the mean loss after the step, when every weight is NaN already.
-    This looks at the per-sample losses inside the step; where one is not finite, the batch goes
-    through the embedder again, layer by layer, and `fit` raises with what was found. On TensorFlow
-    and torch the trainable weights are then those before the step (batch normalisation's averages
-    have seen the batch); on jax, whose compiled step gives its weights away, reload the last
-    checkpoint. A step without such a loss costs one look at (B,) numbers.
+    This callback checks the loss of each sample inside the step. If one is not finite, it sends the
+    batch through the embedder again, layer by layer, and `fit` raises an error with the finding. On
+    TensorFlow and torch the trainable weights are then those before the step (the averages of batch
+    normalisation include the batch). On jax the compiled step has consumed its weights: load the
+    last checkpoint. A step with finite losses costs one check of (B,) numbers.
 
-    `culprit` holds what was found: `epoch`, `batch`, `index` (the sample's place in the batch),
-    `label`, `image`, `layer` (None where all outputs are finite: then it is the head).
+    `culprit` holds the finding: `epoch`, `batch`, `index` (of the sample in the batch), `label`,
+    `image`, `layer` (None if all outputs are finite: then the head is the cause).
 
     Example:
 
@@ -40,7 +40,7 @@ class FiniteGuard(keras.callbacks.Callback):
             )
         if not can_call(self.model.jit_compile):
             raise ValueError(
-                "FiniteGuard calls Python from inside the step, which XLA on TensorFlow cannot. "
+                "FiniteGuard calls Python inside the step, and XLA on TensorFlow cannot do that. "
                 "Received: a model compiled with jit_compile=True. Compile it with "
                 "jit_compile=False, or leave the guard out."
             )
@@ -57,12 +57,12 @@ class FiniteGuard(keras.callbacks.Callback):
         self._batch = batch
 
     def release(self):
-        """Lets go of the model, whose next step is then made without a guard."""
+        """Removes the guard from the model."""
         self.model.guard = None
         self.model.train_function = None
 
     def watch(self, images, labels, losses):
-        """Inside the step: the losses, which do not go on where one of them is not finite."""
+        """Returns the losses of a step, and stops it if one of them is not finite."""
         bad = ops.logical_not(ops.all(ops.isfinite(losses)))
         variables = (*self.model.embedder.variables, *self.model.head.variables)
         weights = [ops.convert_to_tensor(variable) for variable in variables]

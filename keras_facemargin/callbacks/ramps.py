@@ -9,8 +9,8 @@ from keras_facemargin.heads.margin_head.arguments import check_at_least, check_p
 class _Ramp(keras.callbacks.Callback):
     """Moves a scalar weight of the head along a line, by the epoch and the batch within it.
 
-    The place on the line follows from the epoch number alone, so that a run resumed with
-    `fit(initial_epoch=...)` goes on where it was.
+    The place on the line depends on epoch and batch only, so that `fit(initial_epoch=...)` resumes
+    it.
     """
 
     def __init__(self, start, epochs, after):
@@ -42,7 +42,7 @@ class _Ramp(keras.callbacks.Callback):
         self._value = None
         if not hasattr(self.model, "head"):
             raise ValueError(
-                f"{type(self).__name__} moves the head of a MarginClassifier. "
+                f"{type(self).__name__} needs a MarginClassifier. "
                 f"Received: a model of type {type(self.model).__name__}."
             )
 
@@ -52,9 +52,9 @@ class MarginRamp(_Ramp):
 
     Every similarity is `plain + share * (margin - plain)`: for CosFace that is the margin
     `share * m`, for SphereFace its own annealing with `share = 1 / (1 + lambda)`
-    (arXiv:1704.08063, appendix G), and it holds for every head alike. From scratch a full angular
-    margin often collapses: the cheapest way to shrink all angles is to send every face to one
-    point. Once classes have parted, the margin is safe.
+    (arXiv:1704.08063, appendix G); it is the same for every head. Training from scratch with a full
+    angular margin often collapses: the easiest way to reduce all angles is to map every face to one
+    point. After the classes have separated, the margin is safe.
 
     Args:
         epochs: length of the ramp, may be a fraction.
@@ -62,20 +62,20 @@ class MarginRamp(_Ramp):
         after: epochs before the ramp begins: a softmax-first stage of plain scaled cosines.
 
     Raises:
-        ValueError: an argument is out of range; the model is no `MarginClassifier`.
+        ValueError: an argument is out of range; the model is not a `MarginClassifier`.
 
     Example:
 
-    >>> ramp = MarginRamp(epochs=4, after=2)  # two epochs without margin, four to the whole of it
+    >>> ramp = MarginRamp(epochs=4, after=2)  # two epochs without a margin, then four of growth
     >>> ramp.start, ramp.epochs, ramp.after
     (0.0, 4.0, 2.0)
     """
 
-    def __init__(self, epochs, start=0.0, after=0):
+    def __init__(self, epochs, *, start=0.0, after=0):
         super().__init__(start, epochs, after)
         if not 0 <= start <= 1:
             raise ValueError(
-                f"`start` is a share of the margin and must lie in [0, 1]. Received: start={start}"
+                f"`start` must be a share of the margin in [0, 1]. Received: start={start}"
             )
 
     def _end(self):
@@ -88,8 +88,8 @@ class MarginRamp(_Ramp):
 class ScaleRamp(_Ramp):
     """Increases the scale from a small value to the head's own value.
 
-    A small scale keeps the softmax soft, so that gradients reach all classes before any is learned;
-    `heads.scale_lower_bound(num_classes)` is where a scale begins to be able to part them.
+    A small scale keeps the softmax soft, so that gradients reach all classes at the start.
+    `heads.scale_lower_bound(num_classes)` is the smallest scale that can separate them.
 
     Args:
         epochs: length of the ramp, may be a fraction.
@@ -98,7 +98,7 @@ class ScaleRamp(_Ramp):
 
     Raises:
         ValueError: an argument is out of range; the head has no fixed scale (softmax, SphereFace,
-            a learned or adaptive one); the model is no `MarginClassifier`.
+            a learned or adaptive one); the model is not a `MarginClassifier`.
 
     Example:
 
@@ -106,7 +106,7 @@ class ScaleRamp(_Ramp):
     16.0
     """
 
-    def __init__(self, epochs, start, after=0):
+    def __init__(self, epochs, start, *, after=0):
         super().__init__(start, epochs, after)
         check_positive("start", start)
 
@@ -115,8 +115,9 @@ class ScaleRamp(_Ramp):
         head = self.model.head
         if not head.scale_is_fixed:
             raise ValueError(
-                f"ScaleRamp moves a fixed scale. Received: a {type(head).__name__}, whose scale is "
-                "learned, adaptive or absent. Leave the ramp out."
+                "ScaleRamp needs a head with a fixed scale. Received: a "
+                f"{type(head).__name__}, whose scale is learned, adaptive or absent. Leave the "
+                "ramp out."
             )
 
     def _end(self):

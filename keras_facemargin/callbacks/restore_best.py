@@ -25,8 +25,8 @@ class RestoreBestByPairs(keras.callbacks.Callback):
       if the impostor pairs are fewer than 1,000. The best weights have the lowest EER and, at equal
       EER, the highest TAR.
 
-    Of equal weights the first are kept. The check before the first step counts: if training only
-    does harm, the embedder keeps its initial weights. At the end the embedder and the head have the
+    Of equal results the first is kept. The check before the first step counts: if training makes
+    the embedder worse, it keeps its initial weights. At the end the embedder and the head have the
     best weights; the optimizer does not change.
 
     Pairs with folds, such as LFW's View 2, are refused: a published figure means nothing if the
@@ -83,7 +83,7 @@ class RestoreBestByPairs(keras.callbacks.Callback):
         self.flip = flip
         self.batch_size = batch_size
 
-    # What `ExactResume` remembers: `_figures`, `_best_values` (lists of arrays), `_best`, `_seen`.
+    # `ExactResume` remembers `_figures`, `_best_values` (lists of arrays), `_best`, `_seen`.
     def on_train_begin(self, logs=None):
         if not hasattr(self.model, "embedder"):
             raise ValueError(
@@ -97,7 +97,7 @@ class RestoreBestByPairs(keras.callbacks.Callback):
         self._on_one_device = None
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._figures:  # only now: a resumed run has its memory
+        if not self._figures:  # here, because a resumed run has its memory now
             self._check()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -140,12 +140,12 @@ class RestoreBestByPairs(keras.callbacks.Callback):
             self._best_values = [ops.convert_to_numpy(weight) for weight in self._weights()]
 
     def _measure(self):
-        """The figures of the weights as they are, in the order of `names`."""
+        """The figures of the current weights, in the order of `names`."""
         strategy = getattr(self.model, "distribute_strategy", None)
         embedder = self.model.embedder
         if strategy is not None and strategy.num_replicas_in_sync > 1:
             self._on_one_device = self._on_one_device or _OnOneDevice(embedder)
-            embedder = self._on_one_device.with_weights_of_now()
+            embedder = self._on_one_device.with_current_weights()
         options = {"flip": self.flip, "batch_size": self.batch_size, "progress": False}
         if isinstance(self.pairs, View1):
             result = evaluate_view_1(embedder, self.pairs, **options)
@@ -179,7 +179,7 @@ class RestoreBestByPairs(keras.callbacks.Callback):
 class _OnOneDevice:
     """An embedder under a strategy, as a function of one batch on one device.
 
-    Keras' `predict_on_batch` gives the batch to every replica and returns it as often.
+    Keras' `predict_on_batch` gives the batch to every replica and returns it once for each.
     """
 
     def __init__(self, embedder):
@@ -191,7 +191,7 @@ class _OnOneDevice:
             lambda state, images: embedder.stateless_call(*state, images, training=False)[0]
         )
 
-    def with_weights_of_now(self):
+    def with_current_weights(self):
         import tensorflow as tf
 
         self._state = [

@@ -16,7 +16,7 @@ class StepBar(keras.callbacks.Callback):
     On a terminal it is a bar. Elsewhere, such as in the log file of a cluster, it is a line at the
     end of each epoch, with all figures of the epoch, and at most one line every 30 seconds between.
 
-    It is a context manager, so that the bar ends with the run, also after an error.
+    It is a context manager: the bar ends with the run, also after an error.
 
     Args:
         steps: steps of all epochs.
@@ -52,7 +52,7 @@ class StepBar(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._first is None:  # a resumed run has not done the steps before
+        if self._first is None:  # a resumed run starts later
             self._first = self._done(batch)
             self._start = self._last = time.monotonic()
 
@@ -88,7 +88,7 @@ class StepBar(keras.callbacks.Callback):
 
 
 def _figures(logs):
-    """The figures of a step or an epoch as text; all apart from losses are shares."""
+    """The figures of a step or an epoch as text; losses are numbers, the others percentages."""
     return "  ".join(
         f"{name} {value:.3f}" if "loss" in name else f"{name} {value:.1%}"
         for name, value in sorted(logs.items(), key=lambda item: item[0] != "loss")

@@ -14,10 +14,10 @@ def gather_from_workers(strategy, values):
 
     Args:
         strategy: a strategy of `tf.distribute`, or None.
-        values: sequence of numbers, as many on each worker.
+        values: sequence of numbers, of one length on all workers.
 
     Returns:
-        float64 array, a row for each replica; one row where there is one worker.
+        float64 array, one row for each replica; one row if there is one worker.
     """
     if strategy is None or worker_of(strategy)[1] == 1:
         return np.array([values], "float64")

@@ -1,4 +1,4 @@
-"""Whatever kills a run, and wherever: the losses go on as if nothing had."""
+"""A killed run resumes with the losses of an uninterrupted run."""
 
 import errno
 import hashlib
@@ -27,12 +27,12 @@ from keras_facemargin.files import exclusive
 SCRIPT = Path(resume_run.__file__)
 COUNT, PEOPLE = 22, 3  # six steps an epoch, the last of two images
 STEPS = 6
-# XLA may sum otherwise when it is traced anew; `test_kill_minus_nine` asks for the last bit.
+# XLA may sum in another order when it traces again; `test_kill_minus_nine` compares bits.
 EXACT = {"rtol": 1e-6, "atol": 1e-7}
 
 
 class Killed(BaseException):
-    """No handler of training's catches it."""
+    """An exception that training does not catch."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(faces, tmp_path_factory):
-    """Lines of each step, history, weights of a run that nobody stops."""
+    """Lines of each step, history and weights of an uninterrupted run."""
     lines = []
     classifier, history = run(faces, tmp_path_factory.mktemp("whole"), lines.append, seed=1)
     assert [line[:2] for line in lines] == [[e, s] for e in range(EPOCHS) for s in range(STEPS)]
@@ -58,7 +58,7 @@ def uninterrupted(faces, tmp_path_factory):
 
 
 def killed_after(steps, faces, directory, seed, **options):
-    """The lines of a run that dies after so many steps."""
+    """The lines of a run that is killed after `steps` steps."""
     lines = []
 
     def after(done):
@@ -70,8 +70,22 @@ def killed_after(steps, faces, directory, seed, **options):
     return lines
 
 
-def assert_goes_on(lines, whole):
-    """Every line is the uninterrupted run's, and each of its steps is there."""
+@pytest.fixture(scope="module")
+def killed(faces, tmp_path_factory):
+    """Lines and folder of a run killed within the second epoch, between two checkpoints."""
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    return killed_after(9, faces, folder, seed=1), folder
+
+
+@pytest.fixture
+def interrupted(killed, tmp_path):
+    """A copy of that run: its lines and the folder, `tmp_path / "run"`."""
+    lines, folder = killed
+    return list(lines), shutil.copytree(folder, tmp_path / "run")
+
+
+def assert_resumed(lines, whole):
+    """The lines equal those of the uninterrupted run, and no step is missing."""
     told = {tuple(line[:2]): line[2:] for line in whole}
     assert {tuple(line[:2]) for line in lines} == set(told)
     for epoch, step, *values in lines:
@@ -79,13 +93,12 @@ def assert_goes_on(lines, whole):
 
 
 @pytest.mark.any_backend
-def test_a_run_that_dies_goes_on(faces, uninterrupted, tmp_path):
-    """Within the second epoch, between two checkpoints."""
+def test_a_killed_run_resumes(faces, uninterrupted, interrupted):
     whole, history, weights = uninterrupted
-    lines = killed_after(9, faces, tmp_path, seed=1)
-    # Another seed: all that is random comes from the checkpoint.
-    classifier, rest = run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, whole)
+    lines, folder = interrupted
+    # Another seed: the random state comes from the checkpoint.
+    classifier, rest = run(faces, folder, lines.append, seed=77)
+    assert_resumed(lines, whole)
     for name, values in history.items():
         np.testing.assert_allclose(rest[name], values, **EXACT)
     for ours, theirs in zip(classifier.get_weights(), weights, strict=True):
@@ -113,9 +126,9 @@ def checkpoints(directory):
     return sorted(directory.glob("*.checkpoint"), reverse=True)
 
 
-def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(faces, uninterrupted, tmp_path):
-    lines = killed_after(9, faces, tmp_path, seed=1)
-    newest, before = checkpoints(tmp_path)
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(faces, uninterrupted, interrupted):
+    lines, folder = interrupted
+    newest, before = checkpoints(folder)
     assert (newest.name[:16], before.name[:16]) == ("000001-000000002", "000001-000000000")
     data = newest.read_bytes()
     flipped = bytearray(data)
@@ -123,15 +136,15 @@ def test_from_a_damaged_checkpoint_it_goes_back_to_the_one_before(faces, uninter
     for damaged in (data[:-1], b"", bytes(flipped)):
         newest.write_bytes(damaged)
         with pytest.warns(UserWarning, match=rf"damaged.*{newest.name}.*before: .*{before.name}"):
-            assert ExactResume(tmp_path).start == (1, 0)
+            assert ExactResume(folder).start == (1, 0)
     with pytest.warns(UserWarning, match="damaged"):
-        run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, uninterrupted[0])
+        run(faces, folder, lines.append, seed=77)
+    assert_resumed(lines, uninterrupted[0])
 
-    for file in checkpoints(tmp_path):
+    for file in checkpoints(folder):
         file.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"Received: only damaged ones, .*Remove them"):
-        ExactResume(tmp_path)
+        ExactResume(folder)
 
 
 def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeypatch):
@@ -167,7 +180,7 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
     room[0] = len(there[0][1]) + 1000  # for one and no more
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
-        with pytest.raises(OSError, match=r"disk is full: .* are whole; make room") as error:
+        with pytest.raises(OSError, match=r"disk is full: .* are complete: make room") as error:
             run(faces, tmp_path, lines.append, seed=77)
     assert error.value.errno == errno.ENOSPC
     left = checkpoints(tmp_path)
@@ -175,7 +188,7 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
     assert left[1].read_bytes() == there[0][1]
     assert not list(tmp_path.glob("*.draft"))
     run(faces, tmp_path, lines.append, seed=78)
-    assert_goes_on(lines, uninterrupted[0])
+    assert_resumed(lines, uninterrupted[0])
 
 
 @pytest.mark.slow  # `tests/tools/test_train.py` goes from one device to two workers
@@ -200,7 +213,7 @@ def test_on_other_numbers_of_replicas(faces, tmp_path):
 
 
 @pytest.mark.any_backend
-def test_callbacks_remember_and_loss_scaling_goes_on(faces, tmp_path):
+def test_callbacks_remember_and_loss_scaling_resume_with(faces, tmp_path):
     """mixed_float16: the scale and its counter are weights of an optimizer around the optimizer."""
 
     def made():
@@ -218,7 +231,7 @@ def test_callbacks_remember_and_loss_scaling_goes_on(faces, tmp_path):
     lines = killed_after(14, faces, tmp_path / "run", 1, **made())
     after = made()
     run(faces, tmp_path / "run", lines.append, 1, **after)
-    assert_goes_on(lines, expected)
+    assert_resumed(lines, expected)
     for theirs, ours in zip(whole["remember"], after["remember"], strict=True):
         assert (ours.best, ours.wait) == (pytest.approx(theirs.best), theirs.wait)
     stopping, theirs = after["remember"][0], whole["remember"][0]
@@ -247,7 +260,7 @@ def test_what_cannot_go_on_is_refused(faces, tmp_path):
         same.fit(data, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
     same = build(faces.num_classes, 1)
     fresh = faces.dataset(BATCH, training=True)
-    with pytest.raises(ValueError, match=r"Received: data that begins at .*\(0, 0\).*\(0, 2\)"):
+    with pytest.raises(ValueError, match=r"Received: data that starts at .*\(0, 0\).*\(0, 2\)"):
         same.fit(fresh, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
     images, labels = np.zeros((4, SIDE, SIDE, 3)), np.array([0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"unknown for a run at \(0, 0\) with every=2"):
@@ -280,16 +293,15 @@ def test_another_model_is_refused(tmp_path):
         model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[ExactResume(tmp_path)])
 
 
-def test_a_run_goes_on_with_the_data_that_it_began_with(faces, tmp_path):
-    """Whatever differs is named; the place and the times of the files do not count."""
-    killed_after(9, faces, tmp_path / "run", seed=1)
+def test_a_run_resumes_with_its_own_data_only(faces, interrupted, tmp_path):
+    """The error names each difference; the place and the times of the files do not count."""
     copy = shutil.copytree(faces.directory, tmp_path / "copy")
     for file in copy.glob("*/*"):
         os.utime(file, (1, 1))
     again = FaceFolder(copy, image_size=SIDE)
 
-    def goes_on(given, batch_size=BATCH, seed=5, depends_on=None, **options):
-        resume = ExactResume(tmp_path / "run", every=2, depends_on=depends_on)
+    def resume_with(given, batch_size=BATCH, seed=5, **options):
+        resume = ExactResume(tmp_path / "run", every=2)
         data = given.dataset(batch_size, training=True, seed=seed, start=resume.start, **options)
         build(PEOPLE, 1).fit(data, shuffle=False, verbose=0, callbacks=[resume])
 
@@ -298,19 +310,19 @@ def test_a_run_goes_on_with_the_data_that_it_began_with(faces, tmp_path):
         ({"seed": 6}, "seed"),
         ({"augmentation": []}, "augmentation"),
     ):
-        with pytest.raises(ValueError, match=rf"Received: other {other} than those of .*Give back"):
-            goes_on(again, **options)
+        with pytest.raises(ValueError, match=rf"Received: other {other} than those of .*Restore"):
+            resume_with(again, **options)
     file = next(copy.glob("2/*"))
     original = file.read_bytes()
     file.rename(file.with_name("99.png"))
     with pytest.raises(ValueError, match="Received: other names"):
-        goes_on(FaceFolder(copy, image_size=SIDE))
+        resume_with(FaceFolder(copy, image_size=SIDE))
     file.with_name("99.png").rename(file)
     Image.fromarray(np.zeros((SIDE, SIDE, 3), "uint8")).save(file)
     with pytest.raises(ValueError, match="Received: other names, contents than"):
-        goes_on(FaceFolder(copy, image_size=SIDE))
+        resume_with(FaceFolder(copy, image_size=SIDE))
     file.write_bytes(original)
-    goes_on(again)
+    resume_with(again)
 
 
 @pytest.mark.any_backend
@@ -347,13 +359,13 @@ def test_other_arrays_and_other_beginnings_are_refused(tmp_path):
     fit(images, model="a")
 
 
-def test_a_checkpoint_without_a_fingerprint_goes_on(faces, uninterrupted, tmp_path):
+def test_a_checkpoint_without_a_fingerprint_resumes(faces, uninterrupted, interrupted):
     """As an earlier version wrote it."""
-    lines = killed_after(9, faces, tmp_path, seed=1)
-    for file in checkpoints(tmp_path):
+    lines, folder = interrupted
+    for file in checkpoints(folder):
         rewrite(file, lambda state: {k: v for k, v in state.items() if k not in KINDS})
-    run(faces, tmp_path, lines.append, seed=77)
-    assert_goes_on(lines, uninterrupted[0])
+    run(faces, folder, lines.append, seed=77)
+    assert_resumed(lines, uninterrupted[0])
 
 
 KINDS = ("data", "depends_on")
@@ -401,15 +413,15 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("what", FOREIGN)
-def test_a_file_that_is_no_checkpoint_is_passed_over_and_named(faces, tmp_path, what):
-    killed_after(9, faces, tmp_path, seed=1)
-    newest, before = checkpoints(tmp_path)
+def test_a_file_that_is_not_a_checkpoint_is_skipped_and_named(interrupted, what):
+    _, folder = interrupted
+    newest, before = checkpoints(folder)
     newest = replace(newest, FOREIGN[what])
     with pytest.warns(UserWarning, match=rf"not what ExactResume wrote.*{newest.name}"):
-        assert ExactResume(tmp_path).start == (1, 0)
+        assert ExactResume(folder).start == (1, 0)
     before.unlink()
-    with pytest.raises(ValueError, match=r"only damaged ones, .*Remove them to begin again"):
-        ExactResume(tmp_path)
+    with pytest.raises(ValueError, match=r"only damaged ones, .*Remove them to start again"):
+        ExactResume(folder)
 
 
 def test_a_checkpoint_that_lacks_an_array_is_one_sentence(faces, tmp_path):

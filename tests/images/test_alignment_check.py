@@ -301,7 +301,15 @@ class Listed(Faces):
     """Images in memory as a set of faces."""
 
     def __init__(self, images):
-        self._set("memory", 112, [Png(image) for image in images], range(len(images)), [], [], [])
+        self._set(
+            source="memory",
+            image_size=112,
+            paths=[Png(image) for image in images],
+            labels=range(len(images)),
+            identities=[],
+            plain=[],
+            skipped=[],
+        )
 
 
 class Png:
