@@ -146,13 +146,3 @@ def anchors(file):
     """The anchors of the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-
-
-def test_the_readme_has_the_figures_of_each_card():
-    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-    for name in keras_facemargin.list_embedders():
-        card = keras_facemargin.load_card(name)
-        lfw = card.protocols["lfw"]
-        figures = f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%} | {lfw.tar_at_far['1e-3']:.1%}"
-        assert f"| {card.parameters:,} | {card.embedding_dim} |" in readme
-        assert figures in readme

@@ -1,12 +1,12 @@
 """Augmentation of aligned faces as Keras layers: in a model, in `tf.data`, on every backend.
 
-Each layer changes a batch of RGB 0..255 by parameters that are drawn for each image, and gives
-float32 RGB 0..255 of the same shape. All that is random comes in as numbers from 0 to 1, a row for
-each image: the layer's own seed gives them in a model, and `Faces.dataset` and `Faces.py_dataset`
-(argument `augmentation`) draw them by seed and epoch, so that an epoch can be repeated whatever
-runs in parallel. What becomes of the numbers is the same code in both, and on every backend.
+Each layer changes a batch of RGB 0..255 by parameters drawn for each image, and returns float32 RGB
+0..255 of the same shape. The random numbers are in 0..1, a row for each image. In a model the
+layer's seed draws them; `Faces.dataset` and `Faces.py_dataset` (argument `augmentation`) draw them
+by seed and epoch, so that an epoch can be repeated whatever runs in parallel. The same code uses
+the numbers in both, on every backend.
 
-Outside of training (`training=False`, the default of a plain call) a layer gives its input.
+Outside of training (`training=False`, the default of a plain call) a layer returns its input.
 """
 
 import functools
@@ -34,14 +34,14 @@ class FaceAugmentation(keras.layers.Layer):
     """Base class of the augmentation layers: rate of changed images, seed and random numbers.
 
     Args:
-        rate: share of the images that are changed, 0 to 1, each drawn by itself.
-        seed: integer, or None for another one each time.
+        rate: share of the images that are changed, 0 to 1, drawn for each image.
+        seed: integer, or None for a random one.
         **kwargs: of `keras.layers.Layer`; `dtype` is float32 unless it is given.
 
     Attributes:
-        numbers: how many random numbers an image takes; the first is for `rate`.
+        numbers: random numbers of an image; the first is for `rate`.
 
-    Call: images `(B, S, S, 3)`, RGB 0..255, any number type; returns float32 of that shape. In a
+    Call: images `(B, H, W, 3)`, RGB 0..255, any number type; returns float32 of that shape. In a
     `tf.data` pipeline of your own, `dataset.map(lambda images, labels: (layer(images,
     training=True), labels))` works on every backend; with `num_parallel_calls` the order in which
     batches take their numbers is not fixed.
@@ -92,14 +92,14 @@ class FaceAugmentation(keras.layers.Layer):
         return self._foreign_generator.uniform((tf.shape(images)[0], self.numbers))
 
     def transform(self, images, numbers):
-        """Changes images by given numbers, without any state.
+        """Changes images by given numbers, without state.
 
         Args:
-            images: float32 `(B, S, S, 3)`, RGB 0..255, a tensor of Keras' backend or of TensorFlow.
+            images: float32 `(B, H, W, 3)`, RGB 0..255, a tensor of Keras' backend or of TensorFlow.
             numbers: float32 `(B, numbers)`, from 0 to 1.
 
         Returns:
-            float32 `(B, S, S, 3)`, RGB 0..255.
+            float32 `(B, H, W, 3)`, RGB 0..255.
         """
         ops = _operations(images)
         changed = self.change(ops, images, [numbers[:, n] for n in range(1, self.numbers)])
@@ -113,11 +113,11 @@ class FaceAugmentation(keras.layers.Layer):
         return ops.reshape(ops.where(numbers[:, :1] < self.rate, changed, images), shape)
 
     def change(self, ops, images, numbers):
-        """The images, all of them changed.
+        """Changes every image.
 
         Args:
             ops: `keras.ops`, or functions of TensorFlow by the same names.
-            images: float32 `(B, S, S, 3)`.
+            images: float32 `(B, H, W, 3)`.
             numbers: list of `numbers - 1` tensors `(B,)`, 0 to 1.
         """
         raise NotImplementedError
@@ -129,7 +129,7 @@ class FaceAugmentation(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        """What the layer was made with: every argument of its constructor has its attribute."""
+        """The arguments of the constructor, each an attribute of the same name."""
         names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -181,37 +181,40 @@ class RandomShift(FaceAugmentation):
     def __init__(self, pixels=SHIFT, rate=1.0, seed=None, **kwargs):
         super().__init__(rate, seed, **kwargs)
         if not (isinstance(pixels, int) and pixels >= 0):
-            raise ValueError(f"`pixels` must be an integer from 0 on. Received: pixels={pixels!r}")
+            raise ValueError(
+                f"`pixels` must be an integer of at least 0. Received: pixels={pixels!r}"
+            )
         self.pixels = pixels
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
-        padded_side = side + 2 * self.pixels
+        height, width = images.shape[1:3]
+        padded_height, padded_width = height + 2 * self.pixels, width + 2 * self.pixels
         padding = [[0, 0], [self.pixels, self.pixels], [self.pixels, self.pixels], [0, 0]]
         padded = ops.pad(images, padding)
         steps = 2 * self.pixels + 1
         rows, columns = (
             _grid(ops, side)[None] + ops.minimum(ops.floor(each * steps), steps - 1.0)[:, None]
-            for each in numbers
+            for side, each in zip((height, width), numbers, strict=True)
         )
         image = _grid(ops, ops.shape(images)[0])
-        # Where each pixel comes from, among the pixels of all images.
-        places = (ops.cast(image, "int32") * padded_side**2)[:, None, None] + ops.cast(
-            rows[:, :, None] * padded_side + columns[:, None, :], "int32"
+        # The source of each pixel, among the pixels of all images.
+        size = padded_height * padded_width
+        places = (ops.cast(image, "int32") * size)[:, None, None] + ops.cast(
+            rows[:, :, None] * padded_width + columns[:, None, :], "int32"
         )
         return ops.reshape(
-            ops.take(ops.reshape(padded, (-1, 3)), places, axis=0), (-1, side, side, 3)
+            ops.take(ops.reshape(padded, (-1, 3)), places, axis=0), (-1, height, width, 3)
         )
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomCropAndPad(FaceAugmentation):
-    """Keeps a rectangle of the face where it is and blackens the rest: AdaFace's crop.
+    """Keeps a rectangle of the face in its place and blackens the rest: AdaFace's crop.
 
     Kim, Jain and Liu, *AdaFace: Quality Adaptive Margin for Face Recognition*, CVPR 2022. The area
     and, on a logarithmic scale, the aspect ratio are drawn evenly, then the place. Implementations
-    differ: AdaFace draws anew (torchvision's random resized crop) when a side is longer than the
-    image; here it is cut to it.
+    differ: AdaFace draws again (torchvision's random resized crop) if a side is longer than the
+    image; here the side is clipped.
 
     Args:
         scale: smallest and largest share of the area that is kept, 0 to 1.
@@ -235,19 +238,19 @@ class RandomCropAndPad(FaceAugmentation):
         self.ratio = _checked_range("ratio", ratio, 1e-3, 1e3)
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
-        area = side**2 * _between(numbers[0], self.scale)
+        sides = images.shape[1:3]
+        area = sides[0] * sides[1] * _between(numbers[0], self.scale)
         ratio = ops.exp(_between(numbers[1], tuple(np.log(self.ratio).tolist())))
-        height = ops.clip(ops.round(ops.sqrt(area / ratio)), 0.0, side)
-        width = ops.clip(ops.round(ops.sqrt(area * ratio)), 0.0, side)
-        return images * _rectangle(ops, side, height, width, *numbers[2:])
+        height = ops.clip(ops.round(ops.sqrt(area / ratio)), 0.0, sides[0])
+        width = ops.clip(ops.round(ops.sqrt(area * ratio)), 0.0, sides[1])
+        return images * _rectangle(ops, sides, height, width, *numbers[2:])
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomLowResolution(FaceAugmentation):
     """Shrinks the face and enlarges it again, like a face far from the camera.
 
-    Both with Pillow's BILINEAR filter, which averages all pixels when it shrinks. Implementations
+    Both use Pillow's BILINEAR filter, which averages all pixels when it shrinks. Implementations
     differ: AdaFace draws one of five filters for each way, the nearest pixel among them.
 
     Args:
@@ -269,12 +272,17 @@ class RandomLowResolution(FaceAugmentation):
         self.scale = _checked_range("scale", scale, 1e-6, 1)
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
-        lowest, highest = (max(1, round(side * each)) for each in self.scale)
+        height, width = images.shape[1:3]
+        lowest, highest = (max(1, round(height * each)) for each in self.scale)
         steps = highest - lowest + 1
-        drawn = ops.minimum(ops.floor(numbers[0] * steps), steps - 1.0)
-        matrices = ops.convert_to_tensor(_down_and_up(side, lowest, highest))
-        return _along_both(ops, images, ops.take(matrices, ops.cast(drawn, "int32"), axis=0))
+        drawn = ops.cast(ops.minimum(ops.floor(numbers[0] * steps), steps - 1.0), "int32")
+        heights = range(lowest, highest + 1)
+        widths = (max(1, round(each * width / height)) for each in heights)
+        matrices = (
+            ops.take(ops.convert_to_tensor(_down_and_up(side, tuple(sizes))), drawn, axis=0)
+            for side, sizes in ((height, heights), (width, widths))
+        )
+        return _along_both(ops, images, *matrices)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -282,7 +290,7 @@ class RandomBlur(FaceAugmentation):
     """Blurs with a Gaussian; at the border its weights are scaled up to 1.
 
     Args:
-        sigma: smallest and largest deviation in pixels, from 0 on.
+        sigma: smallest and largest deviation in pixels, at least 0.
         rate, seed, **kwargs: as in `FaceAugmentation`.
 
     Raises:
@@ -300,13 +308,16 @@ class RandomBlur(FaceAugmentation):
         self.sigma = _checked_range("sigma", sigma, 0, 1e3)
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
         sigma = ops.maximum(_between(numbers[0], self.sigma), 1e-3)[:, None, None]
+        return _along_both(ops, images, *(self._weights(ops, n, sigma) for n in images.shape[1:3]))
+
+    def _weights(self, ops, side, sigma):
+        """The Gaussian's weights for a column of `side` pixels: `(B, side, side)`."""
         places = _grid(ops, side)
         distance = (places[:, None] - places[None, :])[None] / sigma
         weights = ops.exp(ops.maximum(-0.5 * distance * distance, -80.0))
         weights = ops.where(distance * distance > 160.0, ops.zeros_like(weights), weights)
-        return _along_both(ops, images, weights / ops.sum(weights, axis=2, keepdims=True))
+        return weights / ops.sum(weights, axis=2, keepdims=True)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -314,8 +325,8 @@ class RandomJPEG(FaceAugmentation):
     """Applies the loss of baseline JPEG compression to the pixels, in the graph, without encoding.
 
     YCbCr, chroma halved along both axes, cosine transform of 8x8 blocks, quantisation by the tables
-    of the standard's annex K at libjpeg's scale for the quality, and all of it back with libjpeg's
-    triangular enlargement of chroma. It differs from libjpeg by rounding only, about half a level
+    of the standard's annex K at libjpeg's scale for the quality, and the inverse with libjpeg's
+    triangular enlargement of chroma. It differs from libjpeg only by rounding, about half a level
     on average. Rounding has no gradient. Implementations differ: TensorFlow's `random_jpeg_quality`
     encodes and decodes, exactly and on the CPU, with one quality for a batch.
 
@@ -340,32 +351,34 @@ class RandomJPEG(FaceAugmentation):
             raise ValueError(f"`quality` must be whole numbers. Received: quality={quality!r}")
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
+        height, width = images.shape[1:3]
         lowest, highest = map(int, self.quality)
         steps = highest - lowest + 1
         drawn = ops.cast(ops.minimum(ops.floor(numbers[0] * steps), steps - 1.0), "int32")
         tables = ops.take(ops.convert_to_tensor(_tables(lowest, highest)), drawn, axis=0)
-        to_ycc, halve, double = map(ops.convert_to_tensor, (_TO_YCC, _half(side), _twice(side)))
-        planes = ops.matmul(ops.reshape(images, (-1, side * side, 3)), to_ycc)
-        planes = ops.round(ops.reshape(planes, (-1, side, side, 3)))  # as bytes, at every step
+        halves = [ops.convert_to_tensor(_half(side)) for side in (height, width)]
+        doubles = [ops.convert_to_tensor(_twice(side)) for side in (height, width)]
+        to_ycc = ops.convert_to_tensor(_TO_YCC)
+        planes = ops.matmul(ops.reshape(images, (-1, height * width, 3)), to_ycc)
+        planes = ops.round(ops.reshape(planes, (-1, height, width, 3)))  # as bytes, at every step
         found = []
         for channel in range(3):
             plane = planes[..., channel]
             if channel:  # the halves are padded to whole blocks as well
-                plane = ops.matmul(ops.matmul(halve, plane), ops.transpose(halve))
+                plane = ops.matmul(ops.matmul(halves[0], plane), ops.transpose(halves[1]))
                 plane = ops.round(plane)
             else:
                 plane = _pad_to_blocks(ops, plane) - 128.0
             plane = _quantise(ops, plane, tables[:, min(channel, 1)])
             plane = ops.clip(ops.round(plane), -128.0, 127.0)
             if channel:
-                plane = ops.matmul(ops.matmul(double, plane), ops.transpose(double))
+                plane = ops.matmul(ops.matmul(doubles[0], plane), ops.transpose(doubles[1]))
             else:
-                plane = plane[:, :side, :side] + 128.0
+                plane = plane[:, :height, :width] + 128.0
             found.append(plane)
-        planes = ops.reshape(ops.stack(found, axis=-1), (-1, side * side, 3))
+        planes = ops.reshape(ops.stack(found, axis=-1), (-1, height * width, 3))
         pixels = ops.matmul(planes, ops.convert_to_tensor(_FROM_YCC))
-        return ops.clip(ops.round(ops.reshape(pixels, (-1, side, side, 3))), 0.0, 255.0)
+        return ops.clip(ops.round(ops.reshape(pixels, (-1, height, width, 3))), 0.0, 255.0)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -373,8 +386,8 @@ class RandomPhotometric(FaceAugmentation):
     """Changes saturation, then contrast about mid-grey, then brightness; cut to 0..255.
 
     Implementations differ: torchvision's jitter (AdaFace's) multiplies the brightness, takes
-    contrast about the image's own mean and draws the order; arcface-tf2's brightness does nothing,
-    for it adds a part of 1 to pixels of 0..255.
+    contrast about the image's own mean and draws the order; arcface-tf2's brightness has no effect,
+    since it adds a part of 1 to pixels of 0..255.
 
     Args:
         brightness: added to every channel, at most, of 255.
@@ -415,20 +428,20 @@ class RandomPhotometric(FaceAugmentation):
         )
         unit, grey = map(ops.convert_to_tensor, (np.eye(3, dtype="float32"), GREY))
         colour, offset = colour_map(1.0 + saturation, 1.0 + contrast, brightness, unit, grey)
-        side = images.shape[1]
-        pixels = ops.matmul(ops.reshape(images, (-1, side * side, 3)), colour) + offset
-        return ops.reshape(ops.clip(pixels, 0.0, 255.0), (-1, side, side, 3))
+        height, width = images.shape[1:3]
+        pixels = ops.matmul(ops.reshape(images, (-1, height * width, 3)), colour) + offset
+        return ops.reshape(ops.clip(pixels, 0.0, 255.0), (-1, height, width, 3))
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomCutout(FaceAugmentation):
     """Covers a square with one value (DeVries and Taylor, 2017).
 
-    Implementations differ: in the paper the middle lies anywhere in the image and the square may
-    reach over its border; here it lies wholly inside.
+    Implementations differ: in the paper the middle is anywhere in the image and the square may
+    cross its border; here the whole square is inside.
 
     Args:
-        size: smallest and largest side of the square, as a share of the image's side.
+        size: smallest and largest side of the square, as a share of the image's shorter side.
         value: of the square in all channels, 0 to 255.
         rate, seed, **kwargs: as in `FaceAugmentation`.
 
@@ -449,20 +462,21 @@ class RandomCutout(FaceAugmentation):
         self.value = _checked_share("value", value, 255)
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
-        length = ops.round(side * _between(numbers[0], self.size))
-        covered = _rectangle(ops, side, length, length, *numbers[1:])
+        sides = images.shape[1:3]
+        length = ops.round(min(sides) * _between(numbers[0], self.size))
+        covered = _rectangle(ops, sides, length, length, *numbers[1:])
         return images + covered * (self.value - images)
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class RandomFaceMask(FaceAugmentation):
-    """Covers nose, mouth and chin as a medical mask does, in one drawn colour.
+    """Covers nose, mouth and chin as a medical mask does, in one random colour.
 
-    The outline is laid out on the ArcFace template (eyes at row 51.6, tip of the nose at 71.7,
-    mouth at 92.3 of 112), so the face must be aligned to it: an upper edge that sinks from the
-    bridge of the nose to the cheeks, straight sides, a round chin. Implementations differ:
-    FMA-3D (FaceX-Zoo) lays photographs of masks over a 3D model of the face.
+    The outline fits the ArcFace template (eyes at row 51.6, tip of the nose at 71.7, mouth at 92.3
+    of 112) and SphereFace's, the same without 8 columns on either side; the face must be aligned to
+    one of them. It has an upper edge that falls from the bridge of the nose to the cheeks, straight
+    sides and a round chin. Implementations differ: FMA-3D (FaceX-Zoo) projects photographs of masks
+    onto a 3D model of the face.
 
     Args:
         top: highest and lowest row of the edge on the nose, in pixels of a 112x112 crop.
@@ -483,10 +497,12 @@ class RandomFaceMask(FaceAugmentation):
         self.top = _checked_range("top", top, 0, _TEMPLATE)
 
     def change(self, ops, images, numbers):
-        side = images.shape[1]
-        places = (_grid(ops, side) + 0.5) * (_TEMPLATE / side) - 0.5
-        across = ops.abs(places - 56.0)[None, None, :]
-        down = places[None, :, None]
+        height, width = images.shape[1:3]
+        factor = _TEMPLATE / height
+        left = (_TEMPLATE - width * _TEMPLATE / height) / 2  # 8 columns of SphereFace's crop
+        columns = (_grid(ops, width) + 0.5) * factor - 0.5 + left
+        across = ops.abs(columns - 56.0)[None, None, :]
+        down = ((_grid(ops, height) + 0.5) * factor - 0.5)[None, :, None]
         edge = _between(numbers[0], self.top)[:, None, None] + 9.0 * (across / 38.0) ** 2
         below = down - edge
         # Distance to an outline of half width 38 that is round below row 78, about, in pixels.
@@ -502,7 +518,7 @@ class RandomFaceMask(FaceAugmentation):
 
 def _checked_share(name, value, highest=1):
     if not 0 <= value <= highest:
-        raise ValueError(f"`{name}` must lie in 0..{highest}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be in 0..{highest}. Received: {name}={value!r}")
     return float(value)
 
 
@@ -528,11 +544,11 @@ def _grid(ops, count):
     return ops.cast(ops.arange(count), "float32")
 
 
-def _rectangle(ops, side, height, width, down, across):
-    """1 inside of a rectangle placed by two numbers, 0 outside: `(B, S, S, 1)`."""
-    places = _grid(ops, side)[None]
+def _rectangle(ops, sides, height, width, down, across):
+    """1 inside a rectangle that two numbers place, 0 outside: `(B, H, W, 1)`."""
     within = []
-    for length, number in ((height, down), (width, across)):
+    for side, length, number in zip(sides, (height, width), (down, across), strict=True):
+        places = _grid(ops, side)[None]
         first = ops.floor(number * (side - length + 1.0))
         first = ops.minimum(first, side - length)[:, None]
         inside = (places >= first) & (places < first + length[:, None])
@@ -540,19 +556,19 @@ def _rectangle(ops, side, height, width, down, across):
     return (within[0][:, :, None] * within[1][:, None, :])[..., None]
 
 
-def _along_both(ops, images, matrices):
-    """Each image's rows and columns times its own matrix `(B, S, S)`; cut to 0..255."""
-    side = images.shape[1]
-    for _ in range(2):
-        images = ops.matmul(matrices, ops.reshape(images, (-1, side, side * 3)))
-        images = ops.transpose(ops.reshape(images, (-1, side, side, 3)), (0, 2, 1, 3))
+def _along_both(ops, images, down, across):
+    """Each image's columns and rows times its own matrices `(B, S, S)`; clipped to 0..255."""
+    for matrices in (down, across):
+        side, other = images.shape[1:3]
+        images = ops.matmul(matrices, ops.reshape(images, (-1, side, other * 3)))
+        images = ops.transpose(ops.reshape(images, (-1, side, other, 3)), (0, 2, 1, 3))
     return ops.clip(images, 0.0, 255.0)
 
 
 @functools.cache
-def _down_and_up(side, lowest, highest):
-    """What shrinking to each size and enlarging does to a column: float32 `(sizes, side, side)`."""
-    found = [_resizing(size, side) @ _resizing(side, size) for size in range(lowest, highest + 1)]
+def _down_and_up(side, sizes):
+    """Matrices that shrink a column to each size and enlarge it: float32 `(sizes, side, side)`."""
+    found = [_resizing(size, side) @ _resizing(side, size) for size in sizes]
     return np.array(found, "float32")
 
 
@@ -601,24 +617,25 @@ def _cosines():
 
 
 def _quantise(ops, planes, tables):
-    """Planes `(B, 8 n, 8 n)` after transform, rounding by tables `(B, 64)` and the way back."""
-    side = planes.shape[1]
-    blocks = side // 8
+    """Planes `(B, 8 n, 8 m)` after transform, rounding by tables `(B, 64)` and inverse."""
+    height, width = planes.shape[1:3]
+    down, across = height // 8, width // 8
     cosines = ops.convert_to_tensor(_cosines())
-    rows = ops.transpose(ops.reshape(planes, (-1, blocks, 8, blocks, 8)), (0, 1, 3, 2, 4))
-    found = ops.matmul(ops.reshape(rows, (-1, blocks * blocks, 64)), cosines)
+    rows = ops.transpose(ops.reshape(planes, (-1, down, 8, across, 8)), (0, 1, 3, 2, 4))
+    found = ops.matmul(ops.reshape(rows, (-1, down * across, 64)), cosines)
     found = ops.round(found / tables[:, None]) * tables[:, None]
-    found = ops.reshape(ops.matmul(found, ops.transpose(cosines)), (-1, blocks, blocks, 8, 8))
-    return ops.reshape(ops.transpose(found, (0, 1, 3, 2, 4)), (-1, side, side))
+    found = ops.reshape(ops.matmul(found, ops.transpose(cosines)), (-1, down, across, 8, 8))
+    return ops.reshape(ops.transpose(found, (0, 1, 3, 2, 4)), (-1, height, width))
 
 
 def _pad_to_blocks(ops, planes):
     """Repeats the last row and column up to a multiple of 8."""
-    missing = -planes.shape[1] % 8
-    if not missing:
-        return planes
-    planes = ops.concatenate([planes] + [planes[:, -1:]] * missing, axis=1)
-    return ops.concatenate([planes] + [planes[:, :, -1:]] * missing, axis=2)
+    down, across = (-side % 8 for side in planes.shape[1:3])
+    if down:
+        planes = ops.concatenate([planes] + [planes[:, -1:]] * down, axis=1)
+    if across:
+        planes = ops.concatenate([planes] + [planes[:, :, -1:]] * across, axis=2)
+    return planes
 
 
 @functools.cache

@@ -1,26 +1,26 @@
 """Light augmentation of aligned faces: the default of a training pipeline.
 
 `RandomShift`, `RandomMirror` and `RandomPhotometric`, one after the other, do the same to the
-pixels; here it is done by half as many passes over them, the first two still in bytes.
+pixels; this code needs half as many passes over them, the first two in bytes.
 
-The random numbers are drawn here in numpy, a block of images at a time, and arrive in the
-TensorFlow graph as finished parameters: an epoch depends on its seed alone, and the graph holds
-only the few operations that touch pixels. Images are moved one by one, as bytes that stay in the
-cache; colours change a batch at a time, where one matrix product serves all images.
+The random numbers are drawn in numpy, a block of images at a time, and enter the TensorFlow graph
+as parameters: an epoch depends only on its seed, and the graph has only the few operations on
+pixels. Images are moved one by one, as bytes that stay in the cache; colours change a batch at a
+time, in one matrix product for all images.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Largest shift in pixels: within it the eyes stay where 112x112 embedders tolerate them, 4 % of
-# the side. What is shifted in is black, as the border that alignment leaves.
+# Largest shift in pixels: 112x112 embedders tolerate eyes that move by 4 % of the side. The new
+# border is black, as the border of alignment is.
 SHIFT = 4
 BRIGHTNESS = 24.0  # added to every channel, at most, of 255
 CONTRAST = 0.2  # factor 1 +- this about mid-grey
 SATURATION = 0.3  # factor 1 +- this about the pixel's luma
 LUMA = np.array([0.299, 0.587, 0.114], "float32")  # ITU-R BT.601
-GREY = np.repeat(LUMA[:, None], 3, axis=1)  # what makes three channels of the luma
+GREY = np.repeat(LUMA[:, None], 3, axis=1)  # RGB times this: three channels of luma
 
 
 class Augmentation(NamedTuple):
@@ -80,11 +80,11 @@ def move(image, corner, mirror):
     """Shifts and mirrors one image in a TensorFlow graph, still in bytes.
 
     Args:
-        image: uint8 `(S, S, 3)` of static shape.
+        image: uint8 `(H, W, 3)` of static shape.
         corner, mirror: one row of an `Augmentation`'s fields.
 
     Returns:
-        uint8 `(S, S, 3)`.
+        uint8 `(H, W, 3)`.
     """
     import tensorflow as tf
 
@@ -117,7 +117,7 @@ def recolour(images, colour, offset):
 
 
 def augment(images, parameters):
-    """What `move` and `recolour` do to a batch, in numpy.
+    """`move` and `recolour` for a batch, in numpy.
 
     Args:
         images: uint8 `(B, H, W, 3)`, RGB.

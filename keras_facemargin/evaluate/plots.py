@@ -1,7 +1,7 @@
-"""Pictures of what was counted, as matplotlib figures that belong to the caller.
+"""Plots of results, as matplotlib figures.
 
-No pyplot: nothing is shown, no global state is touched; call ``figure.savefig(path)`` or hand the
-figure to `keras_facemargin.report.Report`.
+There is no pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
+pass the figure to `keras_facemargin.report.Report`.
 """
 
 import types
@@ -12,7 +12,7 @@ from keras_facemargin.evaluate.uncertainty.resampling import interval
 from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
 from keras_facemargin.images.image import read_thumbnail
 
-# Okabe and Ito's colours, told apart by colour-blind eyes.
+# Okabe and Ito's colours, which colour-blind readers can distinguish.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
 CURVES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, GREY = "#222222", "#8a8a8a"
@@ -30,12 +30,12 @@ SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 def plot_roc(curves, *, bands=None):
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
-    Each curve is a staircase: at every FAR the largest TAR that does not exceed it, as
-    `tar_at_far`. It begins with a dot at ``1 / impostors``; to the left nothing was measured.
+    Each curve is a staircase: at every FAR the largest TAR of `tar_at_far`. It starts with a dot at
+    ``1 / impostors``; to the left there is no measurement.
 
     Args:
         curves: dict of name -> `Roc`, or a list of them, of splits: their mean is drawn, and each
-            of several thin. One of the hardest pairs (`Roc.with_all`) is drawn as far as it is
+            of several thin. A curve of the hardest pairs (`Roc.with_all`) is drawn as far as it is
             known.
         bands: dict of name -> `Bootstrap`, or draws of searches: the middle 95 % of the TARs at
             each FAR, shaded.
@@ -105,10 +105,10 @@ def plot_cmc(curves, *, bands=None):
 
 
 def plot_det(curves, *, bands=None):
-    """DET curves: FNMR over FMR (FAR), both logarithmic, so that small errors can be told apart.
+    """DET curves: FNMR over FMR (FAR), both logarithmic, to distinguish small errors.
 
-    It is `plot_roc` turned over, with the same arguments, errors and support. An FNMR of 0 has no
-    place on the axis: the curve ends where fewer than one genuine pair is rejected.
+    Arguments, errors and support are those of `plot_roc`. An FNMR of 0 is not on the axis: the
+    curve ends where fewer than one genuine pair is rejected.
     """
     curves = _staircases(curves)
     figure = _figure(7.0, 4.6)
@@ -135,7 +135,7 @@ def plot_groups(rates):
     """FMR and FNMR of every group at one threshold, with their intervals.
 
     Args:
-        rates: what `rates_by_group` gives.
+        rates: the result of `rates_by_group`.
 
     Returns:
         A `matplotlib.figure.Figure`: a row for each group, FMR on the left and FNMR on the right;
@@ -170,8 +170,9 @@ def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
 
     Args:
         scores, same: as `verify`.
-        threshold: where pairs are accepted; a line is drawn there and both error rates named.
-        kinds: what the genuine and the impostor ones are.
+        threshold: where pairs are accepted; a line is drawn there, and the title has both error
+            rates.
+        kinds: names of the genuine and of the impostor scores.
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -197,7 +198,7 @@ def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
 
 
 def plot_score_histogram(histogram):
-    """`plot_scores` of pairs that are counted and not kept.
+    """`plot_scores` of a `ScoreHistogram`.
 
     Args:
         histogram: a `ScoreHistogram`, drawn in wider bins.
@@ -226,7 +227,7 @@ def _scores_figure(edges, genuine, impostor, kinds=KINDS):
 
 
 def plot_hardest_pairs(pairs, scores, *, count=6):
-    """The genuine pairs that look least alike to the embedder, and the impostors most alike.
+    """The genuine pairs with the lowest scores, and the impostor pairs with the highest.
 
     Args:
         pairs: a `Pairs`.
@@ -262,7 +263,7 @@ def plot_hardest_pairs(pairs, scores, *, count=6):
 
 
 def require_matplotlib():
-    """Asks before the work whether its result can be drawn.
+    """Checks before long work that plots are possible.
 
     Raises:
         ImportError: if matplotlib is missing.
@@ -283,7 +284,7 @@ def _figure(width, height):
 
 
 def _few_different(pairs, scores, rows, count):
-    """The rows with the lowest scores, ascending, `count` of them that show different images."""
+    """The `count` rows with the lowest scores that show different images, ascending."""
     most = count * TIMES_LISTED
     if len(rows) > most:
         highest = np.partition(scores[rows], most - 1)[most - 1]
@@ -297,7 +298,7 @@ def _few_different(pairs, scores, rows, count):
 
 
 def _rates_figure(curves, bands, labels, words):
-    """Rates over a logarithmic axis of false ones; words: of the two axes and what is false."""
+    """Rates over a logarithmic axis of false rates; words: for both axes, and the counted unit."""
     rate, false_rate, unit = words
     curves = _staircases(curves)
     figure = _figure(7.0, 4.6)
@@ -333,7 +334,7 @@ def _several(curve):
 
 
 def _whole(curve):
-    """Whether every point is known: not of the hardest pairs only."""
+    """Whether every point is known: not a curve of the hardest pairs only."""
     return np.isfinite(curve.thresholds[-1])
 
 
@@ -343,7 +344,7 @@ def _staircases(curves):
     found = {}
     for name, each in curves.items():
         each = _several(each)
-        # What lies between the last two points of a curve that is not whole is not known.
+        # Between its last two points a curve that is not whole is unknown.
         known = min(1.0 if _whole(c) else (c.false_accepts[-2] - 1) / c.impostors for c in each)
         fewest = min(curve.impostors for curve in each)
         counts = np.unique(np.geomspace(1, max(known * fewest, 1), 1_000).round())
@@ -365,7 +366,7 @@ def _check_curves(curves):
 
 
 def _band(draws):
-    """(FARs, lower and upper TARs) of draws, up to where all of them are known."""
+    """(FARs, lower and upper TARs) of draws, as far as all draws are known."""
     known = np.isfinite(draws.band).all(axis=0)
     end = len(known) if known.all() else int(np.argmin(known))
     ends = [interval(column) for column in draws.band.T[:end]]
@@ -373,7 +374,7 @@ def _band(draws):
 
 
 def _far_axis(axes, curves, words, unit):
-    """A logarithmic axis of false rates that shows where what could be false ends."""
+    """A logarithmic axis of false rates that shows where support ends."""
     limit = min(far[0] for _, far, *_ in curves.values())
     left = limit / 2.5
     axes.set(xscale="log", xlim=(left, 1), xlabel=words)
@@ -392,7 +393,7 @@ def _far_axis(axes, curves, words, unit):
 
 
 def _dress(axes, rates=None):
-    """The looks that the figures share: an axis of rates in percent, a quiet frame."""
+    """The common style of the figures: rates in percent, a light frame."""
     from matplotlib.ticker import PercentFormatter
 
     rates = rates or axes.yaxis

@@ -1,4 +1,4 @@
-"""Augmentation layers: what each does and draws, in a model and in tf.data, on each backend."""
+"""Augmentation layers: pixels and draws of each, in a model and in tf.data, on each backend."""
 
 import io
 
@@ -88,10 +88,10 @@ def test_images_stay_images(faces, kind):
     assert not np.array_equal(call(kind(rate=1.0, seed=1), faces), faces)
 
 
-@pytest.mark.parametrize("side", [31, 96])
+@pytest.mark.parametrize("sides", [(31, 31), (112, 96), (21, 34)])
 @pytest.mark.parametrize("kind", ALL)
-def test_any_square(kind, side):
-    images = np.random.default_rng(0).integers(0, 256, (3, side, side, 3)).astype("uint8")
+def test_any_size(kind, sides):
+    images = np.random.default_rng(0).integers(0, 256, (3, *sides, 3)).astype("uint8")
     assert call(kind(rate=1.0, seed=0), images).shape == images.shape
 
 
@@ -166,7 +166,7 @@ def test_tensorflows_own_operations_do_the_same(faces, kind):
     assert (np.abs(ours - theirs) > 1e-2).mean() < 1e-2
 
 
-def test_in_a_model_that_is_trained(faces):
+def test_the_layers_work_in_a_model_that_is_trained(faces):
     model = keras.Sequential([keras.Input((112, 112, 3))])
     for number, kind in enumerate(ALL):
         model.add(kind(seed=number))
@@ -194,7 +194,7 @@ def test_mirroring_is_exact(faces):
     np.testing.assert_array_equal(call(RandomMirror(rate=1.0), faces), faces[:, :, ::-1])
 
 
-def test_shifting_is_exact_and_lets_black_in(faces):
+def test_shifting_is_exact_and_fills_with_black(faces):
     layer = RandomShift(pixels=4)
     for down in range(9):
         for across in (0, 3, 8):
@@ -206,7 +206,7 @@ def test_shifting_is_exact_and_lets_black_in(faces):
     transform(layer, faces[:1], [[0.0, almost, almost]])
 
 
-def test_what_the_pipeline_does_by_default_three_layers_do(faces):
+def test_three_layers_equal_the_default_of_the_pipeline(faces):
     rng = np.random.default_rng(3)
     expected = augment(faces, draw_augmentation(rng, 6))
     rng = np.random.default_rng(3)  # the same draws, as the layers' numbers
@@ -242,13 +242,16 @@ def test_a_crop_keeps_a_rectangle_in_its_place(faces):
     assert 0.4 < (first / np.maximum(112 - height, 1)).mean() < 0.6
 
 
-@pytest.mark.parametrize("size", [22, 30, 57, 111])
-def test_low_resolution_is_pillows(faces, size):
+@pytest.mark.parametrize("width", [112, 96])
+@pytest.mark.parametrize("size", [22, 57, 111])
+def test_low_resolution_is_pillows(faces, size, width):
     layer = RandomLowResolution(scale=(size / 112, size / 112))
+    faces = faces[:, :, :width]
     result = transform(layer, faces, np.zeros((6, 2)))
     for face, image in zip(faces, result, strict=True):
-        small = Image.fromarray(face).resize((size, size), Image.Resampling.BILINEAR)
-        expected = np.asarray(small.resize((112, 112), Image.Resampling.BILINEAR), "float32")
+        smaller = round(size * width / 112), size
+        small = Image.fromarray(face).resize(smaller, Image.Resampling.BILINEAR)
+        expected = np.asarray(small.resize((width, 112), Image.Resampling.BILINEAR), "float32")
         assert np.abs(image - expected).max() < 2.5  # Pillow rounds four times
         assert np.abs(image - expected).mean() < 0.5
 
@@ -279,8 +282,10 @@ def test_blur_is_gaussian(sigma):
     np.testing.assert_allclose(flat, 200, rtol=1e-5)  # the border is not darkened
 
 
-@pytest.mark.parametrize("quality", [5, 30, 49, 50, 75, 95])
-def test_jpeg_is_libjpegs_up_to_rounding(faces, quality):
+@pytest.mark.parametrize("width", [112, 90])
+@pytest.mark.parametrize("quality", [5, 49, 50, 95])
+def test_jpeg_is_libjpegs_up_to_rounding(faces, quality, width):
+    faces = np.ascontiguousarray(faces[:, :, :width])
     result = transform(RandomJPEG(quality=(quality, quality)), faces, np.zeros((6, 2)))
     np.testing.assert_array_equal(result, np.round(result))
     expected = []
@@ -326,6 +331,28 @@ def test_cutout_covers_a_square_with_its_value():
     assert covered.any(axis=0).mean() > 0.97  # everywhere, though corners seldom
 
 
+def test_a_sphereface_crop_is_changed_as_the_arcface_crop_around_it(faces):
+    narrow = faces[:, :, 8:104]
+    for layer in (RandomFaceMask(rate=1.0), RandomPhotometric()):
+        numbers = np.random.default_rng(0).random((6, layer.numbers))
+        wide = transform(layer, faces, numbers)[:, :, 8:104]
+        np.testing.assert_allclose(transform(layer, narrow, numbers), wide, atol=1e-2)
+    numbers = np.random.default_rng(0).random((6, 3))
+    shifted = transform(RandomShift(pixels=4), narrow, numbers)
+    down, across = np.floor(numbers[:, 1:] * 9).astype(int).T
+    padded = np.pad(narrow, ((0, 0), (4, 4), (4, 4), (0, 0)))
+    for image, whole, row, column in zip(shifted, padded, down, across, strict=True):
+        np.testing.assert_array_equal(image, whole[row : row + 112, column : column + 96])
+
+
+def test_blur_of_a_crop_that_is_not_square_is_symmetric():
+    image = np.zeros((1, 41, 61, 3), "float32")
+    image[0, 20, 30] = 255
+    result = transform(RandomBlur(sigma=(2, 2)), image, [[0.0, 0.5]])[0, :, :, 0]
+    np.testing.assert_allclose(result[10:31, 20:41], result[10:31, 20:41].T, atol=1e-4)
+    assert result.argmax() == 20 * 61 + 30
+
+
 def test_a_mask_covers_mouth_and_chin_but_neither_eye(faces):
     images = np.repeat(faces[:1], 200, axis=0)
     result = call(RandomFaceMask(rate=1.0, seed=0), images)
@@ -343,7 +370,7 @@ def test_a_mask_covers_mouth_and_chin_but_neither_eye(faces):
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (RandomMirror, {"rate": 1.1}, "`rate` must lie in 0..1. Received: rate=1.1"),
+        (RandomMirror, {"rate": 1.1}, "`rate` must be in 0..1. Received: rate=1.1"),
         (RandomShift, {"pixels": -1}, "Received: pixels=-1"),
         (RandomShift, {"pixels": 1.5}, "Received: pixels=1.5"),
         (RandomCropAndPad, {"scale": (0.5, 0.2)}, r"Received: scale=\(0.5, 0.2\)"),
@@ -365,6 +392,6 @@ def test_settings_out_of_range(kind, settings, message):
         kind(**settings)
 
 
-def test_the_base_draws_nothing_by_itself(faces):
+def test_the_base_class_changes_no_image(faces):
     with pytest.raises(NotImplementedError):
         call(FaceAugmentation(rate=1.0), faces)

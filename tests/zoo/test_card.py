@@ -68,15 +68,20 @@ def test_every_card_is_complete(name):
     assert (card.converter is None) == (card.weights.file.endswith(".keras"))
 
 
-@pytest.mark.parametrize("tool", ["write_zoo_readme.zoo_readme", "write_card_schema.schema_text"])
-def test_generated_files_are_current(tool):
-    module, function = tool.split(".")
+@pytest.mark.parametrize(
+    ("module", "function", "name"),
+    [
+        ("write_zoo_readme", "zoo_readme", "zoo/README.md"),
+        ("write_zoo_readme", "readme", "README.md"),
+        ("write_card_schema", "schema_text", "zoo/card.schema.json"),
+    ],
+)
+def test_generated_files_are_current(module, function, name):
     path = CHECKOUT / "tools" / "assets" / f"{module}.py"
     spec = importlib.util.spec_from_file_location(module, path)
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
-    name = {"zoo_readme": "README.md", "schema_text": "card.schema.json"}[function]
-    written = (CHECKOUT / "zoo" / name).read_text(encoding="utf-8")
+    written = (CHECKOUT / name).read_text(encoding="utf-8")
     assert written == getattr(loaded, function)(), f"run: python tools/assets/{module}.py"
 
 
@@ -308,3 +313,11 @@ def test_the_crop_of_a_card_is_that_of_images(little_zoo):
     assert CARD.crop.shape == (112, 112)
     assert CARD.crop.points.tolist() == [list(point) for point in CARD.input.crop.points]
     assert tiny_card(little_zoo / "net.keras").crop.template is None
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_every_converter_exists(name):
+    from keras_facemargin.zoo.convert import CONVERTERS
+
+    converter = zoo.load_card(name).converter
+    assert converter is None or converter in CONVERTERS

@@ -1,7 +1,9 @@
-"""Writes zoo/README.md, the table of all embedders, from their cards.
+"""Writes zoo/README.md, the page of all embedders, and the table in README.md from the cards.
 
 python tools/assets/write_zoo_readme.py
 """
+
+from pathlib import Path
 
 from keras_facemargin import zoo
 
@@ -21,22 +23,70 @@ this project's own figure with its command on the card; "stated" is a figure tha
 """
 
 
+README = Path(__file__).resolve().parents[2] / "README.md"
+BEGIN = "<!-- zoo: written by tools/assets/write_zoo_readme.py -->\n"
+END = "<!-- end of zoo -->"
+SHORT_HEADER = """\
+| embedder | parameters | D | LFW measured | LFW stated by others | commercial use |
+| --- | --- | --- | --- | --- | --- |
+"""
+SHORT_ROWS = 8  # of the page of the project; the zoo's page has all
+
+
 def zoo_readme():
     """The text of zoo/README.md."""
     cards = [zoo.load_card(name) for name in zoo.list_embedders()]
     return HEADER + "".join(map(_row, cards)) + "".join(map(_section, cards))
 
 
+def readme():
+    """The text of README.md with the current table."""
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    cards = [zoo.load_card(name) for name in zoo.list_embedders()]
+    chosen = sorted(cards, key=_rank)[:SHORT_ROWS]
+    more = f"and {len(cards) - len(chosen)} more in [the zoo](zoo/README.md)"
+    table = SHORT_HEADER + "".join(map(_short_row, chosen)) + f"| {more} | | | | | |\n"
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+def _rank(card):
+    """Measured ones first, then those with a stated figure, then by name."""
+    measured, stated = card.find_measured("lfw"), _stated(card)
+    return (measured is None, -(measured.accuracy if measured else stated or 0), card.name)
+
+
+def _stated(card):
+    return next((one.value for one in card.published if one.protocol == "lfw"), None)
+
+
+def _figures(card):
+    lfw, stated = card.find_measured("lfw"), _stated(card)
+    return (
+        "-" if lfw is None else f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%}",
+        "-" if stated is None else f"{stated:.2%}",
+    )
+
+
+def _short_row(card):
+    cells = (
+        f"[{card.name}](zoo/README.md#{card.name})",
+        "-" if card.parameters is None else f"{card.parameters:,}",
+        f"{card.embedding_dim}",
+        *_figures(card),
+        "cleared" if card.commercial_use else "not cleared",
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
 def _row(card):
-    lfw = card.find_measured("lfw")
-    stated = [one.value for one in card.published if one.protocol == "lfw"]
     cells = (
         f"[`{card.name}`](#{card.name})",
         "-" if card.parameters is None else f"{card.parameters:,}",
         f"{card.embedding_dim}",
         f"{card.input.crop.height}x{card.input.crop.width}",
-        "-" if lfw is None else f"{lfw.accuracy:.2%} ± {lfw.standard_error:.2%}",
-        f"{stated[0]:.2%}" if stated else "-",
+        *_figures(card),
         *(
             "-" if card.thresholds is None else f"{card.thresholds.find(mirrored=kind).cosine:.3f}"
             for kind in (True, False)
@@ -77,3 +127,4 @@ def _size(card):
 
 if __name__ == "__main__":
     (zoo.DIRECTORY / "README.md").write_text(zoo_readme(), encoding="utf-8")
+    README.write_text(readme(), encoding="utf-8")

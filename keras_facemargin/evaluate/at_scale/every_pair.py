@@ -1,15 +1,13 @@
-"""Every pair of a set of embeddings: in memory where it is small, streamed exactly where it is not.
+"""All pairs of a set of embeddings: in memory for small sets, streamed and exact for large ones.
 
-N embeddings hold N (N - 1) / 2 pairs, and a false accept rate of 1e-8 needs a hundred million
-impostor pairs before it means anything. `verify_all_pairs` counts them without keeping them, and
-its answer is not an approximation: it is the one that `verification` gives on the full list of
-`cosine_scores`.
+N embeddings have N (N - 1) / 2 pairs, and a false accept rate of 1e-8 needs at least a hundred
+million impostor pairs. `verify_all_pairs` counts the pairs without keeping them. Its answer is not
+an approximation: `verification` gives the same on the full list of `cosine_scores`.
 
-How: float32 products sort out and float64 decides, see `refine`.
-
-The windows are guessed from a sample of the rows before the first sweep over the blocks, so that
-the pairs inside them can be collected on the way. If a guess turns out wrong, a second sweep uses
-the windows that the full histogram names. Guesses cost time, never exactness.
+float32 products select pairs and float64 decides, see `refine`. The windows are estimated from a
+sample of the rows before the first sweep over the blocks, so that the sweep can collect the pairs
+inside them. If an estimate is wrong, a second sweep uses the windows of the full histogram. Wrong
+estimates cost time, never exactness.
 """
 
 import numpy as np
@@ -42,7 +40,7 @@ def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         embeddings: ``(N, D)``, N at most `ALL_PAIRS_LIMIT`.
-        labels: ``(N,)``, whose face each row is.
+        labels: ``(N,)``, the person of each row.
 
     Returns:
         ``scores`` float64 and ``same`` bool, ``(N * (N - 1) / 2,)`` each, in the order (0, 1),
@@ -78,26 +76,26 @@ def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True
     (the largest TAR whose FAR does not exceed the target), and a target below ``1 / impostors`` has
     no number.
 
-    Time is that of the float32 product of all pairs, and half as much to as much again for
-    counting. Memory beyond the embeddings is a float32 copy of them, 20 MB for a block, and 12
-    bytes for every pair near a threshold (at most 96 MB), which are scored again in float64.
+    Time is 1.5 to 2 times that of the float32 product of all pairs. Memory beyond the embeddings is
+    a float32 copy of them, 20 MB for a block, and 12 bytes for every pair near a threshold (at most
+    96 MB); these pairs are scored again in float64.
 
     Args:
         embeddings: ``(N, D)`` float, of any length but zero. They are not changed.
-        labels: ``(N,)`` integers or strings, whose face each row is.
+        labels: ``(N,)`` integers or strings, the person of each row.
         fars: target false accept rates, each in (0, 1).
-        state: a file to save the state of the work in, about every ten seconds, or ``None``. If it
-            is there already the work goes on from it; when the work is done it is removed.
+        state: a file that saves the progress about every ten seconds, or ``None``. If it exists,
+            the work resumes from it; it is removed at the end.
         progress: whether to draw a progress bar on standard error.
 
     Returns:
         A `PairRates`.
 
     Raises:
-        ValueError: if shapes are not those, a row is zero or not finite, a rate is not in (0, 1),
-            there are not both genuine and impostor pairs, `state` is of other data or no state at
-            all, or so many pairs lie near a threshold that they cannot be held (at FAR 1e-1, from
-            some 250,000 embeddings on).
+        ValueError: if shapes do not fit, a row is zero or not finite, a rate is not in (0, 1),
+            there are not both genuine and impostor pairs, `state` belongs to other data or is not a
+            state file, or too many pairs are near a threshold (at FAR 1e-1, with more than about
+            250,000 embeddings).
         OSError: if `state` cannot be read or written.
 
     Example:
@@ -117,7 +115,7 @@ def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True
             f"{genuines:,} genuine and {impostors:,} impostor pairs."
         )
     allowed = [allowed_false_accepts(far, impostors) for far in fars]
-    # Sorted by person, genuine pairs lie near the diagonal and most blocks hold none.
+    # Sorted by person: genuine pairs are near the diagonal, and most blocks have none.
     order = np.argsort(labels, kind="stable")
     work = Work(
         embeddings=embeddings,
@@ -140,11 +138,11 @@ def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True
 
 
 def _curve_near_thresholds(work, state, progress):
-    """The exact `Roc`, whole near every threshold that is sought, and all pairs in bins."""
+    """The `Roc`, exact near every target threshold, and the histogram of all pairs."""
     if state.found is None:
         sweep = Sweep(work, guessed_windows(work))
         if state.file is not None:
-            state.save(**sweep.arrays())  # now, not after minutes, if it cannot be written
+            state.save(**sweep.arrays())  # fails now, not after minutes
     else:
         sweep = Sweep.restored(work, state)
     while True:
@@ -153,7 +151,7 @@ def _curve_near_thresholds(work, state, progress):
         windows = windows_of(work.bins, work.ranks, impostor, sweep.genuine)
         if all(any(a <= low and high <= b for a, b in sweep.windows) for low, high in windows):
             break
-        # Wider by another margin: float32 scores may fall out a little otherwise next time.
+        # Wider by another margin: the next sweep's float32 scores may differ a little.
         wider = [(low - work.bins.margin, high + work.bins.margin) for low, high in windows]
         sweep = Sweep(work, merged(wider, work.bins.count), sweep.number + 1)
     pairs, pair_bins = sweep.candidates()

@@ -1,4 +1,4 @@
-"""The pairs of a set that decide its rates: every genuine one, and the impostors most alike."""
+"""The pairs of a set that decide its rates: all genuine ones, and the most similar impostors."""
 
 import dataclasses
 import functools
@@ -18,29 +18,28 @@ from keras_facemargin.evaluate.at_scale.sweep import (
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.verification.curve import Roc
 
-# Impostor pairs that `hardest_pairs` holds, 40 bytes each.
+# Impostor pairs that `hardest_pairs` keeps, 40 bytes each.
 TAIL = 1_000_000
 
-# Into which the impostor pairs below them are counted: each holds so few per cent of those above it
-# that scores may be taken as even within.
+# Levels that count the other impostor pairs. A level has so few of the pairs above it that scores
+# may be taken as uniform within it.
 LEVELS = 200
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HardestPairs:
-    """The pairs of a set that decide its rates, and how often they count in draws of people.
+    """The pairs of a set that decide its rates, with their counts in draws of people.
 
     Attributes:
         first, second: rows of the embeddings, ``(P,)`` each: every genuine pair, and every impostor
             pair that scores at least `floor`.
         scores: float64 ``(P,)``, as `cosine_scores`.
         same: bool ``(P,)``.
-        people: ``(N,)``, whose face each row is, counted from 0; some may have none.
-        floor: below it no impostor pair is held; -inf if all are.
-        edges: ``(L + 1,)``, ascending to `floor`: levels of the score that hold the other impostor
-            pairs.
-        below: int64 ``(people, L)``, how many of those each person has in each level; a pair counts
-            for both of its people.
+        people: ``(N,)``, the person of each row, counted from 0; some may have no row.
+        floor: the lowest score of the impostor pairs here; -inf if all are here.
+        edges: ``(L + 1,)``, ascending to `floor`: levels of the score of the other impostor pairs.
+        below: int64 ``(people, L)``, the number of those in each level for each person; a pair
+            counts for both of its people.
     """
 
     first: np.ndarray
@@ -54,7 +53,7 @@ class HardestPairs:
 
     @property
     def sides(self) -> tuple[np.ndarray, np.ndarray]:
-        """Whose the two faces of each pair are, counted from 0, ``(P,)`` each."""
+        """The people of the two faces of each pair, counted from 0, ``(P,)`` each."""
         return self.people[self.first], self.people[self.second]
 
     @property
@@ -68,14 +67,14 @@ class HardestPairs:
         return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
 
     def completed(self, curve, counts) -> tuple[Roc, int]:
-        """The `Roc` of all pairs from the one of those that are held, in a draw of people.
+        """The `Roc` of all pairs in a draw of people, from the `Roc` of the pairs here.
 
         Args:
-            curve: of the pairs that are held.
+            curve: of the pairs here.
             counts: ``(people,)``, how often each person counts.
 
         Returns:
-            The `Roc`, and down to how many accepted impostor pairs it is known: to all.
+            The `Roc`, and the number of accepted impostor pairs down to which it is known: all.
         """
         everyone = self.impostors(counts)
         others = (everyone - curve.impostors) * self.unheld(counts, curve.thresholds)
@@ -88,10 +87,10 @@ class HardestPairs:
     def unheld(self, counts, thresholds) -> np.ndarray:
         """Share of the impostor pairs below `floor` that score at least each threshold.
 
-        They are known by person only, ``below``, and taken as if each person's rate added to the
-        other's: of the ``n_p n_q`` pairs of p and q a share ``r_p + r_q`` lies in a level, where
-        the r are such that every person has as many there as counted. So the share is right to
-        first order in how the counts differ from 1, and in any draw where rates do add.
+        Only their counts by person are known, ``below``. The model adds the rates of the two
+        people: of the ``n_p n_q`` pairs of p and q a share ``r_p + r_q`` is in a level, where the r
+        give every person the counted number. The share is right to first order in the differences
+        of the counts from 1, and exact if rates do add.
 
         Args:
             counts: ``(people,)``, how often each counts.
@@ -113,30 +112,30 @@ class HardestPairs:
         """
         images = self._images[:, None]
         others = images.sum() - 2 * images
-        others[others == 0] = 1  # somebody has half of all images
-        everybody = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
-        return (self.below / np.maximum(images, 1) - everybody) / others
+        others[others == 0] = 1  # a person has half of all images
+        total = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
+        return (self.below / np.maximum(images, 1) - total) / others
 
     @functools.cached_property
     def _images(self):
-        """How many each person has, ``(people,)``."""
+        """The number of images of each person, ``(people,)``."""
         return np.bincount(self.people, minlength=self.units)
 
 
 def hardest_pairs(
     embeddings, labels, *, impostors=TAIL, progress=True, histogram=None, units=None
 ) -> HardestPairs:
-    """Every genuine pair of a set, and about so many of its impostor pairs, the most alike.
+    """Every genuine pair of a set, and about `impostors` of its most similar impostor pairs.
 
     Args:
         embeddings, labels, progress: as `verify_all_pairs`.
-        impostors: how many impostor pairs to hold at least, if there are so many.
-        histogram: what `verify_all_pairs` counted of them; without it they are counted first.
-        units: of how many people some are here, as in a trial; `labels` are then integers below it,
-            which draws of people keep.
+        impostors: the least number of impostor pairs to keep, if there are so many.
+        histogram: the `ScoreHistogram` of `verify_all_pairs`; without it pairs are counted first.
+        units: the number of people if only some of them are here, as in a trial; `labels` are then
+            integers below it, the same in all trials.
 
     Returns:
-        A `HardestPairs`, of which none is left out by rounding.
+        A `HardestPairs`; rounding leaves no pair out.
 
     Raises:
         ValueError: as `verify_all_pairs`; or if `labels` are not integers below `units`.
@@ -154,7 +153,7 @@ def hardest_pairs(
         units = len(names)
     elif people.dtype.kind not in "iu" or people.min() < 0 or people.max() >= units:
         raise ValueError(
-            f"`labels` must be integers from 0 to {units - 1:,}, for there are `units` people. "
+            f"`labels` must be integers from 0 to {units - 1:,}, one less than `units`. "
             f"Received: {people.dtype}, from {min(people.tolist())!r} to {max(people.tolist())!r}."
         )
     order = np.argsort(people, kind="stable")
@@ -176,7 +175,7 @@ def hardest_pairs(
     ]
     first, second = np.concatenate([np.stack([order[row], order[column]]), *mates], 1)
     scores = cosine_scores_of_pairs(embeddings, embeddings, first=first, second=second)
-    # What float32 put below the lowest bin is certainly below the one a margin above it.
+    # Pairs that float32 counts below the lowest bin are surely below the bin a margin above it.
     floor = histogram.lowest + (lowest + work.bins.margin) * WIDTH if levels.count else -np.inf
     same = np.arange(len(first)) >= len(row)
     kept = same | (scores >= floor)
@@ -196,6 +195,6 @@ def _levels(accepted, lowest, people):
     if held == everyone:
         return Levels(np.array([lowest]), len(accepted), people)
     ranks = np.geomspace(max(held, 1), everyone, LEVELS + 1)[1:]
-    # The highest bin down to which so many are accepted.
+    # The highest bin down to which that many are accepted.
     cuts = len(accepted) - 1 - np.searchsorted(accepted[::-1], np.ceil(ranks - 0.5))
     return Levels(np.unique(np.minimum([*cuts, lowest], lowest)), len(accepted), people)

@@ -1,4 +1,4 @@
-"""float32 scores in narrow bins: what is left of pairs that are too many to keep."""
+"""Histograms of float32 scores in narrow bins, for pairs that are too many to keep."""
 
 import dataclasses
 import math
@@ -8,32 +8,32 @@ import numpy as np
 from keras_facemargin.evaluate.cosine import ROWS_AT_ONCE, unit_rows
 from keras_facemargin.evaluate.verification.curve import Roc
 
-# A power of 4, so that scaling the units by its root rounds nothing.
+# A power of 4: scaling the units by its root is exact.
 BINS_PER_UNIT = 65_536
 
-# Of one bin.
+# The width of a bin.
 WIDTH = 1 / BINS_PER_UNIT
 
 
 @dataclasses.dataclass(frozen=True)
 class Bins:
-    """The histogram of float32 cosines of rows of `size` numbers, and how far they may be off."""
+    """The bins of float32 cosines of rows of `size` numbers, and their error."""
 
     size: int
 
     @property
     def margin(self):
-        """Bins on either side of a threshold's bin in which a pair's side is not certain.
+        """Bins on either side of a threshold's bin in which float32 cannot decide a pair.
 
-        Two float32 scores may each be off by D + 2 roundings (the units once each, products and
-        sums in any order), and by half a unit in the last place of the largest bin number.
+        Each float32 score may have an error of D + 2 roundings (one for each unit row, products and
+        sums in any order), and of half a unit in the last place of the largest bin number.
         """
         roundings = (self.size + 8) * 1.01 * 2.0**-24
         return math.ceil(2 * (roundings * BINS_PER_UNIT + 0.01)) + 1
 
     @property
     def offset(self):
-        """What makes the number of the bin of -1, less rounding, positive."""
+        """The offset that makes the bin number of -1, less rounding, positive."""
         return BINS_PER_UNIT + self.margin
 
     @property
@@ -47,7 +47,7 @@ def float32_units(embeddings, order=None) -> np.ndarray:
 
     Args:
         embeddings: ``(N, D)``, of any length but zero.
-        order: which row goes to which place, ``(N,)``; as they are, if ``None``.
+        order: ``(N,)``, the row at each place; unchanged if ``None``.
     """
     units = np.empty(embeddings.shape, np.float32)
     place = np.arange(len(embeddings))
@@ -64,12 +64,12 @@ def float32_units(embeddings, order=None) -> np.ndarray:
 class ScoreHistogram:
     """All genuine and all impostor pairs of a set by their score, in bins of `WIDTH`.
 
-    They are float32 scores, so a pair may stand `Bins.margin` bins beside its own; it is there
-    exactly once. What is read off here is for the eye; `PairRates` holds the exact rates.
+    Scores are float32, so a pair may be up to `Bins.margin` bins away from its bin; each pair
+    counts exactly once. Use it for plots; `PairRates` has the exact rates.
 
     Attributes:
         genuine, impostor: int64 ``(K,)``, numbers of pairs.
-        lowest: the score at which the first bin begins; bin k begins k times `WIDTH` higher.
+        lowest: the lower end of the first bin; bin k starts k times `WIDTH` higher.
 
     Example:
         >>> from keras_facemargin.evaluate import verify_all_pairs
@@ -84,7 +84,7 @@ class ScoreHistogram:
     lowest: float
 
     def curve(self) -> Roc:
-        """The `Roc` at the lower ends of the bins: pairs of one bin enter together, as if tied."""
+        """The `Roc` at the lower ends of the bins: pairs of one bin count as ties."""
         held = np.flatnonzero(self.genuine + self.impostor)[::-1]
         largest = float(self.genuine.sum()) * float(self.impostor.sum())
         counts = (
@@ -97,7 +97,7 @@ class ScoreHistogram:
         """(edges, genuine, impostor): pairs in about equal bins from the lowest to the highest.
 
         Args:
-            count: of those bins, each made of whole narrow ones.
+            count: number of these bins, each of several whole narrow ones.
         """
         held = np.flatnonzero(self.genuine + self.impostor)
         cuts = np.linspace(held[0], held[-1] + 1, count + 1).round().astype(int)
@@ -108,5 +108,5 @@ class ScoreHistogram:
 
 
 def whole(counts, largest):
-    """Counts whose products up to `largest` are exact: Python's whole numbers have no end."""
+    """Counts with exact products up to `largest`: as Python's unlimited integers if needed."""
     return counts.astype(object) if largest >= 2.0**62 else counts

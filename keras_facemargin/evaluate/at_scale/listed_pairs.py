@@ -1,9 +1,9 @@
-"""A long list of pairs of few embeddings, exactly: IJB's 15.7 million pairs of 23,124 templates.
+"""Exact rates of a long list of pairs: IJB has 15.7 million pairs of 23,124 templates.
 
-A list names each template in hundreds of pairs, so gathering both sides of every pair moves far
-more memory than there are templates. Here the pairs are sorted into tiles of rows and columns; a
-tile with many of them is one matrix product, from which they are picked. As in `all_pairs`, float32
-sorts out and float64 decides (see `refine`).
+A list has each template in hundreds of pairs, so gathering both sides of every pair moves far more
+memory than the templates have. Here the pairs are sorted into tiles of rows and columns. A tile
+with many pairs is one matrix product, from which the scores are picked. As in `all_pairs`, float32
+selects pairs and float64 decides (see `refine`).
 """
 
 import dataclasses
@@ -41,16 +41,16 @@ PAIRS_AT_ONCE = 256
 
 
 def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=True) -> PairRates:
-    """EER and TAR at FAR over a list of pairs of embeddings, exact, without scoring each alone.
+    """EER and TAR at FAR over a long list of pairs of embeddings, exact and fast.
 
-    The answer is the one that `verify` gives on the `cosine_scores_of_pairs` of the list, to the
-    last bit: equal scores enter together, the rule is the conservative one, and a target below
-    ``1 / impostors`` has no number. The whole curve is there in bins, see `ScoreHistogram`.
+    The answer equals that of `verify` on the `cosine_scores_of_pairs` of the list, to the last bit:
+    equal scores enter together, the rule is the conservative one, and a target below
+    ``1 / impostors`` has no number. `PairRates.histogram` has the whole curve in bins.
 
-    Memory beyond the arguments is a float32 copy of the embeddings and some 20 bytes a pair.
+    Memory beyond the arguments is a float32 copy of the embeddings and about 20 bytes per pair.
 
     Args:
-        embeddings: ``(N, D)`` float, of any length but zero: images' or templates'.
+        embeddings: ``(N, D)`` float, of any length but zero, of images or templates.
         first, second: ``(P,)`` integers, rows of `embeddings`.
         same: ``(P,)``, True for genuine pairs.
         fars: target false accept rates, each in (0, 1).
@@ -60,7 +60,7 @@ def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=
         A `PairRates`.
 
     Raises:
-        ValueError: if shapes or types are not those, a row is zero or not finite, a rate is not in
+        ValueError: if shapes or types do not fit, a row is zero or not finite, a rate is not in
             (0, 1), or there are not both genuine and impostor pairs.
         IndexError: if there is no such row.
 
@@ -125,16 +125,16 @@ def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HardestListedPairs:
-    """The pairs of a long list that decide its rates, and how often they count in draws of people.
+    """The pairs of a long list that decide its rates, with their counts in draws of people.
 
     Attributes:
-        rows: int ``(H,)``, which pairs of the list: every genuine one, and every impostor pair that
-            scores as high as the last that was wanted.
+        rows: int ``(H,)``, rows of the list: every genuine pair, and every impostor pair that
+            scores at least as high as the last one wanted.
         scores: float64 ``(H,)``.
         same: bool ``(H,)``.
-        sides: whose the two sides of each pair are, counted from 0, ``(H,)`` each.
+        sides: the people of the two sides of each pair, counted from 0, ``(H,)`` each.
         units: number of people on the list.
-        between: all impostor pairs of the list: ``(first, second, number)``, of each two people.
+        between: all impostor pairs of the list: ``(first, second, number)`` for each two people.
     """
 
     rows: np.ndarray
@@ -150,19 +150,18 @@ class HardestListedPairs:
         return int((number * counts[first]) @ counts[second])
 
     def completed(self, curve, counts) -> tuple[Roc, int]:
-        """As `HardestPairs.completed`, but known down to the impostor pairs that are held."""
+        """As `HardestPairs.completed`, but known only down to the impostor pairs here."""
         return curve.with_all(self.impostors(counts)), curve.impostors
 
 
 def hardest_listed_pairs(scores, same, people, *, impostors) -> HardestListedPairs:
-    """Every genuine pair of a list, and about so many of its impostor pairs, the most alike.
+    """Every genuine pair of a list, and about `impostors` of its most similar impostor pairs.
 
     Args:
         scores: similarities, ``(P,)``.
         same: ``(P,)``, True for genuine pairs.
         people: the identities on the two sides, ``(P,)`` each: integers or strings.
-        impostors: how many impostor pairs to hold, if there are so many, and those equal to the
-            last of them.
+        impostors: number of impostor pairs to keep, if there are so many, plus ties with the last.
 
     Returns:
         A `HardestListedPairs`, which `bootstrap_hardest` draws.
@@ -198,9 +197,9 @@ def hardest_listed_pairs(scores, same, people, *, impostors) -> HardestListedPai
 
 
 def _by_tile(first, second, count):
-    """The order of the pairs by tile, each pair's cell, where tiles begin in the order, the tiles.
+    """The order of the pairs by tile, the cell of each pair, the starts of the tiles, the tiles.
 
-    A pair and its reverse have one score, so the smaller row comes first: half of the tiles.
+    A pair and its reverse have one score, so the smaller row comes first: only half of the tiles.
     """
     side = -(-count // TILE)
     keys = np.empty(len(first), np.uint16 if side <= 256 else np.int64)
@@ -211,7 +210,7 @@ def _by_tile(first, second, count):
         (row, low), (column, high) = np.divmod(low, TILE), np.divmod(high, TILE)
         keys[part] = row * side + column
         cells[part] = low * TILE + high
-    order = np.argsort(keys, kind="stable")  # by radix where the keys are short
+    order = np.argsort(keys, kind="stable")  # radix sort for short keys
     counts = np.bincount(keys)
     numbers = np.flatnonzero(counts)
     edges = np.concatenate([[0], np.cumsum(counts[numbers])])
@@ -219,7 +218,7 @@ def _by_tile(first, second, count):
 
 
 def _gathered(units, first, second):
-    """float32 scores, in bins, of a few pairs, each from its own two rows."""
+    """float32 scores, in bins, of a few pairs, from gathered rows."""
     scores = np.empty(len(first), np.float32)
     for start in range(0, len(first), PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)

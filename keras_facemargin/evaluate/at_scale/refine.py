@@ -1,10 +1,10 @@
-"""Exact rates from float32 scores: a histogram names the windows, float64 decides inside them.
+"""Exact rates from float32 scores: a histogram gives the windows, float64 decides inside them.
 
 A float32 product of two blocks is fast, but its last digits depend on the BLAS, its threads and the
-block. So it only *sorts out*. A standard bound says how far it can lie from the float64 cosine
-(D times 6e-8, whatever the order of summation); a histogram of float32 scores therefore names, for
-each threshold that is sought, a narrow window outside which every pair's side is certain. The few
-pairs inside are scored again in float64 by `cosine_scores`, and decide.
+block, so it only *selects*. A standard bound limits its distance from the float64 cosine (D times
+6e-8, whatever the order of summation). A histogram of float32 scores therefore gives a narrow
+window for each threshold: outside it float32 decides every pair. The few pairs inside are scored
+again in float64 by `cosine_scores`.
 """
 
 import dataclasses
@@ -20,14 +20,14 @@ FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
 @dataclasses.dataclass(frozen=True)
 class PairRates(Measures):
-    """What `verify_all_pairs` and `verify_listed_pairs` found.
+    """The result of `verify_all_pairs` and of `verify_listed_pairs`.
 
     Attributes:
         embeddings: number of embeddings, N.
         genuines: pairs of one person.
         impostors: pairs of two people; they resolve rates down to ``1 / impostors``.
         eer: equal error rate, in [0, 1], as `equal_error_rate`.
-        tar_at_far: a `TarAtFar` for each rate asked for; those out of reach say so.
+        tar_at_far: a `TarAtFar` for each target rate, some perhaps not `supported`.
         histogram: a `ScoreHistogram` of all pairs, for curves.
     """
 
@@ -39,7 +39,7 @@ class PairRates(Measures):
     histogram: ScoreHistogram = dataclasses.field(compare=False, repr=False)
 
     def to_dict(self) -> dict:
-        """Plain numbers for a card or a JSON file; rates out of reach are ``None``."""
+        """Plain numbers for a card or a JSON file; rates that are not supported are ``None``."""
         return {
             "embeddings": self.embeddings,
             "genuine_pairs": self.genuines,
@@ -57,15 +57,15 @@ class PairRates(Measures):
 
 
 def windows_of(bins, ranks, impostor, genuine) -> list[tuple[int, int]]:
-    """For each threshold sought, the bins (low, high) outside which every pair's side is known.
+    """For each threshold the bins (low, high) outside which float32 decides every pair.
 
     Args:
         bins: `Bins`.
-        ranks: of the impostor scores that must not be accepted, from the top.
+        ranks: ranks, from the top, of the impostor scores that must not be accepted.
         impostor, genuine: histograms ``(bins.count,)``.
     """
     accepted = np.cumsum(impostor[::-1])[::-1]
-    # The highest bin down to which so many impostors are accepted.
+    # The highest bin down to which that many impostors are accepted.
     found = [bins.count - 1 - int(np.searchsorted(accepted[::-1], rank)) for rank in ranks]
     found.append(crossing(impostor, genuine))
     reach = bins.margin
@@ -81,7 +81,7 @@ def crossing(impostor, genuine):
 
 
 def merged(windows, bins):
-    """Windows within the histogram, ascending, none touching another."""
+    """Windows within the histogram, ascending; windows that touch are joined."""
     joined = []
     for low, high in sorted((max(low, 0), min(high, bins - 1)) for low, high in windows):
         if joined and low <= joined[-1][1] + 1:
@@ -92,11 +92,11 @@ def merged(windows, bins):
 
 
 def exact_curve(bins, windows, impostor, genuine, pair_bins, score) -> Roc:
-    """The exact `Roc`, whole inside the windows and lumped elsewhere.
+    """The `Roc`, exact inside the windows, with one step between them.
 
     Args:
         bins: `Bins`.
-        windows: bins (low, high), ascending, none touching another.
+        windows: bins (low, high), ascending; they do not touch.
         impostor, genuine: histograms ``(bins.count,)`` of all pairs.
         pair_bins: ``(P,)``, bins of pairs, among them every pair inside a window.
         score: function of indices into `pair_bins` to the pairs' float64 scores and truths.
@@ -116,7 +116,7 @@ def exact_curve(bins, windows, impostor, genuine, pair_bins, score) -> Roc:
             np.bincount(place[kind], minlength=len(levels)) for kind in (~same[here], same[here])
         ]
         above = np.array([[int(kind[high + 1 :].sum())] for kind in (impostor, genuine)])
-        # All that lies between two windows enters at once, at a threshold that nobody asks for.
+        # All pairs between two windows enter at once, at a threshold that no target needs.
         points.append((np.array([np.nan]), above))
         points.append((-levels, above + np.cumsum(counts, axis=1)))
     points.append((np.array([-np.inf]), np.array([[impostors], [genuines]])))

@@ -1,7 +1,7 @@
-"""One pass over all pairs of a set of embeddings, block by block: what is counted on the way.
+"""One pass over all pairs of a set of embeddings, block by block.
 
-A `Sweep` fills histograms of the float32 scores and collects the pairs inside windows of bins; it
-can be saved and goes on from there. Who makes what of it: `all_pairs`, `hardest`.
+A `Sweep` fills histograms of the float32 scores and collects the pairs inside windows of bins. It
+can be saved and resumed. `every_pair` and `hardest` use it.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ from keras_facemargin.progress import progress_bar
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
 
-# Pairs that the windows may hold at a time, 12 bytes each until they are scored.
+# The most pairs inside the windows, 12 bytes each until they are scored.
 CANDIDATES = 8_000_000
 
-# Rows of the sample that the windows are guessed from, at most.
+# The most rows of the sample for the first windows.
 SAMPLE = 16_384
 
-# Between two savings of the state.
+# Seconds between two saves of the state.
 SAVE_SECONDS = 10.0
 
 
@@ -45,13 +45,13 @@ def checked_faces(embeddings, labels):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Work:
-    """The rows sorted by person, and what is sought among their pairs."""
+    """The rows, sorted by person, and the targets."""
 
     embeddings: np.ndarray
     order: np.ndarray
     units: np.ndarray  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
     labels: np.ndarray
-    ranks: list[int]  # of the impostor scores that must not be accepted, from the top
+    ranks: list[int]  # ranks, from the top, of impostor scores that must not be accepted
     impostors: int
 
     @property
@@ -60,7 +60,7 @@ class Work:
 
 
 class State:
-    """How far the sweeps have come, in memory and, if there is a file, in it."""
+    """The progress of the sweeps, in memory and, if there is one, in a file."""
 
     def __init__(self, file, digest):
         self.file, self.digest = None if file is None else Path(file), digest
@@ -77,16 +77,16 @@ class State:
             raise self.refused("it has no digest.")
         if str(found.pop("digest")) != self.digest:
             raise ValueError(
-                "`state` must be of the same embeddings, labels and rates. "
-                f"Received: {self.file}, which is of others. Name another file or remove it."
+                "`state` must belong to the same embeddings, labels and rates. "
+                f"Received: {self.file}, which belongs to others. Pass another file or remove it."
             )
         return found
 
     def refused(self, why):
-        """The error for a file that no sweep wrote."""
+        """The error for a file that is not a state."""
         return ValueError(
             "`state` must be a file that `verify_all_pairs` wrote, or not exist. "
-            f"Received: {self.file}, which it did not write: {why} Name another or remove it."
+            f"Received: {self.file}, another file: {why} Pass another path or remove it."
         )
 
     def save(self, **arrays):
@@ -101,7 +101,7 @@ class State:
 class Sweep:
     """One pass over all blocks: histograms of both kinds, and the pairs inside the windows.
 
-    With `levels` only the impostor pairs inside them, and those outside by person.
+    With `levels`: only the impostor pairs inside, and counts by person of those outside.
     """
 
     def __init__(self, work, windows, number=1, levels=None):
@@ -147,7 +147,7 @@ class Sweep:
         return self.pairs[0], self.pair_bins[0]
 
     def histogram(self):
-        """All pairs that were counted, as a `ScoreHistogram`."""
+        """All counted pairs as a `ScoreHistogram`."""
         lowest = -self.work.bins.offset * WIDTH
         return ScoreHistogram(self.genuine, self.everyone - self.genuine, lowest)
 
@@ -158,7 +158,7 @@ class Sweep:
         total = sum(_pairs_of(block) for block in blocks)
         saved = time.monotonic()
         with progress_bar("pairs", progress) as bar:
-            title = "All pairs" if self.number == 1 else "All pairs, once more"
+            title = "All pairs" if self.number == 1 else "All pairs, second pass"
             task = bar.add_task(title, total=total)
             bar.advance(task, sum(_pairs_of(block) for block in blocks[: self.done]))
             for block in blocks[self.done :]:
@@ -181,7 +181,7 @@ class Sweep:
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
         cells = slice(None)
-        if diagonal:  # its upper triangle; the pairs below are the same ones
+        if diagonal:  # the upper triangle; the pairs below are the same
             cells = np.flatnonzero(_above_diagonal(shape[0]))
             bins = bins[cells]
         self.everyone += np.bincount(bins, minlength=work.bins.count)
@@ -192,14 +192,14 @@ class Sweep:
         if self.windows:
             self._collect(block, cells, bins, same)
         if self.levels is not None:
-            level = np.full(shape, self.levels.count)  # one more, for what is not counted
+            level = np.full(shape, self.levels.count)  # one more, for pairs that are not counted
             numbers = self.levels.of_bins.take(bins)
             level.ravel()[cells] = np.where(same, self.levels.count, numbers)
             self.levels.add(work.labels[rows], level)
             self.levels.add(work.labels[columns], level.T)
 
     def _collect(self, block, cells, bins, same):
-        """Keeps the pairs inside the windows; where levels are counted, the impostors."""
+        """Keeps the pairs inside the windows; with levels, only the impostor pairs."""
         rows, columns, diagonal = block
         inside = self.inside.take(bins)
         if self.levels is not None:
@@ -213,24 +213,24 @@ class Sweep:
             self._drop()
 
     def _drop(self):
-        """Windows guessed too wide are given up; those that are needed cannot be."""
+        """Drops the first windows, which are estimates; later ones are needed."""
         if self.number > 1:
             raise ValueError(
-                f"At most {CANDIDATES:,} pairs may lie so near a threshold that float32 cannot "
-                f"tell their side. Received: more, among {len(self.work.units):,} embeddings. "
-                "Remove duplicates, or ask for lower `fars` or on a sample of the rows."
+                f"At most {CANDIDATES:,} pairs may be so near a threshold that float32 cannot "
+                f"decide them. Received: more, among {len(self.work.units):,} embeddings. "
+                "Remove duplicates, or pass lower `fars` or a sample of the rows."
             )
         self.windows, self.pairs, self.pair_bins, self.held = [], [], [], 0
 
 
 class Levels:
-    """How many impostor pairs of each person lie in each of a few wide bins of the score.
+    """Counts of the impostor pairs of each person in a few wide bins of the score.
 
     Attributes:
         cuts: ``(L + 1,)`` narrow bins, ascending: level k is from ``cuts[k]`` to ``cuts[k + 1]``.
-        of_bins: the level of every narrow bin, L of those that are in none.
-        pairs: int64 ``(people, L + 1)``; a pair counts for both of its people. In the last column
-            stands what is not counted.
+        of_bins: the level of every narrow bin; L for bins outside all levels.
+        pairs: int64 ``(people, L + 1)``; a pair counts for both of its people. The last column has
+            the pairs outside all levels.
     """
 
     def __init__(self, cuts, bins, people):
@@ -249,7 +249,7 @@ class Levels:
 
 
 def guessed_windows(work):
-    """Where the thresholds will lie, as far as a sample of the rows can tell."""
+    """Estimated windows of the thresholds, from a sample of the rows."""
     count = len(work.units)
     size = min(count, max(count // 5, 2_048), SAMPLE)
     rows = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
@@ -264,7 +264,7 @@ def guessed_windows(work):
     middle = int(accepted[work.bins.count - 1 - crossing(impostor, genuine)])
     windows = []
     for rank in [*(rank * seen / work.impostors for rank in work.ranks), middle]:
-        # Pairs that share a row vary together, hence the second term.
+        # Pairs that share a row are correlated, hence the second term.
         spread = 4 * math.sqrt(rank) + 2 * rank / math.sqrt(size) + 4
         high, low = (
             work.bins.count - 1 - int(np.searchsorted(accepted, min(max(edge, 0), seen)))
@@ -275,7 +275,7 @@ def guessed_windows(work):
 
 
 def _genuine_histogram(work):
-    """Of the genuine pairs, person by person, of the first `BLOCK` images of each."""
+    """The histogram of genuine pairs of the first `BLOCK` images of each person."""
     edges = edges_of_people(work.labels)
     total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
     for start, stop in itertools.pairwise(edges):
@@ -291,12 +291,12 @@ def _genuine_histogram(work):
 
 
 def edges_of_people(labels):
-    """Where each person's rows begin, and the end."""
+    """The first row of each person, and the end."""
     return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
 
 
 def _is_state(work, found):
-    """Whether arrays are what `Sweep.arrays` gives."""
+    """Whether arrays are those of `Sweep.arrays`."""
     rows, bins, blocks = len(work.units), work.bins.count, len(list(_blocks(len(work.units))))
     pairs = found.get("pairs", np.empty(0)).shape
     shapes = {"number": (), "done": (), "everyone": (bins,), "genuine": (bins,), "pairs": pairs}

@@ -1,8 +1,8 @@
-"""Official protocols: a file a family, which reads its official lists and nothing else.
+"""Official protocols: one file for each family reads its official lists.
 
-A list becomes `Pairs` of images, `TemplatePairs` or `TemplateSearches`; what is done with these is
-written once, in `keras_facemargin.evaluate`. BLUFR, MegaFace and Trillion Pairs, which measure in a
-way of their own, say how. `lists`, `janus` and `matlab` are the formats that several share.
+A list becomes `Pairs` of images, `TemplatePairs` or `TemplateSearches`, which the other rooms of
+`keras_facemargin.evaluate` score and measure. BLUFR, MegaFace and Trillion Pairs have their own
+measures. Several families share `lists` and `janus`.
 """
 
 from keras_facemargin.evaluate.protocols.agedb import read_agedb

@@ -17,8 +17,8 @@ def read_agedb(lists, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads `04_FINAL_protocol_30_years.mat` in the folder `lists`.
 
     The file holds `splits`, a cell for each fold. A fold is a structure: first the pairs, 2 x 600
-    cells, each a structure whose first field is an image's name without its ending; then 600
-    labels, 1 for genuine pairs and -1 (or 0) for impostors. Fields are taken in their order.
+    cells, each a structure whose first field is an image's name without its suffix; then 600
+    labels, 1 for genuine pairs and -1 (or 0) for impostors. The order of the fields counts.
 
     Args:
         lists: the folder with the file, `AgeDB_FINAL_protocol`.
@@ -27,11 +27,11 @@ def read_agedb(lists, images_dir, *, on_missing="refuse") -> Pairs:
         on_missing: as `read_pairs`.
 
     Returns:
-        `Pairs`, fold by fold; `folds` counts from 1. Whom an image shows is the part of its name
-        before the first ``_``; should that contradict a label, `people` is ``None``.
+        `Pairs`, fold by fold; `folds` counts from 1. The person of an image is the part of its name
+        before the first ``_``; if that contradicts a label, `people` is ``None``.
 
     Raises:
-        ValueError: if the file is laid out otherwise (naming the fold and the pair).
+        ValueError: if the file has another layout (naming the fold and the pair).
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "04_FINAL_protocol_30_years.mat"

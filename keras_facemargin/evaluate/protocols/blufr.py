@@ -1,9 +1,9 @@
 """BLUFR: all of LFW in ten trials, verification of every test pair and open-set identification.
 
-Reported are the mean minus the standard deviation over the trials of TAR at FAR 0.1% (papers also
-1e-4 and 1e-5) and of the open-set detection and identification rate, rank 1 at FAR 1%: TPIR at FPIR
-1%. The toolkit takes the k-th largest impostor score as threshold, k = round(FAR x impostors); here
-the rule is the conservative one of `tar_at_far` and `identify`.
+The figures are the mean minus the standard deviation over the trials of TAR at FAR 0.1% (papers
+also 1e-4 and 1e-5) and of the open-set detection and identification rate, rank 1 at FAR 1%: TPIR at
+FPIR 1%. The toolkit takes the k-th largest impostor score as threshold, k = round(FAR x impostors);
+here the rule is the conservative one of `tar_at_far` and `identify`.
 
 Liao, Lei, Yi, Li, "A Benchmark Study of Large-Scale Unconstrained Face Recognition", IJCB 2014.
 """
@@ -31,9 +31,9 @@ class Blufr:
 
     Attributes:
         images: N files.
-        labels: int ``(N,)``, whom each shows.
+        labels: int ``(N,)``, the person of each.
         trials: (test, gallery, probes) of each trial, int rows of the images.
-        missing: those of the images that are not there; they leave a trial.
+        missing: the images that do not exist; trials leave them out.
     """
 
     images: tuple[Path, ...]
@@ -43,7 +43,7 @@ class Blufr:
 
     @property
     def there(self) -> "Blufr":
-        """The same of the images that are not missing, which `missing` still names."""
+        """The images that exist and their trials; `missing` stays."""
         there = np.array([image not in self.missing for image in self.images])
         rows = np.cumsum(there) - 1
         return dataclasses.replace(
@@ -59,10 +59,10 @@ class BlufrResult(Measures):
     """Both halves of BLUFR, trial by trial.
 
     Attributes:
-        verification: `SplitResults` of an `PairRates` for each trial.
-        identification: `SplitResults` of an `Identification` for each trial, whose rows are of the
-            images that are there.
-        left_out: images that are not there and left the trials.
+        verification: `SplitResults` of a `PairRates` for each trial.
+        identification: `SplitResults` of an `Identification` for each trial; rows count the images
+            that exist.
+        left_out: number of missing images, which the trials leave out.
     """
 
     verification: SplitResults
@@ -70,7 +70,7 @@ class BlufrResult(Measures):
     left_out: int = 0
 
     def headline(self) -> dict[str, float]:
-        """Mean minus standard deviation over the trials, of what they support."""
+        """Mean minus standard deviation over the trials of every rate that they support."""
         found = {}
         for part in (self.verification, self.identification):
             for name, values in part.measures().items():
@@ -100,21 +100,19 @@ def read_blufr(lists, images_dir, *, on_missing="refuse") -> Blufr:
     """Reads `blufr_lfw_config.mat` in the folder `lists`.
 
     It holds `imageList`, the 13,233 names of LFW, `labels`, and for each of ten trials the numbers
-    of its images from 1: `testIndex`, `galIndex` (1,000 images) and `probIndex`. Trials train on
-    `trainIndex`, which an embedder made from other faces does not need.
+    of its images from 1: `testIndex`, `galIndex` (1,000 images) and `probIndex`. An embedder that
+    is trained on other faces does not need `trainIndex`.
 
     Args:
         lists: the folder with the file.
         images_dir: folder of one folder per person, as LFW's: ``NAME/NAME_0001.jpg`` (or ``.png``).
-        on_missing: as `read_pairs`, but that a missing image leaves the trials with "reject": all
-            pairs of so few cannot be said to be genuine or not found.
+        on_missing: as `read_pairs`; but with "reject" the trials leave a missing image out.
 
     Returns:
         A `Blufr`.
 
     Raises:
-        ValueError: if the file is laid out otherwise (naming the variable), or names an image
-            twice.
+        ValueError: if the file has another layout (naming the variable), or names an image twice.
         FileNotFoundError: if the file or an image is missing, the latter as `read_pairs`.
     """
     file = Path(lists) / "blufr_lfw_config.mat"
@@ -144,8 +142,10 @@ def read_blufr(lists, images_dir, *, on_missing="refuse") -> Blufr:
     )
     parts = [_indices(file, name, found[name], len(names)) for name in needed[2:]]
     if len({len(part) for part in parts}) != 1:
-        told = ", ".join(f"{len(part)} of `{n}`" for n, part in zip(needed[2:], parts, strict=True))
-        raise ValueError(f"{file}: must hold as many trials of each. Received: {told}.")
+        counts = ", ".join(
+            f"{len(part)} of `{name}`" for name, part in zip(needed[2:], parts, strict=True)
+        )
+        raise ValueError(f"{file}: must hold one number of trials for each. Received: {counts}.")
     for number, (test, *rest) in enumerate(zip(*parts, strict=True), start=1):
         if not np.array_equal(np.sort(test), np.sort(np.concatenate(rest))):
             raise ValueError(
@@ -185,7 +185,7 @@ def evaluate_blufr(
 
 
 def measure_blufr(embeddings, blufr, *, fars=FARS, progress=True) -> BlufrResult:
-    """`evaluate_blufr` on images that are embedded.
+    """`evaluate_blufr` from embeddings.
 
     Args:
         embeddings: ``(N, D)``, of ``blufr.there.images``.
@@ -197,7 +197,7 @@ def measure_blufr(embeddings, blufr, *, fars=FARS, progress=True) -> BlufrResult
     labels, verified, identified = blufr.there.labels, {}, {}
     if len(embeddings) != len(labels):
         raise ValueError(
-            "`embeddings` must hold one row per image that is there. Received: "
+            "`embeddings` must hold one row per existing image. Received: "
             f"{len(embeddings):,} rows for {len(labels):,} images."
         )
     for trial, (test, gallery, probes) in enumerate(blufr.there.trials, start=1):

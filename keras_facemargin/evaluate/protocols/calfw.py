@@ -22,18 +22,18 @@ def read_calfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads `pairs_CALFW.txt` in the folder `lists`.
 
     A pair is two lines, ``Ada_0001.jpg 1`` and ``Ada_0003.jpg 1``; the number is 0 for an impostor
-    pair and another one for a genuine pair. All genuine pairs come first, then all impostors. The
-    file marks no folds: fold k is the k-th tenth of the genuine and the k-th tenth of the impostor
-    pairs, as FaceX-Zoo has it.
+    pair and another number for a genuine pair. All genuine pairs come first, then all impostors.
+    The file has no folds: fold k is the k-th tenth of the genuine and the k-th tenth of the
+    impostor pairs, as in FaceX-Zoo.
 
     Args:
         lists: the folder with the list.
-        images_dir: folder of all images, without subfolders, as the set comes.
+        images_dir: folder of all images, without subfolders, as published.
         on_missing: as `read_pairs`.
 
     Returns:
-        `Pairs`, in the order of the file; `folds` counts from 1. Whom an image shows is the part of
-        its name before the last ``_``; should that contradict a label, `people` is ``None``.
+        `Pairs`, in the order of the file; `folds` counts from 1. The person of an image is the part
+        of its name before the last ``_``; if that contradicts a label, `people` is ``None``.
 
     Raises:
         ValueError: if the list breaks the format (naming the line).
@@ -65,7 +65,7 @@ def _read(file, images_dir, on_missing):
     for pair in range(len(names) // 2):
         one, two = 2 * pair, 2 * pair + 1
         if marks[one] != marks[two]:
-            rule = f"must be marked as line {lines[one][0]:,}, which it makes a pair with."
+            rule = f"must have the number of line {lines[one][0]:,}, the other image of the pair."
             raise bad_line(file, lines[two][0], rule, lines[two][1])
     same = np.array(marks[::2]) != ""
     pairs = zip(names[::2], names[1::2], strict=True)

@@ -25,16 +25,16 @@ FOLDS = 10
 
 
 def read_cfp(lists, images_dir, kind, *, on_missing="refuse") -> Pairs:
-    """Reads the official lists of the folder `Protocol`.
+    """Reads the official lists in the folder `Protocol`.
 
     `Pair_list_F.txt` and `Pair_list_P.txt` number the frontal and the profile images,
     ``1 ../Data/Images/001/frontal/01.jpg``; `Split/FP/01/same.txt` and `diff.txt` hold the pairs of
-    a fold as ``number,number``, the first of a frontal image.
+    a fold as ``number,number``, the first one of a frontal image.
 
     Args:
-        lists: the folder with these.
-        images_dir: the folder that the list calls ``Images``: ``001/frontal/01.jpg`` lies in it, or
-            its crop as ``.png``.
+        lists: the folder `Protocol`.
+        images_dir: the folder ``Images`` of the list, with ``001/frontal/01.jpg`` or its crop as
+            ``.png``.
         kind: "FF" or "FP".
         on_missing: as `read_pairs`.
 

@@ -1,8 +1,8 @@
 """IJB-A: ten splits of 500 people's stills and video frames, 1:1 and 1:N, by templates.
 
 1:1 reports TAR at FAR 1e-1 to 1e-3, 1:N rank-1, 5, 10 and TPIR at FPIR 1e-1 and 1e-2, each as mean
-and standard deviation over the splits: `verify_by_fold` and `evaluate_searches`. In 1:N one gallery
-a split lacks 55 of its people, whose probes are the non-mated ones.
+and standard deviation over the splits: `verify_by_fold` and `evaluate_searches`. In 1:N the gallery
+of a split lacks 55 of its people; their probes are the non-mated ones.
 
 Klare, Klein, Taborsky, Blanton, Cheney, Allen, Grother, Mah, Jain, "Pushing the Frontiers of
 Unconstrained Face Detection and Recognition: IARPA Janus Benchmark A", CVPR 2015.
@@ -28,20 +28,20 @@ def read_ijba(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> Templ
 
     Args:
         lists: the folder with `IJB-A_11_sets`.
-        images_dir: folder of the crops. One image may show several people, so that a crop is named
-            by its image and its sighting: line ``img/10281.jpg`` with SIGHTING_ID 28739 is
+        images_dir: folder of the crops. An image may show several people, so the name of a crop
+            has the image and its sighting: line ``img/10281.jpg`` with SIGHTING_ID 28739 is
             ``img/10281_28739.jpg`` (or ``.png``).
-        splits: numbers of the splits to read, of 1 to 10.
-        on_missing: as `read_pairs`; a template's missing images leave it, and one without any fails
-            to enrol.
+        splits: numbers of the splits to read, from 1 to 10.
+        on_missing: as `read_pairs`; a template leaves its missing images out, and fails to enrol if
+            it has no image.
 
     Returns:
         `TemplatePairs` of all splits; `folds` are their numbers. Covariates are GENDER and
         SKIN_TONE.
 
     Raises:
-        ValueError: if `splits` are none of them, or a list breaks its format or names an image of a
-            template or a pair twice (naming the line).
+        ValueError: if `splits` are not such numbers, or a list breaks its format or names an image
+            of a template or a pair twice (naming the line).
         FileNotFoundError: if a list or an image is missing, the latter as `read_pairs`.
     """
     folder, collector = Path(lists) / "IJB-A_11_sets", Collector(("GENDER", "SKIN_TONE"), False)
@@ -68,7 +68,7 @@ def read_ijba(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> Templ
 def read_ijba_search(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> TemplateSearches:
     """Reads the 1:N lists in `IJB-A_1N_sets`: ``split1/search_gallery_1.csv``, ``search_probe_1``.
 
-    Args and errors are those of `read_ijba`; the lists are laid out as its metadata.
+    Args and errors are those of `read_ijba`; the lists have the layout of its metadata.
 
     Returns:
         `TemplateSearches`, one for each split.
@@ -88,6 +88,6 @@ def _checked(splits):
     splits = tuple(splits)
     if not splits or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
         raise ValueError(
-            f"`splits` must be different numbers of 1 to 10. Received: splits={splits}."
+            f"`splits` must be different numbers from 1 to 10. Received: splits={splits}."
         )
     return splits

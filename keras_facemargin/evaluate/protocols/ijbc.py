@@ -2,7 +2,7 @@
 
 1:1 reports TAR at FAR down to 1e-6 over all pairs (`evaluate_template_pairs`), 1:N rank-1, 5, 10
 and TPIR at FPIR 1e-1 and 1e-2 as the mean over the galleries (`evaluate_searches`): each person is
-in one of them, and the non-mated probe of the other. The covariate protocol compares single images;
+in one gallery and a non-mated probe of the other. The covariate protocol compares single images;
 its measure is a ROC for each value of a covariate (`verify_by_value`).
 
 | | IJB-B | IJB-C |
@@ -48,14 +48,14 @@ def read_ijb(name, lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     InsightFace's folder `meta` has the same three tables, and `ijbc_face_tid_mid.txt`, ``IMAGE
     template medium``, `ijbc_template_pair_label.txt`, ``template template label``, and
     `ijbc_name_5pts_score.txt`, ``IMAGE x1 y1 ... x5 y5 score``. Images are then named as in these,
-    ``1.jpg``, and the scores are qualities. It is taken where `ijbc_face_tid_mid.txt` is there.
+    ``1.jpg``, and the scores are qualities. This form is used if `ijbc_face_tid_mid.txt` exists.
 
     Args:
         name: "ijbb" or "ijbc". IJB-B's galleries are called S1 and S2 in its files.
         lists: the folder with the lists.
         images_dir: folder of the crops.
-        on_missing: as `read_pairs`; a template's missing images leave it, and one without any fails
-            to enrol.
+        on_missing: as `read_pairs`; a template leaves its missing images out, and fails to enrol if
+            it has no image.
 
     Returns:
         `TemplatePairs` in the order of the list, without folds.
@@ -82,7 +82,7 @@ def read_ijb(name, lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     same = people[rows[:, 0]] == people[rows[:, 1]]
     if labels is not None and not np.array_equal(same, labels):
         row = int(np.flatnonzero(same != labels)[0])
-        rule = "the label must be 1 if the tables say one person, else 0."
+        rule = "the label must be 1 if both templates are of one person in the tables, else 0."
         raise bad_line(file, line_of(file, row), rule, " ".join(map(str, numbers[row])))
     return TemplatePairs(templates, rows[:, 0], rows[:, 1], same)
 

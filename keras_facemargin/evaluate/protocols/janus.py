@@ -1,4 +1,4 @@
-"""The tables of templates that the official lists of IJB-A, B and C are made of."""
+"""The tables of templates in the official lists of IJB-A, B and C."""
 
 import numpy as np
 
@@ -22,14 +22,14 @@ class Collector:
     """Reads tables of templates into one `Templates`.
 
     A line is an image of a template: TEMPLATE_ID, SUBJECT_ID, FILE (or FILENAME), SIGHTING_ID and
-    more. Its medium is MEDIA_ID where that is a column; else frames of one template and sighting
-    are one medium, as IJB-B's and IJB-C's own tables group them.
+    more. Its medium is MEDIA_ID if that is a column; else the frames of one template and sighting
+    are one medium, as in the tables of IJB-B and IJB-C.
 
     Args:
         covariates: columns to keep of each template, from its first line.
-        repeats: whether an image may be named twice in a template, and a pair in a list. IJB-A's
-            1:1 lists were read and name none twice; the others were not at hand, so a
-            repeat is a warning.
+        repeats: whether an image may be twice in a template, and a pair twice in a list. IJB-A's
+            official 1:1 lists have no repeats. The other official lists could not be checked, so
+            there a repeat is a warning.
     """
 
     def __init__(self, covariates=(), repeats=True):
@@ -39,7 +39,7 @@ class Collector:
         self.numbers = {}
 
     def read(self, file, space) -> np.ndarray:
-        """Reads a table whose template numbers are of `space`; gives its templates' rows.
+        """Reads a table with template numbers of `space`; returns the rows of its templates.
 
         Raises:
             ValueError: if the table breaks its format, or a template shows two people or, where
@@ -57,7 +57,7 @@ class Collector:
             ],
         )
         if not numbers:
-            raise ValueError(f"{file}: must list templates. Received: a header alone.")
+            raise ValueError(f"{file}: must list templates. Received: only a header.")
         media = table.get("MEDIA_ID", table["SIGHTING_ID"])
         found = {}
         columns = ("TEMPLATE_ID", "SUBJECT_ID", "FILE", "SIGHTING_ID")
@@ -112,7 +112,7 @@ class Collector:
         return found
 
     def check_pairs(self, rows, file):
-        """Refuses or notes pairs ``(P, 2)`` of templates that a list names twice, in any order."""
+        """Refuses, or warns of, pairs ``(P, 2)`` that a list has twice, in any order."""
         low, high = np.sort(rows, axis=1).T.astype(np.int64)
         keys = low * len(self.subjects) + high
         ascending = np.sort(keys)
@@ -135,7 +135,7 @@ class Collector:
         self.template = self.rows(space, pairs, file)[:, 0]
 
     def templates(self, images_dir, file, on_missing, quality=None) -> Templates:
-        """What has been read, with its images, and the quality of each where a list has it."""
+        """The templates with their images, and with qualities if a list has them."""
         images, missing = find_images(self.names, images_dir, file, on_missing=on_missing)
         return Templates(
             subjects=np.array(self.subjects),

@@ -1,10 +1,10 @@
 """Labeled Faces in the Wild: the official pair lists and their two views.
 
-*View 1* is for development: 2,200 pairs to choose a threshold (or a model) on, 1,000 to judge it
-on. *View 2* is for the figure to publish and nothing else: 6,000 pairs in ten folds. What a system
-was trained with decides the category that its figure belongs to (`CATEGORIES`); it does not change
-the computation. In the *image-restricted* ones only the listed pairs and their kind may be trained
-on, in the *unrestricted* ones the names are known and any pairs may be formed.
+*View 1* is for development: 2,200 pairs to choose a threshold (or a model), 1,000 to test it.
+*View 2* is only for the published figure: 6,000 pairs in ten folds. The training data of a system
+decide the category of its figure (`CATEGORIES`), not the computation. *Image-restricted* categories
+allow training on the listed pairs and their kind only; in *unrestricted* ones the names are known,
+and training may form any pairs.
 
 Huang, Ramesh, Berg, Learned-Miller, "Labeled Faces in the Wild", 2007; Huang, Learned-Miller,
 "Labeled Faces in the Wild: Updates and New Reporting Procedures", 2014.
@@ -27,7 +27,7 @@ from keras_facemargin.evaluate.verification.curve import roc
 from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs, score_pairs
 from keras_facemargin.evaluate.verification.verification import Verification, verify
 
-# The official names. An embedder trained on labelled faces of other people is of the last.
+# The official names. An embedder trained on labelled faces of other people belongs to the last.
 CATEGORIES = (
     "Unsupervised",
     "Image-Restricted, No Outside Data",
@@ -41,7 +41,7 @@ CATEGORIES = (
 def read_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads one of LFW's official pair files.
 
-    View 2, for the figure to publish (`pairs.txt`): the first line holds the number of folds and of
+    View 2, for the published figure (`pairs.txt`): the first line has the number of folds and of
     pairs of each kind per fold; then follow, fold by fold, the genuine pairs ``name i j`` and the
     impostor pairs ``name1 i name2 j``. View 1, for development (`pairsDevTrain.txt`,
     `pairsDevTest.txt`): the first line holds one number, and there are no folds.
@@ -52,23 +52,23 @@ def read_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
         file: the pair file.
         images_dir: folder of one folder per person.
         on_missing: "refuse" raises an error if an image is missing; "reject" keeps the pair and
-            lets it count as rejected, an error where it is genuine.
+            counts it as rejected, which is an error if it is genuine.
 
     Returns:
         `Pairs` in the order of the file; `folds` counts from 1, or is ``None`` for View 1.
 
     Raises:
         ValueError: if the file breaks the format or names a pair twice (naming the line).
-        FileNotFoundError: if the file is missing, or any of its images where that is refused, or
-            all of them.
+        FileNotFoundError: if the file is missing, if an image is missing and `on_missing` is
+            "refuse", or if all images are missing.
     """
     (first, header), *lines = read_lines(file, "LFW's list of pairs") or [(1, "")]
     fold_count, per_kind, has_folds = _parse_header(file, first, header)
     expected = 2 * fold_count * per_kind
     if len(lines) != expected:
         raise ValueError(
-            f"{file}: line {first} announces {expected:,} pairs. Received: {len(lines):,} lines "
-            "below it."
+            f"{file}: must have {expected:,} pairs, as line {first} states. Received: "
+            f"{len(lines):,} lines below it."
         )
     # Each fold is `per_kind` genuine pairs, then as many impostor pairs.
     same = np.tile(np.repeat([True, False], per_kind), fold_count)
@@ -106,7 +106,7 @@ def evaluate_lfw(
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
         images_dir: folder of aligned crops, one folder per person.
-        pairs_file: `pairs.txt` for View 2; on a View 1 file the result holds no accuracy.
+        pairs_file: `pairs.txt` for View 2; the result of a View 1 file has no accuracy.
         on_missing: as `read_pairs`.
 
     Returns:
@@ -122,14 +122,14 @@ def evaluate_lfw(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View1:
-    """Development pairs: some to choose a threshold on, others to judge it on.
+    """Development pairs: some to choose a threshold, others to test it.
 
     Attributes:
         train: `Pairs` without folds; LFW's 2,200.
         test: `Pairs` without folds; LFW's 1,000.
 
     Raises:
-        ValueError: pairs with folds, which a test set has.
+        ValueError: the pairs have folds, as a test set.
     """
 
     train: Pairs
@@ -140,9 +140,9 @@ class View1:
             folds = getattr(self, name).folds
             if folds is not None:
                 raise ValueError(
-                    f"Development pairs have no folds. Received: `{name}` with "
-                    f"{len(np.unique(folds))} folds, as View 2 has them: it is for the figure to "
-                    "publish, and nothing may be chosen on it."
+                    f"Development pairs must not have folds. Received: `{name}` with "
+                    f"{len(np.unique(folds))} folds, as in View 2, which is only for the published "
+                    "figure: choose nothing on it."
                 )
 
 
@@ -150,11 +150,11 @@ def read_view_1(lists, images_dir, *, on_missing="refuse") -> View1:
     """LFW's development pairs: `pairsDevTrain.txt` and `pairsDevTest.txt` in the folder `lists`.
 
     Args:
-        lists: the folder with these two.
+        lists: the folder with the two files.
         images_dir, on_missing: as `read_pairs`.
 
     Raises:
-        ValueError, FileNotFoundError: as `read_pairs`; or if a file has folds, as View 2's has.
+        ValueError, FileNotFoundError: as `read_pairs`; or if a file has folds, as in View 2.
 
     Example:
         >>> from PIL import Image
@@ -172,12 +172,12 @@ def read_view_1(lists, images_dir, *, on_missing="refuse") -> View1:
 
 @dataclasses.dataclass(frozen=True)
 class View1Result(Measures):
-    """How a threshold chosen on the training pairs does on the test pairs.
+    """The accuracy on the test pairs at a threshold chosen on the training pairs.
 
     Attributes:
-        threshold: the most accurate on the training pairs.
-        accuracy: share of the test pairs decided rightly with it, in [0, 1].
-        test: the `Verification` of the test pairs, which has no accuracy of its own.
+        threshold: the most accurate one on the training pairs.
+        accuracy: share of correct decisions on the test pairs, in [0, 1].
+        test: the `Verification` of the test pairs, without an accuracy.
     """
 
     threshold: float
@@ -194,12 +194,12 @@ class View1Result(Measures):
 
     def rows(self) -> list[tuple[str, str]]:
         """(measure, value) as text, for a table."""
-        told = f"{self.accuracy:.2%} (threshold {self.threshold:.4f}, of the training pairs)"
-        return [("Accuracy, View 1", told), *self.test.rows()]
+        accuracy = f"{self.accuracy:.2%} (threshold {self.threshold:.4f}, of the training pairs)"
+        return [("Accuracy, View 1", accuracy), *self.test.rows()]
 
 
 def evaluate_view_1(embedder, view, *, flip=True, batch_size=64, progress=True) -> View1Result:
-    """Accuracy for development: the threshold from `view.train`, judged on `view.test`.
+    """Accuracy for development: the threshold of `view.train`, tested on `view.test`.
 
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.

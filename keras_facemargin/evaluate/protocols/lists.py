@@ -1,4 +1,4 @@
-"""Official lists, read strictly: what is wrong is named with its file and line."""
+"""Strict readers of official lists: errors name the file and the line."""
 
 import csv
 import warnings
@@ -29,7 +29,7 @@ def read_lines(file, what) -> list[tuple[int, str]]:
         [(1, 'a'), (3, 'b')]
     """
     text = read_text(file, what).replace("\r\n", "\n").replace("\r", "\n")
-    # Not `splitlines`, which breaks lines where no editor does.
+    # Not `splitlines`, which also breaks lines at characters that editors show as text.
     return [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
@@ -40,20 +40,20 @@ def bad_line(file, number, rule, line) -> ValueError:
 
 
 def is_count(field) -> bool:
-    """Whether a field is a whole number from 1 on, in plain digits, of at most 18."""
+    """Whether a field is a whole number of at least 1, in at most 18 plain digits."""
     return field.isascii() and field.isdigit() and len(field) <= 18 and int(field) > 0
 
 
 def is_number(field) -> bool:
-    """Whether a field is a whole number from 0 on, in at most 18 plain digits: 1, and not 01."""
+    """Whether a field is a whole number of at least 0, in at most 18 plain digits: 1, not 01."""
     return field.isascii() and field.isdigit() and len(field) <= 18 and field == str(int(field))
 
 
 def read_rows(file, what) -> list[tuple[int, list[str]]]:
-    """The rows of a .csv file, each with the number of its line; blank lines are passed over.
+    """The rows of a .csv file, each with the number of its line, without blank lines.
 
-    A row is one line: a quote that is not closed on its line is an error, where the `csv` module
-    takes the lines after it for part of the cell.
+    A row is one line. A quote that is not closed on its line is an error; the `csv` module would
+    read the following lines as part of the cell.
 
     Args:
         file: path.
@@ -89,8 +89,8 @@ def read_table(file, columns) -> tuple[list[int], dict[str, list[str]]]:
 
     Args:
         file: path.
-        columns: names that it must have; a tuple of names is one column under any of them, given
-            back under the first.
+        columns: names that it must have; a tuple of names is one column with any of these names,
+            returned with the first.
 
     Returns:
         The number of the line of each row, and every column of the file, as text without the
@@ -129,11 +129,11 @@ def read_integers(file, width, delimiter, rule) -> np.ndarray:
     Args:
         file: path.
         width: numbers in a line.
-        delimiter: between them; None is any white space.
-        rule: what a line must be, for the error.
+        delimiter: between them; ``None`` is any white space.
+        rule: the form of a line, for the error.
 
     Raises:
-        ValueError: if a line is not so, or there is none.
+        ValueError: if a line has another form, or there is no line.
         OSError: if it cannot be opened.
 
     Example:
@@ -155,7 +155,7 @@ def read_integers(file, width, delimiter, rule) -> np.ndarray:
     lines = read_lines(file, "a list of numbers")
     if not lines:
         raise ValueError(f"{file}: {rule} Received: an empty file.")
-    rows = []  # a line breaks the rule, or is blank but for spaces
+    rows = []  # a line breaks the rule, or has only spaces
     for number, line in lines:
         fields = line.split(delimiter)
         if len(fields) != width or not all(map(_is_integer, fields)):
@@ -170,16 +170,16 @@ def line_of(file, row) -> int:
 
 
 def refuse_repeats(file, keys, *, numbers, what, place="line"):
-    """Refuses what a list names twice.
+    """Refuses repeats in a list.
 
-    For lists whose official file is known to name nothing twice; others: `note_repeats`.
+    For lists whose official file has no repeats; for other lists see `note_repeats`.
 
     Args:
         file: the list.
-        keys: what each of its lines names, hashable.
+        keys: the entry of each line, hashable.
         numbers: the numbers of the lines.
-        what: one of them, for the error: "a pair".
-        place: what the numbers count.
+        what: an entry, for the error: "a pair".
+        place: the unit of the numbers.
     """
     if len({*keys}) == len(keys):
         return
@@ -187,18 +187,18 @@ def refuse_repeats(file, keys, *, numbers, what, place="line"):
     for key, number in zip(keys, numbers, strict=True):
         if seen.setdefault(key, number) != number:
             raise ValueError(
-                f"{file}, {place} {number:,}: must name {what} that no {place} before it names. "
-                f"Received: that of {place} {seen[key]:,}. Remove one of them."
+                f"{file}, {place} {number:,}: must name {what} that no earlier {place} names. "
+                f"Received: the one of {place} {seen[key]:,}. Remove one of the two."
             )
 
 
 def note_repeats(file, keys, what):
-    """Warns of repeated names in a list, where it is unknown whether the official file has any.
+    """Warns of repeats in a list whose official file may have some.
 
     Args:
         file: the list.
-        keys: what it names, in its order, hashable.
-        what: several of them, for the warning: "pairs".
+        keys: its entries, in order, hashable.
+        what: the entries, for the warning: "pairs".
     """
     if len({*keys}) == len(keys):
         return
@@ -207,33 +207,31 @@ def note_repeats(file, keys, what):
         if seen.setdefault(key, place) != place:
             repeated.append(place)
     warnings.warn(
-        f"{file}: {len(repeated):,} of {len(keys):,} {what} are named before in the list, "
-        f"such as number {repeated[0]:,}. Each counts as often as it is named.",
+        f"{file}: {len(repeated):,} of {len(keys):,} {what} repeat earlier ones, for example "
+        f"number {repeated[0]:,}. Each counts as often as it is listed.",
         stacklevel=3,
     )
 
 
 def find_images(names, images_dir, file, *, on_missing="refuse") -> tuple[dict, frozenset]:
-    """Where the images of a list lie.
+    """Finds the images of a list.
 
-    A crop may be of another format than the photo that the list names: ``x.jpg`` is found as
-    ``x.png`` too, and a name without an ending as either.
+    A crop may have another format than the photo in the list: ``x.jpg`` is also found as ``x.png``,
+    and a name without a suffix as either.
 
     Args:
-        names: names as the list has them, relative to `images_dir`; repeated ones are looked up
-            once.
+        names: names in the list, relative to `images_dir`; repeats are looked up once.
         images_dir: folder.
         file: the list, for the error.
-        on_missing: "refuse" raises an error if an image is missing; "reject" lets its pair or
-            search count as an error of the system where it is one: a face that cannot be enrolled
-            is accepted as nobody's.
+        on_missing: "refuse" raises an error if an image is missing; "reject" counts it as a failure
+            to enrol: its pairs are rejected, its searches find no person.
 
     Returns:
-        name -> path, and those of the paths that are not there.
+        name -> path, and the paths that do not exist.
 
     Raises:
-        FileNotFoundError: if an image is missing where that is refused, or all of them.
-        ValueError: if `on_missing` is neither, or a name leads out of `images_dir`.
+        FileNotFoundError: if an image is missing and `on_missing` is "refuse", or if all are.
+        ValueError: if `on_missing` has another value, or a name leads out of `images_dir`.
     """
     if on_missing not in ("refuse", "reject"):
         raise ValueError(f"`on_missing` must be 'refuse' or 'reject'. Received: {on_missing!r}.")
@@ -246,7 +244,7 @@ def find_images(names, images_dir, file, *, on_missing="refuse") -> tuple[dict, 
             raise ValueError(f"{file}: an image must be below {images_dir}. Received: {name!r}.")
         if path.suffix.lower() in (*SUFFIXES, ".jpeg"):
             candidates = [path, *(path.with_suffix(suffix) for suffix in SUFFIXES)]
-        else:  # a dot in a name is no ending
+        else:  # a dot in a name does not start a suffix
             candidates = [path.with_name(path.name + suffix) for suffix in SUFFIXES]
         images[name] = next((each for each in candidates if each.is_file()), candidates[0])
         if not images[name].is_file():
@@ -262,10 +260,10 @@ def _missing_message(file, missing, count):
     return (
         f"Every image named by {file} must be present as {' or '.join(SUFFIXES)}. Received: "
         f"{len(missing):,} of {count:,} images missing:\n{listed}{more}\n"
-        "If no face could be found in a few of them, on_missing='reject' (--on-missing reject) "
+        "If the detector found no face in a few images, on_missing='reject' (--on-missing reject) "
         "counts their pairs as rejected."
         + (
-            " The list separates folders by backslashes: write slashes."
+            " The list separates folders by backslashes: replace them by slashes."
             if any("\\" in path.as_posix() for path in missing)
             else ""
         )
@@ -278,5 +276,5 @@ def _is_integer(field):
 
 
 def _short(line):
-    """A line for a message: a binary file may hold one of megabytes."""
+    """A line for a message, cut: a line of a binary file may have megabytes."""
     return line if len(line) <= 200 else f"{line[:200]}..."

@@ -1,7 +1,7 @@
-"""MegaFace: FaceScrub's images of 80 people among up to a million of Flickr's.
+"""MegaFace: FaceScrub's images of 80 people among up to a million images of Flickr.
 
-Rank-1 and TAR at FAR 1e-6: `search_among_distractors`. *Refined* leaves out what InsightFace's two
-lists call wrong; figures with and without it are not comparable.
+Rank-1 and TAR at FAR 1e-6: `search_among_distractors`. *Refined* leaves out the wrong images of
+InsightFace's two lists; figures with and without it are not comparable.
 
 Kemelmacher-Shlizerman, Seitz, Miller, Brossard, "The MegaFace Benchmark: 1 Million Faces for
 Recognition at Scale", CVPR 2016; Deng, Guo, Xue, Zafeiriou, "ArcFace", 2019, for the refined lists.
@@ -32,11 +32,11 @@ class MegaFace:
 
     Attributes:
         probes: P files of FaceScrub.
-        subjects: ``(P,)`` text, whom they show.
+        subjects: ``(P,)`` text, their people.
         distractors: M files.
-        noisy: bool ``(P,)``, True for probes that the refined list calls wrong: their embedding is
-            replaced by the mean of their person's others.
-        missing: those of the images that are not there.
+        noisy: bool ``(P,)``, True for wrong probes of the refined list: the mean of the person's
+            other embeddings replaces theirs.
+        missing: the images that do not exist.
     """
 
     probes: tuple[Path, ...]
@@ -66,21 +66,21 @@ def read_megaface(
     begin with # are comments.
 
     Implementations differ: InsightFace adds noise of ±0.001 to the mean that replaces a wrong
-    image, and keeps a wrong distractor as a vector far from all; here it is left out, so that the
-    impostor pairs are fewer by its share (FaceX-Zoo counts 686 of the million, and 25 images).
+    image, and keeps a wrong distractor as a vector far from all others; here it is left out, so
+    there are fewer impostor pairs (FaceX-Zoo counts 686 of the million, and 25 probes).
 
     Args:
-        lists: the folder with these.
-        images_dir: folder with `facescrub_images` and `megaface_images`, in which the paths lie.
+        lists: the folder with the lists.
+        images_dir: folder with `facescrub_images` and `megaface_images`, where the paths start.
         size: number of distractors, one of 10 to 1,000,000.
-        refined: whether to leave out what is wrong.
-        on_missing: as `read_pairs`; with "reject" missing images leave the protocol.
+        refined: whether to leave wrong images out.
+        on_missing: as `read_pairs`; with "reject" the protocol leaves missing images out.
 
     Returns:
         A `MegaFace`.
 
     Raises:
-        ValueError: if `size` is none of these, or a list breaks its format.
+        ValueError: if `size` is another number, or a list breaks its format.
         FileNotFoundError: if a list or an image is missing, the latter as `read_pairs`.
     """
     if size not in SIZES:
@@ -129,7 +129,7 @@ def evaluate_megaface(
         An `AmongDistractors`.
 
     Raises:
-        ValueError: if of a person with a wrong image no other is there; else as `embed` and
+        ValueError: if a person with a wrong image has no other; else as `embed` and
             `search_among_distractors`.
         OSError: as `embed`.
     """
@@ -143,8 +143,8 @@ def evaluate_megaface(
         own = subjects == subject
         if not (own & ~noisy).any():
             raise ValueError(
-                "A wrong image is replaced by the mean of its person's others. "
-                f"Received: {subject}, of whom every image is called wrong."
+                "A person with a wrong image must have another image, which replaces it. "
+                f"Received: {subject}, with wrong images only."
             )
         rows[own & noisy] = rows[own & ~noisy].mean(axis=0)
     others = embed(embedder, distractors, flip=flip, batch_size=batch_size, progress=progress)
@@ -160,15 +160,15 @@ def _read_json(file, *fields):
         found = json.loads(text)
         columns = [found[field] for field in fields]
         if not all(isinstance(column, list) for column in columns):
-            raise ValueError("entries that are no lists")
+            raise ValueError("entries that are not lists")
         if len({len(column) for column in columns}) != 1 or not columns[0]:
             raise ValueError(f"{[len(column) for column in columns]} entries")
         if not all(isinstance(entry, str) for column in columns for entry in column):
-            raise ValueError("entries that are no text")
+            raise ValueError("entries that are not text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        told = " and ".join(f"`{field}`" for field in fields)
+        wanted = " and ".join(f"`{field}`" for field in fields)
         raise ValueError(
-            f"{file}: must be JSON with {told}, lists of text of one length. "
+            f"{file}: must be JSON with {wanted}, lists of text of one length. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
     return columns
@@ -182,7 +182,7 @@ def _read_noises(file, parts):
 
 
 def _key(name, parts):
-    """The last parts of a path, without the ending of an image."""
+    """The last parts of a path, without an image suffix."""
     path = PurePosixPath(name)
     path = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png") else path
     return path.parts[-parts:]

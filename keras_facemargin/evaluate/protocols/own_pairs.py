@@ -1,7 +1,7 @@
-"""A list of pairs of one's own: two paths and a truth a line, the form that most repositories use.
+"""Your own list of pairs: two paths and a truth on each line, the form of most repositories.
 
-The list names no people, so intervals resample pairs. It has an accuracy only if it has folds: on
-pairs without folds a threshold would be chosen on the very pairs that it judges.
+The list names no people, so intervals resample pairs. There is an accuracy only if there are folds:
+without folds a threshold would be chosen on the pairs that it is tested on.
 """
 
 import numpy as np
@@ -17,32 +17,32 @@ from keras_facemargin.evaluate.verification.pairs import Pairs
 
 TRUTHS = {"1": True, "true": True, "0": False, "false": False}
 
-# Names of the third column of a header, in small letters: another first line is a pair.
+# Names of the third column of a header, in lower case: any other first line is a pair.
 HEADERS = ("same", "is_same", "issame", "label", "truth", "match", "target", "genuine")
 
 _RULE = (
     "must be 'PATH PATH TRUTH' or 'PATH PATH TRUTH FOLD', separated by tabs, commas or spaces, "
-    "TRUTH 1 for one person and 0 for two. Paths that hold spaces need tabs or commas."
+    "TRUTH 1 for one person and 0 for two. Paths with spaces need tabs or commas."
 )
 
 
 def read_own_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
     """Reads a list of pairs of images: ``PATH PATH TRUTH`` or ``PATH PATH TRUTH FOLD``.
 
-    Fields are separated by tabs, commas or spaces, all lines alike. TRUTH is 1 or true for two
-    images of one person, 0 or false for images of two. A first line of column names, whose third
-    is one of `HEADERS`, and blank lines are passed over.
+    Tabs, commas or spaces separate the fields, the same on all lines. TRUTH is 1 or true for two
+    images of one person, 0 or false for two people. Blank lines and a header, a first line whose
+    third column is one of `HEADERS`, are ignored.
 
     Args:
         file: the list.
-        images_dir: folder in which the paths lie.
+        images_dir: folder where the paths start.
         on_missing: as `read_pairs`.
 
     Returns:
         `Pairs` in the order of the list; `folds` are those of the list, or ``None``.
 
     Raises:
-        ValueError: if a line is not of that form, pairs an image with itself, or contradicts
+        ValueError: if a line has another form, pairs an image with itself, or contradicts
             another (naming the line).
         FileNotFoundError: if the list or an image is missing, the latter as `read_pairs`.
 

@@ -1,10 +1,10 @@
-"""Trillion Pairs: 1,862,120 images, whose truth only the organisers' server knew.
+"""Trillion Pairs: 1,862,120 images; only the organisers' server knew the people.
 
-They are 274,000 of 5,700 people of LFW and 1.58 million of Flickr. A participant sends one file of
-features in the order of the list; the server answered with the TPR at FAR 1e-9 of verification and
-the top-1 rate at FAR 1e-3 of identification. So this writes that file. Who has the truth finds the
-former with `search_among_distractors`; the rule of the latter's FAR was not published in a form
-that could be checked, and is not guessed here.
+The images are 274,000 of 5,700 people of LFW and 1.58 million of Flickr. A participant sends one
+file of features in the order of the list; the server answered with the TPR at FAR 1e-9 of
+verification and the top-1 rate at FAR 1e-3 of identification. This module writes that file. With
+the people, `search_among_distractors` gives the first rate. The rule of the FAR of the second was
+not published in a form that could be checked, so it is not implemented.
 
 DeepGlint, "Trillion Pairs Testing Faceset", 2018.
 """
@@ -20,20 +20,20 @@ from keras_facemargin.files import atomic_write
 # OpenCV's number for a matrix of float32.
 CV_32F = 5
 
-# Images whose embeddings are held at a time.
+# Images with embeddings in memory at a time.
 IMAGES_AT_ONCE = 65_536
 
 
 def read_trillion_pairs(lists, images_dir, *, on_missing="refuse"):
-    """Reads `testdata_lmk.txt` in the folder `lists`: ``PATH x1 y1 ... x5 y5``, a line an image.
+    """Reads `testdata_lmk.txt` in the folder `lists`: a line ``PATH x1 y1 ... x5 y5`` per image.
 
     Args:
         lists: the folder with the list.
-        images_dir: folder that its paths start from, with aligned crops.
+        images_dir: folder of aligned crops, where the paths start.
         on_missing: as `read_pairs`; with "reject" a missing image has a row of zeros.
 
     Returns:
-        The images as a tuple of files in the order of the list, and those that are missing.
+        The images as a tuple of files in the order of the list, and the missing ones.
 
     Raises:
         ValueError: if the list breaks the format (naming the line).
@@ -57,13 +57,13 @@ def write_trillion_pairs(
     """Embeds the images and writes the file to send: float32 rows behind OpenCV's matrix header.
 
     The header is four little-endian int32: rows, columns, bytes of a row, and 5 for float32.
-    Memory is that of `IMAGES_AT_ONCE` embeddings. The file appears when it is whole.
+    Memory is that of `IMAGES_AT_ONCE` embeddings. The file appears when it is complete.
 
     Args:
         embedder, flip, batch_size, progress: as `keras_facemargin.evaluate.embed`.
         images: files, in the order of the list.
         file: path to write.
-        missing: those of the images that have a row of zeros.
+        missing: the images that get a row of zeros.
 
     Returns:
         (rows, columns).
@@ -107,7 +107,7 @@ def write_trillion_pairs(
                 rows[there] = found if present else 0
                 stream.write(rows.tobytes())
         if width is None:
-            raise ValueError("There must be an image to embed. Received: missing ones only.")
+            raise ValueError("`images` must have an existing image. Received: only missing ones.")
     return len(images), width
 
 

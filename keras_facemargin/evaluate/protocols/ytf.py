@@ -1,6 +1,6 @@
 """YouTube Faces: 3,425 videos of 1,595 people, ten folds of 250 genuine and 250 impostor pairs.
 
-A video is a template, the mean of its frames: what most papers compare. Implementations differ:
+A video is a template, the mean of its frames, as in most papers. Implementations differ:
 NormFace averages the scores of all pairs of frames after subtracting the training mean. The paper
 reports accuracy, and EER and AUC as means over the folds.
 
@@ -23,24 +23,25 @@ from keras_facemargin.evaluate.templates import TemplatePairs, Templates
 
 
 def read_ytf(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
-    """Reads `splits.txt` in the folder `lists`; the authors' `splits_corrected.txt` if it is there.
+    """Reads `splits.txt` in the folder `lists`, or the authors' `splits_corrected.txt` if it
+    exists.
 
-    A line is ``fold, pair, NAME/VIDEO, NAME/VIDEO, 1`` (0 for an impostor pair); a first line of
-    five column names is passed over, as are blank lines.
+    A line is ``fold, pair, NAME/VIDEO, NAME/VIDEO, 1`` (0 for an impostor pair). A first line of
+    five column names and blank lines are ignored.
 
     Args:
         lists: the folder with the list.
         images_dir: folder with the frames of a video in ``NAME/VIDEO``; every .jpg and .png counts.
-        on_missing: "refuse" raises an error if a video has no frame; "reject" lets its pairs count
-            as rejected.
+        on_missing: "refuse" raises an error if a video has no frame; "reject" counts its pairs as
+            rejected.
 
     Returns:
         `TemplatePairs` in the order of the list; `folds` are those of the list.
 
     Raises:
         ValueError: if the list breaks the format or names a pair twice (naming the line).
-        FileNotFoundError: if the list is missing, or all frames of a video where that is refused,
-            or of all videos.
+        FileNotFoundError: if the list is missing; if a video has no frame and `on_missing` is
+            "refuse"; or if no video has a frame.
 
     Example:
         >>> from PIL import Image
@@ -87,7 +88,7 @@ def read_ytf(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
 
 
 def _is_header(line):
-    """Whether a line is five names of columns: words, where a pair has numbers and videos."""
+    """Whether a line is five column names: words, unlike the numbers and videos of a pair."""
     fields = [field.strip() for field in line.split(",")]
     return len(fields) == 5 and all(field.replace(" ", "").isalpha() for field in fields)
 
@@ -119,8 +120,8 @@ def _frames(file, videos, images_dir, on_missing):
         listed = "\n".join(f"  {folder}" for folder in missing[:10])
         raise FileNotFoundError(
             f"Every video named by {file} must be a folder of frames, {' or '.join(SUFFIXES)}. "
-            f"Received: {len(missing):,} of {len(videos):,} without a frame, beginning with:\n"
-            f"{listed}\nIf no face could be found in a few of them, on_missing='reject' "
+            f"Received: {len(missing):,} of {len(videos):,} without a frame, first of all:\n"
+            f"{listed}\nIf the detector found no face in a few videos, on_missing='reject' "
             "(--on-missing reject) counts their pairs as rejected."
         )
     return tuple(images), np.array(template, int)

@@ -551,8 +551,8 @@ def identity_codes(same: npt.NDArray[np.bool_], people: Sides) -> npt.NDArray[An
         kind = "genuine" if same[index] else "impostor"
         raise ValueError(
             "A genuine pair must show one person, an impostor pair two. Received: pair "
-            f"{index:,} of {first[index].item()!r} and {second[index].item()!r}, which `same` calls "
-            f"{kind} ({len(wrong):,} such pairs)."
+            f"{index:,} of {first[index].item()!r} and {second[index].item()!r}, {kind} by `same` "
+            f"({len(wrong):,} such pairs)."
         )
     return codes
 

@@ -119,11 +119,13 @@ def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
 
 
 def test_a_list_with_backslashes_gets_a_hint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="separates folders by backslashes: write slashes"):
+    with pytest.raises(
+        FileNotFoundError, match="separates folders by backslashes: replace them by slashes"
+    ):
         find_images(["imgs\\p0\\a.jpg"], tmp_path, "list")
 
 
 def test_what_is_named_again_is_counted():
-    with pytest.warns(UserWarning, match=r"list: 2 of 5 pairs are named before .* number 3"):
+    with pytest.warns(UserWarning, match=r"list: 2 of 5 pairs repeat earlier ones, .* number 3"):
         note_repeats("list", [1, 2, 1, 3, 2], "pairs")
     note_repeats("list", [1, 2], "pairs")

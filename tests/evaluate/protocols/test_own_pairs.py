@@ -76,7 +76,7 @@ def test_paths_may_hold_spaces(tmp_path, listed):
         ("a/1.jpg a/2.jpg\n", "pairs, line 1: must be 'PATH PATH TRUTH'"),
         ("a/1.jpg,a/2.jpg,x\n" + lines(","), "line 1: must be 'PATH PATH TRUTH'"),
         ("1 a/1.jpg a/2.jpg\n", "line 1: must be 'PATH PATH TRUTH'"),
-        ("Ada L/1.jpg a/2.jpg 1\n", "line 1: .*Paths that hold spaces need tabs or commas"),
+        ("Ada L/1.jpg a/2.jpg 1\n", "line 1: .*Paths with spaces need tabs or commas"),
         (lines(";"), "line 1: .*whose fields are separated by semicolons"),
         (lines(",") + "\n\na/1.jpg,b/2.jpg\n", "line 6: must be 'PATH"),
         (lines(",") + "\na/1.jpg,b/2.jpg,2\n", "line 5: must be 'PATH"),
@@ -99,7 +99,7 @@ def test_a_broken_list_is_refused_at_its_line(tmp_path, listed, text, message):
 
 
 def test_a_pair_that_is_listed_twice_is_a_warning(tmp_path, listed):
-    with pytest.warns(UserWarning, match="1 of 5 pairs are named before in the list, such as numb"):
+    with pytest.warns(UserWarning, match="1 of 5 pairs repeat earlier ones, for example number 5"):
         pairs = read_own_pairs(listed(lines(" ") + "\na/2.jpg a/1.jpg 1\n"), tmp_path)
     assert np.count_nonzero(pairs.same) == 3
 

@@ -50,7 +50,7 @@ def test_cfp_is_measured_by_fold(tmp_path):
         ("1,11", "1,11", r"same.txt, line 1: must be two images of one person.*'1,11: 001/"),
         ("1,2", "1,2", "diff.txt, line 1: must be two images of two people"),
         ("1,01", "1,11", "same.txt, line 1: must be two images of one person"),
-        ("1,2\n\n1,2", "1,11", "same.txt, line 3: must name a pair that no line before it names"),
+        ("1,2\n\n1,2", "1,11", "same.txt, line 3: must name a pair that no earlier line names"),
         (f"1,{'9' * 5000}", "1,11", "same.txt, line 1: must be two numbers"),
     ],
 )
@@ -102,10 +102,13 @@ def test_calfw_and_cplfw_are_two_lines_a_pair(tmp_path, read, name, mark):
     [
         ([(2, "Person_0_0002.jpg")], r"pairs_CALFW.txt, line 2: must be an image and 0 or another"),
         ([(2, "Person_0_0002.jpg x")], "line 2: must be an image"),
-        ([(2, "Person_0_0002.jpg 0")], "line 2: must be marked as line 1"),
+        ([(2, "Person_0_0002.jpg 0")], "line 2: must have the number of line 1"),
         ([(1, ""), (2, "Person_0_0002.jpg")], "line 2: must be an image"),
         ([(1, ""), (2, "")], "10 folds of equal size. Received: 9 genuine"),
-        ([(21, "Person_0_0001.jpg 00"), (22, "Person_1_0002.jpg 1")], "line 22: must be marked as"),
+        (
+            [(21, "Person_0_0001.jpg 00"), (22, "Person_1_0002.jpg 1")],
+            "line 22: must have the number of",
+        ),
     ],
 )
 def test_a_broken_calfw_is_refused_at_its_line(tmp_path, replace, message):
@@ -118,7 +121,7 @@ def test_a_name_of_calfw_that_contradicts_its_label_tells_nothing(tmp_path):
     write_crossed(tmp_path, "pairs_CALFW.txt")
     assert read_calfw(tmp_path, tmp_path).people is not None
     write_crossed(tmp_path, "pairs_CALFW.txt", replace=[(2, "Person_1_0002.jpg 1")])
-    with pytest.warns(UserWarning, match=r"pairs_CALFW.txt: 1 of 20 pairs are named before"):
+    with pytest.warns(UserWarning, match=r"pairs_CALFW.txt: 1 of 20 pairs repeat earlier ones"):
         pairs = read_calfw(tmp_path, tmp_path)
     assert pairs.same[0] and pairs.people is None
 
@@ -147,7 +150,7 @@ def test_a_name_that_contradicts_its_label_tells_nothing(tmp_path):
     write_agedb_images(write_agedb(tmp_path, labels=(1, -1)), columns=2)
     assert read_agedb(tmp_path, tmp_path).people is not None
     write_agedb(tmp_path, ["0_Ada_30_1_f", "1_Ada_60_2_f"], labels=(1, -1))
-    with pytest.warns(UserWarning, match=r"19 of 20 pairs are named before"):
+    with pytest.warns(UserWarning, match=r"19 of 20 pairs repeat earlier ones"):
         assert read_agedb(tmp_path, tmp_path).people is None
 
 
@@ -182,5 +185,5 @@ def test_cfp_numbers_an_image_once_and_knows_both_orders_of_a_pair(tmp_path):
     file = lists / "Pair_list_F.txt"
     first, _, *rest = file.read_text().splitlines()
     file.write_text("\n".join([first, "2 " + first.partition(" ")[2], *rest]))
-    with pytest.raises(ValueError, match=r"line 2: must name an image that no line before"):
+    with pytest.raises(ValueError, match=r"line 2: must name an image that no earlier line"):
         read_cfp(lists, tmp_path, "FF")

@@ -39,7 +39,11 @@ def test_the_corrected_list_comes_first(tmp_path):
         ("split number,", "x, 9, Ada/0, Ada/2, 1\nsplit number,", "line 1: must be"),
         ("split number,", "split number", "line 1: must be"),
         ("Ada/0, Ada/2, 1", "Ada/0, Ada/0, 1", "line 2: must be"),
-        ("2, 1, Bob/1, Bob/3", "\n2, 1, Ada/2, Ada/0", "line 5: must name a pair that no line bef"),
+        (
+            "2, 1, Bob/1, Bob/3",
+            "\n2, 1, Ada/2, Ada/0",
+            "line 5: must name a pair that no earlier line",
+        ),
         ("1, 2, Ada/0, Bob/1, 0", "1; 2; Ada/0; Bob/1; 0", "line 3.*separated by semicolons"),
     ],
 )
