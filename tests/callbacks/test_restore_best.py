@@ -140,7 +140,7 @@ def test_early_stopping_reads_the_figures(view):
 
 def test_view_2_is_refused(view, tmp_path):
     with_folds = Pairs(view.test.first, view.test.second, view.test.same, np.ones(10, int))
-    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as View 2 has them"):
+    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as in View 2"):
         View1(view.train, with_folds)
     with pytest.raises(
         ValueError, match=r"must be development pairs.*Received: Pairs with folds, such"
@@ -151,7 +151,7 @@ def test_view_2_is_refused(view, tmp_path):
         (tmp_path / name).write_text(text)
     names = ("Ada/Ada_0001", "Ada/Ada_0002", "Bob/Bob_0001")
     write_shades(tmp_path, {f"{name}.jpg": 9 for name in names})
-    with pytest.raises(ValueError, match="nothing may be chosen on it"):
+    with pytest.raises(ValueError, match="choose nothing on it"):
         read_view_1(tmp_path, tmp_path)
 
 
