@@ -33,6 +33,7 @@ ALLOWED = {
     "export": ("files", "images"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "saving"),
     "report": ("evaluate", "files", "images"),
+    "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
         "augmentation",
         "backbones",
@@ -52,6 +53,7 @@ ALLOWED = {
     "cli": (
         "arrays",
         "audit",
+        "bench",
         "data",
         "demo",
         "evaluate",

@@ -89,14 +89,14 @@ def report_all_pairs(
         >>> found["ours"].result.impostors, found["ours"].draws.units
         (1710, 20)
     """
-    task = _AllPairs(Resampling(replicates, seed, progress), labels, images, groups)
+    task = AllPairs(Resampling(replicates, seed, progress), labels, images, groups)
     return task.write(output, embeddings, title=title, about=about)
 
 
 Found = Measured[PairRates, Bootstrap]
 
 
-class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
+class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
     argument = "embeddings"
 
     def __init__(
