@@ -139,64 +139,6 @@ def thresholds_table(models: Mapping[str, Found]) -> list[list[str]]:
     ]
 
 
-_MEANINGS[kind]}, with its interval, at each embedder's own "
-                    f"threshold for FAR {next(iter(rates.values())).far:g} over all pairs.",
-                )
-        super().add_curves(page, models)
-
-    def add_details(self, page: Report, name: str, measured: Found) -> None:
-        card = self.facts_of[name].card
-        if card is not None and not card.commercial_use:
-            page.paragraph(f"Against commercial use: {' '.join(card.commercial_obstacles)}")
-        super().add_details(page, name, measured)
-
-    def facts(self) -> dict[str, Any]:
-        pairs = self.faces.pairs
-        return {
-            "machine": self.machine,
-            "images": len(self.faces.paths),
-            "failed_to_enrol": 0 if pairs is None else failures_to_enrol(pairs),
-        }
-
-    def record(self, name: str, measured: Found) -> dict[str, Any]:
-        official = self.official.get(name)
-        if official is None:
-            return {**self.facts_of[name].to_dict(), **super().record(name, measured)}
-        accuracy, *others = measured.measures
-        return {
-            **self.facts_of[name].to_dict(),
-            **super().record(name, dataclasses.replace(measured, measures=tuple(others))),
-            "official_pairs": {
-                **official.to_dict(),
-                "intervals": {"accuracy": ends_record(accuracy.interval)},
-            },
-        }
-
-
-def thresholds_table(models: Mapping[str, Found]) -> list[list[str]]:
-    """A row for each FAR from 1e-2: the threshold of each embedder, or the reason for none."""
-    return [
-        [
-            power(entries[0].target),
-            *(f"{e.threshold:.4f}" if e.supported else str(e) for e in entries),
-        ]
-        for entries in zip(*(each.result.tar_at_far for each in models.values()), strict=True)
-        if entries[0].target in FARS
-    ]
-
-
-def terminal_table(
-    facts: Mapping[str, Facts], models: Mapping[str, Found]
-) -> tuple[list[str], list[list[str]]]:
-    """(headers, rows) of the facts, measures and thresholds."""
-    measures: Sequence[Sequence[Measure]] = [each.measures for each in models.values()]
-    return ["", *models], [
-        *facts_table(facts),
-        *([one[0].name, *map(str, one)] for one in zip(*measures, strict=True)),
-        *([f"Threshold @ FAR {far}", *cells] for far, *cells in thresholds_table(models)),
-    ]
-
-
 _MEANINGS = {"fmr": "impostor pairs accepted", "fnmr": "genuine pairs rejected"}
 
 
