@@ -92,7 +92,7 @@ class BenchFaces:
         pairs = self.pairs
         assert pairs is not None and pairs.first is not None and pairs.second is not None
         row = {path: index for index, path in enumerate(self.paths)}
-        seen = np.flatnonzero(~pairs.failed_to_enrol)
+        seen = np.flatnonzero(~pairs.failed_to_enrol).tolist()
         first, second = (
             embeddings[[row[side[index]] for index in seen]] for side in (pairs.first, pairs.second)
         )

@@ -1,8 +1,8 @@
 """The embedders of a bench: how each is opened, and the facts that need no face."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from keras_facemargin.bench.latency import Latency, measure_latency
 from keras_facemargin.images.crop import Crop, Size
-from keras_facemargin.zoo import Card, Embedder, Model, open_embedder, states_its_input
+from keras_facemargin.zoo import Card, Embedder, open_embedder, states_its_input
+from keras_facemargin.zoo.open import Model
 
 # Runtimes whose number of threads `open_embedder` sets.
 THREADED = ("onnx", "tflite")
@@ -120,7 +121,7 @@ class Opener:
     """
 
     def __init__(self, crop: Size | None, pixels: str | None):
-        self.options = {"crop": crop, "pixels": pixels}
+        self.crop, self.pixels = crop, pixels
 
     def open(self, model: Model | Embedder, threads: int | None = None) -> Embedder:
         """Opens one.
@@ -130,8 +131,9 @@ class Opener:
         """
         if isinstance(model, Embedder):
             return model
-        known = not isinstance(model, str | Path) or states_its_input(model)
-        return open_embedder(model, threads=threads, **({} if known else self.options))
+        if not isinstance(model, str | os.PathLike) or states_its_input(model):
+            return open_embedder(model, threads=threads)
+        return open_embedder(model, crop=self.crop, pixels=self.pixels, threads=threads)
 
     def facts(self, model: Model | Embedder, images: Crop, image: npt.NDArray[np.uint8]) -> Facts:
         """The `Facts` of a model, with its latency on one image.

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.bench.faces import BenchFaces
@@ -54,10 +53,10 @@ class BenchPage(AllPairs):
     def opening(self, first: Found) -> Iterator[str]:
         yield from super().opening(first)
         pairs = self.faces.pairs
-        if pairs is None:
+        if pairs is None or pairs.folds is None:
             return
         yield (
-            f"Official pairs: {len(pairs):,}, in {len(np.unique(pairs.folds))} folds. The accuracy "
+            f"Official pairs: {len(pairs):,}, in {len({*pairs.folds.tolist()})} folds. The accuracy "
             "is the mean over the folds ± its standard error; each fold has the best threshold of "
             f"the others. Failures to enrol: {failures_to_enrol(pairs):,} of these pairs have a "
             "missing image and count as rejected, for every embedder."

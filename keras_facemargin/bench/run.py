@@ -13,7 +13,8 @@ from keras_facemargin.images.crop import Size
 from keras_facemargin.report import measures_table
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.task import page_file, require_embedders
-from keras_facemargin.zoo import Embedder, Model
+from keras_facemargin.zoo import Embedder
+from keras_facemargin.zoo.open import Model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
