@@ -56,7 +56,7 @@ def report_distractors(
         >>> files = write_synthetic_faces("among", num_identities=3, images_per_identity=2)
         >>> rows = np.array([[1.0, 0.1], [0.9, 0.3], [0.1, 1.0], [0.3, 0.9], [-1.0, 0.2], [-1, 0]])
         >>> found = search_among_distractors(
-        ...     rows[:4], list("aabb"), rows[4:], [0.2], progress=False
+        ...     rows[:4], list("aabb"), rows[4:], fars=[0.2], progress=False
         ... )
         >>> report = report_distractors("among.html", {"ours": found}, probes=files[:4],
         ...                             distractors=files[4:], title="Two people",

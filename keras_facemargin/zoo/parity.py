@@ -60,13 +60,16 @@ def place(face: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
 
     Args:
         face: (112, 112, 3).
-        crop: the other crop; without a template ArcFace's at its size.
+        crop: the other crop; without a template the middle of ArcFace's at its longer side.
     """
-    if crop.template is None:
-        crop = Crop.of(min(crop.shape)) if crop.height != crop.width else Crop.of(crop.height)
     wide = np.pad(face, ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0)), mode="edge")
     points = np.array(TEMPLATES["arcface"].points) + _MARGIN
-    return align_face(wide, points, crop)
+    if crop.template is not None:
+        return align_face(wide, points, crop)
+    side = max(crop.shape)
+    top, left = (side - crop.height) // 2, (side - crop.width) // 2
+    square = align_face(wide, points, Crop.of(side, "arcface"))
+    return square[top : top + crop.height, left : left + crop.width]
 
 
 def embed_crop(model: "keras.Model", crop: npt.NDArray[np.uint8]) -> Floats:

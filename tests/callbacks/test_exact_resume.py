@@ -213,7 +213,7 @@ def test_on_other_numbers_of_replicas(faces, tmp_path):
 
 
 @pytest.mark.any_backend
-def test_callbacks_remember_and_loss_scaling_resume_with(faces, tmp_path):
+def test_callbacks_remember_and_loss_scaling_resumes(faces, tmp_path):
     """mixed_float16: the scale and its counter are weights of an optimizer around the optimizer."""
 
     def made():
