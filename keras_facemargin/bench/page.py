@@ -56,10 +56,10 @@ class BenchPage(AllPairs):
         if pairs is None or pairs.folds is None:
             return
         yield (
-            f"Official pairs: {len(pairs):,}, in {len({*pairs.folds.tolist()})} folds. The accuracy "
-            "is the mean over the folds ± its standard error; each fold has the best threshold of "
-            f"the others. Failures to enrol: {failures_to_enrol(pairs):,} of these pairs have a "
-            "missing image and count as rejected, for every embedder."
+            f"Official pairs: {len(pairs):,}, in {len({*pairs.folds.tolist()})} folds. The "
+            "accuracy is the mean over the folds ± its standard error; each fold has the best "
+            f"threshold of the others. Failures to enrol: {failures_to_enrol(pairs):,} of these "
+            "pairs have a missing image and count as rejected, for every embedder."
         )
 
     def add_counts(self, page: Report, first: Found) -> None:

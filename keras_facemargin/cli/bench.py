@@ -8,6 +8,7 @@ from rich.table import Table
 
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import prepare_file
+from keras_facemargin.cli.opening import open_keras
 
 
 def bench(
@@ -43,7 +44,11 @@ def bench(
     Example: `facemargin bench theirs.onnx phone.tflite spherenet_distilled --images lfw
     --pairs pairs.txt --output bench.html`
     """
+    from keras_facemargin.zoo import runs_as_it_is
+
     prepare_file("--output", output, ".html")
+    if not all(map(runs_as_it_is, models)):
+        open_keras()
     from keras_facemargin.bench import bench as run
     from keras_facemargin.bench import terminal_table
 
