@@ -11,7 +11,7 @@ from keras_facemargin.bench.latency import machine
 from keras_facemargin.bench.models import Facts, facts_table
 from keras_facemargin.evaluate.at_scale import PairRates
 from keras_facemargin.evaluate.uncertainty import Bootstrap, GroupRate
-from keras_facemargin.evaluate.verification import Verification, verify
+from keras_facemargin.evaluate.verification import FAR_TARGETS, Verification, verify
 from keras_facemargin.report import Measured, Report
 from keras_facemargin.report.all_pairs import AllPairs
 from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol
@@ -32,6 +32,8 @@ class BenchPage(AllPairs):
     Attributes:
         official: embedder's name -> the `Verification` of the official pairs.
     """
+
+    fars = FAR_TARGETS
 
     def __init__(self, resampling: Resampling, faces: BenchFaces, facts: Mapping[str, Facts]):
         super().__init__(resampling, faces.people, faces.paths, faces.groups)

@@ -16,6 +16,7 @@ from keras_facemargin.evaluate.at_scale import (
     hardest_pairs,
     verify_all_pairs,
 )
+from keras_facemargin.evaluate.at_scale.refine import FARS
 from keras_facemargin.evaluate.plots import plot_score_histogram
 from keras_facemargin.evaluate.uncertainty import (
     Bootstrap,
@@ -98,6 +99,7 @@ Found = Measured[PairRates, Bootstrap]
 
 class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
     argument = "embeddings"
+    fars: Sequence[float] = FARS
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
 
     def measure(self, name: str, given: Embeddings) -> Found:
         progress = self.resampling.progress
-        result = verify_all_pairs(given, self.labels, progress=progress)
+        result = verify_all_pairs(given, self.labels, fars=self.fars, progress=progress)
         pairs = hardest_pairs(
             given, self.labels, impostors=TAIL, progress=progress, histogram=result.histogram
         )
