@@ -1,4 +1,4 @@
-"""A web server on this machine that breaks off, stalls, redirects, sends wrong data or has nothing."""
+"""A web server on this machine that breaks off, stalls, redirects or sends wrong data."""
 
 import contextlib
 import http.server
