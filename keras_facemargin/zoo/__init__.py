@@ -24,8 +24,14 @@ from keras_facemargin.zoo.catalogue import (
     list_embedders,
     load_card,
 )
-from keras_facemargin.zoo.load import find_weights, load_embedder
-from keras_facemargin.zoo.open import Embedder, open_embedder, runs_as_it_is, states_its_input
+from keras_facemargin.zoo.load import copy_weights, find_weights, load_embedder
+from keras_facemargin.zoo.open import (
+    Embedder,
+    card_place,
+    open_embedder,
+    runs_as_it_is,
+    states_its_input,
+)
 from keras_facemargin.zoo.parts import (
     Input,
     LicenseEntry,
@@ -56,6 +62,8 @@ __all__ = [
     "Weights",
     "calibrate",
     "card_path",
+    "card_place",
+    "copy_weights",
     "describe",
     "describe_file",
     "digest_of",
