@@ -61,7 +61,6 @@ ALLOWED = {
         "images",
         "registered",
         "report",
-        "saving",
         "training",
         "zoo",
     ),
