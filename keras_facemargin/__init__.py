@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from keras_facemargin.heads.margin_head.shards import PrototypeParallel
     from keras_facemargin.pooling import MediaPooling, QualityPooling
-    from keras_facemargin.zoo import list_embedders, load_card, load_embedder
+    from keras_facemargin.zoo import list_embedders, load_card, load_embedder, open_embedder
 
 __version__ = "0.1.0"
 
@@ -77,6 +77,7 @@ __all__ = [
     "list_embedders",
     "load_card",
     "load_embedder",
+    "open_embedder",
 ]
 
 # Where each name is; the others are heads.
@@ -89,10 +90,11 @@ _HOMES = {
     "list_embedders": "zoo",
     "load_card": "zoo",
     "load_embedder": "zoo",
+    "open_embedder": "zoo",
 }
 _ROOMS = (
     *("audit", "augmentation", "backbones", "callbacks", "data", "demo", "evaluate", "export"),
-    *("heads", "images", "losses", "report", "training", "zoo"),
+    *("heads", "images", "losses", "report", "runtime", "training", "zoo"),
 )
 
 

@@ -30,8 +30,9 @@ ALLOWED = {
     "audit": ("arrays", "images"),
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
+    "runtime": ("images",),
     "export": ("files", "images"),
-    "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "saving"),
+    "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
     "training": (
         "augmentation",

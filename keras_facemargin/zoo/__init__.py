@@ -7,7 +7,15 @@ an embedder of your own; it opens by its path.
 """
 
 from keras_facemargin.zoo.calibration import calibrate
-from keras_facemargin.zoo.card import CARD, CAUTION, Card, describe, digest_of, keras_card
+from keras_facemargin.zoo.card import (
+    CARD,
+    CAUTION,
+    Card,
+    describe,
+    describe_file,
+    digest_of,
+    keras_card,
+)
 from keras_facemargin.zoo.card_file import read_card, write_card
 from keras_facemargin.zoo.catalogue import (
     DIRECTORY,
@@ -17,6 +25,7 @@ from keras_facemargin.zoo.catalogue import (
     load_card,
 )
 from keras_facemargin.zoo.load import find_weights, load_embedder
+from keras_facemargin.zoo.open import Embedder, open_embedder, runs_as_it_is, states_its_input
 from keras_facemargin.zoo.parts import (
     Input,
     LicenseEntry,
@@ -35,6 +44,7 @@ __all__ = [
     "CAUTION",
     "DIRECTORY",
     "Card",
+    "Embedder",
     "Input",
     "LicenseEntry",
     "Measured",
@@ -47,6 +57,7 @@ __all__ = [
     "calibrate",
     "card_path",
     "describe",
+    "describe_file",
     "digest_of",
     "find_card",
     "find_weights",
@@ -54,9 +65,12 @@ __all__ = [
     "list_embedders",
     "load_card",
     "load_embedder",
+    "open_embedder",
     "publish_folder",
     "read_back",
     "read_card",
+    "runs_as_it_is",
+    "states_its_input",
     "verify_embedder",
     "write_card",
 ]

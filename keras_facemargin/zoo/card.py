@@ -25,6 +25,7 @@ from keras_facemargin.zoo.parts import (
     LicenseEntry,
     Measured,
     Network,
+    PixelRule,
     Positive,
     Published,
     Record,
@@ -40,6 +41,7 @@ if typing.TYPE_CHECKING:
     import keras
 
     from keras_facemargin.images.crop import Crop
+    from keras_facemargin.runtime import Pixels
 
 CARD = "card.json"
 CAUTION = (
@@ -318,6 +320,53 @@ def describe(
     )
 
 
+def describe_file(
+    file: str | os.PathLike[str], *, crop: "Crop", pixels: "Pixels", embedding_dim: int
+) -> Card:
+    """A card for an `.onnx` or `.tflite` file of which only its input is known.
+
+    Args:
+        file: the file.
+        crop: the crop that it takes.
+        pixels: the pixels that it takes.
+        embedding_dim: D.
+
+    Returns:
+        A `Card` with an empty licence ledger.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    file = Path(file)
+    rule = PixelRule(mean=pixels.mean, scale=pixels.scale)
+    raw = PixelRule(mean=(0.0, 0.0, 0.0), scale=(1.0, 1.0, 1.0))
+    return Card.make(
+        name=file.stem,
+        description=f"The embedder in {file.name}.",
+        parameters=None,
+        embedding_dim=embedding_dim,
+        network=GraphNetwork(kind="graph"),
+        input=Input(
+            crop=_size_of(crop),
+            channel_order=pixels.channel_order,
+            range=(0, 255),
+            pixel_rule=None if rule == raw else rule,
+        ),
+        weights=Weights(file=file.name, bytes=file.stat().st_size, sha256=digest_of(file)),
+        sources=(FolderSource(kind="folder"),),
+        converter=file.suffix.lower().removeprefix("."),
+        license=(),
+        published=(),
+        measured=(),
+        thresholds=None,
+        golden=None,
+        training=None,
+        lineage=(),
+        notes=(),
+        caution=CAUTION,
+    )
+
+
 def keras_card(card: Card, file: str | os.PathLike[str]) -> Card:
     """The card of an embedder that is now in a `.keras` file of its own.
 
@@ -356,19 +405,12 @@ def _input_of(embedder: "keras.Model", base: Card | None) -> Input:
     crop = Crop.of_embedder(embedder)
     if base is not None and base.crop.shape == crop.shape:
         crop = base.crop
-    return Input(
-        crop=CropSize(
-            height=crop.height,
-            width=crop.width,
-            template=crop.template,
-            points=None
-            if crop.template is None
-            else tuple(map(tuple, crop.points.round(4).tolist())),
-        ),
-        channel_order="RGB",
-        range=(0, 255),
-        pixel_rule=None,
-    )
+    return Input(crop=_size_of(crop), channel_order="RGB", range=(0, 255), pixel_rule=None)
+
+
+def _size_of(crop: "Crop") -> CropSize:
+    points = None if crop.template is None else tuple(map(tuple, crop.points.round(4).tolist()))
+    return CropSize(height=crop.height, width=crop.width, template=crop.template, points=points)
 
 
 def digest_of(path: str | os.PathLike[str]) -> str:

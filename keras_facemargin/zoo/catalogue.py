@@ -145,7 +145,7 @@ def find_place(model: str | os.PathLike[str]) -> Place:
         FetchError: an address does not give the card or the file.
     """
     text = os.fspath(model)
-    if text in list_embedders():
+    if is_name(text):
         return Place(DIRECTORY / text)
     if text.startswith("hf://"):
         return _at_hub(text)
@@ -159,8 +159,19 @@ def find_place(model: str | os.PathLike[str]) -> Place:
     if path.suffix == ".keras":
         return Place(path.parent, path)
     if path.is_file():
-        return _recognised(path)
+        place = recognize(path)
+        if place is None:
+            raise ValueError(
+                f"{_rule()} Received: {str(path)!r}, {_kind(path.name)} with the SHA-256 "
+                f"{digest_of(path)}, which is not the file of a card. {_way_out(path.name)}"
+            )
+        return place
     raise ValueError(f"{_rule()} Received: {text!r}{_hint(text)}")
+
+
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """Whether a model is named by its name in the zoo."""
+    return os.fspath(model) in list_embedders()
 
 
 def check_weights(card: Card, card_file: Path, path: Path) -> None:
@@ -205,8 +216,15 @@ def _zoo_cards() -> Iterator[Card]:
     return map(_zoo_card, list_embedders())
 
 
-def _recognised(path: Path) -> Place:
-    """The card of a published file, or of its archive, whatever its name is now."""
+def recognize(path: Path) -> Place | None:
+    """The card of a published file, or of its archive, whatever its name is now.
+
+    Args:
+        path: an existing file.
+
+    Returns:
+        Its `Place`; None if no card describes the file.
+    """
     beside = path.with_name(CARD)
     if beside.is_file() and (card := read_card(beside)).weights.file == path.name:
         return Place(path.parent, path, recognised=card)
@@ -218,10 +236,7 @@ def _recognised(path: Path) -> Place:
             digest = digest or digest_of(path)
             if digest == wanted.sha256:
                 return Place(DIRECTORY / card.name, path, recognised=card)
-    raise ValueError(
-        f"{_rule()} Received: {str(path)!r}, {_kind(path.name)} with the SHA-256 "
-        f"{digest or digest_of(path)}, which is not the file of a card. {_way_out(path.name)}"
-    )
+    return None
 
 
 def _at_hub(text: str) -> Place:

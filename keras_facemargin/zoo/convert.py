@@ -1,8 +1,8 @@
 """Published files become Keras models, on the user's machine, as their cards describe them.
 
 A file with its graph (ONNX, TFLite, MXNet, dlib) is converted operation by operation. A file of
-weights (PyTorch, safetensors) fills a network of this package by name. No framework other than
-Keras is needed and nothing of a file is executed.
+weights (PyTorch, safetensors, HDF5) fills a network of this package by name. No framework other
+than Keras is needed and nothing of a file is executed.
 """
 
 import functools
@@ -18,10 +18,18 @@ from keras_facemargin import backbones
 from keras_facemargin.backbones.necks import NECKS
 from keras_facemargin.zoo import graph as graphs
 from keras_facemargin.zoo.card import Card
-from keras_facemargin.zoo.maps import inception_resnet, iresnet, mobilefacenet
+from keras_facemargin.zoo.maps import ghostfacenet, inception_resnet, iresnet, mobilefacenet
 from keras_facemargin.zoo.maps.tensors import swap_channels
 from keras_facemargin.zoo.parts import BackboneNetwork
-from keras_facemargin.zoo.readers import dlib, mxnet, onnx, safetensors, tflite, torch
+from keras_facemargin.zoo.readers import (
+    dlib,
+    keras_h5,
+    mxnet,
+    onnx,
+    safetensors,
+    tflite,
+    torch,
+)
 from keras_facemargin.zoo.readers.contents import Graph, State
 from keras_facemargin.zoo.unfold import Statistics, give_statistics
 
@@ -161,15 +169,17 @@ def _mobilefacenet(make: Callable[[State], keras.Model], path: Path, card: Card)
 
 
 def read_state(path: Path) -> State:
-    """The tensors of a checkpoint of PyTorch or of a safetensors file; the content decides.
+    """The tensors of a file of PyTorch, HDF5 or safetensors; the content decides.
 
     Raises:
-        ValueError: the file is neither, or is damaged.
+        ValueError: the file is none of them, or is damaged.
         OSError: it cannot be read.
     """
     with open(path, "rb") as stream:
-        start = stream.read(2)
-    return torch.read(path) if start in (b"PK", b"\x80\x02") else safetensors.read(path)
+        start = stream.read(8)
+    if start == b"\x89HDF\r\n\x1a\n":
+        return keras_h5.read(path)
+    return torch.read(path) if start[:2] in (b"PK", b"\x80\x02") else safetensors.read(path)
 
 
 def _name(card: Card) -> str:
@@ -185,5 +195,6 @@ CONVERTERS: dict[str, Callable[[Path, Card], keras.Model]] = {
     "mobilefacenet_xiaoccer": functools.partial(_mobilefacenet, mobilefacenet.convert_xiaoccer),
     "iresnet_insightface": functools.partial(_backbone, iresnet.fill_insightface),
     "iresnet_adaface": functools.partial(_backbone, iresnet.fill_adaface),
+    "ghostfacenet": functools.partial(_backbone, ghostfacenet.fill_ghostfacenet),
     "inception_resnet_facenet": functools.partial(_backbone, inception_resnet.fill_facenet),
 }

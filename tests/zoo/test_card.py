@@ -313,3 +313,11 @@ def test_the_crop_of_a_card_is_that_of_images(little_zoo):
     assert CARD.crop.shape == (112, 112)
     assert CARD.crop.points.tolist() == [list(point) for point in CARD.input.crop.points]
     assert tiny_card(little_zoo / "net.keras").crop.template is None
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_every_converter_exists(name):
+    from keras_facemargin.zoo.convert import CONVERTERS
+
+    converter = zoo.load_card(name).converter
+    assert converter is None or converter in CONVERTERS

@@ -13,6 +13,7 @@ from keras_facemargin.zoo.readers import onnx as reader
 from keras_facemargin.zoo.readers.contents import Graph, Node
 from keras_facemargin.zoo.unfold import unfold
 
+pytestmark = pytest.mark.any_backend
 torch = pytest.importorskip("torch", reason="exports the graphs")
 networks = pytest.importorskip("torch_networks")
 

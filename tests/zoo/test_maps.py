@@ -1,5 +1,6 @@
 """Checkpoints in the published names, with random weights, against their PyTorch networks."""
 
+import h5py
 import numpy as np
 import pytest
 from published_files import card_of, rule
@@ -7,6 +8,7 @@ from published_files import card_of, rule
 from keras_facemargin.zoo.convert import convert
 from keras_facemargin.zoo.parity import cosine
 
+pytestmark = pytest.mark.any_backend
 torch = pytest.importorskip("torch", reason="writes the checkpoints")
 networks = pytest.importorskip("torch_networks")
 
@@ -108,3 +110,76 @@ def test_names_below_a_prefix_are_found(tmp_path):
     state = {f"module.{name}": value for name, value in make().state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "a.pth")
     assert convert(tmp_path / "a.pth", card).output_shape == (None, 32)
+
+
+# GhostFaceNet, whose file names layers by their numbers.
+
+
+def write_ghostfacenet(file):
+    """An .h5 file in the authors' names with random weights; returns the weights by our names."""
+    model = ghostfacenet()
+    rng, weights = np.random.default_rng(0), {}
+    for layer in model.layers:
+        shapes = [each.shape for each in layer.weights]
+        weights[layer.name] = [rng.uniform(0.2, 1, shape).astype("f4") for shape in shapes]
+    unit = ["expand_primary", "expand_cheap", "depthwise", "squeeze_down", "squeeze_up"]
+    unit += ["project_primary", "project_cheap", "shortcut_depthwise", "shortcut"]
+    names = ["stem", *(f"unit{k}_{part}" for k in range(1, 17) for part in unit), "last"]
+    numbers, theirs = {}, {}
+    for name in names:
+        for ours in (name, f"{name}_bn", f"{name}_prelu"):
+            if weights.get(ours):
+                kind = type(model.get_layer(ours)).__name__
+                number = numbers[kind] = numbers.get(kind, -1) + 1
+                theirs[f"{kind.lower()}_{number}" if number else kind.lower()] = weights[ours]
+    neck = {"GDC_dw": "neck_depthwise", "GDC_batchnorm": "neck_depthwise_bn"}
+    neck |= {"pre_embedding": "embedding"}
+    theirs |= {name: weights[ours] for name, ours in neck.items()}
+    theirs["GDC_conv"] = [weights["neck_linear"][0][None, None]]
+    with h5py.File(file, "w") as archive:
+        order = sorted(theirs)  # the file's order does not matter
+        archive.attrs["layer_names"] = [name.encode() for name in order]
+        for name in order:
+            group = archive.create_group(name)
+            parts = {f"{name}/w{k}:0": value for k, value in enumerate(theirs[name])}
+            group.attrs["weight_names"] = [part.encode() for part in parts]
+            for part, value in parts.items():
+                group[part] = value
+    return weights
+
+
+def ghostfacenet():
+    import keras
+
+    from keras_facemargin.backbones import GhostFaceNetV1
+    from keras_facemargin.backbones.necks import NECKS
+
+    backbone = GhostFaceNetV1(width=0.5, strides=2)
+    return keras.Model(backbone.input, NECKS["gdc"](backbone.output, 32, 0.0))
+
+
+GHOST = card_of(
+    "ghostfacenet",
+    32,
+    rule(127.5, 128.0),
+    network=network("GhostFaceNetV1", "gdc", 32, width=0.5, strides=2),
+)
+
+
+def test_layers_of_ghostfacenet_are_found_by_their_numbers(tmp_path):
+    weights = write_ghostfacenet(tmp_path / "a.h5")
+    model = convert(tmp_path / "a.h5", GHOST)
+    for layer in model.layers:
+        for found, wanted in zip(layer.get_weights(), weights[layer.name], strict=True):
+            np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_ghostfacenet_with_a_layer_too_many_is_refused(tmp_path):
+    write_ghostfacenet(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as archive:
+        archive.attrs["layer_names"] = [*(name.encode() for name in archive), b"conv2d_99"]
+        group = archive.create_group("conv2d_99")
+        group.attrs["weight_names"] = [b"w"]
+        group["w"] = np.zeros((1, 1, 3, 2), "f4")
+    with pytest.raises(ValueError, match=r"must hold \d+ layers Conv2D\. Received: \d+"):
+        convert(tmp_path / "a.h5", GHOST)
