@@ -29,15 +29,15 @@ class MarginClassifier(DistributedFit, keras.Model):
     classifier.embedder.save("embedder.keras")
     ```
 
-    The loss comes from the head. It is not a Keras loss: labels stay integers and are not cast to a
-    compute dtype, and the loss is averaged over the *global* batch, so that replicas with unequal
-    or empty shares of a last batch train as one device does. `accuracy` is the accuracy of the
-    similarities without margin, in training and in evaluation. A sample labelled -1 counts in
-    neither.
+    The head computes the loss, and no Keras loss is needed: labels remain integers, without a cast
+    to a compute dtype, and the loss is averaged over the *global* batch, so that replicas with
+    unequal or empty shares of a last batch train as one device does. `accuracy` is the accuracy of
+    the similarities without margin, in training and in evaluation. Samples with label -1 do not
+    count in loss and accuracy.
 
     Under `tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy` make embedder, head and
     classifier inside `strategy.scope()`. Batch normalisation is then synchronised over the
-    replicas; `keras_facemargin/fitting.py` corrects faults of Keras there.
+    replicas, and `keras_facemargin/fitting.py` corrects faults of Keras.
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); see `build_embedder`.
@@ -45,8 +45,8 @@ class MarginClassifier(DistributedFit, keras.Model):
         **kwargs: arguments of `keras.Model`.
 
     Raises:
-        ValueError: `embedder` does not give (B, D); `fit` or `evaluate` without labels; labels out
-            of range (see `MarginHead`).
+        ValueError: `embedder` does not return (B, D); `fit` or `evaluate` without labels; labels
+            out of range (see `MarginHead`).
 
     Example:
 
@@ -104,7 +104,7 @@ class MarginClassifier(DistributedFit, keras.Model):
 
         Args:
             optimizer: a Keras optimizer or its name.
-            loss, loss_weights: refused.
+            loss, loss_weights: must be None.
             metrics, weighted_metrics, run_eagerly, steps_per_execution: as Keras takes them.
             jit_compile: None compiles with XLA where that is faster and possible: on jax, and on
                 one TensorFlow GPU. (On the CPU TensorFlow's own kernels are faster; with several
@@ -113,8 +113,8 @@ class MarginClassifier(DistributedFit, keras.Model):
 
         Raises:
             ValueError: a loss is given; `jit_compile=True` or `steps_per_execution` above 1 with
-                several replicas, because TensorFlow fails; a setting of the optimizer that has
-                another meaning under a strategy of `tf.distribute` or with a `sample_rate` below 1
+                several replicas, where TensorFlow fails; the optimizer has a setting that means
+                something else under a strategy of `tf.distribute` or with a `sample_rate` below 1
                 (`keras_facemargin/fitting.py`, `keras_facemargin/heads/margin_head/sampling.py`).
         """
         if loss is not None or loss_weights is not None:
@@ -268,18 +268,19 @@ class MarginClassifier(DistributedFit, keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if y is None:
             raise ValueError(
-                "`fit` and `evaluate` need the class of each image: pass (images, labels)."
+                "`fit` and `evaluate` need the class of each image. Received: no labels. Pass "
+                "(images, labels)."
             )
-        losses, hits = self.head.compute_losses(y_pred, y, training=training)
+        losses, correct = self.head.compute_losses(y_pred, y, training=training)
         if self.guard is not None and training:
             losses = self.guard.watch(x, y, losses)
-        known = ops.cast(ops.not_equal(ops.reshape(y, (-1,)), IGNORED), losses.dtype)
+        valid = ops.cast(ops.not_equal(ops.reshape(y, (-1,)), IGNORED), losses.dtype)
         if sample_weight is not None:
             losses = losses * ops.cast(ops.reshape(sample_weight, (-1,)), losses.dtype)
-        self.accuracy.update_state(hits, sample_weight=known)
+        self.accuracy.update_state(correct, sample_weight=valid)
         # Weight regularisers.
         extra = sum(ops.cast(ops.sum(each), losses.dtype) for each in self.losses)
-        loss, count = ops.sum(losses), ops.sum(known)
+        loss, count = ops.sum(losses), ops.sum(valid)
         self.mean_loss.add(loss + extra * count, count)
         return loss / ops.maximum(total(count), 1.0) + extra / self.replicas
 

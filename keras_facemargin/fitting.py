@@ -8,11 +8,11 @@ The faults of Keras 3.15 on TensorFlow, and the correction of each:
   `fit`, which takes no extra batch.
 - With several workers Keras averages a step's logs over an axis that numbers do not have, and
   fails. Here the numbers of a step have that axis.
-- Keras weighs the loss of a batch by all its samples, including those labelled -1, and its logs are
-  the mean of the replicas' averages. With unequal shares neither equals the value of one device.
-  Here the loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums
+- Keras weighs the loss of a batch by all its samples, including those labelled -1, and logs the
+  mean of the replicas' averages. With unequal shares both differ from the value of one device. Here
+  the loss is a sum over labelled samples and their count (`LossMean`), and logs come from sums
   over all replicas.
-- Keras gives 0 as the mean over no sample, a perfect `val_loss`. Here an epoch or an evaluation
+- Keras returns 0 as the mean over no sample, a perfect `val_loss`. Here an epoch or an evaluation
   without a labelled sample gives NaN, which no callback takes for the best.
 - `steps_per_execution` above 1 (keras#19246) and `jit_compile=True` fail in the first step with
   several replicas. Here `compile` refuses them.
@@ -151,7 +151,7 @@ class DistributedFit:
         return state
 
     def restore_variables(self):
-        """Gives the variables their values after a refused batch.
+        """Restores the values of the variables after a refused batch.
 
         Keras on jax removes the values before it reads a batch.
         """
@@ -175,9 +175,9 @@ class DistributedFit:
             self._symbolic_build(iterator, data_batch)
 
     def start_at(self, epoch, step, steps):
-        """Makes `fit` start in an epoch at a step; called when training starts.
+        """Makes `fit` start at a step of an epoch. Callbacks call it when training starts.
 
-        The data of `fit` must start there too.
+        The data of `fit` must start at the same step.
 
         Args:
             epoch, step: counted from 0.
@@ -226,7 +226,7 @@ def optimizer_parts(optimizer):
 
 
 def _refuse_conditions(optimizer):
-    """Refuses what Keras does on some steps only: TensorFlow cannot do it inside a replica."""
+    """Refuses settings that act in some steps only, which TensorFlow cannot do in a replica."""
     for part in optimizer_parts(optimizer):
         for name, way_out in (
             ("gradient_accumulation_steps", "Leave it out, and raise `batch_size`"),
@@ -281,15 +281,14 @@ def _refuse_none(batch):
         tf.shape(images)[0],
         "On CPUs every replica must get an image of every batch. Received: a batch that leaves a "
         "replica without one, as the last batch of an epoch may. Set the environment variable "
-        "TF_ENABLE_ONEDNN_OPTS=0, which allows such a batch, or choose another "
-        "`batch_size`.",
+        "TF_ENABLE_ONEDNN_OPTS=0, which allows such a batch, or choose another `batch_size`.",
     )
     with tf.control_dependencies([some]):
         return (tf.identity(images), *rest)
 
 
 def _refuse_share(dataset):
-    """Refuses a worker's share: Keras would train on a part of it."""
+    """Refuses a dataset that is a worker's share: Keras would train on a part of it."""
     import tensorflow as tf
 
     off = tf.data.experimental.AutoShardPolicy.OFF

@@ -1,9 +1,9 @@
 """Margins: pure functions of a cosine, an angle or a direction. No weights, no labels, no scale.
 
-A head calls these on the B target cosines of a batch, hardly ever on the (B, C) matrix. Every
-function is finite in value and gradient for all cosines, including those that rounding pushed past
-+-1. By default it falls as the angle grows, so that a sample on the far side of the sphere still
-has a gradient towards its class.
+A head calls these on the B target cosines of a batch, rarely on the (B, C) matrix. Every function
+is finite in value and gradient for all cosines, including those that rounding moves past +-1. By
+default it falls as the angle grows, so that a sample on the far side of the sphere has a gradient
+towards its class.
 """
 
 import math
@@ -47,9 +47,9 @@ def direction_of(vectors, shortest=1e-6):
     """`x / |x|` of vectors (..., D): exact value, bounded gradient.
 
     The derivative of a direction is of the size 1 / |x|: 1e6 at the length 1e-6, and infinite at
-    zero, so that a single black image can throw all weights away. Here it is the true one down to
-    the length 0.01 and that of `x / 0.01` below: at most 100, and not zero, so that an embedder
-    whose embeddings are all zero still learns. Values are those of `x / max(|x|, shortest)`: the
+    zero, so that a single black image can destroy all weights. Here it is exact down to the length
+    0.01 and that of `x / 0.01` below: at most 100, and not zero, so that an embedder whose
+    embeddings are all zero still learns. Values are those of `x / max(|x|, shortest)`: the
     direction of a zero vector is zero.
 
     Args:
@@ -74,9 +74,9 @@ def direction_of(vectors, shortest=1e-6):
 def sine_of(cosine):
     """Sine of the angle in [0, pi] whose cosine is given: exact value, bounded gradient.
 
-    `sqrt(1 - c^2)` has an infinite derivative at c = +-1 and none beyond, where float32 products of
-    unit vectors do land. The value here is `sqrt(max(0, (1 - c)(1 + c)))`; its derivative is the
-    true `-c / sin` down to an angle of 3e-4 rad and zero below.
+    `sqrt(1 - c^2)` has an infinite derivative at c = +-1 and none beyond, and float32 products of
+    unit vectors can exceed 1. The value here is `sqrt(max(0, (1 - c)(1 + c)))`; its derivative is
+    the true `-c / sin` down to an angle of 3e-4 rad and zero below.
 
     Args:
         cosine: float tensor of any shape.
@@ -122,9 +122,9 @@ def angle_of(cosine):
 def straight_through(plain, margined):
     """The value of `margined` with the gradient of `plain`: a margin that is not differentiated.
 
-    What insightface for PyTorch does (its margin is applied under `no_grad`) and opensphere calls
-    characteristic gradient detachment (arXiv:2109.05565): stable, but not the gradient of the loss
-    that the papers print.
+    insightface for PyTorch does this (it applies the margin under `no_grad`), and opensphere calls
+    it characteristic gradient detachment (arXiv:2109.05565). It is stable, but not the gradient of
+    the printed loss.
 
     Args:
         plain: float tensor, similarities before the margin.
@@ -164,8 +164,8 @@ def additive_cosine(cosine, margin):
 def additive_angle(cosine, margin, continuation="reflect"):
     """`cos(theta + m)`: ArcFace (arXiv:1801.07698, Eq. 3).
 
-    Past `theta = pi - m` the formula turns upward again, and a sample there would be *rewarded* for
-    moving further away. The paper does not say what to do; published codes differ:
+    Past `theta = pi - m` the formula rises with the angle, and would *reward* a sample for moving
+    further away. The paper does not treat this; published codes differ:
 
     - `"reflect"` (default): `-2 - cos(theta + m)` past the turning angle, continuous with
       continuous slope (as Keras_insightface does);
@@ -190,7 +190,7 @@ def additive_angle(cosine, margin, continuation="reflect"):
         Tensor of the shape of `cosine`.
 
     Raises:
-        ValueError: `continuation` is none of the names above.
+        ValueError: `continuation` is not one of the names above.
 
     Example:
 
@@ -216,8 +216,8 @@ def additive_angle(cosine, margin, continuation="reflect"):
 def continued_cosine(angle, continuation="reflect"):
     """The cosine of an angle that a margin may have moved past pi.
 
-    - `"reflect"` (default): `(-1)^k cos(angle) - 2k`, k = floor(angle / pi), which falls on without
-      end (SphereFace's psi, arXiv:1704.08063, Eq. 7, for any angle);
+    - `"reflect"` (default): `(-1)^k cos(angle) - 2k`, k = floor(angle / pi), which falls without
+      limit (SphereFace's psi, arXiv:1704.08063, Eq. 7, for any angle);
     - `"clip"`: `cos(min(angle, pi))` (arXiv:2109.05565, SphereFace-R v1);
     - `"none"`: `cos(angle)`, which rises again (combined margin as published).
 
@@ -229,7 +229,7 @@ def continued_cosine(angle, continuation="reflect"):
         Tensor of the shape of `angle`.
 
     Raises:
-        ValueError: `continuation` is none of the names above.
+        ValueError: `continuation` is not one of the names above.
 
     Example:
 
@@ -252,12 +252,12 @@ def multiplied_angle(cosine, margin):
     """`psi(theta) = (-1)^k cos(m theta) - 2k`, k = floor(m theta / pi): SphereFace, Eq. 7.
 
     (arXiv:1704.08063.) Evaluated as a Chebyshev polynomial in the cosine, `cos(m theta) = T_m(c)`,
-    so that no arccos is taken: the derivative is the polynomial `m U_(m-1)(c)`, finite everywhere.
+    without an arccos: the derivative is the polynomial `m U_(m-1)(c)`, finite everywhere.
     For a multiplier that is not an integer: `continued_cosine(m * angle_of(cosine))`.
 
     Args:
         cosine: float tensor of any shape, cosines of the true class.
-        margin: integer >= 1, the multiplier m; 1 leaves the cosine as it is.
+        margin: integer >= 1, the multiplier m; 1 returns the cosine.
 
     Returns:
         Tensor of the shape of `cosine`, from 1 at theta = 0 down to 1 - 2m at theta = pi.

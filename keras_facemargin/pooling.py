@@ -1,6 +1,6 @@
-"""Pooling of the embeddings of a template, several images of one person, into one.
+"""Pools the embeddings of a template, several images of one person, into one embedding.
 
-A template is a set of images of one person: stills, frames of videos. Pooling weighs its features,
+A template is a set of still images and video frames of one person. Pooling weighs its features,
 adds them and divides by the length of the sum, so that a dot product of templates is a cosine:
 
     r = Σ_k w_k f_k,    template = r / |r|
@@ -9,17 +9,19 @@ adds them and divides by the length of the sum, so that a dot product of templat
 | --- | --- |
 | mean (`video_pooling`) | 1 / K |
 | quality (`quality_pooling`) | softmax over k of λ l_k, l_k = min(log(d_k / (1 - d_k)) / 2, 7) |
-| media (`media_pooling`) | 1 / (media x images of this one's medium) |
+| media (`media_pooling`) | 1 / (number of media x number of images in the image's medium) |
 | both | softmax over media of λ (mean l of the medium), shared equally within the medium |
 
 d_k in [0, 1] is the quality of image k, such as a detector's score (Crystal Loss,
-arXiv:1804.01159). A medium is a still or a video, whose many frames are to count once.
+arXiv:1804.01159). A medium is a still image or a video; the frames of a video count together as
+much as one still.
 
-Ragged templates come padded, ``(T, K, D)`` with a mask (`quality_pooling`, `media_pooling`, their
-layers), or in a row, ``(N, D)`` with a template number each (`segment_pooling`, and on arrays with
-any identifiers `pool_templates`). All is computed in float32, or in float64 if the features are, on
-any backend. A template without an image is the zero vector: it has no direction, gradients through
-it are zero, and `keras_facemargin.evaluate` refuses it by its row.
+Templates of different sizes are padded, ``(T, K, D)`` with a mask (`quality_pooling`,
+`media_pooling`, their layers), or all images are in a row, ``(N, D)`` with a template number for
+each (`segment_pooling`; `pool_templates` takes arrays with any identifiers). Every function
+computes in float32, or in float64 if the features are float64, on any backend. A template without
+an image is the zero vector, with a gradient of zero; `keras_facemargin.evaluate` refuses it and
+names its row.
 """
 
 import keras
@@ -41,12 +43,12 @@ _SHORTEST = 1e-15
 def quality_logits(quality):
     """`min(log(d / (1 - d)) / 2, 7)` of qualities d: Crystal Loss (arXiv:1804.01159).
 
-    The formula falls without end at d = 0; here it stops at -7 (d = 8.3e-7), so that a template all
-    of whose qualities are 0 still has weights. Another implementation in use adds 1e-8 to d and to
-    1 - d, which ends at -9.2. Where the limits hold, the gradient is zero.
+    The paper's formula has no lower limit; here it is -7 (d = 8.3e-7), so that a template whose
+    qualities are all 0 has weights too. Where implementations differ: another one in use adds 1e-8
+    to d and to 1 - d, so that its lower limit is -9.2. At the limits the gradient is zero.
 
     Args:
-        quality: float tensor of any shape, in [0, 1]; beyond that it counts as 0 or 1.
+        quality: float tensor of any shape, in [0, 1]; other numbers in a tensor count as 0 or 1.
 
     Returns:
         Tensor of the same shape, in [-7, 7].
@@ -62,7 +64,7 @@ def quality_logits(quality):
     """
     _check_quality(quality)
     quality = _float(quality)
-    # Beyond the limits on either side, where the derivative 1 / (2 d (1 - d)) is still finite.
+    # Outside the limits, but the derivative 1 / (2 d (1 - d)) is finite there.
     inner = ops.clip(quality, 2.0**-23, 1.0 - 2.0**-23)
     logits = 0.5 * (ops.log(inner) - ops.log1p(-inner))
     return ops.clip(logits, -LIMIT, LIMIT)
@@ -71,23 +73,22 @@ def quality_logits(quality):
 def quality_pooling(features, quality, quality_weight, present=None, media=None):
     """Quality pooling of padded templates: Crystal Loss (arXiv:1804.01159).
 
-    `quality_weight` is the paper's λ: 0 gives the mean, a large one the best image alone. The paper
-    chooses it on held-out data; there is no default here.
+    `quality_weight` is the paper's λ: with 0 the result is the mean, with a large number the best
+    image alone. There is no default, because the paper chooses it on held-out data.
 
-    Implementations differ for videos: one that cites the paper weighs all images alike, as here
-    without `media`. With `media` an image's weight is its medium's, the softmax
-    of λ times the mean logit of the medium's images, shared equally among these; with
-    `quality_weight` = 0 that is `media_pooling`, and with one image a medium it is quality pooling
-    again.
+    With `media` the weight of a medium is the softmax of λ times the mean logit of its images, and
+    its images have equal parts of it. With `quality_weight` = 0 the result is that of
+    `media_pooling`; with one image per medium it is that without `media`. Where implementations
+    differ: one that cites the paper weighs a video's frames like stills, as here without `media`.
 
     Args:
-        features: ``(T, K, D)`` float, K images of T templates, of unit length or raw, as the
-            embedder's recipe has it: raw ones weigh by their lengths too.
+        features: ``(T, K, D)`` float, K images of T templates, of unit length, or raw if the
+            embedder's recipe has it so: then a feature also weighs by its length.
         quality: ``(T, K)`` float in [0, 1].
         quality_weight: λ >= 0.
-        present: ``(T, K)`` bool, False for padding, which may hold anything; None: no padding.
-        media: ``(T, K)`` numbers; images of one medium share one, within a template. K^2 numbers
-            are compared for each template.
+        present: ``(T, K)`` bool, False for padding, whose values have no effect; None: no padding.
+        media: ``(T, K)`` numbers: images of a template with the same number belong to one medium.
+            Takes memory for T K^2 numbers.
 
     Returns:
         ``(T, D)`` of unit length; zeros for a template without an image.
@@ -111,11 +112,10 @@ def quality_pooling(features, quality, quality_weight, present=None, media=None)
 
 
 def media_pooling(features, media, present=None):
-    """Mean within each medium, then over the media: padded templates.
+    """Media pooling of padded templates: the mean of the means of the media.
 
-    The common way with IJB-A, B and C: a video of a thousand frames counts like one still.
-    Implementations differ in the last step: InsightFace adds the media, which has the same
-    direction.
+    Usual for IJB-A, B and C: a video of a thousand frames counts as much as one still. Where
+    implementations differ: InsightFace adds the means of the media, which gives the same direction.
 
     Args:
         features, media, present: as `quality_pooling`.
@@ -139,13 +139,14 @@ def media_pooling(features, media, present=None):
 
 
 def video_pooling(features, present=None):
-    """The mean of a video's frames, normalised: what most papers compare on YouTube Faces.
+    """Video pooling: the mean of a video's frames, divided by its length.
 
-    Implementations differ: NormFace averages the scores of all pairs of frames instead.
+    Most papers compare these on YouTube Faces. Where implementations differ: NormFace averages the
+    scores of all pairs of frames instead.
 
     Args:
         features: ``(V, K, D)`` float, K frames of V videos.
-        present: ``(V, K)`` bool, False for padding; None: all there.
+        present: ``(V, K)`` bool, False for padding; None: no padding.
 
     Returns:
         ``(V, D)`` of unit length; zeros for a video without a frame.
@@ -166,12 +167,12 @@ def video_pooling(features, present=None):
 def segment_pooling(
     features, templates, num_templates, quality=None, quality_weight=0.0, media=None, num_media=None
 ):
-    """The same poolings of images in a row, each with the number of its template.
+    """Mean, quality or media pooling of images in a row, each with the number of its template.
 
     Args:
         features: ``(N, D)`` float.
         templates: ``(N,)`` integers in [0, `num_templates`), in any order.
-        num_templates: T.
+        num_templates: T, the number of templates.
         quality: ``(N,)`` float in [0, 1], or None.
         quality_weight: λ >= 0 of `quality_pooling`; 0 without `quality`.
         media: ``(N,)`` integers in [0, `num_media`), or None. A medium belongs to one template: a
@@ -196,13 +197,13 @@ def segment_pooling(
     _check_quality_weight(quality_weight)
     if quality is None and quality_weight:
         raise ValueError(
-            "`quality_weight` sharpens the weights of `quality`, so they come together. "
+            "A `quality_weight` above 0 needs `quality`. "
             f"Received: quality_weight={quality_weight} without quality. Pass the qualities, or "
             "quality_weight=0 for the mean."
         )
     if (media is None) != (num_media is None):
         raise ValueError(
-            "`media` and `num_media` come together. "
+            "`media` and `num_media` must be given together. "
             f"Received: media={'None' if media is None else 'given'}, num_media={num_media}."
         )
     check_integer("num_templates", num_templates, 1)
@@ -221,14 +222,14 @@ def segment_pooling(
         share = 1.0 / ops.take(ops.segment_sum(share, media, num_media), media)
         logits = ops.take(ops.segment_sum(logits * share, media, num_media), media)
     top = ops.stop_gradient(ops.segment_max(ops.stop_gradient(logits), templates, num_templates))
-    # Their sum needs no division: the length of the pooled vector is 1 in the end.
+    # Not divided by their sum, because the pooled vector is divided by its length.
     weights = share * ops.exp(logits - ops.take(top, templates))
     pooled = ops.segment_sum(weights[:, None] * features, templates, num_templates)
     return direction_of(pooled, _SHORTEST)
 
 
 def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, media_ids=None):
-    """Templates of embeddings, by identifiers of any kind: a list as the IJB protocols give it.
+    """Pools embeddings by template identifiers of any kind, as in the lists of the IJB protocols.
 
     Args:
         embeddings: ``(N, D)`` array.
@@ -239,8 +240,8 @@ def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, m
             two media.
 
     Returns:
-        ``templates`` float32 ``(T, D)`` of unit length, and ``ids`` ``(T,)``, sorted: whose they
-        are.
+        ``templates`` float32 ``(T, D)`` of unit length, and ``ids`` ``(T,)``, their identifiers,
+        sorted.
 
     Raises:
         ValueError: lengths differ or there is nothing to pool; else as `segment_pooling`.
@@ -281,19 +282,19 @@ def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, m
 
 
 def attenuate(scores, quality_a, quality_b, threshold, ratio):
-    """Quality attenuation: a pair with a poor side scores less.
+    """Quality attenuation: lowers the score of a pair if one of its templates has low quality.
 
         s' = min(s, s / ratio)  if min(quality_a, quality_b) <= threshold,  else  s
 
-    The abstract of Crystal Loss (arXiv:1804.01159) says that the score is rescaled by the quality
-    of the pair. This rule is the one that its readers use, a template's quality being that of its
-    best image; neither the rule nor values of `threshold` and `ratio` could be checked against the
-    paper, so there are no defaults: choose them on held-out pairs. A negative score does not
-    change: division would raise it, and a poor image is not a sign of similarity.
+    The abstract of Crystal Loss (arXiv:1804.01159) states that the score is rescaled by the quality
+    of the pair. Other users of the paper apply this rule, with the quality of a template's best
+    image. The rule and values of `threshold` and `ratio` could not be checked against the paper, so
+    there are no defaults: choose them on held-out pairs. A negative score does not change, because
+    division would raise it.
 
     Args:
         scores: similarities, ``(N,)``.
-        quality_a, quality_b: quality of either side, ``(N,)`` in [0, 1].
+        quality_a, quality_b: quality of the two templates of each pair, ``(N,)`` in [0, 1].
         threshold: in [0, 1].
         ratio: >= 1; 1 changes nothing.
 
@@ -316,7 +317,7 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
         _check_same_shape(name, np.shape(quality), scores.shape)
         _check_quality(np.asarray(quality), name)
     check_number("threshold", threshold, "is a quality in [0, 1]", lambda value: 0 <= value <= 1)
-    rule = "divides scores, to lower them, and must be at least 1"
+    rule = "must be at least 1, because scores are divided by it"
     check_number("ratio", ratio, rule, lambda value: value >= 1)
     poor = np.minimum(quality_a, quality_b) <= threshold
     return np.where(poor, np.minimum(scores, scores / ratio), scores)
@@ -326,8 +327,8 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
 class QualityPooling(keras.layers.Layer):
     """`quality_pooling` as a layer: ``layer(features, quality, present=None, media=None)``.
 
-    Without weights, for the end of an embedder's graph or for a template's. It computes in float32
-    under any global policy: half precision is too coarse for weights and lengths.
+    The layer has no weights and can end the graph of an embedder. It computes in float32 under any
+    global policy: half precision is too coarse for weights and lengths.
 
     Args:
         quality_weight: λ >= 0; 0 is the mean.
@@ -410,7 +411,7 @@ class MediaPooling(keras.layers.Layer):
 
 
 def _pooled(features, logits, present, media):
-    """Padded templates by the softmax of `logits`, made equal within a medium."""
+    """Pools padded templates by the softmax of `logits`, which are averaged within a medium."""
     _check_shape("features", features.shape, 3, "(T, K, D)")
     images = tuple(features.shape[:2])
     _check_same_shape("quality", logits.shape, images)
@@ -420,12 +421,12 @@ def _pooled(features, logits, present, media):
     else:
         present = ops.cast(ops.convert_to_tensor(present), "bool")
         _check_same_shape("present", present.shape, images)
-        # Padding may hold NaN, which no weight of zero would stop.
+        # Padding may be NaN, and a weight of zero times NaN is NaN.
         features = ops.where(present[..., None], features, ops.zeros_like(features))
         logits = ops.where(present, logits, ops.zeros_like(logits))
     share = ops.cast(present, features.dtype)
     if media is not None:
-        if not is_tensor(media):  # a backend may cut large numbers off to others'
+        if not is_tensor(media):  # a backend may truncate large numbers
             media = np.unique(media, return_inverse=True)[1].reshape(np.shape(media))
         media = ops.convert_to_tensor(media)
         _check_same_shape("media", media.shape, images)
@@ -436,7 +437,7 @@ def _pooled(features, logits, present, media):
         share = share / sizes
     top = ops.max(ops.where(present, logits, -1e30 * ops.ones_like(logits)), axis=1, keepdims=True)
     below = ops.where(present, logits - ops.stop_gradient(top), ops.zeros_like(logits))
-    # Their sum needs no division: the length of the pooled vector is 1 in the end.
+    # Not divided by their sum, because the pooled vector is divided by its length.
     weights = share * ops.exp(below)
     return direction_of(ops.sum(weights[..., None] * features, axis=1), _SHORTEST)
 
@@ -449,7 +450,7 @@ def _float(values):
 
 
 def _numbers(name, values, count, shape):
-    """Numbers of templates or media as int32; those of an array or list are checked before."""
+    """Numbers of templates or media as int32; those of an array or list are checked first."""
     values = values if is_tensor(values) else np.asarray(values)
     _check_same_shape(name, values.shape, shape)
     if is_tensor(values):
@@ -480,7 +481,7 @@ def _check_precision(layer):
 
 
 def _check_quality_weight(quality_weight):
-    rule = "sharpens the weights and must be a number of at least 0 (the mean)"
+    rule = "must be a number of at least 0; 0 gives the mean"
     check_number("quality_weight", quality_weight, rule, lambda value: value >= 0)
 
 
@@ -504,7 +505,7 @@ def _check_shape(name, shape, rank, letters):
 
 
 def _check_same_shape(name, shape, expected):
-    """Lengths that a graph does not know yet fit any."""
+    """Raises if the shapes differ; a length of None equals any."""
     shape, expected = tuple(shape), tuple(expected)
     if len(shape) != len(expected) or any(
         a is not None and b is not None and a != b for a, b in zip(shape, expected, strict=True)

@@ -34,6 +34,7 @@ ALLOWED = {
     "export": ("files", "images"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
+    "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
         "augmentation",
         "backbones",
@@ -53,6 +54,7 @@ ALLOWED = {
     "cli": (
         "arrays",
         "audit",
+        "bench",
         "data",
         "demo",
         "evaluate",

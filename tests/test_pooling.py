@@ -412,7 +412,10 @@ def test_the_gradient_of_features_that_cancel_out_is_bounded():
             lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, quality_weight=1),
             "quality_weight=1 without quality",
         ),
-        (lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, media=q[0] > 2), "come together"),
+        (
+            lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, media=q[0] > 2),
+            "must be given together",
+        ),
         (lambda f, q: pooling.segment_pooling(f, q, 1), r"`features`.*\(N, D\)"),
         (lambda f, q: pooling.segment_pooling(f[0], q[0, 1:], 1), r"`templates` .*shape \(6,\)"),
         (lambda f, q: pooling.pool_templates(f[0], [1, 2]), r"`template_ids`.*Received: shape \(2"),

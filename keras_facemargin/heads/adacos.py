@@ -13,24 +13,25 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class AdaCos(MarginHead):
-    """AdaCos: scaled cosines without a margin, whose scale chooses itself.
+    """AdaCos: softmax over scaled cosines, with a computed scale and without a margin.
 
-    `z_j = s cos(theta_j)`, with `s = sqrt(2) log(C - 1)` (fixed), or from each training batch
-    (dynamic, starting there)
+    `z_j = s cos(theta_j)`, `s = sqrt(2) log(C - 1)`; with `dynamic` each training batch sets s to
 
-    `s = log B / cos(min(pi / 4, theta_med))`, `B` the batch's mean of `sum_{j != y} exp(s' cos_j)`
-    under the scale s' before, `theta_med` the median angle to the true class.
+    `s = log B / cos(min(pi / 4, theta_med))`, with B the mean over the batch of
+    `sum_{j != y} exp(s' cos(theta_j))`, s' the previous scale and theta_med the median angle to the
+    true class.
 
-    Batch means and medians are those of the global batch under `MirroredStrategy`; the scale is a
-    weight, saved and used as it is in evaluation.
+    Under `MirroredStrategy` mean and median are those of the global batch. The scale is a weight:
+    it is saved with the layer, and evaluation uses it unchanged.
 
     Reference: Zhang, Zhao, Qiao, Wang, Li, "AdaCos: Adaptively Scaling Cosine Logits for
     Effectively Learning Deep Face Representations", arXiv:1905.00292. Where implementations differ:
-    of an even number of angles published code for PyTorch takes the lower median, and so does this.
+    the median of an even number of angles is in published code for PyTorch, and here, the lower of
+    the two in the middle.
 
     Args:
         num_classes: C, integer >= 3.
-        dynamic: whether the scale follows the training.
+        dynamic: whether training updates the scale.
         **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:

@@ -30,25 +30,25 @@ class AdaFace(MarginHead):
 
     `q = clip(h (|x| - mu) / (sigma + 1e-3), -1, 1)`, `g_angle = -m q`, `g_add = m + m q`
 
-    mu, sigma are moving averages of mean and standard deviation of the norms, `rate * batch +
-    (1 - rate) * old`, updated before use; q carries no gradient. q = -1 is ArcFace with m, q = 0
-    CosFace with m. Batch mean and deviation are those of the global batch under `MirroredStrategy`,
-    the deviation with n - 1; both averages are weights, saved with the layer.
+    mu and sigma are moving averages of the mean and the standard deviation (with n - 1) of the
+    norms: `rate * batch + (1 - rate) * old`, updated before use. Both are weights, saved with the
+    layer; under `MirroredStrategy` the batch is the global one. q has no gradient. With q = -1 the
+    loss is ArcFace with margin m, with q = 0 CosFace with margin m.
 
     Reference: Kim, Jain, Liu, "AdaFace: Quality Adaptive Margin for Face Recognition",
-    arXiv:2204.00964, Eq. 18; starts 20 and 100 of the authors' code. Where implementations
-    differ: the authors clip the angle after the margin to [1e-3, pi - 1e-3] and cosines to
-    +-(1 - 1e-3), so that a sample past the turning angle has no gradient (`continuation="clip"`);
-    their class has `t_alpha=1.0` (no average), their recipe 0.01; CVLface clips nothing, passes the
-    gradient straight through (`continuation="none", detach_margin=True`) and keeps the averages per
-    GPU.
+    arXiv:2204.00964, Eq. 18; the initial mu = 20 and sigma = 100 are from the authors'
+    code. Where implementations differ: the authors clip the angle after the margin to
+    [1e-3, pi - 1e-3] and cosines to +-(1 - 1e-3), so that a sample past the turning angle has no
+    gradient (`continuation="clip"`); the rate is 1.0 (no average) in their class and 0.01 in their
+    recipe. CVLface clips nothing, takes the gradient of the plain cosine (`continuation="none",
+    detach_margin=True`) and averages on each GPU separately.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2): radians in g_angle, units of cosine in g_add; one number, or one a
-            class.
-        concentration: h > 0.
-        rate: of the moving averages, in (0, 1].
+        margin: m in [0, pi/2): radians in g_angle, units of cosine in g_add; one number, or one for
+            each class.
+        concentration: h > 0, the factor of the standardised norm.
+        rate: weight of the new batch in the moving averages, in (0, 1].
         scale: s > 0.
         continuation: past the turning angle "reflect", "clip" or "none"; see
             `margins.continued_cosine`.

@@ -14,19 +14,19 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class ArcFace(MarginHead):
-    """ArcFace: a margin is added to the angle of the true class.
+    """ArcFace: adds a margin to the angle of the true class.
 
     `z_y = s cos(theta_y + m)`, `z_j = s cos(theta_j)`
 
     Reference: Deng, Guo, Xue, Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face
-    Recognition", arXiv:1801.07698, Eq. 3. Where implementations differ: what happens past
-    theta = pi - m, where the formula turns upward; see `margins.additive_angle`. The gradient is
-    the formula's own; today's insightface for PyTorch is `continuation="none",
-    detach_margin=True`; its MXNet ancestor was "linear" (or "easy") at first, "none" later.
+    Recognition", arXiv:1801.07698, Eq. 3. Where implementations differ: past theta = pi - m,
+    where the formula rises again with the angle (`margins.additive_angle`), and in the gradient,
+    which here is that of the formula. Today's insightface for PyTorch equals `continuation="none",
+    detach_margin=True`; insightface for MXNet had "linear" (or "easy") at first, "none" later.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees); one number, or one a class.
+        margin: m in [0, pi/2), radians (0.5 rad = 28.6 degrees); one number, or one for each class.
         scale: s > 0.
         continuation: past the turning angle "reflect" (monotone and smooth), or one of the
             published "linear", "easy", "clip", "none".

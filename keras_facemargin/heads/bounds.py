@@ -41,7 +41,7 @@ def scale_lower_bound(num_classes, probability=0.9):
 
     `s >= (C - 1) / C * log((C - 1) P / (1 - P))` (CosFace, arXiv:1801.09414, Eq. 6; equality where
     the prototypes form a regular simplex). It holds for every head with unit embeddings and unit
-    prototypes; a margin asks for more.
+    prototypes; a margin needs more.
 
     Args:
         num_classes: C, integer >= 2.

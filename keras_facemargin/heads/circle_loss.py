@@ -9,17 +9,17 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class CircleLoss(MarginHead):
-    """Circle loss: each similarity is weighed by how far it still is from its optimum.
+    """Circle loss: weighs each similarity by its distance from its optimum.
 
     `z_y = gamma [1 + m - c_y]_+ (c_y - (1 - m))`, `z_j = gamma [c_j + m]_+ (c_j - m)`, c cosines;
-    the weights in brackets carry no gradient
+    the weights in brackets have no gradient
 
     The boundary between classes is the circle `c_j^2 + (1 - c_y)^2 = 2 m^2`.
 
     Reference: Sun et al., "Circle Loss: A Unified Perspective of Pair Similarity Optimization",
-    arXiv:2002.10857, Eq. 6 with class prototypes for the pairs; gamma = 256, m = 0.25 for faces.
-    Where implementations differ: FaceX-Zoo's port is this; pytorch-metric-learning and
-    tensorflow-similarity have the pair form.
+    arXiv:2002.10857, Eq. 6 with class prototypes for pairs; gamma = 256, m = 0.25 for faces.
+    Where implementations differ: FaceX-Zoo's port is the same loss; pytorch-metric-learning and
+    tensorflow-similarity have the form for pairs.
 
     Args:
         num_classes: C, integer >= 2.

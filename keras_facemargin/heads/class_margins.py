@@ -17,10 +17,10 @@ def read_margin(name, margin, num_classes, check):
         name: of the argument.
         margin: a number, or C of them.
         num_classes: C.
-        check: `check(name, number)`, which refuses one out of the margin's range, an interval.
+        check: `check(name, number)`, which raises outside the margin's range, an interval.
 
     Raises:
-        ValueError: `check` refuses one; there are not C of them.
+        ValueError: `check` refuses a number; there are not C numbers.
     """
     if not isinstance(margin, list | tuple) and not getattr(margin, "shape", ()):
         check(name, margin)
@@ -69,7 +69,7 @@ def margins_by_class_size(counts, largest=0.5):
         largest: the margin of the smallest class, > 0, in the unit of the head that takes it.
 
     Returns:
-        (C,) float64 array, to be passed as `margin`.
+        (C,) float64 array; pass it as `margin`.
 
     Raises:
         ValueError: `counts` are not the sizes of classes; `largest` is not positive.

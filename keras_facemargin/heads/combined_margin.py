@@ -20,21 +20,21 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class CombinedMargin(MarginHead):
-    """Combined margin: SphereFace's, ArcFace's and CosFace's in one formula.
+    """Combined margin: the margins of SphereFace, ArcFace and CosFace in one formula.
 
     `z_y = s (cos(m1 theta_y + m2) - m3)`, `z_j = s cos(theta_j)`
 
     Reference: Deng et al., "ArcFace", arXiv:1801.07698, Eq. 4; the paper's two settings are
     (1, 0.3, 0.2) and (0.9, 0.4, 0.15). Where implementations differ: past `m1 theta + m2 = pi` the
-    formula turns upward, as published (insightface for MXNet: `continuation="none"`); here it falls
-    on by default. insightface for PyTorch ignores m1 and m2 as soon as m3 > 0: its
-    `CombinedMarginLoss(64, 1, 0.3, 0.2)` is CosFace with 0.2.
+    published formula rises again with the angle (insightface for MXNet; here
+    `continuation="none"`); by default it continues to fall here. insightface for PyTorch ignores m1
+    and m2 if m3 > 0: its `CombinedMarginLoss(64, 1, 0.3, 0.2)` is CosFace with 0.2.
 
     Args:
         num_classes: C, integer >= 2.
         m1: > 0, multiplies the angle.
-        m2: in [0, pi/2), radians, added to the angle; one number, or one a class.
-        m3: >= 0, units of cosine, subtracted; one number, or one a class.
+        m2: in [0, pi/2), radians, added to the angle; one number, or one for each class.
+        m3: >= 0, units of cosine, subtracted; one number, or one for each class.
         scale: s > 0.
         continuation: past the turning angle "reflect" (monotone and smooth), "clip" or "none"; see
             `margins.continued_cosine`.

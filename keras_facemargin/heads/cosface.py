@@ -18,18 +18,18 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class CosFace(MarginHead):
-    """CosFace, LMCL, also AM-Softmax: a margin is taken off the cosine of the true class.
+    """CosFace (LMCL), also named AM-Softmax: subtracts a margin from the cosine of the true class.
 
     `z_y = s (cos(theta_y) - m)`, `z_j = s cos(theta_j)`
 
     Reference: Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition",
     arXiv:1801.09414, Eq. 4 (s = 64, m = 0.35); Wang, Cheng, Liu, Liu, "Additive Margin Softmax for
-    Face Verification", arXiv:1801.05599 (s = 30, m = 0.35). Implementations agree on the formula;
-    pytorch-metric-learning takes m in the same unit, its ArcFace in degrees.
+    Face Verification", arXiv:1801.05599 (s = 30, m = 0.35). Where implementations differ: nowhere;
+    pytorch-metric-learning too takes m in units of cosine (but degrees in its ArcFace).
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m >= 0, in units of cosine; one number, or one a class.
+        margin: m >= 0, in units of cosine; one number, or one for each class.
         scale: s > 0.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.

@@ -14,24 +14,25 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class CurricularFace(MarginHead):
-    """CurricularFace: ArcFace whose hard wrong classes weigh little at first and more later.
+    """CurricularFace: ArcFace that weighs hard wrong classes little at first and more later.
 
     `z_y = s cos(theta_y + m)`; `z_j = s cos(theta_j) (t + cos(theta_j))` where
     `cos(theta_j) > cos(theta_y + m)`, else `s cos(theta_j)`; at each training step, before use,
     `t = rate * mean(cos(theta_y)) + (1 - rate) t`, t = 0 at the start.
 
-    The mean is over the global batch under `MirroredStrategy`; t is a weight, saved with the layer.
+    Under `MirroredStrategy` the mean is that of the global batch. t is a weight, saved with the
+    layer.
 
     Reference: Huang et al., "CurricularFace: Adaptive Curriculum Learning Loss for Deep Face
-    Recognition", arXiv:2004.00288, moving average in its Eq. 9. Where implementations differ: as
-    printed the average takes 0.99 of the batch's *sum*; the authors' code, and this, 0.01 of its
-    mean. Their code continues the true class past pi - m in a line (`continuation="linear"`). That
-    a wrong class is hard is judged by the bare `cos(theta_y + m)` there and here, by the reflected
-    one in Keras_insightface.
+    Recognition", arXiv:2004.00288, moving average in its Eq. 9. Where implementations differ: in
+    print the average takes 0.99 of the batch's *sum*; in the authors' code and here it takes 0.01
+    of its mean. Their code continues the true class linearly past pi - m
+    (`continuation="linear"`). To find the hard classes, their code and this head compare with the
+    unchanged `cos(theta_y + m)`, Keras_insightface with the reflected one.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians; one number, which also decides what is hard.
+        margin: m in [0, pi/2), radians; one number, which also decides which classes are hard.
         rate: of the moving average of t, in [0, 1].
         scale: s > 0.
         continuation: of the true class past the turning angle, see `margins.additive_angle`.

@@ -30,33 +30,33 @@ _PAPER_DEVIATIONS = {
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class ElasticFace(MarginHead):
-    """ElasticFace-Arc, -Cos, -Arc+, -Cos+: each sample draws its own margin at each step.
+    """ElasticFace-Arc, -Cos, -Arc+, -Cos+: draws a new margin for each sample in each step.
 
     `z_y = s cos(theta_y + m_i)` ("arc") or `s (cos(theta_y) - m_i)` ("am"), `z_j = s cos(theta_j)`,
     `m_i ~ N(m, sigma^2)` in training, `m_i = m` otherwise
 
-    `plus`: the margins drawn for a batch are assigned by rank, the largest to the sample farthest
-    from its class.
+    With `plus` the margins of a batch are assigned by rank, the largest to the sample farthest from
+    its class.
 
-    Under `MirroredStrategy` the draws are of the global batch. Seed and step are saved with the
-    layer, so that a resumed run continues the sequence.
+    Under `MirroredStrategy` the margins are drawn for the global batch. Seed and step are saved
+    with the layer, so that a resumed run continues the sequence.
 
     Reference: Boutros, Damer, Kirchbuchner, Kuijper, "ElasticFace: Elastic Margin Loss for Deep
     Face Recognition", arXiv:2109.09416. Where implementations differ: past the turning angle
     the authors' code is `continuation="none"`. Their code of "plus" indexes the sorted margins with
     argsort, not with ranks, so that the farthest sample does not always get the largest; here it
-    does. Neither clips the margins.
+    does. Their code and this head do not clip the margins.
 
     Args:
         num_classes: C, integer >= 2.
         margin: m, radians for "arc", units of cosine for "am"; None takes 0.5 / 0.35. One number,
-            or one a class.
+            or one for each class.
         variant: "arc" or "am".
-        plus: see above.
+        plus: whether margins are assigned by rank.
         deviation: sigma >= 0; None takes the authors' 0.05, with `plus` 0.0175 / 0.02.
         scale: s > 0.
         continuation: of "arc" past the turning angle, see `margins.additive_angle`.
-        seed: integer, of the draws; None takes one from Python's generator.
+        seed: integer, for the margins; None takes one from Python's generator.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.
 

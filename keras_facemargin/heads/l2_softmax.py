@@ -11,23 +11,24 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class L2Softmax(MarginHead):
-    """L2-constrained softmax, also Crystal loss: every embedding on a sphere of radius alpha.
+    """L2-constrained softmax, also named Crystal loss: softmax over embeddings of length alpha.
 
     `z_j = W_j . (alpha x / |x|) + b_j`
 
-    The prototypes keep their norms and the bias stays: that is the difference from NormFace and
-    CosFace. Only the embedding is constrained, so easy and hard images count alike.
+    Each embedding is scaled to length alpha, so that long and short ones have equal weight. The
+    prototypes keep their lengths and each class has a bias, unlike in NormFace and CosFace.
 
     Reference: Ranjan, Castillo, Chellappa, "L2-constrained Softmax Loss for Discriminative Face
     Verification", arXiv:1703.09507, Eq. 2-3; the same loss in Ranjan et al., "Crystal Loss and
-    Quality Pooling for Unconstrained Face Verification and Recognition", arXiv:1804.01159. There is
-    no official code; ports use alpha from 10 to 28. The paper finds a fixed alpha slightly better
-    than a trained one and [16, 32] nearly equal.
+    Quality Pooling for Unconstrained Face Verification and Recognition", arXiv:1804.01159. Where
+    implementations differ: the authors published no code, and ports take alpha from 10 to 28. In
+    the paper a fixed alpha is slightly better than a trained one, and values in [16, 32] give
+    nearly equal results.
 
     Args:
         num_classes: C, integer >= 3.
         alpha: radius of the sphere, > 0. None takes `max(16, ceil(alpha_lower_bound(C)))`.
-        trainable_alpha: whether alpha is a weight that training moves.
+        trainable_alpha: whether training changes alpha.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.
 

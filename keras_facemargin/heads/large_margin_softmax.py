@@ -10,7 +10,7 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class LargeMarginSoftmax(MarginHead):
-    """L-Softmax: the angle to the true class is multiplied; norms of embedding and class stay free.
+    """L-Softmax: multiplies the angle to the true class; embeddings and prototypes keep lengths.
 
     `z_y = |W_y| |x| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)`, `z_j = W_j . x`,
     `psi(theta) = (-1)^k cos(m theta) - 2k` on `[k pi / m, (k + 1) pi / m]`,
@@ -20,13 +20,13 @@ class LargeMarginSoftmax(MarginHead):
 
     Reference: Liu, Wen, Yu, Yang, "Large-Margin Softmax Loss for Convolutional Neural Networks",
     arXiv:1612.02295, psi in its Eq. 6. Where implementations differ:
-    the authors' Caffe layer sets the schedule per data set; here it is by default that of their
-    SphereFace release.
+    the authors' Caffe layer has another schedule for each data set; the default here is that of
+    their SphereFace release.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m, integer >= 1, multiplies the angle; 1 is softmax without bias.
-        base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
+        margin: m, integer >= 1, the factor of the angle; 1 gives softmax without bias.
+        base, gamma, power, minimum: of the annealing; `base=0, minimum=0` sets lambda to 0.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.
 

@@ -20,22 +20,22 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class MagFace(MarginHead):
-    """MagFace: the longer the embedding, the larger its margin, and length is rewarded.
+    """MagFace: the margin grows with the norm of the embedding, and the loss rewards large norms.
 
     `z_y = s cos(theta_y + m(a))`, `z_j = s cos(theta_j)`, `loss = CE(z, y) + lambda_g g(a)`, with
     `a = clip(|x|, l_a, u_a)`,
 
     `m(a) = (u_m - l_m) / (u_a - l_a) (a - l_a) + l_m`, `g(a) = a / u_a^2 + 1 / a`
 
-    The norm becomes a measure of quality. Both m(a) and g(a) are differentiated.
+    After training the norm measures image quality. The gradient includes those of m(a) and g(a).
 
     Reference: Meng, Zhao, Huang, Zhou, "MagFace: A Universal Representation for Face Recognition
-    and Quality Assessment", arXiv:2103.06627; numbers of the authors' code. Where
+    and Quality Assessment", arXiv:2103.06627; defaults of the authors' code. Where
     implementations differ: the authors' code has `easy_margin=True`, here `continuation="easy"`.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: (l_m, u_m), radians in [0, pi/2), the margins of the shortest and the longest.
+        margin: (l_m, u_m), radians in [0, pi/2), the margins at the norms l_a and u_a.
         norm_range: (l_a, u_a), 0 < l_a < u_a.
         regularization: lambda_g >= 0.
         scale: s > 0.

@@ -12,7 +12,7 @@ from keras_facemargin.heads.variants import apply_margin, checked_margin, turnin
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class MVSoftmax(MarginHead):
-    """MV-Softmax, MV-AM, MV-Arc: wrong classes that beat the true one's margin weigh more.
+    """MV-Softmax, MV-AM, MV-Arc: weighs wrong classes more if they exceed the margined true class.
 
     `z_y = s f(theta_y)`; where `cos(theta_j) > f(theta_y)`, `z_j = s (cos(theta_j) + t)` (fixed) or
     `s ((t + 1) cos(theta_j) + t)` (adaptive), else `s cos(theta_j)`; `f` is `cos(theta) - m` ("am")
@@ -23,14 +23,14 @@ class MVSoftmax(MarginHead):
     Reference: Wang, Zhang, Wang, Fu, Shi, Mei, "Mis-Classified Vector Guided Softmax Loss for Face
     Recognition", arXiv:1912.00833; defaults of the authors' code. Where implementations
     differ: the authors apply the margin only where the cosine is positive (`easy_margin`) while the
-    test for a mis-classified class ignores that; here the margin always applies and falls on past
-    the turning angle. FaceX-Zoo's `mv_weight` is t + 1, and its AM margin applies only where
-    cos(theta_y) > m.
+    test for a mis-classified class ignores that; here the margin always applies, and past the
+    turning angle the logit continues to fall. FaceX-Zoo's `mv_weight` is t + 1, and its AM margin
+    applies only where cos(theta_y) > m.
 
     Args:
         num_classes: C, integer >= 2.
         margin: m, units of cosine for "am", radians for "arc"; None takes 0.35 / 0.5. One number,
-            or one a class.
+            or one for each class.
         variant: "am" or "arc".
         mode: "fixed" or "adaptive".
         hardness: t >= 0.

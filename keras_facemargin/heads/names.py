@@ -46,7 +46,7 @@ def get_object(kind, identifier, base, classes, arguments):
         arguments: dict for the constructor; they override those of a config.
 
     Raises:
-        ValueError: no class has that name; the identifier is none of the above; an object was given
+        ValueError: no class has that name; the identifier is not one of these; an object was given
             together with arguments.
     """
     if isinstance(identifier, str):

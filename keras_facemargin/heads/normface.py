@@ -7,16 +7,16 @@ from keras_facemargin.heads.bounds import warn_if_scale_is_low
 from keras_facemargin.heads.margin_head.arguments import check_flag
 from keras_facemargin.heads.margin_head.head import MarginHead
 
-# A scale that is learned moves 100 times faster than other weights in the authors' recipe
-# (lr_mult 100). Keras has no per-weight rate: the gradient is multiplied instead, which is the same
-# under SGD and nothing under Adam.
+# The authors train a learned scale at 100 times the learning rate of other weights (lr_mult 100).
+# Keras has no rate per weight, so the gradient is multiplied: the same under SGD, without effect
+# under Adam.
 _RATE = 100.0
 _SMALLEST_SCALE = 0.01
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class NormFace(MarginHead):
-    """NormFace, normalised softmax: unit embeddings, unit prototypes, a scale, no margin.
+    """NormFace, normalised softmax: softmax over scaled cosines, without a margin.
 
     `z_j = s cos(theta_j)`
 
@@ -27,8 +27,8 @@ class NormFace(MarginHead):
 
     Args:
         num_classes: C, integer >= 2.
-        scale: s > 0, fixed, or where learning starts.
-        learn_scale: whether s is trained (kept at 0.01 or more).
+        scale: s > 0; with `learn_scale` its initial value.
+        learn_scale: whether training changes s (to 0.01 or more).
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.
 

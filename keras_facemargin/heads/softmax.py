@@ -7,12 +7,12 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class SoftmaxHead(MarginHead):
-    """Softmax over free inner products; no normalisation, no margin.
+    """Softmax over inner products, without normalisation or margin.
 
     `z_j = W_j . x + b_j`
 
-    What `Dense(num_classes)` with sparse cross-entropy does, behind the interface of the other
-    heads, so that a recipe can swap one for the other.
+    The loss of `Dense(num_classes)` with sparse cross-entropy, with the interface of the other
+    heads.
 
     Args:
         num_classes: C, integer >= 2.

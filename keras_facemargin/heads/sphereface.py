@@ -11,25 +11,25 @@ from keras_facemargin.heads.margin_head.head import MarginHead
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class SphereFace(MarginHead):
-    """SphereFace, A-Softmax: the angle to the true class is multiplied; the norm stays free.
+    """SphereFace, A-Softmax: multiplies the angle to the true class; embeddings keep their lengths.
 
     `z_y = |x| (lambda cos(theta_y) + psi(theta_y)) / (1 + lambda)`, `z_j = |x| cos(theta_j)`,
     `psi(theta) = (-1)^k cos(m theta) - 2k` on `[k pi / m, (k + 1) pi / m]`,
     `lambda = max(minimum, base (1 + gamma n)^(-power))` at training step n = 1, 2, ...
 
-    From scratch the bare psi does not train; lambda starts near plain softmax and falls
-    (`heads/annealing.py`).
+    psi alone does not train from random weights. A large lambda makes the loss nearly a plain
+    softmax at first; then lambda falls (`heads/annealing.py`).
 
     Reference: Liu et al., "SphereFace: Deep Hypersphere Embedding for Face Recognition",
-    arXiv:1704.08063, Eq. 6-7, annealing in its appendix G; schedule of the authors' released model.
-    Where implementations differ: the authors' code replaces the gradient of the target term by one
-    of unit length, and does not project the prototypes' gradient; this is the formula's own
-    gradient. With minimum 5, m = 4 acts like a multiplier of about 1.5.
+    arXiv:1704.08063, Eq. 6-7, annealing in its appendix G; the default schedule is that of the
+    authors' released model. Where implementations differ: the authors' code replaces the gradient
+    of the target term by one of unit length, and does not project the prototypes' gradient; the
+    gradient here is that of the formula. With minimum 5, m = 4 acts like a multiplier of about 1.5.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m, integer >= 1, multiplies the angle; 1 is modified softmax, 4 the paper's choice.
-        base, gamma, power, minimum: the annealing of lambda. `base=0, minimum=0` is the bare loss.
+        margin: m, integer >= 1, the factor of the angle; 1 gives modified softmax, the paper has 4.
+        base, gamma, power, minimum: of the annealing; `base=0, minimum=0` sets lambda to 0.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.
 

@@ -21,7 +21,7 @@ _PAPER_MARGINS = {"C": 0.4, "A": 0.5, "M": 1.7}
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class SphereFace2(MarginHead):
-    """SphereFace2: one binary question per class instead of a softmax over all.
+    """SphereFace2: a binary classification for each class instead of a softmax over all.
 
     `loss = (w / r) [lambda log(1 + exp(-z_y)) + (1 - lambda) sum_{j != y} log(1 + exp(z_j))]`,
     `g(c) = 2 ((c + 1) / 2)^t - 1`, one learned bias b for all classes, and by variant
@@ -32,21 +32,21 @@ class SphereFace2(MarginHead):
     | A | `r g(cos(min(pi, theta_y + m))) + b` | `r g(cos(theta_j)) + b` |
     | M | `r g(cos(min(pi, m theta_y))) + b` | `r g(cos(theta_j)) + b` |
 
-    Without labels the logits are `r cos(theta_j) + b`: the same ranking, neither g nor margin.
+    Without labels the logits are `r cos(theta_j) + b`, without g and margin, in the same order.
 
     Reference: Wen, Liu, Weller, Raj, Singh, "SphereFace2: Binary Classification is All You Need for
-    Deep Face Recognition", arXiv:2108.01513, lambda in its Eq. 5; defaults and the bias' start of
-    the authors' opensphere: at right angles to all prototypes the pull to the own class balances
-    the push from the others (for a handful of classes in few dimensions that start is high: set
-    `shared_bias` to -log(10 C)). Where implementations differ: opensphere today detaches g, that is
-    `detach_margin=True`.
+    Deep Face Recognition", arXiv:2108.01513, lambda in its Eq. 5. Defaults and initial bias are
+    those of the authors' opensphere: for an embedding at right angles to all prototypes, the
+    gradient towards its class balances the gradient away from the others. (For a few classes in few
+    dimensions this bias is high: set `shared_bias` to -log(10 C).) Where implementations differ:
+    opensphere today detaches g (`detach_margin=True`).
 
     Args:
         num_classes: C, integer >= 2.
         margin: m; units of cosine for "C", radians for "A", a multiplier for "M". None takes the
             authors' 0.4 / 0.5 / 1.7.
         variant: "C", "A" or "M".
-        balance: lambda in (0, 1), the weight of the own class.
+        balance: lambda in (0, 1), the weight of the true class.
         sharpness: t >= 1, the exponent in g.
         loss_weight: w > 0.
         scale: r > 0 (40 for small sets; 64 with balance 0.8, margin 0.5 for MS1M).

@@ -18,7 +18,7 @@ _NORMALIZATIONS = ("hard", "soft", "none")
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class SphereFaceR(MarginHead):
-    """SphereFace-R: a multiplicative angular margin, real-valued, on normalised features.
+    """SphereFace-R: multiplies the angle by a real number, in three versions of the formula.
 
     | version | `z_y / s` | `z_j / s` |
     | --- | --- | --- |
@@ -26,31 +26,31 @@ class SphereFaceR(MarginHead):
     | v1 | `cos(min(m theta_y, pi))` | `cos(theta_j)` |
     | v2 | `cos(theta_y)` | `cos(theta_j / m)` |
 
-    | normalization | factor of the logits | what is minimised |
+    | normalization | factor of the logits | minimised loss |
     | --- | --- | --- |
     | hard | `s` | `w / s` times the loss |
     | soft | `norm of x` | `w / s` times the loss, plus `t abs(norm of x - s)` |
     | none | `norm of x` | the loss |
 
-    The gradient is by default that of the plain cosines ("characteristic gradient detachment"):
-    `detach_margin=False` takes the gradient of the formula.
+    By default the gradient is that of the plain cosines ("characteristic gradient detachment");
+    `detach_margin=False` takes that of the formula.
 
     Reference: Liu, Wen, Raj, Singh, Weller, "SphereFace Revived: Unifying Hyperspherical Face
     Recognition", arXiv:2109.05565; weights w = 50, t = 0.01 of the authors' opensphere (which later
     kept the hard form alone). Where implementations differ: opensphere renormalises the prototypes
-    in place at each step and raises m in steps in its soft and unscaled forms; here the prototypes'
-    norms are free and a schedule may ramp the margin (`keras_facemargin.callbacks`).
+    in place at each step and raises m in steps in its soft and unscaled forms; here the prototypes
+    keep their lengths, and a callback may ramp the margin (`keras_facemargin.callbacks`).
 
     Args:
         num_classes: C, integer >= 2.
         margin: m >= 1, real, multiplies (v0, v1) or divides (v2) the angle. Published: 1.4 with v2
             and s = 60; 1.5 with s = 30, 1.7 with s = 64.
         version: "v0", "v1" or "v2".
-        normalization: of the features, "hard", "soft" or "none".
-        loss_weight: w > 0, of "hard" and "soft".
-        norm_weight: t >= 0, of "soft".
-        scale: s > 0; of "none" there is no scale and this is None.
-        detach_margin: see above.
+        normalization: of the embeddings, "hard", "soft" or "none".
+        loss_weight: w > 0, for "hard" and "soft".
+        norm_weight: t >= 0, for "soft".
+        scale: s > 0; with "none" there is no scale, and the attribute is None.
+        detach_margin: True takes the gradient of the plain cosines.
         **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 
     Input shape:

@@ -21,20 +21,20 @@ class SubCenterArcFace(MarginHead):
     `cos(theta_j) = max_k cos(theta_{j,k})`, then ArcFace: `z_y = s cos(theta_y + m)`,
     `z_j = s cos(theta_j)`
 
-    A class's clean faces gather around one sub-centre, its noise around others: samples far from
-    the dominant one (the paper: over 75 degrees) are likely mislabelled.
+    The clean faces of a class gather around one sub-centre and its noise around the others. Samples
+    far from the dominant sub-centre (in the paper over 75 degrees) are probably mislabelled.
 
     Reference: Deng, Guo, Liu, Gong, Zafeiriou, "Sub-center ArcFace: Boosting Face Recognition by
-    Large-scale Noisy Web Faces", ECCV 2020; K = 3. K = 1 is ArcFace. Where implementations
-    differ: pytorch-metric-learning takes the margin in degrees.
+    Large-scale Noisy Web Faces", ECCV 2020; K = 3. With K = 1 the loss is ArcFace. Where
+    implementations differ: pytorch-metric-learning takes the margin in degrees.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m in [0, pi/2), radians; one number, or one a class.
-        num_centers: K, integer >= 1, prototypes a class; the weight has shape (C, K, D).
+        margin: m in [0, pi/2), radians; one number, or one for each class.
+        num_centers: K, integer >= 1, prototypes per class; the weight has shape (C, K, D).
         scale: s > 0.
         continuation: past the turning angle, see `margins.additive_angle`.
-        prototypes_initializer: None takes the authors' normal distribution of deviation 0.01.
+        prototypes_initializer: None takes the authors' normal distribution, deviation 0.01.
         **kwargs: of `MarginHead`, such as `detach_margin`, and of `keras.layers.Layer`.
 
     Input shape:

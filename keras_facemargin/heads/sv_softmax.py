@@ -12,11 +12,11 @@ from keras_facemargin.heads.variants import apply_margin, checked_margin, turnin
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class SVSoftmax(MarginHead):
-    """SV-Softmax, SV-AM-Softmax, SV-Arc-Softmax: wrong classes that win are made to weigh more.
+    """SV-Softmax, SV-AM-Softmax, SV-Arc-Softmax: weighs wrong classes above the true one more.
 
     `z_y = s f(theta_y)`; `z_j = s (t cos(theta_j) + t - 1)` where `cos(theta_j) > f(theta_y)` (the
     class is a support vector), else `s cos(theta_j)`; `f` is `cos(theta)` ("plain"),
-    `cos(theta) - m` ("am") or `cos(theta + m)` ("arc"). The choice of support vectors carries no
+    `cos(theta) - m` ("am") or `cos(theta + m)` ("arc"). The choice of support vectors has no
     gradient.
 
     Reference: Wang et al., "Support Vector Guided Softmax Loss for Face Recognition",
@@ -27,7 +27,8 @@ class SVSoftmax(MarginHead):
     Args:
         num_classes: C, integer >= 2.
         margin: m, in units of cosine for "am", radians for "arc"; None takes the paper's
-            0 / 0.35 / 0.5. "plain" has none. One number, or one a class.
+            0 / 0.35 / 0.5. "plain" takes no margin. One number, or one for each
+            class.
         variant: "plain", "am" or "arc".
         hardness: t >= 1; 1 switches the reweighing off.
         scale: s > 0.
@@ -54,7 +55,7 @@ class SVSoftmax(MarginHead):
         self, num_classes, margin=None, *, variant="plain", hardness=1.2, scale=30.0, **kwargs
     ):
         super().__init__(num_classes, scale, **kwargs)
-        rule = "is the paper's t and must be at least 1 (codes that count from 0 mean t - 1)"
+        rule = "is the paper's t and must be at least 1 (MV-Softmax counts from 0: its t is t - 1)"
         check_number("hardness", hardness, rule, lambda hardness: hardness >= 1)
         self.variant = variant
         self.margin = checked_margin(variant, margin, ("plain", "am", "arc"), self.num_classes)

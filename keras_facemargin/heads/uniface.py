@@ -16,23 +16,23 @@ from keras_facemargin.heads.margin_head.reductions import SoftplusSum
 
 @keras.saving.register_keras_serializable("keras_facemargin")
 class UniFace(MarginHead):
-    """UniFace: one learned threshold b for all classes, a yes-or-no question per class.
+    """UniFace: a binary classification for each class, with one learned threshold b for all.
 
     `loss = log(1 + exp(-z_y)) + sum_{j != y} log(1 + exp(z_j))`, `z_y = s (cos(theta_y) - m) - b`,
     `z_j = s cos(theta_j) - b`; b starts at `log(10 C)`
 
-    What training learns as b / s is the cosine that parts genuine from impostor for every class at
-    once, as verification asks.
+    After training b / s is the cosine that separates genuine from impostor pairs for all classes
+    together, as verification needs it.
 
     Reference: Zhou, Jia, Li, Shen, Duan, "UniFace: Unified Cross-Entropy Loss for Deep Face
     Recognition", ICCV 2023, pages 20673-20682. Where implementations differ: the authors' code
-    clips the exponents to [-s, s], which stops the pull on samples far away; softplus does not
-    overflow and none is needed. Their weight of the negatives and the share of negatives sampled
-    are 1 here, as in their recipe.
+    clips the exponents to [-s, s], so that samples far away have no gradient; softplus does not
+    overflow and needs no clipping. The weight of the negatives and the sampled share of negatives,
+    two arguments of their code, are 1 here, as in their recipe.
 
     Args:
         num_classes: C, integer >= 2.
-        margin: m >= 0, in units of cosine; one number, or one a class.
+        margin: m >= 0, in units of cosine; one number, or one for each class.
         scale: s > 0.
         **kwargs: of `MarginHead`, such as `prototypes_initializer` and `detach_margin`, and of
             `keras.layers.Layer`.

@@ -1,7 +1,6 @@
 """The two margins that several losses are built on: of the cosine ("am") and of the angle ("arc").
 
-One vocabulary for all of them: "am" is the additive margin of CosFace and AM-Softmax, "arc" that of
-ArcFace, "plain" none.
+"am" is the additive margin of CosFace and AM-Softmax, "arc" that of ArcFace, "plain" no margin.
 """
 
 import functools
@@ -22,10 +21,10 @@ PAPER_MARGINS = {"plain": 0.0, "am": 0.35, "arc": 0.5}
 
 
 def checked_margin(variant, margin, variants, num_classes):
-    """The margin of a variant, a float or one a class, the papers' own where it is None.
+    """The margin of a variant, a float or one for each class; None takes that of the paper.
 
     Raises:
-        ValueError: `variant` is none of `variants`; `margin` is out of the variant's range.
+        ValueError: `variant` is not one of `variants`; `margin` is out of the variant's range.
     """
     check_choice("variant", variant, variants)
     margin = PAPER_MARGINS[variant] if margin is None else margin
@@ -34,7 +33,7 @@ def checked_margin(variant, margin, variants, num_classes):
     margin = read_margin("margin", margin, num_classes, check)
     if variant == "plain" and np.any(margin):
         raise ValueError(
-            "`margin` has no place in the plain variant. "
+            "The plain variant takes no `margin`. "
             f"Received: margin={shown(margin)}. Pass variant='am' or variant='arc'."
         )
     return margin

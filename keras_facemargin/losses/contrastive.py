@@ -18,14 +18,14 @@ class ContrastiveLoss(PairwiseLoss):
     two.
 
     `tfa.losses.ContrastiveLoss`, arguments and defaults of tensorflow-addons 0.23: a siamese
-    network gives the distance of each pair, the label says whether it is one person. With
+    network returns the distance of each pair, and the label is 1 if it is one person. With
     `from_embeddings=True` the loss takes a plain embedder's output and the identities instead, and
     compares all B (B - 1) / 2 pairs of the batch.
 
     Reference: Hadsell, Chopra, LeCun, "Dimensionality Reduction by Learning an Invariant Mapping",
     CVPR 2006, Eq. 4. Where implementations differ: the paper's Y is 1 for *different* samples, and
-    both its terms carry a factor 1/2. Two embeddings of different people at one and the same point
-    have no direction to part in: their gradient is 0.
+    both its terms have a factor 1/2. Two embeddings of different people at the same point have no
+    direction between them: their gradient is 0.
 
     Args:
         margin: m >= 0, in units of the distance.
@@ -44,7 +44,7 @@ class ContrastiveLoss(PairwiseLoss):
         `from_embeddings` (B,), the mean over the B - 1 pairs of each sample.
 
     Raises:
-        ValueError: `margin` is out of range; shapes are none of the above; see also `PairwiseLoss`.
+        ValueError: `margin` is out of range; a shape is not one of these; see also `PairwiseLoss`.
 
     Example:
 

@@ -1,7 +1,7 @@
 """Distances of all pairs of a batch: (B, D) -> (B, B), finite in value and gradient everywhere.
 
-The three that tensorflow-addons names. All go through one (B, B) product, so that memory grows with
-B^2 and not with B^2 D.
+The three metrics of tensorflow-addons. Each needs one (B, B) product, so that memory grows with B^2
+and not with B^2 D.
 """
 
 from keras import ops
@@ -84,13 +84,13 @@ METRICS = {"L2": l2, "squared-L2": squared_l2, "angular": angular}
 
 
 def get_metric(metric):
-    """The function of a metric's name; a function is taken as it is.
+    """The function of a metric's name; a function is returned unchanged.
 
     Args:
         metric: "L2", "squared-L2", "angular", or a function from (B, D) to (B, B).
 
     Raises:
-        ValueError: neither of these.
+        ValueError: `metric` is not one of these.
 
     Example:
 

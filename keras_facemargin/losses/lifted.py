@@ -6,9 +6,8 @@ from keras import ops
 from keras_facemargin.losses.distances import l2
 from keras_facemargin.losses.loss import PairwiseLoss, check_margin, per_pair_mean, split
 
-_NOTHING = (
-    -1e30
-)  # in place of log(0), the logarithm of an empty sum; finite, so that no gradient is NaN
+# In place of log(0), the logarithm of an empty sum; finite, so that no gradient is NaN.
+_NOTHING = -1e30
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")
@@ -71,6 +70,6 @@ class LiftedStructLoss(PairwiseLoss):
 
 
 def _log_of_sum(a, b):
-    """`ln(exp(a) + exp(b))`, broadcast; the gradient is shared out also where a equals b."""
+    """`ln(exp(a) + exp(b))`, broadcast; where a equals b, both get half of the gradient."""
     top = ops.stop_gradient(ops.maximum(a, b))
     return top + ops.log(ops.exp(a - top) + ops.exp(b - top))

@@ -27,11 +27,11 @@ class PairwiseLoss(keras.losses.Loss):
 
     `keras.losses.Loss` casts `y_true` to float: in float32 person 16,777,217 becomes 16,777,216, in
     float16 80,001 becomes infinity. Here `relate` turns the labels into a (B, B) matrix of zeros
-    and ones while they are integers, and that is what Keras casts and hands to `call`.
+    and ones while they are integers; Keras casts this matrix and passes it to `call`.
 
     A subclass gives `call(same, embeddings)`, the losses of the B anchors. `sum_over_batch_size`
     averages them; each class documents that scalar. `sample_weight` of shape (B,) weighs the
-    anchors' losses; a sample of weight 0 is still a positive or a negative of others.
+    anchors' losses; a sample of weight 0 remains a positive or a negative of others.
 
     A sample that is not finite (or so long that its squared length is not) makes the loss NaN.
 
@@ -39,8 +39,8 @@ class PairwiseLoss(keras.losses.Loss):
     integers of up to 64 bits; on jax, like all integers there, of 32.
 
     On several replicas of `tf.distribute` each compares the pairs of its own share of the batch, as
-    in tensorflow-addons, and Keras averages the shares' losses: let each share hold several samples
-    of each person.
+    in tensorflow-addons, and Keras averages the losses of the shares: each share should have
+    several samples of each person.
 
     Args:
         name: of the loss.
@@ -70,7 +70,7 @@ class PairwiseLoss(keras.losses.Loss):
         y_pred = ops.convert_to_tensor(y_pred)
         loss = super().__call__(self.relate(y_true, y_pred), y_pred, sample_weight)
         loss = loss + nan_unless_finite(ops.cast(y_pred, self.dtype))
-        # Keras hands the values of an empty batch back unreduced.
+        # Keras returns the losses of an empty batch without reduction.
         is_empty = tuple(loss.shape) == (0,)
         return ops.sum(loss) if is_empty and self.reduction not in (None, "none") else loss
 
@@ -130,8 +130,8 @@ class MetricLoss(PairwiseLoss):
 def nan_unless_finite(samples):
     """0, or NaN if a sample (B, ...) or its squared length is not finite.
 
-    Every loss compares all samples, and its mining asks for the largest and the smallest: which of
-    these pass a NaN on differs between backends, while its gradient is NaN on all of them.
+    Every loss compares all samples and searches for a largest and a smallest distance. Backends
+    differ in whether these become NaN, while the gradient is NaN on all of them.
     """
     lengths = ops.sum(ops.square(samples), axis=tuple(range(1, len(samples.shape))))
     finite = ops.all(ops.isfinite(lengths))

@@ -15,18 +15,19 @@ class NpairsLoss(PairwiseLoss):
 
     `L = 1/N sum_i ln(1 + sum_(j not i) exp(S_ij - S_ii))`, `S_ij = a_i . b_j`, for N people with an
     anchor a and a positive b each: the cross-entropy of row i of S with target i. Where a label
-    comes more than once, its columns share the target equally.
+    occurs more than once, its columns share the target equally.
 
     `tfa.losses.NpairsLoss` of tensorflow-addons 0.23: `y_pred` is the matrix S. With
     `from_embeddings=True` the loss takes a plain embedder's output instead: the samples of a label
-    are paired as they come, first with second, third with fourth; the earlier is the anchor. An odd
-    one out is left out. The result is tensorflow-addons' on the S of these pairs.
+    are paired in the order of the batch, first with second, third with fourth; the earlier is the
+    anchor. A last sample without a partner is ignored. The result is that of tensorflow-addons for
+    the S of these pairs.
 
     Reference: Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective",
     NeurIPS 2016, section 3.2 (N-pair-mc). Where implementations differ: the paper also penalises
     the norm of the embeddings, here an `activity_regularizer` of the embedder's last layer; TF 1's
     `tf.contrib` had it built in. tensorflow-addons casts the labels to the dtype of `y_pred`, and
-    takes 16,777,216 and 16,777,217 for one person; here they are compared as integers.
+    treats 16,777,216 and 16,777,217 as one person; here labels are compared as integers.
 
     Args:
         name: of the loss.
@@ -43,7 +44,7 @@ class NpairsLoss(PairwiseLoss):
         `from_embeddings` those of the N anchors times B/N, and 0 for the other samples.
 
     Raises:
-        ValueError: shapes are none of the above; see also `PairwiseLoss`.
+        ValueError: a shape is not one of these; see also `PairwiseLoss`.
 
     Example:
 
@@ -109,7 +110,7 @@ class NpairsMultilabelLoss(PairwiseLoss):
         A float32 scalar: L above. (B,) with `reduction=None`.
 
     Raises:
-        ValueError: shapes are none of the above; see also `PairwiseLoss`.
+        ValueError: a shape is not one of these; see also `PairwiseLoss`.
 
     Example:
 

@@ -20,9 +20,9 @@ class TripletSemiHardLoss(MetricLoss):
     farther than j, `D_in = max {D_ik : k of another label}`.
 
     `tfa.losses.TripletSemiHardLoss`, arguments and defaults of tensorflow-addons 0.23. Normalise
-    the embeddings to length 1. A loss that stays at the margin says that the embeddings have
-    collapsed to a point: lower the learning rate, or begin with a margin softmax. Fill batches with
-    several images of each person; one image a person gives no pair to learn from.
+    the embeddings to length 1. If the loss remains at the margin, the embeddings have collapsed to
+    a point: lower the learning rate, or start with a margin softmax. Fill batches with several
+    images of each person; one image per person makes no positive pair.
 
     Reference: Schroff, Kalenichenko, Philbin, "FaceNet", arXiv:1503.03832, section 3.1 (the loss)
     and 3.2 (semi-hard negatives). Where implementations differ:
@@ -32,7 +32,7 @@ class TripletSemiHardLoss(MetricLoss):
     - An anchor without negatives: as in tensorflow-addons `D_in` is the smallest of its row, its
       distance to itself, and the loss `D_ij + m` pulls the class together.
     - The farthest and nearest are searched in memory of order B^2 here, B^3 there.
-    - Where several negatives are equally near, the gradient is that of one; there it is shared out.
+    - Where several negatives are equally near, one gets the gradient; there all share it.
 
     Args:
         margin: m >= 0, in units of the distance.
@@ -48,7 +48,7 @@ class TripletSemiHardLoss(MetricLoss):
         above. (B,) with `reduction=None`.
 
     Raises:
-        ValueError: `margin` or `distance_metric` is none of the above; see also `PairwiseLoss`.
+        ValueError: `margin` or `distance_metric` is not one of these; see also `PairwiseLoss`.
 
     Example:
 
@@ -82,8 +82,8 @@ class TripletHardLoss(MetricLoss):
     `soft=True` `l_i = ln(1 + exp(max_j D_ij - min_k D_ik))`, which needs no margin.
 
     `tfa.losses.TripletHardLoss`, arguments and defaults of tensorflow-addons 0.23. Normalise the
-    embeddings to length 1 (the soft form: do not). It collapses more easily than the semi-hard
-    loss; the paper begins with a small learning rate.
+    embeddings to length 1 (but not for the soft form). It collapses more easily than the semi-hard
+    loss; the paper starts with a small learning rate.
 
     Reference: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification",
     arXiv:1703.07737, Eq. 5 (batch hard; the authors' soft margin in section 2). Where
@@ -91,11 +91,11 @@ class TripletHardLoss(MetricLoss):
 
     - The soft form here never overflows; in tensorflow-addons it is infinite, and its gradient NaN,
       once the difference passes 88.
-    - An anchor without positives: as in tensorflow-addons it is its own, at the smallest distance
-      of its row, 0; the negative is still pushed beyond the margin. (The paper's batches hold
-      several of each person.)
-    - An anchor without negatives: as in tensorflow-addons the farthest sample of all takes the
-      place; the loss is m (soft: ln 2) and its gradient 0.
+    - An anchor without positives: as in tensorflow-addons the positive is the anchor itself, at
+      distance 0, and the negative is pushed beyond the margin. (The paper's batches have several
+      images of each person.)
+    - An anchor without negatives: as in tensorflow-addons the negative is the farthest sample of
+      all; the loss is m (soft: ln 2) and its gradient 0.
 
     Args:
         margin: m >= 0, in units of the distance; without effect if `soft`.
@@ -111,7 +111,7 @@ class TripletHardLoss(MetricLoss):
         A float32 scalar: the mean of `l_i` over the batch. (B,) with `reduction=None`.
 
     Raises:
-        ValueError: `margin` or `distance_metric` is none of the above; see also `PairwiseLoss`.
+        ValueError: `margin` or `distance_metric` is not one of these; see also `PairwiseLoss`.
 
     Example:
 
@@ -151,11 +151,11 @@ def _nearest(distances, mask):
 
 
 def _nearest_beyond(distances, negatives):
-    """For each (i, j): the distance of i's nearest negative farther than j, and is there one?
+    """For each (i, j): distance of i's nearest negative farther than j, and whether one exists.
 
-    Each row's negatives are put in order once; a binary search then finds for each distance how
-    many of them do not exceed it. Nothing larger than (B, B) is formed. The search itself has no
-    gradient; that of its result is the gradient of the distance it picked.
+    Each row's negatives are sorted once; a binary search then finds for each distance how many of
+    them do not exceed it. No array is larger than (B, B). The search has no gradient; the gradient
+    of the result is that of the selected distance.
     """
     fenced = ops.stop_gradient(ops.where(negatives, distances, float("inf")))
     order = ops.argsort(fenced, axis=1)

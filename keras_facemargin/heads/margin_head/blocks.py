@@ -22,7 +22,7 @@ from keras_facemargin.backend import arrays
 from keras_facemargin.heads.margin_head.reductions import NEVER
 
 # Classes per block. The rows of a block and their products fit into a processor's cache; wider is
-# no faster (measured from 512 to 8192 by 512 dimensions), narrower pays for each turn of the loop.
+# no faster (measured from 512 to 8192 by 512 dimensions), narrower costs more turns of the loop.
 WIDTH = 1536
 
 

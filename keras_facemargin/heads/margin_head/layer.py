@@ -1,4 +1,4 @@
-"""What a head and `CenterLoss` share: labels that are checked first, and float32."""
+"""The base class of heads and of `CenterLoss`, which checks labels and computes in float32."""
 
 import keras
 
