@@ -31,9 +31,10 @@ ALLOWED = {
     "evaluate": ("arrays", "data", "files", "images", "pooling", "progress"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "runtime": ("images",),
-    "export": ("files", "images"),
+    "export": ("files", "images", "runtime"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
+    "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
         "augmentation",
         "backbones",
@@ -51,8 +52,8 @@ ALLOWED = {
     ),
     "demo": ("data", "evaluate", "export", "files", "images", "report", "training", "zoo"),
     "cli": (
-        "arrays",
         "audit",
+        "bench",
         "data",
         "demo",
         "evaluate",

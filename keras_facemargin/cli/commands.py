@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_facemargin
-from keras_facemargin.cli import data, embedders, faces, training, zoo
+from keras_facemargin.cli import bench, data, embedders, faces, training, zoo
 from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
@@ -65,6 +65,7 @@ def _fetch() -> None:
 
 app.command("demo")(with_keras(training.demo))
 app.command("align")(faces.align)
+app.command("bench")(bench.bench)
 app.command("embed")(faces.embed)
 app.command("verify")(faces.verify)
 app.command("finetune")(with_keras(training.finetune))

@@ -38,7 +38,7 @@ def list_cards(
         bool, typer.Option("--commercial", help="Only those that are cleared for commercial use.")
     ] = False,
 ) -> None:
-    """List the embedders that the package knows.
+    """List the embedders of the zoo.
 
     LFW is measured by this project, or stated by others and marked with a star.
 
