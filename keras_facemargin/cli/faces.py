@@ -165,10 +165,10 @@ def verify(
 
 
 def _thresholds(embedder: "Embedder", model: str) -> "Thresholds":
-    from keras_facemargin.zoo import card_place, load_card
+    from keras_facemargin.zoo import load_card
 
-    if embedder.card is None and card_place(model).is_file():
-        load_card(model)  # names the error in the card beside the file
+    if embedder.card is None and embedder.runtime == "keras":
+        load_card(model)  # names the missing or damaged card
     if embedder.thresholds is None:
         without = "no card" if embedder.card is None else "a card without a threshold"
         raise ValueError(

@@ -21,6 +21,7 @@ from keras_facemargin.zoo.catalogue import (
     find_card,
     find_place,
     is_name,
+    load_card,
     recognize,
 )
 from keras_facemargin.zoo.load import find_weights, load_embedder
@@ -202,15 +203,15 @@ def card_place(model: str | os.PathLike[str]) -> Path:
         model: as `open_embedder`, but a function.
 
     Raises:
-        ValueError: as `load_embedder`; the card beside an `.onnx` or `.tflite` file describes
-            another file.
+        ValueError: as `load_embedder`; the card beside a file describes another file.
     """
     file = unknown_file(model)
-    if file is None:
-        return card_path(model)
-    card = file.with_name(CARD)
+    card = card_path(model) if file is None else file.with_name(CARD)
     if card.is_file():
-        check_weights(read_card(card), card, file)
+        if file is None:
+            load_card(model)
+        else:
+            check_weights(read_card(card), card, file)
     return card
 
 
