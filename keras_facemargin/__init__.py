@@ -93,8 +93,8 @@ _HOMES = {
     "open_embedder": "zoo",
 }
 _ROOMS = (
-    *("audit", "augmentation", "backbones", "callbacks", "data", "demo", "evaluate", "export"),
-    *("heads", "images", "losses", "report", "runtime", "training", "zoo"),
+    *("audit", "augmentation", "backbones", "bench", "callbacks", "data", "demo", "evaluate"),
+    *("export", "heads", "images", "losses", "report", "runtime", "training", "zoo"),
 )
 
 

@@ -7,9 +7,12 @@ checked once, a stream batch by batch; no batch is removed from it.
 """
 
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_facemargin.backend.trainer import stream_method
@@ -31,16 +34,16 @@ class Inspector:
             that this class raises inside it.
     """
 
-    def __init__(self, num_classes):
+    def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
         self.begin()
 
-    def begin(self):
+    def begin(self) -> None:
         """Starts again: another `fit` or `evaluate` starts."""
-        self.fault = None
+        self.fault: str | None = None
         self._seen_images = False
 
-    def look(self, images, labels):
+    def look(self, images: Any, labels: Any) -> None:
         """Checks a batch, or the arrays of all batches.
 
         Args:
@@ -60,7 +63,7 @@ class Inspector:
             self._seen_images = True
             _warn_if_scaled(images)
 
-    def watch(self, epochs, strategy=None):
+    def watch(self, epochs: Any, strategy: Any = None) -> None:
         """Checks each batch of a stream as `fit` reads it.
 
         Args:
@@ -77,7 +80,7 @@ class Inspector:
             stream = getattr(epochs.data_adapter, name)
             setattr(epochs.data_adapter, name, lambda: _Watched(stream(), self.look))
 
-    def _watch_dataset(self, epochs, strategy):
+    def _watch_dataset(self, epochs: Any, strategy: Any) -> None:
         """Checks in the pipeline's graph, which calls the host for a first batch or a bad label."""
         import tensorflow as tf
 
@@ -85,14 +88,14 @@ class Inspector:
         if not isinstance(dataset, tf.data.Dataset):
             return  # the strategy distributes it already
 
-        def look(images, labels):
+        def look(images: Any, labels: Any) -> bool:
             try:
                 self.look(images, labels)
             except ValueError:  # TensorFlow would print its whole trace
                 return False
             return True
 
-        def watch(number, batch):
+        def watch(number: Any, batch: Any) -> Any:
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
             if not (tf.is_tensor(images) and tf.is_tensor(labels) and labels.dtype.is_integer):
                 return batch
@@ -114,26 +117,26 @@ class Inspector:
 class _Watched:
     """A stream with checked batches; it starts as late as the original, which draws on torch."""
 
-    def __init__(self, batches, look):
+    def __init__(self, batches: Iterable[Any], look: Callable[[Any, Any], None]) -> None:
         self._batches = batches
         self._look = look
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:
         return self._each(iter(self._batches))
 
-    def _each(self, batches):
+    def _each(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
             self._look(images, labels)
             yield batch
 
 
-def _on_host(values):
+def _on_host(values: Any) -> npt.NDArray[Any]:
     return ops.convert_to_numpy(values) if ops.is_tensor(values) else np.asarray(values)
 
 
-def _warn_if_scaled(images):
-    shape = getattr(images, "shape", ())
+def _warn_if_scaled(images: Any) -> None:
+    shape: tuple[int, ...] = getattr(images, "shape", ())
     if len(shape) != 4 or shape[-1] != 3:
         return
     images = _on_host(images[:_SOME])

@@ -6,6 +6,9 @@ alone, and an exported one takes raw RGB.
 
 import difflib
 import numbers
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -19,6 +22,7 @@ from keras_facemargin.backbones.preprocessing import (
     preprocessing_of_family,
 )
 
+Preprocessing = str | Sequence[Any]
 _MAP = 7  # every strong face network keeps a 7x7 map to its last stage
 # Arguments of a backbone's function that `build_embedder` sets.
 SET_BY_BUILD_EMBEDDER = (
@@ -28,17 +32,17 @@ SET_BY_BUILD_EMBEDDER = (
 
 
 def build_embedder(
-    backbone,
-    embedding_dim=512,
+    backbone: str | keras.Model,
+    embedding_dim: int = 512,
     *,
-    weights=None,
-    backbone_arguments=None,
-    preprocessing=None,
-    input_shape=(112, 112, 3),
-    neck="gdc",
-    dropout=0.0,
-    name=None,
-):
+    weights: str | os.PathLike[str] | None = None,
+    backbone_arguments: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shape: Sequence[int] = (112, 112, 3),
+    neck: str = "gdc",
+    dropout: float = 0.0,
+    name: str | None = None,
+) -> keras.Model:
     """Builds a face embedder on a backbone.
 
     `image -> pixel preprocessing -> backbone -> neck -> embedding`
@@ -127,7 +131,7 @@ def build_embedder(
     return keras.Model(image, embedding, name=name or f"{backbone.name}_embedder")
 
 
-def _check_arguments(embedding_dim, input_shape):
+def _check_arguments(embedding_dim: Any, input_shape: Any) -> None:
     if not _is_count(embedding_dim):
         raise ValueError(
             "`embedding_dim` must be a whole number of at least 1. "
@@ -153,18 +157,19 @@ def _check_arguments(embedding_dim, input_shape):
         )
 
 
-def _check_neck(neck, dropout):
+def _check_neck(neck: Any, dropout: Any) -> None:
     if neck not in NECKS:
         raise ValueError(f"`neck` must be one of {', '.join(map(repr, NECKS))}. Received: {neck!r}")
-    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= dropout < 1:
+    number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
+    if not (number and 0 <= float(dropout) < 1):
         raise ValueError(f"`dropout` must be a number in [0, 1). Received: dropout={dropout!r}")
 
 
-def _is_count(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) > 0
 
 
-def _check_instance(backbone, weights, arguments):
+def _check_instance(backbone: Any, weights: Any, arguments: Any) -> None:
     for argument, value in (("weights", weights), ("backbone_arguments", arguments)):
         if value is not None:
             raise ValueError(
@@ -214,14 +219,14 @@ def _check_instance(backbone, weights, arguments):
         )
 
 
-def _ends_in_softmax(model):
+def _ends_in_softmax(model: keras.Model) -> bool:
     last = model.layers[-1]
     return isinstance(last, layers.Softmax) or (
         getattr(last, "activation", None) is keras.activations.softmax
     )
 
 
-def _as_map(features):
+def _as_map(features: keras.KerasTensor) -> keras.KerasTensor:
     """Tokens as a map of T x 1 places, vectors as a map of one place."""
     if len(features.shape) == 4:
         return features
@@ -230,7 +235,13 @@ def _as_map(features):
     return layers.Reshape((*places, 1, channels), name="as_map")(features)
 
 
-def _by_name(name, weights, arguments, preprocessing, input_shape):
+def _by_name(
+    name: str,
+    weights: str | os.PathLike[str] | None,
+    arguments: dict[str, Any],
+    preprocessing: Preprocessing | None,
+    input_shape: Sequence[int],
+) -> tuple[keras.Model, Preprocessing]:
     """The backbone and its preprocessing."""
     taken = [each for each in arguments if each in SET_BY_BUILD_EMBEDDER]
     if taken:
@@ -262,7 +273,7 @@ def _by_name(name, weights, arguments, preprocessing, input_shape):
     return model, preprocessing or preprocessing_of_family(known[name])
 
 
-def _ending_at_7x7(model, input_shape):
+def _ending_at_7x7(model: keras.Model, input_shape: Sequence[int]) -> keras.Model:
     """The network as it is if it ends at 7x7, else on the smallest input size on which it does."""
     height, width = input_shape[:2]
     own, last = model.input_shape[1:3], model.output_shape[1:3]
@@ -279,7 +290,7 @@ def _ending_at_7x7(model, input_shape):
     )
 
 
-def _accepting(model, input_shape):
+def _accepting(model: keras.Model, input_shape: Sequence[int]) -> keras.Model:
     """The same network with the same weights on another input size."""
     if tuple(model.input_shape[1:]) == tuple(input_shape):
         return model

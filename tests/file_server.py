@@ -1,4 +1,4 @@
-"""A web server on this machine that breaks off, stalls, redirects, lies or has nothing."""
+"""A web server on this machine that breaks off, stalls, redirects or sends wrong data."""
 
 import contextlib
 import http.server
@@ -14,7 +14,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     content = CONTENT  # of a path that is not in `files`
-    ranges = True  # whether it knows them
+    ranges = True  # whether it supports them
     breaks = 0  # number of answers that end early
     stalls = False  # whether an answer that ends early keeps its connection open
     after = 300_000  # bytes, those

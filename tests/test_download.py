@@ -1,4 +1,4 @@
-"""Downloads from a server that breaks off, stalls, lies, knows no ranges or has nothing."""
+"""Downloads from a server that breaks off, stalls, ignores ranges or sends wrong data."""
 
 import hashlib
 import os

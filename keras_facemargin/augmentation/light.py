@@ -9,9 +9,10 @@ pixels. Images are moved one by one, as bytes that stay in the cache; colours ch
 time, in one matrix product for all images.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 # Largest shift in pixels: 112x112 embedders tolerate eyes that move by 4 % of the side. The new
 # border is black, as the border of alignment is.
@@ -33,13 +34,13 @@ class Augmentation(NamedTuple):
         offset: float32 `(N, 1)`, added to every channel after that.
     """
 
-    corner: np.ndarray
-    mirror: np.ndarray
-    colour: np.ndarray
-    offset: np.ndarray
+    corner: npt.NDArray[Any]
+    mirror: npt.NDArray[Any]
+    colour: npt.NDArray[Any]
+    offset: npt.NDArray[Any]
 
 
-def draw_augmentation(rng, count):
+def draw_augmentation(rng: np.random.Generator, count: int) -> Augmentation:
     """Draws shift, mirroring, saturation, contrast and brightness for `count` images.
 
     Args:
@@ -60,7 +61,9 @@ def draw_augmentation(rng, count):
     return Augmentation(corner, mirror, colour, offset[:, :, 0])
 
 
-def colour_map(saturation, contrast, brightness, unit, grey):
+def colour_map(
+    saturation: Any, contrast: Any, brightness: Any, unit: Any, grey: Any
+) -> tuple[Any, Any]:
     """Saturation, then contrast about 127.5, then brightness, as one affine map per image.
 
     Args:
@@ -76,7 +79,7 @@ def colour_map(saturation, contrast, brightness, unit, grey):
     return colour, 127.5 * (1.0 - contrast) + brightness
 
 
-def move(image, corner, mirror):
+def move(image: Any, corner: Any, mirror: Any) -> Any:
     """Shifts and mirrors one image in a TensorFlow graph, still in bytes.
 
     Args:
@@ -98,7 +101,7 @@ def move(image, corner, mirror):
     return tf.raw_ops.Reverse(tensor=shifted, dims=mirror)
 
 
-def recolour(images, colour, offset):
+def recolour(images: Any, colour: Any, offset: Any) -> Any:
     """Applies each image's colour map to a batch in a TensorFlow graph.
 
     Args:
@@ -116,7 +119,7 @@ def recolour(images, colour, offset):
     return tf.reshape(tf.clip_by_value(pixels, 0.0, 255.0), (-1, height, width, channels))
 
 
-def augment(images, parameters):
+def augment(images: npt.NDArray[Any], parameters: Augmentation) -> npt.NDArray[np.float32]:
     """`move` and `recolour` for a batch, in numpy.
 
     Args:
@@ -136,4 +139,5 @@ def augment(images, parameters):
         place[:] = crop[:, ::-1] if mirror else crop
     pixels = moved.reshape(len(moved), -1, 3).astype("float32") @ parameters.colour
     pixels += parameters.offset[:, None]
-    return np.clip(pixels, 0.0, 255.0).reshape(moved.shape)
+    result: npt.NDArray[np.float32] = np.clip(pixels, 0.0, 255.0).reshape(moved.shape)
+    return result

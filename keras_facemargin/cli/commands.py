@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import keras_facemargin
-from keras_facemargin.cli import data, embedders, faces, training, zoo
+from keras_facemargin.cli import bench, data, embedders, faces, training, zoo
 from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
 from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
@@ -65,14 +65,15 @@ def _fetch() -> None:
 
 app.command("demo")(with_keras(training.demo))
 app.command("align")(faces.align)
-app.command("embed")(with_keras(faces.embed))
-app.command("verify")(with_keras(faces.verify))
+app.command("bench")(bench.bench)
+app.command("embed")(faces.embed)
+app.command("verify")(faces.verify)
 app.command("finetune")(with_keras(training.finetune))
 app.command("train")(with_keras(training.train))
-app.command("pack")(with_keras(data.pack))
-app.command("check-data")(with_keras(data.check_data))
+app.command("pack")(data.pack)
+app.command("check-data")(data.check_data)
 app.command("export")(with_keras(embedders.export))
-app.command("calibrate")(with_keras(embedders.calibrate))
+app.command("calibrate")(embedders.calibrate)
 
 zoo_app.callback()(zoo.zoo)
 zoo_app.command("list")(zoo.list_cards)
@@ -81,24 +82,24 @@ zoo_app.command("fetch")(zoo.fetch)
 zoo_app.command("verify")(with_keras(zoo.verify))
 zoo_app.command("publish")(zoo.publish)
 
-fetch.command("lfw")(with_keras(data.fetch_lfw))
+fetch.command("lfw")(data.fetch_lfw)
 
-evaluate.command("lfw")(with_keras(images.lfw))
-evaluate.command("lfw-view1")(with_keras(images.lfw_view_1))
+evaluate.command("lfw")(images.lfw)
+evaluate.command("lfw-view1")(images.lfw_view_1)
 for name, (about, read) in images.LISTS.items():
-    run = with_keras(images.command(name, about, read))
+    run = images.command(name, about, read)
     evaluate.command(name, help=images.help_of(name, about))(run)
 evaluate.command("ytf")(with_keras(templates.ytf))
 evaluate.command("ijba")(with_keras(templates.ijba))
 evaluate.command("ijbb")(with_keras(templates.ijbb))
 evaluate.command("ijbc")(with_keras(templates.ijbc))
-evaluate.command("blufr")(with_keras(sets.blufr))
+evaluate.command("blufr")(sets.blufr)
 evaluate.command("megaface")(with_keras(sets.megaface))
-evaluate.command("trillion-pairs")(with_keras(sets.trillion_pairs))
+evaluate.command("trillion-pairs")(sets.trillion_pairs)
 evaluate.command("identification")(with_keras(sets.identification))
-evaluate.command("bin")(with_keras(images.verification_bin))
-evaluate.command("pairs")(with_keras(images.own_pairs))
-evaluate.command("all-pairs")(with_keras(all_pairs.every_pair))
+evaluate.command("bin")(images.verification_bin)
+evaluate.command("pairs")(images.own_pairs)
+evaluate.command("all-pairs")(all_pairs.every_pair)
 
 
 def main() -> None:

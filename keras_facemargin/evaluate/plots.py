@@ -5,12 +5,38 @@ pass the figure to `keras_facemargin.report.Report`.
 """
 
 import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.evaluate.uncertainty.resampling import interval
+from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram
+from keras_facemargin.evaluate.uncertainty.groups import Group
+from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, interval
+from keras_facemargin.evaluate.uncertainty.search_draws import DistractorDraws, SearchDraws
 from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
+from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.images.image import read_thumbnail
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+Curves = Mapping[str, Roc | Sequence[Roc]]
+Bands = Mapping[str, Bootstrap] | Mapping[str, SearchDraws]
+Kinds = tuple[str, str]
+
+
+class Staircase(NamedTuple):
+    """At most 1,000 exact points of a curve, or of the mean of several."""
+
+    genuines: int
+    far: npt.NDArray[Any]
+    tar: npt.NDArray[Any]  # the mean
+    each: npt.NDArray[Any]  # a row for each curve
+
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish.
 GENUINE, IMPOSTOR = "#0072b2", "#d55e00"
@@ -24,10 +50,10 @@ ALARMS = "False positive identification rate (FPIR)", "non-mated probe"
 # A protocol may list a pair once in each of its splits.
 TIMES_LISTED = 20
 
-SHADE = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
+SHADE: Mapping[str, Any] = types.MappingProxyType({"alpha": 0.15, "linewidth": 0})
 
 
-def plot_roc(curves, *, bands=None):
+def plot_roc(curves: Curves, *, bands: Bands | None = None) -> "Figure":
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR of `tar_at_far`. It starts with a dot at
@@ -57,7 +83,7 @@ def plot_roc(curves, *, bands=None):
     return _rates_figure(curves, bands, labels, ("True accept rate (TAR)", *ACCEPTS))
 
 
-def plot_open_set(curves, *, bands=None):
+def plot_open_set(curves: Curves, *, bands: Bands | None = None) -> "Figure":
     """TPIR over a logarithmic FPIR axis, drawn only where non-mated probes support it.
 
     Args:
@@ -71,7 +97,11 @@ def plot_open_set(curves, *, bands=None):
     return _rates_figure(curves, bands, dict(zip(curves, curves, strict=True)), words)
 
 
-def plot_cmc(curves, *, bands=None):
+def plot_cmc(
+    curves: Mapping[str, npt.NDArray[Any]],
+    *,
+    bands: Mapping[str, SearchDraws] | Mapping[str, DistractorDraws] | None = None,
+) -> "Figure":
     """Cumulative match characteristics: the share of mated probes found at each rank or before.
 
     Args:
@@ -104,16 +134,16 @@ def plot_cmc(curves, *, bands=None):
     return figure
 
 
-def plot_det(curves, *, bands=None):
+def plot_det(curves: Curves, *, bands: Bands | None = None) -> "Figure":
     """DET curves: FNMR over FMR (FAR), both logarithmic, to distinguish small errors.
 
     Arguments, errors and support are those of `plot_roc`. An FNMR of 0 is not on the axis: the
     curve ends where fewer than one genuine pair is rejected.
     """
-    curves = _staircases(curves)
+    stairs = _staircases(curves)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
-    for number, (name, (_, far, tar, each)) in enumerate(curves.items()):
+    for number, (name, (_, far, tar, each)) in enumerate(stairs.items()):
         color = CURVES[number % len(CURVES)]
         misses, of_each = (np.where(rates < 1, 1 - rates, np.nan) for rates in (tar, each))
         axes.step(far, misses, where="post", color=color, linewidth=1.8, label=name)
@@ -122,16 +152,16 @@ def plot_det(curves, *, bands=None):
         if bands:
             band_far, low, high = _band(bands[name])
             axes.fill_between(band_far, 1 - high, 1 - low, step="post", color=color, **SHADE)
-    fewest = 1 / max(genuines for genuines, *_ in curves.values())
+    fewest = 1 / max(genuines for genuines, *_ in stairs.values())
     axes.set(ylim=(fewest / 1.5, 1), ylabel="False non-match rate (FNMR)")
     axes.set_yscale("log")  # with its limits set: there may be no error to take them from
     _dress(axes)
-    _far_axis(axes, curves, "False match rate (FMR, FAR)", "impostor pair")
+    _far_axis(axes, stairs, "False match rate (FMR, FAR)", "impostor pair")
     axes.legend(loc="upper right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
     return figure
 
 
-def plot_groups(rates):
+def plot_groups(rates: Sequence[Group]) -> "Figure":
     """FMR and FNMR of every group at one threshold, with their intervals.
 
     Args:
@@ -165,7 +195,13 @@ def plot_groups(rates):
     return figure
 
 
-def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
+def plot_scores(
+    scores: npt.ArrayLike,
+    same: npt.ArrayLike,
+    *,
+    threshold: float | None = None,
+    kinds: Kinds = KINDS,
+) -> "Figure":
     """Histograms of genuine and impostor scores, each as shares of its own kind.
 
     Args:
@@ -184,8 +220,8 @@ def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
     scores, same = checked_pairs(scores, same)
     genuine, impostor = scores[same], scores[~same]
     edges = np.linspace(scores.min(), scores.max(), SCORE_BINS + 1)
-    counts = (np.histogram(values, edges)[0] for values in (genuine, impostor))
-    figure, axes = _scores_figure(edges, *counts, kinds)
+    counts = [np.histogram(values, edges)[0] for values in (genuine, impostor)]
+    figure, axes = _scores_figure(edges, counts[0], counts[1], kinds)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linewidth=1.1, linestyle=(0, (4, 3)))
         axes.set_title(
@@ -197,7 +233,7 @@ def plot_scores(scores, same, *, threshold=None, kinds=KINDS):
     return figure
 
 
-def plot_score_histogram(histogram):
+def plot_score_histogram(histogram: ScoreHistogram) -> "Figure":
     """`plot_scores` of a `ScoreHistogram`.
 
     Args:
@@ -212,21 +248,26 @@ def plot_score_histogram(histogram):
     return _scores_figure(*histogram.rebinned(SCORE_BINS))[0]
 
 
-def _scores_figure(edges, genuine, impostor, kinds=KINDS):
+def _scores_figure(
+    edges: npt.NDArray[Any],
+    genuine: npt.NDArray[Any],
+    impostor: npt.NDArray[Any],
+    kinds: Kinds = KINDS,
+) -> tuple["Figure", "Axes"]:
     """Counts in bins as shares of their kind, and the axes that they are drawn on."""
     figure = _figure(7.0, 3.8)
     axes = figure.subplots()
     for counts, color, name in ((impostor, IMPOSTOR, kinds[1]), (genuine, GENUINE, kinds[0])):
-        shares, style = counts / counts.sum(), {"baseline": 0, "color": color}
-        axes.stairs(shares, edges, fill=True, alpha=0.28, **style)
-        axes.stairs(shares, edges, linewidth=1.4, label=f"{counts.sum():,} {name}", **style)
+        shares, label = counts / counts.sum(), f"{counts.sum():,} {name}"
+        axes.stairs(shares, edges, baseline=0, color=color, fill=True, alpha=0.28)
+        axes.stairs(shares, edges, baseline=0, color=color, linewidth=1.4, label=label)
     axes.set(xlabel="Score", ylabel="Share of the kind", ylim=(0, None))
     _dress(axes)
     axes.legend(frameon=False, fontsize=9)
     return figure, axes
 
 
-def plot_hardest_pairs(pairs, scores, *, count=6):
+def plot_hardest_pairs(pairs: Pairs, scores: npt.ArrayLike, *, count: int = 6) -> "Figure":
     """The genuine pairs with the lowest scores, and the impostor pairs with the highest.
 
     Args:
@@ -242,18 +283,20 @@ def plot_hardest_pairs(pairs, scores, *, count=6):
         ValueError: as `roc`, or if an image is not a face crop.
     """
     scores, same = checked_pairs(scores, pairs.same)
+    images = pairs.first or (), pairs.second or ()
     seen = ~pairs.failed_to_enrol
-    genuine = _few_different(pairs, scores, np.flatnonzero(same & seen), count)
-    impostor = _few_different(pairs, -scores, np.flatnonzero(~same & seen), count)
+    genuine = _few_different(images, scores, np.flatnonzero(same & seen), count)
+    impostor = _few_different(images, -scores, np.flatnonzero(~same & seen), count)
     rows = (
         (genuine, GENUINE, "Genuine pairs with the lowest scores"),
         (impostor, IMPOSTOR, "Impostor pairs with the highest scores"),
     )
     figure = _figure(1.55 * count, 2.45)
-    for strip, (indices, color, title) in zip(figure.subfigures(2, 1), rows, strict=True):
+    strips: Any = figure.subfigures(2, 1)
+    for strip, (indices, color, title) in zip(strips, rows, strict=True):
         strip.suptitle(title, fontsize=10, color=color, fontweight="bold")
         for axes, index in zip(strip.subplots(1, count, squeeze=False)[0], indices, strict=False):
-            faces = [read_thumbnail(each[index]) for each in (pairs.first, pairs.second)]
+            faces = [read_thumbnail(side[index]) for side in images]
             axes.imshow(np.concatenate(faces, axis=1))
             axes.set_xlabel(f"{scores[index]:.3f}", fontsize=9)
     for axes in figure.get_axes():
@@ -262,7 +305,7 @@ def plot_hardest_pairs(pairs, scores, *, count=6):
     return figure
 
 
-def require_matplotlib():
+def require_matplotlib() -> None:
     """Checks before long work that plots are possible.
 
     Raises:
@@ -276,70 +319,77 @@ def require_matplotlib():
         ) from error
 
 
-def _figure(width, height):
+def _figure(width: float, height: float) -> "Figure":
     require_matplotlib()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=160, facecolor="white")
 
 
-def _few_different(pairs, scores, rows, count):
+def _few_different(
+    images: tuple[Sequence[Any], Sequence[Any]],
+    scores: npt.NDArray[Any],
+    rows: npt.NDArray[Any],
+    count: int,
+) -> list[int]:
     """The `count` rows with the lowest scores that show different images, ascending."""
     most = count * TIMES_LISTED
     if len(rows) > most:
         highest = np.partition(scores[rows], most - 1)[most - 1]
         rows = rows[scores[rows] <= highest]
-    found = {}
+    found: dict[frozenset[Any], int] = {}
     for row in rows[np.argsort(scores[rows], kind="stable")]:
-        found.setdefault(frozenset([pairs.first[row], pairs.second[row]]), row)
+        found.setdefault(frozenset(side[row] for side in images), row)
         if len(found) == count:
             break
     return list(found.values())
 
 
-def _rates_figure(curves, bands, labels, words):
+def _rates_figure(
+    curves: Curves, bands: Bands | None, labels: Mapping[str, str], words: tuple[str, str, str]
+) -> "Figure":
     """Rates over a logarithmic axis of false rates; words: for both axes, and the counted unit."""
     rate, false_rate, unit = words
-    curves = _staircases(curves)
+    stairs = _staircases(curves)
     figure = _figure(7.0, 4.6)
     axes = figure.subplots()
-    for number, (name, (_, far, tar, each)) in enumerate(curves.items()):
+    for number, (name, (_, far, tar, each)) in enumerate(stairs.items()):
         color = CURVES[number % len(CURVES)]
         axes.step(far, tar, where="post", color=color, linewidth=1.8, label=labels[name])
         axes.plot(far[:1], tar[:1], "o", color=color, markersize=4.5, clip_on=False)
         _add_splits(axes, far, each, color)
         if bands:
             axes.fill_between(*_band(bands[name]), step="post", color=color, **SHADE)
-    axes.set(ylim=_room(min(each[:, 0].min() for *_, each in curves.values())), ylabel=rate)
+    axes.set(ylim=_room(min(each[:, 0].min() for *_, each in stairs.values())), ylabel=rate)
     _dress(axes)
-    _far_axis(axes, curves, false_rate, unit)
+    _far_axis(axes, stairs, false_rate, unit)
     axes.legend(loc="lower right", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
     return figure
 
 
-def _add_splits(axes, far, rates, color):
+def _add_splits(axes: "Axes", far: npt.NDArray[Any], rates: npt.NDArray[Any], color: str) -> None:
     """A thin line for each of several splits."""
     if len(rates) > 1:
         axes.step(far, rates.T, where="post", color=color, linewidth=0.6, alpha=0.5, zorder=1)
 
 
-def _room(lowest):
+def _room(lowest: float) -> tuple[float, float]:
     """Ends of an axis of rates, with room below the lowest one, in whole steps of 5 %."""
     bottom = max(0.0, np.floor((lowest - 0.02) * 20) / 20)
     return bottom, 1 + (1 - bottom) * 0.03
 
 
-def _several(curve):
+def _several(curve: Roc | Iterable[Roc]) -> list[Roc]:
     return [curve] if isinstance(curve, Roc) else list(curve)
 
 
-def _whole(curve):
+def _whole(curve: Roc) -> bool:
     """Whether every point is known: not a curve of the hardest pairs only."""
-    return np.isfinite(curve.thresholds[-1])
+    return bool(np.isfinite(curve.thresholds[-1]))
 
 
-def _staircases(curves):
-    """name -> (genuine pairs, FARs, mean TARs, those of each): 1,000 exact points at most."""
+def _staircases(curves: Curves) -> dict[str, Staircase]:
+    """The points of each curve to draw."""
     _check_curves(curves)
     found = {}
     for name, each in curves.items():
@@ -356,24 +406,26 @@ def _staircases(curves):
         ]
         tar = np.stack([c.tar[p].astype(float) for c, p in zip(each, points, strict=True)])
         genuines = sum(curve.genuines for curve in each)
-        found[name] = genuines, counts / fewest, tar.mean(axis=0), tar
+        found[name] = Staircase(genuines, counts / fewest, tar.mean(axis=0), tar)
     return found
 
 
-def _check_curves(curves):
+def _check_curves(curves: Mapping[str, Any]) -> None:
     if not curves:
         raise ValueError("`curves` must hold at least one name -> curve. Received: none.")
 
 
-def _band(draws):
+def _band(
+    draws: Bootstrap | SearchDraws,
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """(FARs, lower and upper TARs) of draws, as far as all draws are known."""
-    known = np.isfinite(draws.band).all(axis=0)
+    known = np.atleast_1d(np.isfinite(draws.band).all(axis=0))
     end = len(known) if known.all() else int(np.argmin(known))
     ends = [interval(column) for column in draws.band.T[:end]]
     return draws.band_fars[:end], np.array([e.low for e in ends]), np.array([e.high for e in ends])
 
 
-def _far_axis(axes, curves, words, unit):
+def _far_axis(axes: "Axes", curves: Mapping[str, Staircase], words: str, unit: str) -> None:
     """A logarithmic axis of false rates that shows where support ends."""
     limit = min(far[0] for _, far, *_ in curves.values())
     left = limit / 2.5
@@ -392,7 +444,7 @@ def _far_axis(axes, curves, words, unit):
     )
 
 
-def _dress(axes, rates=None):
+def _dress(axes: "Axes", rates: "Axis | None" = None) -> None:
     """The common style of the figures: rates in percent, a light frame."""
     from matplotlib.ticker import PercentFormatter
 

@@ -183,7 +183,8 @@ class Crop:
         Example:
 
         >>> import keras
-        >>> Crop.of_embedder(keras.Sequential([keras.Input((112, 96, 3))])).template
+        >>> layers = [keras.Input((112, 96, 3)), keras.layers.Flatten()]
+        >>> Crop.of_embedder(keras.Sequential(layers)).template
         'sphereface'
         """
         if isinstance(crop := getattr(embedder, "crop", None), Crop):

@@ -16,6 +16,7 @@ from keras_facemargin.evaluate.at_scale import (
     hardest_pairs,
     verify_all_pairs,
 )
+from keras_facemargin.evaluate.at_scale.refine import FARS
 from keras_facemargin.evaluate.plots import plot_score_histogram
 from keras_facemargin.evaluate.uncertainty import (
     Bootstrap,
@@ -89,15 +90,16 @@ def report_all_pairs(
         >>> found["ours"].result.impostors, found["ours"].draws.units
         (1710, 20)
     """
-    task = _AllPairs(Resampling(replicates, seed, progress), labels, images, groups)
+    task = AllPairs(Resampling(replicates, seed, progress), labels, images, groups)
     return task.write(output, embeddings, title=title, about=about)
 
 
 Found = Measured[PairRates, Bootstrap]
 
 
-class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
+class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
     argument = "embeddings"
+    fars: Sequence[float] = FARS
 
     def __init__(
         self,
@@ -113,7 +115,7 @@ class _AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
 
     def measure(self, name: str, given: Embeddings) -> Found:
         progress = self.resampling.progress
-        result = verify_all_pairs(given, self.labels, progress=progress)
+        result = verify_all_pairs(given, self.labels, fars=self.fars, progress=progress)
         pairs = hardest_pairs(
             given, self.labels, impostors=TAIL, progress=progress, histogram=result.histogram
         )

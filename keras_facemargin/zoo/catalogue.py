@@ -93,7 +93,7 @@ def load_card(model: str | os.PathLike[str]) -> Card:
             published file of another format is recognised by its SHA-256.
 
     Raises:
-        FileNotFoundError: there is no card.
+        FileNotFoundError: the card is missing.
         ValueError: unknown name; the file is not a card: a field is missing, unknown, of another
             type or out of its range (naming file and field); or the card describes another file.
         FetchError: a card at an address cannot be fetched.
@@ -251,7 +251,7 @@ def _at_hub(text: str) -> Place:
 
 
 def _at_address(text: str, url: str) -> Place:
-    """A card at an address, or a published file whose digest a card of the zoo knows."""
+    """A card at an address, or a published file whose digest is on a card of the zoo."""
     name = url.rstrip("/").rsplit("/", 1)[-1]
     if name != CARD and _kind(name) != "a file":
         return _fetched_file(text, url, name)
@@ -293,7 +293,7 @@ def _fetched_file(text: str, url: str, name: str) -> Place:
             path = Path(fetch(remote, folder, wait=WAIT))
             return Place(DIRECTORY / card.name, path, recognised=card)
     raise ValueError(
-        "A file is downloaded only if a card of the zoo knows its SHA-256. Received: "
+        "A file is downloaded only if its SHA-256 is on a card of the zoo. Received: "
         f"{text!r}; no card names a file {name}. Download it yourself. {_way_out(name)}"
     )
 
@@ -316,6 +316,10 @@ _ANY_FUNCTION = (
     "`keras_facemargin.evaluate.embed` takes any function from images (B, H, W, 3), RGB 0..255, to "
     "embeddings (B, D), so a model in its own runtime can be evaluated."
 )
+_AS_IT_IS = (
+    "`open_embedder` runs it as it is. For training and export, `facemargin calibrate FACES "
+    "--model FILE --crop CROP --pixels PIXELS --output FOLDER` writes a card; then name the folder."
+)
 _FORMATS = (
     (
         (".weights.h5",),
@@ -328,12 +332,8 @@ _FORMATS = (
         "If you trust it, keras.saving.load_model(FILE).save('embedder.keras') makes a .keras file "
         "of it.",
     ),
-    (
-        (".tflite",),
-        "a TFLite file",
-        f"Name the Keras model that it was exported from. {_ANY_FUNCTION}",
-    ),
-    ((".onnx",), "an ONNX graph", _ANY_FUNCTION),
+    ((".tflite",), "a TFLite file", _AS_IT_IS),
+    ((".onnx",), "an ONNX graph", _AS_IT_IS),
     ((".pt", ".pth", ".ckpt"), "a PyTorch checkpoint", _ANY_FUNCTION),
     ((".safetensors",), "weights without their network", _ANY_FUNCTION),
     ((".params", "-symbol.json"), "a part of an MXNet model", _ANY_FUNCTION),

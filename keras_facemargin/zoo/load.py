@@ -1,16 +1,18 @@
 """Opens embedders: by name, file, folder or address; published files are converted once."""
 
 import os
+import shutil
 import typing
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from keras_facemargin.files import exclusive
+from keras_facemargin.files import draft_of, exclusive
 from keras_facemargin.zoo.card import CARD, Card, digest_of, keras_card
 from keras_facemargin.zoo.card_file import read_card, write_card
 from keras_facemargin.zoo.catalogue import Place, card_at, check_weights, find_place
+from keras_facemargin.zoo.parts import FolderSource
 from keras_facemargin.zoo.sources import WAIT, cache_folder, obtain, take
 
 if typing.TYPE_CHECKING:
@@ -103,6 +105,28 @@ def find_weights(model: str | os.PathLike[str]) -> tuple[Card, Path]:
     return card, _find_weights(card, place, None)
 
 
+def copy_weights(card: Card, file: Path, folder: Path) -> Card:
+    """Copies the weights of a card into a folder, in one step.
+
+    Args:
+        card: the card.
+        file: the file with its weights.
+        folder: the folder; it is created if it is missing.
+
+    Returns:
+        The card to write into the folder: its first source is the folder.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with draft_of(folder / card.weights.file) as draft:
+        shutil.copyfile(file, draft)
+    beside = FolderSource(kind="folder")
+    others = tuple(source for source in card.sources if source != beside)
+    return card.changed(sources=(beside, *others))
+
+
 def _find_weights(card: Card, place: Place, own: str | os.PathLike[str] | None) -> Path:
     if own is not None:
         return take(Path(own), card)
@@ -175,16 +199,16 @@ def _prove(embedder: "keras.Model", card: Card, file: Path, allow_unproven: bool
 
 def _check_figures(card: Card, card_file: Path, embedder: "keras.Model") -> None:
     height, width = embedder.input_shape[1:3]
-    for field, said, found in (
+    for field, stated, found in (
         ("parameters", card.parameters, embedder.count_params()),
         ("embedding_dim", card.embedding_dim, embedder.output_shape[-1]),
         ("input.crop.height", card.input.crop.height, height),
         ("input.crop.width", card.input.crop.width, width),
     ):
-        if None not in (said, found) and found != said:
+        if None not in (stated, found) and found != stated:
             raise ValueError(
                 f"{card_file}: field `{field}` must be that of the embedder in "
-                f"{card.weights.file}, {found:,}. Received: {said:,}"
+                f"{card.weights.file}, {found:,}. Received: {stated:,}"
             )
 
 
@@ -192,20 +216,21 @@ def _open(path: Path) -> "keras.Model":
     from keras_facemargin.saving import open_model
 
     if not path.is_file():
-        raise FileNotFoundError(f"There is no such embedder file. Received: {path}")
+        raise FileNotFoundError(f"The embedder file does not exist. Received: {path}")
     if not zipfile.is_zipfile(path):
         raise ValueError(
-            f"{path} cannot be opened as a Keras model: it is no .keras archive, or only a part of "
-            "one. Copy it again."
+            f"{path} cannot be opened as a Keras model: it is not a .keras archive, or only "
+            "a part of one. Copy it again."
         )
     try:
         model = open_model(path)
     except Exception as error:  # Keras raises a different type for each way to be broken
         if "safe_mode=False" in str(error):  # its advice, which does not hold here
             raise ValueError(
-                f"{path} cannot be opened as an embedder: no Python code that a file brings is "
-                "run. Received: a Lambda layer or the like. Build the embedder of stock layers; if "
-                "you trust the file, keras.saving.load_model(FILE, safe_mode=False) opens it."
+                f"{path} cannot be opened as an embedder: Python code inside a file is never "
+                "run. Received: a Lambda layer or a similar one. Build the embedder of stock "
+                "layers; if you trust the file, keras.saving.load_model(FILE, safe_mode=False) "
+                "opens it."
             ) from error
         raise ValueError(f"{path} cannot be opened as a Keras model: {error}") from error
     shapes: tuple[Any, Any] = (
@@ -215,7 +240,7 @@ def _open(path: Path) -> "keras.Model":
     if not all(isinstance(shape, tuple) for shape in shapes) or [len(s) for s in shapes] != [4, 2]:
         raise ValueError(
             f"{path} must hold an embedder, images (B, H, W, 3) -> embeddings (B, D). Received: a "
-            f"{type(model).__name__} from {shapes[0]} to {shapes[1]}. Of a MarginClassifier save "
-            "the `embedder`."
+            f"{type(model).__name__} from {shapes[0]} to {shapes[1]}. For a MarginClassifier, save "
+            "its `embedder`."
         )
     return model

@@ -119,7 +119,7 @@ class Input(Record):
         crop: see there.
         channel_order: "RGB" or "BGR".
         range: lowest and highest pixel value before the pixel rule.
-        pixel_rule: see there; None if the file normalises by itself.
+        pixel_rule: see there; None if the file contains its own rule.
     """
 
     crop: CropSize

@@ -218,6 +218,27 @@ def test_a_file_that_is_not_a_card_is_refused_in_one_sentence(little_zoo, text, 
     assert len(str(caught.value)) < 1_000
 
 
+def test_damaged_cards_are_refused_in_one_sentence(tmp_path):
+    """400 mutations: bytes changed, removed, added or repeated."""
+    rng = np.random.default_rng(0)
+    source = (zoo.catalogue.DIRECTORY / "w600k_mbf" / "card.json").read_bytes()
+    path, refused = tmp_path / "card.json", 0
+    for _ in range(400):
+        data = bytearray(source)
+        for _ in range(rng.integers(1, 6)):
+            place, length = int(rng.integers(len(data))), int(rng.integers(1, 40))
+            end = place if rng.random() < 0.3 else place + length
+            data[place:end] = bytes(rng.choice(bytearray(b'{}[]",:0-elnu\xff'), length // 8))
+        path.write_bytes(data)
+        try:
+            zoo.read_card(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(str(path))
+            assert "\n" not in str(error) and len(str(error)) < 1_500
+    assert refused > 300
+
+
 def test_an_integer_is_accepted_as_a_number(little_zoo):
     change_card(little_zoo, lambda card: first(card, "single").update(cosine=1))
     assert zoo.load_card("tiny").thresholds.find(mirrored=False).cosine == 1.0

@@ -109,7 +109,7 @@ def test_the_page_has_the_hubs_fields_the_ledger_and_the_caution():
     assert "does not clear commercial use" in text
 
 
-def test_a_licence_that_the_hub_knows_is_named():
+def test_a_licence_of_the_hubs_list_is_named():
     ledger = tuple(
         LicenseEntry(part=part, of="it", license="CC0-1.0", stated_by="x", commercial=True)
         for part in ("weights", "code", "data")

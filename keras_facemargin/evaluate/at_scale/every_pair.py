@@ -10,9 +10,14 @@ inside them. If an estimate is wrong, a second sweep uses the windows of the ful
 estimates cost time, never exactness.
 """
 
-import numpy as np
+import os
+from collections.abc import Sequence
+from typing import Any
 
-from keras_facemargin.evaluate.at_scale.histogram import float32_units
+import numpy as np
+import numpy.typing as npt
+
+from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram, float32_units
 from keras_facemargin.evaluate.at_scale.refine import (
     FARS,
     PairRates,
@@ -29,13 +34,15 @@ from keras_facemargin.evaluate.at_scale.sweep import (
     guessed_windows,
 )
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs, unit_rows
-from keras_facemargin.evaluate.verification.curve import allowed_false_accepts
+from keras_facemargin.evaluate.verification.curve import Roc, allowed_false_accepts
 
 # All pairs of 5,000 embeddings are 12.5 million scores and about 400 MB while they are formed.
 ALL_PAIRS_LIMIT = 5_000
 
 
-def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
+def all_pairs(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Cosine scores of every pair of different embeddings, for sets that fit in memory.
 
     Args:
@@ -67,7 +74,14 @@ def all_pairs(embeddings, labels) -> tuple[np.ndarray, np.ndarray]:
     return scores, (labels[:, None] == labels)[upper]
 
 
-def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True) -> PairRates:
+def verify_all_pairs(
+    embeddings: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    fars: Sequence[float] = FARS,
+    state: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> PairRates:
     """EER and TAR at FAR over every pair of different embeddings, exact, in bounded memory.
 
     The score of a pair is the float64 cosine that `cosine_scores` gives for it, so the result
@@ -137,7 +151,7 @@ def verify_all_pairs(embeddings, labels, *, fars=FARS, state=None, progress=True
     )
 
 
-def _curve_near_thresholds(work, state, progress):
+def _curve_near_thresholds(work: Work, state: State, progress: bool) -> tuple[Roc, ScoreHistogram]:
     """The `Roc`, exact near every target threshold, and the histogram of all pairs."""
     if state.found is None:
         sweep = Sweep(work, guessed_windows(work))
@@ -156,7 +170,9 @@ def _curve_near_thresholds(work, state, progress):
         sweep = Sweep(work, merged(wider, work.bins.count), sweep.number + 1)
     pairs, pair_bins = sweep.candidates()
 
-    def score(chosen):
+    def score(
+        chosen: npt.NDArray[np.intp],
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         row, column = np.divmod(pairs[chosen], len(work.units))
         scores = cosine_scores_of_pairs(
             work.embeddings, work.embeddings, first=work.order[row], second=work.order[column]

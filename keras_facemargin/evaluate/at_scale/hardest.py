@@ -3,10 +3,12 @@
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.evaluate.at_scale.histogram import WIDTH, float32_units, whole
+from keras_facemargin.evaluate.at_scale.histogram import WIDTH, ScoreHistogram, float32_units, whole
 from keras_facemargin.evaluate.at_scale.sweep import (
     Levels,
     State,
@@ -42,17 +44,17 @@ class HardestPairs:
             counts for both of its people.
     """
 
-    first: np.ndarray
-    second: np.ndarray
-    scores: np.ndarray
-    same: np.ndarray
-    people: np.ndarray
+    first: npt.NDArray[Any]
+    second: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    same: npt.NDArray[Any]
+    people: npt.NDArray[Any]
     floor: float
-    edges: np.ndarray
-    below: np.ndarray
+    edges: npt.NDArray[Any]
+    below: npt.NDArray[Any]
 
     @property
-    def sides(self) -> tuple[np.ndarray, np.ndarray]:
+    def sides(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The people of the two faces of each pair, counted from 0, ``(P,)`` each."""
         return self.people[self.first], self.people[self.second]
 
@@ -61,12 +63,12 @@ class HardestPairs:
         """Number of people."""
         return len(self.below)
 
-    def impostors(self, counts) -> int:
+    def impostors(self, counts: npt.NDArray[Any]) -> int:
         """Number of all impostor pairs of the set, if person p counts ``counts[p]`` times."""
         weights = counts * self._images
         return (int(weights.sum()) ** 2 - int(weights @ weights)) // 2
 
-    def completed(self, curve, counts) -> tuple[Roc, int]:
+    def completed(self, curve: Roc, counts: npt.NDArray[Any]) -> tuple[Roc, int]:
         """The `Roc` of all pairs in a draw of people, from the `Roc` of the pairs here.
 
         Args:
@@ -81,10 +83,10 @@ class HardestPairs:
         curve = curve.with_all(everyone)
         accepted = curve.false_accepts + np.append(others.round().astype(np.int64), 0)
         largest = float(everyone) * curve.genuines
-        counts = (whole(kind, largest) for kind in (accepted, curve.true_accepts))
-        return Roc(curve.thresholds, *counts), everyone
+        false, true = (whole(kind, largest) for kind in (accepted, curve.true_accepts))
+        return Roc(curve.thresholds, false, true), everyone
 
-    def unheld(self, counts, thresholds) -> np.ndarray:
+    def unheld(self, counts: npt.NDArray[Any], thresholds: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Share of the impostor pairs below `floor` that score at least each threshold.
 
         Only their counts by person are known, ``below``. The model adds the rates of the two
@@ -102,10 +104,11 @@ class HardestPairs:
         weights = counts * self._images
         pairs = np.maximum(weights * (weights.sum() - weights) @ self._rates, 0)
         above = np.append(np.cumsum(pairs[::-1])[::-1], 0)
-        return np.interp(thresholds, self.edges, above / (above[0] or 1))
+        share: npt.NDArray[np.float64] = np.interp(thresholds, self.edges, above / (above[0] or 1))
+        return share
 
     @functools.cached_property
-    def _rates(self):
+    def _rates(self) -> npt.NDArray[Any]:
         """The ``r`` of `unheld`, ``(people, L)``.
 
         Row sums: ``n_p (r_p (N - n_p) + R - n_p r_p) = below_p`` with ``R = sum of n_q r_q``.
@@ -114,16 +117,23 @@ class HardestPairs:
         others = images.sum() - 2 * images
         others[others == 0] = 1  # a person has half of all images
         total = (self.below / others).sum(axis=0) / (1 + (images / others).sum())
-        return (self.below / np.maximum(images, 1) - total) / others
+        rates: npt.NDArray[np.float64] = (self.below / np.maximum(images, 1) - total) / others
+        return rates
 
     @functools.cached_property
-    def _images(self):
+    def _images(self) -> npt.NDArray[Any]:
         """The number of images of each person, ``(people,)``."""
         return np.bincount(self.people, minlength=self.units)
 
 
 def hardest_pairs(
-    embeddings, labels, *, impostors=TAIL, progress=True, histogram=None, units=None
+    embeddings: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    impostors: int = TAIL,
+    progress: bool = True,
+    histogram: ScoreHistogram | None = None,
+    units: int | None = None,
 ) -> HardestPairs:
     """Every genuine pair of a set, and about `impostors` of its most similar impostor pairs.
 
@@ -189,7 +199,7 @@ def hardest_pairs(
     )
 
 
-def _levels(accepted, lowest, people):
+def _levels(accepted: npt.NDArray[Any], lowest: int, people: int) -> Levels:
     """Levels below the bin `lowest`, with ends at evenly spaced logarithms of the FAR."""
     held, everyone = (int(accepted[number]) for number in (lowest, 0))
     if held == everyone:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.cosine import ROWS_AT_ONCE, unit_rows
 from keras_facemargin.evaluate.verification.curve import Roc
@@ -22,7 +24,7 @@ class Bins:
     size: int
 
     @property
-    def margin(self):
+    def margin(self) -> int:
         """Bins on either side of a threshold's bin in which float32 cannot decide a pair.
 
         Each float32 score may have an error of D + 2 roundings (one for each unit row, products and
@@ -32,17 +34,19 @@ class Bins:
         return math.ceil(2 * (roundings * BINS_PER_UNIT + 0.01)) + 1
 
     @property
-    def offset(self):
+    def offset(self) -> int:
         """The offset that makes the bin number of -1, less rounding, positive."""
         return BINS_PER_UNIT + self.margin
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Number of bins."""
         return 2 * self.offset + 1
 
 
-def float32_units(embeddings, order=None) -> np.ndarray:
+def float32_units(
+    embeddings: npt.NDArray[Any], order: npt.NDArray[Any] | None = None
+) -> npt.NDArray[Any]:
     """Rows in float32, of length sqrt(BINS_PER_UNIT): a product of two is a score in bins.
 
     Args:
@@ -79,8 +83,8 @@ class ScoreHistogram:
         (np.int64(2), np.int64(4), 1.0)
     """
 
-    genuine: np.ndarray
-    impostor: np.ndarray
+    genuine: npt.NDArray[Any]
+    impostor: npt.NDArray[Any]
     lowest: float
 
     def curve(self) -> Roc:
@@ -93,7 +97,7 @@ class ScoreHistogram:
         )
         return Roc(np.append(np.inf, self.lowest + held * WIDTH), *counts)
 
-    def rebinned(self, count) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def rebinned(self, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
         """(edges, genuine, impostor): pairs in about equal bins from the lowest to the highest.
 
         Args:
@@ -107,6 +111,6 @@ class ScoreHistogram:
         return self.lowest + cuts * WIDTH, *counts
 
 
-def whole(counts, largest):
+def whole(counts: npt.NDArray[Any], largest: float) -> npt.NDArray[Any]:
     """Counts with exact products up to `largest`: as Python's unlimited integers if needed."""
     return counts.astype(object) if largest >= 2.0**62 else counts

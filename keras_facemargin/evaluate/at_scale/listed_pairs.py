@@ -7,8 +7,11 @@ selects pairs and float64 decides (see `refine`).
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, row_numbers
 from keras_facemargin.evaluate.at_scale.histogram import WIDTH, Bins, ScoreHistogram, float32_units
@@ -20,7 +23,7 @@ from keras_facemargin.evaluate.at_scale.refine import (
     windows_of,
 )
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
-from keras_facemargin.evaluate.uncertainty.resampling import identity_codes
+from keras_facemargin.evaluate.uncertainty.resampling import Sides, identity_codes
 from keras_facemargin.evaluate.verification.curve import (
     Roc,
     allowed_false_accepts,
@@ -40,7 +43,15 @@ CELLS_PER_PAIR = 32
 PAIRS_AT_ONCE = 256
 
 
-def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=True) -> PairRates:
+def verify_listed_pairs(
+    embeddings: npt.ArrayLike,
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    same: npt.ArrayLike,
+    fars: Sequence[float] = FARS,
+    progress: bool = True,
+) -> PairRates:
     """EER and TAR at FAR over a long list of pairs of embeddings, exact and fast.
 
     The answer equals that of `verify` on the `cosine_scores_of_pairs` of the list, to the last bit:
@@ -104,7 +115,9 @@ def verify_listed_pairs(embeddings, first, second, *, same, fars=FARS, progress=
             bar.advance(task, stop - start)
     impostor = everyone - genuine
 
-    def score(chosen):
+    def score(
+        chosen: npt.NDArray[np.intp],
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         rows = order[chosen]
         scores = cosine_scores_of_pairs(
             embeddings, embeddings, first=first[rows], second=second[rows]
@@ -137,24 +150,26 @@ class HardestListedPairs:
         between: all impostor pairs of the list: ``(first, second, number)`` for each two people.
     """
 
-    rows: np.ndarray
-    scores: np.ndarray
-    same: np.ndarray
-    sides: tuple[np.ndarray, np.ndarray]
+    rows: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    same: npt.NDArray[Any]
+    sides: tuple[npt.NDArray[Any], npt.NDArray[Any]]
     units: int
-    between: tuple[np.ndarray, np.ndarray, np.ndarray]
+    between: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
 
-    def impostors(self, counts) -> int:
+    def impostors(self, counts: npt.NDArray[Any]) -> int:
         """Number of all impostor pairs of the list, if person p counts ``counts[p]`` times."""
         first, second, number = self.between
         return int((number * counts[first]) @ counts[second])
 
-    def completed(self, curve, counts) -> tuple[Roc, int]:
+    def completed(self, curve: Roc, counts: npt.NDArray[Any]) -> tuple[Roc, int]:
         """As `HardestPairs.completed`, but known only down to the impostor pairs here."""
         return curve.with_all(self.impostors(counts)), curve.impostors
 
 
-def hardest_listed_pairs(scores, same, people, *, impostors) -> HardestListedPairs:
+def hardest_listed_pairs(
+    scores: npt.ArrayLike, same: npt.ArrayLike, people: Sides, *, impostors: int
+) -> HardestListedPairs:
     """Every genuine pair of a list, and about `impostors` of its most similar impostor pairs.
 
     Args:
@@ -196,7 +211,9 @@ def hardest_listed_pairs(scores, same, people, *, impostors) -> HardestListedPai
     )
 
 
-def _by_tile(first, second, count):
+def _by_tile(
+    first: npt.NDArray[Any], second: npt.NDArray[Any], count: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], list[tuple[int, int]]]:
     """The order of the pairs by tile, the cell of each pair, the starts of the tiles, the tiles.
 
     A pair and its reverse have one score, so the smaller row comes first: only half of the tiles.
@@ -217,7 +234,9 @@ def _by_tile(first, second, count):
     return order, cells, edges, [divmod(number, side) for number in numbers.tolist()]
 
 
-def _gathered(units, first, second):
+def _gathered(
+    units: npt.NDArray[np.float32], first: npt.NDArray[Any], second: npt.NDArray[Any]
+) -> npt.NDArray[np.float32]:
     """float32 scores, in bins, of a few pairs, from gathered rows."""
     scores = np.empty(len(first), np.float32)
     for start in range(0, len(first), PAIRS_AT_ONCE):
@@ -226,7 +245,9 @@ def _gathered(units, first, second):
     return scores
 
 
-def _checked(embeddings, first, second, same):
+def _checked(
+    embeddings: npt.ArrayLike, first: npt.ArrayLike, second: npt.ArrayLike, same: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_]]:
     embeddings, same = embedding_rows(embeddings), checked_truth(same)
     first, second = (
         row_numbers(rows, name, len(embeddings))

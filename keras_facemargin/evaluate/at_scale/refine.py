@@ -8,12 +8,17 @@ again in float64 by `cosine_scores`.
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram, whole
+from keras_facemargin.evaluate.at_scale.histogram import Bins, ScoreHistogram, whole
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.verification.curve import Roc, TarAtFar
+
+Window = tuple[int, int]  # the first and the last bin
 
 FARS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 
@@ -38,7 +43,7 @@ class PairRates(Measures):
     tar_at_far: tuple[TarAtFar, ...]
     histogram: ScoreHistogram = dataclasses.field(compare=False, repr=False)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a card or a JSON file; rates that are not supported are ``None``."""
         return {
             "embeddings": self.embeddings,
@@ -56,7 +61,12 @@ class PairRates(Measures):
         return [*rows, (f"Pairs of {self.embeddings:,} embeddings", pairs)]
 
 
-def windows_of(bins, ranks, impostor, genuine) -> list[tuple[int, int]]:
+def windows_of(
+    bins: Bins,
+    ranks: Sequence[int],
+    impostor: npt.NDArray[np.int64],
+    genuine: npt.NDArray[np.int64],
+) -> list[Window]:
     """For each threshold the bins (low, high) outside which float32 decides every pair.
 
     Args:
@@ -72,7 +82,7 @@ def windows_of(bins, ranks, impostor, genuine) -> list[tuple[int, int]]:
     return [(max(b - reach, 0), min(b + reach, bins.count - 1)) for b in found]
 
 
-def crossing(impostor, genuine):
+def crossing(impostor: npt.NDArray[np.int64], genuine: npt.NDArray[np.int64]) -> int:
     """The highest bin down to which FAR has reached FNMR."""
     false_accepts = whole(np.cumsum(impostor[::-1]), genuine.sum() * 1.0 * impostor.sum())
     misses = whole(genuine.sum() - np.cumsum(genuine[::-1]), genuine.sum() * 1.0 * impostor.sum())
@@ -80,9 +90,9 @@ def crossing(impostor, genuine):
     return len(impostor) - 1 - int(np.argmax(reached))
 
 
-def merged(windows, bins):
+def merged(windows: Iterable[Window], bins: int) -> list[Window]:
     """Windows within the histogram, ascending; windows that touch are joined."""
-    joined = []
+    joined: list[Window] = []
     for low, high in sorted((max(low, 0), min(high, bins - 1)) for low, high in windows):
         if joined and low <= joined[-1][1] + 1:
             joined[-1] = joined[-1][0], max(high, joined[-1][1])
@@ -91,7 +101,14 @@ def merged(windows, bins):
     return joined
 
 
-def exact_curve(bins, windows, impostor, genuine, pair_bins, score) -> Roc:
+def exact_curve(
+    bins: Bins,
+    windows: Sequence[Window],
+    impostor: npt.NDArray[np.int64],
+    genuine: npt.NDArray[np.int64],
+    pair_bins: npt.NDArray[Any],
+    score: Callable[[npt.NDArray[np.intp]], tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]],
+) -> Roc:
     """The `Roc`, exact inside the windows, with one step between them.
 
     Args:
@@ -120,6 +137,6 @@ def exact_curve(bins, windows, impostor, genuine, pair_bins, score) -> Roc:
         points.append((np.array([np.nan]), above))
         points.append((-levels, above + np.cumsum(counts, axis=1)))
     points.append((np.array([-np.inf]), np.array([[impostors], [genuines]])))
-    counts = np.concatenate([counts for _, counts in points], axis=1)
-    counts = whole(counts, genuines * impostors)
-    return Roc(np.concatenate([levels for levels, _ in points]), counts[0], counts[1])
+    accepted = np.concatenate([each for _, each in points], axis=1)
+    accepted = whole(accepted, genuines * impostors)
+    return Roc(np.concatenate([levels for levels, _ in points]), accepted[0], accepted[1])

@@ -9,16 +9,22 @@ import functools
 import hashlib
 import itertools
 import math
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
 from keras_facemargin.evaluate.at_scale.histogram import BINS_PER_UNIT, WIDTH, Bins, ScoreHistogram
-from keras_facemargin.evaluate.at_scale.refine import crossing, merged
+from keras_facemargin.evaluate.at_scale.refine import Window, crossing, merged
 from keras_facemargin.files import atomic_write
 from keras_facemargin.progress import progress_bar
+
+Block = tuple[slice, slice, bool]  # rows, columns, whether on the diagonal
 
 # Rows of a block: its scores (4 MB) and their bins (8 MB) stay near the processor.
 BLOCK = 1_024
@@ -33,7 +39,9 @@ SAMPLE = 16_384
 SAVE_SECONDS = 10.0
 
 
-def checked_faces(embeddings, labels):
+def checked_faces(
+    embeddings: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     embeddings, (labels,) = embedding_rows(embeddings), identifiers(labels=labels)
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(
@@ -47,28 +55,28 @@ def checked_faces(embeddings, labels):
 class Work:
     """The rows, sorted by person, and the targets."""
 
-    embeddings: np.ndarray
-    order: np.ndarray
-    units: np.ndarray  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
-    labels: np.ndarray
+    embeddings: npt.NDArray[Any]
+    order: npt.NDArray[Any]
+    units: npt.NDArray[Any]  # float32, length sqrt(BINS_PER_UNIT): a product is a score in bins
+    labels: npt.NDArray[Any]
     ranks: list[int]  # ranks, from the top, of impostor scores that must not be accepted
     impostors: int
 
     @property
-    def bins(self):
+    def bins(self) -> Bins:
         return Bins(self.units.shape[1])
 
 
 class State:
     """The progress of the sweeps, in memory and, if there is one, in a file."""
 
-    def __init__(self, file, digest):
+    def __init__(self, file: str | os.PathLike[str] | None, digest: str | None) -> None:
         self.file, self.digest = None if file is None else Path(file), digest
-        self.found = None
+        self.found: dict[str, npt.NDArray[Any]] | None = None
         if self.file is not None and self.file.exists():
             self.found = self._read()
 
-    def _read(self):
+    def _read(self) -> dict[str, npt.NDArray[Any]]:
         try:
             found = read_npz(self.file)
         except ValueError as error:
@@ -82,18 +90,18 @@ class State:
             )
         return found
 
-    def refused(self, why):
+    def refused(self, why: str) -> ValueError:
         """The error for a file that is not a state."""
         return ValueError(
             "`state` must be a file that `verify_all_pairs` wrote, or not exist. "
             f"Received: {self.file}, another file: {why} Pass another path or remove it."
         )
 
-    def save(self, **arrays):
+    def save(self, **arrays: Any) -> None:
         with atomic_write(self.file, "wb") as file:
-            np.savez(file, digest=self.digest, **arrays)
+            np.savez(file, digest=self.digest or "", **arrays)
 
-    def remove(self):
+    def remove(self) -> None:
         if self.file is not None:
             self.file.unlink(missing_ok=True)
 
@@ -104,7 +112,9 @@ class Sweep:
     With `levels`: only the impostor pairs inside, and counts by person of those outside.
     """
 
-    def __init__(self, work, windows, number=1, levels=None):
+    def __init__(
+        self, work: Work, windows: list[Window], number: int = 1, levels: "Levels | None" = None
+    ) -> None:
         self.work, self.number, self.levels = work, number, levels
         self.windows = windows
         self.done = 0  # blocks
@@ -113,9 +123,11 @@ class Sweep:
         self.inside = np.zeros(work.bins.count, bool)
         for low, high in windows:
             self.inside[low : high + 1] = True
-        self.pairs, self.pair_bins, self.held = [], [], 0
+        self.pairs: list[npt.NDArray[Any]] = []
+        self.pair_bins: list[npt.NDArray[Any]] = []
+        self.held = 0
 
-    def arrays(self):
+    def arrays(self) -> dict[str, Any]:
         pairs, bins = self.candidates()
         return {
             "number": self.number,
@@ -128,9 +140,9 @@ class Sweep:
         }
 
     @classmethod
-    def restored(cls, work, state):
+    def restored(cls, work: Work, state: State) -> "Sweep":
         found = state.found
-        if not _is_state(work, found):
+        if found is None or not _is_state(work, found):
             raise state.refused("its arrays are not those of a sweep.")
         windows = [tuple(window) for window in found["windows"].tolist()]
         sweep = cls(work, windows, int(found["number"]))
@@ -140,18 +152,18 @@ class Sweep:
         sweep.held = len(found["pairs"])
         return sweep
 
-    def candidates(self):
+    def candidates(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Pairs inside the windows, as row * N + column, and their bins."""
         self.pairs = [np.concatenate([np.empty(0, np.int64), *self.pairs])]
         self.pair_bins = [np.concatenate([np.empty(0, np.int32), *self.pair_bins])]
         return self.pairs[0], self.pair_bins[0]
 
-    def histogram(self):
+    def histogram(self) -> ScoreHistogram:
         """All counted pairs as a `ScoreHistogram`."""
         lowest = -self.work.bins.offset * WIDTH
         return ScoreHistogram(self.genuine, self.everyone - self.genuine, lowest)
 
-    def run(self, state, progress):
+    def run(self, state: State, progress: bool) -> None:
         blocks = list(_blocks(len(self.work.units)))
         scores = np.empty((BLOCK, BLOCK), np.float32)
         bins = np.empty(BLOCK * BLOCK, np.intp)
@@ -171,7 +183,9 @@ class Sweep:
         if state.file is not None:
             state.save(**self.arrays())
 
-    def count(self, block, scores, bins):
+    def count(
+        self, block: Block, scores: npt.NDArray[np.float32], bins: npt.NDArray[np.intp]
+    ) -> None:
         rows, columns, diagonal = block
         work = self.work
         shape = rows.stop - rows.start, columns.stop - columns.start
@@ -180,7 +194,7 @@ class Sweep:
         np.add(scores, np.float32(work.bins.offset), out=scores)
         bins = bins[: scores.size]
         np.copyto(bins.reshape(shape), scores, casting="unsafe")
-        cells = slice(None)
+        cells: npt.NDArray[np.intp] | slice = slice(None)
         if diagonal:  # the upper triangle; the pairs below are the same
             cells = np.flatnonzero(_above_diagonal(shape[0]))
             bins = bins[cells]
@@ -198,21 +212,29 @@ class Sweep:
             self.levels.add(work.labels[rows], level)
             self.levels.add(work.labels[columns], level.T)
 
-    def _collect(self, block, cells, bins, same):
+    def _collect(
+        self,
+        block: Block,
+        cells: npt.NDArray[np.intp] | slice,
+        bins: npt.NDArray[np.intp],
+        same: npt.NDArray[np.bool_],
+    ) -> None:
         """Keeps the pairs inside the windows; with levels, only the impostor pairs."""
-        rows, columns, diagonal = block
+        rows, columns, _ = block
         inside = self.inside.take(bins)
         if self.levels is not None:
             inside &= ~same
         chosen = np.flatnonzero(inside)
         self.pair_bins.append(bins[chosen].astype(np.int32))
-        row, column = np.divmod(cells[chosen] if diagonal else chosen, columns.stop - columns.start)
+        row, column = np.divmod(
+            chosen if isinstance(cells, slice) else cells[chosen], columns.stop - columns.start
+        )
         self.pairs.append((row + rows.start) * len(self.work.units) + (column + columns.start))
         self.held += len(chosen)
         if self.held > CANDIDATES:
             self._drop()
 
-    def _drop(self):
+    def _drop(self) -> None:
         """Drops the first windows, which are estimates; later ones are needed."""
         if self.number > 1:
             raise ValueError(
@@ -233,13 +255,13 @@ class Levels:
             the pairs outside all levels.
     """
 
-    def __init__(self, cuts, bins, people):
+    def __init__(self, cuts: npt.NDArray[Any], bins: int, people: int) -> None:
         self.cuts, self.count = cuts, len(cuts) - 1
         numbers = np.searchsorted(cuts, np.arange(bins), side="right") - 1
         self.of_bins = np.where(numbers < 0, self.count, np.minimum(numbers, self.count))
         self.pairs = np.zeros((people, self.count + 1), np.int64)
 
-    def add(self, people, level):
+    def add(self, people: npt.NDArray[Any], level: npt.NDArray[Any]) -> None:
         """Counts a block: ``(rows,)`` sorted people and the levels ``(rows, columns)``."""
         width = self.count + 1
         cells = np.arange(len(people))[:, None] * width + level
@@ -248,7 +270,7 @@ class Levels:
         self.pairs[people[starts]] += np.add.reduceat(counts, starts, axis=0)
 
 
-def guessed_windows(work):
+def guessed_windows(work: Work) -> list[Window]:
     """Estimated windows of the thresholds, from a sample of the rows."""
     count = len(work.units)
     size = min(count, max(count // 5, 2_048), SAMPLE)
@@ -274,10 +296,12 @@ def guessed_windows(work):
     return merged(windows, work.bins.count)
 
 
-def _genuine_histogram(work):
+def _genuine_histogram(work: Work) -> npt.NDArray[np.int64]:
     """The histogram of genuine pairs of the first `BLOCK` images of each person."""
     edges = edges_of_people(work.labels)
-    total, pending, held = np.zeros(work.bins.count, np.int64), [], 0
+    total = np.zeros(work.bins.count, np.int64)
+    pending: list[npt.NDArray[Any]] = []
+    held = 0
     for start, stop in itertools.pairwise(edges):
         units = work.units[start : min(stop, start + BLOCK)]
         scores = (units @ units.T)[_above_diagonal(len(units))]
@@ -290,12 +314,12 @@ def _genuine_histogram(work):
     return total
 
 
-def edges_of_people(labels):
+def edges_of_people(labels: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     """The first row of each person, and the end."""
     return np.flatnonzero(np.diff(labels, prepend=-1, append=-1))
 
 
-def _is_state(work, found):
+def _is_state(work: Work, found: dict[str, npt.NDArray[Any]]) -> bool:
     """Whether arrays are those of `Sweep.arrays`."""
     rows, bins, blocks = len(work.units), work.bins.count, len(list(_blocks(len(work.units))))
     pairs = found.get("pairs", np.empty(0)).shape
@@ -315,11 +339,11 @@ def _is_state(work, found):
 
 
 @functools.lru_cache(maxsize=64)
-def _above_diagonal(count):
+def _above_diagonal(count: int) -> npt.NDArray[np.bool_]:
     return np.triu(np.ones((count, count), bool), k=1)
 
 
-def _blocks(count):
+def _blocks(count: int) -> Iterator[Block]:
     """(rows, columns, whether on the diagonal) of the blocks that hold all pairs once."""
     edges = [slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     for number, rows in enumerate(edges):
@@ -327,15 +351,16 @@ def _blocks(count):
             yield rows, columns, columns == rows
 
 
-def _pairs_of(block):
+def _pairs_of(block: Block) -> int:
     rows, columns, diagonal = block
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+    height: int = rows.stop - rows.start
+    width: int = columns.stop - columns.start
     return height * (height - 1) // 2 if diagonal else height * width
 
 
-def digest_of(embeddings, labels, ranks):
+def digest_of(embeddings: npt.NDArray[Any], labels: npt.NDArray[Any], ranks: list[int]) -> str:
     digest = hashlib.sha256(repr((embeddings.shape, embeddings.dtype, ranks)).encode())
     digest.update(repr((BLOCK, BINS_PER_UNIT)).encode())
-    digest.update(np.ascontiguousarray(embeddings))
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(embeddings).data)
+    digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()

@@ -4,16 +4,22 @@ Moschoglou, Papaioannou, Sagonas, Deng, Kotsia, Zafeiriou, "AgeDB: the first man
 in-the-wild age database", CVPR workshops 2017.
 """
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.data.formats.matlab import read_mat
 from keras_facemargin.evaluate.protocols.lists import find_images, note_repeats
 from keras_facemargin.evaluate.verification.pairs import Pairs
 
 
-def read_agedb(lists, images_dir, *, on_missing="refuse") -> Pairs:
+def read_agedb(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Pairs:
     """Reads `04_FINAL_protocol_30_years.mat` in the folder `lists`.
 
     The file holds `splits`, a cell for each fold. A fold is a structure: first the pairs, 2 x 600
@@ -59,11 +65,13 @@ def read_agedb(lists, images_dir, *, on_missing="refuse") -> Pairs:
     )
 
 
-def _read_fold(file, number, fold):
+def _read_fold(
+    file: str | os.PathLike[str], number: int, fold: Any
+) -> tuple[list[tuple[str, str]], list[bool]]:
     rule = "must be a structure of 2 x N cells, the pairs, and N labels, 1 or -1."
     fields = list(fold.values())[:2] if isinstance(fold, dict) else []
-    sides, labels = map(np.asarray, fields if len(fields) == 2 else ([], []))
-    kind, labels = labels.dtype.kind, labels.ravel().tolist()
+    sides, marks = map(np.asarray, fields if len(fields) == 2 else ([], []))
+    kind, labels = marks.dtype.kind, marks.ravel().tolist()
     if (
         kind not in "biuf"
         or not labels
@@ -81,14 +89,16 @@ def _read_fold(file, number, fold):
             raise ValueError(
                 f"{file}, fold {number}, pair {index}: must be two names. Received: {names!s:.200}."
             )
-        pairs.append(tuple(names))
+        pairs.append((names[0], names[1]))
     return pairs, [label == 1 for label in labels]
 
 
-def _first_field(cell):
+def _first_field(cell: Any) -> Any:
     return next(iter(cell.values()), None) if isinstance(cell, dict) else cell
 
 
-def _people(names, same):
-    people = [np.array([pair[side].split("_")[0] for pair in names]) for side in (0, 1)]
-    return tuple(people) if np.array_equal(people[0] == people[1], same) else None
+def _people(
+    names: Sequence[tuple[str, str]], same: Sequence[bool]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+    first, second = (np.array([pair[side].split("_")[0] for pair in names]) for side in (0, 1))
+    return (first, second) if np.array_equal(first == second, same) else None

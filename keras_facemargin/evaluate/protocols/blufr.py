@@ -9,14 +9,18 @@ Liao, Lei, Yi, Li, "A Benchmark Study of Large-Scale Unconstrained Face Recognit
 """
 
 import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers
 from keras_facemargin.data.formats.matlab import read_mat
 from keras_facemargin.evaluate.at_scale.every_pair import verify_all_pairs
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.identification.identification import identify
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.protocols.lists import find_images, refuse_repeats
@@ -37,8 +41,8 @@ class Blufr:
     """
 
     images: tuple[Path, ...]
-    labels: np.ndarray
-    trials: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]
+    labels: npt.NDArray[Any]
+    trials: tuple[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]], ...]
     missing: frozenset[Path] = frozenset()
 
     @property
@@ -78,7 +82,7 @@ class BlufrResult(Measures):
                     found[name] = part.mean(name) - part.standard_deviation(name)
         return found
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
         return {
             "mean_minus_standard_deviation": self.headline(),
@@ -96,7 +100,9 @@ class BlufrResult(Measures):
         return rows
 
 
-def read_blufr(lists, images_dir, *, on_missing="refuse") -> Blufr:
+def read_blufr(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Blufr:
     """Reads `blufr_lfw_config.mat` in the folder `lists`.
 
     It holds `imageList`, the 13,233 names of LFW, `labels`, and for each of ten trials the numbers
@@ -163,7 +169,13 @@ def read_blufr(lists, images_dir, *, on_missing="refuse") -> Blufr:
 
 
 def evaluate_blufr(
-    embedder, blufr, *, fars=FARS, flip=True, batch_size=64, progress=True
+    embedder: Embedder,
+    blufr: Blufr,
+    *,
+    fars: Sequence[float] = FARS,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> BlufrResult:
     """Verifies all pairs of each trial's test images and searches its probes in its gallery.
 
@@ -184,7 +196,9 @@ def evaluate_blufr(
     return measure_blufr(embeddings, blufr, fars=fars, progress=progress)
 
 
-def measure_blufr(embeddings, blufr, *, fars=FARS, progress=True) -> BlufrResult:
+def measure_blufr(
+    embeddings: npt.ArrayLike, blufr: Blufr, *, fars: Sequence[float] = FARS, progress: bool = True
+) -> BlufrResult:
     """`evaluate_blufr` from embeddings.
 
     Args:
@@ -214,7 +228,9 @@ def measure_blufr(embeddings, blufr, *, fars=FARS, progress=True) -> BlufrResult
     return BlufrResult(SplitResults(verified), SplitResults(identified), len(blufr.missing))
 
 
-def _indices(file, name, trials, count):
+def _indices(
+    file: str | os.PathLike[str], name: str, trials: Any, count: int
+) -> list[npt.NDArray[Any]]:
     found, trials = [], np.atleast_1d(trials)
     if trials.dtype == object:
         trials = trials.ravel(order="F")  # a cell each

@@ -3,9 +3,12 @@
 Zheng, Deng, Hu, "Cross-Age LFW", arXiv:1708.08197, 2017; Zheng, Deng, "Cross-Pose LFW", 2018.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
@@ -18,7 +21,9 @@ from keras_facemargin.evaluate.verification.pairs import Pairs
 FOLDS = 10
 
 
-def read_calfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
+def read_calfw(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Pairs:
     """Reads `pairs_CALFW.txt` in the folder `lists`.
 
     A pair is two lines, ``Ada_0001.jpg 1`` and ``Ada_0003.jpg 1``; the number is 0 for an impostor
@@ -42,7 +47,9 @@ def read_calfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
     return _read(Path(lists) / "pairs_CALFW.txt", images_dir, on_missing)
 
 
-def read_cplfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
+def read_cplfw(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Pairs:
     """Reads `pairs_CPLFW.txt` in the folder `lists`, of the same format: ``Ada_1.jpg 1``.
 
     Args, returns and errors are those of `read_calfw`.
@@ -50,7 +57,9 @@ def read_cplfw(lists, images_dir, *, on_missing="refuse") -> Pairs:
     return _read(Path(lists) / "pairs_CPLFW.txt", images_dir, on_missing)
 
 
-def _read(file, images_dir, on_missing):
+def _read(
+    file: str | os.PathLike[str], images_dir: str | os.PathLike[str], on_missing: str
+) -> Pairs:
     lines = read_lines(file, "a list of pairs")
     names, marks = [], []
     for number, line in lines:
@@ -84,7 +93,7 @@ def _read(file, images_dir, on_missing):
     )
 
 
-def _tenths(file, same):
+def _tenths(file: str | os.PathLike[str], same: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
     folds = np.empty(len(same), int)
     for kind in (True, False):
         count = np.count_nonzero(same == kind)

@@ -7,6 +7,8 @@ Sengupta, Chen, Castillo, Patel, Chellappa, Jacobs, "Frontal to Profile Face Ver
 Wild", WACV 2016.
 """
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,13 @@ KINDS = ("FF", "FP")
 FOLDS = 10
 
 
-def read_cfp(lists, images_dir, kind, *, on_missing="refuse") -> Pairs:
+def read_cfp(
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    kind: str,
+    *,
+    on_missing: str = "refuse",
+) -> Pairs:
     """Reads the official lists in the folder `Protocol`.
 
     `Pair_list_F.txt` and `Pair_list_P.txt` number the frontal and the profile images,
@@ -65,13 +73,17 @@ def read_cfp(lists, images_dir, kind, *, on_missing="refuse") -> Pairs:
         same=np.array(same),
         folds=np.array(folds),
         missing=missing,
-        people=tuple(np.array([pair[side].split("/")[0] for pair in pairs]) for side in (0, 1)),
+        people=(
+            np.array([first.split("/")[0] for first, _ in pairs]),
+            np.array([second.split("/")[0] for _, second in pairs]),
+        ),
     )
 
 
-def _read_images(file):
+def _read_images(file: str | os.PathLike[str]) -> list[str]:
     """Images in the order of their numbers, below the folder Images."""
-    images, numbers = [], []
+    images: list[str] = []
+    numbers = []
     for number, line in read_lines(file, "CFP's list of images"):
         fields = line.split()
         count = str(len(images) + 1)
@@ -86,7 +98,9 @@ def _read_images(file):
     return images
 
 
-def _read_fold(file, numbered, genuine):
+def _read_fold(
+    file: str | os.PathLike[str], numbered: Sequence[list[str]], genuine: bool
+) -> list[tuple[str, str]]:
     pairs, lines = [], []
     for number, line in read_lines(file, "CFP's list of pairs"):
         fields = line.split(",")
@@ -95,7 +109,7 @@ def _read_fold(file, numbered, genuine):
             raise bad_line(file, number, rule, line)
         if any(int(f) > len(images) for f, images in zip(fields, numbered, strict=True)):
             raise bad_line(file, number, rule, line)
-        pair = tuple(images[int(f) - 1] for f, images in zip(fields, numbered, strict=True))
+        pair = numbered[0][int(fields[0]) - 1], numbered[1][int(fields[1]) - 1]
         people = {name.split("/")[0] for name in pair}
         if (len(people) == 1) != genuine or pair[0] == pair[1]:
             rule = f"must be two images of {'one person' if genuine else 'two people'}."

@@ -8,6 +8,8 @@ Klare, Klein, Taborsky, Blanton, Cheney, Allen, Grother, Mah, Jain, "Pushing the
 Unconstrained Face Detection and Recognition: IARPA Janus Benchmark A", CVPR 2015.
 """
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,13 @@ from keras_facemargin.evaluate.templates import TemplatePairs, TemplateSearches
 SPLITS = tuple(range(1, 11))
 
 
-def read_ijba(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> TemplatePairs:
+def read_ijba(
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    *,
+    splits: Iterable[int] = SPLITS,
+    on_missing: str = "refuse",
+) -> TemplatePairs:
     """Reads the 1:1 lists in `IJB-A_11_sets`.
 
     ``split1/verify_metadata_1.csv`` holds a line for each image of each template,
@@ -65,7 +73,13 @@ def read_ijba(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> Templ
     )
 
 
-def read_ijba_search(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -> TemplateSearches:
+def read_ijba_search(
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    *,
+    splits: Iterable[int] = SPLITS,
+    on_missing: str = "refuse",
+) -> TemplateSearches:
     """Reads the 1:N lists in `IJB-A_1N_sets`: ``split1/search_gallery_1.csv``, ``search_probe_1``.
 
     Args and errors are those of `read_ijba`; the lists have the layout of its metadata.
@@ -77,14 +91,15 @@ def read_ijba_search(lists, images_dir, *, splits=SPLITS, on_missing="refuse") -
     searches = {}
     for split in _checked(splits):
         where = folder / f"split{split}"
-        searches[str(split)] = tuple(
+        gallery, probes = (
             collector.read(where / f"search_{part}_{split}.csv", (split, part))
             for part in ("gallery", "probe")
         )
+        searches[str(split)] = gallery, probes
     return TemplateSearches(collector.templates(images_dir, folder, on_missing), searches)
 
 
-def _checked(splits):
+def _checked(splits: Iterable[int]) -> tuple[int, ...]:
     splits = tuple(splits)
     if not splits or not set(splits) <= set(SPLITS) or len(set(splits)) < len(splits):
         raise ValueError(

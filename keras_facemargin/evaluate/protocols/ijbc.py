@@ -15,9 +15,12 @@ Whitelam et al., "IARPA Janus Benchmark-B Face Dataset", CVPR workshops 2017; Ma
 Janus Benchmark - C: Face Dataset and Protocol", ICB 2018.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.protocols.janus import Collector
 from keras_facemargin.evaluate.protocols.lists import (
@@ -28,7 +31,7 @@ from keras_facemargin.evaluate.protocols.lists import (
     read_integers,
     read_lines,
 )
-from keras_facemargin.evaluate.templates import TemplatePairs, TemplateSearches
+from keras_facemargin.evaluate.templates import TemplatePairs, Templates, TemplateSearches
 
 GALLERIES = {"ijbb": ("S1", "S2"), "ijbc": ("G1", "G2")}
 COVARIATES = ("GENDER", "SKINTONE", "AGE", "INDOOR_OUTDOOR", "FACIAL_HAIR")
@@ -37,7 +40,13 @@ COVARIATES = ("GENDER", "SKINTONE", "AGE", "INDOOR_OUTDOOR", "FACIAL_HAIR")
 _SPACE = None
 
 
-def read_ijb(name, lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
+def read_ijb(
+    name: str,
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    *,
+    on_missing: str = "refuse",
+) -> TemplatePairs:
     """Reads the 1:1 lists of IJB-B or IJB-C, in NIST's form or in InsightFace's.
 
     NIST's (for IJB-C): `ijbc_1N_gallery_G1.csv`, `ijbc_1N_gallery_G2.csv` and
@@ -87,7 +96,13 @@ def read_ijb(name, lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     return TemplatePairs(templates, rows[:, 0], rows[:, 1], same)
 
 
-def read_ijb_search(name, lists, images_dir, *, on_missing="refuse") -> TemplateSearches:
+def read_ijb_search(
+    name: str,
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    *,
+    on_missing: str = "refuse",
+) -> TemplateSearches:
     """Reads the 1:N lists of IJB-B or IJB-C: all mixed probes in each of the two galleries.
 
     Args and errors are those of `read_ijb`.
@@ -101,7 +116,9 @@ def read_ijb_search(name, lists, images_dir, *, on_missing="refuse") -> Template
     return TemplateSearches(templates, {of: (rows, probes) for of, rows in galleries.items()})
 
 
-def read_ijbc_covariates(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
+def read_ijbc_covariates(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> TemplatePairs:
     """Reads IJB-C's 1:1 covariate protocol: single images, 47,404,001 pairs of 140,739.
 
     `ijbc_11_covariate_probe_reference.csv` holds the images, a template each, with GENDER,
@@ -122,7 +139,9 @@ def read_ijbc_covariates(lists, images_dir, *, on_missing="refuse") -> TemplateP
     return TemplatePairs(templates, first, second, people[first] == people[second])
 
 
-def _read_tables(name, lists, collector):
+def _read_tables(
+    name: str, lists: Path, collector: Collector
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[Any]]:
     """Reads the galleries and the probes: gallery -> rows, and the probes' rows."""
     if name not in GALLERIES:
         raise ValueError(f"`name` must be one of {tuple(GALLERIES)}. Received: name={name!r}.")
@@ -133,7 +152,13 @@ def _read_tables(name, lists, collector):
     return galleries, collector.read(lists / f"{name}_1N_probe_mixed.csv", _SPACE)
 
 
-def _templates(name, lists, collector, images_dir, on_missing):
+def _templates(
+    name: str,
+    lists: Path,
+    collector: Collector,
+    images_dir: str | os.PathLike[str],
+    on_missing: str,
+) -> Templates:
     file, quality = lists / f"{name}_face_tid_mid.txt", None
     if not file.is_file():
         return collector.templates(images_dir, lists, on_missing)
@@ -157,8 +182,8 @@ def _templates(name, lists, collector, images_dir, on_missing):
     return collector.templates(images_dir, file, on_missing, quality)
 
 
-def _scores(file):
-    known = {}
+def _scores(file: str | os.PathLike[str]) -> dict[str, float]:
+    known: dict[str, float] = {}
     for number, line in read_lines(file, "InsightFace's list of points"):
         image, *numbers = line.split()
         try:

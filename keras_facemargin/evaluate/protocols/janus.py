@@ -1,6 +1,11 @@
 """The tables of templates in the official lists of IJB-A, B and C."""
 
+import os
+from collections.abc import Hashable, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
@@ -32,13 +37,16 @@ class Collector:
             there a repeat is a warning.
     """
 
-    def __init__(self, covariates=(), repeats=True):
-        self.covariates = {name: [] for name in covariates}
+    def __init__(self, covariates: Sequence[str] = (), repeats: bool = True) -> None:
+        self.covariates: dict[str, list[str]] = {name: [] for name in covariates}
         self.repeats = repeats
-        self.subjects, self.names, self.template, self.media = [], [], [], []
-        self.numbers = {}
+        self.subjects: list[str] = []
+        self.names: list[str] = []
+        self.template: list[int] = []
+        self.media: list[str] = []
+        self.numbers: dict[tuple[Hashable, str], int] = {}
 
-    def read(self, file, space) -> np.ndarray:
+    def read(self, file: str | os.PathLike[str], space: Hashable) -> npt.NDArray[Any]:
         """Reads a table with template numbers of `space`; returns the rows of its templates.
 
         Raises:
@@ -59,7 +67,7 @@ class Collector:
         if not numbers:
             raise ValueError(f"{file}: must list templates. Received: only a header.")
         media = table.get("MEDIA_ID", table["SIGHTING_ID"])
-        found = {}
+        found: dict[int, None] = {}
         columns = ("TEMPLATE_ID", "SUBJECT_ID", "FILE", "SIGHTING_ID")
         lines = zip(numbers, *(table[name] for name in columns), media, strict=True)
         start = len(self.names)
@@ -91,7 +99,9 @@ class Collector:
             refuse_repeats(file, images, numbers=numbers, what="an image of a template")
         return np.array(list(found))
 
-    def rows(self, space, listed, file) -> np.ndarray:
+    def rows(
+        self, space: Hashable, listed: npt.NDArray[Any], file: str | os.PathLike[str]
+    ) -> npt.NDArray[Any]:
         """Rows of the templates of pairs of template numbers, int32 ``(P, 2)``.
 
         Raises:
@@ -111,7 +121,7 @@ class Collector:
             found[start : start + len(part)] = rows[place]
         return found
 
-    def check_pairs(self, rows, file):
+    def check_pairs(self, rows: npt.NDArray[Any], file: str | os.PathLike[str]) -> None:
         """Refuses, or warns of, pairs ``(P, 2)`` that a list has twice, in any order."""
         low, high = np.sort(rows, axis=1).T.astype(np.int64)
         keys = low * len(self.subjects) + high
@@ -124,17 +134,30 @@ class Collector:
             numbers = [number for number, _ in read_lines(file, "a list of pairs")]
             refuse_repeats(file, keys.tolist(), numbers=numbers, what="a pair")
 
-    def replace_images(self, names, numbers, media, space, file):
+    def replace_images(
+        self,
+        names: Sequence[str],
+        numbers: npt.NDArray[Any],
+        media: npt.NDArray[Any],
+        space: Hashable,
+        file: str | os.PathLike[str],
+    ) -> None:
         """Takes the images from another list: names, template numbers and media, ``(N,)`` each.
 
         Raises:
             ValueError: as `rows`.
         """
         pairs = np.stack([numbers, numbers], axis=1)
-        self.names, self.media = list(names), media
-        self.template = self.rows(space, pairs, file)[:, 0]
+        self.names, self.media = list(names), media.tolist()
+        self.template = self.rows(space, pairs, file)[:, 0].tolist()
 
-    def templates(self, images_dir, file, on_missing, quality=None) -> Templates:
+    def templates(
+        self,
+        images_dir: str | os.PathLike[str],
+        file: str | os.PathLike[str],
+        on_missing: str,
+        quality: npt.NDArray[Any] | None = None,
+    ) -> Templates:
         """The templates with their images, and with qualities if a list has them."""
         images, missing = find_images(self.names, images_dir, file, on_missing=on_missing)
         return Templates(

@@ -11,10 +11,13 @@ Huang, Ramesh, Berg, Learned-Miller, "Labeled Faces in the Wild", 2007; Huang, L
 """
 
 import dataclasses
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_facemargin.evaluate.embedding import Embedder
 from keras_facemargin.evaluate.measures import Measures
 from keras_facemargin.evaluate.protocols.lists import (
     bad_line,
@@ -38,7 +41,9 @@ CATEGORIES = (
 )
 
 
-def read_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
+def read_pairs(
+    file: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Pairs:
     """Reads one of LFW's official pair files.
 
     View 2, for the published figure (`pairs.txt`): the first line has the number of folds and of
@@ -87,19 +92,22 @@ def read_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
         same=same,
         folds=np.repeat(np.arange(1, fold_count + 1), 2 * per_kind) if has_folds else None,
         missing=missing,
-        people=tuple(np.array([pair[side][0] for pair in sides]) for side in (0, 1)),
+        people=(
+            np.array([first for (first, _), _ in sides]),
+            np.array([second for _, (second, _) in sides]),
+        ),
     )
 
 
 def evaluate_lfw(
-    embedder,
-    images_dir,
-    pairs_file,
+    embedder: Embedder,
+    images_dir: str | os.PathLike[str],
+    pairs_file: str | os.PathLike[str],
     *,
-    flip=True,
-    on_missing="refuse",
-    batch_size=64,
-    progress=True,
+    flip: bool = True,
+    on_missing: str = "refuse",
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> Verification:
     """Runs LFW's protocol: cosine of embeddings, each fold at the other folds' best threshold.
 
@@ -135,7 +143,7 @@ class View1:
     train: Pairs
     test: Pairs
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("train", "test"):
             folds = getattr(self, name).folds
             if folds is not None:
@@ -146,7 +154,9 @@ class View1:
                 )
 
 
-def read_view_1(lists, images_dir, *, on_missing="refuse") -> View1:
+def read_view_1(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> View1:
     """LFW's development pairs: `pairsDevTrain.txt` and `pairsDevTest.txt` in the folder `lists`.
 
     Args:
@@ -184,7 +194,7 @@ class View1Result(Measures):
     accuracy: float
     test: Verification
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
         return {
             "accuracy": self.accuracy,
@@ -198,7 +208,14 @@ class View1Result(Measures):
         return [("Accuracy, View 1", accuracy), *self.test.rows()]
 
 
-def evaluate_view_1(embedder, view, *, flip=True, batch_size=64, progress=True) -> View1Result:
+def evaluate_view_1(
+    embedder: Embedder,
+    view: View1,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> View1Result:
     """Accuracy for development: the threshold of `view.train`, tested on `view.test`.
 
     Args:
@@ -226,7 +243,7 @@ def evaluate_view_1(embedder, view, *, flip=True, batch_size=64, progress=True) 
     )
 
 
-def _parse_header(file, number, line):
+def _parse_header(file: str | os.PathLike[str], number: int, line: str) -> tuple[int, int, bool]:
     fields = line.split()
     if len(fields) not in (1, 2) or not all(is_count(field) for field in fields):
         rule = (
@@ -239,7 +256,9 @@ def _parse_header(file, number, line):
     return int(fields[0]), int(fields[1]), True
 
 
-def _parse_pair(file, number, line, genuine):
+def _parse_pair(
+    file: str | os.PathLike[str], number: int, line: str, genuine: bool
+) -> tuple[tuple[str, int], tuple[str, int]]:
     """The two (name, index) of a line."""
     fields = line.split()
     if genuine:

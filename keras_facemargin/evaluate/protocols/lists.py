@@ -1,17 +1,21 @@
 """Strict readers of official lists: errors name the file and the line."""
 
 import csv
+import os
 import warnings
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.files import read_text
 
 SUFFIXES = (".jpg", ".png")
 
 
-def read_lines(file, what) -> list[tuple[int, str]]:
+def read_lines(file: str | os.PathLike[str], what: str) -> list[tuple[int, str]]:
     """The lines of a text file that are not blank, each with its number from 1.
 
     Args:
@@ -33,23 +37,23 @@ def read_lines(file, what) -> list[tuple[int, str]]:
     return [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
-def bad_line(file, number, rule, line) -> ValueError:
+def bad_line(file: str | os.PathLike[str], number: int, rule: str, line: str) -> ValueError:
     """The error for a line that breaks the format, counted from 1."""
     hint = ", whose fields are separated by semicolons" if ";" in line else ""
     return ValueError(f"{file}, line {number:,}: {rule} Received: {_short(line)!r}{hint}.")
 
 
-def is_count(field) -> bool:
+def is_count(field: str) -> bool:
     """Whether a field is a whole number of at least 1, in at most 18 plain digits."""
     return field.isascii() and field.isdigit() and len(field) <= 18 and int(field) > 0
 
 
-def is_number(field) -> bool:
+def is_number(field: str) -> bool:
     """Whether a field is a whole number of at least 0, in at most 18 plain digits: 1, not 01."""
     return field.isascii() and field.isdigit() and len(field) <= 18 and field == str(int(field))
 
 
-def read_rows(file, what) -> list[tuple[int, list[str]]]:
+def read_rows(file: str | os.PathLike[str], what: str) -> list[tuple[int, list[str]]]:
     """The rows of a .csv file, each with the number of its line, without blank lines.
 
     A row is one line. A quote that is not closed on its line is an error; the `csv` module would
@@ -71,7 +75,7 @@ def read_rows(file, what) -> list[tuple[int, list[str]]]:
     """
     lines = read_lines(file, what)
     reader = csv.reader((line for _, line in lines), strict=True)
-    rows = []
+    rows: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
             if reader.line_num != len(rows) + 1:
@@ -84,7 +88,9 @@ def read_rows(file, what) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def read_table(file, columns) -> tuple[list[int], dict[str, list[str]]]:
+def read_table(
+    file: str | os.PathLike[str], columns: Sequence[str | tuple[str, ...]]
+) -> tuple[list[int], dict[str, list[str]]]:
     """Columns of a .csv file by the names in its first line.
 
     Args:
@@ -123,7 +129,9 @@ def read_table(file, columns) -> tuple[list[int], dict[str, list[str]]]:
     return [number for number, _ in rows], dict(zip(header, map(list, cells), strict=True))
 
 
-def read_integers(file, width, delimiter, rule) -> np.ndarray:
+def read_integers(
+    file: str | os.PathLike[str], width: int, delimiter: str | None, rule: str
+) -> npt.NDArray[Any]:
     """A list of millions of lines of whole numbers, as ``(N, width)`` int64.
 
     Args:
@@ -164,12 +172,19 @@ def read_integers(file, width, delimiter, rule) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def line_of(file, row) -> int:
+def line_of(file: str | os.PathLike[str], row: int) -> int:
     """The number of the line that holds a row of `read_integers`, counted from 0."""
     return read_lines(file, "a list of numbers")[row][0]
 
 
-def refuse_repeats(file, keys, *, numbers, what, place="line"):
+def refuse_repeats(
+    file: str | os.PathLike[str],
+    keys: Sequence[Hashable],
+    *,
+    numbers: Sequence[int],
+    what: str,
+    place: str = "line",
+) -> None:
     """Refuses repeats in a list.
 
     For lists whose official file has no repeats; for other lists see `note_repeats`.
@@ -183,7 +198,7 @@ def refuse_repeats(file, keys, *, numbers, what, place="line"):
     """
     if len({*keys}) == len(keys):
         return
-    seen = {}
+    seen: dict[Hashable, int] = {}
     for key, number in zip(keys, numbers, strict=True):
         if seen.setdefault(key, number) != number:
             raise ValueError(
@@ -192,7 +207,7 @@ def refuse_repeats(file, keys, *, numbers, what, place="line"):
             )
 
 
-def note_repeats(file, keys, what):
+def note_repeats(file: str | os.PathLike[str], keys: Sequence[Hashable], what: str) -> None:
     """Warns of repeats in a list whose official file may have some.
 
     Args:
@@ -202,7 +217,8 @@ def note_repeats(file, keys, what):
     """
     if len({*keys}) == len(keys):
         return
-    seen, repeated = {}, []
+    seen: dict[Hashable, int] = {}
+    repeated = []
     for place, key in enumerate(keys, start=1):
         if seen.setdefault(key, place) != place:
             repeated.append(place)
@@ -213,7 +229,13 @@ def note_repeats(file, keys, what):
     )
 
 
-def find_images(names, images_dir, file, *, on_missing="refuse") -> tuple[dict, frozenset]:
+def find_images(
+    names: Iterable[str],
+    images_dir: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    *,
+    on_missing: str = "refuse",
+) -> tuple[dict[str, Path], frozenset[Path]]:
     """Finds the images of a list.
 
     A crop may have another format than the photo in the list: ``x.jpg`` is also found as ``x.png``,
@@ -254,7 +276,7 @@ def find_images(names, images_dir, file, *, on_missing="refuse") -> tuple[dict, 
     return images, frozenset(missing)
 
 
-def _missing_message(file, missing, count):
+def _missing_message(file: str | os.PathLike[str], missing: Sequence[Path], count: int) -> str:
     listed = "\n".join(f"  {path}" for path in missing[:10])
     more = f"\n  and {len(missing) - 10:,} more" if len(missing) > 10 else ""
     return (
@@ -270,11 +292,11 @@ def _missing_message(file, missing, count):
     )
 
 
-def _is_integer(field):
+def _is_integer(field: str) -> bool:
     digits = field.strip().removeprefix("-").removeprefix("+")
     return digits.isascii() and digits.isdigit() and len(digits) <= 18
 
 
-def _short(line):
+def _short(line: str) -> str:
     """A line for a message, cut: a line of a binary file may have megabytes."""
     return line if len(line) <= 200 else f"{line[:200]}..."

@@ -9,12 +9,16 @@ Recognition at Scale", CVPR 2016; Deng, Guo, Xue, Zafeiriou, "ArcFace", 2019, fo
 
 import dataclasses
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.identification.distractors import (
     AmongDistractors,
     search_among_distractors,
@@ -40,22 +44,28 @@ class MegaFace:
     """
 
     probes: tuple[Path, ...]
-    subjects: np.ndarray
+    subjects: npt.NDArray[Any]
     distractors: tuple[Path, ...]
-    noisy: np.ndarray
+    noisy: npt.NDArray[Any]
     missing: frozenset[Path] = frozenset()
 
     @property
     def there(self) -> tuple[list[Path], list[Path]]:
         """The probes and the distractors that are not missing."""
-        return tuple(
+        probes, distractors = (
             [path for path in side if path not in self.missing]
             for side in (self.probes, self.distractors)
         )
+        return probes, distractors
 
 
 def read_megaface(
-    lists, images_dir, *, size=1_000_000, refined=False, on_missing="refuse"
+    lists: str | os.PathLike[str],
+    images_dir: str | os.PathLike[str],
+    *,
+    size: int = 1_000_000,
+    refined: bool = False,
+    on_missing: str = "refuse",
 ) -> MegaFace:
     """Reads MegaFace's lists.
 
@@ -116,7 +126,13 @@ def read_megaface(
 
 
 def evaluate_megaface(
-    embedder, megaface, *, fars=FARS, flip=True, batch_size=64, progress=True
+    embedder: Embedder,
+    megaface: MegaFace,
+    *,
+    fars: Sequence[float] = FARS,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> AmongDistractors:
     """Rank-1 and TAR at FAR among the distractors.
 
@@ -154,7 +170,7 @@ def evaluate_megaface(
     return dataclasses.replace(found, left_out=len(megaface.missing))
 
 
-def _read_json(file, *fields):
+def _read_json(file: str | os.PathLike[str], *fields: str) -> list[list[str]]:
     text = read_text(file, "JSON")
     try:
         found = json.loads(text)
@@ -174,14 +190,14 @@ def _read_json(file, *fields):
     return columns
 
 
-def _read_noises(file, parts):
+def _read_noises(file: str | os.PathLike[str], parts: int) -> set[tuple[str, ...]]:
     lines = read_lines(file, "InsightFace's list of wrong images")
     return {
         _key(line.split("\t")[-1].strip(), parts) for _, line in lines if not line.startswith("#")
     }
 
 
-def _key(name, parts):
+def _key(name: str, parts: int) -> tuple[str, ...]:
     """The last parts of a path, without an image suffix."""
     path = PurePosixPath(name)
     path = path.with_suffix("") if path.suffix.lower() in (".jpg", ".jpeg", ".png") else path

@@ -4,6 +4,8 @@ The list names no people, so intervals resample pairs. There is an accuracy only
 without folds a threshold would be chosen on the pairs that it is tested on.
 """
 
+import os
+
 import numpy as np
 
 from keras_facemargin.evaluate.protocols.lists import (
@@ -26,7 +28,9 @@ _RULE = (
 )
 
 
-def read_own_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
+def read_own_pairs(
+    file: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> Pairs:
     """Reads a list of pairs of images: ``PATH PATH TRUTH`` or ``PATH PATH TRUTH FOLD``.
 
     Tabs, commas or spaces separate the fields, the same on all lines. TRUTH is 1 or true for two
@@ -60,7 +64,8 @@ def read_own_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
         ([True, False], 'a2.jpg')
     """
     rows = _rows(file)
-    width, truths = len(rows[0][1]) if rows else 0, {}
+    width = len(rows[0][1]) if rows else 0
+    truths: dict[frozenset[str], tuple[bool, int]] = {}
     names, folds = [], []
     for number, fields in rows:
         line = " ".join(fields)
@@ -92,7 +97,7 @@ def read_own_pairs(file, images_dir, *, on_missing="refuse") -> Pairs:
     )
 
 
-def _rows(file):
+def _rows(file: str | os.PathLike[str]) -> list[tuple[int, list[str]]]:
     """(number of the line, its fields), without the header."""
     lines = read_lines(file, "a list of pairs")
     if not lines:

@@ -9,11 +9,15 @@ not published in a form that could be checked, so it is not implemented.
 DeepGlint, "Trillion Pairs Testing Faceset", 2018.
 """
 
+import math
+import os
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_facemargin.evaluate.embedding import embed
+from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.protocols.lists import bad_line, find_images, read_lines
 from keras_facemargin.files import atomic_write
 
@@ -24,7 +28,9 @@ CV_32F = 5
 IMAGES_AT_ONCE = 65_536
 
 
-def read_trillion_pairs(lists, images_dir, *, on_missing="refuse"):
+def read_trillion_pairs(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> tuple[tuple[Path, ...], frozenset[Path]]:
     """Reads `testdata_lmk.txt` in the folder `lists`: a line ``PATH x1 y1 ... x5 y5`` per image.
 
     Args:
@@ -52,7 +58,14 @@ def read_trillion_pairs(lists, images_dir, *, on_missing="refuse"):
 
 
 def write_trillion_pairs(
-    embedder, images, file, *, missing=frozenset(), flip=True, batch_size=64, progress=True
+    embedder: Embedder,
+    images: Sequence[Any],
+    file: str | os.PathLike[str],
+    *,
+    missing: Container[Any] = frozenset(),
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
 ) -> tuple[int, int]:
     """Embeds the images and writes the file to send: float32 rows behind OpenCV's matrix header.
 
@@ -111,8 +124,8 @@ def write_trillion_pairs(
     return len(images), width
 
 
-def _is_number(text):
+def _is_number(text: str) -> bool:
     try:
-        return np.isfinite(float(text))
+        return math.isfinite(float(text))
     except ValueError:
         return False

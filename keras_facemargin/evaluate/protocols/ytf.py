@@ -8,9 +8,12 @@ Wolf, Hassner, Maoz, "Face Recognition in Unconstrained Videos with Matched Back
 CVPR 2011.
 """
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_facemargin.evaluate.protocols.lists import (
     SUFFIXES,
@@ -22,7 +25,9 @@ from keras_facemargin.evaluate.protocols.lists import (
 from keras_facemargin.evaluate.templates import TemplatePairs, Templates
 
 
-def read_ytf(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
+def read_ytf(
+    lists: str | os.PathLike[str], images_dir: str | os.PathLike[str], *, on_missing: str = "refuse"
+) -> TemplatePairs:
     """Reads `splits.txt` in the folder `lists`, or the authors' `splits_corrected.txt` if it
     exists.
 
@@ -87,18 +92,20 @@ def read_ytf(lists, images_dir, *, on_missing="refuse") -> TemplatePairs:
     )
 
 
-def _is_header(line):
+def _is_header(line: str) -> bool:
     """Whether a line is five column names: words, unlike the numbers and videos of a pair."""
     fields = [field.strip() for field in line.split(",")]
     return len(fields) == 5 and all(field.replace(" ", "").isalpha() for field in fields)
 
 
-def _parse(file, number, line):
+def _parse(
+    file: str | os.PathLike[str], number: int, line: str
+) -> tuple[int, tuple[str, str], bool]:
     rule = "must be 'fold, pair, NAME/VIDEO, NAME/VIDEO, 1 for one person or 0'."
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 5 or not is_count(fields[0]) or fields[4] not in ("0", "1"):
         raise bad_line(file, number, rule, line)
-    pair, genuine = tuple(fields[2:4]), fields[4] == "1"
+    pair, genuine = (fields[2], fields[3]), fields[4] == "1"
     names = [video.split("/") for video in pair]
     if any(len(parts) != 2 or not all(parts) or ".." in parts for parts in names):
         raise bad_line(file, number, rule, line)
@@ -107,7 +114,9 @@ def _parse(file, number, line):
     return int(fields[0]), pair, genuine
 
 
-def _frames(file, videos, images_dir, on_missing):
+def _frames(
+    file: str | os.PathLike[str], videos: dict[str, int], images_dir: Path, on_missing: str
+) -> tuple[tuple[Path, ...], npt.NDArray[Any]]:
     images, template, missing = [], [], []
     for video, row in videos.items():
         folder = images_dir / video

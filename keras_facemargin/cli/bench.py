@@ -1,0 +1,74 @@
+"""Compare embedders side by side: `bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.files import prepare_file
+from keras_facemargin.cli.opening import open_keras
+from keras_facemargin.cli.options import FileCrop, FilePixels, read_crop
+
+
+def bench(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Embedders: .onnx, .tflite or .keras files, folders, names in the zoo."
+        ),
+    ],
+    images: Annotated[
+        Path, typer.Option(help="Folder of aligned crops, one folder for each person.")
+    ],
+    pairs: Annotated[
+        Path | None, typer.Option(help="LFW's pairs.txt, for the accuracy over its folds.")
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file for errors by group: a column `image` or `person`, and one for each "
+            "grouping."
+        ),
+    ] = None,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
+    flip: Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write, *.html; a .json is beside it.")
+    ] = Path("bench.html"),
+) -> None:
+    """Compare embedders on the same faces: accuracy, thresholds, latency, size, licence.
+
+    Prints a table and writes one page and its JSON. Each image is embedded once by each embedder,
+    without its mirror image. An image that --pairs lists and the folder does
+    not have is a failure to enrol: its pairs are rejected.
+
+    Example: `facemargin bench theirs.onnx phone.tflite spherenet_distilled --images lfw
+    --pairs pairs.txt --output bench.html`
+    """
+    from keras_facemargin.zoo import runs_as_it_is
+
+    prepare_file("--output", output, ".html")
+    if not all(map(runs_as_it_is, models)):
+        open_keras()
+    from keras_facemargin.bench import bench as run
+    from keras_facemargin.bench import terminal_table
+
+    found = run(
+        output,
+        models,
+        images,
+        pairs=pairs,
+        groups=groups,
+        flip=flip,
+        crop=None if crop is None else read_crop(crop),
+        pixels=pixels,
+    )
+    headers, rows = terminal_table(found)
+    table = Table(*headers)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    say(f"{output}, {output.with_suffix('.json').name}")
