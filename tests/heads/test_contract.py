@@ -115,7 +115,7 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
             array[:] = here - step * direction
             slope = (above - loss()) / (2 * step)
             array[:] = here
-            scale = max(1.0, np.abs(gradient).max())
+            scale = max(1.0, float(np.abs(gradient).max()))
             assert np.sum(gradient * direction) == pytest.approx(slope, abs=tolerance * scale)
 
 
