@@ -141,6 +141,7 @@ def find_place(model: str | os.PathLike[str]) -> Place:
         model: as `load_embedder`.
 
     Raises:
+        FileNotFoundError: the path of a file that does not exist.
         ValueError: unknown name, or an unknown file of another format.
         FetchError: an address does not give the card or the file.
     """
@@ -166,6 +167,11 @@ def find_place(model: str | os.PathLike[str]) -> Place:
                 f"{digest_of(path)}, which is not the file of a card. {_way_out(path.name)}"
             )
         return place
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(
+            f"The embedder file does not exist. Received: {text}. Check the path; `facemargin zoo` "
+            "lists the embedders that are known by name."
+        )
     raise ValueError(f"{_rule()} Received: {text!r}{_hint(text)}")
 
 
@@ -301,13 +307,14 @@ def _fetched_file(text: str, url: str, name: str) -> Place:
 def _rule() -> str:
     return (
         "A model must be a name in the zoo, the path of a .keras file or of a folder with its "
-        "card, a published file that a card describes, or an address hf:// or https:// of a card. "
-        f"Names: {', '.join(list_embedders()) or '(the zoo is empty)'}."
+        "card, a published file that a card describes, or an address hf:// or https:// of a card."
     )
 
 
 def _hint(text: str) -> str:
-    near = get_close_matches(text, list_embedders(), 1)
+    if not (names := list_embedders()):
+        return ". The zoo is empty."
+    near = get_close_matches(text, names, 1)
     return f". Did you mean {near[0]!r}?" if near else ". `facemargin zoo` lists the names."
 
 

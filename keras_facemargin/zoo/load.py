@@ -216,7 +216,10 @@ def _open(path: Path) -> "keras.Model":
     from keras_facemargin.saving import open_model
 
     if not path.is_file():
-        raise FileNotFoundError(f"The embedder file does not exist. Received: {path}")
+        raise FileNotFoundError(
+            f"The embedder file does not exist. Received: {path}. Check the path; `facemargin zoo` "
+            "lists the embedders that are known by name."
+        )
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} cannot be opened as a Keras model: it is not a .keras archive, or only "

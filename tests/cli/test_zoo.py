@@ -43,7 +43,7 @@ def test_show_prints_the_card_or_its_json(facemargin):
     for words in (*map(str, card.license), *card.license_conflicts, *card.notes, card.caution):
         assert words in out
     assert card.license_conflicts
-    assert_one_sentence(facemargin("zoo", "show", "nosuch"), DEFAULT, "Received: 'nosuch'")
+    assert_one_sentence(facemargin("zoo", "show", "nosuch"), "Received: 'nosuch'", "lists the names")
     assert_one_sentence(facemargin("zoo", "show", "sfac"), "Did you mean 'sface'?")
 
 
