@@ -91,7 +91,7 @@ def test_sample_weights_weigh():
 
 @any_backend
 def test_saved_loaded_and_resumed_as_if_never_stopped(tmp_path):
-    """Head state and optimiser included: the annealing goes on where it was."""
+    """Head state and optimiser included: the annealing continues where it was."""
     images, labels = faces()
     classifier = make(SphereFace, base=50.0, minimum=1.0)
     classifier.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)

@@ -72,7 +72,7 @@ def probe(*first, name="mine"):
 
 
 def seen(backbone, **arguments):
-    """What a `probe` makes of a red image inside an embedder."""
+    """The output of a `probe` for a red image inside an embedder."""
     embedder = build_embedder(backbone, 4, **arguments)
     feature_map = keras.Model(embedder.input, embedder.get_layer("neck_depthwise").input)(RED)
     return keras.ops.convert_to_numpy(feature_map)[0, 0, 0]

@@ -191,7 +191,7 @@ def test_invariances():
         pooled,
         atol=1e-6,
     )
-    # What stands in the padding does not matter, not even if it is no number.
+    # The values of the padding do not matter, not even NaN.
     dirty = np.where(present[..., None], features, np.nan)
     np.testing.assert_array_equal(
         array(pooling.quality_pooling(dirty, np.where(present, quality, 1), 0.7, present, media)),

@@ -86,10 +86,12 @@ def interrupted(killed, tmp_path):
 
 def assert_resumed(lines, whole):
     """The lines equal those of the uninterrupted run, and no step is missing."""
-    told = {tuple(line[:2]): line[2:] for line in whole}
-    assert {tuple(line[:2]) for line in lines} == set(told)
+    expected = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(expected)
     for epoch, step, *values in lines:
-        np.testing.assert_allclose(values, told[epoch, step], **EXACT, err_msg=f"{epoch}, {step}")
+        np.testing.assert_allclose(
+            values, expected[epoch, step], **EXACT, err_msg=f"{epoch}, {step}"
+        )
 
 
 @pytest.mark.any_backend
@@ -116,9 +118,9 @@ def test_kill_minus_nine(faces, uninterrupted, tmp_path):
     assert status == 0, errors
     lines = list(map(json.loads, log.read_text().splitlines()))
     assert len(lines) > EPOCHS * STEPS  # some were done again
-    told = {tuple(line[:2]): line[2:] for line in uninterrupted[0]}
-    assert {tuple(line[:2]): line[2:] for line in lines} == told
-    assert all(line[2:] == told[tuple(line[:2])] for line in lines)
+    expected = {tuple(line[:2]): line[2:] for line in uninterrupted[0]}
+    assert {tuple(line[:2]): line[2:] for line in lines} == expected
+    assert all(line[2:] == expected[tuple(line[:2])] for line in lines)
     assert not (tmp_path / "run" / "checkpoint.draft").exists()
 
 
@@ -206,10 +208,12 @@ def test_on_other_numbers_of_replicas(faces, tmp_path):
     lines = killed_after(3, faces, tmp_path / "run", 1, model=made(1, 1))
     lines += killed_after(6, faces, tmp_path / "run", 2, model=made(2, 2))
     run(faces, tmp_path / "run", lines.append, 3, model=made(1, 3))
-    told = {tuple(line[:2]): line[2:] for line in whole}
-    assert {tuple(line[:2]) for line in lines} == set(told)
+    expected = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(expected)
     for epoch, step, *values in lines:
-        np.testing.assert_allclose(values, told[epoch, step], rtol=2e-4, err_msg=f"{epoch}, {step}")
+        np.testing.assert_allclose(
+            values, expected[epoch, step], rtol=2e-4, err_msg=f"{epoch}, {step}"
+        )
 
 
 @pytest.mark.any_backend
@@ -403,7 +407,7 @@ FOREIGN = {
     "no zip": b"PK\x03\x04" + b"0" * 40,
     "nothing": b"",
     "no state": npz(other=b""),
-    "a header that is no literal": npz(state=HEADER + b"{'descr': (((" + b" " * 56 + b"\n"),
+    "a header that is not a literal": npz(state=HEADER + b"{'descr': (((" + b" " * 56 + b"\n"),
     "a header of a shape beyond memory": npz(
         state=HEADER
         + b"{'descr':'|u1','fortran_order':False,'shape':(99999999999999,)}".ljust(69)

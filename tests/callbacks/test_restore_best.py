@@ -38,7 +38,7 @@ class Colour(keras.layers.Layer):
 
 
 def classifier():
-    """Starts as the mean colour, which tells people apart."""
+    """Starts as the mean colour, which distinguishes people."""
     keras.utils.set_random_seed(0)
     image = keras.Input((112, 112, 3))
     x = Colour()(image)
@@ -98,13 +98,13 @@ def test_it_ends_with_the_weights_that_were_best(view):
 
     history = fit(model, [Colours(1, 3, 0), best, Spy()])
     # Every check is a real one: of the weights of its moment, as `evaluate_view_1` has it.
-    told = [(check["view_1_accuracy"], -check["view_1_eer"]) for check in best.history]
-    assert len(told) == 4
-    assert [(logs["view_1_accuracy"], -logs["view_1_eer"]) for logs, _ in seen] == told[1:]
-    assert history.history["view_1_accuracy"] == [accuracy for accuracy, _ in told[1:]]
+    figures = [(check["view_1_accuracy"], -check["view_1_eer"]) for check in best.history]
+    assert len(figures) == 4
+    assert [(logs["view_1_accuracy"], -logs["view_1_eer"]) for logs, _ in seen] == figures[1:]
+    assert history.history["view_1_accuracy"] == [accuracy for accuracy, _ in figures[1:]]
     weights = [before, *(values for _, values in seen)]
     assert any(not np.allclose(a, b) for a, b in zip(before, weights[-1], strict=True))
-    chosen = weights[told.index(max(told))]
+    chosen = weights[figures.index(max(figures))]
     assert chosen is weights[2]  # neither the first nor the last
     for now, then in zip(numbers(model), chosen, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -140,7 +140,7 @@ def test_early_stopping_sees_it(view):
 
 def test_view_2_is_refused(view, tmp_path):
     with_folds = Pairs(view.test.first, view.test.second, view.test.same, np.ones(10, int))
-    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as View 2 has them"):
+    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as in View 2"):
         View1(view.train, with_folds)
     with pytest.raises(
         ValueError, match=r"must be development pairs.*Received: Pairs with folds, such"

@@ -27,8 +27,8 @@ finally:
 def run(*arguments):
     """Exit code, standard output, standard error, and the packages that were imported."""
     ((code, out, error),) = finish(start("-c", COMMAND, *arguments))
-    *said, modules = out.splitlines()
-    return code, "\n".join(said), error, {name.split(".")[0] for name in json.loads(modules)}
+    *output, modules = out.splitlines()
+    return code, "\n".join(output), error, {name.split(".")[0] for name in json.loads(modules)}
 
 
 @pytest.mark.parametrize(

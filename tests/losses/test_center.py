@@ -132,7 +132,7 @@ def test_trains_in_a_margin_classifier_and_draws_classes_together():
 
 
 @any_backend
-def test_stands_beside_any_head():
+def test_adds_to_any_head():
     features, labels = faces()
     model = classifier(head=CosFace)
     losses = model.fit(features, labels, epochs=3, verbose=0).history["loss"]

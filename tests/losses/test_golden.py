@@ -134,7 +134,7 @@ def test_a_sample_without_labels_is_zero_where_theirs_is_nan():
     assert not labels[0].any() and not gradient[0].any()
     with_all = labels[1:], inputs[1:, 1:]
     loss = losses.NpairsMultilabelLoss()
-    # The first column has no label in common with the others, but is one to be told from.
+    # The first column has no label in common with the others, but is a negative.
     assert value > 2 / 3 * float(ops.convert_to_numpy(loss(*with_all)))
 
 

@@ -71,7 +71,7 @@ def test_rows_not_drawn_keep_their_values_and_their_momentum():
     momentum = as_numpy(momentum)
     assert (momentum[others] == 0).all() and (momentum[rows] != 0).any(axis=1).all()
     fit(classifier, x, y)
-    assert set(as_numpy(head.sample_rows)) != set(rows), "the rest is drawn anew each step"
+    assert set(as_numpy(head.sample_rows)) != set(rows), "the rest is drawn again each step"
     drawn = np.union1d(rows, as_numpy(head.sample_rows))
     others = np.setdiff1d(np.arange(CLASSES), drawn)
     np.testing.assert_array_equal(as_numpy(head.prototypes)[others], before[others])

@@ -70,7 +70,7 @@ for name in HEADS if devices <= 4 else HEADS[:1]:
 
 
 def step_memory(classes=4001, dim=32):
-    """Bytes a device holds in a step: its prototypes, their gradient, and what is made."""
+    """Bytes a device holds in a step: its prototypes, their gradient and temporary arrays."""
     head = heads.CosFace(classes, blockwise=True)
     head.build((None, dim))
 
