@@ -49,3 +49,23 @@ def worker_environments(count):
         json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
         for index in range(count)
     ]
+
+
+# The console script's lines, in a terminal whose owner has set nothing; last, what was imported.
+COMMAND = """
+import json, os, sys
+os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+sys.argv[0] = "/somewhere/bin/facemargin"
+from keras_facemargin.cli import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def run_command(*arguments):
+    """Runs `facemargin`: exit code, standard output and error, and the packages it imported."""
+    ((code, out, error),) = finish(start("-c", COMMAND, *arguments))
+    *said, modules = out.splitlines()
+    return code, "\n".join(said), error, {name.split(".")[0] for name in json.loads(modules)}

@@ -70,11 +70,12 @@ def measure_latency(
 
 
 def machine() -> str:
-    """The processor, the number of its cores that this process may use, and the system."""
+    """The processor, the number of its cores that this process may use, the system and its load."""
     usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
     cores = len(usable) or os.cpu_count() or 1
     words = f"{cores} core{'s' if cores > 1 else ''}"
-    return f"{_processor()}, {words}, {platform.system()} {platform.machine()}"
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{_processor()}, {words}, {platform.system()} {platform.machine()}{load}"
 
 
 def _processor() -> str:

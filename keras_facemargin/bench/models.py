@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class Facts:
         """Fact -> its text."""
         crop = str(self.embedder.crop)
         return {
-            "File": self.file or "-",
+            "Card": "no card" if self.card is None else self.card.name,
             "File size": "-" if self.file_bytes is None else f"{self.file_bytes / 1e6:.1f} MB",
             "Crop": f"{crop}, cut from the images" if self.cut else crop,
             "Numbers in an embedding": str(self.embedder.embedding_dim),
@@ -117,11 +117,17 @@ class Opener:
     """Opens the embedders of a bench.
 
     Args:
-        crop, pixels: as `open_embedder`, for every file that does not state them.
+        models: the models.
+        crop, pixels: as `open_embedder`, for every file among them that does not state its own.
     """
 
-    def __init__(self, crop: Size | None, pixels: str | None):
-        self.crop, self.pixels = crop, pixels
+    def __init__(
+        self, models: Iterable[Model | Embedder], crop: Size | None, pixels: str | None
+    ) -> None:
+        unknown = [each for each in models if not _states_its_input(each)]
+        # If no file needs them, `open_embedder` refuses them.
+        self.asking = unknown or list(models)
+        self.options = crop, pixels
 
     def open(self, model: Model | Embedder, threads: int | None = None) -> Embedder:
         """Opens one.
@@ -131,9 +137,8 @@ class Opener:
         """
         if isinstance(model, Embedder):
             return model
-        if not isinstance(model, str | os.PathLike) or states_its_input(model):
-            return open_embedder(model, threads=threads)
-        return open_embedder(model, crop=self.crop, pixels=self.pixels, threads=threads)
+        crop, pixels = self.options if model in self.asking else (None, None)
+        return open_embedder(model, crop=crop, pixels=pixels, threads=threads)
 
     def facts(self, model: Model | Embedder, images: Crop, image: npt.NDArray[np.uint8]) -> Facts:
         """The `Facts` of a model, with its latency on one image.
@@ -165,6 +170,10 @@ class Opener:
                 yield measure_latency(fitted(embedder, images), image, threads=threads)
         else:
             yield measure_latency(fitted(own, images), image)
+
+
+def _states_its_input(model: Model | Embedder) -> bool:
+    return not isinstance(model, str | os.PathLike) or states_its_input(model)
 
 
 def fitted(embedder: Embedder, images: Crop) -> Embedder | Cut:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy.typing as npt
 
 from keras_facemargin.bench.faces import BenchFaces
-from keras_facemargin.bench.latency import machine
 from keras_facemargin.bench.models import Facts, facts_table
 from keras_facemargin.evaluate.at_scale import PairRates
 from keras_facemargin.evaluate.uncertainty import Bootstrap, GroupRate
@@ -28,6 +27,7 @@ class BenchPage(AllPairs):
         resampling: a `Resampling`.
         faces: a `BenchFaces`.
         facts: embedder's name -> its `Facts`.
+        machine: the machine on which the latencies were measured, in words.
 
     Attributes:
         official: embedder's name -> the `Verification` of the official pairs.
@@ -35,11 +35,17 @@ class BenchPage(AllPairs):
 
     fars = FAR_TARGETS
 
-    def __init__(self, resampling: Resampling, faces: BenchFaces, facts: Mapping[str, Facts]):
+    def __init__(
+        self,
+        resampling: Resampling,
+        faces: BenchFaces,
+        facts: Mapping[str, Facts],
+        machine: str,
+    ):
         super().__init__(resampling, faces.people, faces.paths, faces.groups)
         self.faces, self.facts_of = faces, facts
         self.official: dict[str, Verification] = {}
-        self.machine = machine()
+        self.machine = machine
 
     def measure(self, name: str, given: npt.NDArray[Any]) -> Found:
         found = super().measure(name, given)
@@ -71,8 +77,9 @@ class BenchPage(AllPairs):
             ("Fact", *self.facts_of),
             facts_table(self.facts_of),
             "Latency: median time of one call with one image, in brackets the middle 80 % of the "
-            f"calls, on {self.machine}; without reading the image and without detection. Licence: "
-            "what the statements in the model's card say; it is not legal advice.",
+            f"calls, on {self.machine}; without reading the image and without detection. A load "
+            "near or above the number of cores makes a latency longer than that of a free machine. "
+            "Licence: the verdict of the statements in the model's card, not legal advice.",
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_facemargin.bench.faces import BenchFaces
+from keras_facemargin.bench.latency import machine
 from keras_facemargin.bench.models import Facts, Opener, facts_table, fitted
 from keras_facemargin.bench.page import BenchPage, Found, thresholds_table
 from keras_facemargin.evaluate import Verification, embed
@@ -93,14 +94,15 @@ def bench(
     named = models if isinstance(models, Mapping) else _named(models)
     require_embedders(named, "models")
     faces = BenchFaces.read(images, pairs, groups)
-    opener = Opener(crop, pixels)
+    opener = Opener(named.values(), crop, pixels)
+    described = machine()
     # All are opened first: a bad file stops the bench before minutes of work.
     facts = {name: opener.facts(each, faces.crop, faces.example) for name, each in named.items()}
     embeddings = {
         name: embed(fitted(each.embedder, faces.crop), faces.paths, flip=flip, progress=progress)
         for name, each in facts.items()
     }
-    page = BenchPage(Resampling(replicates, seed, progress), faces, facts)
+    page = BenchPage(Resampling(replicates, seed, progress), faces, facts, described)
     title = f"Bench on {Path(images).resolve().name}"
     mirrored = (
         "The embedding of the mirror image is appended."

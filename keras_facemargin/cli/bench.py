@@ -9,6 +9,7 @@ from rich.table import Table
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import prepare_file
 from keras_facemargin.cli.opening import open_keras
+from keras_facemargin.cli.options import FileCrop, FilePixels, read_crop
 
 
 def bench(
@@ -31,6 +32,8 @@ def bench(
             "grouping."
         ),
     ] = None,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     flip: Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")] = False,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Page to write, *.html; a .json is beside it.")
@@ -38,7 +41,8 @@ def bench(
 ) -> None:
     """Compare embedders on the same faces: accuracy, thresholds, latency, size, licence.
 
-    Prints a table and writes one page and its JSON. An image that --pairs lists and the folder does
+    Prints a table and writes one page and its JSON. Each image is embedded once by each embedder,
+    without its mirror image. An image that --pairs lists and the folder does
     not have is a failure to enrol: its pairs are rejected.
 
     Example: `facemargin bench theirs.onnx phone.tflite spherenet_distilled --images lfw
@@ -52,7 +56,16 @@ def bench(
     from keras_facemargin.bench import bench as run
     from keras_facemargin.bench import terminal_table
 
-    found = run(output, models, images, pairs=pairs, groups=groups, flip=flip)
+    found = run(
+        output,
+        models,
+        images,
+        pairs=pairs,
+        groups=groups,
+        flip=flip,
+        crop=None if crop is None else read_crop(crop),
+        pixels=pixels,
+    )
     headers, rows = terminal_table(found)
     table = Table(*headers)
     for row in rows:

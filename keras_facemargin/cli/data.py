@@ -10,7 +10,15 @@ from rich.table import Column, Table
 
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import prepare_file
-from keras_facemargin.cli.options import DEFAULT, CropSize, Model, read_size
+from keras_facemargin.cli.opening import open_model
+from keras_facemargin.cli.options import (
+    DEFAULT,
+    CropSize,
+    FileCrop,
+    FilePixels,
+    Model,
+    read_size,
+)
 
 LfwImages = StrEnum("LfwImages", ["funneled", "original"])
 
@@ -76,6 +84,8 @@ def check_data(
         Path | None, typer.Option(help="Test set; it must not share a person with the first.")
     ] = None,
     model: Model = DEFAULT,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     duplicates: Annotated[
         float,
         typer.Option(min=-0.99, max=1, help="Cosine from which two images count as duplicates."),
@@ -100,13 +110,10 @@ def check_data(
     from keras_facemargin.audit import audit_faces, draw_audit
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
-    from keras_facemargin.images import Crop
-    from keras_facemargin.zoo import load_embedder
 
-    embedder = load_embedder(model)
-    crop = Crop.of_embedder(embedder)
+    embedder = open_model(model, crop, pixels)
     sets = [
-        open_faces(each, image_size=crop, on_bad="skip")
+        open_faces(each, image_size=embedder.crop, on_bad="skip")
         for each in (faces, against)
         if each is not None
     ]

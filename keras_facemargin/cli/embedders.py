@@ -1,10 +1,9 @@
 """Embedders for deployment: `export`, `calibrate`."""
 
 import math
-import shutil
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
@@ -12,8 +11,8 @@ from rich.table import Column, Table
 from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
-from keras_facemargin.cli.options import DEFAULT, Model
-from keras_facemargin.files import draft_of
+from keras_facemargin.cli.opening import open_model
+from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
 
 if TYPE_CHECKING:
     from keras_facemargin.zoo import Thresholds
@@ -75,9 +74,12 @@ def calibrate(
         str,
         typer.Option(
             *("--model", "-m", "--card"),
-            help="A .keras file, a folder with a card.json or, with --output, a name in the zoo.",
+            help="A .keras, .onnx or .tflite file, a folder with a card.json or, with --output, a "
+            "name in the zoo.",
         ),
     ],
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     far: Annotated[
         list[float] | None,
         typer.Option(
@@ -100,7 +102,8 @@ def calibrate(
     Each rate has two thresholds: one for the image and its mirror image together, which `verify`
     compares, and one for the image alone, which an exported file embeds. Every pair of the faces
     counts. No person of the faces should be in the training set or in a test set. A rate that the
-    number of pairs does not support is refused. A .keras file without a card gets one.
+    number of pairs does not support is refused. A file without a card gets one, with the crop and
+    the pixels that --crop and --pixels name: later commands take the folder without them.
 
     Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
     --output my_embedder`
@@ -108,55 +111,27 @@ def calibrate(
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
     from keras_facemargin.files import check_writable
-    from keras_facemargin.images import Crop
-    from keras_facemargin.zoo import (
-        calibrate,
-        card_path,
-        describe,
-        keras_card,
-        load_card,
-        load_embedder,
-        write_card,
-    )
+    from keras_facemargin.zoo import calibrate, card_place, copy_weights, find_weights, write_card
 
     for rate in far or ():
         if not 0 < rate < 1:
             raise ValueError(f"--far must be a rate in (0, 1). Received: {rate}")
-    embedder, card = load_embedder(model), card_path(model)
-    old = load_card(model) if card.is_file() else None
-    file = card.with_name(old.weights.file) if old else Path(model)
-    target = file if output is None else output / f"{file.stem}.keras"
+    card = card_place(model)
+    embedder = open_model(model, crop, pixels)
+    old = embedder.to_card()
+    file = Path(model) if embedder.card is None else find_weights(model)[1]
+    target = file if output is None else output / old.weights.file
     _refuse_places(model, card, target, output)
     check_writable(target.with_name(card.name))
-    people = open_faces(faces, image_size=Crop.of_embedder(embedder))
+    people = open_faces(faces, image_size=embedder.crop)
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
     new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)
-    if old is None:
-        _copy(file, target, embedder)
-        made = describe(embedder, target, "An embedder of your own.", thresholds=new)
-    elif output is None:
-        made = old.changed(thresholds=new)
-    else:
-        _copy(file, target, embedder)
-        made = keras_card(old, target).changed(thresholds=new)
-    write_card(target.with_name(card.name), made)
-    _print_thresholds(old.thresholds if old else None, new)
+    copied = old if output is None else copy_weights(old, file, output)
+    write_card(target.with_name(card.name), copied.changed(thresholds=new))
+    _print_thresholds(embedder.thresholds, new)
     say(f"{target.with_name(card.name)}: {about}")
-    say(f"facemargin verify --model {target} uses it")
-
-
-def _copy(file: Path, target: Path, embedder: Any) -> None:
-    """Copies a .keras file; another file is written as the converted embedder."""
-    if file == target:
-        return
-    if file.suffix == ".keras" and file.is_file():
-        with draft_of(target) as draft:
-            shutil.copyfile(file, draft)
-    else:
-        from keras_facemargin.saving import save_model  # opens Keras
-
-        save_model(embedder, target)
+    say(f"facemargin verify --model {target.parent} uses it")
 
 
 def _refuse_places(model: str, card: Path, target: Path, output: Path | None) -> None:

@@ -2,15 +2,18 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keras_facemargin.cli.alignment import note_crops, refuse_photos
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import image_files, prepare_file
-from keras_facemargin.cli.opening import open_keras
-from keras_facemargin.cli.options import DEFAULT, Flip, Model, read_size
+from keras_facemargin.cli.opening import open_keras, open_model
+from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Flip, Model, read_size
+
+if TYPE_CHECKING:
+    from keras_facemargin.zoo import Embedder, Thresholds
 
 Choose = StrEnum("Choose", ["center", "largest"])
 Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
@@ -100,25 +103,27 @@ def embed(
         "embeddings.npz"
     ),
     model: Model = DEFAULT,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     flip: Flip = True,
 ) -> None:
     """Embed images: write `embeddings` (N, D) float32 and `paths` (N,) to a .npz file.
 
+    The file also has the name of the `model` and its `embedding_id`. Embeddings with two ids must
+    not be compared.
+
     Example: `facemargin embed facemargin-demo/faces-64x12-seed0 --output embeddings.npz`
     """
-    import numpy as np
-
     from keras_facemargin.evaluate import embed
-    from keras_facemargin.files import atomic_write
-    from keras_facemargin.zoo import load_embedder
+    from keras_facemargin.evaluate.saved import save_embeddings
 
-    embedder = load_embedder(model)
+    embedder = open_model(model, crop, pixels)
     paths = image_files(images)
     prepare_file("--output", output, ".npz")
     note_crops(paths, embedder)
     embeddings = embed(embedder, paths, flip=flip)
-    with atomic_write(output, "wb") as file:
-        np.savez(file, embeddings=embeddings, paths=np.array([str(path) for path in paths]))
+    id = embedder.id_of(mirrored=flip)
+    save_embeddings(output, embeddings, paths, embedding_id=id, model=embedder.name)
     say(f"{output}: {embeddings.shape[0]:,} embeddings of {embeddings.shape[1]} numbers")
 
 
@@ -126,6 +131,8 @@ def verify(
     first: Annotated[Path, typer.Argument(help="Aligned face crop.")],
     second: Annotated[Path, typer.Argument(help="Aligned face crop.")],
     model: Model = DEFAULT,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Smallest cosine to accept. Default: the card's."),
@@ -135,24 +142,17 @@ def verify(
 
     The images must be aligned crops of the model's size, as the command align writes them: photos
     are refused. Each crop is compared together with its mirror image. `finetune` and `calibrate`
-    write a card; a .keras file without a card needs --threshold.
+    write a card; a file without a card needs --threshold.
 
     Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
     facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
     """
     from keras_facemargin.evaluate import cosine_scores, embed
-    from keras_facemargin.zoo import load_card, load_embedder
 
-    embedder, paths = load_embedder(model), [first, second]
+    embedder, paths = open_model(model, crop, pixels), [first, second]
     origin = "your own"
     if threshold is None:
-        thresholds = load_card(model).thresholds
-        if thresholds is None:
-            raise ValueError(
-                f"`verify` needs a threshold. Received: the card of {model} without one. Run "
-                f"`facemargin calibrate FACES --model {model}`, or pass --threshold."
-            )
-        chosen = thresholds.find(mirrored=True)
+        chosen = _thresholds(embedder, model).find(mirrored=True)
         threshold = chosen.cosine
         origin = f"FAR {chosen.far:.2g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
     refuse_photos(paths, embedder)
@@ -162,3 +162,17 @@ def verify(
     console.print(f"{verdict}: cosine {score:.4f}, threshold {threshold:.4f}")
     say(f"threshold: {origin}", style="dim")
     say("A score is no proof: do not decide about a person by it alone.", style="dim")
+
+
+def _thresholds(embedder: "Embedder", model: str) -> "Thresholds":
+    from keras_facemargin.zoo import load_card
+
+    if embedder.card is None and embedder.runtime == "keras":
+        load_card(model)  # names the missing or damaged card
+    if embedder.thresholds is None:
+        without = "no card" if embedder.card is None else "a card without a threshold"
+        raise ValueError(
+            f"`verify` needs a threshold. Received: {model} with {without}. Run `facemargin "
+            f"calibrate FACES --model {model}`, which writes a card.json, or pass --threshold."
+        )
+    return embedder.thresholds

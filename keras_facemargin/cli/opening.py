@@ -1,12 +1,18 @@
-"""Imports Keras when a command needs it, because the import takes seconds."""
+"""Opens Keras and embedders when a command needs them, because the import takes seconds."""
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from keras_facemargin.cli.options import read_crop
+
+if TYPE_CHECKING:
+    from keras_facemargin.zoo import Embedder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -30,6 +36,48 @@ def with_keras(command: Callable[P, T]) -> Callable[P, T]:
     return opened
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """The options of a command that name its embedders.
+
+    Attributes:
+        names: --model, once or several times.
+        crop, pixels: --crop and --pixels, for the files among them whose input is not known.
+    """
+
+    names: Sequence[str]
+    crop: str | None
+    pixels: str | None
+
+    def open(self) -> "dict[str, Embedder]":
+        """Opens the embedders, by name; Keras only if one of them needs it.
+
+        Raises:
+            ValueError: as `open_embedder`; --crop or --pixels is given and the input of every
+                model is known.
+        """
+        from keras_facemargin.zoo import open_embedder, runs_as_it_is, states_its_input
+
+        crop = None if self.crop is None else read_crop(self.crop)
+        with without_greetings():
+            unknown = {name for name in self.names if not states_its_input(name)}
+        opened = {}
+        for name in self.names:
+            asks = name in unknown or not unknown  # else only the other files need the options
+            if not runs_as_it_is(name):
+                open_keras()
+            with without_greetings():
+                opened[name] = open_embedder(
+                    name, crop=crop if asks else None, pixels=self.pixels if asks else None
+                )
+        return opened
+
+
+def open_model(name: str, crop: str | None, pixels: str | None) -> "Embedder":
+    """Opens the embedder of a command that takes one; see `ModelOptions.open`."""
+    return ModelOptions([name], crop, pixels).open()[name]
+
+
 def open_keras() -> None:
     """Imports Keras and registers the package's classes, as `import keras_facemargin` does.
 
@@ -45,8 +93,9 @@ def open_keras() -> None:
 def without_greetings() -> Iterator[None]:
     """Holds standard error back and writes it only if the block fails.
 
-    TensorFlow 2.21 writes some lines during its import (oneDNN is on, absl is not initialised) that
-    no setting turns off. They come from C++, so the file descriptor itself is redirected.
+    LiteRT names its delegate there. TensorFlow 2.21 writes some lines during its import (oneDNN is
+    on, absl is not initialised) that no setting turns off. They come from C++, so the file
+    descriptor itself is redirected.
     """
     if "tensorflow" in sys.modules or sys.stderr is None:  # None: the process has no standard error
         yield

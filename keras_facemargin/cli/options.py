@@ -2,25 +2,36 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from keras_facemargin.images import Crop
 
 DEFAULT = "spherenet_distilled"
 DEFAULT_MODELS = [DEFAULT]
 
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 
-Model = Annotated[
-    str,
-    typer.Option("--model", "-m", help="Name in the zoo, a .keras file, or a folder with one."),
-]
-Models = Annotated[
-    list[str],
+_MODEL = "Name in the zoo, folder with a card, or a .keras, .onnx or .tflite file."
+Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL)]
+Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{_MODEL} Repeat to compare.")]
+# For files whose input is not known.
+FileCrop = Annotated[
+    str | None,
     typer.Option(
-        "--model",
-        "-m",
-        help="Name in the zoo, a .keras file, or a folder with one. Repeat to compare.",
+        "--crop",
+        help="Crop that a file without a card takes: a height, HEIGHTxWIDTH, or either with the "
+        "template, as in 160:arcface.",
+    ),
+]
+FilePixels = Annotated[
+    str | None,
+    typer.Option(
+        "--pixels",
+        help="Pixels that a file without a card takes: raw, 0..1, minus1..1, imagenet or a formula "
+        "such as '(x-127.5)/128'; BGR in front if blue comes first.",
     ),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
@@ -56,10 +67,22 @@ QualityWeight = Annotated[
 
 def read_size(text: str) -> int | tuple[int, int]:
     """The size of a crop from the text of an option: `112` or `112x96`, height first."""
-    sides = text.lower().split("x")
+    return _sides("--size", text, text)
+
+
+def read_crop(text: str) -> "Crop":
+    """The crop from the text of --crop: `112`, `112x96` or `160:arcface`."""
+    from keras_facemargin.images import Crop
+
+    size, _, template = text.partition(":")
+    return Crop.of(_sides("--crop", text, size), template or None)
+
+
+def _sides(option: str, text: str, size: str) -> int | tuple[int, int]:
+    sides = size.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise ValueError(
-            "--size must be a height or HEIGHTxWIDTH in pixels, such as 160 or 112x96. "
-            f"Received: --size {text}"
+            f"{option} must be a height or HEIGHTxWIDTH in pixels, such as 160 or 112x96. "
+            f"Received: {option} {text}"
         )
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))

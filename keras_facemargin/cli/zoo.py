@@ -1,7 +1,6 @@
 """`facemargin zoo`: cards, weights and publication."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,7 +33,7 @@ def zoo(context: typer.Context) -> None:
 
 
 def list_cards(
-    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Names to list; * and ? are wildcards.")] = "*",
     commercial: Annotated[
         bool, typer.Option("--commercial", help="Only those that are cleared for commercial use.")
     ] = False,
@@ -99,9 +98,7 @@ def fetch(
 
     Example: `facemargin zoo fetch dlib_resnet --to dlib_resnet`
     """
-    from keras_facemargin.files import draft_of
-    from keras_facemargin.zoo import CARD, find_weights, write_card
-    from keras_facemargin.zoo.parts import FolderSource
+    from keras_facemargin.zoo import CARD, copy_weights, find_weights, write_card
 
     if (to / CARD).exists():
         raise FileExistsError(
@@ -110,12 +107,7 @@ def fetch(
         )
     card, file = find_weights(model)
     _print_licence(card)
-    to.mkdir(parents=True, exist_ok=True)
-    with draft_of(to / card.weights.file) as draft:
-        shutil.copyfile(file, draft)
-    beside = FolderSource(kind="folder")
-    others = tuple(source for source in card.sources if source != beside)
-    write_card(to / CARD, card.changed(sources=(beside, *others)))
+    write_card(to / CARD, copy_weights(card, file, to))
     say(f"{to / card.weights.file}: {file.stat().st_size:,} bytes, SHA-256 as on the card")
 
 

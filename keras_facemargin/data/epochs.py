@@ -6,11 +6,9 @@ import operator
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.augmentation.light import Augmentation, augment, draw_augmentation
 from keras_facemargin.data.samplers import Sampler
 
 if TYPE_CHECKING:
@@ -153,6 +151,8 @@ class Plan:
     def draw(self, rng: Generator, count: int) -> Any:
         """The random numbers of the augmentation for `count` images."""
         if self._layers is None:
+            from keras_facemargin.augmentation.light import draw_augmentation  # opens Keras
+
             return draw_augmentation(rng, count)
         return rng.random((count, self.numbers), "float32")
 
@@ -167,7 +167,11 @@ class Plan:
     def augment_arrays(self, images: npt.NDArray[np.uint8], drawn: Any) -> npt.NDArray[Any]:
         """Applies the layers, or the light augmentation, to uint8 arrays."""
         if self._layers is None:
+            from keras_facemargin.augmentation.light import augment
+
             return np.asarray(augment(images, drawn))
+        import keras
+
         tensors = map(keras.ops.convert_to_tensor, (images.astype("float32"), drawn))
         return np.asarray(keras.ops.convert_to_numpy(self.augment(*tensors)))
 
@@ -205,8 +209,8 @@ class EpochDrawer:
             for first in range(0, len(its_rows), HANDED):
                 part = slice(first, first + HANDED)
                 chosen = its_places[part] % _DRAWN
-                if isinstance(drawn, Augmentation):
-                    yield its_rows[part], Augmentation(*(field[chosen] for field in drawn))
+                if isinstance(drawn, tuple):  # the fields of the light augmentation
+                    yield its_rows[part], type(drawn)(*(field[chosen] for field in drawn))
                 else:
                     yield its_rows[part], drawn[chosen]
 

@@ -8,17 +8,19 @@ import copy
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.data.epochs import Plan
-from keras_facemargin.data.pipeline import Batches, make_dataset
 from keras_facemargin.data.problems import report_bad_files, require_two_identities
 from keras_facemargin.data.samplers import Sampler
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.images.image import BadImage, read_bytes
+
+if TYPE_CHECKING:
+    from keras_facemargin.data.pipeline import Batches
 
 _SAMPLED = 64  # images whose bytes go into a fingerprint
 
@@ -142,6 +144,8 @@ class Faces:
                 `start` is given without `training`.
             ImportError: TensorFlow is missing.
         """
+        from keras_facemargin.data.pipeline import make_dataset  # opens Keras
+
         plan = Plan(
             self,
             batch_size=batch_size,
@@ -174,7 +178,7 @@ class Faces:
         sampler: Sampler | None = None,
         augmentation: Sequence[Any] | None = None,
         **options: Any,
-    ) -> Batches:
+    ) -> "Batches":
         """The batches of `dataset` as a `keras.utils.PyDataset`: numpy and Pillow, no TensorFlow.
 
         For Keras on jax or torch without TensorFlow; if TensorFlow is installed, `dataset` decodes
@@ -194,6 +198,8 @@ class Faces:
         Raises:
             ValueError: as `dataset`.
         """
+        from keras_facemargin.data.pipeline import Batches  # opens Keras
+
         plan = Plan(
             self,
             batch_size=batch_size,

@@ -13,7 +13,11 @@ from keras_facemargin.export import onnx, tflite
 from keras_facemargin.export.conversion import converting
 from keras_facemargin.export.graph import float32_embedder, normalised
 from keras_facemargin.export.images import check_images
+from keras_facemargin.export.metadata import with_entry
 from keras_facemargin.export.verdict import Tolerance, Verdict, check_path, deliver
+from keras_facemargin.images.crop import Crop
+from keras_facemargin.runtime.carried import ENTRY, Carried
+from keras_facemargin.runtime.pixels import Pixels
 
 Images: TypeAlias = npt.NDArray[Any]
 MIN_REPRESENTATIVE = 64
@@ -40,6 +44,8 @@ class Format:
         precisions: name -> `Precision`.
         require: raises ImportError if a package is missing.
         convert: from embedder, precision and representative images to the bytes of the file.
+        with_entry: from the bytes of a file, the name and the content of an entry of its metadata
+            to the bytes with the entry.
         runner: from the bytes of a file to a function from images to embeddings.
         float_islands: from the bytes of a calibrated file to the ops that compute in float.
     """
@@ -48,6 +54,7 @@ class Format:
     precisions: Mapping[str, Precision]
     require: Callable[[], None]
     convert: Callable[[Any, str, Images | None], bytes]
+    with_entry: Callable[[bytes, str, bytes], bytes]
     runner: Callable[[bytes], Callable[[Images], Images]]
     float_islands: Callable[[bytes], tuple[str, ...]]
 
@@ -67,6 +74,7 @@ FORMATS = {
         },
         require=tflite.require,
         convert=tflite.convert,
+        with_entry=with_entry,
         runner=tflite.runner,
         float_islands=tflite.float_islands,
     ),
@@ -75,6 +83,7 @@ FORMATS = {
         precisions={"float32": _FLOAT32},
         require=onnx.require,
         convert=onnx.convert,
+        with_entry=onnx.with_entry,
         runner=onnx.runner,
         float_islands=lambda artefact: (),
     ),
@@ -120,6 +129,9 @@ def export_embedder(
 ) -> Verdict:
     """Writes an embedder in the format that the ending of the file names: `.tflite` or `.onnx`.
 
+    The file carries its crop and its pixels, RGB 0..255, in an entry `keras_facemargin` of its
+    metadata, where `keras_facemargin.open_embedder` reads them.
+
     Args:
         embedder, path, precision, images, tolerance: as `export_tflite` and `export_onnx`.
 
@@ -140,6 +152,7 @@ def export_embedder(
     format = FORMATS[suffix]
     own_tolerance, calibrated = format.precisions[precision]
     path = check_path(path, suffix)
+    carried = Carried(Crop.of_embedder(embedder), Pixels())
     embedder = float32_embedder(embedder)
     representative = None
     if calibrated:
@@ -149,6 +162,7 @@ def export_embedder(
     format.require()
     with converting(format.name, embedder):
         artefact = format.convert(embedder, precision, representative)
+        artefact = format.with_entry(artefact, ENTRY, carried.to_json().encode())
         run = format.runner(artefact)
         run(images[:1])
     return deliver(

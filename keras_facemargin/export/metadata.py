@@ -30,14 +30,28 @@ def with_metadata(artefact: bytes, name: str) -> bytes:
     Returns:
         The bytes of the file with metadata; tensors and operators are unchanged.
     """
+    return with_entry(artefact, _NAME, _metadata(name))
+
+
+def with_entry(artefact: bytes, name: str, content: bytes) -> bytes:
+    """Adds a named entry to the metadata of a TFLite file.
+
+    Args:
+        artefact: bytes of the file.
+        name: of the entry.
+        content: its bytes.
+
+    Returns:
+        The bytes of the file with the entry; tensors and operators are unchanged.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(artefact)
     entry = schema.MetadataT()
-    entry.name, entry.buffer = _NAME, len(model.buffers)
+    entry.name, entry.buffer = name, len(model.buffers)
     buffer = schema.BufferT()
-    buffer.data = np.frombuffer(_metadata(name), np.uint8)
+    buffer.data = np.frombuffer(content, np.uint8)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(len(artefact) + 4096)

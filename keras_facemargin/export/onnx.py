@@ -73,6 +73,22 @@ def convert(
     return artefact
 
 
+def with_entry(artefact: bytes, name: str, content: bytes) -> bytes:
+    """Adds a named text to the metadata of an ONNX file.
+
+    Args:
+        artefact: bytes of the file.
+        name: of the entry.
+        content: its text in UTF-8.
+    """
+    import onnx
+
+    model = onnx.load_from_string(artefact)
+    model.metadata_props.add(key=name, value=content.decode())
+    written: bytes = model.SerializeToString()
+    return written
+
+
 def _in_steps(
     steps: tuple[tuple[str, str], ...], ctx: Any, node: Any, name: str, args: Any
 ) -> None:

@@ -122,7 +122,7 @@ class Report:
             ' class="number"' if column and all(map(_is_number, column)) else ""
             for column in columns
         ]
-        head = _cells("th", titles, kinds)
+        head = _breakable(_cells("th", titles, kinds))
         body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in cells)
         return self._figure(
             f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
@@ -184,6 +184,11 @@ def _cells(tag: str, cells: Iterable[object], kinds: Sequence[str]) -> str:
         f"<{tag}{kind}>{_unbroken(html.escape(str(cell)))}</{tag}>"
         for cell, kind in zip(cells, kinds, strict=True)
     )
+
+
+def _breakable(title: str) -> str:
+    """A header that a browser may break after an underscore: file names are long."""
+    return title.replace("_", "_<wbr>")
 
 
 def _unbroken(text: str) -> str:

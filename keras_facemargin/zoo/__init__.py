@@ -6,6 +6,8 @@ inside the wheel as `keras_facemargin/zoo_cards`. `finetune` and `calibrate` wri
 an embedder of your own; it opens by its path.
 """
 
+import typing
+
 from keras_facemargin.zoo.calibration import calibrate
 from keras_facemargin.zoo.card import (
     CARD,
@@ -24,8 +26,7 @@ from keras_facemargin.zoo.catalogue import (
     list_embedders,
     load_card,
 )
-from keras_facemargin.zoo.load import find_weights, load_embedder
-from keras_facemargin.zoo.open import Embedder, open_embedder, runs_as_it_is, states_its_input
+from keras_facemargin.zoo.load import copy_weights, find_weights, load_embedder
 from keras_facemargin.zoo.parts import (
     Input,
     LicenseEntry,
@@ -38,6 +39,15 @@ from keras_facemargin.zoo.parts import (
 )
 from keras_facemargin.zoo.publish import publish_folder, read_back
 from keras_facemargin.zoo.verify import Verified, verify_embedder
+
+if typing.TYPE_CHECKING:
+    from keras_facemargin.zoo.open import (
+        Embedder,
+        card_place,
+        open_embedder,
+        runs_as_it_is,
+        states_its_input,
+    )
 
 __all__ = [
     "CARD",
@@ -56,6 +66,8 @@ __all__ = [
     "Weights",
     "calibrate",
     "card_path",
+    "card_place",
+    "copy_weights",
     "describe",
     "describe_file",
     "digest_of",
@@ -74,3 +86,14 @@ __all__ = [
     "verify_embedder",
     "write_card",
 ]
+
+_OPENING = ("Embedder", "card_place", "open_embedder", "runs_as_it_is", "states_its_input")
+
+
+def __getattr__(name: str) -> typing.Any:
+    """The names of `zoo.open`, which needs NumPy; cards are listed without it."""
+    if name not in _OPENING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_facemargin.zoo import open as opening
+
+    return getattr(opening, name)

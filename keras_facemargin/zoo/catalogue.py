@@ -316,6 +316,10 @@ _ANY_FUNCTION = (
     "`keras_facemargin.evaluate.embed` takes any function from images (B, H, W, 3), RGB 0..255, to "
     "embeddings (B, D), so a model in its own runtime can be evaluated."
 )
+_AS_IT_IS = (
+    "`open_embedder` runs it as it is. For training and export, `facemargin calibrate FACES "
+    "--model FILE --crop CROP --pixels PIXELS --output FOLDER` writes a card; then name the folder."
+)
 _FORMATS = (
     (
         (".weights.h5",),
@@ -328,12 +332,8 @@ _FORMATS = (
         "If you trust it, keras.saving.load_model(FILE).save('embedder.keras') makes a .keras file "
         "of it.",
     ),
-    (
-        (".tflite",),
-        "a TFLite file",
-        f"Name the Keras model that it was exported from. {_ANY_FUNCTION}",
-    ),
-    ((".onnx",), "an ONNX graph", _ANY_FUNCTION),
+    ((".tflite",), "a TFLite file", _AS_IT_IS),
+    ((".onnx",), "an ONNX graph", _AS_IT_IS),
     ((".pt", ".pth", ".ckpt"), "a PyTorch checkpoint", _ANY_FUNCTION),
     ((".safetensors",), "weights without their network", _ANY_FUNCTION),
     ((".params", "-symbol.json"), "a part of an MXNet model", _ANY_FUNCTION),

@@ -1,16 +1,18 @@
 """Opens embedders: by name, file, folder or address; published files are converted once."""
 
 import os
+import shutil
 import typing
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from keras_facemargin.files import exclusive
+from keras_facemargin.files import draft_of, exclusive
 from keras_facemargin.zoo.card import CARD, Card, digest_of, keras_card
 from keras_facemargin.zoo.card_file import read_card, write_card
 from keras_facemargin.zoo.catalogue import Place, card_at, check_weights, find_place
+from keras_facemargin.zoo.parts import FolderSource
 from keras_facemargin.zoo.sources import WAIT, cache_folder, obtain, take
 
 if typing.TYPE_CHECKING:
@@ -101,6 +103,28 @@ def find_weights(model: str | os.PathLike[str]) -> tuple[Card, Path]:
     place = find_place(model)
     card = card_at(place, model)
     return card, _find_weights(card, place, None)
+
+
+def copy_weights(card: Card, file: Path, folder: Path) -> Card:
+    """Copies the weights of a card into a folder, in one step.
+
+    Args:
+        card: the card.
+        file: the file with its weights.
+        folder: the folder; it is created if it is missing.
+
+    Returns:
+        The card to write into the folder: its first source is the folder.
+
+    Raises:
+        OSError: the file cannot be read or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with draft_of(folder / card.weights.file) as draft:
+        shutil.copyfile(file, draft)
+    beside = FolderSource(kind="folder")
+    others = tuple(source for source in card.sources if source != beside)
+    return card.changed(sources=(beside, *others))
 
 
 def _find_weights(card: Card, place: Place, own: str | os.PathLike[str] | None) -> Path:

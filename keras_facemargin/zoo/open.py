@@ -13,8 +13,17 @@ import numpy.typing as npt
 
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.runtime import ModelFile, Pixels, open_file, runs
-from keras_facemargin.zoo.card import Card, describe, describe_file, digest_of
-from keras_facemargin.zoo.catalogue import find_card, find_place, is_name, recognize
+from keras_facemargin.zoo.card import CARD, Card, describe, describe_file, digest_of
+from keras_facemargin.zoo.card_file import read_card
+from keras_facemargin.zoo.catalogue import (
+    card_path,
+    check_weights,
+    find_card,
+    find_place,
+    is_name,
+    load_card,
+    recognize,
+)
 from keras_facemargin.zoo.load import find_weights, load_embedder
 from keras_facemargin.zoo.parts import Thresholds
 
@@ -185,6 +194,25 @@ def states_its_input(model: str | os.PathLike[str]) -> bool:
     """Whether the crop and the pixels of a model are known, from a card or from the file."""
     file = unknown_file(model)
     return file is None or open_file(file).carried is not None
+
+
+def card_place(model: str | os.PathLike[str]) -> Path:
+    """Path of the card of a model; the file may be missing.
+
+    Args:
+        model: as `open_embedder`, but a function.
+
+    Raises:
+        ValueError: as `load_embedder`; the card beside a file describes another file.
+    """
+    file = unknown_file(model)
+    card = card_path(model) if file is None else file.with_name(CARD)
+    if card.is_file():
+        if file is None:
+            load_card(model)
+        else:
+            check_weights(read_card(card), card, file)
+    return card
 
 
 def runs_as_it_is(model: str | os.PathLike[str]) -> bool:

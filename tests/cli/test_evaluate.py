@@ -55,7 +55,7 @@ def cheap_work(monkeypatch, request):
             OPENED[digest] = opened(model)
         return OPENED[digest]
 
-    monkeypatch.setattr(zoo, "load_embedder", load_embedder)
+    monkeypatch.setattr("keras_facemargin.zoo.open.load_embedder", load_embedder)
     few = property(lambda self: dataclasses.asdict(self) | {"replicates": 50})
     monkeypatch.setattr(Resampling, "options", few)
     if "real_plots" not in request.fixturenames:

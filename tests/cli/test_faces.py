@@ -123,7 +123,9 @@ def test_verify_takes_a_folder_with_a_card_and_the_file_in_it(facemargin, faces)
         *("without mine/card.json", "calibrate FACES --model mine/embedder.keras"),
     )
     Path("x.tflite").write_bytes(b"x")
-    assert_one_sentence(facemargin("verify", *pair, "-m", "x.tflite"), "exported from")
+    assert_one_sentence(
+        facemargin("verify", *pair, "-m", "x.tflite"), "x.tflite: the file cannot be"
+    )
 
 
 def test_an_embedding_file_is_replaced_whole_or_not_at_all(facemargin, model, faces, monkeypatch):

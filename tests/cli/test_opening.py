@@ -1,34 +1,14 @@
 """When the command imports Keras, and that its output comes first."""
 
-import json
 import os
 import sys
 
 import keras
 import pytest
-from processes import finish, start
+from processes import finish, run_command, start
 
 import keras_facemargin
 from keras_facemargin.cli.opening import without_greetings
-
-# The console script's lines, in a terminal whose owner has set nothing; last, what was imported.
-COMMAND = """
-import json, os, sys
-os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
-sys.argv[0] = "/somewhere/bin/facemargin"
-from keras_facemargin.cli import main
-try:
-    main()
-finally:
-    print(json.dumps(sorted(sys.modules)))
-"""
-
-
-def run(*arguments):
-    """Exit code, standard output, standard error, and the packages that were imported."""
-    ((code, out, error),) = finish(start("-c", COMMAND, *arguments))
-    *output, modules = out.splitlines()
-    return code, "\n".join(output), error, {name.split(".")[0] for name in json.loads(modules)}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +25,7 @@ def run(*arguments):
     ],
 )
 def test_a_command_without_models_does_not_import_keras(arguments, code, words):
-    status, out, error, packages = run(*arguments.split())
+    status, out, error, packages = run_command(*arguments.split())
     assert status == code
     assert words in out + error
     assert not packages & {"keras", "tensorflow", "jax", "torch", "numpy", "matplotlib"}
@@ -62,7 +42,7 @@ def test_the_module_runs_the_command():
 
 def test_no_line_comes_before_the_output_of_the_command(model, faces, tmp_path):
     images = sorted((faces / "person_000").iterdir())[:2]
-    code, out, error, _ = run("embed", *images, "-m", model, "-o", tmp_path / "e.npz")
+    code, out, error, _ = run_command("embed", *images, "-m", model, "-o", tmp_path / "e.npz")
     assert (code, out.split(": ")[1]) == (0, "2 embeddings of 48 numbers")
     assert error.startswith("Embedding")  # the progress bar, and no line of TensorFlow
 
@@ -72,7 +52,7 @@ def test_the_command_registers_classes_before_it_opens_a_model(model, tmp_path):
     classifier = keras_facemargin.MarginClassifier(embedder, keras_facemargin.CosFace(3))
     classifier.build((None, 112, 112, 3))
     classifier.save(tmp_path / "classifier.keras")
-    code, _, error, _ = run("embed", "faces", "-m", tmp_path / "classifier.keras")
+    code, _, error, _ = run_command("embed", "faces", "-m", tmp_path / "classifier.keras")
     assert code == 1
     assert error.startswith("Error: ")
     assert "Received: a MarginClassifier" in error

@@ -63,7 +63,7 @@ def wrong(faces, model):
         ("demo --faces nothere -o new", ["folder of identity folders", "nothere"]),
         ("demo -o bad.jpg", ["bad.jpg: File exists"]),
         ("evaluate lfw --images few --pairs nothere.txt", ["nothere.txt: No such file"]),
-        ("evaluate lfw --images few --pairs pairs.txt", ["announces 6,000 pairs", "1 lines"]),
+        ("evaluate lfw --images few --pairs pairs.txt", ["must have 6,000 pairs", "1 lines"]),
         ("evaluate lfw --images few --pairs words.txt", ["words.txt, line 1", "'no pairs'"]),
         ("evaluate lfw-view1 --lists few --images few", ["pairsDevTrain.txt: No such file"]),
         ("evaluate cfp-fp --lists few --images few", ["Pair_list_F.txt: No such file"]),

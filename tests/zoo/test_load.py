@@ -124,10 +124,10 @@ def test_a_misspelt_name_gives_the_nearest_one(little_zoo):
 @pytest.mark.parametrize(
     ("name", "what", "way_out"),
     [
-        ("face.onnx", "an ONNX graph", "takes any function from images"),
+        ("face.onnx", "an ONNX graph", "runs it as it is"),
         ("face.PT", "a PyTorch checkpoint", "takes any function from images"),
         ("face.safetensors", "weights without their network", "takes any function from images"),
-        ("face.tflite", "a TFLite file", "the Keras model that it was exported from"),
+        ("face.tflite", "a TFLite file", "runs it as it is"),
         ("face.weights.h5", "Keras weights without their network", "load_weights"),
         ("face.h5", "a model in Keras' older HDF5 format", r"load_model\(FILE\)\.save"),
         ("face.dat", "a dlib model", "takes any function from images"),

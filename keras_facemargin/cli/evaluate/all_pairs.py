@@ -1,7 +1,7 @@
 """All pairs of a set of faces, from embeddings or from images."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,7 +9,20 @@ from keras_facemargin.cli.alignment import note_crops
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.run import about_flip, check_compared, show
 from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page, printable
-from keras_facemargin.cli.options import DEFAULT_MODELS, Flip, Groups, Models, Output, ReportFile
+from keras_facemargin.cli.opening import ModelOptions
+from keras_facemargin.cli.options import (
+    DEFAULT_MODELS,
+    FileCrop,
+    FilePixels,
+    Flip,
+    Groups,
+    Models,
+    Output,
+    ReportFile,
+)
+
+if TYPE_CHECKING:
+    from keras_facemargin.evaluate.saved import SavedEmbeddings
 
 
 def every_pair(
@@ -21,6 +34,8 @@ def every_pair(
         ),
     ],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("all-pairs-results"),
     flip: Flip = True,
     report: ReportFile = None,
@@ -48,8 +63,10 @@ def every_pair(
     if report is not None:
         prepare_page(report)
     if of_files:
-        embeddings, labels, paths = _read_files(faces)
-        grouped, about = _groups(groups, paths, labels), []
+        saved = _read_files(faces)
+        embeddings = {printable(each.file): each.embeddings for each in saved}
+        labels, paths = saved[0].labels, saved[0].paths
+        grouped, about = _groups(groups, paths, labels), [_about(each) for each in saved]
     else:
         paths = image_files(faces)
         if report is None:
@@ -59,7 +76,7 @@ def every_pair(
             _groups(groups, paths, labels),
             [about_flip(flip)],
         )  # before minutes of work
-        embeddings = _embed(paths, model, flip)
+        embeddings = _embed(paths, ModelOptions(model, crop, pixels), flip)
     if report is not None:
         title = f"All pairs of {', '.join(each.name for each in faces)}"
         _to_page(report, title, embeddings, labels, paths, about, grouped)
@@ -109,12 +126,11 @@ def _groups(file: Path | None, paths: list[Path] | None, labels: list[Any]) -> A
     return None if file is None else read_groups_of_images(file, paths, labels)
 
 
-def _embed(paths: list[Path], models: list[str], flip: bool) -> dict[str, Any]:
+def _embed(paths: list[Path], models: ModelOptions, flip: bool) -> dict[str, Any]:
     """Returns a dict of model -> embeddings."""
     from keras_facemargin.evaluate import embed
-    from keras_facemargin.zoo import load_embedder
 
-    embedders = {model: load_embedder(model) for model in models}
+    embedders = models.open()
     embeddings = {
         printable(name): embed(each, paths, flip=flip) for name, each in embedders.items()
     }
@@ -123,44 +139,25 @@ def _embed(paths: list[Path], models: list[str], flip: bool) -> dict[str, Any]:
     return embeddings
 
 
-def _read_files(files: list[Path]) -> tuple[dict[str, Any], list[Any], list[Path] | None]:
-    """Returns (dict of file -> embeddings, labels, image files or ``None``)."""
-    first, *others = files
-    rows, labels, paths = _read_embeddings(first)
-    embeddings = {printable(first): rows}
-    for file in others:
-        rows, *theirs = _read_embeddings(file)
-        if theirs != [labels, paths]:
+def _read_files(files: list[Path]) -> "list[SavedEmbeddings]":
+    """Reads embeddings of the same faces. They may be of several embedders.
+
+    Each file is scored within itself, so that embeddings of two embedders never meet.
+    """
+    from keras_facemargin.evaluate.saved import read_embeddings
+
+    first, *others = map(read_embeddings, files)
+    for each in others:
+        if (each.labels, each.paths) != (first.labels, first.paths):
             raise ValueError(
                 "Compared embeddings must have the same faces in the same order. "
-                f"Received: {first} and {file}, which differ in `paths` or `labels`."
+                f"Received: {first.file} and {each.file}, which differ in `paths` or `labels`."
             )
-        embeddings[printable(file)] = rows
-    return embeddings, labels, paths
+    return [first, *others]
 
 
-def _read_embeddings(file: Path) -> tuple[Any, list[Any], list[Path] | None]:
-    """Reads a file of `facemargin embed`: embeddings, labels, image files or ``None``."""
-    from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
-
-    rule = (
-        "Embeddings must be a .npz file with `embeddings` (N, D) and `paths` (or `labels`) (N,), "
-        "as `facemargin embed` writes."
-    )
-    arrays = read_npz(file)
-    if "embeddings" not in arrays or not arrays.keys() & {"paths", "labels"}:
-        held = ", ".join(arrays) or "nothing"
-        raise ValueError(f"{rule} Received: {file}, which has {held}.")
-    try:
-        rows = embedding_rows(arrays["embeddings"])
-        names = [name for name in ("paths", "labels") if name in arrays]
-        named = {name: identifiers(**{name: arrays[name]})[0] for name in names}
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    if any(values.shape != (len(rows),) for values in named.values()):
-        shapes = ", ".join(f"`{name}` {values.shape}" for name, values in named.items())
-        raise ValueError(f"{rule} Received: {file} with `embeddings` {rows.shape}, {shapes}.")
-    paths = [Path(str(path)) for path in named["paths"]] if "paths" in named else None
-    if "labels" in named:
-        return rows, named["labels"].tolist(), paths
-    return rows, [path.parent.name for path in paths or ()], paths
+def _about(saved: "SavedEmbeddings") -> str:
+    """The paragraph of a page on the embedder of a file."""
+    if saved.embedding_id is None:
+        return f"{printable(saved.file)} does not name its embedder."
+    return f"{printable(saved.file)}: embeddings of {saved.model}, id {saved.embedding_id}."

@@ -8,8 +8,11 @@ import typer
 
 from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.evaluate.tasks import development_pairs, pairs_of_images
+from keras_facemargin.cli.opening import ModelOptions
 from keras_facemargin.cli.options import (
     DEFAULT_MODELS,
+    FileCrop,
+    FilePixels,
     Flip,
     Groups,
     Images,
@@ -32,6 +35,8 @@ def lfw(
     ],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("lfw-results"),
     flip: Flip = True,
     on_missing: Annotated[
@@ -63,13 +68,22 @@ def lfw(
         lambda: with_groups(read_pairs(pairs, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
+    to_page_or_folder(
+        run,
+        ModelOptions(model, crop, pixels),
+        output=output,
+        flip=flip,
+        report=report,
+        groups=groups,
+    )
 
 
 def lfw_view_1(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("lfw-view1-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -94,7 +108,9 @@ def lfw_view_1(
         lambda: read_view_1(lists, images, on_missing=on_missing.value),
         development_pairs(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def _reader(name: str, *kind: str) -> Reader:
@@ -151,6 +167,8 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
         lists: Lists,
         images: Images,
         model: Models = DEFAULT_MODELS,
+        crop: FileCrop = None,
+        pixels: FilePixels = None,
         output: Output = Path(f"{name}-results"),
         flip: Flip = True,
         on_missing: OnMissingImage = OnMissing.refuse,
@@ -164,7 +182,14 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
             lambda: with_groups(read(lists, images, on_missing.value), groups),
             pairs_of_images(),
         )
-        to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
+        to_page_or_folder(
+            run,
+            ModelOptions(model, crop, pixels),
+            output=output,
+            flip=flip,
+            report=report,
+            groups=groups,
+        )
 
     return evaluate_list
 
@@ -172,6 +197,8 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
 def verification_bin(
     file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("bin-results"),
     flip: Flip = True,
     folds: Annotated[
@@ -200,7 +227,14 @@ def verification_bin(
         lambda: with_groups(read_bin_pairs(file, folds=folds or None), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
+    to_page_or_folder(
+        run,
+        ModelOptions(model, crop, pixels),
+        output=output,
+        flip=flip,
+        report=report,
+        groups=groups,
+    )
 
 
 def own_pairs(
@@ -214,6 +248,8 @@ def own_pairs(
         Path, typer.Option(help="Folder of aligned crops; the paths are relative to it.")
     ],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("pairs-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -237,7 +273,14 @@ def own_pairs(
         lambda: with_groups(read_own_pairs(file, images, on_missing=on_missing.value), groups),
         pairs_of_images(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report, groups=groups)
+    to_page_or_folder(
+        run,
+        ModelOptions(model, crop, pixels),
+        output=output,
+        flip=flip,
+        report=report,
+        groups=groups,
+    )
 
 
 def with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:

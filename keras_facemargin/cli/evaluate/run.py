@@ -10,6 +10,7 @@ from rich.table import Table
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate.tasks import Task
 from keras_facemargin.cli.files import prepare_folder, prepare_page, printable
+from keras_facemargin.cli.opening import ModelOptions
 
 if TYPE_CHECKING:
     from keras_facemargin.report import Measured
@@ -36,7 +37,7 @@ class EvaluationRun:
 
 def to_page_or_folder(
     run: EvaluationRun,
-    models: Sequence[str],
+    models: ModelOptions,
     *,
     output: Path,
     flip: bool,
@@ -44,21 +45,19 @@ def to_page_or_folder(
     groups: Path | None = None,
 ) -> None:
     """Writes a page if `report` names one, else a folder."""
-    check_compared("--model", "models", models, report=report, groups=groups)
+    check_compared("--model", "models", models.names, report=report, groups=groups)
     if report is not None:
         _to_page(run, models, report, flip)
-        return
-    (model,) = models
-    _to_folder(run, model, output, flip)
+    else:
+        _to_folder(run, models, output, flip)
 
 
-def _to_folder(run: EvaluationRun, model: str, output: Path, flip: bool) -> None:
+def _to_folder(run: EvaluationRun, models: ModelOptions, output: Path, flip: bool) -> None:
     """Prints the table of one embedder and writes results.json and the plots."""
     from keras_facemargin.evaluate.plots import require_matplotlib
     from keras_facemargin.files import atomic_write, write_json
-    from keras_facemargin.zoo import load_embedder
 
-    embedder = load_embedder(model)
+    ((model, embedder),) = models.open().items()
     listed = run.read()
     prepare_folder(output, "results.json", *run.task.figures)  # before the embedding
     if run.task.figures:
@@ -66,7 +65,9 @@ def _to_folder(run: EvaluationRun, model: str, output: Path, flip: bool) -> None
     found = run.task.measure(embedder, listed, flip)
     result = run.task.conclude(listed, found)
     console.print(result)
-    record = {**run.record, "model": model, "flip": flip, **result.to_dict()}
+    id = embedder.id_of(mirrored=flip)
+    about = {"model": model, "flip": flip, "embedding_id": id}
+    record = {**run.record, **about, **result.to_dict()}
     write_json(output / "results.json", record)
     figures = run.task.plots(printable(model), listed, result) if run.task.plots else ()
     for name, figure in zip(run.task.figures, figures, strict=True):
@@ -75,11 +76,9 @@ def _to_folder(run: EvaluationRun, model: str, output: Path, flip: bool) -> None
     say(f"{output}/{', '.join(['results.json', *run.task.figures])}")
 
 
-def _to_page(run: EvaluationRun, models: Sequence[str], report: Path, flip: bool) -> None:
+def _to_page(run: EvaluationRun, models: ModelOptions, report: Path, flip: bool) -> None:
     """Writes one page that compares the embedders, and its JSON."""
-    from keras_facemargin.zoo import load_embedder
-
-    embedders = {model: load_embedder(model) for model in models}
+    embedders = models.open()
     listed = run.read()
     prepare_page(report)
     found = {

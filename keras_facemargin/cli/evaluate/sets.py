@@ -9,9 +9,12 @@ from keras_facemargin.cli.console import say
 from keras_facemargin.cli.evaluate import tasks
 from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
 from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.opening import ModelOptions, open_model
 from keras_facemargin.cli.options import (
     DEFAULT,
     DEFAULT_MODELS,
+    FileCrop,
+    FilePixels,
     Flip,
     Images,
     Model,
@@ -27,6 +30,8 @@ def blufr(
     lists: Annotated[Path, typer.Option(help="Folder with blufr_lfw_config.mat.")],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("blufr-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -49,11 +54,13 @@ def blufr(
         lambda: read_blufr(lists, images, on_missing=on_missing.value),
         tasks.blufr(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def megaface(
-    lists: Annotated[Path, typer.Option(help="Folder of the devkit's lists.")],
+    lists: Annotated[Path, typer.Option(help="Folder of MegaFace's lists.")],
     images: Annotated[
         Path, typer.Option(help="Folder with facescrub_images and megaface_images, aligned.")
     ],
@@ -65,6 +72,8 @@ def megaface(
         typer.Option("--refined", help="Leave out the images that InsightFace's lists call wrong."),
     ] = False,
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("megaface-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -88,7 +97,9 @@ def megaface(
         ),
         tasks.megaface(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def trillion_pairs(
@@ -98,6 +109,8 @@ def trillion_pairs(
         "trillion-pairs.bin"
     ),
     model: Model = DEFAULT,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
 ) -> None:
@@ -106,9 +119,8 @@ def trillion_pairs(
     Example: `facemargin evaluate trillion-pairs --lists . --images testdata -o features.bin`
     """
     from keras_facemargin.evaluate.protocols import read_trillion_pairs, write_trillion_pairs
-    from keras_facemargin.zoo import load_embedder
 
-    embedder = load_embedder(model)
+    embedder = open_model(model, crop, pixels)
     listed, missing = read_trillion_pairs(lists, images, on_missing=on_missing.value)
     prepare_file("--output", output, ".bin")
     rows, columns = write_trillion_pairs(embedder, listed, output, missing=missing, flip=flip)
@@ -123,6 +135,8 @@ def identification(
         Path, typer.Option(help="Aligned crops to search, one folder for each person.")
     ],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("identification-results"),
     flip: Flip = True,
     report: ReportFile = None,
@@ -145,4 +159,6 @@ def identification(
         lambda: searches_of_folders(image_files([gallery]), image_files([probes])),
         tasks.searches_of_folders(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )

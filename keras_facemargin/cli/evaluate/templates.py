@@ -8,8 +8,11 @@ import typer
 
 from keras_facemargin.cli.evaluate import tasks
 from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
+from keras_facemargin.cli.opening import ModelOptions
 from keras_facemargin.cli.options import (
     DEFAULT_MODELS,
+    FileCrop,
+    FilePixels,
     Flip,
     Images,
     Lists,
@@ -29,6 +32,8 @@ def ytf(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of the frames: NAME/VIDEO/*.jpg.")],
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("ytf-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -50,7 +55,9 @@ def ytf(
         lambda: read_ytf(lists, images, on_missing=on_missing.value),
         tasks.pairs_of_templates(),
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def ijba(
@@ -64,6 +71,8 @@ def ijba(
         ),
     ] = None,
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("ijba-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -95,7 +104,9 @@ def ijba(
         lambda: read(lists, images, splits=split or SPLITS, on_missing=on_missing.value),
         kind,
     )
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def ijbb(
@@ -104,6 +115,8 @@ def ijbb(
     task: Annotated[IjbTask, typer.Option(help="verify: 1:1; search: 1:N.")] = IjbTask.verify,
     quality_weight: QualityWeight = 0.0,
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("ijbb-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -118,7 +131,9 @@ def ijbb(
     """
     of_task = {IjbTask.verify: _ijb_pairs, IjbTask.search: _ijb_searches}[task]
     run = of_task("ijbb", "IJB-B", lists, images, quality_weight, on_missing)
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def ijbc(
@@ -132,6 +147,8 @@ def ijbc(
     ] = "GENDER",
     quality_weight: QualityWeight = 0.0,
     model: Models = DEFAULT_MODELS,
+    crop: FileCrop = None,
+    pixels: FilePixels = None,
     output: Output = Path("ijbc-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -149,7 +166,9 @@ def ijbc(
     else:
         of_task = {IjbcTask.verify: _ijb_pairs, IjbcTask.search: _ijb_searches}[task]
         run = of_task("ijbc", "IJB-C", lists, images, quality_weight, on_missing)
-    to_page_or_folder(run, model, output=output, flip=flip, report=report)
+    to_page_or_folder(
+        run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
+    )
 
 
 def _ijb_pairs(
