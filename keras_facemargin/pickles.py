@@ -205,7 +205,7 @@ class PickleWalk:
 
     def _PROTO(self) -> None:
         if (version := self._number("<B")) > 5:
-            raise self.error(f"protocol {version} is announced, and there are 0 to 5")
+            raise self.error(f"protocol {version}; the known ones are 0 to 5")
 
     def _FRAME(self) -> None:
         self.take(8)  # how much a loader might read ahead
