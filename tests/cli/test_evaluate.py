@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from matplotlib.figure import Figure
 from one_sentence import assert_one_sentence
+from onnx import TensorProto, helper
 from PIL import Image
 from published_sets import (
     write_agedb,
@@ -30,7 +32,7 @@ from published_sets import (
     write_ytf,
 )
 
-from keras_facemargin import zoo
+from keras_facemargin import open_embedder, zoo
 from keras_facemargin.data import write_pairs_bin
 from keras_facemargin.images.synthetic import write_synthetic_faces
 from keras_facemargin.report.draws import Resampling
@@ -185,6 +187,9 @@ def test_evaluate_all_pairs_compares_files_and_groups(facemargin, model, faces):
     record = json.loads(Path("both.json").read_text())
     assert record["title"] == "All pairs of a.npz, b.npz"
     assert [*record["models"]] == ["a.npz", "b.npz"]
+    id = open_embedder(model).id_of(mirrored=True)
+    assert f"a.npz: embeddings of tiny.keras, id {id}." in record["about"]
+    assert "b.npz does not name its embedder." in record["about"]
     of_a = record["models"]["a.npz"]
     first = of_a["hardest_pairs"][0]["first"]
     assert first in arrays["paths"]
@@ -196,6 +201,40 @@ def test_evaluate_all_pairs_compares_files_and_groups(facemargin, model, faces):
     result = facemargin(*command, "--report", "again.html")
     assert_one_sentence(result, "same faces in the same order", "a.npz and b.npz")
     assert not Path("again.html").exists()
+
+
+@pytest.fixture
+def unknown(tmp_path):
+    """An ONNX file of the colours in a grid of 4x4, which does not state its input."""
+    sides = {"kernel_shape": [28, 28], "strides": [28, 28]}
+    graph = helper.make_graph(
+        [
+            helper.make_node("AveragePool", ["image"], ["grid"], **sides),
+            helper.make_node("Flatten", ["grid"], ["out"]),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["b", 3, 112, 112])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["b", 48])],
+    )
+    opsets = [helper.make_opsetid("", 15)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "u.onnx")
+    return "u.onnx"
+
+
+def test_the_input_of_a_file_is_named_beside_a_model_that_needs_no_words(
+    facemargin, model, faces, unknown
+):
+    command = ("evaluate", "all-pairs", faces, "-m", model, "-m", unknown, "--report", "all.html")
+    assert_one_sentence(facemargin(*command), "u.onnx", "without crop and pixels", "--pixels")
+    assert_one_sentence(facemargin(*command, "--crop", "x"), "--crop must be a height", "--crop x")
+    assert_one_sentence(facemargin(*command, "--crop", 96, "--pixels", "raw"), "u.onnx", "112x112")
+    assert_one_sentence(facemargin(*command, "--crop", 112, "--pixels", "y"), "raw, 0..1", "'y'")
+    assert not Path("all.html").exists()
+    code, _, error = facemargin(*command, "--crop", "112:arcface", "--pixels", "0..1")
+    assert code == 0, error
+    assert [*json.loads(Path("all.json").read_text())["models"]] == [str(model), unknown]
+    command = ("evaluate", "all-pairs", faces, "-m", model, "--pixels", "raw", "-o", "out")
+    assert_one_sentence(facemargin(*command), "tiny.keras, whose input is known. Leave them out")
 
 
 def test_evaluate_bin_writes_a_page(facemargin, model):

@@ -97,8 +97,9 @@ def test_dlibs_network_trains_from_its_own_function(opened, shared_data):
     inference = keras.ops.convert_to_numpy(model(batch, training=False))
     training = keras.ops.convert_to_numpy(model(batch, training=True))
     model.set_weights(weights)  # the call moved the statistics
-    assert min(map(cosine, inference, training)) > 0.98
-    assert np.mean(list(map(cosine, inference, training))) > 0.99
+    found = list(map(cosine, inference, training))
+    assert min(found) > 0.96  # without the statistics 0.88; the batch has its own ones
+    assert np.mean(found) > 0.98
 
 
 @pytest.mark.parametrize(

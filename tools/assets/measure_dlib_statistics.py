@@ -1,9 +1,12 @@
 """Writes `zoo/maps/dlib_statistics.npz`: statistics of the folded layers of dlib's network.
 
-Mean and variance of each channel of the inputs of its 29 layers `affine_`, over crops of LFW: 14
-thousand numbers, from which no image can be made. `keras_facemargin.zoo.unfold` states their use.
+Mean and variance of each channel of the inputs of its 29 layers `affine_`, over one crop of each of
+256 people, none of LFW: 14 thousand numbers, from which no image can be made.
+`keras_facemargin.zoo.unfold` states their use.
 
-    python tools/assets/measure_dlib_statistics.py dlib_face_recognition_resnet_model_v1.dat LFW
+    python tools/assets/measure_dlib_statistics.py dlib_face_recognition_resnet_model_v1.dat FACES
+
+FACES was celeb/train of the data folder, with --names "[ap]_*.jpg": its sharp crops.
 """
 
 import argparse
@@ -26,12 +29,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", help="the .dat file")
     parser.add_argument("faces", type=Path, help="folder of 112x112 crops, in folders of people")
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--names", default="*.jpg", help="names of the crops to choose from")
+    parser.add_argument("--people", type=int, default=256)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     crop = Crop(150, 150, "dlib")
-    files = sorted(options.faces.glob("*/*_0001.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
+    people = (sorted(folder.glob(options.names)) for folder in sorted(options.faces.iterdir()))
+    files = [crops[0] for crops in people if crops]
+    files = files[:: max(1, len(files) // options.people)][: options.people]
     crops = np.stack([place(read_face(file), crop) for file in files])
     built = graph.build(dlib.read(options.network), size=crop.shape)
     statistics = measure_statistics(built.model, built.folded, crops)
