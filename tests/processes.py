@@ -1,4 +1,4 @@
-"""Python processes beside the test's own, which end with it whatever happens."""
+"""Python processes that a test starts, which always end with it."""
 
 import json
 import os

@@ -1,9 +1,9 @@
-"""Trains, evaluates and predicts on replicas or workers, and prints what was seen as JSON.
+"""Trains, evaluates and predicts on replicas or workers, and prints the results as JSON.
 
     python replica_run.py REPLICAS BATCH_SIZE ...
 
-Of several workers one if TF_CONFIG says so. A process of its own: two strategies in one process mix
-up their collectives, and one that was aborted ends all that follow.
+With TF_CONFIG the process is one of several workers. It is a separate process because two
+strategies in one process mix up their collectives, and all fail after an aborted one.
 """
 
 import json
@@ -21,7 +21,7 @@ COUNT = 25
 
 
 class Logs(keras.callbacks.Callback):
-    """What `fit` says after each step."""
+    """The logs of `fit` after each step."""
 
     def __init__(self):
         super().__init__()

@@ -20,7 +20,7 @@ SIDE, EPOCHS, BATCH = 16, 3, 4
 
 
 class StepLog(keras.callbacks.Callback):
-    """Notes the logs of each step, and calls `after` with the number of steps."""
+    """Records the logs of each step, and calls `after` with the number of steps."""
 
     def __init__(self, note, after=lambda steps: None):
         super().__init__()

@@ -80,7 +80,7 @@ def test_accuracy_is_that_of_plain_cosines_and_loss_that_of_the_margin():
 
 
 @any_backend
-def test_sample_weights_weigh():
+def test_sample_weights_scale_the_losses():
     images, labels = faces(8)
     classifier = make()
     half = np.array([1.0, 0.0] * 4, "float32")
@@ -90,8 +90,8 @@ def test_sample_weights_weigh():
 
 
 @any_backend
-def test_saved_loaded_and_resumed_as_if_never_stopped(tmp_path):
-    """Head state and optimiser included: the annealing goes on where it was."""
+def test_a_saved_and_loaded_classifier_continues_with_the_same_losses(tmp_path):
+    """With the state of head and optimiser: the annealing continues."""
     images, labels = faces()
     classifier = make(SphereFace, base=50.0, minimum=1.0)
     classifier.fit(images, labels, batch_size=8, epochs=2, shuffle=False, verbose=0)
@@ -120,7 +120,7 @@ def test_trains_in_mixed_precision(policy):
 
 
 @any_backend
-def test_wrong_use_is_answered_with_the_rule():
+def test_wrong_use_is_refused_with_the_rule():
     images, labels = faces(8)
     with pytest.raises(ValueError, match=r"labels|class of each image"):
         make().fit(images, verbose=0)
@@ -133,13 +133,13 @@ def test_wrong_use_is_answered_with_the_rule():
 
 
 @any_backend
-def test_compile_takes_keras_order_and_no_loss_wherever_it_comes():
+def test_compile_has_the_order_of_keras_and_refuses_a_loss():
     def order(method):
         return list(inspect.signature(method).parameters)
 
     ours, theirs = order(MarginClassifier.compile), order(keras.Model.compile)
     assert ours[:-1] == theirs[: len(ours) - 1]
-    assert set(theirs) - set(ours) == {"auto_scale_loss"}  # goes through
+    assert set(theirs) - set(ours) == {"auto_scale_loss"}  # in `**kwargs`
     for arguments in (("adam", "sparse_categorical_crossentropy"), ("adam", None, [1.0])):
         with pytest.raises(ValueError, match=r"head is the loss.*Received: loss="):
             make().compile(*arguments)
@@ -156,7 +156,7 @@ def test_compile_takes_keras_order_and_no_loss_wherever_it_comes():
         *(("PyDataset", -2), ("generator", CLASSES)),
     ],
 )
-def test_a_label_out_of_range_is_answered_in_one_sentence(given, label):
+def test_a_label_out_of_range_is_refused_in_one_sentence(given, label):
     """In the second of two batches."""
     images, labels = faces(8)
     labels[6] = label
@@ -188,7 +188,7 @@ def test_a_label_out_of_range_is_answered_in_one_sentence(given, label):
     with pytest.raises(ValueError, match=rule) as error:
         classifier.fit(*data, **options)
     assert "\n" not in str(error.value)
-    assert np.isfinite(classifier.evaluate(*batches[0], verbose=0)).all()  # nothing is lost
+    assert np.isfinite(classifier.evaluate(*batches[0], verbose=0)).all()  # the weights remain
 
 
 class Batches(keras.utils.PyDataset):
@@ -204,7 +204,7 @@ class Batches(keras.utils.PyDataset):
 
 
 @any_backend
-def test_a_label_out_of_range_in_a_first_batch_loses_no_weight():
+def test_a_label_out_of_range_in_a_first_batch_keeps_all_weights():
     images, labels = faces(8)
     classifier = make()
     before = classifier.evaluate(images, labels, verbose=0)
@@ -218,7 +218,7 @@ def test_a_label_out_of_range_in_a_first_batch_loses_no_weight():
 @pytest.mark.parametrize(
     ("given", "low", "high"), [("arrays", 0, 1), ("tf.data", -1, 1), ("PyDataset", -2.1, 2.6)]
 )
-def test_scaled_images_are_told_once(given, low, high):
+def test_scaled_images_warn_once(given, low, high):
     images, labels = faces(8)
     classifier, scaled = make(), low + images / 255 * (high - low)
     if given == "arrays":
@@ -234,10 +234,10 @@ def test_scaled_images_are_told_once(given, low, high):
     if given == "arrays":
         with pytest.warns(UserWarning, match="look scaled"):
             classifier.evaluate(*data, verbose=0)
-        classifier.fit(images, labels, verbose=0)  # and those in 0..255 are not
+        classifier.fit(images, labels, verbose=0)  # images in 0..255 do not warn
 
 
-def test_streams_are_looked_at_on_two_replicas():
+def test_streams_are_checked_on_two_replicas():
     import tensorflow as tf
 
     images, labels = faces(8)
@@ -254,7 +254,7 @@ def test_streams_are_looked_at_on_two_replicas():
 
 @pytest.mark.parametrize("batch_size", [8, 7], ids=["even shares", "a remainder on one replica"])
 def test_two_replicas_train_as_one_device(batch_size):
-    """24 images: batches of 7 leave 4 and 3 to the replicas, then a last batch of 3."""
+    """24 images: the replicas get 4 and 3 of a batch of 7; the last batch has 3."""
     import tensorflow as tf
 
     images, labels = faces(24)
@@ -300,14 +300,14 @@ def test_samples_labelled_minus_one_count_in_neither_loss_nor_accuracy():
 
 
 @any_backend
-def test_every_labelled_sample_counts_once_however_they_fall_into_batches():
-    """Of the two batches one has one labelled sample and the other four."""
+def test_every_labelled_sample_counts_once_in_any_batches():
+    """One of the two batches has one labelled sample, the other four."""
     images, labels = faces(8)
     labels[1:4] = -1
-    known = labels >= 0
+    valid = labels >= 0
     classifier = make()
     together = classifier.evaluate(images, labels, batch_size=4, verbose=0)
-    alone = classifier.evaluate(images[known], labels[known], verbose=0)
+    alone = classifier.evaluate(images[valid], labels[valid], verbose=0)
     np.testing.assert_allclose(together, alone, rtol=1e-5)
     halved = np.full(8, 0.5, "float32")
     weighted = classifier.evaluate(images, labels, 4, 0, halved)
@@ -315,7 +315,7 @@ def test_every_labelled_sample_counts_once_however_they_fall_into_batches():
 
 
 @any_backend
-def test_no_labelled_sample_is_no_perfect_epoch():
+def test_an_epoch_without_labelled_samples_gives_nan():
     images, labels = faces(8)
     nothing = np.full(8, -1)
     classifier = make()
@@ -333,7 +333,7 @@ def test_no_labelled_sample_is_no_perfect_epoch():
 
 
 @any_backend
-def test_softmax_first_then_a_margin_goes_on_with_what_was_learned():
+def test_a_margin_head_continues_with_the_prototypes_of_a_softmax_head():
     images, labels = faces()
     keras.utils.set_random_seed(1)
     softmax = MarginClassifier(make_embedder(), NormFace(CLASSES, scale=16.0))
@@ -355,7 +355,7 @@ def test_a_head_over_other_classes_is_refused():
 
 
 @any_backend
-def test_prototypes_go_into_sub_centres_and_out_of_them():
+def test_prototypes_are_copied_to_and_from_sub_centres():
     one, three = ArcFace(CLASSES), SubCenterArcFace(CLASSES)
     with pytest.raises(ValueError, match=r"before it is built.*SubCenterArcFace"):
         three.set_prototypes(np.ones((CLASSES, DIM)))

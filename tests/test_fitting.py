@@ -1,4 +1,4 @@
-"""Many replicas train, log, evaluate and predict as one device, whatever the batches."""
+"""Replicas train, log, evaluate and predict as one device does, with batches of any size."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def assert_same(many, one):
 
 @pytest.fixture(scope="module")
 def one_device():
-    """What one device sees of 25 images in batches of so many."""
+    """Results of one device with 25 images, by batch size."""
     from replica_run import train
 
     return {size: train(replicas(1), size) for size in (8, 7)}
@@ -67,7 +67,7 @@ def test_a_replica_without_images_is_refused_where_tensorflow_fails():
     assert "TF_ENABLE_ONEDNN_OPTS=0" in errors
 
 
-def test_weight_regularisers_count_once_however_many_replicas():
+def test_weight_regularisers_count_once_on_any_number_of_replicas():
     images, labels = faces(9)
     logs = []
     for count in (1, 2):
@@ -89,8 +89,8 @@ def test_weight_regularisers_count_once_however_many_replicas():
     assert plain.evaluate(images, labels, verbose=0)[0] < 0.9 * logs[0]["loss"][0]
 
 
-def test_no_batch_is_taken_to_build_the_model_with():
-    """A pipeline that counts its passes gives its first one to the first epoch."""
+def test_fit_takes_no_extra_batch_to_build_the_model():
+    """The first pass of a pipeline that counts its passes is the first epoch."""
     import tensorflow as tf
 
     images, labels = faces(8)
@@ -128,7 +128,7 @@ def test_compiled_metrics_are_built_without_a_batch():
 
 
 @pytest.mark.parametrize("setting", [{"jit_compile": True}, {"steps_per_execution": 2}])
-def test_what_tensorflow_cannot_do_with_replicas_is_refused(setting):
+def test_settings_that_fail_with_replicas_are_refused(setting):
     (name, value) = next(iter(setting.items()))
     with replicas(2).scope():
         classifier = make()
@@ -158,7 +158,7 @@ def test_a_share_of_the_data_is_refused():
         ({}, (None, None), (0, 1)),
     ],
 )
-def test_which_worker_of_how_many(jobs, task, place):
+def test_index_and_count_of_workers(jobs, task, place):
     import tensorflow as tf
 
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -169,8 +169,8 @@ def test_which_worker_of_how_many(jobs, task, place):
 
 
 @pytest.mark.any_backend
-def test_keras_still_calls_what_is_overridden(monkeypatch):
-    """Else the repairs are dead, or no longer needed: look at Keras' trainer again."""
+def test_keras_calls_the_overridden_methods(monkeypatch):
+    """If this fails, a correction no longer runs: read Keras' trainer again."""
     called = []
     overridden = ["_symbolic_build", "compute_metrics", "_get_metrics_result_or_logs"]
     if keras.backend.backend() == "jax":

@@ -42,7 +42,7 @@ def test_arcface_at_its_published_points():
         np.testing.assert_allclose(got, INSIDE, atol=2e-6)
 
 
-def test_arcface_past_the_bend():
+def test_arcface_past_the_turning_angle():
     past = [-0.878, -0.9, -1.0]
     linear = value(margins.additive_angle, past, 0.5, "linear")
     np.testing.assert_allclose(linear, [-1.117713, -1.139713, -1.239713], atol=2e-6)
@@ -52,7 +52,7 @@ def test_arcface_past_the_bend():
     np.testing.assert_allclose(easy, [-0.1, -0.9], atol=1e-7)
 
 
-def test_the_default_continuation_is_continuous_at_the_bend():
+def test_the_default_continuation_is_continuous_at_the_turning_angle():
     bend = -np.cos(0.5)
     around = value(margins.additive_angle, [bend - 1e-5, bend + 1e-5], 0.5)
     assert abs(around[0] - around[1]) < 1e-4
@@ -68,7 +68,7 @@ def test_the_papers_combined_table(degrees, cosface, arcface):
     assert value(margins.additive_angle, cosine, 0.5) == pytest.approx(arcface, abs=5e-5)
 
 
-def test_the_published_continuations_past_the_bend():
+def test_the_published_continuations_past_the_turning_angle():
     past = np.array([-0.9, -1.0])
     bare = np.cos(np.arccos(past) + 0.5)
     np.testing.assert_allclose(value(margins.additive_angle, past, 0.5, "none"), bare, atol=2e-6)
@@ -86,7 +86,7 @@ def test_a_continued_cosine_is_psi_for_any_multiplier(margin):
     )
 
 
-def test_a_continued_cosine_stops_or_rises_where_asked():
+def test_a_continued_cosine_stops_or_rises_by_argument():
     angles = np.array([0.5, np.pi, 4.0, 7.0])
     clip = value(lambda a: margins.continued_cosine(a, "clip"), angles)
     np.testing.assert_allclose(clip, np.cos(np.minimum(angles, np.pi)), atol=1e-6)
@@ -95,7 +95,7 @@ def test_a_continued_cosine_stops_or_rises_where_asked():
     assert value(margins.continued_cosine, 4.0) == pytest.approx(-2 - np.cos(4.0), abs=1e-6)
 
 
-def test_angles_are_exact_where_arccos_loses_half_its_digits():
+def test_angles_are_exact_near_the_ends_of_arccos():
     angles = np.array([1e-3, 0.01, 1.0, np.pi - 1e-2], "float64")
     cosines = np.cos(angles).astype("float32")
     got = value(margins.angle_of, cosines)
@@ -110,7 +110,7 @@ def test_a_divided_angle():
     np.testing.assert_allclose(got, np.cos(np.radians(degrees / 1.5)), atol=1e-6)
 
 
-def test_sine_is_exact_and_survives_rounding_past_one():
+def test_sine_is_exact_and_finite_past_one():
     cosines = np.array([1.0, 1 + 1.2e-7, -1 - 1.2e-7, 0.6, 0.0, 0.9999999], "float32")
     expected = np.sqrt(np.maximum(0, 1 - cosines.astype("float64") ** 2))
     np.testing.assert_allclose(value(margins.sine_of, cosines), expected, atol=1e-7)

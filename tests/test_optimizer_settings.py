@@ -1,5 +1,5 @@
-"""A setting of an optimizer means on many replicas and with `sample_rate` what it means on one
-device with all prototypes, or `compile` refuses it by name.
+"""Settings of an optimizer act on several replicas and with `sample_rate` as on one device with all
+prototypes, or `compile` refuses them by name.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ PEOPLE, BATCH = 4, 5
 TENSORFLOW = keras.backend.backend() == "tensorflow"
 ALL_ROWS = 0.9  # of 4 prototypes: each step draws all of them
 
-# The arguments of Keras' optimizers, each in a case that shows it to be equal...
+# The arguments of Keras' optimizers, each in a case with equal results ...
 EQUAL = {
     "momentum": lambda: optimizers.SGD(
         0.05, momentum=0.9, nesterov=True, weight_decay=0.1, loss_scale_factor=8.0, name="mine"
@@ -97,15 +97,15 @@ def assert_same(ours, theirs):
     ],
     ids=lambda o: o.__name__,
 )
-def test_every_argument_of_keras_is_decided(optimizer):
-    """A new one in Keras: give it a case, or a refusal in `compile`."""
+def test_every_argument_of_keras_has_a_case_or_a_refusal(optimizer):
+    """For a new argument in Keras add a case, or a refusal in `compile`."""
     parameters = inspect.signature(optimizer).parameters.items()
     assert {name for name, each in parameters if "VAR" not in each.kind.name} <= DECIDED
 
 
 @pytest.mark.any_backend
-def test_every_optimizer_of_keras_is_decided():
-    """A new one: does it keep one row of state, that begins with one number, for a prototype?"""
+def test_every_optimizer_of_keras_is_listed():
+    """For a new optimizer: does it keep a row of state, of equal first numbers, per prototype?"""
     assert {name for name, value in vars(optimizers).items() if inspect.isclass(value)} == {
         *("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Muon"),
         *("Nadam", "RMSprop", "SGD", *UNFIT_FOR_SAMPLES),
@@ -131,7 +131,7 @@ def test_averages_mean_the_same_on_two_replicas():
 
 
 def test_a_step_that_overflows_on_one_replica_is_skipped_on_both():
-    """The fifth image of a batch is the second replica's."""
+    """The fifth image of a batch goes to the second replica."""
     images, _ = faces()
     images[BATCH - 1] = np.inf
     made = make(
@@ -144,7 +144,7 @@ def test_a_step_that_overflows_on_one_replica_is_skipped_on_both():
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", REFUSED_BY_STRATEGY)
-def test_what_fails_under_a_strategy_is_refused_by_name(name, count):
+def test_settings_that_fail_under_a_strategy_are_refused_by_name(name, count):
     value = REFUSED_BY_STRATEGY[name][name]
 
     def inside():
@@ -159,7 +159,7 @@ def test_what_fails_under_a_strategy_is_refused_by_name(name, count):
 
 @pytest.mark.any_backend
 @pytest.mark.parametrize("name", REFUSED_BY_SAMPLE)
-def test_what_spans_steps_is_refused_with_a_sample(name):
+def test_settings_that_span_steps_are_refused_with_a_sample(name):
     def optimizer():
         return optimizers.SGD(0.05, **REFUSED_BY_SAMPLE[name])
 
@@ -177,7 +177,7 @@ def test_state_that_is_not_a_row_for_each_prototype_is_refused_with_a_sample(nam
 
 @pytest.mark.any_backend
 def test_a_used_optimizer_is_refused_with_a_sample():
-    """Its momentum is of the prototypes that the last step drew."""
+    """Its momentum belongs to the prototypes that the last step drew."""
     classifier = make(lambda: optimizers.SGD(0.05, momentum=0.9), rate=ALL_ROWS)
     trained(classifier)
     with pytest.raises(ValueError, match=r"must be new.*Received: SGD that has trained"):
@@ -197,7 +197,7 @@ def test_weight_decay_excludes_prototypes_and_their_sample_together():
 
 
 def test_a_model_saved_with_a_refused_setting_is_loaded_without_its_optimizer(tmp_path):
-    """It was trained on one device, and is opened for several."""
+    """It was trained on one device and is loaded for several."""
     saved = make(lambda: optimizers.SGD(0.05, gradient_accumulation_steps=2))
     saved.save(tmp_path / "saved.keras")
     rule = r"without its optimizer, compile it. Under a strategy.*gradient_accumulation_steps=2"

@@ -1,4 +1,4 @@
-"""Pooling against plain float64 loops, hand-made numbers and the identities it must keep."""
+"""Pooling compared with plain float64 loops, worked numbers and identities."""
 
 import math
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.any_backend
 
 
 def reference(features, quality, quality_weight, media=None):
-    """One template, by the paper's formulas and plain loops in float64."""
+    """The pooled template by the paper's formulas and plain loops in float64."""
     count = len(features)
     logits = []
     for d in map(float, quality):
@@ -77,7 +77,7 @@ def cut(present, *arrays):
         (0.0, -7.0),
     ],
 )
-def test_logits_of_the_notes(quality, logit):
+def test_logits_at_worked_points(quality, logit):
     assert float(pooling.quality_logits(quality)) == pytest.approx(logit, abs=2e-5, rel=4e-3)
     if 0.01 < quality < 0.9999:
         assert float(pooling.quality_logits(quality)) == pytest.approx(logit, abs=1e-5)
@@ -91,7 +91,7 @@ def test_logits_of_the_notes(quality, logit):
         (1.0, (0.887662, 0.084253, 0.028084)),
     ],
 )
-def test_weights_of_the_notes(quality_weight, weights):
+def test_weights_at_worked_points(quality_weight, weights):
     # Orthogonal features: the pooled vector is the weights, divided by their length.
     pooled = array(
         pooling.quality_pooling(np.eye(3)[None], np.array([[0.999, 0.9, 0.5]]), quality_weight)
@@ -102,7 +102,7 @@ def test_weights_of_the_notes(quality_weight, weights):
 @pytest.mark.parametrize("quality_weight", [0.0, 0.3, 1.0, 8.0])
 @pytest.mark.parametrize("with_media", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_every_way_equals_the_loops(quality_weight, with_media, seed):
+def test_every_function_equals_the_loops(quality_weight, with_media, seed):
     features, quality, media, present = templates(seed)
     given = media if with_media else None
     expected = [
@@ -163,7 +163,7 @@ def test_identities():
         array(pooling.media_pooling(features, media, present)),
         atol=1e-6,
     )
-    # One image a medium: quality pooling itself. λ without end: the best image alone.
+    # One image per medium: plain quality pooling. A very large λ: the best image alone.
     alone = np.broadcast_to(np.arange(7), media.shape)
     np.testing.assert_allclose(
         array(pooling.quality_pooling(features, quality, 1.5, present, alone)),
@@ -191,13 +191,13 @@ def test_invariances():
         pooled,
         atol=1e-6,
     )
-    # What stands in the padding does not matter, not even if it is no number.
+    # Padding has no effect, even if it is NaN.
     dirty = np.where(present[..., None], features, np.nan)
     np.testing.assert_array_equal(
         array(pooling.quality_pooling(dirty, np.where(present, quality, 1), 0.7, present, media)),
         array(pooling.quality_pooling(features, quality, 0.7, present, media)),
     )
-    # A frame more of a video moves a template of media less than one of images.
+    # One more frame of a medium does not change a template of media.
     twice = np.concatenate([features, features[:, :1]], axis=1)
     media = np.broadcast_to(np.arange(7), media.shape)
     again = np.concatenate([media, media[:, :1]], axis=1)
@@ -347,7 +347,7 @@ def test_attenuation():
 
 
 @pytest.mark.parametrize("numbers", [[0, 2**32], [0, 5], [0, -1], [0.0, 0.6], ["0", "1"]])
-def test_a_template_or_medium_of_no_number_is_not_another(numbers):
+def test_a_template_or_medium_number_out_of_range_is_refused(numbers):
     features = np.ones((2, 3), "float32")
     for arguments in (
         {"templates": numbers, "num_templates": 2},
@@ -358,7 +358,7 @@ def test_a_template_or_medium_of_no_number_is_not_another(numbers):
 
 
 @pytest.mark.parametrize("media", [[[0, 2**32, 0]], [["a", "b", "a"]], [[2**24, 2**24 + 1, 2**24]]])
-def test_media_are_told_apart_in_any_type(media):
+def test_media_differ_in_any_type(media):
     features = np.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
     pooled = keras.ops.convert_to_numpy(pooling.media_pooling(features, np.array(media)))
     np.testing.assert_allclose(pooled, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)

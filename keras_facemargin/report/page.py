@@ -64,6 +64,9 @@ _PAGE = """<!doctype html>
 # Numbers like 1e-6 and 1e-06, which a browser would break at the hyphen.
 _POWER = re.compile(r"\d(?:\.\d+)?e-\d+")
 
+# Places in a file name where a browser may break a header.
+_JOINT = re.compile(r"_|(?<=[a-z0-9])\.(?=[a-z])")
+
 # Formats that every browser shows, by Pillow's name for them.
 _BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
@@ -187,8 +190,8 @@ def _cells(tag: str, cells: Iterable[object], kinds: Sequence[str]) -> str:
 
 
 def _breakable(title: str) -> str:
-    """A header that a browser may break after an underscore: file names are long."""
-    return title.replace("_", "_<wbr>")
+    """Headers that a browser may break after an underscore or a dot: file names are long."""
+    return _JOINT.sub(r"\g<0><wbr>", title)
 
 
 def _unbroken(text: str) -> str:

@@ -33,7 +33,7 @@ def test_the_spread_of_faces_at_known_angles():
     assert got.impostor_similarity == pytest.approx(expected, abs=1e-6)
 
 
-def test_of_sub_centres_the_nearest_counts():
+def test_the_nearest_sub_centre_counts():
     model = classifier(SubCenterArcFace(2, num_centers=2))
     model.head.prototypes.assign([[[1, 0], [-1, 0]], [[0, 1], [0, -1]]])
     assert measure_spread(model, at(180, 90), [0, 1]).target_angle == pytest.approx(0, abs=1e-4)
@@ -44,7 +44,7 @@ def fit(model, detector, images, epochs=5):
     return model.fit(images, labels, epochs=epochs, verbose=0, callbacks=[detector])
 
 
-def test_faces_in_one_place_stop_the_run_with_a_way_out(capsys):
+def test_collapsed_embeddings_stop_the_run_with_a_remedy(capsys):
     images = at(*np.linspace(0, 10, 8))
     detector = CollapseDetector(images, [0, 1] * 4, patience=2)
     history = fit(classifier(ArcFace(2)), detector, images).history
@@ -53,14 +53,14 @@ def test_faces_in_one_place_stop_the_run_with_a_way_out(capsys):
     assert "MarginRamp" in detector.verdict and detector.verdict in capsys.readouterr().out
 
 
-def test_faces_apart_run_on():
+def test_separate_embeddings_do_not_stop_the_run():
     images = at(*[0, 90] * 4)
     detector = CollapseDetector(images, [0, 1] * 4)
     assert len(fit(classifier(ArcFace(2)), detector, images).history["loss"]) == 5
     assert detector.verdict is None and len(detector.history) == 5
 
 
-def test_checks_may_come_by_the_batch():
+def test_checks_may_be_counted_in_batches():
     images = at(*np.linspace(0, 10, 8))
     detector = CollapseDetector(images, [0, 1] * 4, patience=3, every=1)
     model = classifier(ArcFace(2))
@@ -72,12 +72,12 @@ def test_checks_may_come_by_the_batch():
     ("arguments", "rule"),
     [({"limit": 1.0}, "`limit`"), ({"patience": 0}, "`patience`"), ({"every": 0}, "`every`")],
 )
-def test_bad_arguments_are_answered_with_the_rule(arguments, rule):
+def test_bad_arguments_are_refused_with_the_rule(arguments, rule):
     with pytest.raises(ValueError, match=rule) as error:
         CollapseDetector([], [], **arguments)
     assert "Received" in str(error.value)
 
 
-def test_one_person_has_no_strangers():
+def test_labels_of_one_person_are_refused():
     with pytest.raises(ValueError, match=r"two people.*Received"):
         measure_spread(classifier(ArcFace(2)), at(0, 1), [1, 1])

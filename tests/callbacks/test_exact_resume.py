@@ -86,10 +86,12 @@ def interrupted(killed, tmp_path):
 
 def assert_resumed(lines, whole):
     """The lines equal those of the uninterrupted run, and no step is missing."""
-    told = {tuple(line[:2]): line[2:] for line in whole}
-    assert {tuple(line[:2]) for line in lines} == set(told)
+    expected = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(expected)
     for epoch, step, *values in lines:
-        np.testing.assert_allclose(values, told[epoch, step], **EXACT, err_msg=f"{epoch}, {step}")
+        np.testing.assert_allclose(
+            values, expected[epoch, step], **EXACT, err_msg=f"{epoch}, {step}"
+        )
 
 
 @pytest.mark.any_backend
@@ -106,20 +108,20 @@ def test_a_killed_run_resumes(faces, uninterrupted, interrupted):
 
 
 def test_kill_minus_nine(faces, uninterrupted, tmp_path):
-    """While a checkpoint is written and not yet named; to the last bit."""
-    log = tmp_path / "log"
-    arguments = [SCRIPT, faces.directory, tmp_path / "run", log]
-    ((status, _, errors),) = finish(start(*arguments, 1, 9, "while writing"))
+    """A process is killed before it renames a checkpoint; another resumes, to the last bit."""
+    log, folder = tmp_path / "log", tmp_path / "run"
+    ((status, _, errors),) = finish(
+        start(SCRIPT, faces.directory, folder, log, 1, 9, "while writing")
+    )
     assert status == -signal.SIGKILL, errors
-    assert (tmp_path / "run" / "checkpoint.draft").exists()
-    ((status, _, errors),) = finish(start(*arguments, 2, 0))
-    assert status == 0, errors
+    assert (folder / "checkpoint.draft").exists()
     lines = list(map(json.loads, log.read_text().splitlines()))
-    assert len(lines) > EPOCHS * STEPS  # some were done again
-    told = {tuple(line[:2]): line[2:] for line in uninterrupted[0]}
-    assert {tuple(line[:2]): line[2:] for line in lines} == told
-    assert all(line[2:] == told[tuple(line[:2])] for line in lines)
-    assert not (tmp_path / "run" / "checkpoint.draft").exists()
+    run(faces, folder, lines.append, seed=2)
+    assert len(lines) > EPOCHS * STEPS  # some steps ran twice
+    expected = {tuple(line[:2]): line[2:] for line in uninterrupted[0]}
+    assert {tuple(line[:2]): line[2:] for line in lines} == expected
+    assert all(line[2:] == expected[tuple(line[:2])] for line in lines)
+    assert not (folder / "checkpoint.draft").exists()
 
 
 def checkpoints(directory):
@@ -148,7 +150,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(faces, uninterrupted
 
 
 def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeypatch):
-    """The disk is full in the midst of the second checkpoint."""
+    """The disk is full during the second checkpoint."""
     lines, opened = [], Path.open
     room = [400_000]
 
@@ -177,7 +179,7 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
 
     lines = killed_after(4, faces, tmp_path, seed=1)
     there = [(file, file.read_bytes()) for file in checkpoints(tmp_path)]
-    room[0] = len(there[0][1]) + 1000  # for one and no more
+    room[0] = len(there[0][1]) + 1000  # for one checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
         with pytest.raises(OSError, match=r"disk is full: .* are complete: make room") as error:
@@ -193,8 +195,8 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
 
 @pytest.mark.slow  # `tests/tools/test_train.py` goes from one device to two workers
 def test_on_other_numbers_of_replicas(faces, tmp_path):
-    """One, two, one. The last step of an epoch has two images, one for each replica. No dropout:
-    its draws are each replica's own.
+    """One, two, one. The last step of an epoch has two images, one for each replica. No dropout,
+    because each replica draws its own.
     """
 
     def made(count, seed):
@@ -206,10 +208,12 @@ def test_on_other_numbers_of_replicas(faces, tmp_path):
     lines = killed_after(3, faces, tmp_path / "run", 1, model=made(1, 1))
     lines += killed_after(6, faces, tmp_path / "run", 2, model=made(2, 2))
     run(faces, tmp_path / "run", lines.append, 3, model=made(1, 3))
-    told = {tuple(line[:2]): line[2:] for line in whole}
-    assert {tuple(line[:2]) for line in lines} == set(told)
+    expected = {tuple(line[:2]): line[2:] for line in whole}
+    assert {tuple(line[:2]) for line in lines} == set(expected)
     for epoch, step, *values in lines:
-        np.testing.assert_allclose(values, told[epoch, step], rtol=2e-4, err_msg=f"{epoch}, {step}")
+        np.testing.assert_allclose(
+            values, expected[epoch, step], rtol=2e-4, err_msg=f"{epoch}, {step}"
+        )
 
 
 @pytest.mark.any_backend
@@ -247,7 +251,7 @@ def test_callbacks_remember_and_loss_scaling_resumes(faces, tmp_path):
     assert scale == 64.0 * 2 ** (EPOCHS * STEPS // 4)
 
 
-def test_what_cannot_go_on_is_refused(faces, tmp_path):
+def test_another_model_optimizer_or_start_is_refused(faces, tmp_path):
     killed_after(3, faces, tmp_path, seed=1)
     other = build(faces.num_classes + 1, 1)
     resume = ExactResume(tmp_path, every=2)
@@ -267,7 +271,7 @@ def test_what_cannot_go_on_is_refused(faces, tmp_path):
         same.fit(images, labels, verbose=0, callbacks=[ExactResume(tmp_path / "new", every=2)])
 
 
-def test_epochs_of_arrays_go_on(tmp_path):
+def test_epochs_of_arrays_resume(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (8, SIDE, SIDE, 3)).astype("float32")
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
     options = {"shuffle": False, "batch_size": 4, "verbose": 0}
@@ -276,12 +280,12 @@ def test_epochs_of_arrays_go_on(tmp_path):
     model = build(3, 77)
     rest = model.fit(images, labels, epochs=4, callbacks=[ExactResume(tmp_path)], **options).history
     np.testing.assert_allclose(rest["loss"], whole["loss"], **EXACT)
-    again = model.fit(images, labels, epochs=1, **options).history  # an epoch of its own
+    again = model.fit(images, labels, epochs=1, **options).history  # a new run
     assert len(again["loss"]) == 1
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5])
-def test_bad_arguments_are_answered_with_the_rule(tmp_path, every):
+def test_bad_arguments_are_refused_with_the_rule(tmp_path, every):
     with pytest.raises(ValueError, match=r"`every` must be a positive integer.*Received: every="):
         ExactResume(tmp_path, every=every)
 
@@ -294,7 +298,7 @@ def test_another_model_is_refused(tmp_path):
 
 
 def test_a_run_resumes_with_its_own_data_only(faces, interrupted, tmp_path):
-    """The error names each difference; the place and the times of the files do not count."""
+    """The error names each difference; folder and times of the files do not count."""
     copy = shutil.copytree(faces.directory, tmp_path / "copy")
     for file in copy.glob("*/*"):
         os.utime(file, (1, 1))
@@ -342,7 +346,7 @@ def test_arrays_and_streams_have_a_fingerprint():
     assert _fingerprint(stream) == {"mine": 3}
 
 
-def test_other_arrays_and_other_beginnings_are_refused(tmp_path):
+def test_other_arrays_and_other_dependencies_are_refused(tmp_path):
     images = np.random.default_rng(0).uniform(0, 255, (8, SIDE, SIDE, 3)).astype("float32")
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
     options = {"batch_size": 4, "verbose": 0}
@@ -360,7 +364,7 @@ def test_other_arrays_and_other_beginnings_are_refused(tmp_path):
 
 
 def test_a_checkpoint_without_a_fingerprint_resumes(faces, uninterrupted, interrupted):
-    """As an earlier version wrote it."""
+    """Such as an earlier version wrote."""
     lines, folder = interrupted
     for file in checkpoints(folder):
         rewrite(file, lambda state: {k: v for k, v in state.items() if k not in KINDS})
@@ -372,7 +376,7 @@ KINDS = ("data", "depends_on")
 
 
 def rewrite(file, change, arrays=lambda arrays: arrays):
-    """Another state in a checkpoint, under the name of its bytes."""
+    """Changes the state in a checkpoint, and its name with it."""
     stored = dict(np.load(file))
     state = change(json.loads(stored["state"].tobytes()))
     stored["state"] = np.frombuffer(json.dumps(state).encode(), "uint8")
@@ -382,7 +386,7 @@ def rewrite(file, change, arrays=lambda arrays: arrays):
 
 
 def replace(file, data):
-    """The file with other bytes, and their digest in its name."""
+    """Replaces the bytes of the file, and the digest in its name."""
     digest = hashlib.sha256(data).hexdigest()[:16]
     made = file.with_name(f"{file.stem.rpartition('-')[0]}-{digest}.checkpoint")
     file.unlink()
@@ -400,10 +404,10 @@ def npz(**members):
 
 HEADER = b"\x93NUMPY\x01\x00\x46\x00"
 FOREIGN = {
-    "no zip": b"PK\x03\x04" + b"0" * 40,
+    "not a zip": b"PK\x03\x04" + b"0" * 40,
     "nothing": b"",
     "no state": npz(other=b""),
-    "a header that is no literal": npz(state=HEADER + b"{'descr': (((" + b" " * 56 + b"\n"),
+    "a header that is not a literal": npz(state=HEADER + b"{'descr': (((" + b" " * 56 + b"\n"),
     "a header of a shape beyond memory": npz(
         state=HEADER
         + b"{'descr':'|u1','fortran_order':False,'shape':(99999999999999,)}".ljust(69)
@@ -424,7 +428,7 @@ def test_a_file_that_is_not_a_checkpoint_is_skipped_and_named(interrupted, what)
         ExactResume(folder)
 
 
-def test_a_checkpoint_that_lacks_an_array_is_one_sentence(faces, tmp_path):
+def test_a_checkpoint_that_lacks_an_array_is_refused_in_one_sentence(faces, tmp_path):
     killed_after(3, faces, tmp_path, seed=1)
     (file,) = checkpoints(tmp_path)
 
@@ -446,7 +450,7 @@ def test_one_process_trains_with_a_folder(faces, tmp_path):
         pytest.raises(BlockingIOError, match=r"Another process is writing to .*run. Received"),
     ):
         run(faces, tmp_path / "run", lines.append, seed=1)
-    killed_after(3, faces, tmp_path / "run", seed=1)  # and lets go of it, whatever ends it
+    killed_after(3, faces, tmp_path / "run", seed=1)  # a killed run releases the folder
     resume = ExactResume(tmp_path / "run", every=2)
     killed_after(3, faces, tmp_path / "run", seed=1)
     data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)

@@ -83,7 +83,7 @@ def test_a_head_of_finite_weights_may_still_overflow():
         fit(model, images, labels, FiniteGuard())
 
 
-def test_a_healthy_run_is_the_same_and_the_guard_lets_go():
+def test_a_finite_run_is_unchanged_and_the_guard_is_removed():
     images, labels = faces()
     watched, free = classifier(), classifier()
     free.head.prototypes.assign(keras.ops.convert_to_numpy(watched.head.prototypes))
@@ -105,7 +105,7 @@ def test_another_model_is_refused():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="jax compiles and can call out")
-def test_xla_on_tensorflow_is_refused_with_the_way_out():
+def test_xla_on_tensorflow_is_refused_with_the_rule():
     images, labels = faces()
     with pytest.raises(ValueError, match=r"jit_compile=True.*jit_compile=False"):
         fit(classifier(jit_compile=True), images, labels, FiniteGuard())

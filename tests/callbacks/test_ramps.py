@@ -48,20 +48,20 @@ def values(model, weight, ramp, epochs=4, **kwargs):
     return record.values
 
 
-def test_the_margin_grows_by_the_batch_and_stays_whole():
+def test_the_margin_grows_with_each_batch_up_to_its_full_value():
     model = classifier(CosFace(5, scale=16.0))
     got = values(model, model.head.margin_weight, MarginRamp(epochs=2, after=1))
     expected = np.clip((np.arange(16) / 4 - 1) / 2, 0, 1)
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_the_scale_grows_to_the_heads_own():
+def test_the_scale_grows_to_that_of_the_head():
     model = classifier(ArcFace(5, scale=64.0))
     got = values(model, model.head.scale_weight, ScaleRamp(epochs=3, start=16.0))
     np.testing.assert_allclose(got, 16 + 48 * np.clip(np.arange(16) / 12, 0, 1), rtol=1e-6)
 
 
-def test_a_resumed_run_goes_on_where_it_was():
+def test_a_resumed_run_continues_the_ramp():
     whole = classifier(CosFace(5, scale=16.0))
     expected = values(whole, whole.head.margin_weight, MarginRamp(epochs=4), epochs=4)
     resumed = classifier(CosFace(5, scale=16.0))
@@ -105,7 +105,7 @@ def test_a_scale_that_is_not_fixed_is_not_ramped(head):
         (lambda: ScaleRamp(epochs=1, start=0), "`start`"),
     ],
 )
-def test_bad_arguments_are_answered_with_the_rule(make, rule):
+def test_bad_arguments_are_refused_with_the_rule(make, rule):
     with pytest.raises(ValueError, match=rule) as error:
         make()
     assert "Received" in str(error.value)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.any_backend
 
 @pytest.fixture
 def view(tmp_path):
-    """Two images each of eight people; half of them choose, half judge."""
+    """Two images each of eight people: four for the threshold, four for the figures."""
     shades = {f"{p}/{i}.png": shade_of(p, 6 * i) for p in range(8) for i in (0, 1)}
     paths = dict(zip(shades, write_shades(tmp_path, shades), strict=True))
 
@@ -38,7 +38,7 @@ class Colour(keras.layers.Layer):
 
 
 def classifier():
-    """Starts as the mean colour, which tells people apart."""
+    """Starts as the mean colour, which separates the people."""
     keras.utils.set_random_seed(0)
     image = keras.Input((112, 112, 3))
     x = Colour()(image)
@@ -50,7 +50,7 @@ def classifier():
 
 
 class Colours(keras.callbacks.Callback):
-    """At the end of each epoch lets the embedder see so many of the three colours."""
+    """At the end of each epoch sets how many of the three colours the embedder uses."""
 
     def __init__(self, *counts):
         super().__init__()
@@ -97,14 +97,14 @@ def test_it_ends_with_the_weights_that_were_best(view):
             seen.append((dict(logs), numbers(self.model)))
 
     history = fit(model, [Colours(1, 3, 0), best, Spy()])
-    # Every check is a real one: of the weights of its moment, as `evaluate_view_1` has it.
-    told = [(check["view_1_accuracy"], -check["view_1_eer"]) for check in best.history]
-    assert len(told) == 4
-    assert [(logs["view_1_accuracy"], -logs["view_1_eer"]) for logs, _ in seen] == told[1:]
-    assert history.history["view_1_accuracy"] == [accuracy for accuracy, _ in told[1:]]
+    # Each check is that of `evaluate_view_1` with the weights at that time.
+    checks = [(check["view_1_accuracy"], -check["view_1_eer"]) for check in best.history]
+    assert len(checks) == 4
+    assert [(logs["view_1_accuracy"], -logs["view_1_eer"]) for logs, _ in seen] == checks[1:]
+    assert history.history["view_1_accuracy"] == [accuracy for accuracy, _ in checks[1:]]
     weights = [before, *(values for _, values in seen)]
     assert any(not np.allclose(a, b) for a, b in zip(before, weights[-1], strict=True))
-    chosen = weights[told.index(max(told))]
+    chosen = weights[checks.index(max(checks))]
     assert chosen is weights[2]  # neither the first nor the last
     for now, then in zip(numbers(model), chosen, strict=True):
         np.testing.assert_array_equal(now, then)
@@ -112,7 +112,7 @@ def test_it_ends_with_the_weights_that_were_best(view):
     assert best.best == {"view_1_accuracy": again.accuracy, "view_1_eer": again.test.eer}
 
 
-def test_a_training_that_only_harms_is_undone(view):
+def test_weights_before_training_are_restored_if_training_only_harms(view):
     model, best = classifier(), RestoreBestByPairs(view)
     before = numbers(model)
     fit(model, [Colours(0), best], epochs=2)
@@ -132,7 +132,7 @@ def test_checks_are_counted_in_epochs_or_batches(view):
     assert len(often.history) == 1 + 5 * 2
 
 
-def test_early_stopping_sees_it(view):
+def test_early_stopping_reads_the_figures(view):
     stop = keras.callbacks.EarlyStopping("view_1_accuracy", mode="max", patience=1)
     history = fit(classifier(), [Colours(3, 0), RestoreBestByPairs(view), stop], epochs=20)
     assert len(history.history["loss"]) == 2
@@ -140,7 +140,7 @@ def test_early_stopping_sees_it(view):
 
 def test_view_2_is_refused(view, tmp_path):
     with_folds = Pairs(view.test.first, view.test.second, view.test.same, np.ones(10, int))
-    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as View 2 has them"):
+    with pytest.raises(ValueError, match=r"Received: `test` with 1 folds, as in View 2"):
         View1(view.train, with_folds)
     with pytest.raises(
         ValueError, match=r"must be development pairs.*Received: Pairs with folds, such"
@@ -151,7 +151,7 @@ def test_view_2_is_refused(view, tmp_path):
         (tmp_path / name).write_text(text)
     names = ("Ada/Ada_0001", "Ada/Ada_0002", "Bob/Bob_0001")
     write_shades(tmp_path, {f"{name}.jpg": 9 for name in names})
-    with pytest.raises(ValueError, match="nothing may be chosen on it"):
+    with pytest.raises(ValueError, match="choose nothing on it"):
         read_view_1(tmp_path, tmp_path)
 
 

@@ -1,7 +1,7 @@
-"""The heads that the contract is held to: each that `keras_facemargin.heads` exports, as it comes,
-and the settings of it that take another path through the code.
+"""The cases of the contract: every head that `keras_facemargin.heads` exports, with its defaults,
+and settings that take another path through the code.
 
-A new head joins by being exported.
+An exported head needs no line here.
 """
 
 import warnings
@@ -75,12 +75,12 @@ CASES = {
     for name in HEADS
     for setting, arguments in {"": {}, **SETTINGS.get(name, {})}.items()
 }
-# Published continuations that do rise again with the angle, kept for parity.
+# Published continuations that rise again with the angle.
 RISING = ("ArcFace easy", "ArcFace none, detached", "CombinedMargin as published", "MagFace easy")
 
 
 def make(case, num_classes=CLASSES, **kwargs):
-    """The head of a case. That a default is low for so few classes is beside the point."""
+    """The head of a case, without the warning that a default is low for so few classes."""
     name, arguments = CASES[case]
     arguments = {
         key: np.resize(value, num_classes) if isinstance(value, list) else value

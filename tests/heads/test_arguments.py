@@ -1,4 +1,4 @@
-"""A wrong argument of a head or pairwise loss is answered with one sentence, whatever its type."""
+"""A wrong argument of a head or pairwise loss, of any type, gives an error of one sentence."""
 
 import inspect
 
@@ -15,7 +15,7 @@ pytestmark = [
 MANY = np.full(1000, "a")
 # No argument of a head takes one of these.
 WRONG = ("64", "", float("nan"), float("inf"), 1j, {}, object(), b"1", [[0.1]], MANY)
-# Where None means the paper's value, or a choice of the head's own.
+# Where None means the paper's value, or that the head chooses.
 MAY_BE_NONE = {
     *(("L2Softmax", "alpha"), ("ElasticFace", "deviation"), ("ElasticFace", "seed")),
     *((name, "margin") for name in ("ElasticFace", "SVSoftmax", "MVSoftmax", "SphereFace2")),

@@ -1,4 +1,4 @@
-"""A margin for each class: by every head that can, sampled, trained, saved; chosen from sizes."""
+"""A margin for each class: in every head that takes one, with sampled prototypes, by class size."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.any_backend,
     pytest.mark.filterwarnings("ignore:.*should be at:UserWarning"),
 ]
-# CosFace, ArcFace and CombinedMargin are held to the whole contract (cases.py).
+# CosFace, ArcFace and CombinedMargin have a case of the contract (cases.py).
 TAKE = (
     "SubCenterArcFace",
     "UniFace",
@@ -91,13 +91,13 @@ def test_a_head_with_another_margin_takes_one_number(case):
     ],
     ids=["few", "matrix", "text", "ragged", "negative", "NaN"],
 )
-def test_bad_margins_are_answered_with_the_rule(margin, rule):
+def test_bad_margins_are_refused_with_the_rule(margin, rule):
     with pytest.raises(ValueError, match=rule):
         CosFace(CLASSES, margin)
 
 
-def test_a_sample_of_the_prototypes_keeps_each_class_its_margin():
-    """All rows drawn: labels are counted in the sample, margins by the classes still."""
+def test_with_sampled_prototypes_each_class_keeps_its_margin():
+    """All rows are drawn: labels are indices of the sample, margins those of the classes."""
     ends = []
     for rate in (1.0, 0.999):
         keras.utils.set_random_seed(0)
@@ -115,7 +115,7 @@ def test_a_sample_of_the_prototypes_keeps_each_class_its_margin():
     np.testing.assert_allclose(ends[1][1], ends[0][1], rtol=1e-4, atol=1e-6)
 
 
-def test_margins_of_a_part_of_the_classes_are_taken_by_class():
+def test_sampled_prototypes_have_the_margins_of_their_classes():
     head = CosFace(40, np.linspace(0.0, 0.6, 40), sample_rate=0.25)
     head.build((None, DIM))
     rng = np.random.default_rng(2)
@@ -132,7 +132,7 @@ def test_margins_of_a_part_of_the_classes_are_taken_by_class():
     )
 
 
-def test_the_bend_is_that_of_the_largest_margin():
+def test_the_turning_angle_is_that_of_the_largest_margin():
     assert make("ArcFace each class").turning_angle == pytest.approx(np.pi - 0.5)
 
 

@@ -1,22 +1,20 @@
-"""What every head promises, for each head that `keras_facemargin.heads` exports.
+"""The contract of every head that `keras_facemargin.heads` exports.
 
 The contract includes every exported head; a new one fails until it has a plain-loop reference in
 `tests/references.py`. Settings that take another path go to `SETTINGS` in `cases.py`.
 """
 
 import inspect
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import cases
 import keras
 import numpy as np
 import pytest
 import references
+import write_values
 from cases import BATCH, CASES, CLASSES, DIM, HEADS, batch, make
 from gradients import sum_of_losses, value_and_gradients
+from processes import finish, start
 from strategies import replicas
 
 from keras_facemargin import heads
@@ -27,13 +25,13 @@ pytestmark = [
     # A default may be low for the seven classes of these tests.
     pytest.mark.filterwarnings("ignore:.*should be at:UserWarning"),
 ]
-# What differs between the settings of a head runs for each of them ...
+# Properties that depend on a head's settings run for every setting ...
 every_setting = pytest.mark.parametrize("case", CASES)
-# ... and what its hooks inherit from `MarginHead` for its default, for the settings behind `slow`.
+# ... and properties that come from `MarginHead` for its defaults, for other settings as slow tests.
 every_head = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in HEADS else pytest.mark.slow) for c in CASES]
 )
-# What proves the core rather than a head runs for heads that take different paths through it.
+# Properties of the core run for heads that take different paths through it.
 PATHS = ("CosFace", "SphereFace", "L2Softmax", "SubCenterArcFace", "CurricularFace", "SphereFace2")
 every_path = pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c in PATHS else pytest.mark.slow) for c in CASES]
@@ -54,12 +52,12 @@ def as_numpy(tensor):
 
 
 def precision():
-    """float64 where Keras multiplies in it: not on jax by default, and not in torch's `matmul`."""
+    """float64 where Keras computes in it: not on jax by default, and not in torch's `matmul`."""
     return ("float64", 1e-9) if keras.backend.backend() == "tensorflow" else ("float32", 2e-4)
 
 
 def prepared(case, seed=0, **kwargs):
-    """A built head whose state has moved, its batch, and its reference."""
+    """A built head after a training batch, the batch, and its reference."""
     head = make(case, **kwargs)
     head.build((None, DIM))
     embeddings, labels, prototypes = batch(seed, shape=head.prototypes_shape)
@@ -96,6 +94,7 @@ def test_losses_equal_the_plain_loop_reference(case):
 
 @(every_setting if keras.backend.backend() == "tensorflow" else every_head)
 def test_gradients_equal_finite_differences_of_the_reference(case):
+    """Along random directions, which an error in any entry changes."""
     dtype, _ = precision()
     tolerance = 2e-2 if dtype == "float32" else 2e-5
     head, embeddings, labels, prototypes, reference = prepared(case, 3, dtype=dtype)
@@ -106,23 +105,22 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
     def loss():
         return reference(embeddings, labels, prototypes, at=kept_still)[1].sum()
 
-    step = 1e-6
+    rng, step = np.random.default_rng(5), 1e-6
     for array, gradient in ((embeddings, by_embeddings), (prototypes, by_prototypes)):
-        slopes = np.zeros_like(array)
-        for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + step
+        here = array.copy()
+        for _ in range(6):
+            direction = rng.normal(size=array.shape)
+            array[:] = here + step * direction
             above = loss()
-            array[index] = kept - step
-            below = loss()
-            array[index] = kept
-            slopes[index] = (above - below) / (2 * step)
-        scale = max(1.0, abs(slopes).max())
-        np.testing.assert_allclose(gradient, slopes, rtol=tolerance, atol=tolerance * scale)
+            array[:] = here - step * direction
+            slope = (above - loss()) / (2 * step)
+            array[:] = here
+            scale = max(1.0, float(np.abs(gradient).max()))
+            assert np.sum(gradient * direction) == pytest.approx(slope, abs=tolerance * scale)
 
 
 @every_head
-def test_blocks_of_any_width_with_or_without_kept_products_are_one_loss(case, monkeypatch):
+def test_the_loss_does_not_depend_on_block_width_or_kept_products(case, monkeypatch):
     values = []
     for width, blockwise in ((CLASSES, False), (2, False), (2, True)):
         monkeypatch.setattr(blocks, "WIDTH", width)
@@ -149,7 +147,7 @@ def test_value_and_gradient_are_finite_at_the_edges(case):
     assign_rows(head, rows)
     loss, by_embeddings, by_prototypes = sum_of_losses(head, edges, np.zeros(5, "int32"))
     assert all(np.isfinite(value).all() for value in (loss, by_embeddings, by_prototypes))
-    assert np.abs(by_embeddings[3]).max() < 1e5  # without a direction, and 1 / norm would be 1e6
+    assert np.abs(by_embeddings[3]).max() < 1e5  # of the zero embedding; 1 / norm would be 1e6
     assert np.abs(by_prototypes).max() < 1e6
     zeros = rows.copy()
     zeros[:2] = 0.0
@@ -166,7 +164,7 @@ def assign_rows(head, rows):
 
 
 @every_head
-def test_an_embedding_that_is_not_a_number_costs_itself_nan_and_no_other(case):
+def test_a_nan_embedding_makes_only_its_own_loss_nan(case):
     head, embeddings, labels, _, _ = prepared(case)
     embeddings = embeddings.astype("float32")
     expected = as_numpy(head.compute_losses(embeddings, labels)[0])
@@ -177,8 +175,8 @@ def test_an_embedding_that_is_not_a_number_costs_itself_nan_and_no_other(case):
 
 
 @every_setting
-def test_the_margin_is_finite_where_rounding_leaves_a_cosine(case):
-    """The hooks themselves: no test can make a product of unit vectors exceed 1."""
+def test_the_margin_is_finite_for_cosines_rounded_past_one(case):
+    """Calls the hooks, because no test can make a product of unit vectors exceed 1."""
     head = make(case)
     head.build((None, DIM))
     cosines = np.float32([[1.0], [-1.0], [1 + 1.2e-7], [-1 - 1.2e-7], [0.0]])
@@ -260,8 +258,8 @@ def test_detaching_the_margin_keeps_the_value_and_takes_the_plain_gradient(case)
 
 
 @every_head
-def test_a_saved_and_loaded_head_continues_as_if_never_stopped(case, tmp_path):
-    """Inside a functional model, so that any Keras user's file holds; state and draws included."""
+def test_a_saved_and_loaded_head_continues_with_the_same_losses(case, tmp_path):
+    """In a functional model, as users save it; with the head's state and its random margins."""
     head = make(case)
     embedding = keras.Input((DIM,))
     label = keras.Input((), dtype="int32")
@@ -310,14 +308,14 @@ def check_under_policy(policy, case, classes, labels):
     assert all(np.isfinite(as_numpy(weight)).all() for weight in head.weights)
 
 
-def test_no_head_reads_labels_another_way():
-    """So that `margin_head/test_labels.py` holds for all of them."""
+def test_every_head_reads_labels_as_margin_head_does():
+    """So `margin_head/test_labels.py` is true for all of them."""
     for name in HEADS:
         assert not {"__call__", "call", "compute_losses"} & set(vars(getattr(heads, name)))
 
 
 @every_head
-def test_a_sample_labelled_minus_one_costs_and_teaches_nothing(case):
+def test_a_sample_labelled_minus_one_has_no_loss_and_no_gradient(case):
     head, embeddings, labels, _, _ = prepared(case)
     embeddings = embeddings.astype("float32")
     ignored = labels.copy()
@@ -345,7 +343,7 @@ def test_a_sample_labelled_minus_one_costs_and_teaches_nothing(case):
 
 
 @every_head
-def test_an_empty_or_ignored_batch_costs_nothing_and_moves_no_statistic(case):
+def test_an_empty_or_ignored_batch_has_no_loss_and_changes_no_statistic(case):
     head = prepared(case)[0]
     before = {w.path: as_numpy(w) for w in head.weights}
     for labels in ([], [-1, -1]):
@@ -367,14 +365,14 @@ def test_an_empty_or_ignored_batch_costs_nothing_and_moves_no_statistic(case):
         (np.eye(2, CLASSES, dtype="int32"), "sparse"),
     ],
 )
-def test_bad_labels_are_answered_with_the_rule(labels, rule):
+def test_bad_labels_are_refused_with_the_rule(labels, rule):
     with pytest.raises(ValueError, match=rule) as error:
         make("CosFace")(np.ones((2, DIM), "float32"), labels)
     assert "Received" in str(error.value)
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_bad_arguments_are_answered_with_the_rule(case):
+def test_bad_arguments_are_refused_with_the_rule(case):
     head = getattr(heads, case)
     accepted = {"dtype", *inspect.signature(head.__init__).parameters}
     for name, value, rule in (
@@ -415,7 +413,7 @@ def test_xla_equals_the_graph(case):
 @every_path
 @on_tensorflow
 def test_two_replicas_train_as_one_device(case, monkeypatch):
-    """Three steps, the second a remainder, the third with nothing for one: state included."""
+    """Three steps, the second with unequal shares, the third with none for one; with state."""
     import tensorflow as tf
 
     monkeypatch.setattr(blocks, "WIDTH", CLASSES)  # more blocks take long to trace
@@ -437,28 +435,24 @@ def test_two_replicas_train_as_one_device(case, monkeypatch):
             optimizer = keras.optimizers.SGD(0.001)
             optimizer.build(head.trainable_variables)
 
-        def step(x, y, head=head, optimizer=optimizer):
+        def step(x, y, count=count, head=head, optimizer=optimizer):
+            share = -(-tf.shape(y)[0] // count)
+            first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
+            x, y = x[first : first + share], y[first : first + share]
             variables = [v.value for v in head.trainable_variables]
             with tf.GradientTape() as tape:
                 loss = tf.reduce_sum(head.compute_losses(x, y, training=True)[0])
             optimizer.apply(tape.gradient(loss, variables), head.trainable_variables)
             return loss
 
-        run = tf.function(
+        run = tf.function(  # of any batch size, so that one trace does for all steps
             lambda x, y, s=strategy, f=step: s.run(f, (x, y)),
-            reduce_retracing=True,
+            input_signature=[tf.TensorSpec((None, DIM)), tf.TensorSpec((None,), tf.int32)],
             autograph=False,
         )
-        losses = []
-        for a, b in zip(x, y, strict=True):
-            cut = -(-len(a) // count)
-            parts = [
-                strategy.experimental_distribute_values_from_function(
-                    lambda c, v=v, cut=cut: tf.constant(v[c.replica_id_in_sync_group * cut :][:cut])
-                )
-                for v in (a, b)
-            ]
-            losses.append(strategy.reduce("SUM", run(*parts), axis=None).numpy())
+        losses = [
+            strategy.reduce("SUM", run(*pair), axis=None).numpy() for pair in zip(x, y, strict=True)
+        ]
         ends.append((losses, [as_numpy(w) for w in head.weights]))
         if count == 2:
             for weight in head.weights:
@@ -471,22 +465,19 @@ def test_two_replicas_train_as_one_device(case, monkeypatch):
 
 @pytest.fixture(scope="session")
 def every_backend(request, tmp_path_factory):
-    """Losses and gradients of the cases of this run on each backend, a process each."""
+    """Losses and gradients of the cases of this run: here, and on jax and torch in processes."""
     folder = tmp_path_factory.mktemp("backends")
-    script = Path(__file__).with_name("write_values.py")
-    asked = [item for item in request.session.items if item.originalname == "test_backends_agree"]
-    names = [item.callspec.params["case"] for item in asked]
-    values = {}
-    for backend in ("tensorflow", "jax", "torch"):
-        path = folder / f"{backend}.npz"
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": backend,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        subprocess.run([sys.executable, script, path, *names], env=environment, check=True)
-        values[backend] = dict(np.load(path))
-    return values
+    items = [item for item in request.session.items if item.originalname == "test_backends_agree"]
+    names = [item.callspec.params["case"] for item in items]
+    files = {backend: folder / f"{backend}.npz" for backend in ("jax", "torch")}
+    others = [
+        start(write_values.__file__, file, *names, KERAS_BACKEND=backend)
+        for backend, file in files.items()
+    ]
+    values = {"tensorflow": write_values.values_of(names)}
+    for code, _, errors in finish(*others):
+        assert code == 0, errors
+    return {**values, **{backend: dict(np.load(file)) for backend, file in files.items()}}
 
 
 @every_head

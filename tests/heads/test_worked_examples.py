@@ -126,7 +126,7 @@ def same(first, second, seed=0, one_center=False, training=False):
     return values[0]
 
 
-def test_losses_without_their_margin_are_one_another():
+def test_losses_without_their_margin_are_equal():
     same(heads.CosFace(9, margin=0.0, scale=30.0), heads.NormFace(9, scale=30.0))
     same(heads.ArcFace(9, margin=0.0, scale=30.0), heads.NormFace(9, scale=30.0))
     same(heads.SVSoftmax(9, hardness=1.0, scale=30.0), heads.NormFace(9, scale=30.0))
@@ -142,7 +142,7 @@ def test_losses_without_their_margin_are_one_another():
     same(bare, heads.SphereFace(9, margin=1))  # modified softmax anneals to itself
 
 
-def test_reweighing_losses_without_their_hardness_are_their_margins():
+def test_reweighing_losses_without_hardness_equal_their_margins():
     for mode in ("fixed", "adaptive"):
         for variant, margin in (("am", heads.CosFace), ("arc", heads.ArcFace)):
             same(
@@ -156,7 +156,7 @@ def test_reweighing_losses_without_their_hardness_are_their_margins():
         )
 
 
-def test_combined_margin_holds_its_three_parents():
+def test_combined_margin_includes_its_three_parents():
     def combined(**margins):
         return heads.CombinedMargin(9, **{"m1": 1.0, "m2": 0.0, "m3": 0.0, **margins}, scale=30.0)
 
@@ -184,7 +184,7 @@ def test_combined_margin_at_the_papers_angles(margins, expected):
     assert as_numpy(got) == pytest.approx(expected, abs=5e-5)
 
 
-def test_losses_that_grow_out_of_arcface_and_cosface():
+def test_losses_that_extend_arcface_and_cosface():
     same(heads.SubCenterArcFace(9, num_centers=1), heads.ArcFace(9), one_center=True)
     for plus in (False, True):
         for variant, base in (("arc", heads.ArcFace), ("am", heads.CosFace)):
@@ -194,7 +194,7 @@ def test_losses_that_grow_out_of_arcface_and_cosface():
     same(heads.AdaCos(9, dynamic=False), heads.NormFace(9, scale=scale, learn_scale=True))
 
 
-def test_curricularface_starts_with_nothing_and_follows_the_mean_cosine():
+def test_curricularface_starts_at_zero_and_follows_the_mean_cosine():
     head = heads.CurricularFace(4, margin=0.5, rate=0.01)
     x, y = np.eye(4, dtype="float32"), np.array([0, 1, 2, 2])
     head.build((None, 4))
@@ -250,7 +250,7 @@ def test_magface_margins_and_penalty_at_the_papers_norms():
     assert penalty == pytest.approx(expected, rel=1e-6)
 
 
-def test_elasticface_hands_the_largest_margin_to_the_farthest_sample():
+def test_elasticface_gives_the_largest_margin_to_the_farthest_sample():
     """cos (.2, .9, .5, .7), margins drawn (.4, .45, .5, .6) -> (.6, .4, .5, .45)."""
     cosines = keras.ops.convert_to_tensor(np.array([[0.2], [0.9], [0.5], [0.7]], "float32"))
     head = heads.ElasticFace(9, variant="am", plus=True, deviation=0.1, seed=5)
@@ -295,7 +295,7 @@ def test_circle_loss_at_its_worked_points():
 
 
 def test_sphereface2_starts_balanced():
-    """At right angles to all prototypes the pull home equals the push away, for each variant."""
+    """At right angles to all prototypes the two gradients are equal, for each variant."""
     for variant in "CAM":
         head = heads.SphereFace2(1000, variant=variant)
         head.build((None, 2))
@@ -308,7 +308,7 @@ def test_sphereface2_starts_balanced():
         assert pull == pytest.approx(push, rel=1e-3)
 
 
-def test_adacos_chooses_its_scale_as_the_paper_does():
+def test_adacos_computes_the_scale_of_the_paper():
     head = heads.AdaCos(5)
     head.build((None, 4))
     rng = np.random.default_rng(0)
@@ -325,7 +325,7 @@ def test_adacos_chooses_its_scale_as_the_paper_does():
     assert float(as_numpy(head.scale_weight)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_subcenters_count_by_the_nearest():
+def test_the_nearest_subcenter_counts():
     head = heads.SubCenterArcFace(2, margin=0.0, num_centers=2)
     head.build((None, 2))
     head.prototypes.assign([[[1, 0], [0, 1]], [[-1, 0], [0, -1]]])
@@ -361,7 +361,7 @@ def test_l_softmax_is_sphereface_scaled_by_the_prototypes():
     )
 
 
-def test_l2_softmax_forgets_the_norm_and_sphereface_keeps_it():
+def test_l2_softmax_ignores_the_norm_and_sphereface_keeps_it():
     x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
     crystal, sphere = heads.CrystalLoss(5), heads.SphereFace(5)
     np.testing.assert_allclose(as_numpy(crystal(x)), as_numpy(crystal(7 * x)), rtol=1e-5)
@@ -444,7 +444,7 @@ def test_default_alpha_follows_the_bound():
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*should be at:UserWarning")
-def test_an_argument_out_of_its_range_is_answered_by_name(name, arguments, rule):
+def test_an_argument_out_of_its_range_is_refused_by_name(name, arguments, rule):
     with pytest.raises(ValueError, match=rule) as error:
         getattr(heads, name)(**{"num_classes": 10, **arguments})
     assert "Received" in str(error.value)

@@ -1,4 +1,4 @@
-"""A head that is trained in a way that leaves out its margin or takes another loss warns, once."""
+"""A head warns once if it is trained without its margin or with another loss."""
 
 import warnings
 
@@ -52,7 +52,7 @@ def test_logits_in_training_warn_once_where_they_are_not_the_loss(case):
 
 
 @every_head
-def test_prediction_and_judging_are_silent(case):
+def test_prediction_and_losses_are_silent(case):
     head, (x, y) = make(case), faces()
 
     def use():
@@ -61,7 +61,7 @@ def test_prediction_and_judging_are_silent(case):
     assert warnings_of(use) == []
 
 
-@pytest.mark.parametrize("wrap", [lambda head: head, CenterLoss], ids=["head", "beside centres"])
+@pytest.mark.parametrize("wrap", [lambda head: head, CenterLoss], ids=["head", "with centres"])
 def test_a_head_at_the_end_of_a_sequential_model(wrap):
     x, y = faces()
     model = keras.Sequential([keras.layers.Dense(DIM), wrap(make("CosFace"))])

@@ -54,7 +54,7 @@ def test_centres_and_losses_follow_the_paper(alpha):
 
 
 @any_backend
-def test_the_gradient_is_the_way_to_the_centre():
+def test_the_gradient_points_away_from_the_centre():
     centres = np.random.default_rng(9).normal(size=(CLASSES, DIM)).astype("float32")
     embeddings, labels = batch()
     for training in (False, True):
@@ -67,7 +67,7 @@ def test_the_gradient_is_the_way_to_the_centre():
 
 
 @any_backend
-def test_centres_are_a_state_that_only_training_moves():
+def test_only_training_moves_the_centres():
     embeddings, labels = batch()
     layer = make()
     layer.compute_losses(embeddings, labels)
@@ -114,7 +114,7 @@ def classifier(weight=0.5, head=SoftmaxHead, **compiled):
 
 
 @any_backend
-def test_trains_in_a_margin_classifier_and_draws_classes_together():
+def test_trains_in_a_margin_classifier_and_tightens_classes():
     features, labels = faces()
 
     def spread(model):
@@ -132,7 +132,7 @@ def test_trains_in_a_margin_classifier_and_draws_classes_together():
 
 
 @any_backend
-def test_stands_beside_any_head():
+def test_wraps_any_head():
     features, labels = faces()
     model = classifier(head=CosFace)
     losses = model.fit(features, labels, epochs=3, verbose=0).history["loss"]
@@ -140,7 +140,7 @@ def test_stands_beside_any_head():
 
 
 @any_backend
-def test_saved_with_its_centres(tmp_path):
+def test_is_saved_with_its_centres(tmp_path):
     features, labels = faces()
     model = classifier(weight=0.25)
     model.fit(features, labels, verbose=0)
@@ -223,14 +223,14 @@ def test_computes_in_float32_under_a_mixed_policy(policy):
         ({"head": SoftmaxHead(CLASSES, sample_rate=0.5)}, "all of its prototypes"),
     ],
 )
-def test_bad_arguments_are_answered_with_the_rule(arguments, rule):
+def test_bad_arguments_are_refused_with_the_rule(arguments, rule):
     with pytest.raises(ValueError, match=rule) as error:
         CenterLoss(**{"head": SoftmaxHead(CLASSES), **arguments})
     assert "Received" in str(error.value)
 
 
 @any_backend
-def test_bad_labels_are_answered_with_the_rule_before_a_centre_moves():
+def test_bad_labels_are_refused_before_a_centre_moves():
     embeddings, labels = batch()
     layer = make()
     for bad in (labels + CLASSES, labels - 1.5, np.eye(CLASSES, dtype="int32")[labels]):

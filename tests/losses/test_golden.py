@@ -17,10 +17,10 @@ GOLDEN = json.loads(
 )
 # Of the value's size, or of the gradient's largest component, and absolute below 1.
 TOLERANCE = 1e-5
-# What float32 leaves of a distance that is a difference of large numbers, in tensorflow-addons
+# The precision of a distance that is a difference of large numbers, in tensorflow-addons
 # (which does not move the origin to the mean) or in both.
 ROUNDING = {"random, far from the origin": 3e-4, "twins": 5e-5}
-# Points of a lattice, where triplets sit on the kinks of their losses, which have no one gradient.
+# Points of a lattice, where triplets are on the kinks of their losses: no unique gradient.
 TIED = "twins of different people"
 
 pytestmark = pytest.mark.any_backend
@@ -68,7 +68,7 @@ def test_equals_tensorflow_addons(case):
         return
     expected = np.array(case["gradient"])
     if case["loss"] == "TripletSemiHardLoss" and case["batch"] == "twins":
-        # Equally near negatives: the gradient of one here, shared out there, so the same in sum.
+        # Equally near negatives: one gets the gradient here, all share it there; the sum is equal.
         gradient, expected = (per_point(g, inputs) for g in (gradient, expected))
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=allowed(case, expected))
 
@@ -134,7 +134,7 @@ def test_a_sample_without_labels_is_zero_where_theirs_is_nan():
     assert not labels[0].any() and not gradient[0].any()
     with_all = labels[1:], inputs[1:, 1:]
     loss = losses.NpairsMultilabelLoss()
-    # The first column has no label in common with the others, but is one to be told from.
+    # The first column shares no label with the others and counts as a negative.
     assert value > 2 / 3 * float(ops.convert_to_numpy(loss(*with_all)))
 
 
@@ -150,7 +150,7 @@ def test_far_from_the_origin_our_distances_keep_more_digits():
 
 
 def test_the_golden_file_asks_every_loss_that_tensorflow_addons_had():
-    asked = {case["loss"] for case in GOLDEN["cases"] + GOLDEN["pairs"]}
-    assert asked == set(losses.list()) - {"CenterLoss"}
+    recorded = {case["loss"] for case in GOLDEN["cases"] + GOLDEN["pairs"]}
+    assert recorded == set(losses.list()) - {"CenterLoss"}
     answered = [case for case in GOLDEN["cases"] if case["value"] is not None]
     assert len(answered) > 180 and keras.backend.backend() in ("tensorflow", "jax", "torch")

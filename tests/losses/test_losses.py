@@ -1,4 +1,4 @@
-"""What every pairwise loss promises of integer labels and embeddings.
+"""The contract of every pairwise loss of integer labels and embeddings.
 
 A new loss joins by a line in CASES: how to make it, and its plain-loop reference of
 (labels, embeddings).
@@ -70,7 +70,7 @@ def batch(seed=0):
 
 
 def precision():
-    """float64 where Keras multiplies in it: not on jax by default, and not in torch's `matmul`."""
+    """float64 where Keras computes in it: not on jax by default, and not in torch's `matmul`."""
     return ("float64", 1e-9) if keras.backend.backend() == "tensorflow" else ("float32", 2e-5)
 
 
@@ -78,9 +78,9 @@ def number(tensor):
     return float(ops.convert_to_numpy(tensor))
 
 
-def test_every_exported_loss_is_proven():
+def test_every_exported_loss_has_a_case():
     kinds = {kind.__name__ for kind, _, _ in CASES.values()}
-    # Proven by themselves: the first below, the second in test_center.py.
+    # With other tests: the first below, the second in test_center.py.
     assert kinds | {"NpairsMultilabelLoss", "CenterLoss"} == set(losses.list())
     assert {CASES[case][0] for case in ONE_OF_EACH} == {kind for kind, _, _ in CASES.values()}
 
@@ -262,8 +262,8 @@ def test_value_and_gradient_are_finite_at_the_edges(case, edge):
 
 
 @every_loss
-def test_no_nan_is_made_and_masked_on_the_way(case):
-    """What a debugger of NaN would stop at. TensorFlow's stops at infinity too, which is used."""
+def test_no_intermediate_result_is_nan(case):
+    """A debugger of NaN would stop there. TensorFlow's stops at infinity too, which is used."""
     labels, embeddings = EDGES["all at one point"]
     loss = make(case)
     if keras.backend.backend() == "jax":
@@ -296,14 +296,14 @@ def test_no_nan_is_made_and_masked_on_the_way(case):
     ],
 )
 @one_of_each
-def test_bad_labels_are_answered_with_the_rule(case, labels, rule):
+def test_bad_labels_are_refused_with_the_rule(case, labels, rule):
     with pytest.raises(ValueError, match=rule) as error:
         make(case)(labels, np.ones((2, 3), "float32"))
     assert "`y_true`" in str(error.value) and "Received" in str(error.value)
 
 
 @one_of_each
-def test_bad_embeddings_are_answered_with_the_rule(case):
+def test_bad_embeddings_are_refused_with_the_rule(case):
     for shape in ((2,), (2, 3, 4)):
         with pytest.raises(ValueError, match="`y_pred` must be embeddings") as error:
             make(case)(np.array([0, 1]), np.ones(shape, "float32"))
@@ -320,7 +320,7 @@ def test_bad_embeddings_are_answered_with_the_rule(case):
         losses.LiftedStructLoss,
     ],
 )
-def test_a_bad_margin_is_answered_with_the_rule(kind, margin):
+def test_a_bad_margin_is_refused_with_the_rule(kind, margin):
     with pytest.raises(ValueError, match="`margin` must be") as error:
         kind(margin=margin)
     assert f"Received: margin={margin!r}" in str(error.value)
@@ -328,7 +328,7 @@ def test_a_bad_margin_is_answered_with_the_rule(kind, margin):
 
 @pytest.mark.parametrize("metric", ["l2", "cosine", None, 2])
 @pytest.mark.parametrize("kind", [losses.TripletSemiHardLoss, losses.TripletHardLoss])
-def test_an_unknown_metric_is_answered_with_the_rule(kind, metric):
+def test_an_unknown_metric_is_refused_with_the_rule(kind, metric):
     with pytest.raises(ValueError, match="squared-L2") as error:
         kind(distance_metric=metric)
     assert f"Received: distance_metric={metric!r}" in str(error.value)
@@ -377,7 +377,7 @@ def largest_difference(embeddings):
 
 
 @pytest.mark.parametrize("kind", [losses.TripletSemiHardLoss, losses.TripletHardLoss])
-def test_a_metric_of_ones_own_is_used_and_saved(kind):
+def test_a_metric_of_the_user_is_used_and_saved(kind):
     labels, embeddings = batch()
     loss = kind(distance_metric=largest_difference)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
@@ -399,7 +399,7 @@ def test_a_semi_hard_negative_is_strictly_farther_than_the_positive():
     np.testing.assert_allclose(each, [5 / 2 * 0.5, 0, 0, 0, 0], atol=1e-5)
 
 
-def test_embeddings_collapsed_to_a_point_cost_the_margin():
+def test_the_loss_of_collapsed_embeddings_is_the_margin():
     labels, point = np.array([0, 0, 1, 1]), np.full((4, 3), 0.5)
     for kind in (losses.TripletSemiHardLoss, losses.TripletHardLoss):
         assert number(kind(margin=0.3)(labels, point)) == pytest.approx(0.3)

@@ -48,13 +48,13 @@ def test_fit_under_a_mixed_policy_lowers_the_loss(make):
         model = embedder(optimizer=keras.optimizers.Adam(0.05), loss=make())
     finally:
         keras.config.set_dtype_policy("float32")
-    # A last batch of 9 and 6: the shares need not be equal, nor every person be there twice.
+    # A last batch of 9 and 6: shares may differ, and a person may have one image.
     losses = model.fit(features, labels, batch_size=9, epochs=40, verbose=0).history["loss"]
     assert np.isfinite(losses).all() and losses[-1] < 0.7 * losses[0]
 
 
 @any_backend
-def test_semi_hard_training_tells_people_apart():
+def test_semi_hard_training_separates_people():
     features, labels = people()
     model = embedder(optimizer=keras.optimizers.Adam(0.05), loss=LOSSES["semi-hard"]())
 
@@ -138,8 +138,8 @@ def test_a_compiled_step_equals_the_eager_one(make, jit_compile):
 
 
 @each_loss
-def test_an_empty_batch_of_unknown_size_costs_nothing(make):
-    """As a replica sees it that gets no share of a last batch."""
+def test_an_empty_batch_of_unknown_size_has_no_loss(make):
+    """The batch of a replica that gets no share of a last batch."""
     import tensorflow as tf
 
     @tf.function(
@@ -179,7 +179,7 @@ def test_no_tensor_grows_faster_than_the_square_of_the_batch(make):
     traced = step.get_concrete_function(
         tf.TensorSpec((size,), tf.int32), tf.TensorSpec((size, DIM), tf.float32)
     )
-    assert not traced.graph.as_graph_def().library.function  # where a tensor might hide
+    assert not traced.graph.as_graph_def().library.function  # so no tensor is hidden in a function
     largest = max(sizes(traced.graph))
     assert size**2 <= largest[0] <= 3 * size**2, largest
 
@@ -208,7 +208,7 @@ def test_two_replicas_average_the_losses_of_their_shares(make):
 
 
 def test_float_labels_stop_training_on_replicas_too():
-    """There Keras' trial run hands floats to the loss for labels that are integers."""
+    """There Keras' trial run passes floats to the loss for labels that are integers."""
     features, labels = people(16)
     with replicas(2).scope():
         model = embedder(optimizer="sgd", loss=LOSSES["hard"](), jit_compile=False)

@@ -86,6 +86,12 @@ def test_a_power_of_ten_in_a_cell_is_not_broken_across_lines(tmp_path):
     assert ".power { white-space: nowrap; }" in page
 
 
+def test_a_file_name_in_a_header_may_be_broken(tmp_path):
+    names = ["mine_068.ckpt", "a.b", "FAR 1.5"]
+    page = Report("t").table(names, []).write(tmp_path / "r.html").read_text()
+    assert "<th>mine_<wbr>068.<wbr>ckpt</th><th>a.<wbr>b</th><th>FAR 1.5</th>" in page
+
+
 def test_an_empty_table_keeps_its_headers(tmp_path):
     page = Report("t").table(["a", "b"], []).write(tmp_path / "r.html").read_text()
     assert "<th>a</th><th>b</th>" in page

@@ -29,7 +29,7 @@ def trained(head, epochs=2):
 
 
 @pytest.mark.parametrize("case", ["CosFace", "AdaCos", "SVSoftmax arc", "SphereFace2", "L2Softmax"])
-def test_fit_in_blocks_is_fit_in_one(case, monkeypatch):
+def test_fit_in_blocks_equals_fit_in_one(case, monkeypatch):
     ends = []
     for width, blockwise in ((CLASSES, False), (2, False), (2, True)):
         monkeypatch.setattr(blocks, "WIDTH", width)
@@ -41,7 +41,7 @@ def test_fit_in_blocks_is_fit_in_one(case, monkeypatch):
             np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-6)
 
 
-def test_products_are_kept_up_to_a_bound_or_as_asked():
+def test_products_are_kept_up_to_a_bound_or_by_argument():
     def keeps(batch_size, classes, **arguments):
         head = CosFace(classes, **arguments)
         return head._keeps_products(batch_size)
@@ -56,7 +56,7 @@ def test_products_are_kept_up_to_a_bound_or_as_asked():
 @pytest.mark.parametrize("head", [CosFace, SphereFace2])
 @pytest.mark.parametrize("blockwise", [True, False])
 def test_no_array_is_as_large_as_the_logits(head, blockwise, monkeypatch):
-    """Of all that a compiled step makes, its loops included; kept products count as logits do."""
+    """Of all arrays in a compiled step and its loops; kept products count like logits."""
     classes, samples = 50, 37
     monkeypatch.setattr(blocks, "WIDTH", 8)
     head = head(classes, blockwise=blockwise)

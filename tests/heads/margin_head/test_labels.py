@@ -1,4 +1,4 @@
-"""Labels as they come: of every integer type, too large for int32, too few, one-hot, names."""
+"""Labels of every integer type, too large for int32, too few, one-hot, names."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ BACKEND = keras.backend.backend()
 CLASSES, DIM = 4, 5
 Y = np.array([0, 1, 2, 3, 0, 1])
 X = np.random.default_rng(0).normal(size=(len(Y), DIM)).astype("float32")
-# Each of these is a class, or -1, once it is cast to int32.
+# A cast to int32 makes each of these a class, or -1.
 BEYOND_INT32 = {
     "int64 over": Y + 2**32,
     "int64 under": Y - 2**32,
@@ -77,14 +77,14 @@ def test_one_label_is_not_broadcast_to_all(door, number):
     ],
     ids=["one-hot", "one-hot int", "scalar", "names", "list of names", "floats", "bools"],
 )
-def test_the_first_error_says_the_way_out(door, labels, way_out):
+def test_the_first_error_says_what_to_do(door, labels, way_out):
     with pytest.raises(ValueError, match=way_out) as error:
         DOORS[door](labels)
     assert "Received: labels of" in str(error.value)
 
 
 @every_door
-def test_labels_in_range_may_come_in_any_form(door):
+def test_labels_in_range_may_have_any_form(door):
     keras.utils.set_random_seed(0)
     expected = as_numpy(keras.tree.flatten(DOORS[door](Y))[0])
     for labels in (Y[:, None], Y.astype("uint8"), Y.astype("uint32"), Y.tolist()):
@@ -95,7 +95,7 @@ def test_labels_in_range_may_come_in_any_form(door):
 
 
 @pytest.mark.parametrize("way", ["compute_losses", "call"])
-def test_a_compiled_jax_step_makes_a_stray_label_nan(way):
+def test_a_compiled_jax_step_makes_an_invalid_label_nan(way):
     if BACKEND != "jax":
         pytest.skip("steps of other backends raise")
     import jax
@@ -114,7 +114,7 @@ def test_a_compiled_jax_step_makes_a_stray_label_nan(way):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="a graph of TensorFlow")
 @pytest.mark.parametrize("way", ["compute_losses", "call"])
 @pytest.mark.parametrize("name", [n for n in BEYOND_INT32 if n != "list"])
-def test_a_graph_of_tensorflow_checks_the_type_that_came(way, name):
+def test_a_graph_of_tensorflow_checks_labels_in_their_own_type(way, name):
     import tensorflow as tf
 
     head = layer("head")
@@ -139,10 +139,10 @@ def test_a_graph_of_tensorflow_counts_the_labels_of_a_batch_of_unknown_size():
         step(X, [0])
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="its trainer cuts the numbers off before any step")
+@pytest.mark.skipif(BACKEND == "jax", reason="its trainer truncates the numbers before any step")
 @pytest.mark.parametrize("arguments", [{}, {"sample_rate": 0.99}], ids=["all", "sampled"])
 @pytest.mark.parametrize("name", ["int64 over", "uint32"])
-def test_fit_does_not_train_on_a_label_cut_to_another(arguments, name):
+def test_fit_does_not_train_on_a_label_truncated_to_another(arguments, name):
     images = keras.Input((1, 1, DIM))
     embedder = keras.Model(images, keras.layers.Flatten()(images))
     classifier = MarginClassifier(embedder, CosFace(CLASSES, **arguments))

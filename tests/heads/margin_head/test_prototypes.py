@@ -51,7 +51,7 @@ def test_training_uses_the_regularizer_and_the_constraint(head, blockwise):
 
 
 @pytest.mark.parametrize("case", HEADS)
-def test_every_head_takes_and_saves_them(case):
+def test_every_head_takes_and_saves_the_arguments(case):
     config = make(case, **ARGUMENTS).get_config()
     again = type(make(case)).from_config(config)
     for name, expected in ARGUMENTS.items():
@@ -73,7 +73,7 @@ def test_a_config_of_the_former_argument_name_loads(case):
 
 
 @pytest.mark.parametrize("name", ["prototypes_regularizer", "prototypes_constraint"])
-def test_a_part_of_the_prototypes_is_refused(name, monkeypatch):
+def test_sampled_or_padded_prototypes_are_refused(name, monkeypatch):
     with pytest.raises(ValueError, match=rf"all of them.*Received: {name}=\w+ with sample_rate"):
         CosFace(CLASSES, sample_rate=0.5, **{name: ARGUMENTS[name]})
     monkeypatch.setattr(prototypes, "shard_count", lambda: 4)

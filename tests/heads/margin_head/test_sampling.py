@@ -1,4 +1,4 @@
-"""Sampled prototypes: the rows of a step, and what becomes of the others."""
+"""Sampled prototypes: the rows of a step, and the other rows."""
 
 import keras
 import numpy as np
@@ -42,8 +42,8 @@ def fit(classifier, x, y, **arguments):
 @pytest.mark.parametrize(
     "optimizer", [keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1, momentum=0.9)]
 )
-def test_a_sample_of_all_is_the_full_loss(head, optimizer):
-    """ceil(rate C) = C rows: everything is exchanged, nothing may change."""
+def test_a_sample_of_all_prototypes_gives_the_full_loss(head, optimizer):
+    """ceil(rate C) = C rows: all are exchanged, and the results are the same."""
     x, y = faces()
     y[3] = -1
     ends = []
@@ -71,13 +71,13 @@ def test_rows_not_drawn_keep_their_values_and_their_momentum():
     momentum = as_numpy(momentum)
     assert (momentum[others] == 0).all() and (momentum[rows] != 0).any(axis=1).all()
     fit(classifier, x, y)
-    assert set(as_numpy(head.sample_rows)) != set(rows), "the rest is drawn anew each step"
+    assert set(as_numpy(head.sample_rows)) != set(rows), "each step draws other rows"
     drawn = np.union1d(rows, as_numpy(head.sample_rows))
     others = np.setdiff1d(np.arange(CLASSES), drawn)
     np.testing.assert_array_equal(as_numpy(head.prototypes)[others], before[others])
 
 
-def test_a_step_is_that_of_a_small_head_over_the_rows_drawn():
+def test_a_step_equals_that_of_a_small_head_with_the_drawn_rows():
     head = CosFace(CLASSES, sample_rate=0.25)
     classifier = classifier_of(head, keras.optimizers.SGD(0.1))
     x, y = faces(BATCH)
@@ -94,7 +94,7 @@ def test_a_step_is_that_of_a_small_head_over_the_rows_drawn():
     )
 
 
-def test_it_learns_and_is_judged_over_all_classes(tmp_path):
+def test_it_learns_and_evaluates_over_all_classes(tmp_path):
     rng = np.random.default_rng(0)
     y = np.tile(np.arange(CLASSES), 4)
     x = (rng.normal(size=(CLASSES, DIM))[y] + 0.05 * rng.normal(size=(len(y), DIM)))[:, None, None]
@@ -110,7 +110,7 @@ def test_it_learns_and_is_judged_over_all_classes(tmp_path):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
-def test_a_label_whose_row_was_not_drawn_never_trains_in_silence():
+def test_a_label_without_a_drawn_row_is_refused():
     head = CosFace(CLASSES, sample_rate=0.1)
     head.build((None, DIM))
     x, y = np.ones((2, DIM), "float32"), np.array([1, 39])
@@ -124,7 +124,7 @@ def test_a_label_whose_row_was_not_drawn_never_trains_in_silence():
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="its compiled steps cannot raise")
-def test_more_people_in_a_batch_than_prototypes_in_a_step():
+def test_more_people_in_a_batch_than_prototypes_in_a_step_are_refused():
     classifier = classifier_of(CosFace(CLASSES, sample_rate=0.1))
     x, _ = faces(CLASSES)
     with pytest.raises(Exception, match="raise `sample_rate`, or lower the batch size"):

@@ -1,4 +1,4 @@
-"""Prototypes split over devices, in processes of their own: host devices are made at the start."""
+"""Prototypes split over devices, in separate processes: a process sets its devices at the start."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ CLASSES = 21
 
 @pytest.fixture(scope="module")
 def ends(tmp_path_factory):
-    """What 1, 4 and 8 devices came to; the latter two load what one device saved."""
+    """The results of 1, 4 and 8 devices; the latter two load weights that one device saved."""
     folder = tmp_path_factory.mktemp("shards")
     found = {}
     for devices in (1, 4, 8):
@@ -42,9 +42,7 @@ def test_split_prototypes_train_as_one_device_does(ends, devices):
 
 
 @pytest.mark.parametrize(("devices", "rows"), [(1, 21), (4, 6), (8, 3)])
-def test_each_device_holds_its_share_of_prototypes_and_of_what_the_optimizer_remembers(
-    ends, devices, rows
-):
+def test_each_device_holds_its_share_of_prototypes_and_optimizer_slots(ends, devices, rows):
     for name in ("rows a device", "momentum rows a device"):
         assert ends[devices][f"CosFace/{name}"].tolist() == [rows] * devices
 
@@ -59,7 +57,7 @@ def test_memory_of_a_device_falls_as_its_share(ends):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="there it is allowed")
-def test_other_backends_are_told_the_way_out():
+def test_other_backends_are_refused_with_the_rule():
     with pytest.raises(RuntimeError, match=r"jax backend only.*KERAS_BACKEND=jax"):
         PrototypeParallel()
 

@@ -1,4 +1,4 @@
-"""Trains heads under as many host devices as asked and writes what came out: jax, one process.
+"""Trains heads on a number of host devices and writes the results: jax, one process.
 
 python train_sharded.py DEVICES OUT.npz [FROM.npz]
 """
@@ -65,12 +65,12 @@ for name in HEADS if devices <= 4 else HEADS[:1]:
     found[f"{name}/loaded"] = np.asarray(head.prototypes.value)[:CLASSES]
     if len(sys.argv) > 3:  # the weights that another number of devices saved
         file = sys.argv[3].replace(".npz", f".{name}.weights.h5")
-        classifier.load_weights(file, skip_mismatch=True)  # the optimizer's are padded for its own
+        classifier.load_weights(file, skip_mismatch=True)  # the optimizer has other padding
         found[f"{name}/of others"] = np.asarray(head.prototypes.value)[:CLASSES]
 
 
 def step_memory(classes=4001, dim=32):
-    """Bytes a device holds in a step: its prototypes, their gradient, and what is made."""
+    """Bytes on a device in a step: its prototypes, their gradient, and temporary arrays."""
     head = heads.CosFace(classes, blockwise=True)
     head.build((None, dim))
 
