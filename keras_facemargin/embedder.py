@@ -151,7 +151,7 @@ def _check_arguments(embedding_dim: Any, input_shape: Any) -> None:
         )
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            "Images have their channels last. Received: Keras' image_data_format is "
+            "Keras' `image_data_format` must be 'channels_last'. Received: "
             f"{keras.config.image_data_format()!r}. Call "
             "keras.config.set_image_data_format('channels_last') first."
         )

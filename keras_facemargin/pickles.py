@@ -28,7 +28,7 @@ TEXTS = {UTF8: LATIN_UTF8, ESCAPED: LATIN_ESCAPED}
 
 @dataclasses.dataclass(slots=True)
 class Span:
-    """A string of any kind that is left in the file."""
+    """The place in the file of a string of any kind, which is not read."""
 
     offset: int
     length: int
@@ -47,7 +47,7 @@ def read_span(stream: typing.BinaryIO, span: Span) -> bytes | str:
 
     Raises:
         EOFError: the file ends before the span does.
-        ValueError: the bytes are not of the span's coding.
+        ValueError: the bytes are not text in the span's encoding.
     """
     stream.seek(span.offset)
     data = stream.read(span.length)
@@ -164,7 +164,7 @@ class PickleWalk:
         if isinstance(value, str) and len(value) <= _LONGEST_NAME:
             return value
         if not isinstance(value, Span) or value.length > _LONGEST_NAME:
-            raise self.error(f"a short name must be there, not {self.kind(value)}")
+            raise self.error(f"a short name is expected, not {self.kind(value)}")
         try:
             text = read_span(self.stream, value)
         except (EOFError, ValueError) as error:
@@ -205,7 +205,7 @@ class PickleWalk:
 
     def _PROTO(self) -> None:
         if (version := self._number("<B")) > 5:
-            raise self.error(f"protocol {version} is announced, and there are 0 to 5")
+            raise self.error(f"protocol {version}; the known ones are 0 to 5")
 
     def _FRAME(self) -> None:
         self.take(8)  # how much a loader might read ahead

@@ -167,7 +167,7 @@ def video_pooling(features, present=None):
 def segment_pooling(
     features, templates, num_templates, quality=None, quality_weight=0.0, media=None, num_media=None
 ):
-    """Mean, quality or media pooling of images in a row, each with the number of its template.
+    """Mean, quality or media pooling of a list of images, each with the number of its template.
 
     Args:
         features: ``(N, D)`` float.

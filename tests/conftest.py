@@ -1,4 +1,4 @@
-"""Fixtures and rules for every test: where the measured data lies, which backend runs what."""
+"""Fixtures and rules for every test: the measured data, and the backends of each test."""
 
 import os
 from pathlib import Path

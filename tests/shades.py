@@ -1,4 +1,4 @@
-"""People of one colour each: images that cost nothing, and an embedder that tells them apart."""
+"""People of one colour each: images that cost nothing, and an embedder that distinguishes them."""
 
 import numpy as np
 from PIL import Image
@@ -20,5 +20,5 @@ def shade_of(person, image=0):
 
 
 def mean_colour(batch):
-    """(B, H, W, 3) -> (B, 3), around grey, so that colours lie in all directions."""
+    """(B, H, W, 3) -> (B, 3), around grey, so that colours have all directions."""
     return batch.mean(axis=(1, 2)) - 127.5

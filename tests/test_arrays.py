@@ -129,7 +129,7 @@ def test_the_two_sides_are_of_one_kind():
     with pytest.raises(ValueError, match=r"texts in `people\[0\]`, whole numbers in `people\[1\]`"):
         bootstrap([0.9, 0.1], [1, 0], people=(["1", "2"], [1, 3]), progress=False)
     big = np.array([2**53 + 1, 5], "uint64")
-    # float64 does not tell 2**53 + 1 from 2**53.
+    # float64 cannot distinguish 2**53 + 1 from 2**53.
     first, second = identifiers(a=big, b=np.array([2**53, -5]))
     assert first[0] != second[0]
     assert np.concatenate([first, second]).tolist() == [2**53 + 1, 5, 2**53, -5]
@@ -240,7 +240,7 @@ def test_distances_are_not_scores():
     with pytest.raises(ValueError, match=r"`scores` must be cosines in \[-1, 1\]"):
         validation_rate(distances, same, np.tile([1, 2], 50))
     assert verify(-distances, same).eer == 0
-    verify(rng.normal(size=100), same)  # chance alone is no reason to warn
+    verify(rng.normal(size=100), same)  # chance alone is not a reason to warn
     verify([0.1, 0.9], [1, 0])
 
 
@@ -261,7 +261,7 @@ def test_a_whole_npz_is_read_as_numpy_reads_it(tmp_path, save):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(found[name], array)
         assert found[name].dtype == array.dtype
-    found["embeddings"] += 1  # a sweep goes on counting in it
+    found["embeddings"] += 1  # a sweep continues to count in it
 
 
 def npz(header, content=b""):

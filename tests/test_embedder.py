@@ -72,7 +72,7 @@ def probe(*first, name="mine"):
 
 
 def seen(backbone, **arguments):
-    """What a `probe` makes of a red image inside an embedder."""
+    """The output of a `probe` for a red image inside an embedder."""
     embedder = build_embedder(backbone, 4, **arguments)
     feature_map = keras.Model(embedder.input, embedder.get_layer("neck_depthwise").input)(RED)
     return keras.ops.convert_to_numpy(feature_map)[0, 0, 0]
@@ -250,7 +250,7 @@ def test_impossible_sizes_are_refused_before_a_network_is_made(backbone, argumen
 def test_channels_first_is_refused():
     keras.config.set_image_data_format("channels_first")
     try:
-        with pytest.raises(ValueError, match=r"channels last.*set_image_data_format"):
+        with pytest.raises(ValueError, match=r"must be 'channels_last'.*set_image_data_format"):
             build_embedder("MobileFaceNet", 8)
     finally:
         keras.config.set_image_data_format("channels_last")

@@ -1,4 +1,4 @@
-"""An embedder small enough to train in a second, and sound enough to tell drawn faces apart."""
+"""An embedder small enough to train in a second, and sound enough to distinguish drawn faces."""
 
 import functools
 

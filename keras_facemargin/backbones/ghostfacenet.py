@@ -25,20 +25,25 @@ _UNITS = (
 
 
 def GhostFaceNetV1(
-    input_shape=(112, 112, 3), width=1.3, strides=1, epsilon=1e-3, name="ghostfacenet_v1"
+    input_shape=(112, 112, 3),
+    *,
+    width=1.3,
+    strides=1,
+    epsilon=1e-3,
+    name="ghostfacenet_v1",
 ):
     """GhostFaceNet V1 up to its last map (Alansari et al., IEEE Access 2023).
 
     Half of each layer's channels come from a convolution, the other half from a cheap depthwise
-    convolution of the first half (GhostNet, Han et al., arXiv:1911.11907, section 3.1). Each ReLU
-    is a PReLU but for those of squeeze-and-excitation. `build_embedder("GhostFaceNetV1")` adds the
-    global depthwise convolution and linear layer of the paper: 4.1 million weights with width 1.3
-    and 512 numbers.
+    convolution of the first half (GhostNet, Han et al., arXiv:1911.11907, section 3.1). PReLU
+    replaces every ReLU except those of squeeze-and-excitation. `build_embedder("GhostFaceNetV1")`
+    adds the global depthwise convolution and linear layer of the paper: 4.1 million weights with
+    width 1.3 and 512 numbers.
 
-    Where implementations differ: GhostNet itself does not convolve the shortcut of a unit whose
+    Implementations differ: GhostNet itself has no convolution on the shortcut of a unit whose
     channels change without a stride, and its authors slice the cheap half where channels are odd.
-    The authors' Keras code means Keras 2's hard sigmoid, `clip(0.2 x + 0.5)`, as here; Keras 3's is
-    `clip(x / 6 + 0.5)`.
+    The authors' Keras code uses the hard sigmoid of Keras 2, `clip(0.2 x + 0.5)`, as here; that of
+    Keras 3 is `clip(x / 6 + 0.5)`.
 
     Args:
         input_shape: `(height, width, 3)`, channels last.

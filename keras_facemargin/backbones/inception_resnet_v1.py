@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 
-def InceptionResNetV1(input_shape=(160, 160, 3), epsilon=1e-3, name="inception_resnet_v1"):
+def InceptionResNetV1(input_shape=(160, 160, 3), *, epsilon=1e-3, name="inception_resnet_v1"):
     """Inception-ResNet v1 (Szegedy et al., arXiv:1602.07261, figures 9 to 15) for faces.
 
     Five blocks at 35x35 maps of the paper, ten at 17x17 and six at 8x8, smaller here because a face
@@ -12,9 +12,9 @@ def InceptionResNetV1(input_shape=(160, 160, 3), epsilon=1e-3, name="inception_r
     adds global average pooling, dropout, a linear layer and batch normalisation: 23.5 million
     weights with 512 numbers.
 
-    Where implementations differ: this is the network of the TensorFlow port of FaceNet and of its
-    PyTorch conversion: residuals are scaled by 0.17, 0.10 and 0.20 before they are added, the last
-    block by 1 and without its ReLU, and no convolution pads but where the map must keep its size.
+    Implementations differ: this is the network of the TensorFlow port of FaceNet and of its PyTorch
+    conversion. Residuals are scaled by 0.17, 0.10 and 0.20 before they are added; the last block is
+    scaled by 1 and has no ReLU; a convolution pads only where the map must keep its size.
 
     Args:
         input_shape: `(height, width, 3)`, channels last; at least 75 pixels a side.

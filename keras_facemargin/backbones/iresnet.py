@@ -10,6 +10,7 @@ _WIDTHS = (64, 128, 256, 512)
 
 def IResNet(
     input_shape=(112, 112, 3),
+    *,
     depths=(3, 4, 14, 3),
     padding="symmetric",
     epsilon=1e-5,
@@ -25,11 +26,11 @@ def IResNet(
     normalisation, dropout, linear layer, batch normalisation): 43.6 million weights with 512
     numbers.
 
-    Where implementations differ: InsightFace for PyTorch pads both sides of a map before a stride
-    of 2, as here; TensorFlow's "same" pads after it only, which gives another function for the same
-    weights. InsightFace for MXNet has squeeze-and-excitation and epsilon 2e-5 as options. AdaFace
-    has no convolution on the first unit's shortcut, whose channels do not change: it takes every
-    second row and column, `first_shortcut="pooling"`.
+    Implementations differ: InsightFace for PyTorch pads both sides of a map before a stride of 2,
+    as here; TensorFlow's "same" pads only the end of the map, so that the same weights compute
+    another function. InsightFace for MXNet has squeeze-and-excitation and epsilon 2e-5 as options.
+    AdaFace has no convolution on the first unit's shortcut, whose channels do not change: it takes
+    every second row and column, `first_shortcut="pooling"`.
 
     Args:
         input_shape: `(height, width, 3)`, channels last.
@@ -97,7 +98,7 @@ def _slope():
     return keras.initializers.Constant(0.25)  # PyTorch's and MXNet's start
 
 
-def IResNet18(input_shape=(112, 112, 3), name="iresnet18", **kwargs):
+def IResNet18(input_shape=(112, 112, 3), *, name="iresnet18", **kwargs):
     """`IResNet` with 2, 2, 2, 2 units: 24.0 million weights with an output of 512 numbers.
 
     Args:
@@ -114,10 +115,10 @@ def IResNet18(input_shape=(112, 112, 3), name="iresnet18", **kwargs):
     >>> IResNet18().name
     'iresnet18'
     """
-    return IResNet(input_shape, (2, 2, 2, 2), name=name, **kwargs)
+    return IResNet(input_shape, depths=(2, 2, 2, 2), name=name, **kwargs)
 
 
-def IResNet34(input_shape=(112, 112, 3), name="iresnet34", **kwargs):
+def IResNet34(input_shape=(112, 112, 3), *, name="iresnet34", **kwargs):
     """`IResNet` with 3, 4, 6, 3 units: 34.1 million weights with an output of 512 numbers.
 
     Args:
@@ -134,10 +135,10 @@ def IResNet34(input_shape=(112, 112, 3), name="iresnet34", **kwargs):
     >>> IResNet34().name
     'iresnet34'
     """
-    return IResNet(input_shape, (3, 4, 6, 3), name=name, **kwargs)
+    return IResNet(input_shape, depths=(3, 4, 6, 3), name=name, **kwargs)
 
 
-def IResNet50(input_shape=(112, 112, 3), name="iresnet50", **kwargs):
+def IResNet50(input_shape=(112, 112, 3), *, name="iresnet50", **kwargs):
     """`IResNet` with 3, 4, 14, 3 units: 43.6 million weights with an output of 512 numbers.
 
     Args:
@@ -154,10 +155,10 @@ def IResNet50(input_shape=(112, 112, 3), name="iresnet50", **kwargs):
     >>> IResNet50().name
     'iresnet50'
     """
-    return IResNet(input_shape, (3, 4, 14, 3), name=name, **kwargs)
+    return IResNet(input_shape, depths=(3, 4, 14, 3), name=name, **kwargs)
 
 
-def IResNet100(input_shape=(112, 112, 3), name="iresnet100", **kwargs):
+def IResNet100(input_shape=(112, 112, 3), *, name="iresnet100", **kwargs):
     """`IResNet` with 3, 13, 30, 3 units: 65.2 million weights with an output of 512 numbers.
 
     Args:
@@ -174,4 +175,4 @@ def IResNet100(input_shape=(112, 112, 3), name="iresnet100", **kwargs):
     >>> IResNet100((48, 48, 3)).name
     'iresnet100'
     """
-    return IResNet(input_shape, (3, 13, 30, 3), name=name, **kwargs)
+    return IResNet(input_shape, depths=(3, 13, 30, 3), name=name, **kwargs)

@@ -9,7 +9,7 @@ from keras_facemargin.backbones.padding import pad_before_stride
 _BOTTLENECKS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
 
-def MobileFaceNet(input_shape=(112, 112, 3), padding="same", epsilon=1e-3, name="mobilefacenet"):
+def MobileFaceNet(input_shape=(112, 112, 3), *, padding="same", epsilon=1e-3, name="mobilefacenet"):
     """MobileFaceNet up to its last 7x7 map: inverted residuals with PReLU, made for faces.
 
     Strides are spread so that a 112x112 crop ends at 7x7 (MobileNetV2's end at 4x4). Pixels are
@@ -19,10 +19,10 @@ def MobileFaceNet(input_shape=(112, 112, 3), padding="same", epsilon=1e-3, name=
     Reference: Chen et al., "MobileFaceNets: Efficient CNNs for Accurate Real-Time Face Verification
     on Mobile Devices", arXiv:1804.07573, Table 1.
 
-    Where implementations differ: published weights of PyTorch and MXNet want
-    `padding="symmetric"`, those of TensorFlow "same"; epsilon is 1e-5 in PyTorch and 1e-3 in MXNet.
-    The wrong padding moves embeddings by a cosine of 0.18, the wrong epsilon by 0.003. Some have
-    ReLU6 for PReLU and another pointwise convolution in the stem.
+    Implementations differ: published weights of PyTorch and MXNet need `padding="symmetric"`, those
+    of TensorFlow "same"; epsilon is 1e-5 in PyTorch and 1e-3 in MXNet. The wrong padding changes
+    the cosine of embeddings by 0.18, the wrong epsilon by 0.003. Some implementations have ReLU6
+    instead of PReLU, and another pointwise convolution in the stem.
 
     Args:
         input_shape: (height, width, 3); (112, 112, 3) gives a 7x7 map.
@@ -62,6 +62,7 @@ def MobileFaceNet(input_shape=(112, 112, 3), padding="same", epsilon=1e-3, name=
 
 def MobileFaceNetLarge(
     input_shape=(112, 112, 3),
+    *,
     depths=(2, 8, 12, 4),
     scale=2,
     padding="symmetric",
@@ -71,11 +72,11 @@ def MobileFaceNetLarge(
     """InsightFace's wider and deeper MobileFaceNet up to its last 7x7 map.
 
     Four stages as in `MobileFaceNet`, with `64 * scale` and `128 * scale` channels between the
-    units, but expansions that do not grow with them (128, 256, 512). A stem of one unit is a
-    convolution in 64 groups. `build_embedder("MobileFaceNetLarge")` adds the published global
-    depthwise convolution and linear layer: 3.35 million weights with 512 numbers, as many as the
-    published file w600k_mbf.onnx holds. InsightFace's `get_mbf` has depths (1, 4, 6, 2) and scale 2
-    (2.06 million), its `get_mbf_large` (2, 8, 12, 4) and scale 4 (6.31 million).
+    units, but with fixed expansions (128, 256, 512). A stem of one unit is a convolution in 64
+    groups. `build_embedder("MobileFaceNetLarge")` adds the published global depthwise convolution
+    and linear layer: 3.35 million weights with 512 numbers, as many as the published file
+    w600k_mbf.onnx has. InsightFace's `get_mbf` has depths (1, 4, 6, 2) and scale 2 (2.06 million),
+    its `get_mbf_large` (2, 8, 12, 4) and scale 4 (6.31 million).
 
     Args:
         input_shape: (height, width, 3); (112, 112, 3) gives a 7x7 map.
@@ -125,7 +126,7 @@ def MobileFaceNetLarge(
 
 
 class _Layers:
-    """The layers that both networks are made of, under one convention of padding and epsilon."""
+    """Layers of both networks, with one padding and one epsilon."""
 
     def __init__(self, padding, epsilon, slope=0.0):
         self.padding = padding

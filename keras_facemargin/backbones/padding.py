@@ -1,13 +1,13 @@
-"""How a convolution with a stride pads its map: the two conventions of published weights."""
+"""The two conventions of published weights for the padding of a convolution with a stride."""
 
 from keras import layers
 
 
 def pad_before_stride(x, size, strides, padding, name):
-    """The map to convolve, padded if need be, and the `padding` argument of the convolution.
+    """Pads a map for a convolution, and gives the `padding` argument of the convolution.
 
-    With a stride of 2 on an even map, TensorFlow's "same" pads after the map only; PyTorch and
-    MXNet pad both sides. The same weights are another function under the other convention.
+    With a stride of 2 on an even map, TensorFlow's "same" pads only the end of the map; PyTorch and
+    MXNet pad both sides. With the other convention the same weights compute another function.
 
     Args:
         x: (B, H, W, C) tensor.

@@ -1,7 +1,7 @@
-"""How a backbone expects its pixels: by its own first layer, by its family, or by argument.
+"""The pixels that a backbone expects: known from its first layer, its family or an argument.
 
-The name of a model proves nothing. An instance is of a `keras.applications` family only if every
-layer of it equals a layer of a newly made network of that name.
+The name of a model proves nothing. An instance belongs to a family of `keras.applications` only if
+each of its layers equals a layer of a newly made network of that name.
 """
 
 import math
@@ -42,7 +42,7 @@ _FAMILIES = {
     "vgg19": "caffe",
     "xception": "tf",
 }
-_LARGEST = 256.0  # a first layer that takes bytes makes nothing larger of them
+_LARGEST = 256.0  # a first layer that takes bytes returns no larger values
 _CHOICES = (
     "'tf' (-1..1), 'caffe' (BGR minus the ImageNet mean), 'torch' (ImageNet mean and standard "
     "deviation), 'inside' (the model scales RGB 0..255 itself), or (mean, std, order): RGB mean "
@@ -91,7 +91,9 @@ def preprocessing_of(model):
 
 
 def preprocess(image, preprocessing):
-    """RGB 0..255 -> what the backbone takes, in layers that export to integer arithmetic.
+    """Converts RGB 0..255 to the pixels that the backbone expects.
+
+    It uses layers that export to integer arithmetic.
 
     Args:
         image: Keras tensor `(B, H, W, 3)`, RGB 0..255.

@@ -6,6 +6,7 @@ from keras import layers
 
 def SphereNet(
     input_shape=(112, 112, 3),
+    *,
     widths=(64, 128, 256, 512),
     depths=(1, 2, 4, 1),
     name="spherenet",
@@ -14,14 +15,14 @@ def SphereNet(
 
     Each stage is one 3x3 convolution of stride 2 followed by `depth` residual units
     `x + f(f(x))`, where `f` is a 3x3 convolution, batch normalisation and a PReLU with one slope
-    per channel; nothing follows the sum. Four stages take 112x112 pixels to a 7x7 map. Counting
-    convolutions, `sum(1 + 2 * depth)`, the defaults are the paper's 20-layer network.
+    per channel; the sum has no activation. Four stages reduce 112x112 pixels to a 7x7 map. The
+    defaults are the paper's 20-layer network: it has `sum(1 + 2 * depth)` convolutions.
 
-    Dense 3x3 convolutions on small maps are what CPU libraries run best: a narrow SphereNet trains
-    several times faster on a CPU than a depthwise network of the same number of parameters.
+    CPU libraries run dense 3x3 convolutions on small maps fastest: a narrow SphereNet trains
+    several times faster on a CPU than a depthwise network with as many parameters.
 
-    Where implementations differ: the paper's Caffe model has biases and no batch normalisation;
-    here, as in most later ports, each convolution is followed by batch normalisation instead.
+    Implementations differ: the paper's Caffe model has biases and no batch normalisation; here, as
+    in most later ports, batch normalisation follows each convolution.
 
     Args:
         input_shape: `(height, width, 3)`, channels last.

@@ -307,7 +307,8 @@ class _Checkpoint:
         except Exception as error:
             raise ValueError(
                 f"{self.file}: must be a checkpoint that ExactResume wrote. Received: "
-                f"{type(error).__name__}: {error}. Remove it to resume from the one before."
+                f"{type(error).__name__}: {error}. Remove it to resume from the checkpoint "
+                "before it."
             ) from None
 
     def array(self, name, like=None):

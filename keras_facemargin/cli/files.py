@@ -25,7 +25,8 @@ def image_files(places: Iterable[Path]) -> list[Path]:
             )
             if not found:
                 raise ValueError(
-                    f"The folder must have images ({', '.join(endings)}). Received: {place}"
+                    f"The folder must have images ({', '.join(endings)}). "
+                    f"Received: {place} without any"
                 )
             files += found
         elif place.is_file():

@@ -34,7 +34,7 @@ def zoo(context: typer.Context) -> None:
 
 
 def list_cards(
-    pattern: Annotated[str, typer.Argument(help="Names to list, with * and ?.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Names to list; * and ? are wildcards.")] = "*",
     commercial: Annotated[
         bool, typer.Option("--commercial", help="Only those that are cleared for commercial use.")
     ] = False,

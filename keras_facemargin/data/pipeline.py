@@ -126,7 +126,7 @@ def _decoder(tf: ModuleType, faces: "Faces", plain: npt.NDArray[np.bool_]) -> Fu
 
 
 def _stages(tf: ModuleType, plan: Plan) -> tuple[Function, Function]:
-    """The augmentation of each image, before it is batched, and that of each batch."""
+    """The augmentation of single images, before batching, and that of batches."""
 
     def keep(image: Any, *rest: Any) -> tuple[Any, ...]:
         return image, *rest

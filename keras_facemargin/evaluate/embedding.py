@@ -118,7 +118,7 @@ def _note_photos(paths: Sequence[Any], crop: Crop) -> None:
     if reason is not None:
         path, width, height = photos[0]
         warnings.warn(
-            f"Images are resized to {crop} and do not look like aligned crops, first of all "
+            f"Images are resized to {crop} and do not look like aligned crops, for example "
             f"{path} ({height}x{width}): {reason} Their embeddings mean little. Make crops of "
             "photos with `facemargin align`.",
             stacklevel=3,

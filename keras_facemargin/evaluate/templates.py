@@ -431,7 +431,7 @@ def searches_of_folders(
     if both:
         raise ValueError(
             "A probe must not be in the gallery, because it would find itself. Received: "
-            f"{len(both):,} images in both, first of all {min(both)}."
+            f"{len(both):,} images in both, for example {min(both)}."
         )
     people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in known))}
     rows = [people[path.parent.name] for path in known]

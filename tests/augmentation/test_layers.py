@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_images(faces, kind):
     np.testing.assert_array_equal(images, call(again, faces))
     if kind is not RandomMirror:  # two ways only
         assert not np.array_equal(images, call(other, faces))
-        assert not np.array_equal(images, call(first, faces))  # the next batch is drawn anew
+        assert not np.array_equal(images, call(first, faces))  # the next batch is drawn again
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -84,7 +84,7 @@ def test_symmetric_padding_is_pytorchs(size, padding):
 
 def test_epsilon_reaches_every_batch_normalisation():
     for make in (
-        lambda: backbones.IResNet((32, 32, 3), (1, 1, 1, 1), epsilon=0.5),
+        lambda: backbones.IResNet((32, 32, 3), depths=(1, 1, 1, 1), epsilon=0.5),
         lambda: backbones.MobileFaceNet((32, 32, 3), epsilon=0.5),
         lambda: backbones.MobileFaceNetLarge((32, 32, 3), epsilon=0.5),
         lambda: backbones.GhostFaceNetV1((32, 32, 3), width=0.5, epsilon=0.5),

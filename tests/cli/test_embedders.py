@@ -36,7 +36,7 @@ def test_calibrate_writes_both_thresholds_into_the_card(facemargin, faces):
             embed(embedder, people.paths, flip=flip, progress=False), people.labels
         )
         impostors = scores[~same]
-        # One per cent of 1,792; the next impostor lies at the threshold, but for a rounding.
+        # One per cent of 1,792; the next impostor is at the threshold, up to rounding.
         assert (impostors > threshold["cosine"] + 1e-9).sum() == 17
         assert (impostors > threshold["cosine"] - 1e-9).sum() == 18
         assert threshold["tar"] == np.mean(scores[same] > threshold["cosine"] + 1e-9)

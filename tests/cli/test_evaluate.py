@@ -261,7 +261,7 @@ def write_view_1(folder):
 
 
 @pytest.mark.parametrize(
-    ("command", "write", "said", "key"),
+    ("command", "write", "output", "key"),
     [
         ("lfw-view1", write_view_1, "Accuracy, View 1", "threshold"),
         (
@@ -314,12 +314,12 @@ def write_view_1(folder):
         ("megaface --size 10 --refined", write_megaface, "18, 9 images of 3 people", "rank_1"),
     ],
 )
-def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
+def test_evaluate_a_protocol(facemargin, model, command, write, output, key):
     write(Path.cwd())
     words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
     code, out, error = facemargin(*words, "-o", "results")
     assert code == 0, error
-    assert said in out
+    assert output in out
     record = json.loads(Path("results/results.json").read_text())
     assert key in record
     assert (record["model"], record["flip"]) == (str(model), True)
@@ -328,7 +328,7 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
 
 
 @pytest.mark.parametrize(
-    ("command", "write", "said", "told"),
+    ("command", "write", "output", "figure"),
     [
         (
             "ijbb --quality-weight 0.5",
@@ -369,7 +369,7 @@ def test_evaluate_a_protocol(facemargin, model, command, write, said, key):
         ),
     ],
 )
-def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, said, told):
+def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, output, figure):
     write(Path.cwd())
     words = ("evaluate", *command.split(), "--lists", ".", "--images", ".", "-m", model)
     code, out, error = facemargin(*words, "--report", "new/page.html")
@@ -378,9 +378,9 @@ def test_evaluate_a_protocol_writes_a_page(facemargin, model, command, write, sa
     assert re.search(r"Measure +┃ \S+tiny.keras", out)
     assert sorted(path.name for path in Path("new").iterdir()) == ["page.html", "page.json"]
     page, record = Path("new/page.html").read_text(), json.loads(Path("new/page.json").read_text())
-    assert said in page
+    assert output in page
     assert "The embedding of the mirror image is appended." in record["about"]
-    *keys, expected = told
+    *keys, expected = figure
     for key in keys:
         record = record[key]
     assert record == expected

@@ -62,7 +62,7 @@ def test_verify_refuses_photos(facemargin, model, faces):
         facemargin("verify", face, "photo.jpg", *command),
         *("aligned crops of 112x112", "photo.jpg of 250x250", "`facemargin align PHOTOS CROPS`"),
     )
-    # Of the crop's own size, and still no crops: only the pixels tell.
+    # Images of the crop's size that are not crops: only the pixels show it.
     for index in range(2):
         turned = Image.open(faces / f"person_00{index}" / "000.jpg").rotate(180)
         turned.save(f"turned{index}.png")

@@ -30,7 +30,7 @@ MAGIC = struct.pack("<I", 0xCED7230A)
 
 @pytest.fixture(scope="module")
 def mxnet():
-    """A function from what is to be read, and a file, to the lines that MXNet's process prints."""
+    """A function from the objects to read, and a file, to the lines that MXNet's process prints."""
     python = os.environ.get("FACEMARGIN_MXNET_PYTHON")
     if not python:
         pytest.skip("needs MXNet's own environment: set FACEMARGIN_MXNET_PYTHON to its python")

@@ -1,4 +1,4 @@
-"""FaceFolder: what is in the folder, what is wrong with it, and what comes out of the pipeline."""
+"""FaceFolder: the contents of the folder, its faults, and the batches of the pipeline."""
 
 import os
 from pathlib import Path
@@ -34,7 +34,7 @@ def collect(dataset):
     return np.concatenate(images), np.concatenate(labels)
 
 
-# What is in the folder
+# The contents of the folder
 
 
 def test_identities_are_sorted_and_numbered(directory):
@@ -80,7 +80,7 @@ def test_real_faces(shared_data):
     assert np.bincount(faces.labels).min() >= 3
 
 
-# What is wrong with it
+# Faults
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def spoiled(directory):
     (ada / "broken link.jpg").symlink_to(directory / "gone.jpg")
     save_noise(ada / "tall.png", shape=(112, 96, 3))
     (directory / "labels.csv").write_text("Ada Lovelace,0")
-    (directory / "Nobody").mkdir()
+    (directory / "Empty").mkdir()
     return {
         ada / "half.jpg": "truncated",
         ada / "nothing.jpg": "0 bytes",
@@ -104,7 +104,7 @@ def spoiled(directory):
         ada / "broken link.jpg": "broken link",
         ada / "tall.png": "112x96",
         directory / "labels.csv": "beside the identity folders",
-        directory / "Nobody": "has no good image",
+        directory / "Empty": "has no good image",
     }
 
 

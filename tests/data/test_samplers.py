@@ -51,7 +51,7 @@ def joined(lists):
     return list(itertools.chain.from_iterable(lists))
 
 
-# What is drawn
+# The drawn images
 
 
 @pytest.mark.parametrize("p", [2, 3, 8])

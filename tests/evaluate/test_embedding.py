@@ -21,7 +21,7 @@ def images(count, size=112):
 
 
 def corners(batch):
-    """A tiny embedder that tells left from right: (B, H, W, 3) -> (B, 6)."""
+    """A tiny embedder that distinguishes left from right: (B, H, W, 3) -> (B, 6)."""
     return np.concatenate([batch[:, 0, 0], batch[:, 0, -1]], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Figures: what is drawn equals what was counted."""
+"""Figures: the drawn values equal the counted ones."""
 
 import sys
 

@@ -31,9 +31,9 @@ def test_each_fold_has_its_own_roc():
     assert record["mean"]["TAR @ FAR 0.001"] is None
     assert record["mean"]["EER"] == found.mean("EER")
     assert record["splits"]["5"]["eer"] == eers[2]
-    told = dict(found.rows())
-    assert told["EER"] == f"{np.mean(eers):.2%} ± {deviation:.2%}"
-    assert told["Splits (mean ± standard deviation)"] == "1, 2, 5"
+    rows = dict(found.rows())
+    assert rows["EER"] == f"{np.mean(eers):.2%} ± {deviation:.2%}"
+    assert rows["Splits (mean ± standard deviation)"] == "1, 2, 5"
 
 
 def test_what_a_split_does_not_support_has_no_mean():

@@ -1,4 +1,4 @@
-"""The judge, with made-up files: what passes, what fails, and what lies on the disk afterwards."""
+"""The judge, with made-up files: files that pass and fail, and the files on the disk afterwards."""
 
 import contextlib
 import errno

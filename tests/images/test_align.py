@@ -103,7 +103,7 @@ def face():
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         (np.full((5, 2), 30.0), "must not all be the same"),
         (np.stack([np.arange(5), 2 * np.arange(5)], -1), "must not lie on a line"),
@@ -124,9 +124,9 @@ def face():
         (None, "must be numbers|shape"),
     ],
 )
-def test_points_of_no_face_are_answered(points, said):
+def test_points_of_no_face_are_refused(points, message):
     for call in (alignment_matrix, lambda points: align_face(PHOTO, points)):
-        with pytest.raises(ValueError, match=f"(?s){said}") as caught:
+        with pytest.raises(ValueError, match=f"(?s){message}") as caught:
             call(points)
         assert "Received" in str(caught.value)
 

@@ -61,7 +61,7 @@ def test_faces_on_the_template_have_no_finding(faces):
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "message"),
     [
         ({"shift": (8, 0)}, "pixels to the right"),
         ({"shift": (-8, 0)}, "pixels to the left"),
@@ -74,10 +74,10 @@ def test_faces_on_the_template_have_no_finding(faces):
         ({"turn": 90}, "degrees clockwise"),
     ],
 )
-def test_the_report_finds_how_the_faces_were_moved(faces, how, said):
+def test_the_report_finds_how_the_faces_were_moved(faces, how, message):
     report = alignment_report(moved(faces, **how))
     assert not report.aligned
-    assert any(said in finding for finding in report.findings), report
+    assert any(message in finding for finding in report.findings), report
     assert report.scale == pytest.approx(how.get("scale", 1.0), rel=0.04)
     assert report.turn == pytest.approx(how.get("turn", 0.0), abs=2)
     assert report.shift == pytest.approx(how.get("shift", (0, 0)), abs=1)
@@ -162,7 +162,7 @@ def test_photos_that_are_not_square_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         (np.zeros((20, 112, 112, 3)), "uint8 array.*float64"),
         (np.zeros((20, 112, 112, 1), "uint8"), r"\(20, 112, 112, 1\)"),
@@ -172,8 +172,8 @@ def test_photos_that_are_not_square_are_named(tmp_path):
         ("/no/such/folder", "folder of face crops is needed. Received: '/no/such/folder'"),
     ],
 )
-def test_too_little_or_another_kind_is_refused(given, said):
-    with pytest.raises(ValueError, match=said):
+def test_too_little_or_another_kind_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
         alignment_report(given)
 
 

@@ -45,11 +45,11 @@ def test_an_unknown_choice_is_refused():
 
 def test_a_function_of_ones_own_is_a_detector(monkeypatch, tmp_path):
     (tmp_path / "facemargin_test_detectors.py").write_text(
-        "def nobody(image):\n    return []\n\nnumber = 3\n"
+        "def no_face(image):\n    return []\n\nnumber = 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_detector("facemargin_test_detectors:nobody")(None) == []
-    for name in ("facemargin_test_detectors:somebody", "facemargin_test_detectors:number"):
+    assert load_detector("facemargin_test_detectors:no_face")(None) == []
+    for name in ("facemargin_test_detectors:missing", "facemargin_test_detectors:number"):
         with pytest.raises(ValueError, match=rf"must have a function.*Received: '{name}'"):
             load_detector(name)
     with pytest.raises(ImportError, match="no_such_module_here"):
@@ -69,7 +69,7 @@ def test_a_missing_package_is_answered_with_the_extra(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"min_face": 5}, "min_face=5"),
         ({"min_face": "20"}, "min_face='20'"),
@@ -78,8 +78,8 @@ def test_a_missing_package_is_answered_with_the_extra(monkeypatch):
         ({"largest_side": True}, "largest_side=True"),
     ],
 )
-def test_arguments_out_of_range_are_refused(arguments, said):
-    with pytest.raises(ValueError, match=f"Received: {said}"):
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=f"Received: {message}"):
         MtcnnDetector(**arguments)
 
 
@@ -134,7 +134,7 @@ def test_windows_that_do_not_agree_leave_a_doubt():
     assert face.doubt is None
 
 
-def test_windows_elsewhere_are_other_faces_and_the_surest_stands_first():
+def test_windows_elsewhere_are_other_faces_and_the_surest_comes_first():
     far, beside = np.add(BOX, [100, 0, 100, 0]), np.add(BOX, [45, 0, 45, 0])
     faces = found_in(
         (BOX, 0.9, FIVE), (far, 0.95, np.add(FIVE, [100, 0])), (beside, 0.8, np.add(FIVE, [45, 0]))
@@ -158,7 +158,7 @@ def mtcnn():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 40), (30, 30), (100, 140)])
-def test_mtcnn_finds_nobody_where_nobody_is(mtcnn, shape):
+def test_mtcnn_finds_no_face_where_there_is_none(mtcnn, shape):
     assert mtcnn(np.full((*shape, 3), 127, "uint8")) == []
 
 

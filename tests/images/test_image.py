@@ -90,7 +90,7 @@ def test_sixteen_bits_keep_their_high_byte(kind):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(pixels, orientation):
-    turned = {  # what each value tells a viewer to do with the stored pixels
+    turned = {  # how a viewer turns the stored pixels for each value
         1: pixels,
         2: pixels[:, ::-1],
         3: pixels[::-1, ::-1],

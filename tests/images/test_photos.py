@@ -34,7 +34,7 @@ def photo(seed, shape=(200, 180)):
 
 @pytest.fixture
 def photos(tmp_path):
-    """ada/1.png, ada/2.png, bob/sub/1.jpg, bob/none.png (dark: nobody is seen on it)."""
+    """ada/1.png, ada/2.png, bob/sub/1.jpg, bob/none.png (dark: no face)."""
     folder = tmp_path / "photos"
     for seed, name in enumerate(["ada/1.png", "ada/2.png", "bob/sub/1.jpg"]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -436,7 +436,7 @@ def test_links_are_followed_and_circles_ended(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({}, "exactly one"),
         ({"detector": detect, "landmarks": "points.csv"}, "exactly one"),
@@ -447,8 +447,8 @@ def test_links_are_followed_and_circles_ended(photos, tmp_path):
         ({"landmarks": "points.txt"}, r"\.jsonl or a \.csv"),
     ],
 )
-def test_bad_arguments_are_refused_before_a_photo_is_read(photos, tmp_path, arguments, said):
-    with pytest.raises(ValueError, match=f"(?s){said}"):
+def test_bad_arguments_are_refused_before_a_photo_is_read(photos, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
         align_folder(photos, tmp_path / "faces", **arguments)
     assert not (tmp_path / "faces").exists()
 
@@ -510,7 +510,7 @@ HEADER = "file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n"
 
 
 @pytest.mark.parametrize(
-    ("ending", "text", "said"),
+    ("ending", "text", "message"),
     [
         (".jsonl", '{"file": "a.jpg"}\n', "line 1"),
         (".jsonl", '{"file": "a.jpg", "points": [[1, 2]]}\n', "line 1"),
@@ -533,10 +533,10 @@ HEADER = "file,x1,y1,x2,y2,x3,y3,x4,y4,x5,y5\n"
         (".jsonl", '{"file": "a.jpg", "points": [[' + "9" * 5000 + ", 2]]}\n", "line 1"),
     ],
 )
-def test_a_line_of_another_form_is_named(tmp_path, ending, text, said):
+def test_a_line_of_another_form_is_named(tmp_path, ending, text, message):
     path = tmp_path / f"points{ending}"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"(?s)Received.*{said}"):
+    with pytest.raises(ValueError, match=f"(?s)Received.*{message}"):
         read_landmarks(path)
 
 

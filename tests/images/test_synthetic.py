@@ -1,4 +1,4 @@
-"""The faces of nobody: shape of the set, independence of its parts, people one can tell apart."""
+"""Synthetic faces: shape of the set, independence of its parts, people that differ."""
 
 from importlib import resources
 

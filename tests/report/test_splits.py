@@ -42,8 +42,8 @@ def test_the_record_has_the_results_of_the_splits(written, sample):
         assert found["intervals"]["TAR @ FAR 0.01"] == [ends.low, ends.high]
         assert found["intervals"]["TAR @ FAR 0.001"] is None
         measure = "TAR @ FAR 0.01"
-        told = f"{result.mean(measure):.2%} ± {result.standard_deviation(measure):.2%}"
-        assert f"{told} ({ends.low:.2%} to {ends.high:.2%})" in page
+        expected = f"{result.mean(measure):.2%} ± {result.standard_deviation(measure):.2%}"
+        assert f"{expected} ({ends.low:.2%} to {ends.high:.2%})" in page
         thresholds = [each.tar_at_far[1].threshold for each in result.results.values()]
         assert f"<td>{min(thresholds):.4f} to {max(thresholds):.4f}</td>" in page
     assert "3 splits with 300 genuine and 600 impostor pairs in total" in page

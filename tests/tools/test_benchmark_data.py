@@ -71,7 +71,7 @@ def test_prints_ratios_with_their_aims_and_appends_them(
 
 
 def test_another_process_takes_its_turns(benchmark_data, records, tmp_path, capsys):
-    # In MXNet's stead: counts what it is asked to pass over.
+    # Instead of MXNet: counts the requested passes.
     python = tmp_path / "python"
     python.write_text(
         f"#!{sys.executable}\n"

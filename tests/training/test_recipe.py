@@ -65,7 +65,7 @@ def kitchen(tmp_path):
     return tmp_path
 
 
-def told(kitchen, text):
+def recipe_of(kitchen, text):
     file = kitchen / "other.toml"
     file.write_text(text)
     return read_recipe(file)
@@ -201,7 +201,7 @@ def steps(directory):
 def test_wrong_recipes_are_answered_with_the_rule(kitchen, old, new, rule):
     assert old in RECIPE
     with pytest.raises(ValueError, match=rule) as error:
-        told(kitchen, RECIPE.replace(old, new))
+        recipe_of(kitchen, RECIPE.replace(old, new))
     sentence = str(error.value)
     assert "Received: " in sentence and "other.toml" in sentence
     assert "\n" not in sentence and "pydantic" not in sentence
@@ -219,10 +219,10 @@ def test_a_byte_order_mark_is_no_key(kitchen):
 def test_a_head_is_told_what_every_head_takes(kitchen):
     more = "margin = 0.2\nsample_rate = 0.5\nblockwise = true\ndetach_margin = true\n"
     more += 'prototypes_initializer = "he_normal"\nprototypes_constraint = "unit_norm"\n'
-    recipe = told(kitchen, re.sub(r"margin = [\d.]+\n", more, RECIPE, count=1))
+    recipe = recipe_of(kitchen, re.sub(r"margin = [\d.]+\n", more, RECIPE, count=1))
     assert recipe.settings.head["sample_rate"] == 0.5 and recipe.settings.head["blockwise"] is True
     with pytest.raises(ValueError, match=r"mean 'head.sample_rate'"):
-        told(kitchen, re.sub(r"margin = [\d.]+\n", "sampel_rate = 1\n", RECIPE, count=1))
+        recipe_of(kitchen, re.sub(r"margin = [\d.]+\n", "sampel_rate = 1\n", RECIPE, count=1))
 
 
 def test_every_head_but_the_abstract_one_can_be_named():
@@ -263,7 +263,7 @@ def test_the_page_declares_every_key():
 
 def test_the_recipe_of_the_page_is_one(tmp_path):
     (text,) = re.findall(r"^```toml\n(.*?)^```", DOCS.read_text(encoding="utf-8"), re.M | re.S)
-    recipe = told(tmp_path, text)
+    recipe = recipe_of(tmp_path, text)
     assert recipe.settings.schedule.milestones == [10, 16] and recipe.settings.margin_ramp == {
         "epochs": 4
     }
@@ -281,7 +281,7 @@ def test_the_recipe_of_the_page_is_one(tmp_path):
     ],
 )
 def test_a_backbone_takes_its_arguments(kitchen, arguments, checked):
-    recipe = told(kitchen, RECIPE.replace('model = "small.keras"', arguments))
+    recipe = recipe_of(kitchen, RECIPE.replace('model = "small.keras"', arguments))
     assert next(iter(recipe.settings.embedder.arguments.values())) == checked
 
 
@@ -301,7 +301,7 @@ def test_a_backbone_takes_its_arguments(kitchen, arguments, checked):
 )
 def test_wrong_backbone_arguments_are_refused(kitchen, arguments, rule):
     with pytest.raises(ValueError, match=rule):
-        told(kitchen, RECIPE.replace('model = "small.keras"', f"backbone = {arguments}"))
+        recipe_of(kitchen, RECIPE.replace('model = "small.keras"', f"backbone = {arguments}"))
 
 
 def test_changes_are_toml_values_or_bare_texts(kitchen):

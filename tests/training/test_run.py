@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from processes import finish, start
 from strategies import replicas
-from training.test_recipe import RECIPE, SIDE, kitchen, steps, told  # noqa: F401  (kitchen is a fixture)
+from training.test_recipe import RECIPE, SIDE, kitchen, recipe_of, steps  # noqa: F401  (kitchen is a fixture)
 
 from keras_facemargin.callbacks import RestoreBestByPairs
 from keras_facemargin.data import open_faces
@@ -78,7 +78,7 @@ def test_a_directory_belongs_to_one_recipe(kitchen):  # noqa: F811
     with pytest.raises(
         ValueError, match=r"started with. Received: .*other.toml, .*margin = 0.3 \(there 0.2\)"
     ):
-        train(told(kitchen, RECIPE.replace("0.2", "0.3")), kitchen / "run", progress=False)
+        train(recipe_of(kitchen, RECIPE.replace("0.2", "0.3")), kitchen / "run", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_schedules(kitchen, schedule, rates):  # noqa: F811
     """At steps 0, 3 and 6 of six, three an epoch; a boundary's own step has the rate before."""
     from keras_facemargin.training.run import _optimizer
 
-    recipe = told(kitchen, f"{RECIPE}\n[schedule]\n{schedule}")
+    recipe = recipe_of(kitchen, f"{RECIPE}\n[schedule]\n{schedule}")
     rate = _optimizer(recipe, 3)._learning_rate
     assert [float(rate(step)) for step in (0, 3, 6)] == pytest.approx(rates, abs=1e-7)
 
@@ -129,7 +129,9 @@ start = 8.0
 """
     top, rest = text.split("[data]")
     train(
-        told(kitchen, top + more.split("[[")[0] + "[data]" + rest + "[[" + more.split("[[", 1)[1]),
+        recipe_of(
+            kitchen, top + more.split("[[")[0] + "[data]" + rest + "[[" + more.split("[[", 1)[1]
+        ),
         kitchen / "run",
         progress=False,
     )
@@ -151,7 +153,7 @@ def test_whole_numbers_are_numbers(kitchen):  # noqa: F811
     from keras_facemargin.training.run import _optimizer
 
     text = RECIPE.replace("0.05", "1").replace("momentum = 0.9", "momentum = 0")
-    assert float(_optimizer(told(kitchen, text), 3).learning_rate) == 1.0
+    assert float(_optimizer(recipe_of(kitchen, text), 3).learning_rate) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,7 @@ def test_whole_numbers_are_numbers(kitchen):  # noqa: F811
 )
 def test_what_a_class_refuses_names_recipe_and_table(kitchen, old, new, rule):  # noqa: F811
     with pytest.raises(ValueError, match=rule):
-        train(told(kitchen, RECIPE.replace(old, new)), kitchen / "run", progress=False)
+        train(recipe_of(kitchen, RECIPE.replace(old, new)), kitchen / "run", progress=False)
 
 
 def test_a_run_goes_on_with_the_faces_and_the_model_that_it_began_with(kitchen):  # noqa: F811
@@ -323,7 +325,7 @@ def test_validation_reaches_the_history_and_the_best_weights_stay(
 
     monkeypatch.setattr("keras_facemargin.training.run.RestoreBestByPairs", Best)
     monkeypatch.chdir(validated.parent)  # paths are relative to the recipe
-    recipe = told(validated, RECIPE + table)
+    recipe = recipe_of(validated, RECIPE + table)
     history = train(recipe, validated / "run", progress=False)
     assert list(history) == ["loss", "accuracy", *figures]
     with (validated / "run" / "history.csv").open() as stream:
@@ -348,7 +350,7 @@ def test_a_stopped_run_remembers_the_best_weights(validated, monkeypatch):
     class Stopped(BaseException):
         pass
 
-    recipe = told(validated, RECIPE.replace("0.05", "50") + HELD_OUT)
+    recipe = recipe_of(validated, RECIPE.replace("0.05", "50") + HELD_OUT)
     whole = train(recipe, validated / "whole", progress=False)
     log = run._StepLog.on_train_batch_end
 
@@ -370,7 +372,7 @@ def test_a_stopped_run_remembers_the_best_weights(validated, monkeypatch):
 
 
 def test_held_out_identities_are_not_trained_on(validated):
-    recipe = told(validated, RECIPE + HELD_OUT)
+    recipe = recipe_of(validated, RECIPE + HELD_OUT)
     faces = open_faces(validated / "people", image_size=SIDE)
     training, (paths, labels) = split_for_validation(
         faces, recipe.settings.validation, place=validated, seed=3
@@ -400,7 +402,7 @@ def test_at_most_two_thousand_held_out_images():
 
 @pytest.mark.parametrize("share", [0.1, 0.9])
 def test_each_side_needs_two_identities(validated, share):
-    recipe = told(validated, RECIPE + HELD_OUT.replace("0.3", str(share)))
+    recipe = recipe_of(validated, RECIPE + HELD_OUT.replace("0.3", str(share)))
     rule = rf"two identities.*held_out = {share} of 8 identities.*share from 0.25"
     with pytest.raises(ValueError, match=rule):
         train(recipe, validated / "run", progress=False)
@@ -411,14 +413,14 @@ def test_held_out_identities_of_one_image_have_no_genuine_pair(validated):
         if int(file.stem) >= 8:
             file.unlink()
     with pytest.raises(ValueError, match=r"must have a genuine pair.*Received: 2 held-out"):
-        train(told(validated, RECIPE + HELD_OUT), validated / "run", progress=False)
+        train(recipe_of(validated, RECIPE + HELD_OUT), validated / "run", progress=False)
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 def test_a_validation_image_must_not_be_a_training_image(validated, link):
     link(validated / "dev" / "A" / "A_0002.png", validated / "people" / "0" / "other.png")
     with pytest.raises(ValueError, match=r"must not be training images. Received: 1 of 8 .*A_0002"):
-        train(told(validated, RECIPE + PAIRS), validated / "run", progress=False)
+        train(recipe_of(validated, RECIPE + PAIRS), validated / "run", progress=False)
 
 
 def test_pairs_with_folds_are_refused(validated):
@@ -426,11 +428,11 @@ def test_pairs_with_folds_are_refused(validated):
     folded = [f"{line},{number % 2}" for number, line in enumerate(lines)]
     (validated / "pairs.csv").write_text("\n".join(folded))
     with pytest.raises(ValueError, match=r"no folds.*pairs.csv with 2 folds. Remove the fourth"):
-        train(told(validated, RECIPE + PAIRS), validated / "run", progress=False)
+        train(recipe_of(validated, RECIPE + PAIRS), validated / "run", progress=False)
 
 
 def test_a_run_continues_with_the_pairs_it_started_with(validated):
-    recipe = told(validated, RECIPE + PAIRS)
+    recipe = recipe_of(validated, RECIPE + PAIRS)
     train(recipe, validated / "run", progress=False)
     lines = (validated / "pairs.csv").read_text().splitlines()
     (validated / "pairs.csv").write_text("\n".join(lines[:-1]))
@@ -444,7 +446,7 @@ def test_replicas_give_the_figures_of_one_device(validated):
     keras.Sequential(
         [keras.Input((SIDE, SIDE, 3)), keras.layers.Flatten(), keras.layers.Dense(6)]
     ).save(validated / "small.keras")
-    recipe = told(validated, RECIPE + PAIRS)
+    recipe = recipe_of(validated, RECIPE + PAIRS)
     one = train(recipe, validated / "one", progress=False)
     two = train(recipe, validated / "two", replicas(2), progress=False)
     assert two["pairs_eer"] == pytest.approx(one["pairs_eer"])
@@ -478,7 +480,7 @@ def test_a_changed_run_continues_with_the_same_changes_only(kitchen):  # noqa: F
 )
 def test_a_backbone_is_built_with_its_arguments(kitchen, table, name, count):  # noqa: F811
     text = RECIPE.replace('model = "small.keras"', f"{table}\n")
-    embedder = run._build(told(kitchen, text), kitchen)
+    embedder = run._build(recipe_of(kitchen, text), kitchen)
     backbone = next(each for each in embedder.layers if isinstance(each, keras.Model))
     assert backbone.name.startswith(name.split("_")[0])
     assert count is None or backbone.output_shape[-1] == count
@@ -490,7 +492,7 @@ def test_a_backbone_is_the_same_with_and_without_arguments(kitchen):  # noqa: F8
     backbone = f'backbone = "SphereNet"\nimage_size = {SIDE * 2}'
     tables = backbone, f"{backbone}\narguments.depths = [1, 2, 4, 1]"
     plain, with_arguments = (
-        run._build(told(kitchen, RECIPE.replace('model = "small.keras"', table)), kitchen)
+        run._build(recipe_of(kitchen, RECIPE.replace('model = "small.keras"', table)), kitchen)
         for table in tables
     )
     assert [layer.name for layer in plain.layers] == [each.name for each in with_arguments.layers]
@@ -502,7 +504,7 @@ def test_a_backbone_that_refuses_its_arguments_names_the_recipe(kitchen):  # noq
     table = 'backbone = "MobileNetV2"\narguments.weights = "no.weights.h5"'
     text = RECIPE.replace('model = "small.keras"', table)
     with pytest.raises(ValueError, match=r"other.toml: \[embedder\]: "):
-        run._build(told(kitchen, text), kitchen)
+        run._build(recipe_of(kitchen, text), kitchen)
 
 
 def test_tensorboard_is_one_sentence_where_it_is_missing(kitchen, monkeypatch):  # noqa: F811
@@ -525,7 +527,7 @@ def test_tensorboard_gets_the_figures(validated, monkeypatch):
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     monkeypatch.setattr("keras.callbacks.TensorBoard", Board)
-    recipe = told(validated, RECIPE + HELD_OUT)
+    recipe = recipe_of(validated, RECIPE + HELD_OUT)
     train(recipe, validated / "run", progress=False, tensorboard=True)
     assert len(seen) == 2
     assert seen[0][0] == validated / "run" / "tensorboard"

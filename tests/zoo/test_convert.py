@@ -22,7 +22,7 @@ from keras_facemargin.zoo.readers import mxnet
 
 # All numbers: the published parameters (999,936 for foamliu, 999,552 for xiaoccer, 5,614,592 for
 # dlib) and the moving statistics of every batch normalisation, two a channel. Where an exporter
-# folded it, one bias a channel stands for its scale and offset.
+# folded it, one bias a channel replaces its scale and offset.
 PARAMETERS = {
     "foamliu_MobileFaceNet.onnx": 999_936 - 9_856 - 128,
     "foamliu_mobilefacenet.pt": 999_936 + 2 * 9_856,

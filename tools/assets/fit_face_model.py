@@ -1,11 +1,11 @@
-"""Makes keras_facemargin/data/face_model.npz, the statistics behind the faces of the demo.
+"""Makes keras_facemargin/images/face_model.npz, the statistics behind the faces of the demo.
 
     python tools/assets/fit_face_model.py --data ../shared/data           # an hour on two cores
-    python tools/assets/fit_face_model.py --data ../shared/data --check   # figures on what was made
+    python tools/assets/fit_face_model.py --data ../shared/data --check   # figures of the result
 
 Four steps, each a section below: register every crop to the mean face, separate shape from
 texture, find their principal components, split the variance between people and pictures. The
-docstring of keras_facemargin/images/synthetic.py says what the result means. Needs the `dev` extra.
+docstring of keras_facemargin/images/synthetic.py explains the result. Needs the `dev` extra.
 """
 
 import argparse
@@ -67,9 +67,9 @@ def write(path, images, labels, flows, errors):
 
 
 def load_crops(folder, count):
-    """Crops as uint8 `(N, 112, 112, 3)` with labels, -1 where nobody knows.
+    """Crops as uint8 `(N, 112, 112, 3)` with labels, -1 for an unknown person.
 
-    Crops named `p_` are left out: they end at the chin, and padding fills what is missing.
+    Crops named `p_` are left out: they end at the chin, and padding fills the rest.
     """
     paths = sorted(folder.glob("train/*/[!p]_*.jpg")) + sorted(folder.glob("unlabelled/[!p]_*.jpg"))
     if count is not None:
@@ -271,9 +271,9 @@ def importance(name):
     face = mirror_mean(face)
     if name == "luma":
         return face[..., None]
-    if name == "chroma":  # one value stands for 2x2 pixels
+    if name == "chroma":  # one value for 2x2 pixels
         return np.repeat(4.8 / 2 * shrink(face, HALF)[..., None], 2, axis=-1)
-    # One corner stands for 4x4 pixels, and a pixel's move changes luma by some 7 grey levels.
+    # One corner is for 4x4 pixels, and a pixel's move changes luma by some 7 grey levels.
     return np.repeat(16 * 7.0**2 * shrink(face, CORNERS)[..., None], 2, axis=-1)
 
 
@@ -307,11 +307,11 @@ def split_variance(coefficients, labels):
     return root @ rotation[:, ::-1], np.clip(share[::-1], 0, 1).astype(np.float32)
 
 
-# --- Check: are they of use, and are they nobody?
+# --- Check: are the faces useful, and do they show no real person?
 
 
 def check(images, labels, teacher):
-    """Prints what a published embedder makes of the samples, and how near they are to people."""
+    """Prints the EER of a published embedder on the samples and their similarity to people."""
     faces, people = synthesize_faces(num_identities=60, images_per_identity=10, seed=1)
     embed = embedder(teacher)
     made = embed(faces)

@@ -1,20 +1,20 @@
-"""Remake the embedder that ships with the package: a narrow SphereNet taught by a MobileFaceNet.
+"""Makes the embedder of the package again: a narrow SphereNet taught by a MobileFaceNet.
 
     python tools/assets/train_default.py --data ../shared/data --work ~/default-embedder
 
 The student learns by regression: for every picture it must return the embedding that the teacher
-gives it, up to length (loss: one minus the cosine). Labels are not needed, so the teacher can
-also name faces that nobody has: mixes of two aligned faces, warped, recoloured and blurred. Every
-such view is a pure function of the seed and its number, so that an interrupted run goes on where
+gives it, up to length (loss: one minus the cosine). Labels are not needed, so the teacher can also
+embed faces that do not exist: mixes of two aligned faces, warped, recoloured and blurred. Every
+such view is a pure function of the seed and its number, so that an interrupted run continues where
 it stopped and two runs see the same pictures.
 
-1. Hold out some labelled identities: never trained on, they watch progress.
-2. Label: draw `--views` pictures, ask the teacher, keep both in `WORK/views.npy` and
+1. Hold out some labelled identities: they measure progress and are not trained on.
+2. Label: draw `--views` pictures, embed them with the teacher, keep both in `WORK/views.npy` and
    `WORK/targets.npy` (38 KB a picture). Resumable.
 3. Train for `--steps` steps. `WORK/student.keras` (weights and optimizer) is renewed after each
    epoch; the same command resumes from it.
 4. `WORK/embedder.keras`, renewed with each validation, is the deployable file: float32, no
-   optimizer. `WORK/starts.jsonl` tells with which settings each start of the run went on.
+   optimizer. `WORK/starts.jsonl` has the settings of each start of the run.
 
 Runs on Keras' TensorFlow backend in mixed bfloat16. Two free cores with AVX-512 label 300 views and
 train on 280 to 390 images a second, so 80,000 views and 11,000 steps are about 45 minutes of work.
@@ -248,10 +248,10 @@ def recolour(face, rng):
 
 
 def draw_batches(views, targets, options, first_step):
-    """Batches without end: shuffled anew on each pass, mirrored at random, shifted by 0..2 pixels.
+    """Endless batches: shuffled again on each pass, mirrored at random, shifted by 0..2 pixels.
 
     A batch depends on the seed and its step only. A mirrored face keeps its target, so the student
-    learns the mean of what the teacher says about both.
+    learns the mean of the teacher's embeddings of both.
     """
     batches_per_pass = len(views) // options.batch
     for step in itertools.count(first_step):

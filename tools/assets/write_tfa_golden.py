@@ -1,14 +1,14 @@
-"""Writes tests/golden/tfa_pairwise.json: what tensorflow-addons 0.23 says of a few batches.
+"""Writes tests/golden/tfa_pairwise.json: the answers of tensorflow-addons 0.23 for a few batches.
 
-tensorflow-addons runs with TensorFlow 2.15 and Keras 2 on Python 3.11 alone, so it has an
-environment of its own, outside the checkout. Two commands:
+tensorflow-addons runs only with TensorFlow 2.15 and Keras 2 on Python 3.11, so it needs its own
+environment, outside the checkout. Two commands:
 
     python3.11 -m venv /tmp/tfa && /tmp/tfa/bin/pip install \
         'tensorflow-cpu==2.15.*' tensorflow-addons==0.23.0
     /tmp/tfa/bin/python tools/assets/write_tfa_golden.py
 
-Each batch stands in the file with its inputs, and each case with its class, arguments, value, and
-gradient by the inputs; null where tensorflow-addons answers NaN or infinity.
+The file has the inputs of each batch, and the class, arguments, value and gradient by the inputs of
+each case; null where tensorflow-addons gives NaN or infinity.
 """
 
 import json
@@ -23,7 +23,7 @@ METRICS = ("L2", "squared-L2", "angular", "manhattan")
 
 
 def manhattan(embeddings):
-    """A metric of one's own: the sum of absolute differences."""
+    """A custom metric: the sum of absolute differences."""
     return tf.reduce_sum(tf.abs(embeddings[:, None, :] - embeddings[None, :, :]), axis=-1)
 
 

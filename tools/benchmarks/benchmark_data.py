@@ -1,30 +1,30 @@
-"""Images per second out of a container: against decoding the same images and nothing else.
+"""Images per second from a container, against only decoding the same images.
 
     python tools/benchmarks/benchmark_data.py
     python tools/benchmarks/benchmark_data.py --records train.rec --csv data.csv
     python tools/benchmarks/benchmark_data.py --mxnet-python mxnet-env/bin/python
 
-Ways to come to the same decoded images, in batches, labels beside them:
+Ways to get the same decoded images in batches, with labels:
 
-- bare: the encoded images lie in memory, in order, in one tensor; `tf.data` decodes each with
+- bare: the encoded images are in memory, in order, in one tensor; `tf.data` decodes each with
   TensorFlow's JPEG decoder and batches them;
 - records: `FaceRecords(...).dataset(batch_size)`, from the `.rec` file (which the system has
   cached), by the index;
-- shuffled: the same in random order, as training asks for it;
+- shuffled: the same in random order, as in training;
 - tfrecord: `FaceTFRecords(...).dataset(batch_size)`, the same images in one `.tfrecord`;
 - folder: `FaceFolder(...).dataset(batch_size)`, from a file for each image (cached as well);
 - augmented: `FaceTFRecords(...).dataset(batch_size, training=True)`, shuffled and with the light
-  augmentation that training has unless told else;
+  augmentation that training has by default;
 - layers: the same augmentation made of three layers; adaface: crop, low resolution and photometric
   layers, each on a fifth of the images, as AdaFace trains. These two are shown without an aim.
 
-With --mxnet-python, MXNet takes its turns too, in a process of its own (see `mxnet_peer.py`):
+With --mxnet-python, MXNet takes its turns too, in its own process (see `mxnet_peer.py`):
 
 - mxnet: its `ImageRecordIter`, in C++, as many threads as cores; mxnet augmented: the same with its
   own random crop, mirroring, brightness, contrast and saturation, shuffled;
 - mxnet python: InsightFace's published way, `MXIndexedRecordIO` and `mx.image.imdecode`, in random
   order. `ImageRecordIter` stops at records without an image, which InsightFace's files have, so it
-  gets a copy without them, and as long as all passes, for it takes long to begin anew.
+  gets a copy without them, long enough for all passes, because a new start is slow.
 
 All of ours use the same decoder, the same number of parallel calls (`tf.data.AUTOTUNE`), the same
 batches. They take turns, one pass over all images each, in one process; the first rounds warm up
@@ -197,7 +197,7 @@ def our_ways(records, folder, examples, options):
 
 
 class Peer:
-    """MXNet in a process of its own, which works when it is told to."""
+    """MXNet in its own process, which works on request."""
 
     def __init__(self, python, records):
         command = [python, PEER, "iterate", records]

@@ -226,7 +226,7 @@ def against_faiss(scale):
 
 
 def same_rates(base, way):
-    """Equal but for pairs that float32 cannot tell apart; ``None`` where there are too few."""
+    """Equal except for pairs that float32 cannot distinguish; ``None`` where there are too few."""
     return all(b is None or abs(a - b) < 1e-4 for a, b in zip(base, way, strict=True))
 
 

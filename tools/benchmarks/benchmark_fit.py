@@ -6,20 +6,20 @@
 
 Three ways to train one network with CosFace and Adam, from the same initial weights:
 
-- bare: a `tf.function` with a `GradientTape` over a `tf.data` set of batches that lie in memory,
+- bare: a `tf.function` with a `GradientTape` over a `tf.data` set of batches in memory,
   the loss written straight from the formula;
 - memory: `fit` on the same set of batches;
 - files: `fit(FaceFolder(...).dataset(batch_size, training=True))`, as many images read from JPEG
   files (which the system has cached), augmented and shuffled.
 
 They take turns, one round of `--steps` steps each, in one process; the first rounds warm up and do
-not count. A round of `fit` is a whole call, with all that Keras does around the steps. (Arrays are
+not count. A round of `fit` is a whole call, with the work of Keras around the steps. (Arrays are
 not handed to `fit`: it copies them once a call, which here would be once a round.) The loss of
 the first round is printed to show that bare and memory did the same work, up to rounding that
 Adam's first steps amplify.
 
-The figures mean little on a machine that does something else; the load is printed beside them.
-The ratio of CPU time, taken over all threads, bears neighbours better but is blind to waiting.
+The figures mean little on a busy machine; the load is printed beside them. Other programs disturb
+the ratio of CPU time, over all threads, less, but it does not count waiting.
 
 Keras adds about 70 ms to each call of `fit` (building the `tf.data` graph, twice an iterator) and,
 for arrays, a copy of each batch: few or small steps a round measure that instead of training.

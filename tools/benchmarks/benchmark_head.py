@@ -1,4 +1,4 @@
-"""What a head costs: time and memory of a step over many classes, against its peers.
+"""The cost of a head: time and memory of a step over many classes, against its peers.
 
     python tools/benchmarks/benchmark_head.py
     python tools/benchmarks/benchmark_head.py --cases dense blockwise --csv docs/benchmark_head.csv
@@ -13,14 +13,14 @@
 | peers | `CosFace`, `ArcFace`, 10,000 and 100,000 classes | pytorch-metric-learning's on torch |
 
 A step is the loss of 128 embeddings of 512 numbers and its gradients by embeddings and weights,
-float32, on TensorFlow's graph, on TensorFlow with XLA, and on jax. The two ways of a row run in a
-process each and take turns; the time is the median of the rounds, the ratio the median of the
-rounds' ratios. Memory is the highest resident size while stepping (the first step, which compiles,
-included) over that before it, less the gradient of the prototypes: what is needed beside the two.
-(Of a step of `fit` nothing is taken off: it is momentum, gradient and what is needed beside.)
-Processor time, over all threads, is printed as a second ratio: it bears neighbours better.
+float32, on TensorFlow's graph, on TensorFlow with XLA, and on jax. The two ways of a row take
+turns, each in its own process; the time is the median of the rounds, the ratio the median of the
+rounds' ratios. Memory is the highest resident size during the steps (including the first one, which
+compiles) minus that before them and minus the gradient of the prototypes. Nothing is subtracted for
+a step of `fit`: its figure includes momentum and gradient. Processor time, over all threads, is
+printed as a second ratio: other programs on the machine disturb it less.
 
-pytorch-metric-learning is no dependency: make an environment with it and with torch,
+pytorch-metric-learning is not a dependency: make an environment with it and with torch,
 `python -m venv OTHER && OTHER/bin/pip install torch pytorch-metric-learning`, and name its Python.
 """
 
@@ -106,7 +106,7 @@ def compare(options):
         ratio, cpu_ratio = (
             statistics.median(a[name] / b[name] for a, b in turns) for name in ("seconds", "cpu")
         )
-        # A step of `fit` is told whole: its momentum is new, too, and a sampled one has no gradient
+        # A step of `fit` counts whole: its momentum is new, too, and a sampled one has no gradient
         # of all prototypes.
         gradient = 0 if case in ("million", "sampled") else classes * dim * 4
         beside, base_beside = ((peak - gradient) / MIB for peak in peaks)
@@ -189,10 +189,10 @@ def serve(way, on, samples, classes, dim):
     import gc
 
     make = maker(way, on)
-    make(samples, 20 * samples, dim)()  # loads what is loaded once; a tenth holds all people
+    make(samples, 20 * samples, dim)()  # loads all that is loaded once; a tenth holds all people
     step = make(samples, classes, dim)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # the highest resident size starts again
     before = resident("VmRSS")
     step()
     step()

@@ -3,15 +3,16 @@
     python tools/benchmarks/measure_memory.py
     python tools/benchmarks/measure_memory.py --records 100000 --csv docs/benchmark_data_memory.csv
 
-Writes so many records (1,000,000), each a JPEG of noise of 16x16 pixels, opens the file and reads
+Writes records (1,000,000), each a JPEG of noise of 16x16 pixels, opens the file and reads
 every image once in each of four ways, one after the other in this process:
 
 - tf.data in order, and tf.data for training: shuffled and augmented;
 - PyDataset in order, and shuffled.
 
-Resident memory (Linux: `VmRSS`) is noted ten times a way. What stands before the first record of
-the first way is the price of the packages, of writing (keys and lines of the index, which Python
-keeps for later use) and of the open file: labels, offsets and keys. The file is removed at the end.
+Resident memory (Linux: `VmRSS`) is recorded ten times for each way. The figure before the first
+record of the first way is the cost of the packages, of writing (keys and lines of the index, which
+Python keeps for later use) and of the open file: labels, offsets and keys. The file is removed at
+the end.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Writes docs/comparison.md: what published codes and our heads make of one angle, in numbers.
+"""Writes docs/comparison.md: logits of published codes and of our heads at a few angles.
 
     python tools/figures/compare_heads.py docs/comparison.md
 
@@ -618,7 +618,7 @@ OTHERS = {
 
 
 def make(expression):
-    """The head that `expression`, written without the number of classes, stands for."""
+    """The head of an `expression` that is written without the number of classes."""
     name, arguments = expression.split("(", 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -1,4 +1,4 @@
-"""Draws every head: digits embedded in the plane, and what each does to a logit over the angle.
+"""Draws every head: digits embedded in the plane, and the logit over the angle.
 
     python tools/figures/draw_losses.py docs/                # five minutes on two cores
     python tools/figures/draw_losses.py docs/ --only curves  # seconds
@@ -10,12 +10,12 @@ Writes `losses_digits.png` and `losses_curves.png`; of more than one seed also e
 The digits are scikit-learn's own (1,797 images of 8x8): two thirds to train on; one third, drawn
 and counted here, held out. Each head trains the same small network with two outputs from the same
 initial weights, by `MarginClassifier.fit`: 40 epochs of SGD (momentum 0.9, 0.05 falling to 0 along
-a cosine, batches of 64). For the first 10 epochs no margin is in force and a quarter of the scale;
+a cosine, batches of 64). The first 10 epochs have no margin and a quarter of the scale;
 both grow to their full size until epoch 20. Heads that anneal or choose these themselves do so.
 
 Ten classes in the plane are 36 degrees apart, so the papers' margins, made for hundreds of
-dimensions, cannot be satisfied (CosFace's may be 1 - cos(36 degrees) = 0.19 at most): `PLANE` holds
-what each head is given instead.
+dimensions, cannot be satisfied (CosFace's may be 1 - cos(36 degrees) = 0.19 at most): `PLANE` has
+the arguments of each head instead.
 """
 
 import argparse
@@ -84,7 +84,7 @@ CAPTIONS = {
 # Norm and direction both count in these losses: drawn as they come, the others on the unit circle.
 FREE_NORM = ("SoftmaxHead", "LargeMarginSoftmax", "SphereFace", "MagFace")
 
-# Ten of Paul Tol's colours, told apart by colour-blind eyes.
+# Ten of Paul Tol's colours, which colour-blind readers can distinguish.
 COLORS = (
     "#332288",
     "#88ccee",
@@ -405,7 +405,7 @@ DEGREES = np.concatenate([[0.05], np.linspace(0.25, 179.75, 719), [179.95]])
 
 
 class Curve(NamedTuple):
-    """A line of a panel: what a head makes of the angle to one class."""
+    """A line of a panel: the logit of a head over the angle to one class."""
 
     label: str  # "" for the wrong class of the curve before
     head: str

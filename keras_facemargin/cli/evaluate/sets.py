@@ -60,7 +60,7 @@ def blufr(
 
 
 def megaface(
-    lists: Annotated[Path, typer.Option(help="Folder of the devkit's lists.")],
+    lists: Annotated[Path, typer.Option(help="Folder of MegaFace's lists.")],
     images: Annotated[
         Path, typer.Option(help="Folder with facescrub_images and megaface_images, aligned.")
     ],

@@ -154,7 +154,7 @@ def write_pairs_bin(
 
 @dataclasses.dataclass(frozen=True)
 class BinImage:
-    """An image in a verification file. `read_face` takes it like a path, and reads it then."""
+    """An image in a verification file; `read_face` takes it like a path and reads it."""
 
     images: "_Images"
     row: int

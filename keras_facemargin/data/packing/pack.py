@@ -207,7 +207,7 @@ class _Copy:
         self._label: int = state["label"]  # its label in the destination
 
     def run(self, progress: bool) -> None:
-        """Copies the images that are left, checks the drafts and marks them as complete."""
+        """Copies the remaining images, checks the drafts and marks them as complete."""
         listing, sink, journal = self._listing, self._sink, self._journal
         sink.check(listing)
         self._make_room()

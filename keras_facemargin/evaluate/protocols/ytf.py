@@ -129,7 +129,7 @@ def _frames(
         listed = "\n".join(f"  {folder}" for folder in missing[:10])
         raise FileNotFoundError(
             f"Every video named by {file} must be a folder of frames, {' or '.join(SUFFIXES)}. "
-            f"Received: {len(missing):,} of {len(videos):,} without a frame, first of all:\n"
+            f"Received: {len(missing):,} of {len(videos):,} without a frame, for example:\n"
             f"{listed}\nIf the detector found no face in a few videos, on_missing='reject' "
             "(--on-missing reject) counts their pairs as rejected."
         )

@@ -422,7 +422,7 @@ OTHERS = {
     "no quotes": (b"Sabc\n.", "in quotes"),
     "two things": (b"NN.", "the end comes in the middle"),
     "long name": (b"c" + b"a" * 500 + b"\nb\n.", "too long"),
-    "name is a number": (b"\x80\x04K\x01K\x02\x93.", "a short name must be there"),
+    "name is a number": (b"\x80\x04K\x01K\x02\x93.", "a short name is expected"),
 }
 
 

@@ -463,7 +463,7 @@ def test_lists_are_packed_before_they_are_opened(sources):
     assert container_kind(sources / "b.csv") == "list"
 
 
-# Stopped and gone on
+# Stopped and resumed
 
 
 class Killed(BaseException):
@@ -658,7 +658,7 @@ def test_the_other_writers_name_the_file_of_a_full_disk(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-# What is read again
+# Written bytes are read again
 
 
 @pytest.mark.parametrize("way", WAYS)

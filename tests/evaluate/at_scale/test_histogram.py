@@ -29,7 +29,7 @@ def histogram(request, faces):
     return verify_listed_pairs(rows, first, second, same=same, progress=False).histogram
 
 
-def test_every_pair_stands_in_its_bin_or_beside_it(faces, histogram):
+def test_every_pair_is_in_its_bin_or_beside_it(faces, histogram):
     scores, same = all_pairs(*faces)
     for kind, counts in ((same, histogram.genuine), (~same, histogram.impostor)):
         assert counts.sum() == kind.sum()

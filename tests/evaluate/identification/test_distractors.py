@@ -76,7 +76,7 @@ def test_it_equals_the_loops(block, monkeypatch):
     assert dict(found.rows())["Searches among 70 distractors"].startswith("10, 8 images of 4")
 
 
-def test_a_distractor_that_scores_as_high_stands_against_the_system():
+def test_a_distractor_that_scores_as_high_counts_against_the_system():
     probes = np.array([[1.0, 0.0], [0.6, 0.8]])
     tie = search_among_distractors(probes, [1, 1], probes[1:], fars=[0.5], progress=False)
     assert tie.rank_1 == 0.0

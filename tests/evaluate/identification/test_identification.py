@@ -102,7 +102,7 @@ def test_the_mate_ranks_behind_its_own_copy_under_another_name():
 
 
 def test_scores_closer_than_float32_can_tell_are_told_apart(small_blocks):
-    # The mate lies a few 1e-9 in cosine before or behind the others.
+    # The mate is a few 1e-9 in cosine before or behind the others.
     angles = 0.3 + np.arange(40) * 1e-8
     gallery = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     probes = np.tile([[1.0, 0.0]], (40, 1))
@@ -308,7 +308,7 @@ def test_a_result_as_numbers_and_as_a_table(capsys):
     assert "not supported by" in console.file.getvalue()
 
 
-def test_without_non_mated_probes_the_closed_set_stands_alone():
+def test_without_non_mated_probes_only_the_closed_set_is_measured():
     found = identify(
         [[1.0, 0.0]], [[1.0, 0.1]], gallery_labels=["a"], probe_labels=["a"], progress=False
     )

@@ -160,18 +160,18 @@ def test_broken_insightface_lists_are_refused(tmp_path, file, old, new, message)
 
 
 @pytest.mark.parametrize(
-    ("file", "insightface", "said"),
+    ("file", "insightface", "message"),
     [
         ("ijbc_11_G1_G2_matches.csv", False, "1 of 17 pairs repeat earlier ones"),
         ("ijbc_1N_probe_mixed.csv", False, "1 of 13 images of templates repeat earlier ones"),
         ("ijbc_face_tid_mid.txt", True, "1 of 25 images repeat earlier ones"),
     ],
 )
-def test_repeats_of_ijb_are_a_warning(tmp_path, file, insightface, said):
+def test_repeats_of_ijb_are_a_warning(tmp_path, file, insightface, message):
     folder = write_ijb(tmp_path, "ijbc", ("G1", "G2"), insightface)
     path = folder / file
     path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(UserWarning, match=message):
         read_ijb("ijbc", folder, folder)
 
 

@@ -128,7 +128,7 @@ def test_a_pair_counts_as_often_as_its_people_were_drawn(seed):
         assert times[i] == (c if same[i] else c * d)
 
 
-def test_pairs_are_drawn_kind_by_kind_where_nobody_knows_the_people():
+def test_pairs_are_drawn_kind_by_kind_where_the_people_are_unknown():
     _, same, _, _ = listed(0)
     draws = Draws(same, None, None, 3)
     for _ in range(5):
@@ -190,8 +190,8 @@ def test_wrong_people_are_refused():
     with pytest.raises(ValueError, match=r"two identities per pair.*shapes \(199,\)"):
         bootstrap(scores, same, people=(first[1:], second), progress=False)
     swapped = second.copy()
-    swapped[np.flatnonzero(same)[2]] = "somebody"
-    message = r"pair \d+ of .*'somebody', genuine by .same. \(1 such pairs\)"
+    swapped[np.flatnonzero(same)[2]] = "stranger"
+    message = r"pair \d+ of .*'stranger', genuine by .same. \(1 such pairs\)"
     with pytest.raises(ValueError, match=message):
         bootstrap(scores, same, people=(first, swapped), progress=False)
 
@@ -343,7 +343,7 @@ def test_genuine_pairs_may_be_many(monkeypatch):
     assert 20 <= np.count_nonzero(~pairs.same) <= 60
 
 
-def test_somebody_with_half_of_all_images_can_be_drawn():
+def test_a_person_with_half_of_all_images_can_be_drawn():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [10, 5, 5])
     rows = rng.normal(size=(3, 8))[labels] + rng.normal(size=(20, 8))

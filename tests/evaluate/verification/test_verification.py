@@ -50,7 +50,7 @@ def test_equal_error_rate_lies_on_the_curve_and_on_the_diagonal(seed):
     rate = equal_error_rate(scores, same)
     curve = roc(scores, same)
     # Where x falls inside one slanted segment the interpolated miss rate equals x; where the curve
-    # is vertical, x lies between the miss rates of its two ends.
+    # is vertical, x is between the miss rates of its two ends.
     at_rate = curve.far == rate
     if at_rate.any():
         misses = 1 - curve.tar[at_rate]
@@ -75,7 +75,7 @@ def test_tar_at_far_takes_the_conservative_rule(far, tar):
 
 def test_a_rate_between_two_counts_does_not_borrow_from_the_larger():
     scores = GENUINE + IMPOSTOR * 2
-    # The example with each impostor twice: at 0.05 one of twenty may pass, but 0.7 stands twice.
+    # The example with each impostor twice: at 0.05 one of twenty may pass, but 0.7 is there twice.
     assert tar_at_far(scores, [True] * 4 + [False] * 20, 0.05).tar == 0.5
 
 
