@@ -67,7 +67,7 @@ def order(monkeypatch, faces):
             offset=np.zeros((count, 1), "float32"),
         )
 
-    monkeypatch.setattr("keras_facemargin.data.epochs.draw_augmentation", still)
+    monkeypatch.setattr("keras_facemargin.augmentation.light.draw_augmentation", still)
     greys = {int(read_face(path)[0, 0, 0]): row for row, path in enumerate(faces.paths)}
     assert len(greys) == COUNT
 
