@@ -129,7 +129,7 @@ def test_points_are_the_median_of_the_windows():
 
 def test_windows_that_do_not_agree_leave_a_doubt():
     (face,) = found_in((BOX, 0.99, FIVE), (BOX, 0.98, np.add(FIVE, [0, 20])))
-    assert face.doubt == "only 0 of 2 windows about the face agree on them."
+    assert face.doubt == "only 0 of 2 windows around the face agree on them."
     (face,) = found_in((BOX, 0.99, FIVE))
     assert face.doubt is None
 
