@@ -139,7 +139,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         return "Each value has its own thresholds."
 
     def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
-        """Adds it for several embedders only: `add_details` has a table for each one."""
+        """Adds the measures for several embedders only: `add_details` has a table for each one."""
         if len(models) > 1:
             super().add_measures(page, models)
 

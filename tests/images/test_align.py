@@ -106,7 +106,7 @@ def face():
     ("points", "message"),
     [
         (np.full((5, 2), 30.0), "must not all be the same"),
-        (np.stack([np.arange(5), 2 * np.arange(5)], -1), "must not lie on a line"),
+        (np.stack([np.arange(5), 2 * np.arange(5)], -1), "must not be on a line"),
         (np.where(np.arange(5)[:, None] == 2, np.nan, face()), r"finite.*nan.*index \(2,\)"),
         (np.where(np.arange(5)[:, None] == 4, np.inf, face()), r"finite.*inf.*index \(4,\)"),
         (face() * 1e200, r"finite.*index \(0,\)"),
