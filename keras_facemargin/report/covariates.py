@@ -139,7 +139,7 @@ class _Covariates(ReportTask[Scores, ValueResults, Draws]):
         return "Each value has its own thresholds."
 
     def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
-        """Adds the measures for several embedders only: `add_details` has a table for each one."""
+        """Adds the measures of several embedders; `add_details` has a table for each embedder."""
         if len(models) > 1:
             super().add_measures(page, models)
 

@@ -113,7 +113,11 @@ def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, 
 @pytest.mark.parametrize("command", ["embed GOOD", "verify GOOD GOOD", "finetune few -o new"])
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("nosuch", "Received: 'nosuch'"), ("nothere.keras", "does not exist"), ("bad.keras", "bad.keras")],
+    [
+        ("nosuch", "Received: 'nosuch'"),
+        ("nothere.keras", "does not exist"),
+        ("bad.keras", "bad.keras"),
+    ],
 )
 def test_a_missing_model_gives_one_sentence(facemargin, wrong, command, name, part):
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]

@@ -43,7 +43,8 @@ def test_show_prints_the_card_or_its_json(facemargin):
     for words in (*map(str, card.license), *card.license_conflicts, *card.notes, card.caution):
         assert words in out
     assert card.license_conflicts
-    assert_one_sentence(facemargin("zoo", "show", "nosuch"), "Received: 'nosuch'", "lists the names")
+    unknown = facemargin("zoo", "show", "nosuch")
+    assert_one_sentence(unknown, "Received: 'nosuch'", "lists the names")
     assert_one_sentence(facemargin("zoo", "show", "sfac"), "Did you mean 'sface'?")
 
 
