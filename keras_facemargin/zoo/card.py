@@ -200,6 +200,16 @@ class Card(Record):
         return Crop(crop.height, crop.width, crop.template)
 
     @property
+    def pixels(self) -> "Pixels":
+        """The pixels that the original file takes, as `keras_facemargin.runtime` takes them."""
+        from keras_facemargin.runtime import Pixels
+
+        rule, order = self.input.pixel_rule, self.input.channel_order
+        if rule is None:
+            return Pixels(channel_order=order)
+        return Pixels(rule.mean, rule.scale, order)
+
+    @property
     def architecture(self) -> str:
         """The network in words."""
         if isinstance(self.network, BackboneNetwork):

@@ -178,7 +178,7 @@ def open_embedder(
     if runs_as_it_is(model):
         card, path = find_weights(model)
         opened = open_file(path, form=card.converter, threads=threads)
-        return _of_file(opened, card.crop, _pixels_of(card), card, card)
+        return _of_file(opened, card.crop, card.pixels, card, card)
     return _of_keras(model)
 
 
@@ -323,10 +323,3 @@ def _in_batches(call: Callable[..., Any]) -> Run:
 def _probe(run: Run, crop: Crop) -> int:
     """D, from the embedding of one grey image."""
     return int(run(np.full((1, *crop.shape, 3), 128, "uint8")).shape[1])
-
-
-def _pixels_of(card: Card) -> Pixels:
-    rule, order = card.input.pixel_rule, card.input.channel_order
-    if rule is None:
-        return Pixels(channel_order=order)
-    return Pixels(rule.mean, rule.scale, order)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from keras_facemargin.images.align import align_face
 from keras_facemargin.images.crop import TEMPLATES, Crop
 from keras_facemargin.images.synthetic import synthesize_faces
+from keras_facemargin.runtime import open_file
 from keras_facemargin.zoo.card import Card
 
 if typing.TYPE_CHECKING:
@@ -136,40 +137,11 @@ def run_original(
     Returns:
         The embedding; None if no runtime is known for the card's converter, or it is missing.
     """
-    runners = {"onnx": _run_onnx, "tflite": _run_tflite}
-    runner = runners.get(card.converter or "")
-    if runner is None:
+    if card.converter not in ("onnx", "tflite"):
         return None
-    image = crop.astype("float32")
-    if card.input.channel_order == "BGR":
-        image = image[..., ::-1]
-    if (rule := card.input.pixel_rule) is not None:
-        image = (image - np.asarray(rule.mean, "f4")) / np.asarray(rule.scale, "f4")
     try:
-        return runner(os.fspath(path), np.ascontiguousarray(image))
+        opened = open_file(path, form=card.converter)
     except ImportError:
         return None
-
-
-def _run_onnx(path: str, image: Floats) -> Floats:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    wanted = session.get_inputs()[0]
-    batch = image[None] if wanted.shape[-1] == 3 else image.transpose(2, 0, 1)[None]
-    outputs = session.run(None, {wanted.name: batch})
-    return np.asarray(max(outputs, key=np.size)[0], "float32").ravel()
-
-
-def _run_tflite(path: str, image: Floats) -> Floats:
-    from ai_edge_litert.interpreter import Interpreter
-
-    runner = Interpreter(path, num_threads=1)
-    runner.allocate_tensors()
-    wanted = runner.get_input_details()[0]
-    # Some files fix their batch, at two images for example.
-    batch = np.broadcast_to(image, (wanted["shape"][0], *image.shape))
-    runner.set_tensor(wanted["index"], np.ascontiguousarray(batch))
-    runner.invoke()
-    found = runner.get_tensor(runner.get_output_details()[0]["index"])
-    return np.asarray(found[0], "float32").ravel()
+    found: Floats = opened.embed(crop[None], card.pixels)[0]
+    return found
