@@ -175,3 +175,13 @@ def test_wrong_arguments_are_refused_before_a_file_is_written(written, tmp_path,
     with pytest.raises(ValueError, match=r"shapes \(60, 8\) and \(59,\)"):
         written(report_all_pairs, "A set", embeddings, LABELS[1:])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_of_collapsed_embeddings_is_written(tmp_path):
+    rows = np.ones((12, 4), "float32")
+    people = np.repeat(np.arange(6), 2)
+    report_all_pairs(
+        tmp_path / "page.html", {"flat": rows}, people, title="t", replicates=5, progress=False
+    )
+    record = json.loads((tmp_path / "page.json").read_text())["models"]["flat"]
+    assert record["eer"] == 0.5

@@ -7,6 +7,7 @@ do not. None gives a number for a target below ``1 / impostors``, where the publ
 that no pair supports.
 """
 
+import math
 import types
 from collections.abc import Callable, Mapping
 
@@ -36,7 +37,8 @@ def nearest(curve: Roc, far: float) -> TarAtFar:
         far: target false accept rate, in (0, 1).
 
     Returns:
-        A `TarAtFar`; its `far` may exceed the target.
+        A `TarAtFar`; its `far` may exceed the target. If the nearest point accepts nothing, it has
+        no threshold.
 
     Raises:
         ValueError: if `far` is not in (0, 1).
@@ -173,10 +175,11 @@ def _supported(curve: Roc, far: float) -> bool:
 
 
 def _at_point(curve: Roc, far: float, point: int) -> TarAtFar:
+    threshold = float(curve.thresholds[point])  # infinite where the curve begins
     return TarAtFar(
         far,
         curve.impostors,
         tar=float(curve.tar[point]),
         far=float(curve.far[point]),
-        threshold=float(curve.thresholds[point]),
+        threshold=threshold if math.isfinite(threshold) else None,
     )
