@@ -202,8 +202,8 @@ def refuse_repeats(
     for key, number in zip(keys, numbers, strict=True):
         if seen.setdefault(key, number) != number:
             raise ValueError(
-                f"{file}, {place} {number:,}: must name {what} that no earlier {place} names. "
-                f"Received: the one of {place} {seen[key]:,}. Remove one of the two."
+                f"{file}, {place} {number:,}: {what} must be listed once. Received: the one of "
+                f"{place} {seen[key]:,} again. Remove one of the two."
             )
 
 

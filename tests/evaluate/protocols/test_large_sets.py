@@ -85,7 +85,7 @@ def test_a_missing_image_leaves_blufr(tmp_path):
         ({"labels": np.full(24, "x", object)}, r"`labels` must be whole numbers. Received"),
         (
             {"imageList": np.full(24, "Ada_0_0001.jpg", object)},
-            "image 2: must name an image that no",
+            "image 2: an image must be listed once",
         ),
         ({"imageList": np.arange(24)}, r"`imageList` must hold names. Received: \[0, 1, 2\]"),
         ({"galIndex": np.array([[1], [2.5]])}, "trial 2: `galIndex` must hold numbers"),

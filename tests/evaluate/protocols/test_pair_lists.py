@@ -50,7 +50,7 @@ def test_cfp_is_measured_by_fold(tmp_path):
         ("1,11", "1,11", r"same.txt, line 1: must be two images of one person.*'1,11: 001/"),
         ("1,2", "1,2", "diff.txt, line 1: must be two images of two people"),
         ("1,01", "1,11", "same.txt, line 1: must be two images of one person"),
-        ("1,2\n\n1,2", "1,11", "same.txt, line 3: must name a pair that no earlier line names"),
+        ("1,2\n\n1,2", "1,11", "same.txt, line 3: a pair must be listed once"),
         (f"1,{'9' * 5000}", "1,11", "same.txt, line 1: must be two numbers"),
     ],
 )
@@ -185,5 +185,5 @@ def test_cfp_numbers_an_image_once_and_knows_both_orders_of_a_pair(tmp_path):
     file = lists / "Pair_list_F.txt"
     first, _, *rest = file.read_text().splitlines()
     file.write_text("\n".join([first, "2 " + first.partition(" ")[2], *rest]))
-    with pytest.raises(ValueError, match=r"line 2: must name an image that no earlier line"):
+    with pytest.raises(ValueError, match=r"line 2: an image must be listed once"):
         read_cfp(lists, tmp_path, "FF")

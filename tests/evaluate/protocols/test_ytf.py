@@ -42,7 +42,7 @@ def test_the_corrected_list_comes_first(tmp_path):
         (
             "2, 1, Bob/1, Bob/3",
             "\n2, 1, Ada/2, Ada/0",
-            "line 5: must name a pair that no earlier line",
+            "line 5: a pair must be listed once",
         ),
         ("1, 2, Ada/0, Bob/1, 0", "1; 2; Ada/0; Bob/1; 0", "line 3.*separated by semicolons"),
     ],
