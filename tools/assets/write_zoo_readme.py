@@ -10,6 +10,7 @@ from keras_facemargin import zoo
 HEADER = """\
 # The zoo
 
+<!-- --8<-- [start:table] -->
 One folder for each embedder: `card.json` (lineage, licence, figures, thresholds) and, where the
 licence allows it, the weights. `card.schema.json` lists the fields. This page is written from the
 cards by `tools/assets/write_zoo_readme.py`.
@@ -22,6 +23,9 @@ this project's own figure with its command on the card; "stated" is a figure tha
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
+# Marks for docs/zoo.md, which shows the table first and the cards last.
+TABLE_END = "<!-- --8<-- [end:table] -->\n<!-- --8<-- [start:cards] -->\n"
+CARDS_END = "<!-- --8<-- [end:cards] -->\n"
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN = "<!-- zoo: written by tools/assets/write_zoo_readme.py -->\n"
@@ -36,7 +40,8 @@ SHORT_ROWS = 8  # of the page of the project; the zoo's page has all
 def zoo_readme():
     """The text of zoo/README.md."""
     cards = [zoo.load_card(name) for name in zoo.list_embedders()]
-    return HEADER + "".join(map(_row, cards)) + "".join(map(_section, cards))
+    table, sections = "".join(map(_row, cards)), "".join(map(_section, cards))
+    return f"{HEADER}{table}{TABLE_END}{sections}{CARDS_END}"
 
 
 def readme():
