@@ -455,7 +455,7 @@ def test_bad_arguments_are_refused_before_a_photo_is_read(photos, tmp_path, argu
 
 def test_folders_inside_one_another_are_refused(photos, tmp_path):
     for destination in (photos, photos / "crops", tmp_path):
-        with pytest.raises(ValueError, match=r"apart.*Received"):
+        with pytest.raises(ValueError, match=r"separate folders.*Received"):
             align_folder(photos, destination, detector=detect)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="must be a photo"):
