@@ -458,7 +458,7 @@ def test_folders_inside_one_another_are_refused(photos, tmp_path):
         with pytest.raises(ValueError, match=r"separate folders.*Received"):
             align_folder(photos, destination, detector=detect)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="must be a photo"):
+    with pytest.raises(ValueError, match="must have a photo"):
         align_folder(tmp_path / "empty", tmp_path / "faces", detector=detect)
     with pytest.raises(ValueError, match="folder of photos is needed"):
         align_folder(tmp_path / "gone", tmp_path / "faces", detector=detect)
