@@ -283,7 +283,7 @@ def plot_hardest_pairs(pairs: Pairs, scores: npt.ArrayLike, *, count: int = 6) -
         ValueError: as `roc`, or if an image is not a face crop.
     """
     scores, same = checked_pairs(scores, pairs.same)
-    images = pairs.first or (), pairs.second or ()
+    images = pairs.images
     seen = ~pairs.failed_to_enrol
     genuine = _few_different(images, scores, np.flatnonzero(same & seen), count)
     impostor = _few_different(images, -scores, np.flatnonzero(~same & seen), count)

@@ -62,8 +62,7 @@ def fingerprint(pairs: Pairs | View1) -> str:
     """A text that changes with the names and the truth of listed pairs."""
     digest = hashlib.sha256()
     for part in _parts(pairs):
-        images = part.first or (), part.second or ()
-        for first, second, same in zip(*images, part.same.tolist(), strict=True):
+        for first, second, same in zip(*part.images, part.same.tolist(), strict=True):
             names = [os.path.join(*os.fspath(path).split(os.sep)[-2:]) for path in (first, second)]
             line = "\0".join((*names, str(same)))
             digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
@@ -125,7 +124,8 @@ def _refuse_training_images(faces: Any, pairs: Pairs | View1) -> None:
     """Compares files, not names: a link has another name."""
     listed: dict[tuple[int, int], Any] = {}
     for part in _parts(pairs):
-        for path in {*(part.first or ()), *(part.second or ())} - part.missing:
+        first, second = part.images
+        for path in {*first, *second} - part.missing:
             listed[_identity_of_file(path)] = path
     both = [
         (path, listed[here])

@@ -169,7 +169,7 @@ def test_what_a_class_refuses_names_recipe_and_table(kitchen, old, new, rule):  
         train(recipe_of(kitchen, RECIPE.replace(old, new)), kitchen / "run", progress=False)
 
 
-def test_a_run_goes_on_with_the_faces_and_the_model_that_it_began_with(kitchen):  # noqa: F811
+def test_a_run_resumes_with_the_faces_and_the_model_of_its_start(kitchen):  # noqa: F811
     recipe = read_recipe(kitchen / "recipe.toml")
     train(recipe, kitchen / "run", progress=False)
     shutil.copytree(kitchen / "people", kitchen / "copy")
@@ -188,7 +188,7 @@ def test_a_run_goes_on_with_the_faces_and_the_model_that_it_began_with(kitchen):
     model = keras.saving.load_model(kitchen / "small.keras")
     model.set_weights([2 * weight for weight in model.get_weights()])
     model.save(kitchen / "small.keras")
-    with pytest.raises(ValueError, match=r"other embedder.model than those of .*Give back"):
+    with pytest.raises(ValueError, match=r"other embedder.model than those of .*Restore them"):
         train(recipe, kitchen / "run", progress=False)
 
 

@@ -44,12 +44,19 @@ class Pairs:
         if not len(failed):
             failed = np.zeros(len(self), bool)
         if self.missing:
-            pairs = zip(self.first or (), self.second or (), strict=True)
+            pairs = zip(*self.images, strict=True)
             failed = failed | np.array([bool(self.missing & {*pair}) for pair in pairs])
         object.__setattr__(self, "failed_to_enrol", failed)
 
     def __len__(self) -> int:
         return len(self.same)
+
+    @property
+    def images(self) -> tuple[Sequence[Any], Sequence[Any]]:
+        """`first` and `second`; empty if there are no images."""
+        if self.first is None or self.second is None:
+            return (), ()
+        return self.first, self.second
 
 
 def score_pairs(

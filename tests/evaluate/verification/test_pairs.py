@@ -48,3 +48,11 @@ def test_a_pair_with_a_missing_image_has_the_lowest_score(files, tmp_path):
     scores = score_pairs(flatten, pairs, flip=False, progress=False)
     assert scores[0] == -1.0
     assert scores[1] > 0
+
+
+def test_images_may_be_an_array_of_names():
+    names = np.array(["a", "b", "c"])
+    pairs = Pairs(names[:2], names[1:], np.array([True, False]), missing=frozenset(["c"]))
+    np.testing.assert_array_equal(pairs.failed_to_enrol, [False, True])
+    assert [list(side) for side in pairs.images] == [["a", "b"], ["b", "c"]]
+    assert Pairs(None, None, np.array([True, False])).images == ((), ())
