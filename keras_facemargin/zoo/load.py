@@ -106,7 +106,7 @@ def find_weights(model: str | os.PathLike[str]) -> tuple[Card, Path]:
 
 
 def copy_weights(card: Card, file: Path, folder: Path) -> Card:
-    """Copies the weights of a card into a folder, in one step.
+    """Copies the weights of a card into a folder, each file in one step.
 
     Args:
         card: the card.
@@ -120,8 +120,14 @@ def copy_weights(card: Card, file: Path, folder: Path) -> Card:
         OSError: the file cannot be read or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with draft_of(folder / card.weights.file) as draft:
-        shutil.copyfile(file, draft)
+    copies = [(file, folder / card.weights.file)]
+    if card.converter == "mxnet":  # the graph is in a file of its own
+        from keras_facemargin.zoo.readers.mxnet import graph_and_arrays
+
+        copies.insert(0, (graph_and_arrays(file)[0], graph_and_arrays(copies[0][1])[0]))
+    for source, copy in copies:
+        with draft_of(copy) as draft:
+            shutil.copyfile(source, draft)
     beside = FolderSource(kind="folder")
     others = tuple(source for source in card.sources if source != beside)
     return card.changed(sources=(beside, *others))

@@ -15,7 +15,13 @@ from published_files import (
 
 from keras_facemargin.heads import CosFace
 from keras_facemargin.zoo import convert as converting
-from keras_facemargin.zoo import load_card
+from keras_facemargin.zoo import (
+    copy_weights,
+    find_weights,
+    load_card,
+    load_embedder,
+    write_card,
+)
 from keras_facemargin.zoo.convert import convert
 from keras_facemargin.zoo.parity import cosine, embed_crop, golden_crop, place, run_original
 from keras_facemargin.zoo.readers import mxnet
@@ -178,3 +184,10 @@ def test_the_pixel_rule_of_a_card_must_be_that_of_its_backbone(monkeypatch, tmp_
     monkeypatch.setattr(converting, "read_state", lambda _: {})
     with pytest.raises(ValueError, match=r"mean \[127\.5, .* and scale \[127\.5"):
         convert(tmp_path / "a", card)
+
+
+def test_a_copied_mxnet_model_has_its_graph(shared_data, tmp_path):
+    name = "insightface_model-y1-test2_model-0000.params"
+    card, file = find_weights(shared_data / "weights" / name)
+    write_card(tmp_path / "copy" / "card.json", copy_weights(card, file, tmp_path / "copy"))
+    assert load_embedder(tmp_path / "copy").count_params() == PARAMETERS[name]

@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> Graph:
         BadFile: a file is damaged, or is of another kind.
         OSError: a file cannot be read.
     """
-    symbol, params = _files(pathlib.Path(path))
+    symbol, params = graph_and_arrays(pathlib.Path(path))
     arrays = read_params(params)
     with reading(symbol, "the graph of an MXNet model, a -symbol.json file"):
         if symbol.stat().st_size > _LONGEST_SYMBOL:
@@ -72,7 +72,7 @@ def read_params(path: str | os.PathLike[str]) -> State:
         return _arrays(data)
 
 
-def _files(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def graph_and_arrays(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """The files of the graph and of the arrays."""
     if path.name.endswith("-symbol.json"):
         stem = path.name.removesuffix("-symbol.json")
