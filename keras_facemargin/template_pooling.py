@@ -88,7 +88,7 @@ def pool_templates(
         names, numbers = np.unique(media_ids, return_inverse=True)
         media = np.unique(templates * len(names) + numbers, return_inverse=True)[1]
         share = 1.0 / np.bincount(media)[media]
-        logits = np.bincount(media, weights=logits * share)[media]
+        logits = np.bincount(media, logits * share).astype(np.float64)[media]
     top = np.full(len(ids), -np.inf)
     np.maximum.at(top, templates, logits)
     # Not divided by their sum, because the pooled vector is divided by its length.
