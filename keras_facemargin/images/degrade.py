@@ -149,4 +149,5 @@ def _along_rows(image: npt.NDArray[np.float32], weights: list[float]) -> npt.NDA
             total[:-step] += weighted[step:]
             weight[step:] += np.float32(share)
             weight[:-step] += np.float32(share)
-    return total / weight
+    mean: npt.NDArray[np.float32] = total / weight
+    return mean
