@@ -141,7 +141,8 @@ def _along_rows(image: npt.NDArray[np.float32], weights: list[float]) -> npt.NDA
 
     By additions, whose order is fixed: the sums of a matrix product depend on the processor.
     """
-    total, weight = image.copy(), np.ones((len(image), 1, 1), "float32")
+    total = image.copy()
+    weight: npt.NDArray[np.float32] = np.ones((len(image), 1, 1), "float32")
     for step, share in enumerate(weights[: len(image)]):
         if step:
             weighted = np.float32(share) * image
@@ -149,5 +150,5 @@ def _along_rows(image: npt.NDArray[np.float32], weights: list[float]) -> npt.NDA
             total[:-step] += weighted[step:]
             weight[step:] += np.float32(share)
             weight[:-step] += np.float32(share)
-    mean: npt.NDArray[np.float32] = total / weight
-    return mean
+    total /= weight
+    return total
