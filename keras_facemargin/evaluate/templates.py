@@ -29,6 +29,7 @@ from keras_facemargin.evaluate.identification.identification import Identificati
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.evaluate.verification.verification import Verification, verify
+from keras_facemargin.template_pooling import pool_templates
 
 # Different images with embeddings in memory at a time: 268 MB at 1,024 numbers each.
 IMAGES_AT_ONCE = 65_536
@@ -242,8 +243,6 @@ def embed_templates(
             "`quality_weight` must be 0, the mean, because the protocol lists no qualities. "
             f"Received: quality_weight={quality_weight}."
         )
-    from keras_facemargin.pooling import pool_templates  # opens Keras
-
     pooled: npt.NDArray[np.float32] | None = None
     for rows in _parts(templates):
         images = list(dict.fromkeys(templates.images[row] for row in rows))
