@@ -38,6 +38,7 @@ ALLOWED = {
     "recognizer": ("evaluate", "images", "zoo"),
     "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
+        "audit",
         "augmentation",
         "backbones",
         "callbacks",
