@@ -70,11 +70,11 @@ def quality_logits(quality):
     return ops.clip(logits, -LIMIT, LIMIT)
 
 
-def quality_pooling(features, quality, quality_weight, present=None, media=None):
+def quality_pooling(features, quality, quality_weight, *, present=None, media=None):
     """Quality pooling of padded templates: Crystal Loss (arXiv:1804.01159).
 
     `quality_weight` is the paper's λ: with 0 the result is the mean, with a large number the best
-    image alone. There is no default, because the paper chooses it on held-out data.
+    image alone. It has no default, because the paper chooses it on held-out data.
 
     With `media` the weight of a medium is the softmax of λ times the mean logit of its images, and
     its images have equal parts of it. With `quality_weight` = 0 the result is that of
@@ -111,7 +111,7 @@ def quality_pooling(features, quality, quality_weight, present=None, media=None)
     return _pooled(_float(features), logits, present, media)
 
 
-def media_pooling(features, media, present=None):
+def media_pooling(features, media, *, present=None):
     """Media pooling of padded templates: the mean of the means of the media.
 
     Usual for IJB-A, B and C: a video of a thousand frames counts as much as one still. Where
@@ -138,7 +138,7 @@ def media_pooling(features, media, present=None):
     return _pooled(features, ops.zeros_like(features[..., 0]), present, media)
 
 
-def video_pooling(features, present=None):
+def video_pooling(features, *, present=None):
     """Video pooling: the mean of a video's frames, divided by its length.
 
     Most papers compare these on YouTube Faces. Where implementations differ: NormFace averages the
@@ -165,7 +165,14 @@ def video_pooling(features, present=None):
 
 
 def segment_pooling(
-    features, templates, num_templates, quality=None, quality_weight=0.0, media=None, num_media=None
+    features,
+    templates,
+    num_templates,
+    *,
+    quality=None,
+    quality_weight=0.0,
+    media=None,
+    num_media=None,
 ):
     """Mean, quality or media pooling of a list of images, each with the number of its template.
 
@@ -228,7 +235,7 @@ def segment_pooling(
     return direction_of(pooled, _SHORTEST)
 
 
-def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, media_ids=None):
+def pool_templates(embeddings, template_ids, *, quality=None, quality_weight=0.0, media_ids=None):
     """Pools embeddings by template identifiers of any kind, as in the lists of the IJB protocols.
 
     Args:
@@ -276,12 +283,18 @@ def pool_templates(embeddings, template_ids, quality=None, quality_weight=0.0, m
         pairs, media = np.unique(templates * len(names) + numbers, return_inverse=True)
         num_media = len(pairs)
     pooled = segment_pooling(
-        embeddings, templates, len(ids), quality, quality_weight, media, num_media
+        embeddings,
+        templates,
+        len(ids),
+        quality=quality,
+        quality_weight=quality_weight,
+        media=media,
+        num_media=num_media,
     )
     return ops.convert_to_numpy(pooled), ids
 
 
-def attenuate(scores, quality_a, quality_b, threshold, ratio):
+def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
     """Quality attenuation: lowers the score of a pair if one of its templates has low quality.
 
         s' = min(s, s / ratio)  if min(quality_a, quality_b) <= threshold,  else  s
@@ -362,7 +375,7 @@ class QualityPooling(keras.layers.Layer):
         self.quality_weight = float(quality_weight)
 
     def call(self, features, quality, present=None, media=None):
-        return quality_pooling(features, quality, self.quality_weight, present, media)
+        return quality_pooling(features, quality, self.quality_weight, present=present, media=media)
 
     def get_config(self):
         return {**super().get_config(), "quality_weight": self.quality_weight}
@@ -407,7 +420,7 @@ class MediaPooling(keras.layers.Layer):
         _check_precision(self)
 
     def call(self, features, media, present=None):
-        return media_pooling(features, media, present)
+        return media_pooling(features, media, present=present)
 
 
 def _pooled(features, logits, present, media):

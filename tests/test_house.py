@@ -24,7 +24,7 @@ ALLOWED = {
     "fitting": ("backend",),
     "classifier": ("backend", "batches", "fitting", "heads"),
     "images": ("files", "progress"),
-    "augmentation": ("backend",),
+    "augmentation": ("backend", "images"),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
     "audit": ("arrays", "images"),
@@ -34,7 +34,7 @@ ALLOWED = {
     "export": ("files", "images", "runtime"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
-    "bench": ("data", "evaluate", "images", "report", "zoo"),
+    "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
         "augmentation",
         "backbones",
