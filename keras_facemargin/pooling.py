@@ -28,16 +28,28 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_facemargin.arrays import embedding_rows, identifiers, real_numbers
 from keras_facemargin.heads.margin_head.arguments import check_integer, check_number, shown
 from keras_facemargin.heads.margin_head.labels import is_tensor
 from keras_facemargin.margins import direction_of
+from keras_facemargin.template_pooling import (
+    LIMIT,
+    SHORTEST,
+    check_quality,
+    check_same_shape,
+    pool_templates,
+)
 
-# The paper's upper limit of a logit: a quality of 0.99999917.
-LIMIT = 7.0
-
-# A shorter sum of features has no direction: it consists of rounding errors.
-_SHORTEST = 1e-15
+__all__ = [
+    "MediaPooling",
+    "QualityPooling",
+    "attenuate",
+    "media_pooling",
+    "pool_templates",
+    "quality_logits",
+    "quality_pooling",
+    "segment_pooling",
+    "video_pooling",
+]
 
 
 def quality_logits(quality):
@@ -221,7 +233,7 @@ def segment_pooling(
     logits = ops.zeros_like(features[:, 0])
     if quality is not None:
         logits = quality_weight * ops.cast(quality_logits(quality), features.dtype)
-        _check_same_shape("quality", logits.shape, row_shape)
+        check_same_shape("quality", logits.shape, row_shape)
     share = ops.ones_like(logits)
     if media is not None:
         check_integer("num_media", num_media, 1)
@@ -232,66 +244,7 @@ def segment_pooling(
     # Not divided by their sum, because the pooled vector is divided by its length.
     weights = share * ops.exp(logits - ops.take(top, templates))
     pooled = ops.segment_sum(weights[:, None] * features, templates, num_templates)
-    return direction_of(pooled, _SHORTEST)
-
-
-def pool_templates(embeddings, template_ids, *, quality=None, quality_weight=0.0, media_ids=None):
-    """Pools embeddings by template identifiers of any kind, as in the lists of the IJB protocols.
-
-    Args:
-        embeddings: ``(N, D)`` array.
-        template_ids: ``(N,)`` integers or strings.
-        quality: ``(N,)`` in [0, 1], or None.
-        quality_weight: λ >= 0 of `quality_pooling`; 0 without `quality`.
-        media_ids: ``(N,)`` integers or strings, or None. The same identifier in two templates is
-            two media.
-
-    Returns:
-        ``templates`` float32 ``(T, D)`` of unit length, and ``ids`` ``(T,)``, their identifiers,
-        sorted.
-
-    Raises:
-        ValueError: lengths differ or there is nothing to pool; else as `segment_pooling`.
-
-    Example:
-
-    >>> from keras_facemargin import pooling
-    >>> rows = [[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]]
-    >>> templates, ids = pooling.pool_templates(rows, ["ann", "bob", "ann"])
-    >>> [str(name) for name in ids], templates.round(4).tolist()
-    (['ann', 'bob'], [[0.7071, 0.7071], [0.0, 1.0]])
-    """
-    embeddings = embedding_rows(embeddings).astype(np.float32, copy=False)
-    (template_ids,) = identifiers(template_ids=template_ids)
-    given = {"template_ids": template_ids}
-    if quality is not None:
-        quality = real_numbers(quality, "quality")
-        given["quality"] = quality
-    if media_ids is not None:
-        (media_ids,) = identifiers(media_ids=media_ids)
-        given["media_ids"] = media_ids
-    if not len(embeddings):
-        raise ValueError(
-            f"`embeddings` must be of shape (N, D), N > 0. Received: shape {embeddings.shape}."
-        )
-    for name, values in given.items():
-        _check_same_shape(name, values.shape, embeddings.shape[:1])
-    ids, templates = np.unique(template_ids, return_inverse=True)
-    media = num_media = None
-    if media_ids is not None:
-        names, numbers = np.unique(media_ids, return_inverse=True)
-        pairs, media = np.unique(templates * len(names) + numbers, return_inverse=True)
-        num_media = len(pairs)
-    pooled = segment_pooling(
-        embeddings,
-        templates,
-        len(ids),
-        quality=quality,
-        quality_weight=quality_weight,
-        media=media,
-        num_media=num_media,
-    )
-    return ops.convert_to_numpy(pooled), ids
+    return direction_of(pooled, SHORTEST)
 
 
 def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
@@ -327,7 +280,7 @@ def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
     """
     scores = np.asarray(scores, np.float64)
     for name, quality in {"quality_a": quality_a, "quality_b": quality_b}.items():
-        _check_same_shape(name, np.shape(quality), scores.shape)
+        check_same_shape(name, np.shape(quality), scores.shape)
         _check_quality(np.asarray(quality), name)
     check_number("threshold", threshold, "is a quality in [0, 1]", lambda value: 0 <= value <= 1)
     rule = "must be at least 1, because scores are divided by it"
@@ -427,13 +380,13 @@ def _pooled(features, logits, present, media):
     """Pools padded templates by the softmax of `logits`, which are averaged within a medium."""
     _check_shape("features", features.shape, 3, "(T, K, D)")
     images = tuple(features.shape[:2])
-    _check_same_shape("quality", logits.shape, images)
+    check_same_shape("quality", logits.shape, images)
     logits = ops.cast(logits, features.dtype)
     if present is None:
         present = ops.ones_like(logits, dtype="bool")
     else:
         present = ops.cast(ops.convert_to_tensor(present), "bool")
-        _check_same_shape("present", present.shape, images)
+        check_same_shape("present", present.shape, images)
         # Padding may be NaN, and a weight of zero times NaN is NaN.
         features = ops.where(present[..., None], features, ops.zeros_like(features))
         logits = ops.where(present, logits, ops.zeros_like(logits))
@@ -442,7 +395,7 @@ def _pooled(features, logits, present, media):
         if not is_tensor(media):  # a backend may truncate large numbers
             media = np.unique(media, return_inverse=True)[1].reshape(np.shape(media))
         media = ops.convert_to_tensor(media)
-        _check_same_shape("media", media.shape, images)
+        check_same_shape("media", media.shape, images)
         together = ops.cast(media[:, :, None] == media[:, None, :], features.dtype)
         together = together * share[:, None, :]
         sizes = ops.maximum(ops.sum(together, axis=2), 1.0)
@@ -452,7 +405,7 @@ def _pooled(features, logits, present, media):
     below = ops.where(present, logits - ops.stop_gradient(top), ops.zeros_like(logits))
     # Not divided by their sum, because the pooled vector is divided by its length.
     weights = share * ops.exp(below)
-    return direction_of(ops.sum(weights[..., None] * features, axis=1), _SHORTEST)
+    return direction_of(ops.sum(weights[..., None] * features, axis=1), SHORTEST)
 
 
 def _float(values):
@@ -465,7 +418,7 @@ def _float(values):
 def _numbers(name, values, count, shape):
     """Numbers of templates or media as int32; those of an array or list are checked first."""
     values = values if is_tensor(values) else np.asarray(values)
-    _check_same_shape(name, values.shape, shape)
+    check_same_shape(name, values.shape, shape)
     if is_tensor(values):
         return ops.cast(values, "int32")
     whole = values.dtype.kind in "iuf" and np.all(values % 1 == 0)
@@ -502,27 +455,9 @@ def _check_quality(quality, name="quality"):
     """Checks arrays and lists; the values of a tensor are known only when the graph runs."""
     if not isinstance(quality, np.ndarray | list | tuple | float | int):
         return
-    quality = np.asarray(quality)
-    bad = np.argwhere(~((quality >= 0) & (quality <= 1)))
-    if len(bad):
-        place = tuple(int(index) for index in bad[0])
-        raise ValueError(
-            f"`{name}` must be in [0, 1], like a detector's score. "
-            f"Received: {quality[place]} at index {place}. Map another measure to a probability."
-        )
+    check_quality(quality, name)
 
 
 def _check_shape(name, shape, rank, letters):
     if len(shape) != rank:
         raise ValueError(f"`{name}` must be of shape {letters}. Received: shape {tuple(shape)}.")
-
-
-def _check_same_shape(name, shape, expected):
-    """Raises if the shapes differ; a length of None equals any."""
-    shape, expected = tuple(shape), tuple(expected)
-    if len(shape) != len(expected) or any(
-        a is not None and b is not None and a != b for a, b in zip(shape, expected, strict=True)
-    ):
-        raise ValueError(
-            f"`{name}` must hold one value per image, shape {expected}. Received: shape {shape}."
-        )

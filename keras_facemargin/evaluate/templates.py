@@ -30,6 +30,7 @@ from keras_facemargin.evaluate.saved import SavedEmbeddings, require_one_embedde
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.evaluate.verification.verification import Verification, verify
+from keras_facemargin.template_pooling import pool_templates
 
 # Different images with embeddings in memory at a time: 268 MB at 1,024 numbers each.
 IMAGES_AT_ONCE = 65_536
@@ -243,8 +244,6 @@ def embed_templates(
             "`quality_weight` must be 0, the mean, because the protocol lists no qualities. "
             f"Received: quality_weight={quality_weight}."
         )
-    from keras_facemargin.pooling import pool_templates  # opens Keras
-
     pooled: npt.NDArray[np.float32] | None = None
     for rows in _parts(templates):
         images = list(dict.fromkeys(templates.images[row] for row in rows))
@@ -473,8 +472,6 @@ def search_embeddings(
         for each in (gallery, probes)
     ]
     task = _one_search("files", *sides)
-    from keras_facemargin.pooling import pool_templates  # opens Keras
-
     rows = np.concatenate([gallery.embeddings, probes.embeddings])
     vectors, _ = pool_templates(rows, task.templates.template)
     return task, _search_all(vectors, task, progress)
