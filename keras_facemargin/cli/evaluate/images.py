@@ -60,16 +60,12 @@ def lfw(
 
     pairs = lists / "pairs.txt" if lists.is_dir() else lists
     category = CATEGORIES[-1]
-    run = EvaluationRun(
+    _evaluate(
         "LFW",
         f"The pairs of {pairs.name}. Category: {category}, for embedders "
         "that were trained on labelled faces of other people.",
         {"protocol": "lfw", "category": category},
-        lambda: with_groups(read_pairs(pairs, images, on_missing=on_missing.value), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_pairs(pairs, images, on_missing=on_missing.value),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -175,15 +171,11 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
         report: ReportFile = None,
         groups: Groups = None,
     ) -> None:
-        run = EvaluationRun(
+        _evaluate(
             name,
             about,
             {"protocol": name},
-            lambda: with_groups(read(lists, images, on_missing.value), groups),
-            pairs_of_images(),
-        )
-        to_page_or_folder(
-            run,
+            lambda: read(lists, images, on_missing.value),
             ModelOptions(model, crop, pixels),
             output=output,
             flip=flip,
@@ -220,15 +212,11 @@ def verification_bin(
     from keras_facemargin.evaluate.verification import read_bin_pairs
 
     parts = f", in {folds} folds in the order of the file" if folds else ""
-    run = EvaluationRun(
+    _evaluate(
         file.name,
         f"The pairs of an InsightFace verification file{parts}.",
         {"protocol": "bin", "file": str(file)},
-        lambda: with_groups(read_bin_pairs(file, folds=folds or None), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_bin_pairs(file, folds=folds or None),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -266,15 +254,11 @@ def own_pairs(
     """
     from keras_facemargin.evaluate.protocols import read_own_pairs
 
-    run = EvaluationRun(
+    _evaluate(
         file.name,
         f"The pairs of {file.name}.",
         {"protocol": "pairs", "file": str(file)},
-        lambda: with_groups(read_own_pairs(file, images, on_missing=on_missing.value), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_own_pairs(file, images, on_missing=on_missing.value),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -283,7 +267,26 @@ def own_pairs(
     )
 
 
-def with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:
+def _evaluate(
+    title: str,
+    about: str,
+    record: dict[str, Any],
+    read: Callable[[], Any],
+    models: ModelOptions,
+    *,
+    output: Path,
+    flip: bool,
+    report: Path | None,
+    groups: Path | None,
+) -> None:
+    """Evaluates embedders on the `Pairs` that `read` returns; see `EvaluationRun`."""
+    run = EvaluationRun(
+        title, about, record, lambda: _with_groups(read(), groups), pairs_of_images()
+    )
+    to_page_or_folder(run, models, output=output, flip=flip, report=report, groups=groups)
+
+
+def _with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:
     """Pairs, and their groups from a file, or ``None`` without a file."""
     from keras_facemargin.evaluate import read_groups
 
