@@ -255,7 +255,7 @@ def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
     The abstract of Crystal Loss (arXiv:1804.01159) states that the score is rescaled by the quality
     of the pair. Other users of the paper apply this rule, with the quality of a template's best
     image. The rule and values of `threshold` and `ratio` could not be checked against the paper, so
-    there are no defaults: choose them on held-out pairs. A negative score does not change, because
+    they have no defaults: choose them on held-out pairs. A negative score does not change, because
     division would raise it.
 
     Args:

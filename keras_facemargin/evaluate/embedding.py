@@ -60,7 +60,7 @@ def embed(
         images.
 
     Raises:
-        ValueError: if there is nothing to embed, an array is not of that shape or range, a file is
+        ValueError: if no image is given, an array is not of that shape or range, a file is
             not a face crop, `batch_size` is less than 1, or the embedder does not give finite
             embeddings ``(B, D)`` (naming the file or row).
         OSError: if a file cannot be opened.

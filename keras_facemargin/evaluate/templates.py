@@ -103,7 +103,7 @@ class Templates:
         """``(T,)`` text, "unknown" if a template has none.
 
         Raises:
-            ValueError: if there is no such covariate.
+            ValueError: if the covariate is unknown.
         """
         known = self.covariates
         if name not in known:
@@ -226,7 +226,7 @@ def embed_templates(
         float32 ``(T, D)`` or ``(T, 2 * D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: if `quality_weight` is not 0 and there are no qualities, or no image exists;
+        ValueError: if `quality_weight` is not 0 without qualities, or no image exists;
             else as `embed` and `pool_templates`.
         OSError: as `embed`.
 

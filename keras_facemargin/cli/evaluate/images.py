@@ -246,7 +246,7 @@ def own_pairs(
 ) -> None:
     """Your own pairs: two paths and 1 or 0 on each line, separated by tabs, commas or spaces.
 
-    Without folds there is no accuracy: its threshold would be chosen on the same pairs.
+    Without folds the accuracy is not measured: its threshold would be chosen on the same pairs.
     Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
     --report it writes one page with intervals of every measure.
 
