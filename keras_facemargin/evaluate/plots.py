@@ -1,6 +1,6 @@
 """Plots of results, as matplotlib figures.
 
-They do not use pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
+Without pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
 pass the figure to `keras_facemargin.report.Report`.
 """
 
