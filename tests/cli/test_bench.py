@@ -11,6 +11,7 @@ from onnx import helper
 from processes import run_command
 
 from keras_facemargin.bench import bench
+from keras_facemargin.evaluate import embed, verify_all_pairs
 from keras_facemargin.zoo import open_embedder
 
 INPUT = ("--crop", "112", "--pixels", "raw")
@@ -115,6 +116,11 @@ def test_published_files_have_the_verdict_of_their_card(facemargin, shared_data,
         held = record["models"][file]
         assert held["commercial_use"] is False
         assert len(held["obstacles"]) > 0
+        paths = sorted(Path("lfw").glob("*/*"))
+        rows = embed(open_embedder(weights[files.index(file)]), paths, flip=False, progress=False)
+        exact = verify_all_pairs(rows, [path.parent.name for path in paths], progress=False)
+        assert held["eer"] == exact.eer
+        assert held["tar_at_far"][1]["threshold"] == exact.tar_at_far[1].threshold
         assert held["tar_at_far"][1]["tar"] == pytest.approx(1.0, abs=0.05)
         assert np.isfinite([one["median"] for one in held["latency_ms"]]).all()
     assert ">not cleared</td>" in Path("bench.html").read_text()
