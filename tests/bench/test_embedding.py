@@ -16,14 +16,14 @@ from keras_facemargin.images.synthetic import write_synthetic_faces
 from keras_facemargin.runtime import Pixels
 from keras_facemargin.zoo import Embedder
 
-IMAGES = 30
+IMAGES = 36  # a multiple of the batches below
 CROP = Crop.of()
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "faces"
-    write_synthetic_faces(folder, 10, 3)
+    write_synthetic_faces(folder, IMAGES // 3, 3)
     return folder
 
 
