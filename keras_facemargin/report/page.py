@@ -50,7 +50,7 @@ td { border-top: 1px solid var(--line); }
   .wide td { display: flow-root; padding: 0.15rem 0.85rem 0.15rem 50%; border-top: 0;
     overflow-wrap: anywhere; }
   .wide td::before { content: attr(data-label); float: left; width: 100%; margin-left: -100%;
-    padding-right: 0.85rem; color: var(--soft); }
+    padding-right: 0.85rem; box-sizing: border-box; color: var(--soft); }
   .wide td:first-child { padding-left: 0.85rem; font-weight: 600; }
   .wide td:first-child::before { content: none; }
   .wide .number { text-align: left; white-space: normal; }
