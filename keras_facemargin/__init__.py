@@ -94,7 +94,7 @@ _HOMES = {
 }
 _ROOMS = (
     *("audit", "augmentation", "backbones", "bench", "callbacks", "data", "demo", "evaluate"),
-    *("export", "heads", "images", "losses", "report", "runtime", "training", "zoo"),
+    *("export", "gallery", "heads", "images", "losses", "report", "runtime", "training", "zoo"),
 )
 
 
