@@ -403,7 +403,10 @@ class Gallery:
             " ORDER BY images.id",
             *values,
         )
-        return [EnrolledImage(*row[:-1], has_crop=bool(row[-1])) for row in rows]
+        return [
+            EnrolledImage(id, name, quality, source, added, bool(kept))
+            for id, name, quality, source, added, kept in rows
+        ]
 
     def kept_crop(self, image: int) -> bytes:
         """The kept crop of an image, as JPEG.
