@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from keras_facemargin.heads.margin_head.shards import PrototypeParallel
     from keras_facemargin.pooling import MediaPooling, QualityPooling
+    from keras_facemargin.recognizer import load_recognizer
     from keras_facemargin.zoo import list_embedders, load_card, load_embedder, open_embedder
 
 __version__ = "0.1.0"
@@ -77,6 +78,7 @@ __all__ = [
     "list_embedders",
     "load_card",
     "load_embedder",
+    "load_recognizer",
     "open_embedder",
 ]
 
@@ -90,11 +92,13 @@ _HOMES = {
     "list_embedders": "zoo",
     "load_card": "zoo",
     "load_embedder": "zoo",
+    "load_recognizer": "recognizer",
     "open_embedder": "zoo",
 }
 _ROOMS = (
     *("audit", "augmentation", "backbones", "bench", "callbacks", "data", "demo", "evaluate"),
-    *("export", "gallery", "heads", "images", "losses", "report", "runtime", "training", "zoo"),
+    *("export", "gallery", "heads", "images", "losses", "recognizer", "report", "runtime"),
+    *("training", "zoo"),
 )
 
 

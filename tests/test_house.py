@@ -36,6 +36,7 @@ ALLOWED = {
     "export": ("files", "images", "runtime"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
+    "recognizer": ("evaluate", "images", "zoo"),
     "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
         "augmentation",
