@@ -10,6 +10,7 @@ from keras_facemargin.images.align import (
 )
 from keras_facemargin.images.alignment_check import AlignmentReport, alignment_report
 from keras_facemargin.images.crop import Crop
+from keras_facemargin.images.degrade import degrade
 from keras_facemargin.images.detect import (
     DetectedFace,
     Detector,
@@ -36,6 +37,7 @@ __all__ = [
     "alignment_report",
     "choose_face",
     "decode_face",
+    "degrade",
     "load_detector",
     "read_face",
     "read_landmarks",
