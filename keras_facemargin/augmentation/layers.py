@@ -26,7 +26,6 @@ from keras_facemargin.augmentation.light import (
     colour_map,
 )
 from keras_facemargin.backend.foreign import is_foreign
-from keras_facemargin.images.crop import Crop
 
 _TEMPLATE = 112.0  # side of the crop in which the outline of a mask is given
 
@@ -518,6 +517,8 @@ def _to_arcface(height, width):
 
     The five points of the two templates agree best in the least-squares sense.
     """
+    from keras_facemargin.images.crop import Crop  # opens the room only for a mask
+
     own, arcface = Crop.of((height, width)).points, Crop.of().points
     middle = own.mean(axis=0)
     factor = float(np.vdot(own - middle, arcface) / np.vdot(own - middle, own))
