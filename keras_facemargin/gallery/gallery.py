@@ -1,5 +1,6 @@
 """A gallery: the people that a probe is searched among, in one SQLite file."""
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
@@ -186,6 +187,25 @@ class Gallery:
     def close(self) -> None:
         """Closes the file."""
         self._store.close()
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Makes one transaction of all changes in the block: all are written, or none.
+
+        Raises:
+            OSError: as `enrol`.
+
+        Example:
+
+        >>> with Gallery("one.gallery", embedding_id="f" * 64, embedding_dim=2) as gallery:
+        ...     with gallery.together():
+        ...         _ = gallery.enrol("ann", [[1.0, 0.0]]), gallery.enrol("bob", [[0.0, 1.0]])
+        """
+        try:
+            with self._store.writing():
+                yield
+        finally:
+            self._templates = None
 
     @property
     def path(self) -> str:
