@@ -25,6 +25,7 @@ ALLOWED = {
     "fitting": ("backend",),
     "classifier": ("backend", "batches", "fitting", "heads"),
     "images": ("files", "progress"),
+    "quality": ("arrays", "images"),
     "augmentation": ("backend",),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
