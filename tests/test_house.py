@@ -32,7 +32,7 @@ ALLOWED = {
     "audit": ("arrays", "images"),
     "evaluate": ("arrays", "data", "files", "images", "progress", "template_pooling"),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
-    "gallery": ("arrays", "files", "images", "template_pooling"),
+    "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
     "runtime": ("images",),
     "export": ("files", "images", "runtime"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),

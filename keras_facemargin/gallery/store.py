@@ -41,7 +41,8 @@ _SCHEMA = (
     """CREATE TABLE images (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
-        quality REAL CHECK (quality BETWEEN 0 AND 1),
+        utility REAL,
+        sharpness REAL,
         embedding BLOB NOT NULL,
         source TEXT,
         photo TEXT,
