@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import Answer, console, say
 from keras_facemargin.cli.files import image_files, printable
 from keras_facemargin.cli.opening import open_model, without_greetings
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels
@@ -74,7 +74,7 @@ def add(
     refused, added, known = [], 0, 0
     with _open_gallery(gallery, recognizer, name) as opened:
         for person, photos in listed:
-            faces = []
+            faces: list[tuple[Path, Face, str]] = []
             for photo in photos:
                 digest = hashlib.sha256(photo.read_bytes()).hexdigest()
                 if digest in {each[2] for each in faces} or opened.has_photo(person, digest):
@@ -147,10 +147,8 @@ def list_people(
     from keras_facemargin.gallery import Gallery
 
     with Gallery.open(gallery) as opened:
-        rows: list[Any] = (
-            opened.images(person) if images or person is not None else opened.people()
-        )
-        record = {
+        rows: list[Any] = opened.images(person) if images or person is not None else opened.people()
+        record: dict[str, Any] = {
             "gallery": str(gallery),
             "model": opened.model,
             "embedding_id": opened.embedding_id,
@@ -252,15 +250,14 @@ def identify(
         "far": None if chosen is None else chosen.far,
         "expected_fpir": None if chosen is None else expected_fpir(chosen.far, people),
         "faces": [
-            {"box": _box(face), **vars(answer)}
-            for face, answer in zip(faces, answers, strict=True)
+            {"box": _box(face), **vars(answer)} for face, answer in zip(faces, answers, strict=True)
         ],
     }
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         _print_answers(record, chosen)
-    raise typer.Exit(_exit_code([answer.verdict for answer in answers]))
+    raise Answer(_exit_code([answer.verdict for answer in answers]))
 
 
 def _exit_code(verdicts: list[str]) -> int:
@@ -290,8 +287,8 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
     say(f"threshold {record['threshold']:.4f}: {origin}", style="dim")
     if chosen is not None and record["people"]:
         say(
-            f"{record['people']:,} people: up to {100 * record['expected_fpir']:.3g} % of strangers "
-            "are named as one of them.",
+            f"{record['people']:,} people: a stranger is named as one of them in up to "
+            f"{100 * record['expected_fpir']:.3g} % of searches.",
             style="dim",
         )
     say("A score is no proof: do not decide about a person by it alone.", style="dim")
