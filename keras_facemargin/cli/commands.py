@@ -107,6 +107,7 @@ gallery_app.command("add")(gallery.add)
 gallery_app.command("remove")(gallery.remove)
 gallery_app.command("list")(gallery.list_people)
 gallery_app.command("rebuild")(gallery.rebuild)
+gallery_app.command("migrate")(gallery.migrate)
 
 evaluate.command("lfw")(images.lfw)
 evaluate.command("lfw-view1")(images.lfw_view_1)
