@@ -267,8 +267,8 @@ def _open_heic(encoded: bytes, name: Any) -> Image.Image:
     except ImportError:
         raise BadImage(
             name,
-            "a HEIC photo needs the package pillow-heif: pip install pillow-heif. Or save the "
-            "photo as JPEG.",
+            "a HEIC photo needs the package pillow-heif: pip install 'keras_facemargin[heic]'. "
+            "Or save the photo as JPEG.",
         ) from None
     pillow_heif.register_heif_opener()
     try:
