@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras_facemargin.gallery import Gallery, Identity, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
+    from keras_facemargin.zoo.parts import FaceQuality
 
 GalleryFile = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's file.")]
 GalleryModel = Annotated[
@@ -466,9 +467,10 @@ def _face_to_enrol(
     return faces[0]
 
 
-def _limits(recognizer: "Recognizer") -> Any:
+def _limits(recognizer: "Recognizer") -> "FaceQuality | None":
     """The limits of quality on the embedder's card; None without them."""
-    return getattr(recognizer.embedder.card, "quality_limits", None)
+    card = recognizer.embedder.card
+    return None if card is None else card.quality
 
 
 def _threshold(recognizer: "Recognizer", far: float) -> "Threshold":
