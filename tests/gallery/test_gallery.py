@@ -13,7 +13,7 @@ from processes import finish, start
 
 from keras_facemargin.gallery import Gallery, expected_fpir
 from keras_facemargin.images import Crop
-from keras_facemargin.quality import Quality
+from keras_facemargin.quality import Quality, decide
 
 DIM = 8
 ID, OTHER_ID = "f" * 64, "e" * 64
@@ -122,12 +122,21 @@ def test_identify(gallery):
     class Limits:
         utility, sharpness = 0.0, 11.0
 
-    blurred = [Quality(None, 7.0)] * 3
-    answers = gallery.identify(probes, threshold=0.5, qualities=blurred, limits=Limits)
-    assert [each.verdict for each in answers] == ["cannot say", "identified", "cannot say"]
+    sharp = [Quality(None, 30.0)] * 3
+    answers = gallery.identify(probes, threshold=0.5, qualities=sharp, limits=Limits)
+    for answer, enrolled in zip(answers, (6.0, 30.0, 6.0), strict=True):
+        expected = decide(
+            answer.cosine,
+            0.5,
+            qualities=(sharp[0], Quality(None, enrolled)),
+            limits=Limits,
+        )
+        named = {"same": "identified", "different": "unknown", "cannot say": "cannot say"}
+        assert answer.verdict == named[expected.verdict]
+    assert answers[0].verdict == "cannot say"
     assert answers[0].person is None
     assert "The enrolled face" in answers[0].reason
-    assert "first" not in answers[0].reason
+    assert answers[1].person == "bob"
 
 
 def test_expected_fpir():
