@@ -113,7 +113,7 @@ def test_identify(gallery):
     ann, bob = np.eye(DIM)[:2]
     gallery.enrol("ann", [ann], qualities=[Quality(None, 6.0)])
     gallery.enrol("bob", [bob], qualities=[Quality(None, 30.0)])
-    probes = [ann + 0.1 * bob, bob, -ann - bob]
+    probes = [ann + 0.1 * bob, bob, -ann - 2 * bob]
     answers = gallery.identify(probes, threshold=0.5)
     assert [each.verdict for each in answers] == ["identified", "identified", "unknown"]
     assert [each.person for each in answers] == ["ann", "bob", None]
@@ -191,7 +191,7 @@ def test_rebuild_embeds_the_kept_crops(gallery):
         return np.stack([crops.mean(axis=(1, 2, 3)), np.ones(len(crops))], axis=1)
 
     new = {"embedding_id": OTHER_ID, "embedding_dim": 2, "model": "new"}
-    with pytest.raises(ValueError, match=r"Crop\(.*Received: crops of the template arcface"):
+    with pytest.raises(ValueError, match=r"112x96\. Received: crops of the template arcface"):
         gallery.rebuild(embed, crop=Crop(112, 96, "sphereface"), **new)
     assert gallery.rebuild(embed, crop=Crop(112, 112), **new) == 2
     assert (gallery.embedding_id, gallery.embedding_dim, gallery.model) == (OTHER_ID, 2, "new")
@@ -325,11 +325,11 @@ assert "keras" not in sys.modules
 
 
 def test_two_processes_write_at_once():
-    for code, _, error in finish(*(start("-c", WRITER, name, 40) for name in ("a", "b"))):
+    for code, _, error in finish(*(start("-c", WRITER, name, 15) for name in ("a", "b"))):
         assert code == 0, error
     with Gallery.open("people.gallery") as gallery:
         assert {each.name for each in gallery.people()} == {
-            f"{name} {number}" for name in "ab" for number in range(40)
+            f"{name} {number}" for name in "ab" for number in range(15)
         }
 
 
