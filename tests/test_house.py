@@ -24,19 +24,38 @@ ALLOWED = {
     "batches": ("backend", "heads"),
     "fitting": ("backend",),
     "classifier": ("backend", "batches", "fitting", "heads"),
-    "images": ("files", "progress"),
-    "augmentation": ("backend",),
+    "images": ("files", "pickles", "progress"),
+    "quality": ("arrays", "images"),
+    "augmentation": ("backend", "images"),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
     "audit": ("arrays", "images"),
-    "evaluate": ("arrays", "data", "files", "images", "progress", "template_pooling"),
+    "evaluate": (
+        "arrays",
+        "data",
+        "files",
+        "images",
+        "progress",
+        "quality",
+        "template_pooling",
+    ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
+    "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
     "runtime": ("images",),
     "export": ("files", "images", "runtime"),
-    "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
+    "zoo": (
+        "backbones",
+        "download",
+        "evaluate",
+        "files",
+        "images",
+        "pickles",
+        "runtime",
+        "saving",
+    ),
     "report": ("evaluate", "files", "images"),
     "recognizer": ("evaluate", "images", "zoo"),
-    "bench": ("data", "evaluate", "images", "report", "zoo"),
+    "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
         "audit",
         "augmentation",
@@ -62,7 +81,10 @@ ALLOWED = {
         "evaluate",
         "export",
         "files",
+        "gallery",
         "images",
+        "quality",
+        "recognizer",
         "registered",
         "report",
         "training",
@@ -129,7 +151,7 @@ def test_every_allowed_import_is_used():
 
 
 # The backend's name is part of their errors.
-NAME_THE_BACKEND = ("export/graph.py", "heads/margin_head/shards.py", "images/detect.py")
+NAME_THE_BACKEND = ("export/graph.py", "heads/margin_head/shards.py")
 
 
 def test_only_the_room_backend_asks_which_backend_runs():
