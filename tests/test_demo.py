@@ -103,7 +103,9 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     assert f"Its threshold is a cosine of {chosen}." in page
     record = json.loads((output / "report.json").read_text())
     for moment in ("before", "after"):
-        assert f"<td>{record[moment]['strangers']['eer']:.2%}</td>" in page.replace(' class="number"', "")
+        assert f"<td>{record[moment]['strangers']['eer']:.2%}</td>" in page.replace(
+            ' class="number"', ""
+        )
     for precision in PRECISIONS:
         assert f"embedder_{precision}.tflite" in page
     assert page.count("passed") == 5
