@@ -35,7 +35,7 @@ FPIR, FAR = (1e-2, 1e-1), 1e-3  # the first FPIR that there are enough strangers
 ENOUGH = 20  # people, for an interval
 _TEMPLATE_IMAGES = 10  # of a person
 _COPY_COSINE, _COPY_CORRELATION = 0.9, 0.98  # of embeddings and of pixels of one picture
-_MOST_DRAWN = 100_000_000  # pairs in all draws of an interval
+_MOST_DRAWN = 20_000_000  # pairs in all draws of an interval
 
 _Rows = npt.NDArray[Any]
 
