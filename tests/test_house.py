@@ -50,6 +50,7 @@ ALLOWED = {
         "files",
         "images",
         "pickles",
+        "quality",
         "runtime",
         "saving",
     ),

@@ -8,7 +8,7 @@ import typer
 import keras_facemargin
 from keras_facemargin.cli import bench, data, embedders, faces, training, zoo
 from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
-from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
+from keras_facemargin.cli.evaluate import all_pairs, degraded, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
@@ -100,6 +100,7 @@ evaluate.command("identification")(with_keras(sets.identification))
 evaluate.command("bin")(images.verification_bin)
 evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
+evaluate.command("degraded")(degraded.degraded)
 
 
 def main() -> None:
