@@ -57,6 +57,7 @@ ALLOWED = {
     "recognizer": ("evaluate", "images", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
+        "audit",
         "augmentation",
         "backbones",
         "callbacks",
