@@ -56,7 +56,7 @@ class Detector(Protocol):
             image: uint8 array `(H, W, 3)`, RGB, as `read_photo` returns it.
 
         Returns:
-            List of `DetectedFace`, in any order; empty if there is no face.
+            List of `DetectedFace`, in any order; empty without a face.
         """
         ...
 

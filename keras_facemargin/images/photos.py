@@ -271,7 +271,7 @@ def _checked(found: Any, name: str) -> list[DetectedFace]:
     if not sound:
         raise ValueError(
             "A detector must return a list of DetectedFace, each with a box of four numbers and "
-            "points of shape (5, 2); an empty list where there is no face. "
+            "points of shape (5, 2); an empty list for a photo without a face. "
             f"Received: {found!r:.200} for {name}"
         )
     return faces
@@ -290,7 +290,7 @@ def _read(source: str, name: str) -> _Photo:
 def _points(
     name: str, found: list[DetectedFace], none: str, shape: tuple[int, ...], choose: str
 ) -> npt.NDArray[np.float64]:
-    """The five points of the chosen face; raises `BadImage` if there are no reliable ones."""
+    """The five points of the chosen face; raises `BadImage` without reliable ones."""
     if len(found) > 1 and not all(map(_holds_its_points, found)):
         raise BadImage(
             name,
