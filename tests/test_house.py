@@ -37,7 +37,7 @@ ALLOWED = {
     "export": ("files", "images", "runtime"),
     "zoo": ("backbones", "download", "evaluate", "files", "images", "pickles", "runtime", "saving"),
     "report": ("evaluate", "files", "images"),
-    "recognizer": ("evaluate", "images", "zoo"),
+    "recognizer": ("evaluate", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
         "augmentation",
