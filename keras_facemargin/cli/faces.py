@@ -137,9 +137,12 @@ def verify(
     crop: FileCrop = None,
     pixels: FilePixels = None,
     far: Annotated[
-        float,
-        typer.Option(help="False accept rate; the model's card must have a threshold for it."),
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            help="False accept rate, for which the card must have a threshold. Default: the "
+            "card's nearest to 1e-3."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Smallest cosine to accept, in place of the card's."),
@@ -177,6 +180,11 @@ def verify(
     from keras_facemargin.recognizer import load_recognizer
 
     numbers, paths = _face_numbers(face), (first, second)
+    if far is not None and threshold is not None:
+        raise ValueError(
+            f"A threshold is yours or the card's. Received: --far {far:g} and --threshold "
+            f"{threshold:g}. Leave one of them out."
+        )
     check_images(paths)
     if detector is not None and ":" in detector:
         open_keras()  # your own detector may open a saved model

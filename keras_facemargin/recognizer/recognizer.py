@@ -141,7 +141,7 @@ class Recognizer:
         a: Photo | Face,
         b: Photo | Face,
         *,
-        far: float = 1e-3,
+        far: float | None = None,
         threshold: float | None = None,
     ) -> Verification:
         """Decides whether two photos show one person.
@@ -149,7 +149,8 @@ class Recognizer:
         Args:
             a, b: photos, as `faces` takes them; the largest face of each is compared. A `Face`
                 chooses another one.
-            far: false accept rate; the card must have a threshold for it.
+            far: false accept rate; the card must have a threshold for it. Default: the nearest to
+                1e-3 that the card has.
             threshold: smallest cosine of the verdict "same", in place of the card's.
 
         Returns:
@@ -166,10 +167,10 @@ class Recognizer:
         print(answer.verdict, answer)
         ```
         """
-        calibrated_on = None
+        rate = calibrated_on = None
         if threshold is None:
             chosen = self._threshold(far)
-            threshold = chosen.cosine
+            threshold, rate = chosen.cosine, chosen.far
             calibrated_on = f"{chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
         first, second = self._face(a), self._face(b)
         cosine = float(cosine_scores(first.embedding[None], second.embedding[None])[0])
@@ -178,7 +179,7 @@ class Recognizer:
             verdict=decision.verdict,
             cosine=cosine,
             threshold=threshold,
-            far=None if calibrated_on is None else far,
+            far=rate,
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
             reason=decision.reason,
@@ -214,7 +215,7 @@ class Recognizer:
             cosine, threshold, qualities=(first.quality, second.quality), limits=self.quality
         )
 
-    def _threshold(self, far: float) -> Threshold:
+    def _threshold(self, far: float | None) -> Threshold:
         thresholds = self.embedder.thresholds
         if thresholds is None:
             without = "a card without a threshold" if self.embedder.card else "no card"

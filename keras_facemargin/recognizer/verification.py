@@ -55,17 +55,19 @@ class Verification:
         return dataclasses.asdict(self) | {"sentence": self.sentence}
 
 
-def find_threshold(thresholds: Thresholds, far: float, name: str) -> Threshold:
+def find_threshold(thresholds: Thresholds, far: float | None, name: str) -> Threshold:
     """The threshold for a false accept rate, of all people and mirrored embeddings.
 
     Args:
         thresholds: of a card.
-        far: false accept rate.
+        far: false accept rate; None for the nearest to 1e-3 that the card has.
         name: of the embedder, for the error.
 
     Raises:
         ValueError: the card has no threshold for that rate; the message lists those it has.
     """
+    if far is None:
+        return thresholds.find(mirrored=True)
     general = [one for one in thresholds.mirrored if one.group is None] or thresholds.mirrored
     for one in general:
         if abs(one.far - far) <= 1e-6 * one.far:
