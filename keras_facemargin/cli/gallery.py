@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from keras_facemargin.gallery import Gallery, Identity, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
+    from keras_facemargin.zoo.parts import FaceQuality
 
 GalleryFile = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's file.")]
 GalleryModel = Annotated[
@@ -215,8 +216,8 @@ def migrate(
 
     The map is fitted on FACES, four fifths of the people; the others measure its price: TAR of
     mapped with new embeddings at FAR 1e-3. A map that accepts more than 3 times as many strangers
-    as intended, or loses more than 2 points of TAR against the old embedder, does not work, and the
-    gallery stays as it is.
+    as intended, or loses more than 2 points of TAR against the weaker of the two embedders, does
+    not work, and the gallery stays as it is.
 
     Example: `facemargin gallery migrate staff.gallery --to mobilefacenet_192 --faces celebrities`
     """
@@ -295,8 +296,8 @@ def identify(
     The exit code is 0 if a face was identified, 1 if all faces are unknown, 2 if nothing can be
     said: no face, or only faces below the embedder's limits of quality. It is 64 after an error.
 
-    --far is that of one comparison. A gallery of N people accepts a stranger with a probability of
-    up to 1 - (1 - FAR)^N, which the command prints.
+    --far is that of one comparison. A gallery of N people names a stranger with a probability of
+    about 1 - (1 - FAR)^N, which the command prints.
 
     Example: `facemargin identify staff.gallery party.jpg`
     """
@@ -364,8 +365,8 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
     say(f"threshold {record['threshold']:.4f}: {origin}", style="dim")
     if chosen is not None and record["people"]:
         say(
-            f"{record['people']:,} people: a stranger is named as one of them in up to "
-            f"{100 * record['expected_fpir']:.3g} % of searches.",
+            f"{record['people']:,} people: expect a stranger to be named as one of them in "
+            f"{100 * record['expected_fpir']:.3g} % of searches (FPIR).",
             style="dim",
         )
     say("A score is no proof: do not decide about a person by it alone.", style="dim")
@@ -466,9 +467,10 @@ def _face_to_enrol(
     return faces[0]
 
 
-def _limits(recognizer: "Recognizer") -> Any:
+def _limits(recognizer: "Recognizer") -> "FaceQuality | None":
     """The limits of quality on the embedder's card; None without them."""
-    return getattr(recognizer.embedder.card, "quality_limits", None)
+    card = recognizer.embedder.card
+    return None if card is None else card.quality
 
 
 def _threshold(recognizer: "Recognizer", far: float) -> "Threshold":

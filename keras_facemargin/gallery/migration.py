@@ -27,8 +27,8 @@ _RIDGE = 0.01
 # Faces for each number of an old embedding.
 _FACES = 4
 
-# A migration works if it accepts at most so many more strangers than its target, and at most so
-# many fewer genuine pairs than the old embedder does by itself.
+# A migration works if it accepts at most so many times the strangers of its target, and at most
+# this share fewer genuine pairs than the weaker of the two embedders.
 _MOST_FAR = 3.0
 _MOST_LOSS = 0.02
 
@@ -62,12 +62,12 @@ class Price:
     def works(self) -> bool:
         """Whether the map is worth having.
 
-        At most 3 times as many strangers are accepted as intended, and at most 2 points fewer
-        genuine pairs than with the old embedder.
+        At most 3 times as many strangers are accepted as intended, and at most 2 points of the
+        genuine pairs fewer than by the weaker of the two embedders.
         """
         return (
             self.mapped_far <= _MOST_FAR * self.target
-            and self.mapped_tar >= self.old_tar - _MOST_LOSS
+            and self.mapped_tar >= min(self.old_tar, self.new_tar) - _MOST_LOSS
         )
 
     def __str__(self) -> str:

@@ -61,8 +61,7 @@ def _in_float64(
 
 def _rows_of_largest(units: Floats, probes: Floats, count: int) -> Rows:
     """Rows of the `count` largest float32 products of each probe, in any order."""
-    size = min(max(_PRODUCTS // len(probes), count), _LARGEST_BLOCK, len(units))
-    size = max(size, count)
+    size = max(min(_PRODUCTS // len(probes), _LARGEST_BLOCK, len(units)), count, 1)
     buffer = np.empty((len(probes), size), np.float32)
     best = np.full((len(probes), count), -np.inf, np.float32)
     rows = np.zeros((len(probes), count), np.intp)

@@ -7,7 +7,7 @@ similar to each other. `judge` measures both, `decide` compares two crops with t
 Plain numpy: neither Keras nor a runtime is needed.
 """
 
-from keras_facemargin.quality.decision import Decision, decide, shortfall
+from keras_facemargin.quality.decision import Decision, decide, shortfall, without_answer
 from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge
 from keras_facemargin.quality.resolution import effective_resolution
 
@@ -20,4 +20,5 @@ __all__ = [
     "effective_resolution",
     "judge",
     "shortfall",
+    "without_answer",
 ]

@@ -1,4 +1,4 @@
-"""Utility and resolution of face crops."""
+"""Utility and sharpness of face crops."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ class Quality:
 class UtilityScale(Protocol):
     """The scale of utility of one embedder, as its card holds it."""
 
-    def utility(
+    def utilities(
         self, norms: npt.NDArray[np.float64], agreements: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """Utility, 0 to 1, from norms of embeddings and their cosines to the mirror images'."""
@@ -78,17 +78,17 @@ def judge(
     [0.0, 0.0]
     """
     rows = embedding_rows(embeddings)
-    resolutions = effective_resolution(crops)
-    if len(rows) != len(resolutions):
+    sharpness = effective_resolution(crops)
+    if len(rows) != len(sharpness):
         raise ValueError(
-            f"There must be one embedding for each crop. Received: {len(resolutions)} crops and "
+            f"There must be one embedding for each crop. Received: {len(sharpness)} crops and "
             f"{len(rows)} embeddings."
         )
     utilities: list[Any] = [None] * len(rows)
     if scale is not None and mirrored is not None:
         norms, agreements = norm_and_agreement(rows, embedding_rows(mirrored, "mirrored"))
-        utilities = scale.utility(norms, agreements).tolist()
-    return [Quality(*each) for each in zip(utilities, resolutions.tolist(), strict=True)]
+        utilities = scale.utilities(norms, agreements).tolist()
+    return [Quality(*each) for each in zip(utilities, sharpness.tolist(), strict=True)]
 
 
 def norm_and_agreement(

@@ -65,10 +65,11 @@ def test_a_map_between_unrelated_spaces_does_not_work(fitted):
     strange = new[:, ::-1]
     found = price(fitted, old, strange, people=people, far=0.01).price
     assert not found.works
-    good = dataclasses.replace(found, mapped_tar=0.9, old_tar=0.91, mapped_far=0.02)
+    good = dataclasses.replace(found, mapped_tar=0.9, old_tar=0.91, new_tar=0.99, mapped_far=0.02)
     assert good.works
     assert not dataclasses.replace(good, mapped_far=0.031).works
     assert not dataclasses.replace(good, old_tar=0.93).works
+    assert dataclasses.replace(good, old_tar=0.93, new_tar=0.91).works
 
 
 def test_a_saved_map_is_the_same(fitted, tmp_path):
