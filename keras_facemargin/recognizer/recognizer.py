@@ -19,8 +19,8 @@ from keras_facemargin.images import (
 from keras_facemargin.images.detect import check_faces
 from keras_facemargin.quality import Decision, Quality, decide, judge
 from keras_facemargin.recognizer.verification import Verification, find_threshold
-from keras_facemargin.zoo import Threshold
 from keras_facemargin.zoo.open import Embedder, open_embedder
+from keras_facemargin.zoo.parts import FaceQuality, Threshold
 
 Photo: TypeAlias = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
@@ -75,9 +75,10 @@ class Recognizer:
         return 2 * self.embedder.embedding_dim
 
     @property
-    def quality(self) -> Any:
+    def quality(self) -> FaceQuality | None:
         """The scale and the limits of quality on the embedder's card; None without them."""
-        return getattr(self.embedder.card, "quality", None)
+        card = self.embedder.card
+        return None if card is None else card.quality
 
     def faces(self, photo: Photo) -> list[Face]:
         """All faces of a photo, the largest box first.
