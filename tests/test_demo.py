@@ -91,7 +91,7 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     assert re.findall(r"<h2>([^<]+)</h2>", page) == [
         "Faces",
         "Fine-tuning",
-        "Verification of held-out people",
+        "Your people and strangers, before and after",
         "Export",
     ]
     assert page.count("<table>") == 2

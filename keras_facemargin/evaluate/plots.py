@@ -1,6 +1,6 @@
 """Plots of results, as matplotlib figures.
 
-There is no pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
+Without pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
 pass the figure to `keras_facemargin.report.Report`.
 """
 
@@ -57,7 +57,7 @@ def plot_roc(curves: Curves, *, bands: Bands | None = None) -> "Figure":
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR of `tar_at_far`. It starts with a dot at
-    ``1 / impostors``; to the left there is no measurement.
+    ``1 / impostors``; nothing is measured to the left of it.
 
     Args:
         curves: dict of name -> `Roc`, or a list of them, of splits: their mean is drawn, and each

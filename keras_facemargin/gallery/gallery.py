@@ -676,7 +676,7 @@ class Gallery:
         # Where one is missing, the images of the person weigh the same.
         quality[np.isin(numbers, numbers[np.isnan(quality)])] = 0.5
         try:
-            units, found = pool_templates(rows, numbers, quality, weight)
+            units, found = pool_templates(rows, numbers, quality=quality, quality_weight=weight)
         except ValueError:
             raise self._damaged("an embedding that is not a finite number") from None
         if len(found) != len(ids) or not (found == ids).all():

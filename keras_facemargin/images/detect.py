@@ -56,7 +56,7 @@ class Detector(Protocol):
             image: uint8 array `(H, W, 3)`, RGB, as `read_photo` returns it.
 
         Returns:
-            List of `DetectedFace`, in any order; empty if there is no face.
+            List of `DetectedFace`, in any order; empty without a face.
         """
         ...
 
@@ -110,7 +110,7 @@ def check_faces(found: Any, name: str) -> list[DetectedFace]:
     if not sound:
         raise ValueError(
             "A detector must return a list of DetectedFace, each with a box of four numbers and "
-            "points of shape (5, 2); an empty list where there is no face. "
+            "points of shape (5, 2); an empty list for a photo without a face. "
             f"Received: {found!r:.200} for {name}"
         )
     return faces

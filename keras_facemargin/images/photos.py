@@ -270,7 +270,7 @@ def _read(source: str, name: str) -> _Photo:
 def _points(
     name: str, found: list[DetectedFace], none: str, shape: tuple[int, ...], choose: str
 ) -> npt.NDArray[np.float64]:
-    """The five points of the chosen face; raises `BadImage` if there are no reliable ones."""
+    """The five points of the chosen face; raises `BadImage` without reliable ones."""
     if len(found) > 1 and not all(map(_holds_its_points, found)):
         raise BadImage(
             name,

@@ -63,7 +63,7 @@ def report_verification(
         A dict of embedder's name -> `Measured`.
 
     Raises:
-        ValueError: if `output` is not ``*.html``, if there is no embedder, if an embedder has no
+        ValueError: if `output` is not ``*.html``, if no embedder is given, if an embedder has no
             threshold in `thresholds`, or as `verify`, `bootstrap` and `rates_by_group`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.

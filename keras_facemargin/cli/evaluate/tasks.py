@@ -157,7 +157,6 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
     """For a list that is `TemplatePairs`, measured as a whole."""
 
     from keras_facemargin.evaluate import plot_roc, plot_scores, verify
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs: Any, scores: Any) -> Any:
         result = verify(scores, pairs.same, folds=pairs.folds)
@@ -177,9 +176,7 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
         return report_verification(report, pairs.pairs, scores, title=title, about=about)
 
     return Task(
-        lambda embedder, pairs, flip: score_template_pairs(
-            embedder, pairs, flip=flip, quality_weight=quality_weight
-        ),
+        _scores_of_templates(quality_weight),
         conclude,
         page,
         plots,
@@ -187,11 +184,20 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
     )
 
 
+def _scores_of_templates(quality_weight: float = 0.0) -> Callable[[Any, Any, bool], Any]:
+    """`Task.measure` for `TemplatePairs`."""
+    from keras_facemargin.evaluate.templates import score_template_pairs
+
+    def measure(embedder: Any, pairs: Any, flip: bool) -> Any:
+        return score_template_pairs(embedder, pairs, flip=flip, quality_weight=quality_weight)
+
+    return measure
+
+
 def splits_of_templates() -> Task:
     """For a list that is `TemplatePairs` in splits, each with its own thresholds."""
 
     from keras_facemargin.evaluate.splits import verify_by_fold
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs: Any, scores: Any) -> Any:
         found = verify_by_fold(scores, pairs.same, pairs.folds)
@@ -208,17 +214,12 @@ def splits_of_templates() -> Task:
             groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, pairs.pairs, scores, title=title, about=about, groups=groups)
 
-    return Task(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip=flip),
-        conclude,
-        page,
-    )
+    return Task(_scores_of_templates(), conclude, page)
 
 
 def pairs_by_value(by: str, quality_weight: float = 0.0) -> Task:
     """For a list that is (`TemplatePairs`, the values of the covariate `by`)."""
     from keras_facemargin.evaluate.splits import verify_by_value
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def page(
         report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
@@ -230,10 +231,9 @@ def pairs_by_value(by: str, quality_weight: float = 0.0) -> Task:
             report, pairs.pairs, scores, covariate=covariate, title=title, by=by, about=about
         )
 
+    score = _scores_of_templates(quality_weight)
     return Task(
-        lambda embedder, listed, flip: score_template_pairs(
-            embedder, listed[0], flip=flip, quality_weight=quality_weight
-        ),
+        lambda embedder, listed, flip: score(embedder, listed[0], flip),
         lambda listed, scores: verify_by_value(scores, listed[0].same, listed[1]),
         page,
     )

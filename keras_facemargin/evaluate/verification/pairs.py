@@ -19,7 +19,7 @@ class Pairs:
 
     Attributes:
         first, second: N images each, a sequence: files, or images in a container, as `read_face`
-            takes them; for templates, one image of each. ``None`` if there are no images.
+            takes them; for templates, one image of each. ``None`` without images.
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` if the protocol has none.
         missing: the images that do not exist, because no face was found, for example.
@@ -53,7 +53,7 @@ class Pairs:
 
     @property
     def images(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """`first` and `second`; empty if there are no images."""
+        """`first` and `second`; empty without images."""
         if self.first is None or self.second is None:
             return (), ()
         return self.first, self.second
