@@ -25,7 +25,8 @@ ALLOWED = {
     "fitting": ("backend",),
     "classifier": ("backend", "batches", "fitting", "heads"),
     "images": ("files", "pickles", "progress"),
-    "quality": ("arrays", "images"),
+    "runtime": ("images",),
+    "quality": ("arrays", "images", "runtime"),
     "augmentation": ("backend", "images"),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
@@ -41,7 +42,6 @@ ALLOWED = {
     ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
-    "runtime": ("images",),
     "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
@@ -50,11 +50,12 @@ ALLOWED = {
         "files",
         "images",
         "pickles",
+        "quality",
         "runtime",
         "saving",
     ),
     "report": ("evaluate", "files", "images"),
-    "recognizer": ("evaluate", "images", "zoo"),
+    "recognizer": ("evaluate", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
         "audit",
@@ -93,6 +94,7 @@ ALLOWED = {
     "__main__": ("cli",),
 }
 HEAVY = (
+    "ofiq",
     "tensorflow",
     "jax",
     "torch",

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import prepare_file
-from keras_facemargin.cli.opening import ModelOptions, open_keras
+from keras_facemargin.cli.opening import ModelOptions, open_keras, without_greetings
 from keras_facemargin.cli.options import FilesCrop, FilesPixels
 
 
@@ -51,13 +51,17 @@ def bench(
     the same command resumes after an interruption, and one more model is embedded alone.
 
     Example: `facemargin bench theirs.onnx phone.tflite spherenet_distilled --images lfw
-    --pairs pairs.txt --pixels theirs.onnx=minus1..1 --output bench.html`
+    --pairs pairs.txt --crop 112 --pixels raw --pixels theirs.onnx=minus1..1`
     """
-    from keras_facemargin.zoo import runs_as_it_is
+    from keras_facemargin.zoo import open_embedder, runs_as_it_is
 
     prepare_file("--output", output, ".html")
     crops, pixel_rules = ModelOptions(models, crop, pixels).inputs()
-    if not all(map(runs_as_it_is, models)):
+    files = [each for each in models if runs_as_it_is(each)]
+    with without_greetings():  # a bad file is refused before Keras opens
+        for each in files:
+            open_embedder(each, crop=crops.get(each), pixels=pixel_rules.get(each))
+    if len(files) < len(models):
         open_keras()
     from keras_facemargin.bench import bench as run
     from keras_facemargin.bench import terminal_table

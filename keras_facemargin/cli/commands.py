@@ -1,6 +1,7 @@
 """All commands in the order of the help; `main` runs them and prints errors."""
 
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from keras_facemargin.cli.console import (
     show_every_name,
     show_warning,
 )
-from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
+from keras_facemargin.cli.evaluate import all_pairs, degraded, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
@@ -125,31 +126,38 @@ evaluate.command("identification")(with_keras(sets.identification))
 evaluate.command("bin")(images.verification_bin)
 evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
+evaluate.command("degraded")(degraded.degraded)
 
 
-# Commands whose exit codes 0, 1 and 2 are answers: an error has another one, that of sysexits.h.
-ANSWERING = ("identify",)
-ERROR_OF_ANSWERING = 64
+# Commands whose exit codes 0, 1 and 2 are answers. An error must not look like one of them, so its
+# code is that of sysexits.h.
+ANSWERING = ("verify", "identify")
+USAGE, SOFTWARE = 64, 70
 
 
 def main() -> None:
     """Runs the command. An expected error prints one message on standard error and exits with 1.
 
-    A command that answers by its exit code exits with 64 after any error, also after an unknown
-    option, for which the others exit with 2.
+    A command that answers by its exit code exits with 64 after any error or interruption, also
+    after an unknown option, for which the others exit with 2, and with 70 after a traceback.
     """
     show_every_name()
     answers = sys.argv[1:2] and sys.argv[1] in ANSWERING
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
+        # Phones take photos of 108 megapixels; `images` has a limit of its own.
+        warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
         try:
             app()
         except Answer:
             raise
         except SystemExit as stop:
-            if answers and stop.code == 2:
-                raise SystemExit(ERROR_OF_ANSWERING) from None
-            raise
+            raise SystemExit(USAGE if answers and stop.code else stop.code) from None
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             complain("[bold red]Error:[/]", sentence(error))
-            raise SystemExit(ERROR_OF_ANSWERING if answers else 1) from None
+            raise SystemExit(USAGE if answers else 1) from None
+        except Exception:
+            if not answers:
+                raise
+            traceback.print_exc()
+            raise SystemExit(SOFTWARE) from None

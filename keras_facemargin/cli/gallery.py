@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_facemargin.zoo import Embedder, Threshold
     from keras_facemargin.zoo.parts import FaceQuality
 
-GalleryFile = Annotated[Path, typer.Argument(metavar="GALLERY", help="The gallery's file.")]
+GalleryFile = Annotated[Path, typer.Argument(help="The gallery's file.")]
 GalleryModel = Annotated[
     str | None,
     typer.Option(

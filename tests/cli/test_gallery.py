@@ -107,7 +107,7 @@ def test_another_model_is_refused_and_rebuild_changes_it(facemargin, enrolled, o
 def test_migrate_prints_a_price_and_keeps_the_map(facemargin, enrolled, other_model, tmp_path):
     from keras_facemargin.images.synthetic import write_synthetic_faces
 
-    write_synthetic_faces(tmp_path / "others", 80, 4, seed=1)
+    write_synthetic_faces(tmp_path / "others", 64, 4, seed=1)
     command = ("gallery", "migrate", enrolled, "--to", other_model)
     assert_one_sentence(facemargin(*command), "fitted on faces")
     options = ("--map", "map.npz", "--any-price")

@@ -87,7 +87,7 @@ def test_every_command_takes_the_output_folder_as_a_model(facemargin, model, fac
     assert "on 18 images of 6 people" in card.lineage[-1] and str(model) in card.lineage[-1]
     pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]
     for place in ("out", "out/embedder.keras"):
-        code, out, _ = facemargin("verify", *pair, "-m", place)
+        code, out, _ = facemargin("verify", *pair, "--aligned", "-m", place)
         assert code == 0
         assert f"threshold {chosen.cosine:.4f}" in out
         assert "FAR 0.062 on 16 impostor pairs" in out
