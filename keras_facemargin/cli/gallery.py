@@ -110,9 +110,9 @@ def add(
         people, images = len(opened), opened.num_images
     for line in refused:
         say(f"refused: {line}")
-    again = f", {known:,} were enrolled before" if known else ""
-    say(f"{gallery}: {added:,} images added{again}, {len(refused):,} refused")
-    say(f"{gallery} has {people:,} people with {images:,} images", style="dim")
+    again = f", {known:,} enrolled before" if known else ""
+    say(f"{gallery}: {_images(added)} added{again}, {len(refused):,} refused")
+    say(f"{gallery} has {_people(people)} with {_images(images)}", style="dim")
     if refused:
         raise typer.Exit(1)
 
@@ -140,7 +140,7 @@ def remove(
             say(f"{gallery}: image {image} of {opened.remove_image(image)} removed")
         else:
             count = opened.remove_person(str(person))
-            say(f"{gallery}: {person} removed, {count:,} image{'s' * (count > 1)}")
+            say(f"{gallery}: {person} removed with {_images(count)}")
 
 
 def list_people(
@@ -177,7 +177,7 @@ def list_people(
         for row in record["rows"]:
             table.add_row(*(_cell(value) for value in row.values()))
         console.print(table)
-    say(f"{gallery}: {record['people']:,} people, {record['images']:,} images")
+    say(f"{gallery}: {_people(record['people'])}, {_images(record['images'])}")
     say(f"embedder: {record['model']}, id {record['embedding_id'][:12]}", style="dim")
     if record["migration"]:
         say(f"migrated: {record['migration']}", style="dim")
@@ -204,7 +204,7 @@ def rebuild(
             embedding_dim=2 * embedder.embedding_dim,
             model=_lasting(model),
         )
-    say(f"{gallery}: {count:,} images embedded again with {model}")
+    say(f"{gallery}: {_images(count)} embedded again with {model}")
 
 
 def migrate(
@@ -382,7 +382,7 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
     say(f"threshold {record['threshold']:.4f}: {origin}", style="dim")
     if chosen is not None and record["people"]:
         say(
-            f"{record['people']:,} people: expect a stranger to be named as one of them in "
+            f"{_people(record['people'])}: expect a stranger to be named as one of them in "
             f"{100 * record['expected_fpir']:.3g} % of searches (FPIR).",
             style="dim",
         )
@@ -515,3 +515,11 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count:,} people"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
