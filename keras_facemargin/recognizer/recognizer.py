@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate import cosine_scores
+from keras_facemargin.gallery import Gallery, Identity
 from keras_facemargin.images import (
     BadImage,
     DetectedFace,
@@ -186,23 +187,42 @@ class Recognizer:
             reason=decision.reason,
         )
 
-    def identify(self, photo: Photo, gallery: Any, *, count: int = 1) -> list[Any]:
-        """Searches every face of a photo in a gallery.
+    def identify(
+        self,
+        photo: Photo,
+        gallery: Gallery,
+        *,
+        far: float | None = None,
+        threshold: float | None = None,
+    ) -> list[tuple[Face, Identity]]:
+        """Names every face of a photo, or calls it unknown.
 
         Args:
             photo: as `faces`.
-            gallery: a `Gallery` of the same embedding id.
-            count: matches for each face.
+            gallery: of the same embedding id.
+            far, threshold: as `verify`. The rate is that of one comparison:
+                `keras_facemargin.gallery.expected_fpir` gives that of a gallery.
 
         Returns:
-            The result of `gallery.search` for the faces in the order of `faces`; an empty list if
-            there are none.
+            Each face, the largest first, with its `Identity`.
+
+        Raises:
+            BadImage, OSError: as `faces`.
+            ValueError: as `verify`; the gallery is of another embedder.
         """
+        gallery.check_embedder(self.embedding_id, self.embedder.name)
+        if threshold is None:
+            threshold = self._threshold(far).cosine
         faces = self.faces(photo)
         if not faces:
             return []
-        found: list[Any] = gallery.search(np.stack([face.embedding for face in faces]), count=count)
-        return found
+        answers = gallery.identify(
+            np.stack([face.embedding for face in faces]),
+            threshold=threshold,
+            qualities=[face.quality for face in faces],
+            limits=self.quality,
+        )
+        return list(zip(faces, answers, strict=True))
 
     def _decide(self, cosine: float, threshold: float, first: Face, second: Face) -> Decision:
         doubts = [
