@@ -25,7 +25,8 @@ ALLOWED = {
     "fitting": ("backend",),
     "classifier": ("backend", "batches", "fitting", "heads"),
     "images": ("files", "pickles", "progress"),
-    "quality": ("arrays", "images"),
+    "runtime": ("images",),
+    "quality": ("arrays", "images", "runtime"),
     "augmentation": ("backend", "images"),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
@@ -41,7 +42,6 @@ ALLOWED = {
     ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
-    "runtime": ("images",),
     "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
@@ -50,6 +50,7 @@ ALLOWED = {
         "files",
         "images",
         "pickles",
+        "quality",
         "runtime",
         "saving",
     ),
@@ -93,6 +94,7 @@ ALLOWED = {
     "__main__": ("cli",),
 }
 HEAVY = (
+    "ofiq",
     "tensorflow",
     "jax",
     "torch",

@@ -17,7 +17,7 @@ from keras_facemargin.cli.console import (
     show_every_name,
     show_warning,
 )
-from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
+from keras_facemargin.cli.evaluate import all_pairs, degraded, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
@@ -126,6 +126,7 @@ evaluate.command("identification")(with_keras(sets.identification))
 evaluate.command("bin")(images.verification_bin)
 evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
+evaluate.command("degraded")(degraded.degraded)
 
 
 # Commands whose exit codes 0, 1 and 2 are answers. An error must not look like one of them, so its

@@ -297,13 +297,6 @@ def measure_degraded(
 
     Raises:
         ValueError: `far` is below what the pairs support, or as `embed` and `degrade`.
-
-    Example:
-        >>> from keras_facemargin.images import synthesize_faces
-        >>> faces, _ = synthesize_faces(20, 2, seed=1)
-        >>> def colours(images):
-        ...     return np.asarray(images).reshape(len(images), 16, 7, 112, 3).mean((2, 3)
-        ...         ).reshape(len(images), -1) - 128
     """
     clean = judge_faces(embedder, sides, flip=flip, progress=progress)
     threshold = clean_threshold(clean, far)
@@ -313,10 +306,7 @@ def measure_degraded(
         bad = judge_faces(embedder, sides, kind, flip=flip, progress=progress)
         columns.append(count_pairs(bad, bad, kind, threshold, rule))
         one.append(count_pairs(clean, bad, kind, threshold, rule))
-    refused = None
-    if rule is not None:
-        below = (clean.sharpness < rule.sharpness) | (clean.utilities(rule) < rule.utility)
-        refused = float(below.mean())
+    refused = None if rule is None else refused_share(clean, rule)
     return Degraded(
         people=len(sides[0]),
         far=far,
@@ -325,6 +315,12 @@ def measure_degraded(
         refused_crops=refused,
         columns=(*columns, *one),
     )
+
+
+def refused_share(faces: JudgedFaces, rule: QualityRule) -> float:
+    """Share of the crops that are below a limit."""
+    below = (faces.sharpness < rule.sharpness) | (faces.utilities(rule) < rule.utility)
+    return float(below.mean())
 
 
 def count_pairs(
@@ -371,7 +367,7 @@ def count_pairs(
             counts["answered_impostors"] += int(np.count_nonzero(answered & ~same))
             counts["answered_false_rejects"] += int(np.count_nonzero(answered & wrong & same))
             counts["answered_false_accepts"] += int(np.count_nonzero(answered & wrong & ~same))
-    return Damage(kind, first is second, people, people * (people - 1), **counts)
+    return Damage(kind, second is first, people, people * (people - 1), **counts)
 
 
 _COUNTS = (
@@ -384,14 +380,21 @@ _COUNTS = (
 )
 
 
+# Damage that a limit must hold against: also between the strengths of the protocol, where crops are
+# still sharp enough to pass and strangers already similar.
+DAMAGE = ("40px", "36px", "32px", *KINDS[:3], "blur1.5", *KINDS[3:])
+# Times the target that the protocol allows.
+_TIMES = 3
+
+
 def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: float) -> float:
-    """The fewest pixels between the eyes at which damage accepts no more strangers than `far`.
+    """The fewest pixels between the eyes at which damage accepts at most thrice the target.
 
     For each kind of damage it is the lowest limit, in steps of half a pixel, at which the accepted
-    pairs of two people, both crops at or above the limit, are at most a share `far` of all pairs.
+    pairs of two people, both crops at or above the limit, are at most a share ``3 * far`` of all.
 
     Args:
-        bad: kind -> faces, both degraded.
+        bad: kind of `DAMAGE` -> faces, both degraded.
         threshold: of the clean crops.
         far: false accept rate of that threshold.
 
@@ -404,7 +407,7 @@ def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: fl
         accepted = first @ second.T >= threshold
         np.fill_diagonal(accepted, False)
         lower = np.minimum(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
-        allowed = far * len(first) * (len(first) - 1)
+        allowed = _TIMES * far * len(first) * (len(first) - 1)
         limits = np.arange(0, 36, 0.5)
         kept = [int(np.count_nonzero(lower >= limit)) for limit in limits]
         highest = max(highest, float(limits[int(np.argmax(np.array(kept) <= allowed))]))

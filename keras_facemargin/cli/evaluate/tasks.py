@@ -67,21 +67,36 @@ class Intervals:
         return {**ends, **self.method}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """Scores of pairs, and the qualities of their images, which are measured if a page asks."""
+
+    scores: Any
+    judge: Callable[[], Any]
+
+
+def _qualities(embedder: Any, found: Any, flip: bool) -> Any:
+    from keras_facemargin.evaluate.discard import qualities_of_pairs
+
+    card = embedder.card
+    weight = None if card is None or card.quality is None else card.quality.norm_weight
+    return qualities_of_pairs(found, embedder.crop, mirrored=flip, norm_weight=weight)
+
+
 def pairs_of_images() -> Task:
     """For a list that is (`Pairs`, their groups or ``None``)."""
     import numpy as np
 
-    from keras_facemargin.evaluate import (
-        plot_hardest_pairs,
-        plot_roc,
-        plot_scores,
-        score_pairs,
-        verify,
-    )
+    from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.verification import embed_pairs
 
-    def conclude(listed: Any, scores: Any) -> Any:
+    def measure(embedder: Any, listed: Any, flip: bool) -> _Judged:
+        found = embed_pairs(embedder, listed[0], flip=flip)
+        return _Judged(found.scores(), lambda: _qualities(embedder, found, flip))
+
+    def conclude(listed: Any, found: Any) -> Any:
         pairs, _ = listed
-        result = verify(scores, pairs.same, folds=pairs.folds)
+        result = verify(found.scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(result, failed_to_enrol=_failures(pairs))
 
     def plots(model: str, listed: Any, result: Any) -> "Sequence[Figure]":
@@ -93,15 +108,23 @@ def pairs_of_images() -> Task:
         )
 
     def page(
-        report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
+        report: Path, title: str, listed: Any, found: Mapping[str, Any], about: Sequence[str]
     ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_verification
 
         pairs, groups = listed
-        return report_verification(report, pairs, scores, title=title, about=about, groups=groups)
+        return report_verification(
+            report,
+            pairs,
+            {name: each.scores for name, each in found.items()},
+            title=title,
+            about=about,
+            groups=groups,
+            qualities={name: each.judge() for name, each in found.items()},
+        )
 
     return Task(
-        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
+        measure,
         conclude,
         page,
         plots,
