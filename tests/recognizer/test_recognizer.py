@@ -120,6 +120,19 @@ def test_two_blurred_faces_have_no_answer():
     assert recognizer.verify(sharp, sharp, threshold=0.5).verdict == "same"
 
 
+def test_a_tiny_face_has_no_answer_without_measured_limits():
+    photo, detector = photo_of((0, 10, 20, 1))
+    (found,) = detector(photo)
+    small = found._replace(points=found.points.mean(0) + (found.points - found.points.mean(0)) / 4)
+    large = load_recognizer(colours, detector=detector).faces(photo)[0]
+    recognizer = load_recognizer(colours, detector=lambda image: [small])
+    result = recognizer.verify(large, photo, threshold=0.5)
+    assert result.verdict == "cannot say"
+    assert result.reason == (
+        "The second face has 9 pixels between the eyes on its photo; at least 11 are needed."
+    )
+
+
 def test_points_that_give_no_crop_are_left_out():
     line = np.array([[n, n] for n in range(5)], float) * 10
     faces = [
