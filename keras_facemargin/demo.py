@@ -54,7 +54,7 @@ def run_demo(
     *,
     faces: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """Fine-tunes an embedder, verifies held-out people, exports the embedder, writes a report.
+    """Fine-tunes an embedder, judges it on your people and strangers, exports it, reports.
 
     Args:
         output: folder for all results: `report.html`, the files of `FineTuned.save`,

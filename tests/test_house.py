@@ -55,7 +55,7 @@ ALLOWED = {
         "saving",
     ),
     "report": ("evaluate", "files", "images"),
-    "recognizer": ("evaluate", "images", "quality", "zoo"),
+    "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
         "audit",

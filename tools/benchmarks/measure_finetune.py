@@ -5,10 +5,10 @@
         --pairs lfw/pairsDevTest.txt --images 2 5 10 --seeds 0
 
 From the folder of people it draws 40 with at least 14 images, so many training images of each (the
-test images are up to 10 others, the same for all numbers), and 150 strangers with up to 4 images.
-The general set is the images of the genuine pairs in a list of LFW's format. `--leave-out` names
-people with two labels. Each run starts at the published weights. Runs whose rows are in the file
-are left out, so a stopped measurement continues.
+test images are up to 10 other pictures, the same for all numbers), and 150 strangers with up to 4
+images. The general set is the images of the genuine pairs in a list of LFW's format. `--leave-out`
+names people with two labels. Each run starts at the published weights. Runs whose rows are in the
+file are left out, so a stopped measurement continues.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.images import Crop
@@ -27,6 +28,7 @@ from keras_facemargin.zoo import load_embedder
 
 PEOPLE, LEAST, TRAINED, TESTED = 40, 14, 10, 10
 STRANGERS, STRANGERS_IMAGES = 150, 4
+COPY = 0.97  # correlation of two copies of one picture
 FIELDS = (
     *("model", "images", "seed", "measure", "before", "after", "low", "high", "kept"),
     *("score", "seconds"),
@@ -104,11 +106,26 @@ def choose(arguments, images, seed):
     for person in sorted(mine):
         files = rng.permutation(people[person]).tolist()
         found["faces"] += files[:images]
-        found["test"] += files[TRAINED : TRAINED + TESTED]
+        found["test"] += new_pictures(files[:TRAINED], files[TRAINED:])[:TESTED]
     for person in others:
         found["strangers"] += people[person][:STRANGERS_IMAGES]
     found["general"] = listed(arguments.pairs, arguments.lfw)
     return found
+
+
+def new_pictures(known, files):
+    """The files that do not show a picture of the known ones again."""
+    seen = [thumbnail(file) for file in known]
+    return [
+        file
+        for file in files
+        if max(np.corrcoef(thumbnail(file), each)[0, 1] for each in seen) < COPY
+    ]
+
+
+def thumbnail(file):
+    with Image.open(file) as image:
+        return np.asarray(image.convert("L").resize((16, 16)), float).ravel()
 
 
 def listed(pairs, folder):
