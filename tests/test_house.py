@@ -26,7 +26,7 @@ ALLOWED = {
     "classifier": ("backend", "batches", "fitting", "heads"),
     "images": ("files", "pickles", "progress"),
     "runtime": ("images",),
-    "quality": ("arrays", "images", "runtime"),
+    "quality": ("arrays", "images"),
     "augmentation": ("backend", "images"),
     "registered": ("augmentation", "classifier", "heads", "losses", "pooling"),
     "data": ("augmentation", "download", "files", "images", "pickles", "progress"),
@@ -55,7 +55,7 @@ ALLOWED = {
         "saving",
     ),
     "report": ("evaluate", "files", "images"),
-    "recognizer": ("evaluate", "images", "quality", "zoo"),
+    "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
         "audit",

@@ -383,15 +383,13 @@ _COUNTS = (
 # Damage that a limit must hold against: also between the strengths of the protocol, where crops are
 # still sharp enough to pass and strangers already similar.
 DAMAGE = ("40px", "36px", "32px", *KINDS[:3], "blur1.5", *KINDS[3:])
-# Times the target that the protocol allows.
-_TIMES = 3
 
 
 def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: float) -> float:
-    """The fewest pixels between the eyes at which damage accepts at most thrice the target.
+    """The fewest pixels between the eyes at which damage accepts no more than clean crops.
 
     For each kind of damage it is the lowest limit, in steps of half a pixel, at which the accepted
-    pairs of two people, both crops at or above the limit, are at most a share ``3 * far`` of all.
+    pairs of two people, both crops at or above the limit, are at most a share `far` of all pairs.
 
     Args:
         bad: kind of `DAMAGE` -> faces, both degraded.
@@ -407,7 +405,7 @@ def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: fl
         accepted = first @ second.T >= threshold
         np.fill_diagonal(accepted, False)
         lower = np.minimum(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
-        allowed = _TIMES * far * len(first) * (len(first) - 1)
+        allowed = far * len(first) * (len(first) - 1)
         limits = np.arange(0, 36, 0.5)
         kept = [int(np.count_nonzero(lower >= limit)) for limit in limits]
         highest = max(highest, float(limits[int(np.argmax(np.array(kept) <= allowed))]))

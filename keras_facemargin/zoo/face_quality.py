@@ -30,8 +30,7 @@ def measure_quality(
 
     Two crops of each person are embedded clean and under each kind of `DAMAGE`. The limit of
     utility is that of the 2 % worst clean crops. The limit of sharpness is the lowest at which no
-    kind of damage accepts more than three times as many strangers as clean crops do
-    (`sharpness_limit`).
+    kind of damage accepts more strangers than clean crops do (`sharpness_limit`).
 
     Args:
         embedder: as `keras_facemargin.evaluate.embed`.

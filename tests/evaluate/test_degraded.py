@@ -109,7 +109,7 @@ def test_the_limit_is_the_lowest_that_holds_the_rate():
     units = np.ones((2, 11, 1))  # every pair is accepted
     sharpness = np.tile(np.arange(10, 21.0), (2, 1))
     faces = JudgedFaces(units, sharpness, None, None)
-    limit = sharpness_limit({"blur2": faces}, 0.5, far=0.1 / 3)
+    limit = sharpness_limit({"blur2": faces}, 0.5, far=0.1)
     # Of 110 pairs, 11 may pass: those of the sharpest four faces are 12, of three 6.
     assert limit == 17.5
     assert sharpness_limit({"blur2": faces}, 1.5, far=0.1) == 0
@@ -122,7 +122,7 @@ def test_a_card_gets_scale_and_limits(sides):
     assert (quality.people, quality.crops) == (36, 72)
     assert list(quality.raw_utilities) == sorted(quality.raw_utilities)
     assert tuple(quality.far_times) == DAMAGE
-    assert all(after <= min(before, 3) for before, after in quality.far_times.values())
+    assert all(after <= min(before, 1) for before, after in quality.far_times.values())
     clean = judge_faces(patches, sides, progress=False)
     utilities = clean.utilities(quality)
     assert 0 <= utilities.min() < 0.05 and utilities.max() > 0.95

@@ -30,13 +30,21 @@ def test_ediffiqa_takes_pixels_from_minus_1_to_1(tmp_path):
     write_onnx(tmp_path / "quality.onnx", 1)
     crops = np.stack([np.full((112, 112, 3), each, "uint8") for each in (0, 255, 51)])
     found = load_ediffiqa(tmp_path / "quality.onnx")(crops)
-    np.testing.assert_allclose(found, [-1, 1, -0.6], atol=1e-6)
+    np.testing.assert_allclose(found, [-1, 1, -0.6], atol=1e-4)
 
 
 def test_a_file_of_embeddings_is_refused(tmp_path):
     write_onnx(tmp_path / "embedder.onnx", 4)
     with pytest.raises(ValueError, match="one score for each crop"):
         load_ediffiqa(tmp_path / "embedder.onnx")(np.zeros((2, 112, 112, 3), "uint8"))
+
+
+def test_files_that_cannot_be_opened_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_ediffiqa(tmp_path / "none.onnx")
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(ValueError, match="cannot open it"):
+        load_ediffiqa(tmp_path / "empty.onnx")
 
 
 class NoFace(Exception):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_facemargin import load_card, load_recognizer
+from keras_facemargin.gallery import Gallery
 from keras_facemargin.images import BadImage, Crop, DetectedFace, align_face, synthesize_faces
 from keras_facemargin.quality import Quality
 from keras_facemargin.recognizer.verification import find_threshold
@@ -119,6 +120,19 @@ def test_two_blurred_faces_have_no_answer():
     assert recognizer.verify(sharp, sharp, threshold=0.5).verdict == "same"
 
 
+def test_a_tiny_face_has_no_answer_without_measured_limits():
+    photo, detector = photo_of((0, 10, 20, 1))
+    (found,) = detector(photo)
+    small = found._replace(points=found.points.mean(0) + (found.points - found.points.mean(0)) / 4)
+    large = load_recognizer(colours, detector=detector).faces(photo)[0]
+    recognizer = load_recognizer(colours, detector=lambda image: [small])
+    result = recognizer.verify(large, photo, threshold=0.5)
+    assert result.verdict == "cannot say"
+    assert result.reason == (
+        "The second face has 9 pixels between the eyes on its photo; at least 11 are needed."
+    )
+
+
 def test_points_that_give_no_crop_are_left_out():
     line = np.array([[n, n] for n in range(5)], float) * 10
     faces = [
@@ -145,10 +159,22 @@ def test_a_detector_that_returns_something_else_is_refused():
         recognizer.faces(np.zeros((50, 50, 3), "uint8"))
 
 
-def test_every_face_of_a_photo_is_searched_in_a_gallery():
+def test_every_face_of_a_photo_is_searched_in_a_gallery(tmp_path):
     photo, detector = photo_of((0, 10, 20, 1), (1, 200, 50, 2))
-    recognizer = load_recognizer(colours, detector=detector)
-    gallery = SimpleNamespace(search=lambda embeddings, count: (embeddings.shape, count))
-    assert recognizer.identify(photo, gallery, count=3) == ((2, 294), 3)
-    empty = load_recognizer(colours, detector=lambda image: [])
-    assert empty.identify(photo, gallery) == []
+    recognizer = load_recognizer(detector=detector)
+    large, small = recognizer.faces(photo)
+    dim = recognizer.embedding_dim
+    with Gallery(
+        tmp_path / "one.gallery", embedding_id=recognizer.embedding_id, embedding_dim=dim
+    ) as gallery:
+        gallery.enrol("ada", [small.embedding], qualities=[small.quality])
+        (first, unknown), (second, ada) = recognizer.identify(photo, gallery, threshold=0.99)
+        assert first.box.tolist() == large.box.tolist() and unknown.verdict == "unknown"
+        assert second.box.tolist() == small.box.tolist() and ada.person == "ada"
+        blank = load_recognizer(recognizer.embedder, detector=lambda image: [])
+        assert blank.identify(photo, gallery) == []
+    with (
+        Gallery(tmp_path / "two.gallery", embedding_id="f" * 64, embedding_dim=dim) as gallery,
+        pytest.raises(ValueError, match="holds embeddings of another embedder"),
+    ):
+        recognizer.identify(photo, gallery)
