@@ -1,5 +1,6 @@
 """Galleries of people: `gallery add`, `remove`, `list`, `rebuild`, `migrate`, and `identify`."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -9,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
+from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
 from keras_facemargin.cli.console import Answer, console, say
 from keras_facemargin.cli.files import image_files, printable
-from keras_facemargin.cli.opening import open_model, without_greetings
+from keras_facemargin.cli.opening import open_keras, open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels
 
 if TYPE_CHECKING:
     from keras_facemargin.gallery import Gallery, Identity, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
-    from keras_facemargin.zoo.parts import FaceQuality
 
 GalleryFile = Annotated[Path, typer.Argument(help="The gallery's file.")]
 GalleryModel = Annotated[
@@ -31,9 +32,16 @@ GalleryModel = Annotated[
     ),
 ]
 Aligned = Annotated[
-    bool, typer.Option("--aligned", help="The images are aligned crops, not photos.")
+    bool | None,
+    typer.Option(
+        "--aligned/--photos",
+        help="The images are aligned crops, or photos. Default: photos; an image of the size of a "
+        "crop is refused.",
+    ),
 ]
-Detector = Annotated[str | None, typer.Option(help="Detector, or your own MODULE:FUNCTION.")]
+Detector = Annotated[
+    str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 IDENTIFIED, UNKNOWN, CANNOT_SAY = 0, 1, 2
@@ -51,7 +59,7 @@ def add(
     model: GalleryModel = None,
     crop: FileCrop = None,
     pixels: FilePixels = None,
-    aligned: Aligned = False,
+    aligned: Aligned = None,
     detector: Detector = None,
     largest: Annotated[
         bool, typer.Option("--largest", help="Enrol the largest of several faces of a photo.")
@@ -72,6 +80,8 @@ def add(
     listed = list(_people_and_photos(what))
     name = model or _model_of(gallery)
     recognizer = _open_recognizer(name, crop, pixels, detector, aligned)
+    if aligned:
+        note_crops([photo for _, photos in listed for photo in photos], recognizer.embedder)
     refused, added, known = [], 0, 0
     with _open_gallery(gallery, recognizer, name) as opened:
         for person, photos in listed:
@@ -100,9 +110,9 @@ def add(
         people, images = len(opened), opened.num_images
     for line in refused:
         say(f"refused: {line}")
-    again = f", {known:,} were enrolled before" if known else ""
-    say(f"{gallery}: {added:,} images added{again}, {len(refused):,} refused")
-    say(f"{gallery} has {people:,} people with {images:,} images", style="dim")
+    again = f", {known:,} enrolled before" if known else ""
+    say(f"{gallery}: {_images(added)} added{again}, {len(refused):,} refused")
+    say(f"{gallery} has {_people(people)} with {_images(images)}", style="dim")
     if refused:
         raise typer.Exit(1)
 
@@ -130,7 +140,7 @@ def remove(
             say(f"{gallery}: image {image} of {opened.remove_image(image)} removed")
         else:
             count = opened.remove_person(str(person))
-            say(f"{gallery}: {person} removed, {count:,} image{'s' * (count > 1)}")
+            say(f"{gallery}: {person} removed with {_images(count)}")
 
 
 def list_people(
@@ -167,7 +177,7 @@ def list_people(
         for row in record["rows"]:
             table.add_row(*(_cell(value) for value in row.values()))
         console.print(table)
-    say(f"{gallery}: {record['people']:,} people, {record['images']:,} images")
+    say(f"{gallery}: {_people(record['people'])}, {_images(record['images'])}")
     say(f"embedder: {record['model']}, id {record['embedding_id'][:12]}", style="dim")
     if record["migration"]:
         say(f"migrated: {record['migration']}", style="dim")
@@ -194,7 +204,7 @@ def rebuild(
             embedding_dim=2 * embedder.embedding_dim,
             model=_lasting(model),
         )
-    say(f"{gallery}: {count:,} images embedded again with {model}")
+    say(f"{gallery}: {_images(count)} embedded again with {model}")
 
 
 def migrate(
@@ -280,11 +290,15 @@ def identify(
     model: GalleryModel = None,
     crop: FileCrop = None,
     pixels: FilePixels = None,
-    aligned: Aligned = False,
+    aligned: Aligned = None,
     detector: Detector = None,
     far: Annotated[
-        float, typer.Option(min=0, max=1, help="False accept rate of one comparison.")
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            help="False accept rate of one comparison, for which the card must have a threshold. "
+            "Default: the card's nearest to 1e-3."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=-1, max=1, help="Smallest cosine that identifies. Default: the card's."),
@@ -306,6 +320,8 @@ def identify(
     with Gallery.open(gallery) as opened:
         name = model or opened.model or DEFAULT
         recognizer = _open_recognizer(name, crop, pixels, detector, aligned)
+        if aligned:
+            refuse_wrong_kind([photo], recognizer.embedder, aligned)
         opened.check_embedder(recognizer.embedding_id, name)
         chosen = None if threshold is not None else _threshold(recognizer, far)
         cosine = threshold if chosen is None else chosen.cosine
@@ -316,8 +332,9 @@ def identify(
                 np.stack([face.embedding for face in faces]),
                 threshold=float(cosine or 0),
                 qualities=[face.quality for face in faces],
-                limits=_limits(recognizer),
+                limits=recognizer.quality,
             )
+            answers = [_doubted(*each) for each in zip(answers, faces, strict=True)]
         people = len(opened)
     record = {
         "gallery": str(gallery),
@@ -365,7 +382,7 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
     say(f"threshold {record['threshold']:.4f}: {origin}", style="dim")
     if chosen is not None and record["people"]:
         say(
-            f"{record['people']:,} people: expect a stranger to be named as one of them in "
+            f"{_people(record['people'])}: expect a stranger to be named as one of them in "
             f"{100 * record['expected_fpir']:.3g} % of searches (FPIR).",
             style="dim",
         )
@@ -390,14 +407,15 @@ def _people_and_photos(what: list[str]) -> Iterator[tuple[str, list[Path]]]:
 
 
 def _open_recognizer(
-    model: str, crop: str | None, pixels: str | None, detector: str | None, aligned: bool
+    model: str, crop: str | None, pixels: str | None, detector: str | None, aligned: bool | None
 ) -> "Recognizer":
     from keras_facemargin.recognizer import load_recognizer
 
+    if detector is not None and ":" in detector:
+        open_keras()  # your own detector may open a saved model
     embedder = open_model(model, crop, pixels)
-    with without_greetings():
-        # A crop needs no detector.
-        return load_recognizer(embedder, detector=(lambda photo: []) if aligned else detector)
+    # An aligned crop needs no detector.
+    return load_recognizer(embedder, detector=(lambda photo: []) if aligned else detector)
 
 
 def _open_gallery(path: Path, recognizer: "Recognizer", model: str) -> "Gallery":
@@ -435,8 +453,9 @@ def _model_of(gallery: Path) -> str:
         return opened.model or DEFAULT
 
 
-def _faces(recognizer: "Recognizer", photo: Path, aligned: bool) -> "list[Face]":
+def _faces(recognizer: "Recognizer", photo: Path, aligned: bool | None) -> "list[Face]":
     if not aligned:
+        refuse_wrong_kind([photo], recognizer.embedder, aligned)
         return recognizer.faces(photo)
     from keras_facemargin.images import read_face
 
@@ -444,7 +463,7 @@ def _faces(recognizer: "Recognizer", photo: Path, aligned: bool) -> "list[Face]"
 
 
 def _face_to_enrol(
-    recognizer: "Recognizer", photo: Path, aligned: bool, largest: bool, any_quality: bool
+    recognizer: "Recognizer", photo: Path, aligned: bool | None, largest: bool, any_quality: bool
 ) -> "Face | str":
     """The face to enrol, or the reason why there is none."""
     from keras_facemargin.images import BadImage
@@ -460,20 +479,22 @@ def _face_to_enrol(
         return f"{len(faces)} faces were found. Cut out one, or pass --largest."
     if faces[0].doubt and not any_quality:
         return f"{faces[0].doubt} Pass --any-quality to enrol it all the same."
-    limits = _limits(recognizer)
+    limits = recognizer.quality
     fault = None if limits is None else shortfall(faces[0].quality, limits)
     if fault and not any_quality:
         return f"the face {fault}. Pass --any-quality to enrol it all the same."
     return faces[0]
 
 
-def _limits(recognizer: "Recognizer") -> "FaceQuality | None":
-    """The limits of quality on the embedder's card; None without them."""
-    card = recognizer.embedder.card
-    return None if card is None else card.quality
+def _doubted(answer: "Identity", face: "Face") -> "Identity":
+    """The answer "cannot say" for a face whose points are in doubt."""
+    if not face.doubt:
+        return answer
+    reason = f"The points of the face are in doubt: {face.doubt}"
+    return dataclasses.replace(answer, verdict="cannot say", person=None, reason=reason)
 
 
-def _threshold(recognizer: "Recognizer", far: float) -> "Threshold":
+def _threshold(recognizer: "Recognizer", far: float | None) -> "Threshold":
     from keras_facemargin.recognizer.verification import find_threshold
 
     embedder = recognizer.embedder
@@ -494,3 +515,11 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count:,} people"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"

@@ -29,7 +29,7 @@ def enrolled(facemargin, model, faces):
 def test_add_a_folder_and_again(facemargin, enrolled, faces):
     code, out, _ = facemargin("gallery", "add", enrolled, faces, *FAST)  # the gallery's model
     assert code == 0
-    assert "s.gallery: 0 images added, 64 were enrolled before, 0 refused" in out
+    assert "s.gallery: 0 images added, 64 enrolled before, 0 refused" in out
     assert "8 people with 64 images" in out
     code, out, _ = facemargin("gallery", "list", enrolled)
     assert code == 0
@@ -52,9 +52,9 @@ def test_add_some_photos_of_a_person_and_refuse_the_others(facemargin, enrolled,
     code, out, _ = facemargin("gallery", "add", enrolled, "Ada Lovelace", photo, "bad.jpg", *FAST)
     assert code == 1
     assert "refused: bad.jpg: " in out
-    assert "1 images added, 1 refused" in out
+    assert "1 image added, 1 refused" in out
     code, out, _ = facemargin("gallery", "remove", enrolled, "Ada Lovelace")
-    assert (code, out) == (0, "s.gallery: Ada Lovelace removed, 1 image\n")
+    assert (code, out) == (0, "s.gallery: Ada Lovelace removed with 1 image\n")
     code, out, _ = facemargin("gallery", "remove", enrolled, "--image", "1")
     assert (code, out) == (0, "s.gallery: image 1 of person_000 removed\n")
 
