@@ -257,6 +257,10 @@ def _open(encoded: bytes, name: Any) -> Image.Image:
         if encoded[4:8] == b"ftyp" and encoded[8:12] in _HEIC_BRANDS:
             return _open_heic(encoded, name)
         raise BadImage(name, f"not an image in {_NAMED_FORMATS}.") from None
+    except Image.DecompressionBombError:
+        raise BadImage(
+            name, "an image has at most 178 megapixels. Shrink it, or repair its header."
+        ) from None
     except Exception as error:  # Pillow's parsers raise almost any type on a damaged header.
         raise BadImage(name, f"its header does not decode: {error}") from error
 
@@ -267,8 +271,8 @@ def _open_heic(encoded: bytes, name: Any) -> Image.Image:
     except ImportError:
         raise BadImage(
             name,
-            "a HEIC photo needs the package pillow-heif: pip install pillow-heif. Or save the "
-            "photo as JPEG.",
+            "a HEIC photo needs the package pillow-heif: pip install 'keras_facemargin[heic]'. "
+            "Or save the photo as JPEG.",
         ) from None
     pillow_heif.register_heif_opener()
     try:

@@ -1,4 +1,4 @@
-"""Utility and resolution of face crops."""
+"""Utility and sharpness of face crops."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ class Quality:
 class UtilityScale(Protocol):
     """The scale of utility of one embedder, as its card holds it."""
 
-    def utility(
+    def utilities(
         self, norms: npt.NDArray[np.float64], agreements: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """Utility, 0 to 1, from norms of embeddings and their cosines to the mirror images'."""
@@ -78,17 +78,17 @@ def judge(
     [0.0, 0.0]
     """
     rows = embedding_rows(embeddings)
-    resolutions = effective_resolution(crops)
-    if len(rows) != len(resolutions):
+    sharpness = effective_resolution(crops)
+    if len(rows) != len(sharpness):
         raise ValueError(
-            f"There must be one embedding for each crop. Received: {len(resolutions)} crops and "
+            f"There must be one embedding for each crop. Received: {len(sharpness)} crops and "
             f"{len(rows)} embeddings."
         )
     utilities: list[Any] = [None] * len(rows)
     if scale is not None and mirrored is not None:
         norms, agreements = norm_and_agreement(rows, embedding_rows(mirrored, "mirrored"))
-        utilities = scale.utility(norms, agreements).tolist()
-    return [Quality(*each) for each in zip(utilities, resolutions.tolist(), strict=True)]
+        utilities = scale.utilities(norms, agreements).tolist()
+    return [Quality(*each) for each in zip(utilities, sharpness.tolist(), strict=True)]
 
 
 def norm_and_agreement(
@@ -104,3 +104,20 @@ def norm_and_agreement(
     norms, others = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     products = np.maximum(norms * others, np.finfo("float64").tiny)
     return norms, np.sum(a * b, axis=1) / products
+
+
+# Deviation of the logarithms of norms below which embeddings count as normalised.
+_NORMALISED = 1e-3
+
+
+def norm_weight(norms: npt.NDArray[Any], agreements: npt.NDArray[Any]) -> float:
+    """The weight of the norm's logarithm in raw utility, beside a weight of 1 of the agreement.
+
+    Args:
+        norms, agreements: (N,), of a set of crops.
+
+    Returns:
+        The weight that gives both one deviation; 0 for normalised embeddings.
+    """
+    spread = float(np.log(np.maximum(norms, 1e-12)).std())
+    return 0.0 if spread < _NORMALISED else float(np.std(agreements)) / spread

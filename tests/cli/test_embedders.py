@@ -21,6 +21,7 @@ def test_calibrate_writes_both_thresholds_into_the_card(facemargin, faces):
     code, out, _ = facemargin(*command, "--far", 0.01)
     assert code == 0
     assert "all pairs of 64 images of 8 people, faces" in out
+    assert "quality limits: those of the card stay, because fewer than 33 people" in out
     after = json.loads(card.read_text())
     chosen = after.pop("thresholds")
     old = before.pop("thresholds")
@@ -58,7 +59,7 @@ def test_calibrate_writes_a_card_beside_a_file_of_ones_own(facemargin, model, fa
     card = load_card("mine")
     assert (card.weights.file, card.thresholds.find(mirrored=False).far) == ("tiny.keras", 0.01)
     pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]
-    code, out, _ = facemargin("verify", *pair, "-m", "mine")
+    code, out, _ = facemargin("verify", *pair, "--aligned", "-m", "mine")
     assert f"threshold {card.thresholds.find(mirrored=True).cosine:.4f}" in out
     written = Path("mine/card.json").read_bytes()
     assert_one_sentence(

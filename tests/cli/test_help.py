@@ -57,6 +57,6 @@ def test_the_examples_use_the_folders_of_the_demo():
 
 def test_the_command_and_the_function_agree_on_defaults():
     mine, theirs = (inspect.signature(f).parameters for f in (training.finetune, finetune))
-    for name in ("head", "epochs", "batch_size", "learning_rate", "seed"):
+    for name in ("head", "epochs", "batch_size", "learning_rate", "layer_decay", "seed"):
         assert mine[name].default == theirs[name].default
     assert list(Head) == list(HEADS)
