@@ -134,7 +134,12 @@ class Degraded(Measures):
         """Headers and rows of the table that a console and a page show."""
         headers = ["Crops", "FMR / target", "FNMR"]
         if self.limited:
-            headers += ["Refused", "FMR / target", "FNMR", "Accepted strangers of all / target"]
+            headers += [
+                "Refused",
+                "Answered: FMR / target",
+                "Answered: FNMR",
+                "Accepted of all / target",
+            ]
         return headers, [self._cells(each) for each in self.columns]
 
     def _cells(self, found: Damage) -> list[str]:
