@@ -1,7 +1,8 @@
 """Confidence intervals and error rates by group.
 
 `resampling` draws people and measures 1:1 verification in every draw; `search_draws` does so for
-1:N identification. `groups` gives the error rates of each group of people at one threshold.
+1:N identification and `likelihood` for the cost of likelihood ratios. `groups` gives the error
+rates of each group of people at one threshold.
 """
 
 from keras_facemargin.evaluate.uncertainty.groups import (
@@ -13,6 +14,7 @@ from keras_facemargin.evaluate.uncertainty.groups import (
     read_groups,
     read_groups_of_images,
 )
+from keras_facemargin.evaluate.uncertainty.likelihood import CostDraws, bootstrap_cllr
 from keras_facemargin.evaluate.uncertainty.resampling import (
     LEVEL,
     Bootstrap,
@@ -33,12 +35,14 @@ from keras_facemargin.evaluate.uncertainty.search_draws import (
 __all__ = [
     "LEVEL",
     "Bootstrap",
+    "CostDraws",
     "DistractorDraws",
     "Group",
     "GroupRate",
     "Interval",
     "SearchDraws",
     "bootstrap",
+    "bootstrap_cllr",
     "bootstrap_distractors",
     "bootstrap_hardest",
     "bootstrap_hardest_splits",
