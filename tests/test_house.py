@@ -38,6 +38,7 @@ ALLOWED = {
     "recognizer": ("evaluate", "images", "zoo"),
     "bench": ("data", "evaluate", "images", "report", "zoo"),
     "training": (
+        "arrays",
         "augmentation",
         "backbones",
         "callbacks",
@@ -49,6 +50,7 @@ ALLOWED = {
         "fitting",
         "heads",
         "images",
+        "progress",
         "saving",
         "zoo",
     ),
