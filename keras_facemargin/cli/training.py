@@ -176,7 +176,8 @@ def robustify(
         people = open_faces(test, image_size=Crop.of_embedder(embedder))
         say(f"{len(people):,} images of {people.num_classes:,} people to test on")
         note_unaligned(people)
-    checkpoint = output.with_name(f".{output.name}.checkpoint")
+    whole = output.absolute()  # "." has no name
+    checkpoint = whole.with_name(f".{whole.name}.checkpoint")
     with exclusive(output):
         refuse_used(output)
         if checkpoint.exists():

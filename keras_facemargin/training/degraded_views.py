@@ -16,7 +16,7 @@ from keras_facemargin.images.image import read_face
 
 # Ranges of the drawn strengths, beyond those that `evaluate degraded` tests.
 PIXELS = (12, 56)  # height of the small crop
-SIGMA = (0.5, 5.0)  # of a blur, in pixels of a crop 112 pixels high
+SIGMA = (0.7, 6.0)  # of a blur, in pixels of a crop 112 pixels high
 QUALITY = (4, 40)  # of a JPEG
 GROUPS = 4  # clean, shrunk, blurred, compressed
 _READERS = 2

@@ -5,25 +5,27 @@ from typing import Any
 import keras
 from keras import ops
 
-CLEAN_WEIGHT = 4.0  # of a clean view, beside 1 of a degraded one
-STRANGERS_WEIGHT = 30.0
+CLEAN_WEIGHT = 8.0  # of a clean view, beside 1 of a degraded one
+STRANGERS_WEIGHT = 1.0
 
 
 class CleanTarget(keras.Model):  # type: ignore[misc]  # Keras has no types
     r"""Trains a student to give degraded views the embeddings that the teacher gives clean crops.
 
-    With the student's unit embeddings :math:`s_i` of the views and the teacher's :math:`t_i` of the
-    clean crops the loss of a batch is
+    With the student's unit embeddings :math:`s_i` of the views, the teacher's :math:`t_i` of the
+    clean crops, and mean :math:`\bar t` and variance :math:`v` of the teacher's cosines
+    :math:`t_i \cdot t_j` of two crops, the loss of a batch is
 
     .. math::
-        \frac{\sum_i w_i (1 - s_i \cdot t_i)}{\sum_i w_i}
-        + \lambda \frac{1}{B (B - 1)} \sum_{i \ne j} \max(s_i \cdot s_j - t_i \cdot t_j, 0)^2
+        \frac{\sum_i w_i (1 - s_i \cdot t_i)}{(1 - \bar t) \sum_i w_i}
+        + \frac{\lambda}{v B (B - 1)} \sum_{i \ne j} \max(s_i \cdot s_j - t_i \cdot t_j, 0)^2
 
     The first term is the target; clean views have a larger weight :math:`w_i`, which keeps their
     embeddings where they were. The second pushes apart strangers who became more similar than their
     clean crops are: a blurred face has little of its own embedding left, and the first term alone
     lets blurred faces gather. It is the relational distillation of Park et al., CVPR 2019, in one
-    direction.
+    direction. Mean and variance make both terms independent of the range of an embedder's cosines:
+    those of dlib's network are all near 0.9.
 
     Both networks run in inference mode: batch normalisation keeps its statistics, which a mixture
     of clean and degraded crops would move, and its scale and offset are trained. Without a
@@ -52,14 +54,17 @@ class CleanTarget(keras.Model):  # type: ignore[misc]  # Keras has no types
         targets = self.teacher(ops.cast(y, "float32"), training=False)
         targets = ops.stop_gradient(_unit(targets))
         embeddings = _unit(y_pred)
-        own = ops.sum(embeddings * targets, axis=1)
-        weights = ops.cast(sample_weight, "float32")
-        target_loss = ops.sum(weights * (1.0 - own)) / ops.sum(weights)
-        excess = ops.relu(_cosines(embeddings) - _cosines(targets))
-        count = ops.shape(own)[0]
-        excess = excess * (1.0 - ops.eye(count))
+        count = ops.shape(targets)[0]
+        others = 1.0 - ops.eye(count)  # pairs of two crops
         pairs = ops.cast(count * (count - 1), "float32")
-        return target_loss + STRANGERS_WEIGHT * ops.sum(ops.square(excess)) / pairs
+        wanted = _cosines(targets)
+        mean = ops.sum(wanted * others) / pairs
+        variance = ops.sum(ops.square(wanted - mean) * others) / pairs
+        weights = ops.cast(sample_weight, "float32")
+        far = 1.0 - ops.sum(embeddings * targets, axis=1)
+        target_loss = ops.sum(weights * far) / (ops.sum(weights) * (1.0 - mean))
+        excess = ops.relu(_cosines(embeddings) - wanted) * others
+        return target_loss + STRANGERS_WEIGHT * ops.sum(ops.square(excess)) / (pairs * variance)
 
 
 def _unit(embeddings: Any) -> Any:

@@ -25,6 +25,7 @@ from keras_facemargin.data.problems import check_all, report_bad_files
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.files import atomic_write, write_json
 from keras_facemargin.images import BadImage, Crop, read_face
+from keras_facemargin.images.degrade import KINDS
 from keras_facemargin.images.image import check_face
 from keras_facemargin.progress import progress_bar
 from keras_facemargin.saving import save_model
@@ -44,7 +45,8 @@ FAR = 1e-3  # of the threshold on clean faces
 SAVED_FILES = ("embedder.keras", CARD, "report.json")
 _FEWEST = 200  # images to train on
 _FEWEST_PEOPLE = 40  # of a test: 1,560 pairs of two people
-_MOST_PEOPLE = 600
+_MOST_PEOPLE = 400
+_LOSS = 0.01  # in the FNMR of clean pairs that is remarked on
 _SECONDS = 30.0  # between two checkpoints, and between two lines where there is no terminal
 
 
@@ -82,6 +84,19 @@ class Robustified:
             f"{self.kept.lowest:.4f}. The embedding id is new, so commands refuse to compare "
             "them: embed an old gallery again, or judge by these cosines."
         ]
+        if self.before is not None and self.after is not None:
+            old, new = self.before.both, self.after.both
+            if new[CLEAN].fnmr > old[CLEAN].fnmr + _LOSS:
+                remarks.append(
+                    "Clean images of one person are rejected more often: FNMR "
+                    f"{old[CLEAN].fnmr:.1%} before, {new[CLEAN].fnmr:.1%} after. Train for more "
+                    "steps, or at a lower learning rate."
+                )
+            if worse := [kind for kind in KINDS if new[kind].fmr > old[kind].fmr]:
+                remarks.append(
+                    f"Nothing is gained on {', '.join(worse)}: strangers match more often than "
+                    "before. Train for more steps."
+                )
         if self.thresholds is None:
             remarks.append(
                 "The thresholds of the old embedder do not hold for the new one, and it has none: "
@@ -193,7 +208,7 @@ def robustify(
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); trained in place.
         images: aligned crops, as `read_face` takes them; 200 or more.
         test: labelled faces, such as a `FaceFolder`, of people who are not in `images`: 40 or more
-            with two images each, of which the first 600 count. None measures only how far
+            with two images each, of which the first 400 count. None measures only how far
             embeddings move, on a tenth of `images`.
         steps: number of steps.
         batch_size: images of a step, a multiple of 4.

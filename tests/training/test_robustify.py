@@ -134,10 +134,13 @@ def test_the_loss_is_its_equation():
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     s, t = units(student, views), units(teacher, clean)
-    expected = sum(weights[i] * (1 - s[i] @ t[i]) for i in range(4)) / weights.sum()
-    excess = [max(s[i] @ s[j] - t[i] @ t[j], 0) ** 2 for i in range(4) for j in range(4) if i != j]
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    wanted = [t[i] @ t[j] for i, j in pairs]
+    own = sum(weights[i] * (1 - s[i] @ t[i]) for i in range(4)) / weights.sum()
+    excess = [max(s[i] @ s[j] - t[i] @ t[j], 0) ** 2 for i, j in pairs]
     assert sum(excess) > 0
-    np.testing.assert_allclose(loss, expected + STRANGERS_WEIGHT * np.mean(excess), rtol=1e-4)
+    expected = own / (1 - np.mean(wanted)) + STRANGERS_WEIGHT * np.mean(excess) / np.var(wanted)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 def test_a_batch_depends_on_its_number_alone(images):
