@@ -79,10 +79,8 @@ class Robustified:
     def remarks(self) -> list[str]:
         """Sentences to show with the table."""
         remarks = [
-            f"New and old embeddings of clean crops have a cosine of {self.kept.mean:.4f} on "
-            f"average, 1 % have less than {self.kept.percentile_1:.4f}, the least is "
-            f"{self.kept.lowest:.4f}. The embedding id is new, so commands refuse to compare "
-            "them: embed an old gallery again, or judge by these cosines."
+            f"Beside the old embedder: {self.kept}. The embedding id is new, so commands refuse to "
+            "compare old and new embeddings: embed an old gallery again, or judge by these cosines."
         ]
         if self.before is not None and self.after is not None:
             old, new = self.before.both, self.after.both
@@ -150,7 +148,9 @@ class Robustified:
                 lineage=(f"Embedder {made}",),
                 thresholds=self.thresholds,
             )
-            write_card(draft / CARD, card.changed(name=directory.resolve().name))
+            note = f"Beside those of {model}: {self.kept}."
+            card = card.changed(name=directory.resolve().name, notes=(*card.notes, note))
+            write_card(draft / CARD, card)
             write_json(draft / "report.json", {"model": str(model), **self.to_dict()})
             os.rename(draft, directory)  # replaces an empty folder
         except BaseException:

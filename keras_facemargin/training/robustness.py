@@ -160,6 +160,12 @@ class Kept:
         cosines = np.concatenate(parts)
         return cls(float(cosines.mean()), float(np.quantile(cosines, 0.01)), float(cosines.min()))
 
+    def __str__(self) -> str:
+        return (
+            f"embeddings of clean crops keep a cosine of {self.mean:.4f} on average, 1 % have less "
+            f"than {self.percentile_1:.4f}, the least is {self.lowest:.4f}"
+        )
+
 
 def _pairs(before: tuple[Rows, ...], after: tuple[Rows, ...]) -> Iterator[tuple[Rows, Rows]]:
     return zip(before, after, strict=True)

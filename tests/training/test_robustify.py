@@ -197,6 +197,7 @@ def test_the_folder_is_an_embedder_with_a_card(result, tmp_path):
     assert card.lineage[-1].startswith("Embedder trained from spherenet_distilled on 200 ")
     assert card.license[: len(parent.license)] == parent.license and not card.commercial_use
     assert card.thresholds == result.thresholds and card.caution
+    assert card.notes[-1] == f"Beside those of spherenet_distilled: {result.kept}."
     report = json.loads((tmp_path / "robust" / "report.json").read_text())
     assert report["after"]["both"]["blur4"]["fmr"] == result.after.both["blur4"].fmr
     faces = synthesize_faces(2, 1)[0].astype("float32")
