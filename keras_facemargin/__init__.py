@@ -97,8 +97,8 @@ _HOMES = {
 }
 _ROOMS = (
     *("audit", "augmentation", "backbones", "bench", "callbacks", "data", "demo", "evaluate"),
-    *("export", "heads", "images", "losses", "recognizer", "report", "runtime", "training"),
-    "zoo",
+    *("export", "gallery", "heads", "images", "losses", "recognizer", "report", "runtime"),
+    *("training", "zoo"),
 )
 
 

@@ -4,6 +4,7 @@ import contextlib
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_facemargin.backend.replicas import total
@@ -175,6 +176,68 @@ class MarginClassifier(DistributedFit, keras.Model):
         head.set_prototypes(self.head.prototypes)
         return classifier
 
+    def imprint(self, x, y=None, *, batch_size=32):
+        """Sets the prototype of each class in the data to the mean embedding of its images.
+
+            w_c = m_c / |m_c|,   m_c = mean over the images i of class c of e_i / |e_i|
+
+        The mean embedding is a good classifier of new classes before any training, and a start
+        from which the first steps do little damage to the embedder (Qi, Brown, Lowe, "Low-Shot
+        Learning with Imprinted Weights", CVPR 2018, arXiv:1712.07136). Classes without an image in
+        the data keep their prototypes: imprint all classes first, or only those that are new or
+        replaced.
+
+        A head with more classes continues from a trained one:
+
+        ```
+        larger = MarginClassifier(classifier.embedder, CosFace(12))
+        larger.head.set_prototypes(classifier.head.prototypes, classes=range(10))
+        larger.imprint(new_images, new_labels)  # labels 10 and 11
+        ```
+
+        Args:
+            x: images (N, H, W, 3), or one pass over batches (images, labels): a `tf.data.Dataset`,
+                a `PyDataset` or another iterable that ends.
+            y: labels (N,) if `x` are images. Samples with label -1 do not count.
+            batch_size: images a call of the embedder, if `x` are images.
+
+        Raises:
+            ValueError: a label is not a class, no sample has one, images and labels differ in
+                number, or an embedding is zero or not finite.
+
+        Example:
+
+        >>> import numpy as np
+        >>> from keras_facemargin.heads import CosFace
+        >>> embedder = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten()])
+        >>> classifier = MarginClassifier(embedder, CosFace(num_classes=2))
+        >>> classifier.imprint(np.array([[[[3.0, 0, 0]]], [[[0, 4, 0]]]]), np.array([0, 1]))
+        >>> ops.convert_to_numpy(classifier.head.prototypes).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+        """
+        sums = {}
+        for images, labels in _batches(x, y, batch_size):
+            self.inspector.look(None, labels)
+            embeddings = np.asarray(self.predict_on_batch(images), "float64")
+            lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            if not (np.isfinite(lengths) & (lengths > 0)).all():
+                raise ValueError(
+                    "A mean embedding needs embeddings with a direction. Received: one that is "
+                    "zero or not finite. Check the images and the embedder's weights."
+                )
+            labels = np.asarray(ops.convert_to_numpy(labels)).reshape(-1)
+            for label, direction in zip(labels.tolist(), embeddings / lengths, strict=True):
+                if label != IGNORED:
+                    sums[label] = sums.get(label, 0.0) + direction
+        if not sums:
+            raise ValueError(
+                "Prototypes are imprinted from images with a class. Received: no image with a "
+                "label of 0 or more."
+            )
+        means = np.stack(list(sums.values()))
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        self.head.set_prototypes(means.astype("float32"), classes=list(sums))
+
     def train_step(self, *state_and_data):
         exchange = self.sample_exchange
         if exchange is None:
@@ -298,6 +361,27 @@ class MarginClassifier(DistributedFit, keras.Model):
                 config[part], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _batches(x, y, batch_size):
+    """(images, labels) of arrays or of a stream, batch by batch."""
+    if y is not None:
+        if len(x) != len(y):
+            raise ValueError(
+                f"Each image needs a label. Received: {len(x):,} images and {len(y):,} labels."
+            )
+        for start in range(0, len(x), batch_size):
+            yield x[start : start + batch_size], y[start : start + batch_size]
+        return
+    indexed = isinstance(x, keras.utils.PyDataset)
+    for batch in (x[i] for i in range(x.num_batches)) if indexed else x:
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if labels is None:
+            raise ValueError(
+                "Prototypes are imprinted from images and labels. Received: no labels. Pass "
+                "(images, labels)."
+            )
+        yield images, labels
 
 
 def _refuse_spanning(optimizer):

@@ -372,6 +372,83 @@ def test_prototypes_are_copied_to_and_from_sub_centres():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(back.prototypes), taken[:, 0])
 
 
+def mean_directions(classifier, images, labels):
+    """The imprinted prototypes, by a loop."""
+    means = []
+    for label in range(CLASSES):
+        rows = classifier.predict(images[labels == label], verbose=0).astype("float64")
+        mean = sum(row / np.linalg.norm(row) for row in rows)
+        means.append(mean / np.linalg.norm(mean))
+    return np.array(means)
+
+
+class Stream(keras.utils.PyDataset):
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return tuple(each[20 * index : 20 * index + 20] for each in self.arrays)
+
+
+@any_backend
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda images, labels: (images, labels),
+        lambda images, labels: ([(images[:30], labels[:30, None]), (images[30:], labels[30:])],),
+        lambda images, labels: (Stream(images, labels),),
+    ],
+    ids=["arrays", "batches", "py_dataset"],
+)
+def test_imprinted_prototypes_are_the_mean_directions_of_the_classes(given):
+    images, labels = faces()
+    classifier = make()
+    classifier.imprint(*given(images, labels))
+    prototypes = keras.ops.convert_to_numpy(classifier.head.prototypes)
+    np.testing.assert_allclose(prototypes, mean_directions(classifier, images, labels), atol=1e-5)
+
+
+@any_backend
+@pytest.mark.parametrize("head", [CosFace, SubCenterArcFace])
+def test_classes_are_added_and_replaced_while_the_others_keep_their_prototypes(head):
+    images, labels = faces()
+    known = make(head)
+    known.imprint(images, labels)
+    before = keras.ops.convert_to_numpy(known.head.prototypes)
+    larger = MarginClassifier(known.embedder, head(CLASSES + 2, scale=16.0))
+    larger.head.set_prototypes(known.head.prototypes, classes=range(CLASSES))
+    added = np.where(labels == 0, CLASSES + 1, np.where(labels == 1, 2, -1))
+    larger.imprint(images, added)  # class 6 looks like 0, class 2 now like 1; 5 has no image
+    after = keras.ops.convert_to_numpy(larger.head.prototypes)
+    kept = [0, 1, 3, 4]
+    np.testing.assert_array_equal(after[kept], before[kept])
+    flat = (slice(None), 0) if after.ndim == 3 else slice(None)
+    np.testing.assert_allclose(after[[6, 2]][flat], before[[0, 1]][flat], atol=1e-5)
+
+
+def test_imprint_refuses_what_has_no_class():
+    images, labels = faces()
+    classifier = make()
+    before = np.array(classifier.head.prototypes)
+    for error, given in (
+        (r"no image with a label", (images, np.full(40, -1))),
+        (r"Each image needs a label. Received: 40 images and 39", (images, labels[1:])),
+        (r"no labels. Pass \(images, labels\)", ([images],)),
+        (r"[Ll]abels.*5", (images, labels + 1)),
+    ):
+        with pytest.raises(ValueError, match=error):
+            classifier.imprint(*given)
+    with pytest.raises(ValueError, match=r"different integers in 0..4. Received: classes=\[0, 0"):
+        classifier.head.set_prototypes(before[:2], classes=[0, 0])
+    with pytest.raises(ValueError, match=r"shape \(1, 6\).*\(2, 6\)"):
+        classifier.head.set_prototypes(before[:2], classes=[0])
+    np.testing.assert_array_equal(np.array(classifier.head.prototypes), before)
+
+
 def test_a_ramp_moves_all_replicas():
     from keras_facemargin.callbacks import MarginRamp
 

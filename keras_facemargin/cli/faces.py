@@ -79,8 +79,8 @@ def align(
         )
     if detector is None and landmarks is None:
         detector = "mtcnn"
-    if detector is not None:
-        open_keras()  # MTCNN runs on it, and your own detector may open a saved model
+    if detector is not None and ":" in detector:
+        open_keras()  # your own detector may open a saved model
     done = align_folder(
         photos,
         crops,

@@ -14,12 +14,12 @@ from keras_facemargin.images.degrade import degrade
 from keras_facemargin.images.detect import (
     DetectedFace,
     Detector,
-    MtcnnDetector,
     choose_face,
     load_detector,
 )
 from keras_facemargin.images.image import BadImage, decode_face, read_face, read_photo
 from keras_facemargin.images.landmarks import read_landmarks
+from keras_facemargin.images.mtcnn import MtcnnDetector
 from keras_facemargin.images.photos import AlignedFolder, align_folder
 from keras_facemargin.images.synthetic import synthesize_faces, write_synthetic_faces
 

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from rich.table import Table
 
 from keras_facemargin.files import atomic_write, exclusive, read_text
@@ -27,7 +26,7 @@ from keras_facemargin.images.detect import (
     choose_face,
     load_detector,
 )
-from keras_facemargin.images.image import BadImage, read_photo
+from keras_facemargin.images.image import BadImage, encode_face, read_photo
 from keras_facemargin.images.landmarks import check_names, read_landmarks
 from keras_facemargin.progress import track
 
@@ -138,7 +137,7 @@ def align_folder(
         found, none = find(name, photo)
         points = _points(name, found, none, photo.shape, choose)
         try:
-            return _jpeg(align_face(photo, points, crop)), len(found) > 1
+            return encode_face(align_face(photo, points, crop)), len(found) > 1
         except ValueError as error:
             raise BadImage(name, f"its points give no crop: {error}") from None
 
@@ -330,12 +329,6 @@ def _keep_settings(destination: str, settings: dict[str, Any]) -> None:
             f"Received: {destination} with crops of {before}, now {settings}. Name another folder, "
             f"or remove the crops and {path}."
         )
-
-
-def _jpeg(image: _Photo) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=95, subsampling=0)
-    return buffer.getvalue()
 
 
 def _write_crop(name: str, target: str, content: bytes) -> None:

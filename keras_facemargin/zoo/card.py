@@ -17,6 +17,7 @@ from pydantic import Field
 from keras_facemargin.zoo.parts import (
     BackboneNetwork,
     CropSize,
+    FaceQuality,
     FolderSource,
     Golden,
     GraphNetwork,
@@ -80,6 +81,7 @@ class Card(Record):
         published: figures that others state.
         measured: figures that this project measured.
         thresholds: see there; None if they were not calibrated.
+        quality: scale and limits of the quality of crops; None if they were not measured.
         golden: see there; None if the project never had the file.
         training: see there; None if it was not recorded.
         lineage: from which models and data it descends, oldest first.
@@ -102,6 +104,7 @@ class Card(Record):
     published: tuple[Published, ...]
     measured: tuple[Measured, ...]
     thresholds: Thresholds | None
+    quality: FaceQuality | None = None
     golden: Golden | None
     training: Training | None
     lineage: tuple[str, ...]

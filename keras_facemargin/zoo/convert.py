@@ -18,7 +18,13 @@ from keras_facemargin import backbones
 from keras_facemargin.backbones.necks import NECKS
 from keras_facemargin.zoo import graph as graphs
 from keras_facemargin.zoo.card import Card
-from keras_facemargin.zoo.maps import ghostfacenet, inception_resnet, iresnet, mobilefacenet
+from keras_facemargin.zoo.maps import (
+    edgeface,
+    ghostfacenet,
+    inception_resnet,
+    iresnet,
+    mobilefacenet,
+)
 from keras_facemargin.zoo.maps.tensors import swap_channels
 from keras_facemargin.zoo.parts import BackboneNetwork
 from keras_facemargin.zoo.readers import (
@@ -164,7 +170,7 @@ def _check_pixels(backbone: keras.Model, card: Card) -> None:
         )
 
 
-def _mobilefacenet(make: Callable[[State], keras.Model], path: Path, card: Card) -> keras.Model:
+def _whole(make: Callable[[State], keras.Model], path: Path, card: Card) -> keras.Model:
     return make(read_state(path))
 
 
@@ -191,8 +197,9 @@ CONVERTERS: dict[str, Callable[[Path, Card], keras.Model]] = {
     "tflite": functools.partial(_graph, tflite.read),
     "mxnet": functools.partial(_graph, mxnet.read),
     "dlib": _dlib,
-    "mobilefacenet_foamliu": functools.partial(_mobilefacenet, mobilefacenet.convert_foamliu),
-    "mobilefacenet_xiaoccer": functools.partial(_mobilefacenet, mobilefacenet.convert_xiaoccer),
+    "mobilefacenet_foamliu": functools.partial(_whole, mobilefacenet.convert_foamliu),
+    "mobilefacenet_xiaoccer": functools.partial(_whole, mobilefacenet.convert_xiaoccer),
+    "edgeface_xs": functools.partial(_whole, edgeface.convert_edgeface_xs),
     "iresnet_insightface": functools.partial(_backbone, iresnet.fill_insightface),
     "iresnet_adaface": functools.partial(_backbone, iresnet.fill_adaface),
     "ghostfacenet": functools.partial(_backbone, ghostfacenet.fill_ghostfacenet),

@@ -5,11 +5,15 @@ them.
 """
 
 import math
+import typing
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field
+
+if typing.TYPE_CHECKING:
+    import numpy.typing as npt
 
 DEFAULT_FAR = 1e-3  # of the threshold that is used where no rate is named
 
@@ -393,6 +397,56 @@ class Thresholds(Record):
         every = self.mirrored if mirrored else self.single
         general = [one for one in every if one.group is None] or every
         return min(general, key=lambda one: abs(math.log(one.far / far)))
+
+
+class FaceQuality(Record):
+    """Scale and limits of the quality of crops, measured for one embedder.
+
+    `keras_facemargin.quality` takes it as the scale of `judge` and as the limits of `decide`.
+
+    Attributes:
+        data: the crops it was measured on.
+        people, crops: their numbers.
+        norm_weight: weight of the logarithm of the embedding's norm in the raw utility; the cosine
+            between the embeddings of a crop and its mirror image has weight 1.
+        raw_utilities: raw utility at the 0 %, 1 %, ..., 100 % of the crops, ascending. The utility
+            of a crop is the share of them below its own.
+        utility: lowest utility at which the answer "different" holds.
+        sharpness: fewest pixels between the eyes at which any answer holds: no kind of damage then
+            accepts more strangers than clean crops do at the threshold of `far`.
+        far: false accept rate of the threshold at which the limit was measured.
+        refused: share of the clean crops that are below a limit.
+        far_times: for each kind of damage the accepted strangers of all, as a multiple of `far`:
+            without the limits, and with them.
+    """
+
+    data: Text
+    people: Positive
+    crops: Positive
+    norm_weight: Annotated[float, Field(ge=0)]
+    raw_utilities: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
+    utility: Share
+    sharpness: Annotated[float, Field(ge=0)]
+    far: Annotated[float, Field(gt=0, lt=1)]
+    refused: Share
+    far_times: dict[str, tuple[float, float]]
+
+    def utilities(self, norms: "npt.ArrayLike", agreements: "npt.ArrayLike") -> "npt.NDArray[Any]":
+        """Utility of crops, 0 to 1.
+
+        Args:
+            norms: (N,), of the embeddings.
+            agreements: (N,), cosines between the embeddings and those of the mirror images.
+
+        Returns:
+            float64 (N,).
+        """
+        import numpy as np
+
+        raw = self.norm_weight * np.log(np.maximum(norms, 1e-12)) + np.asarray(agreements)
+        shares = np.linspace(0, 1, len(self.raw_utilities))
+        found: npt.NDArray[Any] = np.interp(raw, self.raw_utilities, shares)
+        return found
 
 
 class Golden(Record):

@@ -86,6 +86,10 @@ def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path, real
     assert record["folds"] == [1, 2]
     assert record["category"] == "Unrestricted, Labeled Outside Data"
     assert 0 <= record["accuracy"] <= 1
+    low, high = record["intervals"]["accuracy"]
+    assert 0 <= low <= high <= 1
+    assert (record["intervals"]["resampled"], record["intervals"]["units"]) == ("identities", 6)
+    assert f"95% intervals over people: accuracy {low:.2%} to {high:.2%}" in out
     before = sorted(path.name for path in Path("results").iterdir())
     assert before == ["hardest_pairs.png", "results.json", "roc.png", "scores.png"]
     for name in ("roc", "scores", "hardest_pairs"):
@@ -457,12 +461,13 @@ def test_evaluate_bin_writes_plots_and_figures(facemargin, model):
     assert "2 genuine, 2 impostor" in out
     record = json.loads(Path("bin-results/results.json").read_text())
     assert record["folds"] == [1, 2]
+    assert record["intervals"]["resampled"] == "pairs"
     assert {path.name for path in Path("bin-results").iterdir()} == {
         *("results.json", "roc.png", "scores.png", "hardest_pairs.png")
     }
     code, _, _ = facemargin(*command, "--folds", 0, "-o", "plain")
     assert code == 0
-    assert "accuracy" not in json.loads(Path("plain/results.json").read_text())
+    assert not {"accuracy", "intervals"} & json.loads(Path("plain/results.json").read_text()).keys()
     code, _, error = facemargin(*command, "-o", "refused")
     assert code == 1
     assert "Each fold needs pairs of both kinds" in error

@@ -1,15 +1,15 @@
 """Detectors: the choice among faces, names, and MTCNN against points found by another."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_facemargin.images.align import align_face
-from keras_facemargin.images.detect import DetectedFace, MtcnnDetector, choose_face, load_detector
+from keras_facemargin.images.detect import DetectedFace, choose_face, load_detector
 from keras_facemargin.images.image import read_face, read_photo
+from keras_facemargin.images.mtcnn import MtcnnDetector
 
 
 def face(left, top, right, bottom):
@@ -62,12 +62,6 @@ def test_an_unknown_detector_is_refused(name):
         load_detector(name)
 
 
-def test_a_missing_package_is_answered_with_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "mtcnn", None)
-    with pytest.raises(ImportError, match=r"keras_facemargin\[mtcnn\]"):
-        load_detector("mtcnn")
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -86,22 +80,11 @@ def test_arguments_out_of_range_are_refused(arguments, message):
 FIVE = np.array([[38.0, 52], [74, 52], [56, 72], [42, 92], [71, 92]])
 
 
-class Windows:
-    """In the place of the package mtcnn: answers with given windows."""
-
-    def __init__(self, *windows):
-        self.rows = [
-            [0, *box, score, *points[:, 0], *points[:, 1]] for box, score, points in windows
-        ]
-
-    def detect_faces(self, image, **options):
-        return np.array(self.rows).reshape(-1, 16)
-
-
 def found_in(*windows, shape=(250, 250, 3), **options):
-    detector = MtcnnDetector.__new__(MtcnnDetector)
-    vars(detector).update({"min_face": 20, "largest_side": 1600, **options})
-    detector._mtcnn = Windows(*windows)
+    """The faces of a detector whose networks answer with given windows."""
+    detector = MtcnnDetector(**options)
+    columns = zip(*windows, strict=True) if windows else ((), (), ())
+    detector._windows = lambda image, min_face: [np.array(each) for each in columns]
     return detector(np.zeros(shape, "uint8"))
 
 
@@ -153,7 +136,6 @@ def test_places_on_a_reduced_photo_are_those_of_the_photo():
 
 @pytest.fixture(scope="module")
 def mtcnn():
-    pytest.importorskip("mtcnn", reason="needs the extra keras_facemargin[mtcnn]")
     return MtcnnDetector()
 
 
@@ -178,7 +160,7 @@ def sample(shared_data, step):
 
 def test_mtcnn_agrees_with_points_found_by_another(mtcnn, shared_data):
     errors = []
-    for _, photo, points in sample(shared_data, 10):
+    for _, photo, points in sample(shared_data, 25):
         found = choose_face(mtcnn(photo), photo.shape)
         assert found.points.shape == (5, 2) and found.box.shape == (4,) and 0.8 < found.score <= 1
         eyes = np.linalg.norm(points[1] - points[0])
@@ -222,6 +204,26 @@ def test_mtcnn_crops_embed_like_crops_made_by_others(mtcnn, shared_data):
     both = embed(embedder, np.stack(ours + theirs), progress=False)
     scores = cosine_scores(both[: len(ours)], both[len(ours) :])
     assert scores.mean() > 0.95
+
+
+def test_every_face_of_a_group_photo_is_found(mtcnn, shared_data):
+    photos = [photo for _, photo, _ in sample(shared_data, 30)][:8]
+    group = np.concatenate([np.concatenate(photos[:4], axis=1), np.concatenate(photos[4:], axis=1)])
+    middles = [(face.box[:2] + face.box[2:]) / 2 for face in mtcnn(group)]
+    for row in range(2):
+        for column in range(4):
+            near = np.array([250 * column + 125, 250 * row + 125])
+            assert min(np.abs(middle - near).max() for middle in middles) < 30
+
+
+@pytest.mark.slow
+def test_mtcnn_finds_a_face_in_every_photo(mtcnn, shared_data):
+    errors = []
+    for _, photo, points in sample(shared_data, 1):
+        found = choose_face(mtcnn(photo), photo.shape)
+        errors.append(np.linalg.norm(found.points - points, axis=1).mean())
+    assert len(errors) == 250
+    assert np.mean(errors) < 1.5 and np.max(errors) < 4.5
 
 
 def test_a_large_photo_is_searched_small_and_answered_large(mtcnn, shared_data):

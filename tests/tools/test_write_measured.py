@@ -14,6 +14,7 @@ RESULTS = {
     "eer": 0.01,
     "accuracy": 0.99,
     "standard_error": 0.001,
+    "intervals": {"accuracy": [0.985, 0.994], "eer": [0.0, 0.02], "resampled": "identities"},
     "tar_at_far": [{"target": 0.1, "tar": 0.998}, {"target": 1e-3, "tar": None}],
 }
 
@@ -27,4 +28,11 @@ def test_figures_replace_older_ones_of_the_same_kind():
     assert (found.accuracy, found.pairs, found.tar_at_far) == (0.98, 6000, {"1e-1": 0.998})
     assert "--no-flip --model spherenet_distilled" in found.command
     assert {"keras_facemargin", "keras", "numpy"} < set(found.versions)
+    assert found.interval == (0.985, 0.994)
     assert twice.find_measured("lfw") == card.measured[0]
+
+
+def test_an_interval_over_pairs_is_not_one_over_people():
+    over_pairs = RESULTS | {"intervals": {"accuracy": [0.985, 0.994], "resampled": "pairs"}}
+    card = with_results(zoo.load_card("spherenet_distilled"), over_pairs, "")
+    assert card.find_measured("lfw", mirrored=False).interval is None

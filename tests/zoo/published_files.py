@@ -62,6 +62,7 @@ PUBLISHED = {
         rule(127.5, 128.0),
         {"height": 112, "width": 96, "template": "sphereface"},
     ),
+    "edgeface_xs_q.pt": ("edgeface_xs", 512, rule(127.5, 127.5), ARCFACE),
     "visassist_mobilefacenet.tflite": ("tflite", 128, rule(127.5, 128.0), ARCFACE),
     "insightface_model-y1-test2_model-0000.params": ("mxnet", 128, None, ARCFACE),
     DLIB: ("dlib", 128, None, {"height": 150, "width": 150, "template": "dlib"}),

@@ -22,17 +22,19 @@ from keras_facemargin.zoo import (
     load_embedder,
     write_card,
 )
-from keras_facemargin.zoo.convert import convert
+from keras_facemargin.zoo.convert import convert, read_state
 from keras_facemargin.zoo.parity import cosine, embed_crop, golden_crop, place, run_original
 from keras_facemargin.zoo.readers import mxnet
 
 # All numbers: the published parameters (999,936 for foamliu, 999,552 for xiaoccer, 5,614,592 for
 # dlib) and the moving statistics of every batch normalisation, two a channel. Where an exporter
-# folded it, one bias a channel replaces its scale and offset.
+# folded it, one bias a channel replaces its scale and offset. EdgeFace has 2,242,620, of which the
+# scales of its branches are folded, and the temperatures and the positions are constants.
 PARAMETERS = {
     "foamliu_MobileFaceNet.onnx": 999_936 - 9_856 - 128,
     "foamliu_mobilefacenet.pt": 999_936 + 2 * 9_856,
     "xiaoccer_mobilefacenet_068.ckpt": 999_552 + 2 * 9_792,
+    "edgeface_xs_q.pt": 2_242_620 - 2_120 - 12 - 65 * 64,
     "visassist_mobilefacenet.tflite": 1_292_992 - 64 * 513,
     "insightface_model-y1-test2_model-0000.params": 1_022_720,
     DLIB: 5_614_592 + 2 * 3_552,
@@ -68,6 +70,8 @@ def original(name, shared_data, crops, card):
     if card.converter == "mxnet":
         symbol = file.with_name(file.name.replace("-0000.params", "-symbol.json"))
         return oracles.run_mxnet(symbol, mxnet.read_params(file), np.stack(placed))
+    if card.converter == "edgeface_xs":
+        return oracles.run_edgeface(read_state(file), np.stack(placed))
     run = oracles.run_foamliu if "foamliu" in name else oracles.run_xiaoccer
     return run(file, np.stack(placed))
 
@@ -109,7 +113,7 @@ def test_dlibs_network_trains_from_its_own_function(opened, shared_data):
 
 
 @pytest.mark.parametrize(
-    "name", ["foamliu_mobilefacenet.pt", "visassist_mobilefacenet.tflite", DLIB]
+    "name", ["foamliu_mobilefacenet.pt", "edgeface_xs_q.pt", "visassist_mobilefacenet.tflite", DLIB]
 )
 def test_a_converted_model_opens_with_keras_alone(name, opened, tmp_path, crops):
     model, card = opened(name), published_card(name)

@@ -112,6 +112,77 @@ def test_names_below_a_prefix_are_found(tmp_path):
     assert convert(tmp_path / "a.pth", card).output_shape == (None, 32)
 
 
+# EdgeFace.
+
+EDGEFACE = card_of("edgeface_xs", 512, rule(127.5, 127.5))
+
+
+def edgeface_state():
+    """timm's names of `edgenext_x_small` with random weights."""
+    rng, state = np.random.default_rng(0), {}
+
+    def add(name, *shape, mean=0.0, spread=None):
+        fan = np.prod(shape[1:]) if len(shape) > 1 else 100
+        values = rng.normal(mean, spread or fan**-0.5, shape).astype("f4")
+        state[f"model.{name}"] = torch.from_numpy(values)
+
+    def layer(name, units, *sides):
+        add(f"{name}.weight", units, *sides)
+        add(f"{name}.bias", units)
+
+    def norm(name, channels):
+        add(f"{name}.weight", channels, mean=1.0)
+        add(f"{name}.bias", channels)
+
+    def end(name, channels):
+        norm(f"{name}.norm", channels)
+        layer(f"{name}.mlp.fc1", 4 * channels, channels)
+        layer(f"{name}.mlp.fc2", channels, 4 * channels)
+        add(f"{name}.gamma", channels)
+
+    layer("stem.0", 32, 3, 4, 4)
+    norm("stem.1", 32)
+    before = 32
+    for stage, (channels, size, blocks, widths) in enumerate(
+        ((32, 3, 3, []), (64, 5, 2, [32]), (100, 7, 8, [34, 34]), (192, 9, 2, [48, 48, 48]))
+    ):
+        if stage:
+            norm(f"stages.{stage}.downsample.0", before)
+            layer(f"stages.{stage}.downsample.1", channels, before, 2, 2)
+        for block in range(blocks):
+            layer(f"stages.{stage}.blocks.{block}.conv_dw", channels, 1, size, size)
+            end(f"stages.{stage}.blocks.{block}", channels)
+        if widths:
+            name = f"stages.{stage}.blocks.{blocks}"
+            for number, width in enumerate(widths):
+                layer(f"{name}.convs.{number}", width, 1, 3, 3)
+            if stage == 1:
+                layer(f"{name}.pos_embd.token_projection", channels, 64, 1, 1)
+            norm(f"{name}.norm_xca", channels)
+            add(f"{name}.gamma_xca", channels)
+            layer(f"{name}.xca.qkv", 3 * channels, channels)
+            layer(f"{name}.xca.proj", channels, channels)
+            add(f"{name}.xca.temperature", 4, 1, 1, mean=2.0)
+            end(name, channels)
+        before = channels
+    norm("head.norm", 192)
+    layer("head.fc", 512, 192)
+    return state
+
+
+def test_edgeface_embeds_as_the_network_of_pytorch(tmp_path):
+    oracles = pytest.importorskip("torch_oracles")
+    state = edgeface_state()
+    torch.save(state, tmp_path / "a.pt")
+    model = convert(tmp_path / "a.pt", EDGEFACE)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype("uint8")
+    wanted = oracles.run_edgeface({name: each.numpy() for name, each in state.items()}, crops)
+    assert min(map(cosine, model.predict(crops.astype("f4"), verbose=0), wanted)) > 0.999999
+    torch.save(state | {"model.extra": torch.zeros(3)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"Received: 1 others, extra"):
+        convert(tmp_path / "a.pt", EDGEFACE)
+
+
 # GhostFaceNet, whose file names layers by their numbers.
 
 

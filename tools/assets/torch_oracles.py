@@ -69,6 +69,79 @@ def run_foamliu(path, crops):
     return _norm(x, s, "bn").flatten(1).numpy()
 
 
+@torch.no_grad()
+def run_edgeface(state, crops):
+    """EdgeFace-XS, timm's `edgenext_x_small`, (N, 112, 112, 3) -> (N, 512).
+
+    `state` is the file as this package reads it: its 8-bit weights as numbers.
+    """
+    s = {name.removeprefix("model."): torch.tensor(value) for name, value in state.items()}
+
+    def pair(name):
+        return s[f"{name}.weight"], s[f"{name}.bias"]
+
+    def norm(x, name):  # channels last
+        return F.layer_norm(x, x.shape[-1:], *pair(name), eps=1e-6)
+
+    def norm_map(x, name):
+        return norm(x.permute(0, 2, 3, 1), name).permute(0, 3, 1, 2)
+
+    def mlp(x, name):
+        y = F.linear(norm(x.permute(0, 2, 3, 1), f"{name}.norm"), *pair(f"{name}.mlp.fc1"))
+        y = F.linear(F.gelu(y), *pair(f"{name}.mlp.fc2")) * s[f"{name}.gamma"]
+        return y.permute(0, 3, 1, 2)
+
+    def depthwise(x, name):
+        weight, bias = pair(name)
+        return F.conv2d(x, weight, bias, 1, weight.shape[-1] // 2, 1, len(weight))
+
+    def positions(name, height, width):
+        """Rows, then columns, each as sin, cos, sin, cos ... with falling frequencies."""
+        numbers = torch.zeros(64, height, width)
+        for k in range(32):
+            wave = torch.sin if k % 2 == 0 else torch.cos
+            length = 10_000 ** (k // 2 * 2 / 32)
+            for axis, side in ((0, height), (1, width)):
+                places = (torch.arange(side) + 1) / (side + 1e-6) * 2 * torch.pi
+                shape = (side, 1) if axis == 0 else (1, side)
+                numbers[32 * axis + k] = wave(places / length).reshape(shape)
+        return F.conv2d(numbers[None], *pair(f"{name}.token_projection"))
+
+    def attention(x, name):  # (N, places, C)
+        n, places, channels = x.shape
+        q, k, v = F.linear(x, *pair(f"{name}.qkv")).reshape(n, places, 3, 4, -1).unbind(2)
+        q, k = F.normalize(q, dim=1), F.normalize(k, dim=1)
+        scores = torch.einsum("nphi,nphj->nhij", q, k) * s[f"{name}.temperature"]
+        y = torch.einsum("nhij,nphj->nphi", scores.softmax(-1), v)
+        return F.linear(y.reshape(n, places, channels), *pair(f"{name}.proj"))
+
+    def split_block(x, name, groups):
+        *convolved, last = x.chunk(groups, 1)
+        found, y = [], 0
+        for k, each in enumerate(convolved):
+            y = depthwise(y + each, f"{name}.convs.{k}")
+            found.append(y)
+        y = torch.cat([*found, last], 1)
+        if f"{name}.pos_embd.token_projection.weight" in s:
+            y = y + positions(f"{name}.pos_embd", *y.shape[2:])
+        tokens = y.flatten(2).transpose(1, 2)
+        gamma = s[f"{name}.gamma_xca"]
+        tokens = tokens + gamma * attention(norm(tokens, f"{name}.norm_xca"), f"{name}.xca")
+        return x + mlp(tokens.transpose(1, 2).reshape(y.shape), name)
+
+    x = norm_map(F.conv2d(_batch(crops, 127.5, 127.5), *pair("stem.0"), stride=4), "stem.1")
+    for stage, (blocks, groups) in enumerate(((3, 0), (2, 2), (8, 3), (2, 4))):
+        if stage:
+            x = norm_map(x, f"stages.{stage}.downsample.0")
+            x = F.conv2d(x, *pair(f"stages.{stage}.downsample.1"), stride=2)
+        for block in range(blocks):
+            name = f"stages.{stage}.blocks.{block}"
+            x = x + mlp(depthwise(x, f"{name}.conv_dw"), name)
+        if groups:
+            x = split_block(x, f"stages.{stage}.blocks.{blocks}", groups)
+    return F.linear(norm(x.mean((2, 3)), "head.norm"), *pair("head.fc")).numpy()
+
+
 def run_mxnet(symbol, arrays, crops):
     """A walk over the nodes of an MXNet symbol; `arrays` by name."""
     nodes = json.loads(symbol.read_text())["nodes"]

@@ -17,7 +17,7 @@ import numpy as np
 import torch_oracles
 
 from keras_facemargin import zoo
-from keras_facemargin.zoo.convert import convert
+from keras_facemargin.zoo.convert import convert, read_state
 from keras_facemargin.zoo.parity import golden_crop, prove, run_original
 from keras_facemargin.zoo.parts import Golden
 from keras_facemargin.zoo.readers import mxnet
@@ -53,6 +53,8 @@ def run(path, card, crop, dlib_python):
             found = torch_oracles.run_foamliu(path, crop[None])[0]
         case "mobilefacenet_xiaoccer":
             found = torch_oracles.run_xiaoccer(path, crop[None])[0]
+        case "edgeface_xs":
+            found = torch_oracles.run_edgeface(read_state(path), crop[None])[0]
         case other:
             raise SystemExit(f"No runtime of the converter is known. Received: {other}")
     return f"torch {metadata.version('torch')}, functions on the file's tensors", found

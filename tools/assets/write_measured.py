@@ -43,7 +43,7 @@ def with_results(card, results, notes):
         mirrored=results["flip"],
         accuracy=results["accuracy"],
         standard_error=results["standard_error"],
-        interval=None,
+        interval=interval_of(results),
         tar_at_far={
             f"{one['target']:.0e}".replace("e-0", "e-"): one["tar"]
             for one in results["tar_at_far"]
@@ -65,6 +65,13 @@ def with_results(card, results, notes):
         one for one in card.measured if (one.protocol, one.mirrored) != (new.protocol, new.mirrored)
     ]
     return card.changed(measured=(*kept, new))
+
+
+def interval_of(results):
+    """The interval of the accuracy over people; None if people were not drawn."""
+    intervals = results.get("intervals", {})
+    over_people = intervals.get("resampled") == "identities"
+    return tuple(intervals["accuracy"]) if over_people else None
 
 
 def versions():

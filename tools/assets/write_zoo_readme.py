@@ -121,9 +121,34 @@ def _section(card):
         kind = "with the mirror image" if one.mirrored else "image alone"
         paragraphs.append(
             f"{one.protocol.upper()}, {kind}, measured: {one.accuracy:.2%} ± "
-            f"{one.standard_error:.2%}. {one.notes}".strip()
+            f"{one.standard_error:.2%}{_interval(one)}. {one.notes}".strip()
         )
+    if card.thresholds is not None:
+        paragraphs.append(_thresholds(card.thresholds))
     return "\n" + "\n\n".join([*paragraphs, f"Caution: {card.caution}"]) + "\n"
+
+
+def _interval(measured):
+    if measured.interval is None:
+        return ""
+    low, high = measured.interval
+    return f", 95 % interval over people {low:.2%} to {high:.2%}"
+
+
+def _thresholds(thresholds):
+    """A table of the thresholds, and the pairs that they were calibrated on."""
+    lines = ["| FAR | with the mirror image | image alone |", "| --- | --- | --- |"]
+    single = {(one.far, one.group): one for one in thresholds.single}
+    for one in thresholds.mirrored:
+        alone = single.get((one.far, one.group))
+        far = f"{one.far:.0e}".replace("e-0", "e-")
+        lines.append(f"| {far} | {_cosine(one)} | {'-' if alone is None else _cosine(alone)} |")
+    of = ", ".join(dict.fromkeys(one.data for one in (*thresholds.mirrored, *thresholds.single)))
+    return "\n".join(lines) + f"\n\nThresholds, and genuine pairs accepted at them: {of}."
+
+
+def _cosine(threshold):
+    return f"{threshold.cosine:.4f} (TAR {threshold.tar:.1%})"
 
 
 def _size(card):

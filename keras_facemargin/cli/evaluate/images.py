@@ -51,7 +51,7 @@ def lfw(
     """LFW, View 2: 10 folds; the threshold of each fold is chosen on the other nine.
 
     Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
-    --report it writes one page that also has intervals.
+    --report it writes one page with intervals of every measure.
 
     Example: `facemargin evaluate lfw --lists lfw --images lfw/aligned --report lfw.html`
     """
@@ -154,7 +154,7 @@ def help_of(name: str, about: str) -> str:
     """The help of one of `LISTS`."""
     written = (
         "Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With "
-        "--report it writes one page that also has intervals."
+        "--report it writes one page with intervals of every measure."
     )
     example = f"`facemargin evaluate {name} --lists lists --images crops`"
     return f"{about}\n\n{written}\n\nExample: {example}"
@@ -213,7 +213,7 @@ def verification_bin(
     """InsightFace's verification files (lfw.bin, cfp_fp.bin). The pickle in them is not executed.
 
     Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
-    --report it writes one page that also has intervals.
+    --report it writes one page with intervals of every measure.
 
     Example: `facemargin evaluate bin lfw.bin --report lfw.html`
     """
@@ -260,7 +260,7 @@ def own_pairs(
 
     Without folds there is no accuracy: its threshold would be chosen on the same pairs.
     Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
-    --report it writes one page that also has intervals.
+    --report it writes one page with intervals of every measure.
 
     Example: `facemargin evaluate pairs pairs.csv --images crops`
     """

@@ -68,6 +68,10 @@ def _to_folder(run: EvaluationRun, models: ModelOptions, output: Path, flip: boo
     id = embedder.id_of(mirrored=flip)
     about = {"model": model, "flip": flip, "embedding_id": id}
     record = {**run.record, **about, **result.to_dict()}
+    intervals = run.task.intervals(listed, result) if run.task.intervals else None
+    if intervals is not None:
+        say(str(intervals))
+        record["intervals"] = intervals.to_dict()
     write_json(output / "results.json", record)
     figures = run.task.plots(printable(model), listed, result) if run.task.plots else ()
     for name, figure in zip(run.task.figures, figures, strict=True):

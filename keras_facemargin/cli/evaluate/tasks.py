@@ -5,14 +5,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_facemargin.cli.console import say
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from keras_facemargin.evaluate.uncertainty import Interval
     from keras_facemargin.report import Measured
 
 Page = Callable[
     [Path, str, Any, Mapping[str, Any], Sequence[str]], "Mapping[str, Measured[Any, Any]]"
 ]
+
+
+# Draws for the intervals in results.json, those of a page's default.
+_REPLICATES, _SEED = 1_000, 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +33,7 @@ class Task:
             model -> `Measured`.
         plots: (model, list, result) -> a figure for each of `figures`.
         figures: file names of the plots.
+        intervals: (list, result) -> the intervals of the result; None without any.
     """
 
     measure: Callable[[Any, Any, bool], Any]
@@ -33,6 +41,30 @@ class Task:
     page: Page
     plots: "Callable[[str, Any, Any], Sequence[Figure]] | None" = None
     figures: tuple[str, ...] = ()
+    intervals: "Callable[[Any, Any], Intervals | None] | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Intervals:
+    """Intervals of the measures of one embedder.
+
+    Attributes:
+        of: measure -> its `Interval`.
+        method: level, resampled units and draws.
+    """
+
+    of: "Mapping[str, Interval]"
+    method: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        over = "people" if self.method["resampled"] == "identities" else "pairs"
+        each = ", ".join(f"{measure} {interval}" for measure, interval in self.of.items())
+        return f"{self.method['level']:.0%} intervals over {over}: {each}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for results.json."""
+        ends = {measure: [each.low, each.high] for measure, each in self.of.items()}
+        return {**ends, **self.method}
 
 
 def pairs_of_images() -> Task:
@@ -74,7 +106,26 @@ def pairs_of_images() -> Task:
         page,
         plots,
         ("roc.png", "scores.png", "hardest_pairs.png"),
+        lambda listed, result: _intervals(listed[0], result),
     )
+
+
+def _intervals(pairs: Any, result: Any) -> Intervals | None:
+    """Intervals of pairs in folds; None without folds, or if the people are too few to draw."""
+    from keras_facemargin.evaluate.uncertainty import interval
+    from keras_facemargin.report.draws import Resampling, draw_pairs, draws_record
+
+    if result.accuracy is None:
+        return None
+    resampling = Resampling(_REPLICATES, _SEED, progress=True)
+    try:
+        draws = draw_pairs(result, pairs, resampling)
+    except ValueError as error:
+        say(f"No intervals: {error}")
+        return None
+    replicates = {"accuracy": draws.accuracy, "eer": draws.eer, "auc": draws.auc}
+    known = {name: interval(each) for name, each in replicates.items() if each is not None}
+    return Intervals(known, draws_record(draws, _SEED))
 
 
 def development_pairs() -> Task:

@@ -146,7 +146,7 @@ class PrototypeLayer(LabelledLayer):
         of_classes = (self.prototypes, self.bias, self.sample, self.sample_bias)
         return [w for w in self.weights if not any(w is other for other in of_classes)]
 
-    def set_prototypes(self, prototypes):
+    def set_prototypes(self, prototypes, *, classes=None):
         """Assigns prototypes of another head, or the mean embeddings of the classes.
 
         If they have more sub-centres than this head, the first ones are used; if they have fewer,
@@ -154,43 +154,65 @@ class PrototypeLayer(LabelledLayer):
 
         Args:
             prototypes: (C, D) or (C, K, D) float array or weight.
+            classes: the class of each row, if only some of the prototypes are assigned; the others
+                keep their values. None: all classes in order.
 
         Raises:
-            ValueError: the classes or the length of the embeddings differ; the head is not built.
+            ValueError: the classes or the length of the embeddings differ; `classes` are not
+                different classes of the head; the head is not built.
 
         Example:
 
         >>> from keras_facemargin import CosFace
-        >>> head = CosFace(num_classes=2)
-        >>> head.build((None, 3))
-        >>> head.set_prototypes(np.ones((2, 3)))
+        >>> head = CosFace(num_classes=3)
+        >>> head.build((None, 4))
+        >>> head.set_prototypes(np.zeros((3, 4)))
+        >>> head.set_prototypes(np.ones((1, 4)), classes=[2])
+        >>> keras.ops.convert_to_numpy(head.prototypes)[:, 0].tolist()
+        [0.0, 0.0, 1.0]
         """
-        taken = ops.convert_to_numpy(prototypes)
-        if self.built and len(taken) == self.num_rows:
-            taken = taken[: self.num_classes]  # another head's, with its padding
         if not self.built:
             raise ValueError(
                 "A head has no prototypes before it is built. Received: an unbuilt "
                 f"{type(self).__name__}. Call `build((None, embedding_dim))`, or make a "
                 "MarginClassifier of it."
             )
+        taken = ops.convert_to_numpy(prototypes)
+        if classes is None:
+            if len(taken) == self.num_rows:
+                taken = taken[: self.num_classes]  # another head's, with its padding
+            classes = np.arange(self.num_classes)
+        classes = self._checked_classes(classes)
         if taken.ndim not in (2, 3) or (len(taken), taken.shape[-1]) != (
-            self.num_classes,
+            len(classes),
             self.embedding_dim,
         ):
             raise ValueError(
                 "`prototypes` must have a row of an embedding's length for each class: shape "
-                f"({self.num_classes}, {self.embedding_dim}), sub-centres in between. "
+                f"({len(classes)}, {self.embedding_dim}), sub-centres in between. "
                 f"Received: prototypes of shape {taken.shape}."
             )
-        centers = ops.convert_to_numpy(self.prototypes)[: self.num_classes]
-        taken, centers = (
-            rows.reshape(self.num_classes, -1, self.embedding_dim) for rows in (taken, centers)
-        )
+        rows = np.array(ops.convert_to_numpy(self.prototypes)[: self.num_classes])
+        centers = rows.reshape(self.num_classes, -1, self.embedding_dim)
+        taken = taken.reshape(len(classes), -1, self.embedding_dim)
         count = min(centers.shape[1], taken.shape[1])
-        rows = np.concatenate([taken[:, :count], centers[:, count:]], axis=1)
-        rows = rows.reshape(self.num_classes, *self.prototypes_shape[1:])
-        self.prototypes.assign(_padded(rows, self.num_rows))
+        centers[classes, :count] = taken[:, :count]
+        self.prototypes.assign(_padded(centers.reshape(rows.shape), self.num_rows))
+
+    def _checked_classes(self, classes):
+        """The numbers of different classes, as an integer array."""
+        numbers = np.asarray(classes)
+        if (
+            numbers.ndim != 1
+            or not (len(numbers) and np.issubdtype(numbers.dtype, np.integer))
+            or len(np.unique(numbers)) < len(numbers)
+            or not 0 <= numbers.min() <= numbers.max() < self.num_classes
+        ):
+            raise ValueError(
+                f"`classes` must be different integers in 0..{self.num_classes - 1}. "
+                f"Received: classes={classes!r:.200}"
+            )
+        return numbers
 
     def prototypes_config(self):
         """The arguments of this class, for `get_config`."""

@@ -7,6 +7,7 @@ every other name. So a checkpoint that pickles a whole module is refused too.
 
 import dataclasses
 import io
+import math
 import os
 import pathlib
 import typing
@@ -35,8 +36,13 @@ _TYPES = {
     "CharStorage": "i1",
     "ByteStorage": "u1",
     "BoolStorage": "?",
+    "QInt8Storage": "i1",
+    "QUInt8Storage": "u1",
 }
+# What a quantized linear layer is called in a state: (weights, bias).
+_PACKED = "._packed_params._packed_params"
 _MOST_LEVELS = 20
+_LARGEST_ZERO_POINT = 255
 _LONGEST_TEXT = 10_000
 
 
@@ -48,7 +54,8 @@ def read(path: str | os.PathLike[str]) -> State:
 
     Returns:
         Tensors by name. Names in dictionaries of dictionaries are joined by dots; what is not a
-        tensor is left out. bfloat16 becomes float32.
+        tensor is left out. bfloat16 becomes float32, and so do integers with one scale for a
+        tensor; a quantized linear layer has the names of another one, `weight` and `bias`.
 
     Raises:
         BadFile: the file is not a checkpoint of tensors, names a function that does not belong in
@@ -81,6 +88,15 @@ class _TensorOf:
     strides: tuple[int, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class _QuantizedOf:
+    """Integers: value = scale * (integer - zero_point)."""
+
+    integers: _TensorOf
+    scale: float
+    zero_point: int
+
+
 class _Opaque:
     """A value that is not read: a number of NumPy, for example."""
 
@@ -94,6 +110,10 @@ class _Walk(PickleWalk):
         "torch._utils _rebuild_tensor": "tensor",
         "torch._utils _rebuild_tensor_v2": "tensor",
         "torch._utils _rebuild_parameter": "parameter",
+        "torch._utils _rebuild_qtensor": "quantized",
+        "torch per_tensor_affine": "one scale",
+        "torch qint8": "opaque",
+        "torch quint8": "opaque",
         "numpy dtype": "opaque",
         "numpy.core.multiarray scalar": "opaque",
         "numpy._core.multiarray scalar": "opaque",
@@ -130,7 +150,16 @@ class _Walk(PickleWalk):
                 *_,
             ):
                 return _TensorOf(storage, offset, shape, strides)
-            case "parameter", (_TensorOf() as tensor, *_):
+            case "quantized", (
+                _Storage() as storage,
+                int() as offset,
+                tuple() as shape,
+                tuple() as strides,
+                (Name("one scale"), float() as scale, int() as zero_point),
+                *_,
+            ):
+                return _QuantizedOf(_TensorOf(storage, offset, shape, strides), scale, zero_point)
+            case "parameter", (_TensorOf() | _QuantizedOf() as tensor, *_):
                 return tensor
             case "opaque", _:
                 return _Opaque()
@@ -243,6 +272,8 @@ class _Storages:
                 waiting += value.values()
             elif isinstance(value, list | tuple):
                 waiting += value
+            elif isinstance(value, _QuantizedOf):
+                waiting.append(value.integers)
             elif isinstance(value, _TensorOf):
                 self.kinds[value.storage.key] = value.storage.kind
 
@@ -263,6 +294,14 @@ class _Storages:
             raise Problem(f"a tensor of shape {sides!s:.80} that exceeds its data.")
         steps = [step * whole.itemsize for step in strides]
         return np.lib.stride_tricks.as_strided(whole[place.offset :], sides, steps, writeable=False)
+
+    def numbers(self, place: _QuantizedOf) -> Tensor:
+        """The float32 numbers that the integers mean."""
+        if not (math.isfinite(place.scale) and abs(place.zero_point) <= _LARGEST_ZERO_POINT):
+            raise Problem(f"a scale {place.scale} and a zero point {place.zero_point!s:.40}.")
+        integers = self.tensor(place.integers).astype("float32")
+        values: Tensor = (integers - np.float32(place.zero_point)) * np.float32(place.scale)
+        return values
 
     def _array(self, storage: _Storage) -> Tensor:
         if storage.key not in self._arrays:
@@ -293,6 +332,12 @@ def _collect(
     """Adds the tensors of nested dictionaries; each dictionary once, however often it is used."""
     if isinstance(value, _TensorOf):
         state[name] = storages.tensor(value)
+    elif isinstance(value, _QuantizedOf):
+        state[name] = storages.numbers(value)
+    elif isinstance(value, tuple) and len(value) == 2 and name.endswith(_PACKED):
+        for part, each in zip(("weight", "bias"), value, strict=True):
+            full = f"{name.removesuffix(_PACKED)}.{part}"
+            _collect(each, full, level + 1, seen, storages, state)
     elif isinstance(value, dict) and id(value) not in seen:
         if level > _MOST_LEVELS:
             raise Problem(f"dictionaries in more than {_MOST_LEVELS} levels.")

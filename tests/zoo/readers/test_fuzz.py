@@ -46,6 +46,14 @@ def torch_files(zipped):
     return [stream.getvalue()]
 
 
+def quantized_files():
+    real = pytest.importorskip("torch")
+    weights = real.quantize_per_tensor(real.ones(2, 3), 0.1, 0, real.qint8)
+    stream = io.BytesIO()
+    real.save({"fc._packed_params._packed_params": (weights, real.ones(2))}, stream)
+    return [stream.getvalue()]
+
+
 def safetensors_files():
     header = {
         "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
@@ -127,6 +135,7 @@ def tflite_files():
 READERS = {
     "torch zip": (torch.read, lambda: torch_files(True), [*WORDS, *PICKLE]),
     "torch legacy": (torch.read, lambda: torch_files(False), [*WORDS, *PICKLE]),
+    "torch quantized": (torch.read, quantized_files, [*WORDS, *PICKLE]),
     "safetensors": (safetensors.read, safetensors_files, [*WORDS, b"[", b"9" * 20, b"null", b"-1"]),
     "onnx": (onnx.read, onnx_files, WORDS),
     "tflite": (tflite.read, tflite_files, WORDS),

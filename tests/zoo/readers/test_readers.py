@@ -75,6 +75,29 @@ def test_tensors_of_pytorch_are_read_as_pytorch_reads_them(zipped, tmp_path):
         np.testing.assert_array_equal(found[f"net.{name}"], wanted)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_quantized_linear_layer_has_weights_and_bias(zipped, tmp_path):
+    real = pytest.importorskip("torch")
+    weights = real.quantize_per_tensor(real.tensor([[0.5, -1.0], [0.2, 0.0]]), 0.1, 3, real.qint8)
+    bias = real.nn.Parameter(real.ones(2))
+    state = {"fc._packed_params._packed_params": (weights, bias), "fc._packed_params.dtype": None}
+    state["plain"] = weights
+    real.save(state, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    found = torch.read(tmp_path / "a.pt")
+    assert list(found) == ["fc.weight", "fc.bias", "plain"]
+    np.testing.assert_allclose(found["fc.weight"], weights.dequantize().numpy(), rtol=1e-6)
+    np.testing.assert_array_equal(found["fc.bias"], np.ones(2))
+
+
+def test_integers_with_a_scale_for_each_channel_are_refused(tmp_path):
+    real = pytest.importorskip("torch")
+    scales, zeros = real.tensor([0.1, 0.2]), real.zeros(2, dtype=real.int64)
+    weights = real.quantize_per_channel(real.ones(2, 3), scales, zeros, 0, real.qint8)
+    real.save({"a": weights}, tmp_path / "a.pt")
+    with pytest.raises(BadFile, match="per_channel_affine"):
+        torch.read(tmp_path / "a.pt")
+
+
 class Runs:
     def __reduce__(self):
         import os

@@ -1,0 +1,22 @@
+"""Galleries: enrol people, and identify a face among them or call it unknown.
+
+`Gallery` is one SQLite file. It takes embeddings, and opens no embedder and no detector.
+"""
+
+from keras_facemargin.gallery.gallery import (
+    QUALITY_WEIGHT,
+    EnrolledImage,
+    Gallery,
+    Identity,
+    Person,
+    expected_fpir,
+)
+
+__all__ = [
+    "QUALITY_WEIGHT",
+    "EnrolledImage",
+    "Gallery",
+    "Identity",
+    "Person",
+    "expected_fpir",
+]

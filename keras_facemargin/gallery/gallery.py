@@ -1,0 +1,758 @@
+"""A gallery: the people that a probe is searched among, in one SQLite file."""
+
+import dataclasses
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_facemargin.arrays import embedding_rows
+from keras_facemargin.gallery.search import nearest
+from keras_facemargin.gallery.store import Store
+from keras_facemargin.images.crop import Crop
+from keras_facemargin.images.image import decode_face, encode_face
+from keras_facemargin.template_pooling import pool_templates
+
+# Crystal Loss chooses λ on held-out data. Measured here by tools/benchmarks/measure_pooling.py.
+QUALITY_WEIGHT = 0.3
+
+# Rows that SQLite hands over at a time.
+_ROWS_AT_ONCE = 16_384
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """A person of a gallery.
+
+    Attributes:
+        name: unique in the gallery.
+        images: number of images.
+        crops: number of images whose crop is kept.
+        quality: the lowest quality of the images; None without one.
+    """
+
+    name: str
+    images: int
+    crops: int
+    quality: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class EnrolledImage:
+    """An image of a gallery.
+
+    Attributes:
+        id: number that no other image of the gallery has or had.
+        person: name.
+        quality: in [0, 1]; None if it is not known.
+        source: where the image comes from, as given; None without it.
+        added: date and time, UTC.
+        has_crop: whether the crop is kept.
+    """
+
+    id: int
+    person: str
+    quality: float | None
+    source: str | None
+    added: str
+    has_crop: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """The answer to a probe.
+
+    Attributes:
+        person: name of the most similar person, or None: the probe is unknown.
+        nearest: name of the most similar person, whatever the score; None if the gallery is empty.
+        score: cosine of the probe with that person's template; -1 if the gallery is empty.
+        threshold: smallest cosine that identifies.
+    """
+
+    person: str | None
+    nearest: str | None
+    score: float
+    threshold: float
+
+
+class Gallery:
+    """People and their embeddings in one SQLite file.
+
+    A person has one or more images. Their embeddings are pooled into one template by quality
+    pooling (`keras_facemargin.template_pooling`, Crystal Loss, arXiv:1804.01159), and a probe is
+    compared with the templates: as the protocols of `keras_facemargin.evaluate` do. If an image of
+    a person has no quality, that person's images weigh the same.
+
+    Each change is one transaction: a process that is killed loses what it has not committed, and
+    nothing else. Several processes may read and write the same file; one that has a gallery open
+    sees the changes of the others. An object belongs to the thread that made it.
+
+    The embeddings are of one embedder, `embedding_id`. Others are refused.
+
+    Args:
+        path: the file; created if it is missing or empty.
+        embedding_id: of the embedder, as `Embedder.id_of` gives it.
+        embedding_dim: D, numbers of an embedding, with the mirror image's if it is appended.
+        model: name of the embedder, for messages.
+        quality_weight: λ of quality pooling for a new gallery. 0 is the mean.
+        wait: seconds to wait for another process that writes.
+
+    Raises:
+        ValueError: the file is a gallery of another embedder, another kind of file or damaged.
+        BlockingIOError: another process holds its lock.
+        OSError: the file cannot be opened.
+
+    Example:
+
+    >>> gallery = Gallery("staff.gallery", embedding_id="f" * 64, embedding_dim=2)
+    >>> gallery.enrol("ann", [[1.0, 0.0], [0.8, 0.6]]), gallery.enrol("bob", [[0.0, 1.0]])
+    ([1, 2], [3])
+    >>> gallery.identify([[0.9, 0.2], [-1.0, 0.3]], threshold=0.5)[0].person
+    'ann'
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        embedding_id: str,
+        embedding_dim: int,
+        model: str | None = None,
+        quality_weight: float = QUALITY_WEIGHT,
+        wait: float = 10.0,
+    ) -> None:
+        if not embedding_id or embedding_dim < 1:
+            raise ValueError(
+                "A gallery is bound to an embedder. Received: "
+                f"embedding_id={embedding_id!r}, embedding_dim={embedding_dim}. Open the embedder "
+                "from a file, which has an id."
+            )
+        if not 0 <= quality_weight < np.inf:
+            raise ValueError(
+                "`quality_weight` must be a number of at least 0; 0 gives the mean. "
+                f"Received: quality_weight={quality_weight}."
+            )
+        self._store = Store(path, create=True, wait=wait)
+        self._templates: _Templates | None = None
+        try:
+            with self._store.writing():
+                self._store.connection.execute(
+                    "INSERT OR IGNORE INTO gallery VALUES (1, ?, ?, ?, ?, NULL)",
+                    (embedding_id, int(embedding_dim), model, float(quality_weight)),
+                )
+            self.check_embedder(embedding_id, model)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, wait: float = 10.0) -> "Gallery":
+        """Opens a gallery that exists, whatever its embedder.
+
+        Args:
+            path, wait: as `Gallery`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError, OSError: as `Gallery`.
+
+        Example:
+
+        >>> _ = Gallery("people.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> len(Gallery.open("people.gallery"))
+        0
+        """
+        gallery = cls.__new__(cls)
+        gallery._store = Store(path, create=False, wait=wait)
+        gallery._templates = None
+        try:
+            gallery._settings()
+        except BaseException:
+            gallery.close()
+            raise
+        return gallery
+
+    def __enter__(self) -> "Gallery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._store.close()
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return str(self._store.path)
+
+    @property
+    def embedding_id(self) -> str:
+        """Id of the embedder; another process may have changed it by a rebuild."""
+        return str(self._settings()[0])
+
+    @property
+    def embedding_dim(self) -> int:
+        """D."""
+        return int(self._settings()[1])
+
+    @property
+    def model(self) -> str | None:
+        """Name of the embedder."""
+        name = self._settings()[2]
+        return None if name is None else str(name)
+
+    @property
+    def quality_weight(self) -> float:
+        """λ of quality pooling."""
+        return float(self._settings()[3])
+
+    @property
+    def migration(self) -> str | None:
+        """The migration that made the embeddings of another embedder's; None without one."""
+        text = self._settings()[4]
+        return None if text is None else str(text)
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return int(self._one("SELECT count(*) FROM people"))
+
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return int(self._one("SELECT count(*) FROM images"))
+
+    def check_embedder(self, embedding_id: str | None, model: str | None = None) -> None:
+        """Refuses an embedder that is not the gallery's: its cosines mean nothing here.
+
+        Args:
+            embedding_id: of the embedder.
+            model: its name, for the message.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        own = self.embedding_id
+        if embedding_id != own:
+            raise ValueError(
+                f"{self.path}: holds embeddings of {self.model or 'another embedder'} (id "
+                f"{own[:12]}). Received: {model or 'an embedder'} (id {str(embedding_id)[:12]}). "
+                f"Use the gallery's model; embed the kept crops again with `facemargin gallery "
+                "rebuild`; or map the embeddings with `facemargin gallery migrate`."
+            )
+
+    def enrol(
+        self,
+        person: str,
+        embeddings: npt.ArrayLike,
+        *,
+        quality: Sequence[float | None] | npt.ArrayLike | None = None,
+        sources: Sequence[str | None] | None = None,
+        photos: Sequence[str | None] | None = None,
+        crops: Sequence[npt.NDArray[np.uint8] | None] | None = None,
+        template: str | None = "arcface",
+    ) -> list[int]:
+        """Adds images of a person, all of them or none.
+
+        Args:
+            person: name. A name that the gallery has gets more images.
+            embeddings: float ``(N, D)``, not normalised: as `Embedder` gives them.
+            quality: N numbers in [0, 1], or None where it is not known.
+            sources: N notes, such as the path of the photo.
+            photos: N digests of the photos. A photo of a person is added once; see `has_photo`.
+            crops: N crops uint8 ``(H, W, 3)``, which are kept as JPEG. `rebuild` needs them.
+            template: of the crops, as `Crop.template`.
+
+        Returns:
+            N ids of the images.
+
+        Raises:
+            ValueError: a name is empty, an embedding has another width, is zero or not finite, a
+                quality is out of range, a photo of the person is already in the gallery.
+            OSError: the disk is full or another process holds the lock.
+        """
+        name, rows = _name(person), self._checked(embeddings)
+        columns = [
+            _column("quality", quality, len(rows)),
+            _column("sources", sources, len(rows)),
+            _column("photos", photos, len(rows)),
+            _column("crops", crops, len(rows)),
+        ]
+        qualities = [_quality(each) for each in columns[0]]
+        encoded = [None if crop is None else encode_face(crop) for crop in columns[3]]
+        dim = rows.shape[1]
+        run, ids = self._store.connection.execute, []
+        with self._store.writing():
+            if dim != self.embedding_dim:  # another process has rebuilt the gallery
+                raise ValueError(self._wrong_width(dim))
+            run("INSERT OR IGNORE INTO people (name) VALUES (?)", (name,))
+            number = run("SELECT id FROM people WHERE name = ?", (name,)).fetchone()[0]
+            for row, grade, source, photo, jpeg in zip(
+                rows, qualities, columns[1], columns[2], encoded, strict=True
+            ):
+                values = (number, grade, row.tobytes(), source, photo)
+                try:
+                    added = run(
+                        "INSERT INTO images (person, quality, embedding, source, photo)"
+                        " VALUES (?, ?, ?, ?, ?)",
+                        values,
+                    )
+                except sqlite3.IntegrityError:
+                    raise ValueError(
+                        f"A photo of a person is enrolled once. Received: {source or photo}, which "
+                        f"{name!r} already has."
+                    ) from None
+                ids.append(int(added.lastrowid or 0))
+                if jpeg is not None:
+                    run("INSERT INTO crops VALUES (?, ?, ?)", (ids[-1], template, jpeg))
+        self._templates = None
+        return ids
+
+    def has_photo(self, person: str, photo: str) -> bool:
+        """Whether a person has an image of the photo with that digest."""
+        return bool(
+            self._one(
+                "SELECT count(*) FROM images JOIN people ON people.id = person"
+                " WHERE photo = ? AND name = ?",
+                photo,
+                _name(person),
+            )
+        )
+
+    def remove_person(self, person: str) -> int:
+        """Removes a person with all images.
+
+        Args:
+            person: name.
+
+        Returns:
+            The number of images that were removed.
+
+        Raises:
+            ValueError: there is no such person.
+            OSError: as `enrol`.
+        """
+        name, run = _name(person), self._store.connection.execute
+        with self._store.writing():
+            number = self._number_of(name)
+            images = run("DELETE FROM images WHERE person = ?", (number,)).rowcount
+            run("DELETE FROM people WHERE id = ?", (number,))
+        self._templates = None
+        return int(images)
+
+    def remove_image(self, image: int) -> str:
+        """Removes an image; with the last one the person.
+
+        Args:
+            image: id.
+
+        Returns:
+            The person's name.
+
+        Raises:
+            ValueError: there is no such image.
+            OSError: as `enrol`.
+        """
+        run = self._store.connection.execute
+        with self._store.writing():
+            found = run(
+                "SELECT person, name FROM images JOIN people ON people.id = person"
+                " WHERE images.id = ?",
+                (int(image),),
+            ).fetchone()
+            if found is None:
+                raise ValueError(
+                    f"{self.path}: has no image of that number. Received: {image}. `facemargin "
+                    "gallery list --images` prints them."
+                )
+            run("DELETE FROM images WHERE id = ?", (int(image),))
+            run(
+                "DELETE FROM people WHERE id = ? AND id NOT IN (SELECT person FROM images)",
+                (found[0],),
+            )
+        self._templates = None
+        return str(found[1])
+
+    def people(self) -> list[Person]:
+        """The people, by name."""
+        rows = self._all(
+            "SELECT name, count(*), count(crops.image), min(quality) FROM people"
+            " JOIN images ON person = people.id LEFT JOIN crops ON image = images.id"
+            " GROUP BY people.id ORDER BY name"
+        )
+        return [Person(*row) for row in rows]
+
+    def images(self, person: str | None = None) -> list[EnrolledImage]:
+        """The images of a person, or all, in the order in which they were added.
+
+        Raises:
+            ValueError: there is no such person.
+        """
+        where, values = "", []
+        if person is not None:
+            where, values = " WHERE person = ?", [self._number_of(_name(person))]
+        rows = self._all(
+            "SELECT images.id, name, quality, source, added, crops.image IS NOT NULL FROM images"
+            f" JOIN people ON people.id = person LEFT JOIN crops ON image = images.id{where}"
+            " ORDER BY images.id",
+            *values,
+        )
+        return [
+            EnrolledImage(id, name, quality, source, added, bool(kept))
+            for id, name, quality, source, added, kept in rows
+        ]
+
+    def kept_crop(self, image: int) -> bytes:
+        """The kept crop of an image, as JPEG.
+
+        Raises:
+            ValueError: no crop is kept.
+        """
+        found = self._all("SELECT jpeg FROM crops WHERE image = ?", int(image))
+        if not found:
+            raise ValueError(f"{self.path}: keeps no crop of that image. Received: {image}.")
+        return bytes(found[0][0])
+
+    def search(
+        self, embeddings: npt.ArrayLike, *, count: int = 1
+    ) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.float64]]:
+        """The most similar people of each probe, whatever the score.
+
+        Args:
+            embeddings: float ``(P, D)``, of the gallery's embedder.
+            count: people for each probe, at least 1.
+
+        Returns:
+            Names ``(P, K)`` and cosines ``(P, K)``, descending; K is `count`, or the number of
+            people if that is less.
+
+        Raises:
+            ValueError: an embedding has another width, is zero or not finite; `count` is less
+                than 1; the gallery is damaged.
+            OSError: as `Gallery`.
+
+        Example:
+
+        >>> gallery = Gallery("two.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> _ = gallery.enrol("ann", [[1.0, 0.0]]), gallery.enrol("bob", [[0.0, 1.0]])
+        >>> names, scores = gallery.search([[0.6, 0.8]], count=2)
+        >>> names.tolist(), scores.round(2).tolist()
+        ([['bob', 'ann']], [[0.8, 0.6]])
+        """
+        if count < 1:
+            raise ValueError(f"`count` must be at least 1. Received: count={count}.")
+        probes = self._checked(embeddings)
+        found = self._current()
+        units = (probes / np.linalg.norm(probes, axis=1, keepdims=True)).astype(np.float32)
+        scores, rows = nearest(found.units, units, int(count))
+        return found.names[rows], scores
+
+    def identify(self, embeddings: npt.ArrayLike, *, threshold: float) -> list[Identity]:
+        """The person of each probe, or unknown: open-set identification.
+
+        Args:
+            embeddings: float ``(P, D)``.
+            threshold: smallest cosine that identifies. A threshold of a false accept rate holds
+                for one comparison; see `expected_fpir` for a whole gallery.
+
+        Returns:
+            P answers.
+
+        Raises:
+            ValueError, OSError: as `search`.
+        """
+        names, scores = self.search(embeddings)
+        if not names.shape[1]:
+            return [Identity(None, None, -1.0, threshold) for _ in names]
+        return [
+            Identity(str(name) if score >= threshold else None, str(name), float(score), threshold)
+            for name, score in zip(names[:, 0], scores[:, 0], strict=True)
+        ]
+
+    def rebuild(
+        self,
+        embed: Callable[[npt.NDArray[np.uint8]], npt.ArrayLike],
+        *,
+        crop: Crop,
+        embedding_id: str,
+        embedding_dim: int,
+        model: str | None = None,
+    ) -> int:
+        """Embeds all kept crops with another embedder, and binds the gallery to it in one step.
+
+        Args:
+            embed: from crops ``(N, H, W, 3)`` to embeddings ``(N, D)``.
+            crop, embedding_id, embedding_dim, model: of the embedder.
+
+        Returns:
+            The number of images.
+
+        Raises:
+            ValueError: an image has no crop or one of another template, or another process changed
+                the gallery meanwhile.
+            OSError: as `enrol`.
+        """
+        version = self._store.changes()
+        ids = [row[0] for row in self._all("SELECT id FROM images ORDER BY id")]
+        without = len(ids) - int(self._one("SELECT count(*) FROM crops"))
+        if without:
+            raise ValueError(
+                f"{self.path}: a rebuild needs the crop of every image. Received: {without:,} of "
+                f"{len(ids):,} images without one. Add their photos again to a new gallery, or map "
+                "the embeddings with `facemargin gallery migrate`."
+            )
+        templates = {row[0] for row in self._all("SELECT DISTINCT template FROM crops")}
+        if templates - {crop.template}:
+            found = ", ".join(sorted(str(each) for each in templates))
+            raise ValueError(
+                f"{self.path}: the kept crops must be aligned as the new embedder takes them, "
+                f"{crop}. Received: crops of the template {found}. Add the photos again to a new "
+                "gallery."
+            )
+        parts = [
+            self._checked(embed(crops), embedding_dim) for crops in self._kept_crops(ids, crop)
+        ]
+        rows = np.concatenate(parts) if parts else np.empty((0, embedding_dim), np.float32)
+        self._replace(ids, rows, version, embedding_id, model, None)
+        return len(ids)
+
+    def embeddings(self) -> tuple[list[int], npt.NDArray[np.float32]]:
+        """All images' ids and embeddings ``(N, D)``, as they were enrolled."""
+        with self._store.reading():
+            ids = [row[0] for row in self._all("SELECT id FROM images ORDER BY id")]
+            return ids, self._read_embeddings()[0]
+
+    def map_embeddings(
+        self,
+        mapping: Callable[[npt.NDArray[np.float32]], npt.ArrayLike],
+        *,
+        embedding_id: str,
+        embedding_dim: int,
+        model: str | None = None,
+        note: str,
+    ) -> int:
+        """Maps all embeddings into another embedder's space, in one step.
+
+        Args:
+            mapping: from ``(N, D)`` to ``(N, D2)``, such as `Migration.apply`.
+            embedding_id, embedding_dim, model: of the new embedder.
+            note: what was done and what it costs; `migration` gives it.
+
+        Returns:
+            The number of images.
+
+        Raises:
+            ValueError: another process changed the gallery meanwhile; else as `enrol`.
+            OSError: as `enrol`.
+        """
+        version = self._store.changes()
+        ids, rows = self.embeddings()
+        mapped = np.empty((0, embedding_dim), np.float32)
+        if ids:
+            mapped = self._checked(mapping(rows), embedding_dim)
+        self._replace(ids, mapped, version, embedding_id, model, note)
+        return len(ids)
+
+    def _replace(
+        self,
+        ids: list[int],
+        rows: npt.NDArray[np.float32],
+        version: int,
+        embedding_id: str,
+        model: str | None,
+        note: str | None,
+    ) -> None:
+        with self._store.writing():
+            if self._store.changes() != version:
+                raise ValueError(
+                    f"{self.path}: another process changed the gallery meanwhile. Received: "
+                    f"{len(rows):,} embeddings of its earlier content. Run the command again."
+                )
+            self._store.connection.executemany(
+                "UPDATE images SET embedding = ? WHERE id = ?",
+                ((row.tobytes(), id) for row, id in zip(rows, ids, strict=True)),
+            )
+            self._store.connection.execute(
+                "UPDATE gallery SET embedding_id = ?, embedding_dim = ?, model = ?, migration = ?",
+                (embedding_id, rows.shape[1], model, note),
+            )
+        self._templates = None
+
+    def _kept_crops(self, ids: list[int], crop: Crop) -> Iterator[npt.NDArray[np.uint8]]:
+        for start in range(0, len(ids), 256):
+            yield np.stack(
+                [
+                    decode_face(self.kept_crop(image), crop, f"{self.path}, image {image}")
+                    for image in ids[start : start + 256]
+                ]
+            )
+
+    def _current(self) -> "_Templates":
+        """The templates, read again if another process has changed the file."""
+        changes = self._store.changes()
+        if self._templates is None or self._templates.changes != changes:
+            self._templates = self._read_templates(changes)
+        return self._templates
+
+    def _read_templates(self, changes: int) -> "_Templates":
+        with self._store.reading():
+            weight = self.quality_weight
+            people = self._all("SELECT id, name FROM people ORDER BY id")
+            rows, numbers, quality = self._read_embeddings()
+        names = np.array([name for _, name in people], object)
+        if not len(names):
+            return _Templates(changes, names, np.empty((0, rows.shape[1]), np.float32))
+        ids = np.array([number for number, _ in people])
+        # Where one is missing, the images of the person weigh the same.
+        without = np.isin(numbers, numbers[np.isnan(quality)])
+        quality[without] = 0.5
+        try:
+            units, found = pool_templates(rows, numbers, quality, weight)
+        except ValueError:
+            raise self._damaged("an embedding that is not a finite number") from None
+        if len(found) != len(ids) or not (found == ids).all():
+            raise self._damaged("a person without an image")
+        return _Templates(changes, names, units)
+
+    def _read_embeddings(
+        self,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """The embeddings, the numbers of their people and their qualities, NaN without one."""
+        count, dim = self.num_images, self.embedding_dim
+        rows = np.empty((count, dim), np.float32)
+        people, quality = np.empty(count, np.int64), np.empty(count)
+        cursor = self._store.connection.execute(
+            "SELECT embedding, person, quality FROM images ORDER BY id"
+        )
+        done = 0
+        while part := cursor.fetchmany(_ROWS_AT_ONCE):
+            block = slice(done, done + len(part))
+            embeddings, people[block], grades = zip(*part, strict=True)
+            quality[block] = [np.nan if grade is None else grade for grade in grades]
+            joined = b"".join(embeddings)
+            if len(joined) != 4 * dim * len(part):
+                raise self._damaged("an embedding of another width")
+            rows[block] = np.frombuffer(joined, "<f4").reshape(len(part), dim)
+            done += len(part)
+        return rows, people, quality
+
+    def _damaged(self, found: str) -> ValueError:
+        return ValueError(
+            f"{self.path}: the gallery is damaged. Received: {found}. Restore it from a copy."
+        )
+
+    def _checked(
+        self, embeddings: npt.ArrayLike, dim: int | None = None
+    ) -> npt.NDArray[np.float32]:
+        rows = embedding_rows(embeddings).astype("<f4")
+        dim = self.embedding_dim if dim is None else dim
+        if rows.shape[1] != dim or not len(rows):
+            raise ValueError(self._wrong_width(rows.shape[1] if len(rows) else 0))
+        lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+        if len(bad):
+            raise ValueError(
+                "An embedding must be finite and of non-zero length. Received: length "
+                f"{lengths[bad[0]]} in row {bad[0]}."
+            )
+        return rows
+
+    def _wrong_width(self, width: int) -> str:
+        return (
+            f"{self.path}: holds embeddings (N, {self.embedding_dim}), N > 0, of "
+            f"{self.model or 'its embedder'}. Received: "
+            + (f"embeddings of {width} numbers." if width else "no embedding.")
+        )
+
+    def _settings(self) -> Any:
+        found = self._all(
+            "SELECT embedding_id, embedding_dim, model, quality_weight, migration FROM gallery"
+        )
+        if not found:
+            raise self._damaged("no embedder")
+        return found[0]
+
+    def _number_of(self, name: str) -> int:
+        found = self._all("SELECT id FROM people WHERE name = ?", name)
+        if found:
+            return int(found[0][0])
+        near = get_close_matches(name, [row[0] for row in self._all("SELECT name FROM people")], 1)
+        raise ValueError(
+            f"{self.path}: has no person of that name. Received: {name!r}."
+            + (f" Did you mean {near[0]!r}?" if near else "")
+        )
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._all(query, *values)[0][0]
+
+    def _all(self, query: str, *values: Any) -> list[Any]:
+        with self._store.in_one_sentence():
+            return self._store.connection.execute(query, values).fetchall()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Templates:
+    changes: int
+    names: npt.NDArray[np.object_]
+    units: npt.NDArray[np.float32]
+
+
+def expected_fpir(far: float, people: int) -> float:
+    """Expected false-positive identification rate of a gallery.
+
+    A stranger is compared with each of N people. If the comparisons were independent, the stranger
+    would be accepted by at least one with the probability
+
+        FPIR = 1 - (1 - FAR)^N
+
+    (ISO/IEC 19795-1). Comparisons of one probe are not quite independent: a blurred probe resembles
+    many people. Whatever their dependence, FPIR <= N FAR.
+
+    Args:
+        far: false accept rate of the threshold, of one comparison.
+        people: N.
+
+    Returns:
+        A rate in [0, 1].
+
+    Example:
+
+    >>> [round(expected_fpir(1e-3, people), 3) for people in (1, 100, 1000)]
+    [0.001, 0.095, 0.632]
+    """
+    return float(-np.expm1(people * np.log1p(-far)))
+
+
+def _name(person: str) -> str:
+    """A person's name, as all systems write it; macOS decomposes accents."""
+    if not isinstance(person, str) or not person.strip() or not person.isprintable():
+        raise ValueError(
+            f"A person's name must be a printable text, not empty. Received: {person!r}."
+        )
+    return unicodedata.normalize("NFC", person.strip())
+
+
+def _column(name: str, values: Any, count: int) -> list[Any]:
+    if values is None:
+        return [None] * count
+    given = list(values)
+    if len(given) != count:
+        raise ValueError(
+            f"`{name}` must hold one value for each embedding. Received: {len(given):,} for "
+            f"{count:,} embeddings."
+        )
+    return given
+
+
+def _quality(value: Any) -> float | None:
+    if value is None:
+        return None
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"`quality` must be in [0, 1]. Received: {value}.")
+    return float(value)

@@ -1,0 +1,24 @@
+"""The quality of a face crop, and the answer "cannot say" where it is too low.
+
+One number fails one of the two errors. `Quality.utility` predicts false rejects: pose, occlusion
+and bad alignment. `Quality.sharpness` predicts false accepts: an embedder finds blurred strangers
+similar to each other. `judge` measures both, `decide` compares two crops with them.
+
+Plain numpy: neither Keras nor a runtime is needed.
+"""
+
+from keras_facemargin.quality.decision import Decision, decide, shortfall, without_answer
+from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge
+from keras_facemargin.quality.resolution import effective_resolution
+
+__all__ = [
+    "Decision",
+    "Limits",
+    "Quality",
+    "UtilityScale",
+    "decide",
+    "effective_resolution",
+    "judge",
+    "shortfall",
+    "without_answer",
+]
