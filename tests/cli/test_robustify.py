@@ -16,12 +16,16 @@ from keras_facemargin.zoo import load_card
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
-    return write_synthetic_faces(tmp_path_factory.mktemp("crops") / "crops", 25, 8, seed=3)
+    folder = tmp_path_factory.mktemp("crops") / "crops"
+    write_synthetic_faces(folder, 25, 8, seed=3)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    return write_synthetic_faces(tmp_path_factory.mktemp("test") / "people", 48, 2, seed=9)
+    folder = tmp_path_factory.mktemp("test") / "people"
+    write_synthetic_faces(folder, 48, 2, seed=9)
+    return folder
 
 
 def test_the_result_is_a_model_folder_with_thresholds(facemargin, model, crops, people):

@@ -20,8 +20,7 @@ from keras_facemargin.zoo import load_card, load_embedder
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = write_synthetic_faces(tmp_path_factory.mktemp("unlabelled") / "faces", 50, 4, seed=3)
-    return FaceFolder(folder).paths
+    return write_synthetic_faces(tmp_path_factory.mktemp("unlabelled") / "faces", 50, 4, seed=3)
 
 
 @pytest.fixture(scope="module")
