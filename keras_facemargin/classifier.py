@@ -218,6 +218,8 @@ class MarginClassifier(DistributedFit, keras.Model):
         sums = {}
         for images, labels in _batches(x, y, batch_size):
             self.inspector.look(None, labels)
+            if not ops.is_tensor(images):  # a tensor of tf.data on another backend, too
+                images = np.asarray(images)
             embeddings = np.asarray(self.predict_on_batch(images), "float64")
             lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
             if not (np.isfinite(lengths) & (lengths > 0)).all():

@@ -188,7 +188,7 @@ class PickleWalk:
 
     def _since_mark(self) -> list[typing.Any]:
         if not self._marks:
-            raise self.error("there is no mark to go back to")
+            raise self.error("the stack has no mark")
         start = self._marks.pop()
         taken = self._stack[start:]
         del self._stack[start:]

@@ -82,11 +82,11 @@ def quality_logits(quality):
     return ops.clip(logits, -LIMIT, LIMIT)
 
 
-def quality_pooling(features, quality, quality_weight, present=None, media=None):
+def quality_pooling(features, quality, quality_weight, *, present=None, media=None):
     """Quality pooling of padded templates: Crystal Loss (arXiv:1804.01159).
 
     `quality_weight` is the paper's λ: with 0 the result is the mean, with a large number the best
-    image alone. There is no default, because the paper chooses it on held-out data.
+    image alone. It has no default, because the paper chooses it on held-out data.
 
     With `media` the weight of a medium is the softmax of λ times the mean logit of its images, and
     its images have equal parts of it. With `quality_weight` = 0 the result is that of
@@ -123,7 +123,7 @@ def quality_pooling(features, quality, quality_weight, present=None, media=None)
     return _pooled(_float(features), logits, present, media)
 
 
-def media_pooling(features, media, present=None):
+def media_pooling(features, media, *, present=None):
     """Media pooling of padded templates: the mean of the means of the media.
 
     Usual for IJB-A, B and C: a video of a thousand frames counts as much as one still. Where
@@ -150,7 +150,7 @@ def media_pooling(features, media, present=None):
     return _pooled(features, ops.zeros_like(features[..., 0]), present, media)
 
 
-def video_pooling(features, present=None):
+def video_pooling(features, *, present=None):
     """Video pooling: the mean of a video's frames, divided by its length.
 
     Most papers compare these on YouTube Faces. Where implementations differ: NormFace averages the
@@ -177,7 +177,14 @@ def video_pooling(features, present=None):
 
 
 def segment_pooling(
-    features, templates, num_templates, quality=None, quality_weight=0.0, media=None, num_media=None
+    features,
+    templates,
+    num_templates,
+    *,
+    quality=None,
+    quality_weight=0.0,
+    media=None,
+    num_media=None,
 ):
     """Mean, quality or media pooling of a list of images, each with the number of its template.
 
@@ -240,7 +247,7 @@ def segment_pooling(
     return direction_of(pooled, SHORTEST)
 
 
-def attenuate(scores, quality_a, quality_b, threshold, ratio):
+def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
     """Quality attenuation: lowers the score of a pair if one of its templates has low quality.
 
         s' = min(s, s / ratio)  if min(quality_a, quality_b) <= threshold,  else  s
@@ -248,7 +255,7 @@ def attenuate(scores, quality_a, quality_b, threshold, ratio):
     The abstract of Crystal Loss (arXiv:1804.01159) states that the score is rescaled by the quality
     of the pair. Other users of the paper apply this rule, with the quality of a template's best
     image. The rule and values of `threshold` and `ratio` could not be checked against the paper, so
-    there are no defaults: choose them on held-out pairs. A negative score does not change, because
+    they have no defaults: choose them on held-out pairs. A negative score does not change, because
     division would raise it.
 
     Args:
@@ -321,7 +328,7 @@ class QualityPooling(keras.layers.Layer):
         self.quality_weight = float(quality_weight)
 
     def call(self, features, quality, present=None, media=None):
-        return quality_pooling(features, quality, self.quality_weight, present, media)
+        return quality_pooling(features, quality, self.quality_weight, present=present, media=media)
 
     def get_config(self):
         return {**super().get_config(), "quality_weight": self.quality_weight}
@@ -366,7 +373,7 @@ class MediaPooling(keras.layers.Layer):
         _check_precision(self)
 
     def call(self, features, media, present=None):
-        return media_pooling(features, media, present)
+        return media_pooling(features, media, present=present)
 
 
 def _pooled(features, logits, present, media):

@@ -24,6 +24,7 @@ _IMAGES_AT_ONCE = 16_384
 def pool_templates(
     embeddings: npt.ArrayLike,
     template_ids: npt.ArrayLike,
+    *,
     quality: npt.ArrayLike | None = None,
     quality_weight: float = 0.0,
     media_ids: npt.ArrayLike | None = None,
@@ -43,7 +44,7 @@ def pool_templates(
         sorted. A template whose embeddings add up to zero is zero.
 
     Raises:
-        ValueError: lengths differ or there is nothing to pool; `quality` holds a number outside
+        ValueError: lengths differ or no embedding is given; `quality` holds a number outside
             [0, 1]; `quality_weight` is negative or not finite, or not 0 without `quality`.
 
     Example:

@@ -91,10 +91,10 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     assert re.findall(r"<h2>([^<]+)</h2>", page) == [
         "Faces",
         "Fine-tuning",
-        "Verification of held-out people",
+        "Your people and strangers, before and after",
         "Export",
     ]
-    assert page.count("<table>") == 2
+    assert page.count("<table") == 2
     # Contact sheet, training curves, ROC, score histograms, hardest pairs.
     assert page.count('src="data:image/png;base64,') == 5
     assert "80 images of 10 identities: people who do not exist" in page
@@ -103,7 +103,7 @@ def test_the_report_has_its_sections_tables_and_pictures(output):
     assert f"Its threshold is a cosine of {chosen}." in page
     record = json.loads((output / "report.json").read_text())
     for moment in ("before", "after"):
-        assert f"<td>{record[moment]['eer']:.2%}</td>" in page.replace(' class="number"', "")
+        assert f">{record[moment]['strangers']['eer']:.2%}</td>" in page
     for precision in PRECISIONS:
         assert f"embedder_{precision}.tflite" in page
     assert page.count("passed") == 5

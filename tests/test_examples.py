@@ -47,7 +47,7 @@ def test_fine_tune_on_a_folder(tmp_path, capsys):
     assert "EER" in capsys.readouterr().out
     report = json.loads((output / "report.json").read_text(encoding="utf-8"))
     assert report["head"] == "CosFace"
-    assert len(report["identities"]) + len(report["held_out_identities"]) == 12
+    assert len(report["identities"]) + len(report["strangers"]) == 12
     assert keras.saving.load_model(output / "embedder.keras").output_shape == (None, 24)
     assert (output / "embedder.tflite").stat().st_size > 1_000
 

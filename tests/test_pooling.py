@@ -109,7 +109,9 @@ def test_every_function_equals_the_loops(quality_weight, with_media, seed):
         reference(f, q, quality_weight, m if with_media else None)
         for f, q, m in cut(present, features, quality, media)
     ]
-    padded = pooling.quality_pooling(features, quality, quality_weight, present, given)
+    padded = pooling.quality_pooling(
+        features, quality, quality_weight, present=present, media=given
+    )
     np.testing.assert_allclose(array(padded), expected, atol=2e-6)
 
     numbers = np.nonzero(present)[0]
@@ -118,9 +120,10 @@ def test_every_function_equals_the_loops(quality_weight, with_media, seed):
         rows,
         numbers,
         5,
-        qualities,
-        quality_weight,
-        *((numbers * 3 + media[present], 15) if with_media else ()),
+        quality=qualities,
+        quality_weight=quality_weight,
+        media=numbers * 3 + media[present] if with_media else None,
+        num_media=15 if with_media else None,
     )
     np.testing.assert_allclose(array(in_a_row), expected, atol=2e-6)
 
@@ -128,7 +131,11 @@ def test_every_function_equals_the_loops(quality_weight, with_media, seed):
     names = np.array([f"template {number}" for number in numbers])[mixed]
     videos = np.array([f"video {medium}" for medium in media[present]])[mixed]
     by_name, ids = pooling.pool_templates(
-        rows[mixed], names, qualities[mixed], quality_weight, videos if with_media else None
+        rows[mixed],
+        names,
+        quality=qualities[mixed],
+        quality_weight=quality_weight,
+        media_ids=videos if with_media else None,
     )
     assert by_name.dtype == np.float32
     assert list(ids) == [f"template {number}" for number in range(5)]
@@ -137,8 +144,8 @@ def test_every_function_equals_the_loops(quality_weight, with_media, seed):
 
 def test_media_and_video_pooling_equal_the_loops():
     features, _, media, present = templates(7)
-    by_media = array(pooling.media_pooling(features, media, present))
-    plain = array(pooling.video_pooling(features, present))
+    by_media = array(pooling.media_pooling(features, media, present=present))
+    plain = array(pooling.video_pooling(features, present=present))
     for number, (f, m) in enumerate(cut(present, features, media)):
         means = [f[m == medium].mean(axis=0) for medium in np.unique(m)]
         mean = np.mean(means, axis=0)
@@ -149,25 +156,29 @@ def test_media_and_video_pooling_equal_the_loops():
 
 def test_identities():
     features, quality, media, present = templates(3)
-    mean = array(pooling.video_pooling(features, present))
+    mean = array(pooling.video_pooling(features, present=present))
     for pooled in (
-        pooling.quality_pooling(features, quality, 0.0, present),
-        pooling.quality_pooling(features, np.full_like(quality, 0.3), 2.0, present),
-        pooling.quality_pooling(features, quality, 2.0, present, np.zeros_like(media)),
-        pooling.media_pooling(features, np.zeros_like(media), present),
-        pooling.media_pooling(features, np.broadcast_to(np.arange(7), media.shape), present),
+        pooling.quality_pooling(features, quality, 0.0, present=present),
+        pooling.quality_pooling(features, np.full_like(quality, 0.3), 2.0, present=present),
+        pooling.quality_pooling(
+            features, quality, 2.0, present=present, media=np.zeros_like(media)
+        ),
+        pooling.media_pooling(features, np.zeros_like(media), present=present),
+        pooling.media_pooling(
+            features, np.broadcast_to(np.arange(7), media.shape), present=present
+        ),
     ):
         np.testing.assert_allclose(array(pooled), mean, atol=1e-6)
     np.testing.assert_allclose(
-        array(pooling.quality_pooling(features, quality, 0.0, present, media)),
-        array(pooling.media_pooling(features, media, present)),
+        array(pooling.quality_pooling(features, quality, 0.0, present=present, media=media)),
+        array(pooling.media_pooling(features, media, present=present)),
         atol=1e-6,
     )
     # One image per medium: plain quality pooling. A very large λ: the best image alone.
     alone = np.broadcast_to(np.arange(7), media.shape)
     np.testing.assert_allclose(
-        array(pooling.quality_pooling(features, quality, 1.5, present, alone)),
-        array(pooling.quality_pooling(features, quality, 1.5, present)),
+        array(pooling.quality_pooling(features, quality, 1.5, present=present, media=alone)),
+        array(pooling.quality_pooling(features, quality, 1.5, present=present)),
         atol=1e-6,
     )
     best = array(pooling.quality_pooling(features, quality, 1e5))
@@ -179,23 +190,29 @@ def test_identities():
 
 def test_invariances():
     features, quality, media, present = templates(4)
-    pooled = array(pooling.quality_pooling(features, quality, 0.7, present, media))
+    pooled = array(pooling.quality_pooling(features, quality, 0.7, present=present, media=media))
     np.testing.assert_allclose(np.linalg.norm(pooled, axis=1), 1.0, atol=1e-6)
     order = np.random.default_rng(0).permutation(7)
     moved = pooling.quality_pooling(
-        features[:, order], quality[:, order], 0.7, present[:, order], media[:, order]
+        features[:, order], quality[:, order], 0.7, present=present[:, order], media=media[:, order]
     )
     np.testing.assert_allclose(array(moved), pooled, atol=1e-6)
     np.testing.assert_allclose(
-        array(pooling.quality_pooling(50 * features, quality, 0.7, present, 9 - media)),
+        array(
+            pooling.quality_pooling(50 * features, quality, 0.7, present=present, media=9 - media)
+        ),
         pooled,
         atol=1e-6,
     )
     # Padding has no effect, even if it is NaN.
     dirty = np.where(present[..., None], features, np.nan)
     np.testing.assert_array_equal(
-        array(pooling.quality_pooling(dirty, np.where(present, quality, 1), 0.7, present, media)),
-        array(pooling.quality_pooling(features, quality, 0.7, present, media)),
+        array(
+            pooling.quality_pooling(
+                dirty, np.where(present, quality, 1), 0.7, present=present, media=media
+            )
+        ),
+        array(pooling.quality_pooling(features, quality, 0.7, present=present, media=media)),
     )
     # One more frame of a medium does not change a template of media.
     twice = np.concatenate([features, features[:, :1]], axis=1)
@@ -219,7 +236,9 @@ def test_a_template_without_an_image_is_zero():
     features, quality, media, present = templates(5)
     present[2] = False
     for given in (None, media):
-        pooled = array(pooling.quality_pooling(features, quality, 1.0, present, given))
+        pooled = array(
+            pooling.quality_pooling(features, quality, 1.0, present=present, media=given)
+        )
         np.testing.assert_array_equal(pooled[2], 0.0)
         np.testing.assert_allclose(np.linalg.norm(np.delete(pooled, 2, axis=0), axis=1), 1.0, 1e-5)
     pooled = array(pooling.segment_pooling(np.eye(2, dtype="float32"), [0, 2], 3))
@@ -234,7 +253,7 @@ def test_gradients_equal_finite_differences(with_media):
     given = media if with_media else None
 
     def loss(q):
-        pooled = pooling.quality_pooling(features, q, 0.9, present, given)
+        pooled = pooling.quality_pooling(features, q, 0.9, present=present, media=given)
         return ops.sum(pooled * ops.convert_to_tensor(weights))
 
     def exact(q):
@@ -259,11 +278,15 @@ def test_gradients_are_finite_at_the_ends(d, quality_weight):
     quality[:, :3] = d
     present[1] = False
     quality_slopes = gradient_of(
-        lambda q: ops.sum(pooling.quality_pooling(features, q, quality_weight, present)[:, 0]),
+        lambda q: ops.sum(
+            pooling.quality_pooling(features, q, quality_weight, present=present)[:, 0]
+        ),
         quality,
     )
     feature_slopes = gradient_of(
-        lambda f: ops.sum(pooling.quality_pooling(f, quality, quality_weight, present)[:, 0]),
+        lambda f: ops.sum(
+            pooling.quality_pooling(f, quality, quality_weight, present=present)[:, 0]
+        ),
         np.where(present[..., None], features, 0).astype("float32"),
     )
     assert np.isfinite(quality_slopes).all()
@@ -287,8 +310,8 @@ def test_layers_compute_in_float32_in_mixed_precision(policy):
         keras.config.set_dtype_policy(before)
     assert by_quality.compute_dtype == by_media.compute_dtype == "float32"
     for got, expected in (
-        (pooled, pooling.quality_pooling(features, quality, 0.8, present, media)),
-        (averaged, pooling.media_pooling(features, media, present)),
+        (pooled, pooling.quality_pooling(features, quality, 0.8, present=present, media=media)),
+        (averaged, pooling.media_pooling(features, media, present=present)),
     ):
         assert keras.backend.standardize_dtype(got.dtype) == "float32"
         np.testing.assert_allclose(array(got), array(expected), atol=1e-6)
@@ -324,8 +347,8 @@ def test_a_saved_graph_of_any_template_length(tmp_path):
             restored([features, quality, media, present]),
             model([features, quality, media, present]),
             [
-                pooling.quality_pooling(features, quality, 0.8, present, media),
-                pooling.media_pooling(features, media, present),
+                pooling.quality_pooling(features, quality, 0.8, present=present, media=media),
+                pooling.media_pooling(features, media, present=present),
                 pooling.quality_pooling(features, quality, 0.8),
             ],
             strict=True,
@@ -341,9 +364,9 @@ def test_attenuation():
     got = pooling.attenuate(scores, a, b, threshold=0.7, ratio=1.1)
     assert got.dtype == np.float64
     np.testing.assert_allclose(got, expected, atol=1e-12)
-    np.testing.assert_array_equal(pooling.attenuate(scores, b, a, 0.7, 1.1), got)
-    np.testing.assert_array_equal(pooling.attenuate(scores, a, b, 0.7, 1.0), scores)
-    np.testing.assert_array_equal(pooling.attenuate(scores, a, b, 0.0, 3.0), scores)
+    np.testing.assert_array_equal(pooling.attenuate(scores, b, a, threshold=0.7, ratio=1.1), got)
+    np.testing.assert_array_equal(pooling.attenuate(scores, a, b, threshold=0.7, ratio=1.0), scores)
+    np.testing.assert_array_equal(pooling.attenuate(scores, a, b, threshold=0.0, ratio=3.0), scores)
 
 
 @pytest.mark.parametrize("numbers", [[0, 2**32], [0, 5], [0, -1], [0.0, 0.6], ["0", "1"]])
@@ -407,7 +430,10 @@ def test_the_gradient_of_features_that_cancel_out_is_bounded():
         (lambda f, q: pooling.quality_pooling(f, q[:, 1:], 1), r"`quality`.*\(5, 7\).*\(5, 6\)"),
         (lambda f, q: pooling.quality_pooling(f[0], q[0], 1), r"\(T, K, D\).*\(7, 6\)"),
         (lambda f, q: pooling.media_pooling(f, q[0]), r"`media` .*Received: shape \(7,\)"),
-        (lambda f, q: pooling.video_pooling(f, q[:2] > 0), r"`present` .*Received: shape \(2, 7\)"),
+        (
+            lambda f, q: pooling.video_pooling(f, present=q[:2] > 0),
+            r"`present` .*Received: shape \(2, 7\)",
+        ),
         (
             lambda f, q: pooling.segment_pooling(f[0], q[0] > 2, 1, quality_weight=1),
             "quality_weight=1 without quality",
@@ -421,13 +447,25 @@ def test_the_gradient_of_features_that_cancel_out_is_bounded():
         (lambda f, q: pooling.pool_templates(f[0], [1, 2]), r"`template_ids`.*Received: shape \(2"),
         (lambda f, q: pooling.pool_templates(f[0, :0], []), r"N > 0"),
         (
-            lambda f, q: pooling.pool_templates(f[0], range(7), q[0, 1:], 1),
+            lambda f, q: pooling.pool_templates(f[0], range(7), quality=q[0, 1:], quality_weight=1),
             r"`quality`.*shape \(6,\)",
         ),
-        (lambda f, q: pooling.attenuate([0.5], [2], [1], 0.5, 1.1), r"`quality_a` must be in"),
-        (lambda f, q: pooling.attenuate([0.5], [1], [1, 1], 0.5, 1.1), r"`quality_b` .*\(2,\)"),
-        (lambda f, q: pooling.attenuate([0.5], [1], [1], 1.5, 1.1), "Received: threshold=1.5"),
-        (lambda f, q: pooling.attenuate([0.5], [1], [1], 0.5, 0.9), "Received: ratio=0.9"),
+        (
+            lambda f, q: pooling.attenuate([0.5], [2], [1], threshold=0.5, ratio=1.1),
+            r"`quality_a` must be in",
+        ),
+        (
+            lambda f, q: pooling.attenuate([0.5], [1], [1, 1], threshold=0.5, ratio=1.1),
+            r"`quality_b` .*\(2,\)",
+        ),
+        (
+            lambda f, q: pooling.attenuate([0.5], [1], [1], threshold=1.5, ratio=1.1),
+            "Received: threshold=1.5",
+        ),
+        (
+            lambda f, q: pooling.attenuate([0.5], [1], [1], threshold=0.5, ratio=0.9),
+            "Received: ratio=0.9",
+        ),
     ],
 )
 def test_bad_input_is_refused(call, message):

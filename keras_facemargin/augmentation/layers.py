@@ -27,7 +27,7 @@ from keras_facemargin.augmentation.light import (
 )
 from keras_facemargin.backend.foreign import is_foreign
 
-_TEMPLATE = 112.0  # side of the crop in which the template's points are given
+_TEMPLATE = 112.0  # side of the crop in which the outline of a mask is given
 
 
 class FaceAugmentation(keras.layers.Layer):
@@ -472,18 +472,19 @@ class RandomCutout(FaceAugmentation):
 class RandomFaceMask(FaceAugmentation):
     """Covers nose, mouth and chin as a medical mask does, in one random colour.
 
-    The outline fits the ArcFace template (eyes at row 51.6, tip of the nose at 71.7, mouth at 92.3
-    of 112) and SphereFace's, the same without 8 columns on either side; the face must be aligned to
-    one of them. It has an upper edge that falls from the bridge of the nose to the cheeks, straight
+    The face must be aligned to a template of `keras_facemargin.images.Crop`; the size of the images
+    decides which one, as in `Crop.of`. The outline is drawn on the ArcFace template (eyes at row
+    51.6, tip of the nose at 71.7, mouth at 92.3 of 112) and moved to the places of the other
+    templates. It has an upper edge that falls from the bridge of the nose to the cheeks, straight
     sides and a round chin. Implementations differ: FMA-3D (FaceX-Zoo) projects photographs of masks
     onto a 3D model of the face.
 
     Args:
-        top: highest and lowest row of the edge on the nose, in pixels of a 112x112 crop.
+        top: highest and lowest row of the edge on the nose, in pixels of ArcFace's 112x112 crop.
         rate, seed, **kwargs: as in `FaceAugmentation`.
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or the images have a shape without a template.
 
     Example:
         >>> tuple(RandomFaceMask(seed=0)(np.ones((2, 112, 112, 3)), training=True).shape)
@@ -498,11 +499,9 @@ class RandomFaceMask(FaceAugmentation):
 
     def change(self, ops, images, numbers):
         height, width = images.shape[1:3]
-        factor = _TEMPLATE / height
-        left = (_TEMPLATE - width * _TEMPLATE / height) / 2  # 8 columns of SphereFace's crop
-        columns = (_grid(ops, width) + 0.5) * factor - 0.5 + left
-        across = ops.abs(columns - 56.0)[None, None, :]
-        down = ((_grid(ops, height) + 0.5) * factor - 0.5)[None, :, None]
+        factor, (left, above) = _to_arcface(height, width)
+        across = ops.abs(factor * _grid(ops, width) + (left - 56.0))[None, None, :]
+        down = (factor * _grid(ops, height) + above)[None, :, None]
         edge = _between(numbers[0], self.top)[:, None, None] + 9.0 * (across / 38.0) ** 2
         below = down - edge
         # Distance to an outline of half width 38 that is round below row 78, about, in pixels.
@@ -511,6 +510,19 @@ class RandomFaceMask(FaceAugmentation):
         covered = ops.clip(ops.minimum(below, inside) + 0.5, 0.0, 1.0)[..., None]
         colour = 255.0 * ops.stack(numbers[1:], axis=-1)[:, None, None, :]
         return images + covered * (colour - images)
+
+
+def _to_arcface(height, width):
+    """(factor, (x, y)): ``factor * pixel + x`` is the place in ArcFace's 112x112 crop.
+
+    The five points of the two templates agree best in the least-squares sense.
+    """
+    from keras_facemargin.images.crop import Crop  # opens the room only for a mask
+
+    own, arcface = Crop.of((height, width)).points, Crop.of().points
+    middle = own.mean(axis=0)
+    factor = float(np.vdot(own - middle, arcface) / np.vdot(own - middle, own))
+    return factor, (arcface.mean(axis=0) - factor * middle).tolist()
 
 
 # Numbers and places.

@@ -1,8 +1,8 @@
-"""The faces of a bench: a folder of people, and the official pairs among them."""
+"""The faces of a bench: folders of people, and the official pairs among them."""
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,66 +22,79 @@ class BenchFaces:
     """Faces on which embedders are compared.
 
     Attributes:
-        paths: the N image files.
-        people: the person of each, ``(N,)``.
-        crop: the `Crop` of the files.
+        crops: `Crop` -> the N image files that have it; the same images in each.
+        people: the person of each image, ``(N,)``.
+        left_out: number of images of the first folder that another folder does not have.
         pairs: the official `Pairs`, with folds, or None.
         groups: name of a grouping -> the group of each image, ``(N,)``.
     """
 
-    paths: list[Path]
+    crops: Mapping[Crop, list[Path]]
     people: list[str]
-    crop: Crop
+    left_out: int
     pairs: Pairs | None
     groups: Mapping[str, npt.NDArray[Any]]
 
     @classmethod
     def read(
         cls,
-        images: str | os.PathLike[str],
+        images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         pairs: str | os.PathLike[str] | None = None,
         groups: str | os.PathLike[str] | None = None,
     ) -> "BenchFaces":
         """Lists the images and reads the files about them.
 
         Args:
-            images: folder of aligned crops, a folder for each person.
-            pairs: LFW's list of pairs with folds, or None. A listed image that the folder does not
+            images: folder of aligned crops, a folder for each person. Several such folders hold the
+                same images in other crops, under the same names; an image that one of them does not
+                have is left out.
+            pairs: LFW's list of pairs with folds, or None. A listed image that the folders do not
                 have counts as a failure to enrol.
             groups: CSV file, as `read_groups_of_images` takes it, or None.
 
         Raises:
-            ValueError: if there are too few faces, if the list has no folds, or if a file breaks
-                its format.
+            ValueError: if there are too few faces, two folders have one crop, the list has no
+                folds, or a file breaks its format.
             OSError: if a file or all listed images are missing.
         """
-        files, bad = list_files(os.fspath(images))
-        report_bad_files(os.fspath(images), bad, "skip")
-        paths = [Path(path) for person in files.values() for path in person]
-        people = [name for name, person in files.items() for _ in person]
-        if sum(map(bool, files.values())) < 2 or len(paths) == len({*people}):
+        given = [images] if isinstance(images, str | os.PathLike) else images
+        folders = [Path(each) for each in given]
+        listed = [_list_images(folder) for folder in folders]
+        common = [name for name in listed[0] if all(name in each for each in listed)]
+        people = [person for person, _ in common]
+        if len({*people}) < 2 or len(people) == len({*people}):
+            where = " and ".join(map(str, folders))
             raise ValueError(
                 "A bench needs at least two people, and two images of one of them. Received: "
-                f"{len(paths):,} images of {len({*people}):,} people in {images}."
+                f"{len(people):,} images of {len({*people}):,} people in {where}."
             )
-        listed = None if pairs is None else read_pairs(pairs, images, on_missing="reject")
-        if listed is not None and listed.folds is None:
-            raise ValueError(
-                f"The list of pairs must have folds, as LFW's pairs.txt has. Received: {pairs}, a "
-                "list for development."
-            )
+        crops: dict[Crop, list[Path]] = {}
+        for folder, each in zip(folders, listed, strict=True):
+            paths = [each[name] for name in common]
+            crop = Crop.of(read_photo(paths[0]).shape[:2])
+            if crop in crops:
+                raise ValueError(
+                    f"Each folder of images must have another crop. Received: {folder} with {crop}"
+                    ", as another folder."
+                )
+            crops[crop] = paths
+        paths = next(iter(crops.values()))
         return cls(
-            paths=paths,
+            crops=crops,
             people=people,
-            crop=Crop.of(read_photo(paths[0]).shape[:2]),
-            pairs=listed,
+            left_out=len(listed[0]) - len(common),
+            pairs=None if pairs is None else _read_pairs(pairs, folders[0], paths),
             groups={} if groups is None else read_groups_of_images(groups, paths, people),
         )
 
     @property
-    def example(self) -> npt.NDArray[np.uint8]:
-        """The first image."""
-        return read_face(self.paths[0], self.crop)
+    def paths(self) -> list[Path]:
+        """The N image files of the first crop."""
+        return next(iter(self.crops.values()))
+
+    def example(self, crop: Crop) -> npt.NDArray[np.uint8]:
+        """The first image, in a crop of the faces."""
+        return read_face(self.crops[crop][0], crop)
 
     def score(self, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Scores of the official pairs: -1 for a failure to enrol.
@@ -99,3 +112,26 @@ class BenchFaces:
         scores = np.full(len(pairs), -1.0)
         scores[seen] = cosine_scores(first, second)
         return scores
+
+
+def _list_images(folder: Path) -> dict[tuple[str, str], Path]:
+    """(person, name of the file) -> file."""
+    files, bad = list_files(os.fspath(folder))
+    report_bad_files(os.fspath(folder), bad, "skip")
+    return {
+        (person, Path(path).name): Path(path) for person, paths in files.items() for path in paths
+    }
+
+
+def _read_pairs(file: str | os.PathLike[str], folder: Path, paths: Sequence[Path]) -> Pairs:
+    """The official pairs; one fails to enrol if `paths` do not have both of its images."""
+    pairs = read_pairs(file, folder, on_missing="reject")
+    if pairs.folds is None:
+        raise ValueError(
+            f"The list of pairs must have folds, as LFW's pairs.txt has. Received: {file}, a list "
+            "for development."
+        )
+    assert pairs.first is not None and pairs.second is not None
+    there = {*paths}
+    missing = [not {*both} <= there for both in zip(pairs.first, pairs.second, strict=True)]
+    return dataclasses.replace(pairs, failed_to_enrol=np.array(missing))

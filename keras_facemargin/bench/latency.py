@@ -33,7 +33,10 @@ class Latency:
     runs: int
 
     def __str__(self) -> str:
-        return f"{self.median:.1f} ms ({self.low:.1f} to {self.high:.1f})"
+        time = f"{self.median:.1f} ms ({self.low:.1f} to {self.high:.1f})"
+        if self.threads is None:
+            return time
+        return f"{self.threads} thread{'s' if self.threads > 1 else ''} {time}"
 
 
 def measure_latency(

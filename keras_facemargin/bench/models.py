@@ -3,15 +3,18 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.bench.faces import BenchFaces
 from keras_facemargin.bench.latency import Latency, measure_latency
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.zoo import Card, Embedder, open_embedder, states_its_input
 from keras_facemargin.zoo.open import Model
+
+Value = TypeVar("Value", Size, str)
 
 # Runtimes whose number of threads `open_embedder` sets.
 THREADED = ("onnx", "tflite")
@@ -46,25 +49,25 @@ class Facts:
         """The verdict of the card's ledger on commercial use."""
         if self.card is None:
             return "no card"
-        return f"commercial use {'cleared' if self.card.commercial_use else 'not cleared'}"
+        return "cleared" if self.card.commercial_use else "not cleared"
 
     def rows(self) -> dict[str, str]:
         """Fact -> its text."""
         crop = str(self.embedder.crop)
+        size = [] if self.file_bytes is None else [f"{self.file_bytes / 1e6:.1f} MB"]
         return {
-            "Card": "no card" if self.card is None else self.card.name,
-            "File size": "-" if self.file_bytes is None else f"{self.file_bytes / 1e6:.1f} MB",
+            "File": ", ".join([*size, self.embedder.runtime]),
             "Crop": f"{crop}, cut from the images" if self.cut else crop,
-            "Numbers in an embedding": str(self.embedder.embedding_dim),
-            "Licence": self.licence,
-            "Runtime": self.embedder.runtime,
-            **{f"Latency, {_words(one.threads)}": str(one) for one in self.latencies},
+            "Numbers": str(self.embedder.embedding_dim),
+            "Commercial use": self.licence,
+            "Latency": ", ".join(map(str, self.latencies)),
         }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a JSON file."""
         embedder = self.embedder
         return {
+            "card": None if self.card is None else self.card.name,
             "file": self.file,
             "file_bytes": self.file_bytes,
             "crop": [embedder.crop.height, embedder.crop.width],
@@ -78,17 +81,10 @@ class Facts:
         }
 
 
-def _words(threads: int | None) -> str:
-    if threads is None:
-        return "threads not set"
-    return f"{threads} thread{'s' if threads > 1 else ''}"
-
-
 def facts_table(models: Mapping[str, Facts]) -> list[list[str]]:
     """A row for each fact: its name, and its text for each model."""
     columns = [facts.rows() for facts in models.values()]
-    names = dict.fromkeys(name for column in columns for name in column)
-    return [[name, *(column.get(name, "-") for column in columns)] for name in names]
+    return [[name, *(column[name] for column in columns)] for name in columns[0]]
 
 
 class Cut:
@@ -117,90 +113,123 @@ class Opener:
     """Opens the embedders of a bench.
 
     Args:
-        models: the models.
-        crop, pixels: as `open_embedder`, for every file among them that does not state its own.
+        models: name -> model.
+        crop, pixels: as `open_embedder`, for every file among them that does not state its own; or
+            a dict of name or path of a model -> its crop or its pixels.
+
+    Raises:
+        ValueError: a dict names another model.
     """
 
     def __init__(
-        self, models: Iterable[Model | Embedder], crop: Size | None, pixels: str | None
+        self,
+        models: Mapping[str, Model | Embedder],
+        crop: Size | Mapping[str, Size] | None,
+        pixels: str | Mapping[str, str] | None,
     ) -> None:
-        unknown = [each for each in models if not _states_its_input(each)]
+        unknown = [name for name, each in models.items() if not _states_its_input(each)]
         # If no file needs them, `open_embedder` refuses them.
-        self.asking = unknown or list(models)
-        self.options = crop, pixels
+        asking = unknown or list(models)
+        self._models = models
+        self._crops = _of_each("crop", crop, models, asking)
+        self._pixels = _of_each("pixels", pixels, models, asking)
 
-    def open(self, model: Model | Embedder, threads: int | None = None) -> Embedder:
+    def open(self, name: str, threads: int | None = None) -> Embedder:
         """Opens one.
 
         Raises:
             ValueError, OSError, ImportError: as `open_embedder`.
         """
+        model = self._models[name]
         if isinstance(model, Embedder):
             return model
-        crop, pixels = self.options if model in self.asking else (None, None)
+        crop, pixels = self._crops.get(name), self._pixels.get(name)
         return open_embedder(model, crop=crop, pixels=pixels, threads=threads)
 
-    def facts(self, model: Model | Embedder, images: Crop, image: npt.NDArray[np.uint8]) -> Facts:
+    def facts(self, name: str, faces: BenchFaces) -> Facts:
         """The `Facts` of a model, with its latency on one image.
 
         Args:
-            model: the model as it was named.
-            images: the `Crop` of the images of the bench.
-            image: one of them.
+            name: of the model.
+            faces: the `BenchFaces`.
+
+        Raises:
+            ValueError, OSError, ImportError: as `open` and `fitted`.
         """
-        embedder = self.open(model)
+        embedder = self.open(name)
         try:
             weights = embedder.to_card().weights
         except ValueError:  # not from a file
             weights = None
         return Facts(
             embedder=embedder,
-            cut=isinstance(fitted(embedder, images), Cut),
+            cut=isinstance(fitted(embedder, faces.crops)[1], Cut),
             file=None if weights is None else weights.file,
             file_bytes=None if weights is None else weights.bytes,
-            latencies=tuple(self._latencies(model, embedder, images, image)),
+            latencies=tuple(self._latencies(name, embedder, faces)),
         )
 
-    def _latencies(
-        self, model: Model | Embedder, own: Embedder, images: Crop, image: npt.NDArray[np.uint8]
-    ) -> Iterator[Latency]:
-        if own.runtime in THREADED and own is not model:
-            for threads in THREADS:
-                embedder = self.open(model, threads)
-                yield measure_latency(fitted(embedder, images), image, threads=threads)
-        else:
-            yield measure_latency(fitted(own, images), image)
+    def _latencies(self, name: str, own: Embedder, faces: BenchFaces) -> Iterator[Latency]:
+        several = own.runtime in THREADED and own is not self._models[name]
+        for threads in THREADS if several else (None,):
+            embedder = own if threads is None else self.open(name, threads)
+            crop, taker = fitted(embedder, faces.crops)
+            yield measure_latency(taker, faces.example(crop), threads=threads)
+
+
+def _of_each(
+    argument: str,
+    given: Value | Mapping[str, Value] | None,
+    models: Mapping[str, Any],
+    asking: Sequence[str],
+) -> Mapping[str, Value]:
+    """Name -> value; a value that is not in a dict is that of all models that ask."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(asking, given)
+    names = {key: name for name, model in models.items() for key in (name, str(model))}
+    strange = [key for key in given if key not in names]
+    if strange:
+        raise ValueError(
+            f"`{argument}` must name embedders of the bench. Received: {', '.join(strange)}; the "
+            f"embedders are {', '.join(models)}."
+        )
+    return {names[key]: value for key, value in given.items()}
 
 
 def _states_its_input(model: Model | Embedder) -> bool:
     return not isinstance(model, str | os.PathLike) or states_its_input(model)
 
 
-def fitted(embedder: Embedder, images: Crop) -> Embedder | Cut:
-    """An embedder for the images of a bench.
+def fitted(embedder: Embedder, crops: Iterable[Crop]) -> tuple[Crop, Embedder | Cut]:
+    """An embedder for the images of a bench, and the crop of the images that it takes.
 
     Args:
         embedder: the embedder.
-        images: the `Crop` of the images.
+        crops: each `Crop` of the images.
 
     Returns:
-        The embedder, or a `Cut` of it.
+        One of the crops, and the embedder or a `Cut` of it. The embedder's own crop comes first,
+        then one of another size, which is resized, then one that is cut.
 
     Raises:
         ValueError: it takes another crop.
     """
-    crop = embedder.crop
-    if crop.template == "sphereface" and images.template == "arcface":
-        return Cut(embedder, crop)
-    if (
-        crop.template == images.template
-        and crop.height * images.width == images.height * crop.width
-    ):
-        return embedder
+    own, crops = embedder.crop, [*crops]
+    if own in crops:
+        return own, embedder
+    for crop in crops:
+        if crop.template == own.template and crop.height * own.width == own.height * crop.width:
+            return crop, embedder
+    for crop in crops:
+        if own.template == "sphereface" and crop.template == "arcface":
+            return crop, Cut(embedder, own)
     raise ValueError(
-        f"The embedders of a bench must take the crop of its images, {_named(images)}. Received: "
-        f"{embedder.name}, which takes {_named(crop)}. Cut such crops with `facemargin align "
-        f"--size {crop}`, and bench it on them."
+        "The embedders of a bench must take the crop of its images, "
+        f"{' or '.join(map(_named, crops))}. Received: {embedder.name}, which takes {_named(own)}. "
+        f"Cut such crops with `facemargin align --size {own}` into another folder, and name it as "
+        "a second folder of images."
     )
 
 

@@ -60,6 +60,11 @@ class BenchPage(AllPairs):
 
     def opening(self, first: Found) -> Iterator[str]:
         yield from super().opening(first)
+        if count := self.faces.left_out:
+            yield (
+                f"{count:,} image{'s are' if count > 1 else ' is'} left out: not every folder of "
+                "crops has them all."
+            )
         pairs = self.faces.pairs
         if pairs is None or pairs.folds is None:
             return
@@ -73,13 +78,15 @@ class BenchPage(AllPairs):
     def add_counts(self, page: Report, first: Found) -> None:
         """The facts of the embedders."""
         page.heading("Models")
+        facts = facts_table(self.facts_of)
         page.table(
-            ("Fact", *self.facts_of),
-            facts_table(self.facts_of),
-            "Latency: median time of one call with one image, in brackets the middle 80 % of the "
-            f"calls, on {self.machine}; without reading the image and without detection. A load "
-            "near or above the number of cores makes a latency longer than that of a free machine. "
-            "Licence: the verdict of the statements in the model's card, not legal advice.",
+            ("Model", *(name for name, *_ in facts)),
+            zip(self.facts_of, *(texts for _, *texts in facts), strict=True),
+            "Numbers: length of an embedding. Commercial use: the verdict of the statements in the "
+            "model's card, not legal advice. Latency: median time of one call with one image, in "
+            f"brackets the middle 80 % of the calls, on {self.machine}; without reading the image "
+            "and without detection. A load near or above the number of cores makes a latency "
+            "longer than that of a free machine.",
         )
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
@@ -108,8 +115,10 @@ class BenchPage(AllPairs):
 
     def add_details(self, page: Report, name: str, measured: Found) -> None:
         card = self.facts_of[name].card
-        if card is not None and not card.commercial_use:
-            page.paragraph(f"Against commercial use: {' '.join(card.commercial_obstacles)}")
+        if card is not None:
+            page.paragraph(f"Card: {card.name}. {card.description}")
+            if not card.commercial_use:
+                page.paragraph(f"Against commercial use: {' '.join(card.commercial_obstacles)}")
         super().add_details(page, name, measured)
 
     def facts(self) -> dict[str, Any]:
@@ -117,6 +126,7 @@ class BenchPage(AllPairs):
         return {
             "machine": self.machine,
             "images": len(self.faces.paths),
+            "left_out": self.faces.left_out,
             "failed_to_enrol": 0 if pairs is None else failures_to_enrol(pairs),
         }
 

@@ -5,17 +5,21 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_facemargin.bench.embedding import embed_faces
 from keras_facemargin.bench.faces import BenchFaces
 from keras_facemargin.bench.latency import machine
-from keras_facemargin.bench.models import Facts, Opener, facts_table, fitted
+from keras_facemargin.bench.models import Facts, Opener, facts_table
 from keras_facemargin.bench.page import BenchPage, Found, thresholds_table
-from keras_facemargin.evaluate import Verification, embed
+from keras_facemargin.evaluate import Verification
 from keras_facemargin.images.crop import Size
 from keras_facemargin.report import measures_table
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.task import page_file, require_embedders
 from keras_facemargin.zoo import Embedder
 from keras_facemargin.zoo.open import Model
+
+# Ending of the folder of embeddings beside the page.
+EMBEDDINGS = ".embeddings"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,13 +40,13 @@ class Benched:
 def bench(
     output: str | os.PathLike[str],
     models: Sequence[Model | Embedder] | Mapping[str, Model | Embedder],
-    images: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     pairs: str | os.PathLike[str] | None = None,
     groups: str | os.PathLike[str] | None = None,
     flip: bool = False,
-    crop: Size | None = None,
-    pixels: str | None = None,
+    crop: Size | Mapping[str, Size] | None = None,
+    pixels: str | Mapping[str, str] | None = None,
     replicates: int = 1_000,
     seed: int = 0,
     progress: bool = True,
@@ -55,27 +59,34 @@ def bench(
     errors by group. A FAR that the number of impostor pairs does not support has no number. Each
     image is embedded once by each embedder.
 
-    A ``.onnx`` or ``.tflite`` file runs in its own runtime. An embedder of SphereFace's 112x96 crop
-    takes ArcFace's 112x112 crops without their outer columns.
+    Embeddings are kept in a folder beside the page, ``bench.embeddings`` for ``bench.html``: an
+    interrupted bench resumes, and a bench with one more embedder embeds with that one only. They
+    are biometric data: remove the folder when you no longer need it.
+
+    A ``.onnx`` or ``.tflite`` file runs in its own runtime. Each embedder takes crops of its own
+    kind: name a folder of the same images for each. One of SphereFace's 112x96 crop also takes
+    ArcFace's 112x112 crops, without their outer columns.
 
     Args:
         output: the page, ``*.html``. The JSON is beside it.
         models: embedders as `open_embedder` takes or returns them: a list, or a dict of name ->
             embedder.
-        images: folder of aligned crops, a folder for each person.
+        images: folder of aligned crops, a folder for each person; or several such folders, of the
+            same images in other crops. An image that one of them does not have is left out.
         pairs: LFW's ``pairs.txt``, or None. A listed image that is missing counts as a failure to
             enrol: its pairs are rejected.
         groups: CSV file of groups, as `keras_facemargin.evaluate.uncertainty.read_groups_of_images`
             takes it, or None.
         flip: whether to append the mirror image's embedding. The latency is that of one image.
-        crop, pixels: as `open_embedder`, for every file that does not state them.
+        crop, pixels: as `open_embedder`, for every file that does not state them; or a dict of
+            embedder's name or path -> its crop or its pixels.
         replicates, seed, progress: as `report_verification`.
 
     Returns:
         A dict of embedder's name -> `Benched`.
 
     Raises:
-        ValueError: if there is no embedder, two have one name, one takes another crop than the
+        ValueError: if no embedder is given, two have one name, one takes another crop than the
             images, or a file breaks its format; else as `open_embedder` and `embed`.
         OSError: if a file cannot be read or written.
         ImportError: if matplotlib or a runtime is missing.
@@ -94,16 +105,19 @@ def bench(
     named = models if isinstance(models, Mapping) else _named(models)
     require_embedders(named, "models")
     faces = BenchFaces.read(images, pairs, groups)
-    opener = Opener(named.values(), crop, pixels)
+    opener = Opener(named, crop, pixels)
     described = machine()
     # All are opened first: a bad file stops the bench before minutes of work.
-    facts = {name: opener.facts(each, faces.crop, faces.example) for name, each in named.items()}
-    embeddings = {
-        name: embed(fitted(each.embedder, faces.crop), faces.paths, flip=flip, progress=progress)
-        for name, each in facts.items()
-    }
+    facts = {name: opener.facts(name, faces) for name in named}
+    embeddings = embed_faces(
+        {name: each.embedder for name, each in facts.items()},
+        faces,
+        output.with_suffix(EMBEDDINGS),
+        flip=flip,
+        progress=progress,
+    )
     page = BenchPage(Resampling(replicates, seed, progress), faces, facts, described)
-    title = f"Bench on {Path(images).resolve().name}"
+    title = f"Bench on {faces.paths[0].resolve().parents[1].name}"
     mirrored = (
         "The embedding of the mirror image is appended."
         if flip

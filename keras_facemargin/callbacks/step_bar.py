@@ -7,7 +7,7 @@ from rich.console import Console
 
 from keras_facemargin.progress import progress_bar
 
-_SECONDS = 30  # between two lines where there is no terminal
+_SECONDS = 30  # between two lines outside of a terminal
 
 
 class StepBar(keras.callbacks.Callback):

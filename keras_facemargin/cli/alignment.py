@@ -45,15 +45,20 @@ def _warn(reason: str | None) -> None:
         )
 
 
-def refuse_photos(paths: Sequence[Any], embedder: Any) -> None:
-    """Refuses a few images that are not aligned crops: their score would be a wrong answer.
+def refuse_wrong_kind(paths: Sequence[Any], embedder: Any, aligned: bool | None) -> None:
+    """Refuses a crop in the place of a photo, and a photo in the place of a crop.
+
+    The score of a photo that is taken for a crop would be a wrong answer, and a detector finds a
+    worse alignment, or no face, on a crop.
 
     Args:
         paths: image files.
-        embedder: the embedder, whose crop they must be.
+        embedder: the embedder, whose crop decides.
+        aligned: whether they are crops; None if the user has not said.
 
     Raises:
-        ValueError: an image is not a crop of that size, or does not look like one.
+        ValueError: an image has exactly the size of a crop and `aligned` is None; or `aligned` is
+            true, and an image is not a crop of that size, or does not look like one.
         OSError: an image cannot be opened.
     """
     from keras_facemargin.images import Crop, read_face
@@ -61,19 +66,28 @@ def refuse_photos(paths: Sequence[Any], embedder: Any) -> None:
     from keras_facemargin.images.image import read_size
 
     crop = Crop.of_embedder(embedder)
-    rule = f"Two faces are compared on aligned crops of {crop} pixels (height x width)."
-    align = "`facemargin align PHOTOS CROPS" + ("" if crop.size == 112 else f" --size {crop}") + "`"
+    if aligned is False:
+        return
+    rule = f"An aligned crop has {crop} pixels (height x width) and a face on the template."
     for path in paths:
         width, height = read_size(path)
+        if aligned is None:
+            if (height, width) == crop.shape:
+                raise ValueError(
+                    f"A photo must not have the size of an aligned crop. Received: {path} of "
+                    f"{crop} pixels. Add --aligned if both images are aligned crops, or --photos "
+                    "if it is a small photo."
+                )
+            continue
         if (height, width) != crop.shape:
             raise ValueError(
-                f"{rule} Received: {path} of {height}x{width}. {align} cuts crops out of photos; "
-                "resize an aligned crop of another size first."
+                f"{rule} Received: {path} of {height}x{width}. Leave --aligned out to compare "
+                "photos; resize an aligned crop of another size first."
             )
         read_face(path, crop)  # names an image that cannot be decoded
-    reason = doubt(paths, crop)
+    reason = doubt(paths, crop) if aligned else None
     if reason is not None:
         raise ValueError(
-            f"{rule} Received: {' and '.join(map(str, paths))}. {reason} {align} cuts crops out of "
-            "photos."
+            f"{rule} Received: {' and '.join(map(str, paths))}. {reason} Leave --aligned out, or "
+            "use --photos, to compare photos."
         )

@@ -1,14 +1,23 @@
 """All commands in the order of the help; `main` runs them and prints errors."""
 
+import sys
+import traceback
 import warnings
 from typing import Annotated
 
 import typer
 
 import keras_facemargin
-from keras_facemargin.cli import bench, data, embedders, faces, training, zoo
-from keras_facemargin.cli.console import complain, say, sentence, show_every_name, show_warning
-from keras_facemargin.cli.evaluate import all_pairs, images, sets, templates
+from keras_facemargin.cli import bench, data, embedders, faces, gallery, training, zoo
+from keras_facemargin.cli.console import (
+    Answer,
+    complain,
+    say,
+    sentence,
+    show_every_name,
+    show_warning,
+)
+from keras_facemargin.cli.evaluate import all_pairs, degraded, images, sets, templates
 from keras_facemargin.cli.opening import with_keras
 
 app = typer.Typer(
@@ -22,6 +31,8 @@ evaluate = typer.Typer(no_args_is_help=True)
 app.add_typer(evaluate, name="evaluate")
 zoo_app = typer.Typer(invoke_without_command=True)
 app.add_typer(zoo_app, name="zoo")
+gallery_app = typer.Typer(no_args_is_help=True)
+app.add_typer(gallery_app, name="gallery")
 fetch = typer.Typer(no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
@@ -55,6 +66,14 @@ def _evaluate() -> None:
     """
 
 
+@gallery_app.callback()
+def _gallery() -> None:
+    """Enrol people in a gallery, list and remove them, or change its embedder.
+
+    Example: `facemargin gallery add staff.gallery "Ada Lovelace" ada1.jpg ada2.jpg`
+    """
+
+
 @fetch.callback()
 def _fetch() -> None:
     """Download a public data set. Resumes after an interruption and checks the SHA-256 digest.
@@ -68,6 +87,7 @@ app.command("align")(faces.align)
 app.command("bench")(bench.bench)
 app.command("embed")(faces.embed)
 app.command("verify")(faces.verify)
+app.command("identify")(gallery.identify)
 app.command("finetune")(with_keras(training.finetune))
 app.command("robustify")(with_keras(training.robustify))
 app.command("train")(with_keras(training.train))
@@ -85,6 +105,12 @@ zoo_app.command("publish")(zoo.publish)
 
 fetch.command("lfw")(data.fetch_lfw)
 
+gallery_app.command("add")(gallery.add)
+gallery_app.command("remove")(gallery.remove)
+gallery_app.command("list")(gallery.list_people)
+gallery_app.command("rebuild")(gallery.rebuild)
+gallery_app.command("migrate")(gallery.migrate)
+
 evaluate.command("lfw")(images.lfw)
 evaluate.command("lfw-view1")(images.lfw_view_1)
 for name, (about, read) in images.LISTS.items():
@@ -101,15 +127,38 @@ evaluate.command("identification")(with_keras(sets.identification))
 evaluate.command("bin")(images.verification_bin)
 evaluate.command("pairs")(images.own_pairs)
 evaluate.command("all-pairs")(all_pairs.every_pair)
+evaluate.command("degraded")(degraded.degraded)
+
+
+# Commands whose exit codes 0, 1 and 2 are answers. An error must not look like one of them, so its
+# code is that of sysexits.h.
+ANSWERING = ("verify", "identify")
+USAGE, SOFTWARE = 64, 70
 
 
 def main() -> None:
-    """Runs the command. An expected error prints one message on standard error and exits with 1."""
+    """Runs the command. An expected error prints one message on standard error and exits with 1.
+
+    A command that answers by its exit code exits with 64 after any error or interruption, also
+    after an unknown option, for which the others exit with 2, and with 70 after a traceback.
+    """
     show_every_name()
+    answers = sys.argv[1:2] and sys.argv[1] in ANSWERING
     with warnings.catch_warnings():
         warnings.showwarning = show_warning
+        # Phones take photos of 108 megapixels; `images` has a limit of its own.
+        warnings.filterwarnings("ignore", r"Image size \(\d+ pixels\) exceeds limit")
         try:
             app()
+        except Answer:
+            raise
+        except SystemExit as stop:
+            raise SystemExit(USAGE if answers and stop.code else stop.code) from None
         except (ValueError, OSError, ImportError, RuntimeError) as error:
             complain("[bold red]Error:[/]", sentence(error))
-            raise SystemExit(1) from None
+            raise SystemExit(USAGE if answers else 1) from None
+        except Exception:
+            if not answers:
+                raise
+            traceback.print_exc()
+            raise SystemExit(SOFTWARE) from None

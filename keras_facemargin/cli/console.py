@@ -12,6 +12,10 @@ from keras_facemargin.cli.files import way_to
 console = Console()
 
 
+class Answer(SystemExit):
+    """Ends a command that answers by its exit code: 0, 1 or 2."""
+
+
 def show_every_name() -> None:
     r"""Prints bytes that the terminal cannot encode as `\xeb`: file names may have any."""
     for stream in (sys.stdout, sys.stderr):

@@ -15,7 +15,7 @@ from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
 
 if TYPE_CHECKING:
-    from keras_facemargin.zoo import Thresholds
+    from keras_facemargin.zoo import FaceQuality, Thresholds
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
@@ -105,13 +105,23 @@ def calibrate(
     number of pairs does not support is refused. A file without a card gets one, with the crop and
     the pixels that --crop and --pixels name: later commands take the folder without them.
 
+    The card also gets the quality limits below which a pair of crops has no answer, from up to 600
+    people with two images each.
+
     Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
     --output my_embedder`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.evaluate import embed
     from keras_facemargin.files import check_writable
-    from keras_facemargin.zoo import calibrate, card_place, copy_weights, find_weights, write_card
+    from keras_facemargin.zoo import (
+        calibrate,
+        card_place,
+        copy_weights,
+        find_weights,
+        measure_quality,
+        write_card,
+    )
 
     for rate in far or ():
         if not 0 < rate < 1:
@@ -127,9 +137,11 @@ def calibrate(
     note_unaligned(people)
     about = f"all pairs of {len(people):,} images of {people.num_classes:,} people, {faces.name}"
     new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)
+    quality = measure_quality(embedder, people.paths, people.labels, data=about)
     copied = old if output is None else copy_weights(old, file, output)
-    write_card(target.with_name(card.name), copied.changed(thresholds=new))
+    write_card(target.with_name(card.name), copied.changed(thresholds=new, quality=quality))
     _print_thresholds(embedder.thresholds, new)
+    say(_about_quality(quality))
     say(f"{target.with_name(card.name)}: {about}")
     say(f"facemargin verify --model {target.parent} uses it")
 
@@ -152,6 +164,15 @@ def _refuse_places(model: str, card: Path, target: Path, output: Path | None) ->
                 f"An existing model is not overwritten. Received: {taken}. Name another folder "
                 "with --output, or remove it."
             )
+
+
+def _about_quality(quality: "FaceQuality | None") -> str:
+    if quality is None:
+        return "quality limits: none, because fewer than 33 people have two images"
+    return (
+        f"quality limits: {quality.sharpness:.1f} pixels between the eyes and utility "
+        f"{quality.utility:.2f}; {quality.refused:.1%} of these crops are below one"
+    )
 
 
 def _print_thresholds(before: "Thresholds | None", now: "Thresholds") -> None:

@@ -1,19 +1,22 @@
 """From a photo to a decision: `align`, `embed`, `verify`."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_facemargin.cli.alignment import note_crops, refuse_photos
-from keras_facemargin.cli.console import console, say
-from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
+from keras_facemargin.cli.console import Answer, console, say
+from keras_facemargin.cli.files import check_images, image_files, prepare_file, printable
 from keras_facemargin.cli.opening import open_keras, open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Flip, Model, read_size
 
 if TYPE_CHECKING:
-    from keras_facemargin.zoo import Embedder, Thresholds
+    from keras_facemargin.images import DetectedFace
+    from keras_facemargin.recognizer import Face, Recognizer, Verification
+    from keras_facemargin.zoo import Embedder
 
 Choose = StrEnum("Choose", ["center", "largest"])
 Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
@@ -128,43 +131,143 @@ def embed(
 
 
 def verify(
-    first: Annotated[Path, typer.Argument(help="Aligned face crop.")],
-    second: Annotated[Path, typer.Argument(help="Aligned face crop.")],
+    first: Annotated[Path, typer.Argument(help="Photo.")],
+    second: Annotated[Path, typer.Argument(help="Photo.")],
     model: Model = DEFAULT,
     crop: FileCrop = None,
     pixels: FilePixels = None,
+    far: Annotated[
+        float | None,
+        typer.Option(
+            help="False accept rate, for which the card must have a threshold. Default: the "
+            "card's nearest to 1e-3."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=-1, max=1, help="Smallest cosine to accept. Default: the card's."),
+        typer.Option(min=-1, max=1, help="Smallest cosine to accept, in place of the card's."),
     ] = None,
+    face: Annotated[
+        str,
+        typer.Option(
+            metavar="N[,M]",
+            help="Face of the first photo, and of the second; 1 is the largest.",
+        ),
+    ] = "1,1",
+    aligned: Annotated[
+        bool | None,
+        typer.Option(
+            "--aligned/--photos",
+            help="The images are aligned crops, or photos. Default: photos; an image of the size "
+            "of a crop is refused.",
+        ),
+    ] = None,
+    detector: Annotated[
+        str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Decide whether two aligned crops show one person, at the threshold of the model's card.
+    """Decide whether two photos show one person, at the threshold of the model's card.
 
-    The images must be aligned crops of the model's size, as the command align writes them: photos
-    are refused. Each crop is compared together with its mirror image. `finetune` and `calibrate`
-    write a card; a file without a card needs --threshold.
+    The largest face of each photo is compared, together with its mirror image; --face chooses
+    another one. `finetune` and `calibrate` write a card; a file without a card needs --threshold.
 
-    Example: `facemargin verify facemargin-demo/faces-64x12-seed0/person_000/000.jpg
-    facemargin-demo/faces-64x12-seed0/person_000/001.jpg`
+    Exit code 0: the same person. 1: different people. 2: a face is not good enough to say.
+    64 and above: an error, such as a photo without a face.
+
+    Example: `facemargin verify a.jpg b.jpg`
     """
-    from keras_facemargin.evaluate import cosine_scores, embed
+    from keras_facemargin.recognizer import load_recognizer
 
-    embedder, paths = open_model(model, crop, pixels), [first, second]
-    origin = "your own"
+    numbers, paths = _face_numbers(face), (first, second)
+    if far is not None and threshold is not None:
+        raise ValueError(
+            f"A threshold is yours or the card's. Received: --far {far:g} and --threshold "
+            f"{threshold:g}. Leave one of them out."
+        )
+    check_images(paths)
+    if detector is not None and ":" in detector:
+        open_keras()  # your own detector may open a saved model
+    embedder = open_model(model, crop, pixels)
     if threshold is None:
-        chosen = _thresholds(embedder, model).find(mirrored=True)
-        threshold = chosen.cosine
-        origin = f"FAR {chosen.far:.2g} on {chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
-    refuse_photos(paths, embedder)
-    embeddings = embed(embedder, paths, progress=False)
-    score = float(cosine_scores(embeddings[:1], embeddings[1:])[0])
-    verdict = "[green]same person[/]" if score >= threshold else "[red]different people[/]"
-    console.print(f"{verdict}: cosine {score:.4f}, threshold {threshold:.4f}")
-    say(f"threshold: {origin}", style="dim")
+        _require_thresholds(embedder, model)
+    refuse_wrong_kind(paths, embedder, aligned)
+    recognizer = load_recognizer(embedder, detector=_no_detector if aligned else detector)
+    chosen = [
+        _face_of(recognizer, path, number, aligned, quiet=as_json)
+        for path, number in zip(paths, numbers, strict=True)
+    ]
+    result = recognizer.verify(*chosen, far=far, threshold=threshold)
+    if as_json:
+        faces = [
+            {"photo": printable(path), "face": None if aligned else number, "box": _box(each)}
+            for path, number, each in zip(paths, numbers, chosen, strict=True)
+        ]
+        print(json.dumps(result.to_dict() | {"model": embedder.name, "faces": faces}, indent=2))
+    else:
+        _print_verdict(result)
+    raise Answer({"same": 0, "different": 1}.get(result.verdict, 2))
+
+
+def _print_verdict(result: "Verification") -> None:
+    colour = {"same": "green", "different": "red"}.get(result.verdict, "yellow")
+    console.print(
+        f"[{colour}]{result.words}[/]: cosine {result.cosine:.4f}, threshold {result.threshold:.4f}"
+    )
+    if result.reason:
+        say(result.reason)
+    far, pairs = result.far, result.calibrated_on
+    say("threshold: " + ("your own" if far is None else f"FAR {far:.2g} on {pairs}"), style="dim")
     say("A score is no proof: do not decide about a person by it alone.", style="dim")
 
 
-def _thresholds(embedder: "Embedder", model: str) -> "Thresholds":
+def _face_numbers(text: str) -> tuple[int, int]:
+    parts = text.split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise ValueError(
+            "--face must be the number of a face, 1 the largest, or two numbers N,M for the first "
+            f"and the second photo. Received: --face {text}"
+        )
+    first, second = int(parts[0]), int(parts[-1]) if len(parts) > 1 else 1
+    return first, second
+
+
+def _face_of(
+    recognizer: "Recognizer", path: Path, number: int, aligned: bool | None, *, quiet: bool
+) -> "Face":
+    """The chosen face of a photo, or that of an aligned crop."""
+    from keras_facemargin.images import read_face
+    from keras_facemargin.recognizer.recognizer import no_face
+
+    if aligned:
+        return recognizer.face_of_crop(read_face(path, recognizer.embedder.crop))
+    faces = recognizer.faces(path)
+    if not faces:
+        raise no_face(path)
+    if number > len(faces):
+        raise ValueError(
+            f"--face must be the number of a face on the photo. Received: --face {number} for "
+            f"{path}, which has {len(faces)}."
+        )
+    if len(faces) > 1 and not quiet:
+        say(f"{path} has {len(faces)} faces, largest first; face {number} is compared:")
+        for index, each in enumerate(faces, 1):
+            left, top, right, bottom = _box(each) or (0, 0, 0, 0)
+            mark = "->" if index == number else "  "
+            say(f"{mark} {index}: {right - left}x{bottom - top} pixels at {left},{top}")
+    return faces[number - 1]
+
+
+def _box(face: "Face") -> list[int] | None:
+    return None if face.box is None else [round(float(side)) for side in face.box]
+
+
+def _no_detector(image: object) -> list["DetectedFace"]:
+    """In the place of a detector that aligned crops do not need."""
+    return []
+
+
+def _require_thresholds(embedder: "Embedder", model: str) -> None:
     from keras_facemargin.zoo import load_card
 
     if embedder.card is None and embedder.runtime == "keras":
@@ -175,4 +278,3 @@ def _thresholds(embedder: "Embedder", model: str) -> "Thresholds":
             f"`verify` needs a threshold. Received: {model} with {without}. Run `facemargin "
             f"calibrate FACES --model {model}`, which writes a card.json, or pass --threshold."
         )
-    return embedder.thresholds

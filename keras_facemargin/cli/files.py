@@ -59,6 +59,18 @@ def unlabelled_images(places: Iterable[Path]) -> list[Any]:
     return images
 
 
+def check_images(paths: Iterable[Path]) -> None:
+    """Refuses images that do not exist, before a model is opened.
+
+    Raises:
+        FileNotFoundError: an image does not exist.
+        IsADirectoryError: it is a folder.
+    """
+    for path in paths:
+        with open(path, "rb"):
+            pass
+
+
 def way_to(path: Path) -> str:
     """The way out of an error about a missing file: its missing folder, or the nearest name.
 

@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from keras_facemargin.cli.options import read_crop
+from keras_facemargin.cli.options import read_crop, value_of_each
 
 if TYPE_CHECKING:
+    from keras_facemargin.images import Crop
     from keras_facemargin.zoo import Embedder
 
 P = ParamSpec("P")
@@ -42,12 +43,13 @@ class ModelOptions:
 
     Attributes:
         names: --model, once or several times.
-        crop, pixels: --crop and --pixels, for the files among them whose input is not known.
+        crop, pixels: --crop and --pixels, for the files among them whose input is not known; once,
+            or for each file.
     """
 
     names: Sequence[str]
-    crop: str | None
-    pixels: str | None
+    crop: Sequence[str] | str | None
+    pixels: Sequence[str] | str | None
 
     def open(self) -> "dict[str, Embedder]":
         """Opens the embedders, by name; Keras only if one of them needs it.
@@ -56,21 +58,40 @@ class ModelOptions:
             ValueError: as `open_embedder`; --crop or --pixels is given and the input of every
                 model is known.
         """
-        from keras_facemargin.zoo import open_embedder, runs_as_it_is, states_its_input
+        from keras_facemargin.zoo import open_embedder, runs_as_it_is
 
-        crop = None if self.crop is None else read_crop(self.crop)
-        with without_greetings():
-            unknown = {name for name in self.names if not states_its_input(name)}
+        crops, pixels = self.inputs()
         opened = {}
         for name in self.names:
-            asks = name in unknown or not unknown  # else only the other files need the options
             if not runs_as_it_is(name):
                 open_keras()
             with without_greetings():
-                opened[name] = open_embedder(
-                    name, crop=crop if asks else None, pixels=self.pixels if asks else None
-                )
+                opened[name] = open_embedder(name, crop=crops.get(name), pixels=pixels.get(name))
         return opened
+
+    def inputs(self) -> "tuple[dict[str, Crop], dict[str, str]]":
+        """The crop and the pixels that the options name, of each model that they are for.
+
+        Raises:
+            ValueError: an option does not have its form, or names a file that is not a model.
+        """
+        from keras_facemargin.zoo import states_its_input
+
+        if self.crop is None and self.pixels is None:
+            return {}, {}
+        with without_greetings():
+            unknown = [name for name in self.names if not states_its_input(name)]
+        # If no file needs the options, `open_embedder` refuses them.
+        each = functools.partial(value_of_each, models=self.names, unknown=unknown or self.names)
+        crops = each("--crop", _listed(self.crop))
+        return (
+            {name: read_crop(text) for name, text in crops.items()},
+            each("--pixels", _listed(self.pixels)),
+        )
+
+
+def _listed(option: Sequence[str] | str | None) -> Sequence[str]:
+    return [option] if isinstance(option, str) else option or ()
 
 
 def open_model(name: str, crop: str | None, pixels: str | None) -> "Embedder":

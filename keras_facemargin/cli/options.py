@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,21 +19,23 @@ MODEL = "Name in the zoo, folder with a card, or a .keras, .onnx or .tflite file
 Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
 Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL} Repeat to compare.")]
 # For files whose input is not known.
-FileCrop = Annotated[
-    str | None,
-    typer.Option(
-        "--crop",
-        help="Crop that a file without a card takes: a height, HEIGHTxWIDTH, or either with the "
-        "template, as in 160:arcface.",
-    ),
+_CROP = (
+    "Crop that a file without a card takes: a height, HEIGHTxWIDTH, or either with the template, "
+    "as in 160:arcface."
+)
+_PIXELS = (
+    "Pixels that a file without a card takes: raw, 0..1, minus1..1, imagenet or a formula such as "
+    "'(x-127.5)/128'; BGR in front if blue comes first."
+)
+FileCrop = Annotated[str | None, typer.Option("--crop", help=_CROP)]
+FilePixels = Annotated[str | None, typer.Option("--pixels", help=_PIXELS)]
+FilesCrop = Annotated[
+    list[str] | None,
+    typer.Option("--crop", help=f"{_CROP} If files differ, repeat it as FILE=CROP."),
 ]
-FilePixels = Annotated[
-    str | None,
-    typer.Option(
-        "--pixels",
-        help="Pixels that a file without a card takes: raw, 0..1, minus1..1, imagenet or a formula "
-        "such as '(x-127.5)/128'; BGR in front if blue comes first.",
-    ),
+FilesPixels = Annotated[
+    list[str] | None,
+    typer.Option("--pixels", help=f"{_PIXELS} If files differ, repeat it as FILE=PIXELS."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Flip = Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")]
@@ -65,6 +68,43 @@ QualityWeight = Annotated[
 ]
 
 
+def value_of_each(
+    option: str, values: Sequence[str], *, models: Sequence[str], unknown: Sequence[str]
+) -> dict[str, str]:
+    """The value of --crop or --pixels for each model.
+
+    Args:
+        option: its name.
+        values: `FILE=VALUE` for one model, `VALUE` for those whose input is not known.
+        models: the models of the command.
+        unknown: those whose input is not known.
+
+    Returns:
+        A dict of model -> value, without the models that have none.
+
+    Raises:
+        ValueError: a file is not one of the models, or is named twice; or a second `VALUE`.
+    """
+    found: dict[str, str] = {}
+    for text in values:
+        file, named, value = text.rpartition("=")
+        if named:
+            matches = [each for each in models if file in (each, Path(each).name)]
+            if len(matches) != 1 or matches[0] in found:
+                raise ValueError(
+                    f"{option} FILE={option[2:].upper()} must name each file once, as --model or "
+                    f"the command names it: {', '.join(models)}. Received: {option} {text}"
+                )
+            found[matches[0]] = value
+    plain = [text for text in values if "=" not in text]
+    if len(plain) > 1:
+        raise ValueError(
+            f"{option} must name the file if it is repeated, as in {option} {unknown[0]}="
+            f"{plain[0]}. Received: {' '.join(f'{option} {text}' for text in plain)}"
+        )
+    return {each: text for each in unknown for text in plain} | found
+
+
 def read_size(text: str) -> int | tuple[int, int]:
     """The size of a crop from the text of an option: `112` or `112x96`, height first."""
     return _sides("--size", text, text)
@@ -79,10 +119,12 @@ def read_crop(text: str) -> "Crop":
 
 
 def _sides(option: str, text: str, size: str) -> int | tuple[int, int]:
-    sides = size.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+    from keras_facemargin.images.crop import parse_size
+
+    sides = parse_size(size)
+    if sides is None:
         raise ValueError(
             f"{option} must be a height or HEIGHTxWIDTH in pixels, such as 160 or 112x96. "
             f"Received: {option} {text}"
         )
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+    return sides

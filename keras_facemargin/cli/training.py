@@ -2,7 +2,7 @@
 
 from enum import StrEnum, auto
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,17 +61,44 @@ def demo(
 def finetune(
     directory: Annotated[
         Path,
-        typer.Argument(help="Aligned crops, one folder a person; or a .rec or .tfrecord."),
+        typer.Argument(help="Crops of your people, one folder a person; or a .rec or .tfrecord."),
     ],
     output: Output = Path("finetuned"),
     model: Model = DEFAULT,
+    test: Annotated[
+        Path | None,
+        typer.Option(help="Other images of your people, to test on. Default: one in five."),
+    ] = None,
+    strangers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images of other people, to test on. Default: a quarter of the people, at most 60."
+        ),
+    ] = None,
+    general: Annotated[
+        Path | None,
+        typer.Option(help="Other people, other images, such as LFW: shows how much is forgotten."),
+    ] = None,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 10,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the images. Default: chosen by their number."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
     learning_rate: Annotated[
-        float,
-        typer.Option(min=0, help="Initial learning rate for Adam; a cosine schedule ends at 0."),
-    ] = 3e-4,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Initial learning rate of the last layer for Adam; a cosine schedule ends at 0. "
+            "Default: chosen by the number of images.",
+        ),
+    ] = None,
+    layer_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of the first layer divided by that of the last. Default: 0.1."
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the split, the shuffling and the augmentation.")
     ] = 0,
@@ -80,29 +107,37 @@ def finetune(
         typer.Option(help="A file that is not a face crop: refuse the folder, or skip the file."),
     ] = OnBad.refuse,
 ) -> None:
-    """Fine-tune an embedder on your people, and test it on a held-out quarter of them.
+    """Fine-tune an embedder on your people, and keep the better of before and after.
 
+    Tests before and after whether your people are recognised, alone and among strangers, whether
+    strangers are told apart, and how much is forgotten. The number of images chooses the recipe.
     Writes embedder.keras (to use) with its card, classifier.keras (to train further) and
-    report.json. The card holds the threshold that accepts one in a thousand held-out impostor
-    pairs, or one pair if there are fewer; `verify --model FOLDER` uses it.
+    report.json; `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds
+    people to those that the folder knows.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
     from keras_facemargin.images import Crop
-    from keras_facemargin.training.finetune import SAVED_FILES, finetune
+    from keras_facemargin.training.finetune import SAVED_FILES, find_known, finetune
     from keras_facemargin.zoo import load_embedder
 
     file = output / "embedder.keras"
     _refuse_another(file)
     embedder = load_embedder(model)
-    faces = open_faces(
-        directory,
-        image_size=Crop.of_embedder(embedder),
-        on_bad=on_bad.value,
-    )
+    known = find_known(model)
+    crop = Crop.of_embedder(embedder)
+    faces = open_faces(directory, image_size=crop, on_bad=on_bad.value)
+    given = {"test": test, "strangers": strangers, "general": general}
+    others: dict[str, Any] = {
+        name: open_faces(path, image_size=crop, on_bad=on_bad.value)
+        for name, path in given.items()
+        if path is not None
+    }
     say(f"{len(faces):,} images of {faces.num_classes:,} identities")
+    if known is not None:
+        say(f"{len(known.identities):,} people are known from {model}")
     note_unaligned(faces)
     for name in SAVED_FILES:  # before the training
         check_writable(output / name)
@@ -112,15 +147,18 @@ def finetune(
             embedder,
             faces,
             head.value,
+            **others,
+            known=known,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            layer_decay=layer_decay,
             seed=seed,
         )
         tuned.save(output, model)
     console.print(tuned)
     for remark in tuned.remarks:
-        say(remark, style="yellow")
+        say(remark, style=None if remark == tuned.verdict and tuned.kept != "before" else "yellow")
     chosen = tuned.thresholds.find(mirrored=True)
     say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")

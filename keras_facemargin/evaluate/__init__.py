@@ -9,11 +9,14 @@ This door has the names for the usual tasks. Each room below has the rest, with 
 - `protocols`: a file for each family of official lists.
 
 Modules beside them: `embedding` (images to embeddings), `cosine` (embeddings to scores),
-`templates` (several images of a person), `splits` (means over splits) and `plots`.
+`templates` (several images of a person), `splits` (means over splits), `discard` (the worth of a
+quality score), `degraded` (small and blurred crops) and `plots`.
 """
 
 from keras_facemargin.evaluate.at_scale import all_pairs, verify_all_pairs
 from keras_facemargin.evaluate.cosine import cosine_scores
+from keras_facemargin.evaluate.degraded import draw_people, measure_degraded
+from keras_facemargin.evaluate.discard import error_versus_discard
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.evaluate.identification import identify
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
@@ -37,13 +40,16 @@ __all__ = [
     "all_pairs",
     "bootstrap",
     "cosine_scores",
+    "draw_people",
     "embed",
     "equal_error_rate",
+    "error_versus_discard",
     "evaluate_lfw",
     "evaluate_pairs",
     "evaluate_searches",
     "identify",
     "interval",
+    "measure_degraded",
     "plot_hardest_pairs",
     "plot_roc",
     "plot_scores",

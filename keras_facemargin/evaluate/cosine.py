@@ -63,7 +63,7 @@ def cosine_scores_of_pairs(
     Raises:
         ValueError: if `a` and `b` differ in width, numbers are not real and signed, or a row that
             is needed is zero or not finite.
-        IndexError: if there is no such row.
+        IndexError: if a row does not exist.
 
     Example:
         >>> templates = [[2.0, 0.0], [0.0, 3.0], [1.0, 0.0]]

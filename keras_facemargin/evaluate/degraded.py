@@ -134,7 +134,12 @@ class Degraded(Measures):
         """Headers and rows of the table that a console and a page show."""
         headers = ["Crops", "FMR / target", "FNMR"]
         if self.limited:
-            headers += ["Refused", "FMR / target", "FNMR", "Accepted strangers of all / target"]
+            headers += [
+                "Refused",
+                "Answered: FMR / target",
+                "Answered: FNMR",
+                "Accepted of all / target",
+            ]
         return headers, [self._cells(each) for each in self.columns]
 
     def _cells(self, found: Damage) -> list[str]:
@@ -297,13 +302,6 @@ def measure_degraded(
 
     Raises:
         ValueError: `far` is below what the pairs support, or as `embed` and `degrade`.
-
-    Example:
-        >>> from keras_facemargin.images import synthesize_faces
-        >>> faces, _ = synthesize_faces(20, 2, seed=1)
-        >>> def colours(images):
-        ...     return np.asarray(images).reshape(len(images), 16, 7, 112, 3).mean((2, 3)
-        ...         ).reshape(len(images), -1) - 128
     """
     clean = judge_faces(embedder, sides, flip=flip, progress=progress)
     threshold = clean_threshold(clean, far)
@@ -313,10 +311,7 @@ def measure_degraded(
         bad = judge_faces(embedder, sides, kind, flip=flip, progress=progress)
         columns.append(count_pairs(bad, bad, kind, threshold, rule))
         one.append(count_pairs(clean, bad, kind, threshold, rule))
-    refused = None
-    if rule is not None:
-        below = (clean.sharpness < rule.sharpness) | (clean.utilities(rule) < rule.utility)
-        refused = float(below.mean())
+    refused = None if rule is None else refused_share(clean, rule)
     return Degraded(
         people=len(sides[0]),
         far=far,
@@ -325,6 +320,12 @@ def measure_degraded(
         refused_crops=refused,
         columns=(*columns, *one),
     )
+
+
+def refused_share(faces: JudgedFaces, rule: QualityRule) -> float:
+    """Share of the crops that are below a limit."""
+    below = (faces.sharpness < rule.sharpness) | (faces.utilities(rule) < rule.utility)
+    return float(below.mean())
 
 
 def count_pairs(
@@ -371,7 +372,7 @@ def count_pairs(
             counts["answered_impostors"] += int(np.count_nonzero(answered & ~same))
             counts["answered_false_rejects"] += int(np.count_nonzero(answered & wrong & same))
             counts["answered_false_accepts"] += int(np.count_nonzero(answered & wrong & ~same))
-    return Damage(kind, first is second, people, people * (people - 1), **counts)
+    return Damage(kind, second is first, people, people * (people - 1), **counts)
 
 
 _COUNTS = (
@@ -384,14 +385,19 @@ _COUNTS = (
 )
 
 
+# Damage that a limit must hold against: also between the strengths of the protocol, where crops are
+# still sharp enough to pass and strangers already similar.
+DAMAGE = ("40px", "36px", "32px", *KINDS[:3], "blur1.5", *KINDS[3:])
+
+
 def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: float) -> float:
-    """The fewest pixels between the eyes at which damage accepts no more strangers than `far`.
+    """The fewest pixels between the eyes at which damage accepts no more than clean crops.
 
     For each kind of damage it is the lowest limit, in steps of half a pixel, at which the accepted
     pairs of two people, both crops at or above the limit, are at most a share `far` of all pairs.
 
     Args:
-        bad: kind -> faces, both degraded.
+        bad: kind of `DAMAGE` -> faces, both degraded.
         threshold: of the clean crops.
         far: false accept rate of that threshold.
 

@@ -60,7 +60,7 @@ def embed(
         images.
 
     Raises:
-        ValueError: if there is nothing to embed, an array is not of that shape or range, a file is
+        ValueError: if no image is given, an array is not of that shape or range, a file is
             not a face crop, `batch_size` is less than 1, or the embedder does not give finite
             embeddings ``(B, D)`` (naming the file or row).
         OSError: if a file cannot be opened.
@@ -86,7 +86,7 @@ def embed(
         batches = _slices(paths_or_images, batch_size)
     else:
         crop = Crop.of_embedder(embedder)
-        _note_photos(paths_or_images, crop)
+        note_photos(paths_or_images, crop)
         batches = _read(paths_or_images, batch_size, crop)
     # A Keras model's inference call is compiled.
     predict = getattr(embedder, "predict_on_batch", embedder)
@@ -112,7 +112,13 @@ def embed(
     return embeddings
 
 
-def _note_photos(paths: Sequence[Any], crop: Crop) -> None:
+def note_photos(paths: Sequence[Any], crop: Crop) -> None:
+    """Warns if larger images do not look like aligned crops; `embed` calls it for files.
+
+    Args:
+        paths: as `embed` takes them.
+        crop: the crop that they are read at.
+    """
     photos = larger(paths, crop)
     reason = doubt([path for path, *_ in photos], crop) if photos else None
     if reason is not None:

@@ -1,6 +1,6 @@
 """Plots of results, as matplotlib figures.
 
-There is no pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
+Without pyplot: nothing is shown and no global state changes. Call ``figure.savefig(path)`` or
 pass the figure to `keras_facemargin.report.Report`.
 """
 
@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.at_scale.histogram import ScoreHistogram
+from keras_facemargin.evaluate.degraded import Degraded
+from keras_facemargin.evaluate.discard import AREA_TO, ErrorVersusDiscard
 from keras_facemargin.evaluate.uncertainty.groups import Group
 from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, interval
 from keras_facemargin.evaluate.uncertainty.search_draws import DistractorDraws, SearchDraws
@@ -57,7 +59,7 @@ def plot_roc(curves: Curves, *, bands: Bands | None = None) -> "Figure":
     """ROC curves over a logarithmic FAR axis, drawn only where there are pairs to support them.
 
     Each curve is a staircase: at every FAR the largest TAR of `tar_at_far`. It starts with a dot at
-    ``1 / impostors``; to the left there is no measurement.
+    ``1 / impostors``; nothing is measured to the left of it.
 
     Args:
         curves: dict of name -> `Roc`, or a list of them, of splits: their mean is drawn, and each
@@ -192,6 +194,77 @@ def plot_groups(rates: Sequence[Group]) -> "Figure":
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}%")
     both[0].invert_yaxis()
+    return figure
+
+
+def plot_error_versus_discard(curves: Mapping[str, ErrorVersusDiscard]) -> "Figure":
+    """FNMR over the share of the genuine pairs that is discarded, the worst quality first.
+
+    Args:
+        curves: dict of name -> `ErrorVersusDiscard`; intervals over people are shaded. The dashed
+            line is the FNMR without discards, where a quality score that is noise stays.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: if `curves` is empty.
+    """
+    _check_curves(curves)
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    for number, (name, found) in enumerate(curves.items()):
+        color = CURVES[number % len(CURVES)]
+        label = f"{name}   mean to {AREA_TO:.0%}: {found.area:.2%}"
+        axes.plot(found.fractions, found.fnmr, ".-", color=color, linewidth=1.8, label=label)
+        if found.fnmr_intervals:
+            low, high = zip(*((each.low, each.high) for each in found.fnmr_intervals), strict=True)
+            axes.fill_between(found.fractions, low, high, color=color, **SHADE)
+        axes.axhline(found.fnmr[0], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set(xlabel="Genuine pairs discarded", ylabel="FNMR of the rest", ylim=(0, None))
+    _dress(axes)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+    axes.legend(loc="lower left", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    return figure
+
+
+def plot_degraded(found: Degraded) -> "Figure":
+    """Accepted pairs of two people under each kind of damage, as a multiple of the target.
+
+    Args:
+        found: a `Degraded`.
+
+    Returns:
+        A `matplotlib.figure.Figure`, with the answered pairs beside all if there are limits.
+
+    Raises:
+        ImportError: if matplotlib is missing.
+    """
+    columns = [each for each in found.columns if each.both]
+    figure = _figure(7.0, 3.4)
+    axes = figure.subplots()
+    places = np.arange(len(columns))
+    least = 1 / columns[0].impostors / found.far
+    without = [max(each.fmr / found.far, least) for each in columns]
+    width = 0.38 if found.limited else 0.6
+    left = places - width / 2 if found.limited else places
+    axes.bar(left, without, width, color=IMPOSTOR, label="every pair answered")
+    if found.limited:
+        kept = [
+            max((each.answered_false_accepts or 0) / each.impostors / found.far, least)
+            for each in columns
+        ]
+        axes.bar(places + width / 2, kept, width, color=GENUINE, label="with the quality limits")
+    for times in (1, 3):
+        axes.axhline(times, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set(yscale="log", ylim=(least, None), ylabel="Accepted strangers / target")
+    axes.set_xticks(places, [each.kind for each in columns])
+    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.set_major_formatter(lambda times, _: f"{times:g} x")
+    axes.legend(frameon=False, fontsize=9)
     return figure
 
 

@@ -128,7 +128,8 @@ def require_one_embedder(first: SavedEmbeddings, second: SavedEmbeddings) -> Non
         if each.embedding_id is None:
             raise ValueError(
                 "Two files of embeddings are compared by the id of their embedder. Received: "
-                f"{each.file} without an `embedding_id`. `facemargin embed` writes one."
+                f"{each.file} without an `embedding_id`. `facemargin embed` writes one; in a file "
+                "of your own it is a text that names the embedder."
             )
     if first.embedding_id != second.embedding_id:
         raise ValueError(

@@ -26,6 +26,7 @@ from keras_facemargin.arrays import identifiers, row_numbers
 from keras_facemargin.evaluate.cosine import cosine_scores_of_pairs
 from keras_facemargin.evaluate.embedding import Embedder, embed
 from keras_facemargin.evaluate.identification.identification import Identification, identify
+from keras_facemargin.evaluate.saved import SavedEmbeddings, require_one_embedder
 from keras_facemargin.evaluate.splits import SplitResults
 from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.evaluate.verification.verification import Verification, verify
@@ -102,7 +103,7 @@ class Templates:
         """``(T,)`` text, "unknown" if a template has none.
 
         Raises:
-            ValueError: if there is no such covariate.
+            ValueError: if the covariate is unknown.
         """
         known = self.covariates
         if name not in known:
@@ -225,7 +226,7 @@ def embed_templates(
         float32 ``(T, D)`` or ``(T, 2 * D)`` of unit length; zeros for a template without an image.
 
     Raises:
-        ValueError: if `quality_weight` is not 0 and there are no qualities, or no image exists;
+        ValueError: if `quality_weight` is not 0 without qualities, or no image exists;
             else as `embed` and `pool_templates`.
         OSError: as `embed`.
 
@@ -251,9 +252,9 @@ def embed_templates(
         vectors, numbers = pool_templates(
             embeddings[[place[templates.images[row]] for row in rows]],
             templates.template[rows],
-            None if templates.quality is None else templates.quality[rows],
-            quality_weight,
-            None if templates.media is None else templates.media[rows],
+            quality=None if templates.quality is None else templates.quality[rows],
+            quality_weight=quality_weight,
+            media_ids=None if templates.media is None else templates.media[rows],
         )
         if pooled is None:
             pooled = np.zeros((len(templates), vectors.shape[1]), np.float32)
@@ -381,15 +382,21 @@ def evaluate_searches(
         >>> evaluate_searches(shape, task, progress=False).mean("Rank-1")
         0.5
     """
-    templates = task.templates
     vectors = embed_templates(
         embedder,
-        templates,
+        task.templates,
         flip=flip,
         quality_weight=quality_weight,
         batch_size=batch_size,
         progress=progress,
     )
+    return _search_all(vectors, task, progress)
+
+
+def _search_all(
+    vectors: npt.NDArray[np.float32], task: TemplateSearches, progress: bool
+) -> SplitResults:
+    templates = task.templates
     enrolled, failed_to_enrol = templates.enrolled, 0
     found: dict[Any, Identification] = {}
     for name, (gallery, probes) in task.searches.items():
@@ -426,21 +433,76 @@ def searches_of_folders(
         (2, 2, 0)
     """
     known, searched = ([Path(path) for path in paths] for paths in (gallery, probes))
+    return _one_search(
+        "folders",
+        (known, [path.parent.name for path in known]),
+        (searched, [path.parent.name for path in searched]),
+    )
+
+
+def search_embeddings(
+    gallery: SavedEmbeddings, probes: SavedEmbeddings, *, progress: bool = True
+) -> tuple[TemplateSearches, SplitResults]:
+    """1:N for saved embeddings of one embedder: searches each probe in the gallery.
+
+    Args:
+        gallery: a `SavedEmbeddings`; those with one label are one template, their mean.
+        probes: a `SavedEmbeddings`, one probe each; the label is the person.
+        progress: whether to draw a progress bar on standard error.
+
+    Returns:
+        `TemplateSearches` of one search, "files", and its `SplitResults`.
+
+    Raises:
+        ValueError: the embedders differ, a file does not name its embedder, an image is in both, or
+            a row is zero.
+
+    Example:
+        >>> from keras_facemargin.evaluate.saved import read_embeddings, save_embeddings
+        >>> for name, number in (("known", 1), ("searched", 2)):
+        ...     paths = [f"{person}/{number}.jpg" for person in ("ann", "bob")]
+        ...     save_embeddings(f"{name}.npz", np.eye(2), paths, embedding_id="f" * 64, model="m")
+        >>> files = map(read_embeddings, ("known.npz", "searched.npz"))
+        >>> search_embeddings(*files, progress=False)[1].mean("Rank-1")
+        1.0
+    """
+    require_one_embedder(gallery, probes)
+    sides: list[tuple[Sequence[Any], Sequence[Any]]] = [
+        (each.paths or [f"{each.file}, row {row}" for row in range(len(each.labels))], each.labels)
+        for each in (gallery, probes)
+    ]
+    task = _one_search("files", *sides)
+    rows = np.concatenate([gallery.embeddings, probes.embeddings])
+    vectors, _ = pool_templates(rows, task.templates.template)
+    return task, _search_all(vectors, task, progress)
+
+
+def _one_search(
+    name: str,
+    gallery: tuple[Sequence[Any], Sequence[Any]],
+    probes: tuple[Sequence[Any], Sequence[Any]],
+) -> TemplateSearches:
+    """One search of probes in a gallery, from the images and the people of each.
+
+    Raises:
+        ValueError: an image is in both.
+    """
+    (known, their_people), (searched, people_of_probes) = gallery, probes
     both = {*known} & {*searched}
     if both:
         raise ValueError(
             "A probe must not be in the gallery, because it would find itself. Received: "
             f"{len(both):,} images in both, for example {min(both)}."
         )
-    people = {name: row for row, name in enumerate(dict.fromkeys(p.parent.name for p in known))}
-    rows = [people[path.parent.name] for path in known]
+    people = {person: row for row, person in enumerate(dict.fromkeys(their_people))}
+    rows = [people[person] for person in their_people]
     templates = Templates(
-        subjects=np.array([*people, *(path.parent.name for path in searched)]),
+        subjects=np.array([*people, *people_of_probes]),
         images=(*known, *searched),
         template=np.array([*rows, *range(len(people), len(people) + len(searched))]),
     )
     probe_rows = np.arange(len(people), len(templates))
-    return TemplateSearches(templates, {"folders": (np.arange(len(people)), probe_rows)})
+    return TemplateSearches(templates, {name: (np.arange(len(people)), probe_rows)})
 
 
 def _search(

@@ -14,9 +14,12 @@ from keras_facemargin.export.conversion import converting
 from keras_facemargin.export.graph import float32_embedder, normalised
 from keras_facemargin.export.images import check_images
 from keras_facemargin.export.metadata import with_entry
-from keras_facemargin.export.verdict import Tolerance, Verdict, check_path, deliver
+from keras_facemargin.export.verdict import Tolerance, Verdict, check_path, deliver, threads
 from keras_facemargin.images.crop import Crop
+from keras_facemargin.runtime import onnx as onnx_runtime
+from keras_facemargin.runtime import tflite as tflite_runtime
 from keras_facemargin.runtime.carried import ENTRY, Carried
+from keras_facemargin.runtime.file import Session
 from keras_facemargin.runtime.pixels import Pixels
 
 Images: TypeAlias = npt.NDArray[Any]
@@ -46,7 +49,7 @@ class Format:
         convert: from embedder, precision and representative images to the bytes of the file.
         with_entry: from the bytes of a file, the name and the content of an entry of its metadata
             to the bytes with the entry.
-        runner: from the bytes of a file to a function from images to embeddings.
+        open_session: from the bytes of a file and a number of threads to a `Session`.
         float_islands: from the bytes of a calibrated file to the ops that compute in float.
     """
 
@@ -55,7 +58,7 @@ class Format:
     require: Callable[[], None]
     convert: Callable[[Any, str, Images | None], bytes]
     with_entry: Callable[[bytes, str, bytes], bytes]
-    runner: Callable[[bytes], Callable[[Images], Images]]
+    open_session: Callable[[bytes, int | None], Session]
     float_islands: Callable[[bytes], tuple[str, ...]]
 
 
@@ -75,7 +78,7 @@ FORMATS = {
         require=tflite.require,
         convert=tflite.convert,
         with_entry=with_entry,
-        runner=tflite.runner,
+        open_session=tflite_runtime.open_session,
         float_islands=tflite.float_islands,
     ),
     ".onnx": Format(
@@ -84,7 +87,7 @@ FORMATS = {
         require=onnx.require,
         convert=onnx.convert,
         with_entry=onnx.with_entry,
-        runner=onnx.runner,
+        open_session=onnx_runtime.open_session,
         float_islands=lambda artefact: (),
     ),
 }
@@ -117,6 +120,22 @@ def check_format(path: str | os.PathLike[str], precision: str) -> str:
             + (f" A {others[0]} file can have this precision." if others else "")
         )
     return suffix
+
+
+def runner(format: Format, artefact: bytes) -> Callable[[Images], Images]:
+    """A function from images to embeddings that runs a file as `open_embedder` does.
+
+    Args:
+        format: its `Format`.
+        artefact: bytes of the file.
+    """
+    session = format.open_session(artefact, threads())
+
+    def run(images: Images) -> Images:
+        (embeddings,) = session.run(images.astype(session.dtype))
+        return embeddings
+
+    return run
 
 
 def export_embedder(
@@ -163,7 +182,7 @@ def export_embedder(
     with converting(format.name, embedder):
         artefact = format.convert(embedder, precision, representative)
         artefact = format.with_entry(artefact, ENTRY, carried.to_json().encode())
-        run = format.runner(artefact)
+        run = runner(format, artefact)
         run(images[:1])
     return deliver(
         artefact,

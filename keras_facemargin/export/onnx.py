@@ -1,7 +1,6 @@
-"""ONNX files for servers and other runtimes: converter and runner."""
+"""ONNX files for servers and other runtimes: the converter."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy.typing as npt
 
 from keras_facemargin.export.conversion import unsupported
 from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME, frozen
-from keras_facemargin.export.verdict import threads
 
 _OPSET = 15
 # TensorFlow ops that tf2onnx does not convert, in exact ONNX forms: a chain of ops, each on the
@@ -118,19 +116,3 @@ def _ops_outside_onnx(graph: Any) -> list[tuple[str, str]]:
         for attribute in node.attribute:
             found += _ops_outside_onnx(attribute.g)
     return found
-
-
-def runner(artefact: bytes) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    """A function from images to embeddings, by the names in the file."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
-    session = onnxruntime.InferenceSession(artefact, options, providers=["CPUExecutionProvider"])
-
-    def run(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        # This raises if the converter left an input without a value.
-        outputs = session.run([OUTPUT_NAME], {INPUT_NAME: images.astype("float32")})
-        return np.asarray(outputs[0])
-
-    return run

@@ -1,8 +1,7 @@
-"""TFLite (LiteRT) files for phones and small boards: converter and runner."""
+"""TFLite (LiteRT) files for phones and small boards: the converter."""
 
 import re
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import numpy.typing as npt
@@ -10,7 +9,6 @@ import numpy.typing as npt
 from keras_facemargin.export.conversion import unsupported
 from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME, frozen
 from keras_facemargin.export.metadata import with_metadata
-from keras_facemargin.export.verdict import threads
 
 # How the converter names an op of the TensorFlow graph, with its path, in an error.
 _OP_IN_ERROR = re.compile(r'error: loc\(callsite\(fused\["(\w+):", "([^"@]+)')
@@ -84,24 +82,6 @@ def convert(embedder: Any, precision: str, representative: npt.NDArray[Any] | No
             raise
     # A uint8 input needs no metadata: MediaPipe opens it without.
     return artefact if precision == "int8" else with_metadata(artefact, embedder.name)
-
-
-def runner(artefact: bytes) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    """A function from `(1, H, W, 3)` images to `(1, D)` embeddings, by the names in the file."""
-    import ai_edge_litert.interpreter as litert
-
-    interpreter = litert.Interpreter(model_content=artefact, num_threads=threads())
-    interpreter.allocate_tensors()
-    signature = interpreter.get_signature_runner()
-    (details,) = signature.get_input_details().values()
-
-    def run(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        # LiteRT reuses the memory of its outputs.
-        outputs = signature(**{INPUT_NAME: images.astype(details["dtype"])})
-        embedding: npt.NDArray[Any] = outputs[OUTPUT_NAME].copy()
-        return embedding
-
-    return run
 
 
 def float_islands(artefact: bytes) -> tuple[str, ...]:

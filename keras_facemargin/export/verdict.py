@@ -96,7 +96,7 @@ class ExportError(RuntimeError):
     """An embedder cannot be written in a format, or the file is too far from it.
 
     Attributes:
-        verdict: the `Verdict` of the failed file, with its `path`; None if there is no file.
+        verdict: the `Verdict` of the failed file, with its `path`; None without a file.
     """
 
     def __init__(self, message: str, verdict: Verdict | None = None) -> None:

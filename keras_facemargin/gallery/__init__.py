@@ -11,12 +11,17 @@ from keras_facemargin.gallery.gallery import (
     Person,
     expected_fpir,
 )
+from keras_facemargin.gallery.migration import Migration, Price, fit_migration, price
 
 __all__ = [
     "QUALITY_WEIGHT",
     "EnrolledImage",
     "Gallery",
     "Identity",
+    "Migration",
     "Person",
+    "Price",
     "expected_fpir",
+    "fit_migration",
+    "price",
 ]

@@ -1,12 +1,13 @@
 """A gallery: the people that a probe is searched among, in one SQLite file."""
 
+import contextlib
 import dataclasses
 import os
 import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,21 @@ from keras_facemargin.gallery.search import nearest
 from keras_facemargin.gallery.store import Store
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import decode_face, encode_face
+from keras_facemargin.quality import Limits, Quality, decide
 from keras_facemargin.template_pooling import pool_templates
 
 # Crystal Loss chooses λ on held-out data. Measured here by tools/benchmarks/measure_pooling.py.
 QUALITY_WEIGHT = 0.3
+
+# Pixels between the eyes of a 112x112 crop, and the range of the qualities for the pooling.
+_FULL_SHARPNESS = 35.0
+_QUALITIES = (0.02, 0.98)
+
+_VERDICTS: dict[str, Literal["identified", "unknown", "cannot say"]] = {
+    "same": "identified",
+    "different": "unknown",
+    "cannot say": "cannot say",
+}
 
 # Rows that SQLite hands over at a time.
 _ROWS_AT_ONCE = 16_384
@@ -33,13 +45,13 @@ class Person:
         name: unique in the gallery.
         images: number of images.
         crops: number of images whose crop is kept.
-        quality: the lowest quality of the images; None without one.
+        sharpness: the highest of the images, as `Quality.sharpness`; None if it is not known.
     """
 
     name: str
     images: int
     crops: int
-    quality: float | None
+    sharpness: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +61,7 @@ class EnrolledImage:
     Attributes:
         id: number that no other image of the gallery has or had.
         person: name.
-        quality: in [0, 1]; None if it is not known.
+        utility, sharpness: as `Quality` has them; None if they are not known.
         source: where the image comes from, as given; None without it.
         added: date and time, UTC.
         has_crop: whether the crop is kept.
@@ -57,7 +69,8 @@ class EnrolledImage:
 
     id: int
     person: str
-    quality: float | None
+    utility: float | None
+    sharpness: float | None
     source: str | None
     added: str
     has_crop: bool
@@ -68,16 +81,20 @@ class Identity:
     """The answer to a probe.
 
     Attributes:
-        person: name of the most similar person, or None: the probe is unknown.
+        verdict: "identified", "unknown" or "cannot say".
+        person: name of the person; None unless the verdict is "identified".
         nearest: name of the most similar person, whatever the score; None if the gallery is empty.
-        score: cosine of the probe with that person's template; -1 if the gallery is empty.
+        cosine: of the probe and that person's template; -1 if the gallery is empty.
         threshold: smallest cosine that identifies.
+        reason: one sentence why the verdict is "cannot say"; else "".
     """
 
+    verdict: Literal["identified", "unknown", "cannot say"]
     person: str | None
     nearest: str | None
-    score: float
+    cosine: float
     threshold: float
+    reason: str = ""
 
 
 class Gallery:
@@ -85,8 +102,9 @@ class Gallery:
 
     A person has one or more images. Their embeddings are pooled into one template by quality
     pooling (`keras_facemargin.template_pooling`, Crystal Loss, arXiv:1804.01159), and a probe is
-    compared with the templates: as the protocols of `keras_facemargin.evaluate` do. If an image of
-    a person has no quality, that person's images weigh the same.
+    compared with the templates: as the protocols of `keras_facemargin.evaluate` do. The quality of
+    an image is its sharpness, as a share of the pixels between the eyes of a 112x112 crop. If it is
+    not known for an image, the images of that person weigh the same.
 
     Each change is one transaction: a process that is killed loses what it has not committed, and
     nothing else. Several processes may read and write the same file; one that has a gallery open
@@ -187,6 +205,25 @@ class Gallery:
         """Closes the file."""
         self._store.close()
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Makes one transaction of all changes in the block: all are written, or none.
+
+        Raises:
+            OSError: as `enrol`.
+
+        Example:
+
+        >>> with Gallery("one.gallery", embedding_id="f" * 64, embedding_dim=2) as gallery:
+        ...     with gallery.together():
+        ...         _ = gallery.enrol("ann", [[1.0, 0.0]]), gallery.enrol("bob", [[0.0, 1.0]])
+        """
+        try:
+            with self._store.writing():
+                yield
+        finally:
+            self._templates = None
+
     @property
     def path(self) -> str:
         """The file."""
@@ -252,7 +289,7 @@ class Gallery:
         person: str,
         embeddings: npt.ArrayLike,
         *,
-        quality: Sequence[float | None] | npt.ArrayLike | None = None,
+        qualities: Sequence[Quality | None] | None = None,
         sources: Sequence[str | None] | None = None,
         photos: Sequence[str | None] | None = None,
         crops: Sequence[npt.NDArray[np.uint8] | None] | None = None,
@@ -263,7 +300,7 @@ class Gallery:
         Args:
             person: name. A name that the gallery has gets more images.
             embeddings: float ``(N, D)``, not normalised: as `Embedder` gives them.
-            quality: N numbers in [0, 1], or None where it is not known.
+            qualities: N, as `keras_facemargin.quality.judge` gives them; None if not known.
             sources: N notes, such as the path of the photo.
             photos: N digests of the photos. A photo of a person is added once; see `has_photo`.
             crops: N crops uint8 ``(H, W, 3)``, which are kept as JPEG. `rebuild` needs them.
@@ -274,17 +311,17 @@ class Gallery:
 
         Raises:
             ValueError: a name is empty, an embedding has another width, is zero or not finite, a
-                quality is out of range, a photo of the person is already in the gallery.
+                photo of the person is already in the gallery.
             OSError: the disk is full or another process holds the lock.
         """
         name, rows = _name(person), self._checked(embeddings)
         columns = [
-            _column("quality", quality, len(rows)),
+            _column("qualities", qualities, len(rows)),
             _column("sources", sources, len(rows)),
             _column("photos", photos, len(rows)),
             _column("crops", crops, len(rows)),
         ]
-        qualities = [_quality(each) for each in columns[0]]
+        grades = [(q.utility, q.sharpness) if q else (None, None) for q in columns[0]]
         encoded = [None if crop is None else encode_face(crop) for crop in columns[3]]
         dim = rows.shape[1]
         run, ids = self._store.connection.execute, []
@@ -294,13 +331,13 @@ class Gallery:
             run("INSERT OR IGNORE INTO people (name) VALUES (?)", (name,))
             number = run("SELECT id FROM people WHERE name = ?", (name,)).fetchone()[0]
             for row, grade, source, photo, jpeg in zip(
-                rows, qualities, columns[1], columns[2], encoded, strict=True
+                rows, grades, columns[1], columns[2], encoded, strict=True
             ):
-                values = (number, grade, row.tobytes(), source, photo)
+                values = (number, *grade, row.tobytes(), source, photo)
                 try:
                     added = run(
-                        "INSERT INTO images (person, quality, embedding, source, photo)"
-                        " VALUES (?, ?, ?, ?, ?)",
+                        "INSERT INTO images (person, utility, sharpness, embedding, source, photo)"
+                        " VALUES (?, ?, ?, ?, ?, ?)",
                         values,
                     )
                 except sqlite3.IntegrityError:
@@ -382,7 +419,7 @@ class Gallery:
     def people(self) -> list[Person]:
         """The people, by name."""
         rows = self._all(
-            "SELECT name, count(*), count(crops.image), min(quality) FROM people"
+            "SELECT name, count(*), count(crops.image), max(sharpness) FROM people"
             " JOIN images ON person = people.id LEFT JOIN crops ON image = images.id"
             " GROUP BY people.id ORDER BY name"
         )
@@ -398,14 +435,14 @@ class Gallery:
         if person is not None:
             where, values = " WHERE person = ?", [self._number_of(_name(person))]
         rows = self._all(
-            "SELECT images.id, name, quality, source, added, crops.image IS NOT NULL FROM images"
-            f" JOIN people ON people.id = person LEFT JOIN crops ON image = images.id{where}"
-            " ORDER BY images.id",
+            "SELECT images.id, name, utility, sharpness, source, added, crops.image IS NOT NULL"
+            " FROM images JOIN people ON people.id = person LEFT JOIN crops ON image = images.id"
+            f"{where} ORDER BY images.id",
             *values,
         )
         return [
-            EnrolledImage(id, name, quality, source, added, bool(kept))
-            for id, name, quality, source, added, kept in rows
+            EnrolledImage(id, name, utility, sharpness, source, added, bool(kept))
+            for id, name, utility, sharpness, source, added, kept in rows
         ]
 
     def kept_crop(self, image: int) -> bytes:
@@ -453,27 +490,53 @@ class Gallery:
         scores, rows = nearest(found.units, units, int(count))
         return found.names[rows], scores
 
-    def identify(self, embeddings: npt.ArrayLike, *, threshold: float) -> list[Identity]:
+    def identify(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        threshold: float,
+        qualities: Sequence[Quality | None] | None = None,
+        limits: Limits | None = None,
+    ) -> list[Identity]:
         """The person of each probe, or unknown: open-set identification.
 
         Args:
             embeddings: float ``(P, D)``.
-            threshold: smallest cosine that identifies. A threshold of a false accept rate holds
-                for one comparison; see `expected_fpir` for a whole gallery.
+            threshold: smallest cosine that identifies. The false accept rate of a threshold is that
+                of one comparison; `expected_fpir` gives that of a gallery.
+            qualities: of the probes. With `limits` they and the sharpness of the most similar
+                person's best image decide whether the verdict is "cannot say", by the rule of
+                `keras_facemargin.quality.decide`.
+            limits: of the embedder, on its card.
 
         Returns:
             P answers.
 
         Raises:
             ValueError, OSError: as `search`.
+
+        Example:
+
+        >>> gallery = Gallery("three.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> _ = gallery.enrol("ann", [[1.0, 0.0]])
+        >>> [each.verdict for each in gallery.identify([[0.9, 0.1], [0.0, 1.0]], threshold=0.5)]
+        ['identified', 'unknown']
         """
         names, scores = self.search(embeddings)
         if not names.shape[1]:
-            return [Identity(None, None, -1.0, threshold) for _ in names]
-        return [
-            Identity(str(name) if score >= threshold else None, str(name), float(score), threshold)
-            for name, score in zip(names[:, 0], scores[:, 0], strict=True)
-        ]
+            return [Identity("unknown", None, None, -1.0, threshold) for _ in names]
+        given = _column("qualities", qualities, len(names))
+        answers = []
+        for name, score, quality in zip(names[:, 0], scores[:, 0], given, strict=True):
+            enrolled = self._sharpness_of(name) if limits is not None else None
+            decision = decide(score, threshold, qualities=(quality, enrolled), limits=limits)
+            verdict = _VERDICTS[decision.verdict]
+            person = str(name) if verdict == "identified" else None
+            reason = decision.reason.replace("first face", "face").replace(
+                "second face", "enrolled face"
+            )
+            answers.append(Identity(verdict, person, str(name), float(score), threshold, reason))
+        return answers
 
     def rebuild(
         self,
@@ -604,16 +667,16 @@ class Gallery:
         with self._store.reading():
             weight = self.quality_weight
             people = self._all("SELECT id, name FROM people ORDER BY id")
-            rows, numbers, quality = self._read_embeddings()
+            rows, numbers, sharpness = self._read_embeddings()
         names = np.array([name for _, name in people], object)
         if not len(names):
             return _Templates(changes, names, np.empty((0, rows.shape[1]), np.float32))
         ids = np.array([number for number, _ in people])
+        quality = np.clip(sharpness / _FULL_SHARPNESS, *_QUALITIES)
         # Where one is missing, the images of the person weigh the same.
-        without = np.isin(numbers, numbers[np.isnan(quality)])
-        quality[without] = 0.5
+        quality[np.isin(numbers, numbers[np.isnan(quality)])] = 0.5
         try:
-            units, found = pool_templates(rows, numbers, quality, weight)
+            units, found = pool_templates(rows, numbers, quality=quality, quality_weight=weight)
         except ValueError:
             raise self._damaged("an embedding that is not a finite number") from None
         if len(found) != len(ids) or not (found == ids).all():
@@ -623,24 +686,31 @@ class Gallery:
     def _read_embeddings(
         self,
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """The embeddings, the numbers of their people and their qualities, NaN without one."""
+        """The embeddings, the numbers of their people and their sharpness, NaN without one."""
         count, dim = self.num_images, self.embedding_dim
         rows = np.empty((count, dim), np.float32)
-        people, quality = np.empty(count, np.int64), np.empty(count)
+        people, sharpness = np.empty(count, np.int64), np.empty(count)
         cursor = self._store.connection.execute(
-            "SELECT embedding, person, quality FROM images ORDER BY id"
+            "SELECT embedding, person, sharpness FROM images ORDER BY id"
         )
         done = 0
         while part := cursor.fetchmany(_ROWS_AT_ONCE):
             block = slice(done, done + len(part))
-            embeddings, people[block], grades = zip(*part, strict=True)
-            quality[block] = [np.nan if grade is None else grade for grade in grades]
+            embeddings, people[block], sharp = zip(*part, strict=True)
+            sharpness[block] = np.array(sharp, float)  # None becomes NaN
             joined = b"".join(embeddings)
             if len(joined) != 4 * dim * len(part):
                 raise self._damaged("an embedding of another width")
             rows[block] = np.frombuffer(joined, "<f4").reshape(len(part), dim)
             done += len(part)
-        return rows, people, quality
+        return rows, people, sharpness
+
+    def _sharpness_of(self, name: str) -> Quality | None:
+        best = self._one(
+            "SELECT max(sharpness) FROM images JOIN people ON people.id = person WHERE name = ?",
+            name,
+        )
+        return None if best is None else Quality(None, float(best))
 
     def _damaged(self, found: str) -> ValueError:
         return ValueError(
@@ -748,11 +818,3 @@ def _column(name: str, values: Any, count: int) -> list[Any]:
             f"{count:,} embeddings."
         )
     return given
-
-
-def _quality(value: Any) -> float | None:
-    if value is None:
-        return None
-    if not 0 <= float(value) <= 1:
-        raise ValueError(f"`quality` must be in [0, 1]. Received: {value}.")
-    return float(value)

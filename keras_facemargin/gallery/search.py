@@ -61,25 +61,36 @@ def _in_float64(
 
 def _rows_of_largest(units: Floats, probes: Floats, count: int) -> Rows:
     """Rows of the `count` largest float32 products of each probe, in any order."""
-    size = min(max(_PRODUCTS // len(probes), count), _LARGEST_BLOCK, len(units))
-    size = max(size, count)
+    size = max(min(_PRODUCTS // len(probes), _LARGEST_BLOCK, len(units)), count, 1)
     buffer = np.empty((len(probes), size), np.float32)
-    best = np.full((len(probes), count), -np.inf, np.float32)
-    rows = np.zeros((len(probes), count), np.intp)
-    level = np.full(len(probes), -np.inf, np.float32)  # the smallest of the best
+    best = np.empty((len(probes), 0), np.float32)
+    rows = np.empty((len(probes), 0), np.intp)
     for start in range(0, len(units), size):
         block = units[start : start + size]
         products = buffer[:, : len(block)]
         np.matmul(probes, block.T, out=products)
-        better = np.flatnonzero(products.max(axis=1) > level)
-        if not len(better):
+        if not start:
+            rows = np.argpartition(products, -count, axis=1)[:, -count:]
+            best = np.take_along_axis(products, rows, axis=1)
             continue
-        for probe in better:
-            near = np.flatnonzero(products[probe] > level[probe])
-            value = np.concatenate([best[probe], products[probe, near]])
-            place = np.concatenate([rows[probe], near + start])
-            if len(value) > count:
-                kept = np.argpartition(value, -count)[-count:]
-                value, place = value[kept], place[kept]
-            best[probe], rows[probe], level[probe] = value, place, value.min()
+        level = best.min(axis=1)
+        better = np.flatnonzero(products.max(axis=1) > level)
+        if len(better):
+            near = products[better]
+            probe, column = np.nonzero(near > level[better, None])
+            best[better], rows[better] = _merged(
+                best[better], rows[better], (probe, near[probe, column], column + start)
+            )
     return rows
+
+
+def _merged(best: Floats, rows: Rows, found: tuple[Rows, Floats, Rows]) -> tuple[Floats, Rows]:
+    """The largest of each probe's best and of what was found: its probe, value and row."""
+    count = best.shape[1]
+    probe = np.concatenate([np.repeat(np.arange(len(best)), count), found[0]])
+    value = np.concatenate([best.ravel(), found[1]])
+    place = np.concatenate([rows.ravel(), found[2]])
+    order = np.lexsort((-value, probe))
+    starts = np.searchsorted(probe[order], np.arange(len(best)))
+    kept = order[starts[:, None] + np.arange(count)]
+    return value[kept], place[kept]

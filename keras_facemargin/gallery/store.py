@@ -41,7 +41,8 @@ _SCHEMA = (
     """CREATE TABLE images (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         person INTEGER NOT NULL REFERENCES people ON DELETE CASCADE,
-        quality REAL CHECK (quality BETWEEN 0 AND 1),
+        utility REAL,
+        sharpness REAL,
         embedding BLOB NOT NULL,
         source TEXT,
         photo TEXT,
@@ -126,9 +127,15 @@ class Store:
     def writing(self) -> Iterator[None]:
         """A transaction: all of the block is written when it ends, or nothing.
 
+        A block inside a block is part of it.
+
         Raises:
             BlockingIOError, OSError, ValueError: as the class.
         """
+        if self.connection.in_transaction:
+            with self.in_one_sentence():
+                yield
+            return
         with self.in_one_sentence():
             # The lock is taken here, so that two writers wait for each other and not for ever.
             self.connection.execute("BEGIN IMMEDIATE")
@@ -143,6 +150,9 @@ class Store:
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """A block that sees one state of the gallery."""
+        if self.connection.in_transaction:
+            yield
+            return
         with self.in_one_sentence():
             self.connection.execute("BEGIN")
             try:

@@ -92,7 +92,7 @@ def get(identifier, **arguments):
         A `MarginHead`.
 
     Raises:
-        ValueError: there is no head of that name (the error lists the nearest names); an argument
+        ValueError: no head has that name (the error lists the nearest names); an argument
             is out of range.
 
     Example:

@@ -17,7 +17,7 @@ def find_class(kind, name, classes):
         classes: dict of name -> class.
 
     Raises:
-        ValueError: there is no such name; the error lists the nearest ones.
+        ValueError: the name is unknown; the error lists the nearest ones.
 
     Example:
 
@@ -30,7 +30,7 @@ def find_class(kind, name, classes):
     nearest = difflib.get_close_matches(_plain(str(name)), spellings, n=3, cutoff=0.5)
     hint = " or ".join(spellings[each] for each in nearest)
     raise ValueError(
-        f"There is no {kind} of that name. Received: {shown(name)}. "
+        f"No {kind} has that name. Received: {shown(name)}. "
         + (f"Did you mean {hint}?" if hint else f"The names are {', '.join(sorted(classes))}.")
     )
 

@@ -49,7 +49,7 @@ class SphereFaceR(MarginHead):
         normalization: of the embeddings, "hard", "soft" or "none".
         loss_weight: w > 0, for "hard" and "soft".
         norm_weight: t >= 0, for "soft".
-        scale: s > 0; with "none" there is no scale, and the attribute is None.
+        scale: s > 0; with "none" scores are not scaled, and the attribute is None.
         detach_margin: True takes the gradient of the plain cosines.
         **kwargs: of `MarginHead`, such as `prototypes_initializer`, and of `keras.layers.Layer`.
 

@@ -80,7 +80,7 @@ class AlignmentReport:
 
     @property
     def aligned(self) -> bool:
-        """Whether there is no finding."""
+        """Whether nothing was found."""
         return not self.findings
 
     @property

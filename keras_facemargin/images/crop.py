@@ -227,6 +227,20 @@ class Crop:
 Size: TypeAlias = int | tuple[int, int] | Crop
 
 
+def parse_size(text: str) -> int | tuple[int, int] | None:
+    """The size in a text, height first; None if the text has another form.
+
+    Example:
+
+    >>> parse_size("160"), parse_size("112x96"), parse_size("large")
+    (160, (112, 96), None)
+    """
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+        return None
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
 def _whole(value: Any) -> int | None:
     try:
         return None if isinstance(value, bool) else operator.index(value)

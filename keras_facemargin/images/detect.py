@@ -56,7 +56,7 @@ class Detector(Protocol):
             image: uint8 array `(H, W, 3)`, RGB, as `read_photo` returns it.
 
         Returns:
-            List of `DetectedFace`, in any order; empty if there is no face.
+            List of `DetectedFace`, in any order; empty without a face.
         """
         ...
 
@@ -93,6 +93,27 @@ def load_detector(name: str) -> Detector:
     if not callable(detector):
         raise ValueError(f"{module} must have a function {function}. Received: {name!r}")
     return cast(Detector, detector)
+
+
+def check_faces(found: Any, name: str) -> list[DetectedFace]:
+    """The faces that a detector returns for a photo of this name; it may be your own function."""
+    try:
+        faces = list(found)
+        sound = all(
+            isinstance(face, DetectedFace)
+            and np.asarray(face.box, np.float64).shape == (4,)
+            and np.asarray(face.points, np.float64).shape == (5, 2)
+            for face in faces
+        )
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            "A detector must return a list of DetectedFace, each with a box of four numbers and "
+            "points of shape (5, 2); an empty list for a photo without a face. "
+            f"Received: {found!r:.200} for {name}"
+        )
+    return faces
 
 
 CHOICES = ("center", "largest")

@@ -257,6 +257,10 @@ def _open(encoded: bytes, name: Any) -> Image.Image:
         if encoded[4:8] == b"ftyp" and encoded[8:12] in _HEIC_BRANDS:
             return _open_heic(encoded, name)
         raise BadImage(name, f"not an image in {_NAMED_FORMATS}.") from None
+    except Image.DecompressionBombError:
+        raise BadImage(
+            name, "an image has at most 178 megapixels. Shrink it, or repair its header."
+        ) from None
     except Exception as error:  # Pillow's parsers raise almost any type on a damaged header.
         raise BadImage(name, f"its header does not decode: {error}") from error
 

@@ -23,6 +23,7 @@ from keras_facemargin.images.detect import (
     DetectedFace,
     Detector,
     check_choice,
+    check_faces,
     choose_face,
     load_detector,
 )
@@ -195,7 +196,7 @@ def _detected_faces(detector: Any) -> tuple[_Find, str]:
     name = detector if isinstance(detector, str) else getattr(detector, "__qualname__", "")
     detect = load_detector(detector) if isinstance(detector, str) else detector
     return (
-        lambda name, photo: (_checked(detect(photo), name), "the detector found no face."),
+        lambda name, photo: (check_faces(detect(photo), name), "the detector found no face."),
         name or type(detector).__qualname__,
     )
 
@@ -256,27 +257,6 @@ def _list_photos(source: str) -> list[str]:
     return sorted(name.replace(os.sep, "/") for name in names)
 
 
-def _checked(found: Any, name: str) -> list[DetectedFace]:
-    """The faces that a detector returns, which may be your own function."""
-    try:
-        faces = list(found)
-        sound = all(
-            isinstance(face, DetectedFace)
-            and np.asarray(face.box, np.float64).shape == (4,)
-            and np.asarray(face.points, np.float64).shape == (5, 2)
-            for face in faces
-        )
-    except (TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise ValueError(
-            "A detector must return a list of DetectedFace, each with a box of four numbers and "
-            "points of shape (5, 2); an empty list where there is no face. "
-            f"Received: {found!r:.200} for {name}"
-        )
-    return faces
-
-
 def _read(source: str, name: str) -> _Photo:
     """The pixels of a photo; raises `BadImage` whatever the fault of its file."""
     try:
@@ -290,7 +270,7 @@ def _read(source: str, name: str) -> _Photo:
 def _points(
     name: str, found: list[DetectedFace], none: str, shape: tuple[int, ...], choose: str
 ) -> npt.NDArray[np.float64]:
-    """The five points of the chosen face; raises `BadImage` if there are no reliable ones."""
+    """The five points of the chosen face; raises `BadImage` without reliable ones."""
     if len(found) > 1 and not all(map(_holds_its_points, found)):
         raise BadImage(
             name,

@@ -48,7 +48,7 @@ def get(identifier, **arguments):
         A `keras.losses.Loss`, or a `CenterLoss`.
 
     Raises:
-        ValueError: there is no loss of that name (the error lists the nearest names); an argument
+        ValueError: no loss has that name (the error lists the nearest names); an argument
             is out of range.
 
     Example:

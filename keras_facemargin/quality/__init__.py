@@ -8,7 +8,7 @@ Plain numpy: neither Keras nor a runtime is needed.
 """
 
 from keras_facemargin.quality.decision import Decision, decide, shortfall, without_answer
-from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge
+from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge, norm_weight
 from keras_facemargin.quality.resolution import effective_resolution
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "decide",
     "effective_resolution",
     "judge",
+    "norm_weight",
     "shortfall",
     "without_answer",
 ]

@@ -103,7 +103,7 @@ def shortfall(quality: Quality | None, limits: Limits) -> str | None:
     >>> from types import SimpleNamespace
     >>> limits = SimpleNamespace(utility=0.01, sharpness=11.0)
     >>> shortfall(Quality(0.004, 20.0), limits)
-    'is harder to recognise than 99.6 % of clean celebrity crops'
+    'is harder to recognise than 99.6% of clean celebrity crops'
     """
     if quality is None:
         return None

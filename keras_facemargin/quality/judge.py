@@ -104,3 +104,20 @@ def norm_and_agreement(
     norms, others = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     products = np.maximum(norms * others, np.finfo("float64").tiny)
     return norms, np.sum(a * b, axis=1) / products
+
+
+# Deviation of the logarithms of norms below which embeddings count as normalised.
+_NORMALISED = 1e-3
+
+
+def norm_weight(norms: npt.NDArray[Any], agreements: npt.NDArray[Any]) -> float:
+    """The weight of the norm's logarithm in raw utility, beside a weight of 1 of the agreement.
+
+    Args:
+        norms, agreements: (N,), of a set of crops.
+
+    Returns:
+        The weight that gives both one deviation; 0 for normalised embeddings.
+    """
+    spread = float(np.log(np.maximum(norms, 1e-12)).std())
+    return 0.0 if spread < _NORMALISED else float(np.std(agreements)) / spread

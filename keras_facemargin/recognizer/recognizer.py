@@ -8,16 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate import cosine_scores
+from keras_facemargin.gallery import Gallery, Identity
 from keras_facemargin.images import (
     BadImage,
     DetectedFace,
     Detector,
     align_face,
+    alignment_matrix,
     load_detector,
     read_photo,
 )
+from keras_facemargin.images.detect import check_faces
+from keras_facemargin.quality import Decision, Quality, decide, judge
 from keras_facemargin.recognizer.verification import Verification, find_threshold
 from keras_facemargin.zoo.open import Embedder, open_embedder
+from keras_facemargin.zoo.parts import FaceQuality, Threshold
+
+# Pixels between the eyes on a photo, for an embedder without measured limits of quality. With 9 of
+# them the default embedder accepts strangers 39 times as often as its threshold states.
+_FEWEST = 11
 
 Photo: TypeAlias = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
@@ -34,21 +43,23 @@ class Face:
         score: the detector's; NaN for an aligned crop.
         crop: uint8 `(H, W, 3)`, RGB, the crop that the embedder takes.
         embedding: float32 `(D,)`: of the crop and of its mirror image, appended; not normalised.
-        quality: None until it is judged.
+        quality: a `Quality`: utility and sharpness.
         doubt: the detector's reason not to trust the points; None without one.
     """
 
-    box: npt.NDArray[Any] | None
-    points: npt.NDArray[Any] | None
+    box: npt.NDArray[np.float64] | None
+    points: npt.NDArray[np.float64] | None
     score: float
     crop: npt.NDArray[np.uint8]
     embedding: npt.NDArray[np.float32]
-    quality: Any = None
+    quality: Quality | None = None
     doubt: str | None = None
 
 
 class Recognizer:
     """Finds, embeds and compares faces; made by `load_recognizer`.
+
+    It is not safe to call it from two threads at a time.
 
     Attributes:
         embedder: an `Embedder`.
@@ -69,11 +80,20 @@ class Recognizer:
         """D of `Face.embedding`: twice the embedder's, for the mirror image."""
         return 2 * self.embedder.embedding_dim
 
+    @property
+    def quality(self) -> FaceQuality | None:
+        """The scale and the limits of quality on the embedder's card; None without them."""
+        card = self.embedder.card
+        return None if card is None else card.quality
+
     def faces(self, photo: Photo) -> list[Face]:
         """All faces of a photo, the largest box first.
 
+        A face whose points cannot be aligned (they are on a line, or beside the photo) is left out.
+
         Args:
-            photo: an image file, or uint8 `(H, W, 3)`, RGB.
+            photo: an image file, which is turned upright as its EXIF tag says, or uint8
+                `(H, W, 3)`, RGB.
 
         Returns:
             List of `Face`, empty if the detector finds none.
@@ -81,49 +101,54 @@ class Recognizer:
         Raises:
             BadImage: the file cannot become a photo.
             OSError: the file cannot be opened.
+            ValueError: an array of another kind; the detector returns something else.
         """
-        pixels = photo if isinstance(photo, np.ndarray) else read_photo(photo)
+        pixels = _pixels(photo)
         found: list[DetectedFace] = []
         crops: list[npt.NDArray[np.uint8]] = []
-        for face in sorted(self.detector(pixels), key=lambda each: -_area(each.box)):
+        detected = check_faces(self.detector(pixels), _name(photo))
+        for face in sorted(detected, key=lambda each: -_area(each.box)):
             try:
                 crops.append(align_face(pixels, face.points, self.embedder.crop))
-            except ValueError:  # its points are no face: on a line, mirrored, beside the photo
+            except ValueError:
                 continue
             found.append(face)
         if not found:
             return []
-        embeddings = self._embed(np.stack(crops))
         return [
-            Face(
-                np.asarray(face.box, float),
-                np.asarray(face.points, float),
-                face.score,
-                crop,
-                row,
-                doubt=face.doubt,
+            dataclasses.replace(
+                face,
+                box=np.asarray(place.box, float),
+                points=np.asarray(place.points, float),
+                score=place.score,
+                doubt=place.doubt,
             )
-            for face, crop, row in zip(found, crops, embeddings, strict=True)
+            for place, face in zip(found, self._faces_of_crops(np.stack(crops)), strict=True)
         ]
 
     def face_of_crop(self, crop: npt.NDArray[np.uint8]) -> Face:
-        """The face of an aligned crop.
+        """The face of an aligned crop, which the detector does not see.
 
         Args:
             crop: uint8 `(H, W, 3)`, RGB, of the size of `embedder.crop`.
 
         Raises:
-            ValueError: another shape.
+            ValueError: another shape or type.
         """
         pixels = np.asarray(crop)
-        return Face(None, None, float("nan"), pixels, self._embed(pixels[None])[0])
+        if pixels.dtype != np.uint8 or pixels.shape != (*self.embedder.crop.shape, 3):
+            raise ValueError(
+                f"An aligned crop must be a uint8 array of shape {(*self.embedder.crop.shape, 3)}. "
+                f"Received: {pixels.dtype} of shape {pixels.shape}. `faces` takes photos."
+            )
+        return self._faces_of_crops(pixels[None])[0]
 
     def verify(
         self,
         a: Photo | Face,
         b: Photo | Face,
         *,
-        far: float = 1e-3,
+        far: float | None = None,
         threshold: float | None = None,
     ) -> Verification:
         """Decides whether two photos show one person.
@@ -131,7 +156,8 @@ class Recognizer:
         Args:
             a, b: photos, as `faces` takes them; the largest face of each is compared. A `Face`
                 chooses another one.
-            far: false accept rate; the card must have a threshold for it.
+            far: false accept rate; the card must have a threshold for it. Default: the nearest to
+                1e-3 that the card has.
             threshold: smallest cosine of the verdict "same", in place of the card's.
 
         Returns:
@@ -139,63 +165,133 @@ class Recognizer:
 
         Raises:
             BadImage: a photo has no face, or cannot be read.
-            ValueError: the card has no threshold for `far`.
+            ValueError: the card has no threshold for `far`; as `faces`.
+
+        Example:
+
+        ```python
+        answer = recognizer.verify("a.jpg", "b.jpg", far=1e-3)
+        print(answer.verdict, answer)
+        ```
         """
-        calibrated_on = None
+        rate = calibrated_on = None
         if threshold is None:
             chosen = self._threshold(far)
-            threshold, calibrated_on = chosen.cosine, chosen.data
+            threshold, rate = chosen.cosine, chosen.far
+            calibrated_on = f"{chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
         first, second = self._face(a), self._face(b)
         cosine = float(cosine_scores(first.embedding[None], second.embedding[None])[0])
-        same = cosine >= threshold
+        decision = self._decide(cosine, threshold, first, second)
         return Verification(
-            verdict="same" if same else "different",
+            verdict=decision.verdict,
             cosine=cosine,
             threshold=threshold,
-            far=None if calibrated_on is None else far,
+            far=rate,
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
-            sentence=f"{'same person' if same else 'different people'}: cosine {cosine:.4f}, "
-            f"threshold {threshold:.4f}",
+            reason=decision.reason,
         )
 
-    def identify(self, photo: Photo, gallery: Any, *, count: int = 1) -> list[Any]:
-        """Searches every face of a photo in a gallery.
+    def identify(
+        self,
+        photo: Photo,
+        gallery: Gallery,
+        *,
+        far: float | None = None,
+        threshold: float | None = None,
+    ) -> list[tuple[Face, Identity]]:
+        """Names every face of a photo, or calls it unknown.
 
         Args:
             photo: as `faces`.
-            gallery: a `Gallery` of the same embedding id.
-            count: matches for each face.
+            gallery: of the same embedding id.
+            far, threshold: as `verify`. The rate is that of one comparison:
+                `keras_facemargin.gallery.expected_fpir` gives that of a gallery.
 
         Returns:
-            The result of `gallery.search` for the faces in the order of `faces`; an empty list if
-            there are none.
+            Each face, the largest first, with its `Identity`.
+
+        Raises:
+            BadImage, OSError: as `faces`.
+            ValueError: as `verify`; the gallery is of another embedder.
         """
+        gallery.check_embedder(self.embedding_id, self.embedder.name)
+        if threshold is None:
+            threshold = self._threshold(far).cosine
         faces = self.faces(photo)
         if not faces:
             return []
-        found: list[Any] = gallery.search(np.stack([face.embedding for face in faces]), count=count)
-        return found
+        answers = gallery.identify(
+            np.stack([face.embedding for face in faces]),
+            threshold=threshold,
+            qualities=[face.quality for face in faces],
+            limits=self.quality,
+        )
+        return list(zip(faces, answers, strict=True))
 
-    def _threshold(self, far: float) -> Any:
-        if self.embedder.thresholds is None:
+    def _decide(self, cosine: float, threshold: float, first: Face, second: Face) -> Decision:
+        doubts = [
+            f"The points of the {name} face are in doubt: {face.doubt}"
+            for name, face in (("first", first), ("second", second))
+            if face.doubt
+        ]
+        if self.quality is None:
+            doubts += [
+                f"The {name} face has {pixels:.0f} pixels between the eyes on its photo; at least "
+                f"{_FEWEST} are needed."
+                for name, face in (("first", first), ("second", second))
+                if (pixels := self._pixels_between_eyes(face)) < _FEWEST
+            ]
+        if doubts:
+            return Decision("cannot say", " ".join(doubts))
+        return decide(
+            cosine, threshold, qualities=(first.quality, second.quality), limits=self.quality
+        )
+
+    def _pixels_between_eyes(self, face: Face) -> float:
+        """On the photo, for a face that looks ahead; infinite for an aligned crop."""
+        if face.points is None:
+            return float("inf")
+        crop = self.embedder.crop
+        scale = np.linalg.norm(alignment_matrix(face.points, crop)[:, 0])
+        return float(np.linalg.norm(crop.points[1] - crop.points[0]) / scale)
+
+    def _threshold(self, far: float | None) -> Threshold:
+        thresholds = self.embedder.thresholds
+        if thresholds is None:
+            without = "a card without a threshold" if self.embedder.card else "no card"
             raise ValueError(
-                f"A verdict needs a threshold. Received: {self.embedder.name} without one on a "
-                "card. Run `facemargin calibrate FACES --model MODEL`, or pass `threshold`."
+                f"A verdict needs a threshold. Received: {self.embedder.name} with {without}. Run "
+                "`facemargin calibrate FACES --model MODEL`, which writes a card.json, or pass a "
+                "`threshold` of your own."
             )
-        return find_threshold(self.embedder.thresholds, far, self.embedder.name)
+        return find_threshold(thresholds, far, self.embedder.name)
 
     def _face(self, photo: Photo | Face) -> Face:
         if isinstance(photo, Face):
             return photo
         faces = self.faces(photo)
         if not faces:
-            name = "the array" if isinstance(photo, np.ndarray) else photo
-            raise BadImage(name, "the detector found no face on the photo.")
+            raise no_face(photo)
         return faces[0]
 
-    def _embed(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return self.embedder(crops, mirrored=True)
+    def _faces_of_crops(self, crops: npt.NDArray[np.uint8]) -> list[Face]:
+        embeddings = self.embedder(crops, mirrored=True)
+        plain, mirrored = np.split(embeddings, 2, axis=1)
+        qualities = judge(crops, plain, mirrored, scale=self.quality)
+        return [
+            Face(None, None, float("nan"), *each)
+            for each in zip(crops, embeddings, qualities, strict=True)
+        ]
+
+
+def no_face(photo: Photo) -> BadImage:
+    """The error for a photo without a face."""
+    return BadImage(
+        _name(photo),
+        "no face was found. The face must be upright, uncovered and not too small: at least 20 "
+        "pixels wide, and an 80th of the longer side of the photo.",
+    )
 
 
 def load_recognizer(
@@ -214,10 +310,35 @@ def load_recognizer(
     Raises:
         FileNotFoundError, FetchError, ValueError, ImportError: as `open_embedder` and
             `load_detector`.
+
+    Example:
+
+    ```python
+    recognizer = load_recognizer()
+    for face in recognizer.faces("group.jpg"):
+        print(face.box, face.quality)
+    print(recognizer.verify("a.jpg", "b.jpg"))
+    ```
     """
     embedder = model if isinstance(model, Embedder) else open_embedder(model)
-    detect = load_detector(detector or "mtcnn") if not callable(detector) else detector
+    detect = detector if callable(detector) else load_detector(detector or "mtcnn")
     return Recognizer(embedder, detect)
+
+
+def _name(photo: Photo) -> str:
+    return "the array" if isinstance(photo, np.ndarray) else os.fspath(photo)
+
+
+def _pixels(photo: Photo) -> npt.NDArray[np.uint8]:
+    if isinstance(photo, str | os.PathLike):
+        return read_photo(photo)
+    pixels = np.asarray(photo)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(
+            "A photo must be an image file, or a uint8 array (H, W, 3), RGB. Received: "
+            f"{pixels.dtype} of shape {pixels.shape}"
+        )
+    return pixels
 
 
 def _area(box: Any) -> float:

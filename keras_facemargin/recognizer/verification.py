@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any, Literal
 
+from keras_facemargin.quality import Quality
 from keras_facemargin.zoo import Threshold, Thresholds
 
 Verdict = Literal["same", "different", "cannot say"]
+_WORDS = {"same": "same person", "different": "different people", "cannot say": "cannot say"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +20,8 @@ class Verification:
         threshold: smallest cosine of the verdict "same".
         far: false accept rate at the threshold; None for a threshold of your own.
         calibrated_on: the pairs on which the threshold has that rate; None for one of your own.
-        qualities: the quality of each face, None where it is not judged.
-        sentence: the verdict with its reason.
+        qualities: the `Quality` of each face.
+        reason: why the verdict is "cannot say", one sentence or two; "" for the other verdicts.
     """
 
     verdict: Verdict
@@ -27,35 +29,52 @@ class Verification:
     threshold: float
     far: float | None
     calibrated_on: str | None
-    qualities: tuple[Any, Any]
-    sentence: str
+    qualities: tuple[Quality | None, Quality | None]
+    reason: str = ""
+
+    @property
+    def words(self) -> str:
+        """The verdict in words: "same person", "different people" or "cannot say"."""
+        return _WORDS[self.verdict]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its reason."""
+        origin = "your own" if self.far is None else f"FAR {self.far:.2g} on {self.calibrated_on}"
+        because = f"{self.reason.rstrip('.')}; " if self.reason else ""
+        return (
+            f"{self.words}: {because}cosine {self.cosine:.4f}, threshold {self.threshold:.4f} "
+            f"({origin})"
+        )
 
     def __str__(self) -> str:
         return self.sentence
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON, with the sentence."""
+        return dataclasses.asdict(self) | {"sentence": self.sentence}
 
 
-def find_threshold(thresholds: Thresholds, far: float, name: str) -> Threshold:
+def find_threshold(thresholds: Thresholds, far: float | None, name: str) -> Threshold:
     """The threshold for a false accept rate, of all people and mirrored embeddings.
 
     Args:
         thresholds: of a card.
-        far: false accept rate.
+        far: false accept rate; None for the nearest to 1e-3 that the card has.
         name: of the embedder, for the error.
 
     Raises:
         ValueError: the card has no threshold for that rate; the message lists those it has.
     """
+    if far is None:
+        return thresholds.find(mirrored=True)
     general = [one for one in thresholds.mirrored if one.group is None] or thresholds.mirrored
     for one in general:
         if abs(one.far - far) <= 1e-6 * one.far:
             return one
     known = ", ".join(f"{one.far:.2g}" for one in sorted(general, key=lambda one: -one.far))
     raise ValueError(
-        f"The card of {name} must have a threshold for the false accept rate. Received: far={far!r}"
-        f", and its card has {known}. Choose one of these, or let `facemargin calibrate` measure "
-        "another on faces of yours."
+        f"The card of {name} must have a threshold for the false accept rate. Received: far={far}; "
+        f"the card has {known}. Choose one of these, or let `facemargin calibrate FACES --model "
+        "MODEL --far FAR` measure another."
     )

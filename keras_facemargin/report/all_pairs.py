@@ -77,7 +77,7 @@ def report_all_pairs(
         A dict of embedder's name -> `Measured`; its `result` is a `PairRates`.
 
     Raises:
-        ValueError: if `output` is not ``*.html``, if there is no embedder, or as
+        ValueError: if `output` is not ``*.html``, if no embedder is given, or as
             `verify_all_pairs`, `bootstrap` and `rates_by_two_groups`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.

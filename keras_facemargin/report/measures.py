@@ -21,7 +21,7 @@ class Measure:
     Attributes:
         name: name of the measure.
         value: a share in [0, 1], or ``None`` if the data do not support it.
-        replicates: float64 ``(B,)``, or ``None``; if one is NaN, there is no interval.
+        replicates: float64 ``(B,)``, or ``None``; if one is NaN, the measure has no interval.
         text: text after the value, or instead of a value that is ``None``.
     """
 

@@ -43,6 +43,18 @@ th { background: var(--raised); color: var(--soft); font-weight: 600; font-size:
 td { border-top: 1px solid var(--line); }
 .number { text-align: right; white-space: nowrap; }
 .power { white-space: nowrap; }
+@media (max-width: 40rem) {
+  .wide thead { display: none; }
+  .wide tr { display: block; padding: 0.5rem 0; border-top: 1px solid var(--line); }
+  .wide tr:first-child { border-top: 0; }
+  .wide td { display: flow-root; padding: 0.15rem 0.85rem 0.15rem 50%; border-top: 0;
+    overflow-wrap: anywhere; }
+  .wide td::before { content: attr(data-label); float: left; width: 100%; margin-left: -100%;
+    padding-right: 0.85rem; box-sizing: border-box; color: var(--soft); }
+  .wide td:first-child { padding-left: 0.85rem; font-weight: 600; }
+  .wide td:first-child::before { content: none; }
+  .wide .number { text-align: left; white-space: normal; }
+}
 @media print { body { max-width: none; padding: 0; } figure, tr { break-inside: avoid; } }
 """
 
@@ -63,6 +75,9 @@ _PAGE = """<!doctype html>
 
 # Numbers like 1e-6 and 1e-06, which a browser would break at the hyphen.
 _POWER = re.compile(r"\d(?:\.\d+)?e-\d+")
+
+# A table with more columns is a list on a phone, each cell with its header.
+_NARROW = 4
 
 # Places in a file name where a browser may break a header.
 _JOINT = re.compile(r"_|(?<=[a-z0-9])\.(?=[a-z])")
@@ -126,9 +141,16 @@ class Report:
             for column in columns
         ]
         head = _breakable(_cells("th", titles, kinds))
+        opening = "<table>"
+        if len(titles) > _NARROW:
+            opening = '<table class="wide">'
+            kinds = [
+                f'{kind} data-label="{html.escape(title)}"'
+                for kind, title in zip(kinds, titles, strict=True)
+            ]
         body = "\n".join(f"<tr>{_cells('td', row, kinds)}</tr>" for row in cells)
         return self._figure(
-            f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+            f'<div class="scroll">{opening}\n<thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>",
             caption,
         )

@@ -159,7 +159,7 @@ def page_file(output: str | os.PathLike[str]) -> Path:
 
 
 def require_embedders(given: Mapping[str, object], argument: str) -> None:
-    """Raises `ValueError` if there is no embedder."""
+    """Raises `ValueError` without an embedder."""
     if not given:
         raise ValueError(
             f"`{argument}` must be a dict of embedder's name -> {argument} with at least one "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.evaluate.discard import ErrorVersusDiscard
 from keras_facemargin.evaluate.plots import plot_scores
 from keras_facemargin.evaluate.uncertainty import Bootstrap
 from keras_facemargin.evaluate.verification import Pairs, Verification, validation_rate, verify
@@ -15,6 +16,7 @@ from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_en
 from keras_facemargin.report.measures import ends_record, verification_measures
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.curves import add_curves
+from keras_facemargin.report.sections.discards import add_discards, discard_curves
 from keras_facemargin.report.sections.groups import add_groups, group_rates
 from keras_facemargin.report.sections.hardest import add_hardest
 from keras_facemargin.report.sections.rules import add_rules, rules_record
@@ -22,6 +24,7 @@ from keras_facemargin.report.sections.thresholds import add_thresholds
 from keras_facemargin.report.task import Measured, ReportTask
 
 Scores = npt.NDArray[np.float64]
+Qualities = Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
 
 
 def report_verification(
@@ -33,6 +36,7 @@ def report_verification(
     about: Iterable[str] = (),
     groups: Mapping[str, tuple[Any, Any]] | None = None,
     thresholds: Mapping[str, float] | None = None,
+    qualities: Mapping[str, Qualities] | None = None,
     replicates: int = 1_000,
     seed: int = 0,
     progress: bool = True,
@@ -41,7 +45,7 @@ def report_verification(
 
     The page shows every measure with its interval, the differences between embedders, ROC and DET
     curves with bands, the scores, the thresholds, TAR at FAR by other published rules, the errors
-    by group, and pictures of the hardest pairs.
+    by group, the worth of quality scores, and pictures of the hardest pairs.
 
     If a list with people has more than 2,000,000 pairs, only the pairs that decide the rates are
     resampled (`hardest_listed_pairs`). A measure that other pairs decide then has no interval.
@@ -56,6 +60,9 @@ def report_verification(
         groups: dict of name -> groups of the two sides, ``(N,)`` each, as `read_groups` gives them.
         thresholds: dict of embedder's name -> a threshold that was chosen on pairs of other people,
             for the accuracy of pairs that have no folds.
+        qualities: dict of embedder's name -> dict of quality's name -> qualities of the two images
+            of each pair, ``(N,)`` each, as `qualities_of_pairs` gives them: the page then has
+            error-versus-discard curves.
         replicates, seed: as `bootstrap`.
         progress: whether to draw progress bars on standard error.
 
@@ -63,7 +70,7 @@ def report_verification(
         A dict of embedder's name -> `Measured`.
 
     Raises:
-        ValueError: if `output` is not ``*.html``, if there is no embedder, if an embedder has no
+        ValueError: if `output` is not ``*.html``, if no embedder is given, if an embedder has no
             threshold in `thresholds`, or as `verify`, `bootstrap` and `rates_by_group`.
         ImportError: if matplotlib is missing.
         OSError: if a file cannot be written, or an image of the hardest pairs cannot be read.
@@ -85,7 +92,7 @@ def report_verification(
             f"thresholds for {', '.join(thresholds) or 'none'}."
         )
     resampling = Resampling(replicates, seed, progress)
-    task = _ListOfPairs(resampling, pairs, groups, thresholds)
+    task = _ListOfPairs(resampling, pairs, groups, thresholds, qualities)
     return task.write(output, scores, title=title, about=about)
 
 
@@ -99,15 +106,21 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         pairs: Pairs,
         groups: Mapping[str, tuple[Any, Any]] | None,
         thresholds: Mapping[str, float] | None,
+        qualities: Mapping[str, Qualities] | None,
     ):
         super().__init__(resampling)
         self.pairs, self.groups, self.thresholds = pairs, groups, thresholds or {}
+        self.qualities = qualities or {}
+        self.discards: dict[str, dict[str, ErrorVersusDiscard]] = {}
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs, threshold = self.pairs, self.thresholds.get(name)
         result = verify(given, pairs.same, folds=pairs.folds)
         result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         draws = draw_pairs(result, pairs, self.resampling, threshold)
+        self.discards[name] = discard_curves(
+            self.qualities.get(name), result, pairs, self.resampling
+        )
         return Measured(
             result,
             draws,
@@ -160,6 +173,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         add_rules(page, result.curve, supported, self._validation_rates(result, supported))
         for rates in measured.groups:
             add_groups(page, rates)
+        add_discards(page, self.discards[name])
         add_hardest(page, self.pairs, result.scores)
 
     def _validation_rates(self, result: Verification, fars: list[float]) -> list[list[str]]:
@@ -191,4 +205,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             "intervals": intervals,
             "conventions": rules_record(result.curve, [e.target for e in result.tar_at_far]),
             "groups": {rates.name: rates.to_dict() for rates in measured.groups},
+            "error_versus_discard": {
+                quality: found.to_dict() for quality, found in self.discards[name].items()
+            },
         }

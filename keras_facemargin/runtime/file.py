@@ -158,7 +158,7 @@ def open_file(
     Raises:
         ValueError: the file is damaged, of another kind, or does not take one image.
         ImportError: the runtime is not installed.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     from keras_facemargin.runtime import onnx, tflite
 

@@ -12,14 +12,14 @@ from keras_facemargin.runtime.file import Session
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
-def open_session(path: Path, threads: int | None) -> Session:
-    """Opens a file; see `open_file`."""
+def open_session(file: Path | bytes, threads: int | None) -> Session:
+    """Opens a file or its bytes; see `open_file`."""
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors only: advice about the graph is not the user's
     if threads is not None:
         options.intra_op_num_threads = threads
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in _DTYPES:
         found = ", ".join(f"{each.name} {each.type}" for each in inputs)

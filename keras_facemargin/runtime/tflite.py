@@ -10,9 +10,10 @@ from keras_facemargin.runtime.carried import ENTRY
 from keras_facemargin.runtime.file import Quantization, Session
 
 
-def open_session(path: Path, threads: int | None) -> Session:
-    """Opens a file; see `open_file`."""
-    interpreter = _runtime().Interpreter(str(path), num_threads=threads)
+def open_session(file: Path | bytes, threads: int | None) -> Session:
+    """Opens a file or its bytes; see `open_file`."""
+    content = file if isinstance(file, bytes) else file.read_bytes()
+    interpreter = _runtime().Interpreter(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     if len(inputs) != 1:
@@ -28,7 +29,7 @@ def open_session(path: Path, threads: int | None) -> Session:
         np.dtype(inputs[0]["dtype"]),
         _quantization(inputs[0]),
         run,
-        _entry(path),
+        _entry(content),
     )
 
 
@@ -44,11 +45,11 @@ def _floats(values: npt.NDArray[Any], details: Any) -> npt.NDArray[Any]:
     return (values.astype("float32") - quantization.zero_point) * np.float32(quantization.scale)
 
 
-def _entry(path: Path) -> bytes | None:
+def _entry(content: bytes) -> bytes | None:
     """The entry of the file on its input; None without one."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
+    model = schema.Model.GetRootAsModel(content, 0)
     for number in range(model.MetadataLength()):
         entry = model.Metadata(number)
         if entry.Name() == ENTRY.encode():

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import keras
 from pydantic import Field, field_validator, model_validator
 
+from keras_facemargin.images.crop import Crop, parse_size
 from keras_facemargin.training.arguments import (
     TABLES,
     Number,
@@ -47,10 +48,33 @@ class Embedder(Table):
         None, description="arguments of the backbone's function, such as `widths`"
     )
     embedding_dim: int = Field(512, ge=1, description="D")
-    image_size: int = Field(112, ge=1, description="side of the crops in pixels")
+    image_size: int | str = Field(
+        112, description="height of the crops, or HEIGHTxWIDTH such as 112x96, in pixels"
+    )
     model: str | None = Field(
         None, description="instead of these: a zoo name, or a .keras file to continue from"
     )
+
+    @property
+    def crop(self) -> Crop:
+        """The crop of `image_size`."""
+        return Crop.of(parse_size(str(self.image_size)))
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _size_of_a_crop(cls, size: Any) -> Any:
+        sides = parse_size(str(size)) if isinstance(size, int | str) else None
+        try:
+            Crop.of(sides)
+        except ValueError:
+            sides = None
+        if sides is None:
+            raise Refusal(
+                "`embedder.image_size` must be a height or HEIGHTxWIDTH in pixels, such as 112 or "
+                "112x96.",
+                f"image_size = {size!r}",
+            )
+        return size
 
     @model_validator(mode="after")
     def _backbone_or_model(self) -> "Embedder":

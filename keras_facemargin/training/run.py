@@ -310,7 +310,7 @@ def _build(recipe: Recipe, place: Path) -> keras.Model:
             table.backbone,
             table.embedding_dim,
             backbone_arguments=table.arguments,
-            input_shape=(table.image_size, table.image_size, 3),
+            input_shape=(*table.crop.shape, 3),
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{recipe.file}: [embedder]: {error}") from None

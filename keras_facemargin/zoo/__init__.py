@@ -26,8 +26,10 @@ from keras_facemargin.zoo.catalogue import (
     list_embedders,
     load_card,
 )
+from keras_facemargin.zoo.face_quality import measure_quality
 from keras_facemargin.zoo.load import copy_weights, find_weights, load_embedder
 from keras_facemargin.zoo.parts import (
+    FaceQuality,
     Input,
     LicenseEntry,
     Measured,
@@ -55,6 +57,7 @@ __all__ = [
     "DIRECTORY",
     "Card",
     "Embedder",
+    "FaceQuality",
     "Input",
     "LicenseEntry",
     "Measured",
@@ -77,6 +80,7 @@ __all__ = [
     "list_embedders",
     "load_card",
     "load_embedder",
+    "measure_quality",
     "open_embedder",
     "publish_folder",
     "read_back",

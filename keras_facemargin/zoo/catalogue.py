@@ -127,7 +127,7 @@ def card_at(place: Place, model: str | os.PathLike[str]) -> Card:
 
 
 def find_card(model: str | os.PathLike[str]) -> Card | None:
-    """As `load_card`; None if there is no usable card."""
+    """As `load_card`; None without a usable card."""
     try:
         return load_card(model)
     except (ValueError, OSError):
@@ -184,7 +184,7 @@ def check_weights(card: Card, card_file: Path, path: Path) -> None:
     """Refuses a file that is not the one that a card describes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file has another name, size or digest.
     """
     if path.name != card.weights.file:

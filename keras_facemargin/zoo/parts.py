@@ -413,7 +413,7 @@ class FaceQuality(Record):
             of a crop is the share of them below its own.
         utility: lowest utility at which the answer "different" holds.
         sharpness: fewest pixels between the eyes at which any answer holds: no kind of damage then
-            accepts more strangers than clean crops do at the threshold of `far`.
+            accepts more strangers than clean crops do, at the threshold of clean crops.
         far: false accept rate of the threshold at which the limit was measured.
         refused: share of the clean crops that are below a limit.
         far_times: for each kind of damage the accepted strangers of all, as a multiple of `far`:

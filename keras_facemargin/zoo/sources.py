@@ -151,7 +151,7 @@ def take(path: Path, card: Card) -> Path:
         `path`, or the cached file from the archive.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         ValueError: the file is neither the weights nor an archive of the card.
         FetchError: the archive is broken.
     """

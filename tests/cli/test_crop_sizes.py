@@ -70,12 +70,12 @@ def test_embed_and_verify_read_crops_without_a_change(facemargin, sized, crop):
     assert images.shape == (64, *crop.shape, 3)
     expected = embed(keras.saving.load_model(model), images, progress=False)
     np.testing.assert_allclose(np.load("embeddings.npz")["embeddings"], expected, atol=1e-4)
-    pair = ("verify", paths[0], paths[1], "-m", model, "--threshold", -1)
+    pair = ("verify", paths[0], paths[1], "--aligned", "-m", model, "--threshold", -1)
     code, out, _ = facemargin(*pair)
     assert code == 0 and "same" in out
     square = write_synthetic_faces("square", 2, 1)
-    verdict = facemargin("verify", *square, "-m", model, "--threshold", 0)
-    assert_one_sentence(verdict, f"aligned crops of {crop}", "of 112x112", f"--size {crop}")
+    verdict = facemargin("verify", *square, "--aligned", "-m", model, "--threshold", 0)
+    assert_one_sentence(verdict, f"aligned crop has {crop}", "of 112x112", expected_code=64)
 
 
 def test_sets_of_crops_train_and_their_containers_agree(facemargin, sized, crop):

@@ -58,7 +58,7 @@ def test_calibrate_writes_a_card_beside_a_file_of_ones_own(facemargin, model, fa
     card = load_card("mine")
     assert (card.weights.file, card.thresholds.find(mirrored=False).far) == ("tiny.keras", 0.01)
     pair = [faces / "person_000" / "000.jpg", faces / "person_000" / "001.jpg"]
-    code, out, _ = facemargin("verify", *pair, "-m", "mine")
+    code, out, _ = facemargin("verify", *pair, "--aligned", "-m", "mine")
     assert f"threshold {card.thresholds.find(mirrored=True).cosine:.4f}" in out
     written = Path("mine/card.json").read_bytes()
     assert_one_sentence(

@@ -419,6 +419,31 @@ def test_evaluate_identification_searches_folders(facemargin, model, faces):
     assert "of 8 people with replacement" in Path("page.html").read_text()
     result = facemargin(*words, "--probes", "known/person_000", "-o", "refused")
     assert_one_sentence(result, "must not be in the gallery", "4 images in both")
+    of_folders = record["mean"]
+
+    for part in ("known", "searched"):
+        assert facemargin("embed", part, "-m", model, "-o", f"{part}.npz")[0] == 0
+    assert facemargin("embed", "searched", "-m", model, "--no-flip", "-o", "single.npz")[0] == 0
+    words = ("evaluate", "identification", "--gallery", "known.npz")
+    assert facemargin(*words, "--probes", "searched.npz", "-o", "of_files")[0] == 0
+    record = json.loads(Path("of_files/results.json").read_text())
+    assert record["mean"] == pytest.approx(of_folders)
+    assert record["embedding_id"] == open_embedder(model).id_of(mirrored=True)
+    assert facemargin(*words, "--probes", "searched.npz", "--report", "files.html")[0] == 0
+    assert "Embeddings of known.npz of tiny.keras, id " in Path("files.html").read_text()
+    # Another id, no id, one file and one folder, images that are gone.
+    ids = [open_embedder(model).id_of(mirrored=flip) for flip in (True, False)]
+    assert_one_sentence(facemargin(*words, "--probes", "single.npz"), *ids, "known.npz of tiny")
+    arrays = dict(np.load("searched.npz"))
+    del arrays["embedding_id"]
+    np.savez("own.npz", **arrays)
+    result = facemargin(*words, "--probes", "own.npz")
+    assert_one_sentence(result, "own.npz without an `embedding_id`", "a text that names")
+    assert_one_sentence(facemargin(*words, "--probes", "searched"), "both be folders")
+    shutil.rmtree("searched")
+    result = facemargin(*words, "--probes", "searched.npz", "--report", "no.html")
+    assert_one_sentence(result, "searched.npz, whose image", "Leave --report out")
+    assert not Path("no.html").exists()
 
 
 def test_evaluate_all_pairs_of_a_folder_and_of_its_embeddings(facemargin, model, faces):

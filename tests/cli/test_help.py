@@ -59,7 +59,11 @@ def test_the_examples_use_the_folders_of_the_demo():
 @pytest.mark.parametrize(
     ("command", "function", "names"),
     [
-        (training.finetune, finetune, ("head", "epochs", "batch_size", "learning_rate", "seed")),
+        (
+            training.finetune,
+            finetune,
+            ("head", "epochs", "batch_size", "learning_rate", "layer_decay", "seed"),
+        ),
         (training.robustify, robustify, ("steps", "batch_size", "learning_rate", "seed")),
     ],
 )

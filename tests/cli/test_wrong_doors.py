@@ -41,11 +41,14 @@ def wrong(faces, model):
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        ("verify GOOD nothere.jpg --threshold 0", ["nothere.jpg: No such file"]),
-        ("verify GOOD bad.jpg --threshold 0", ["bad.jpg: not an image"]),
-        ("verify GOOD cut.jpg --threshold 0", ["cut.jpg: it does not decode"]),
-        ("verify GOOD wide.png --threshold 0", ["aligned crops of 112x112", "wide.png of 80x100"]),
-        ("verify GOOD one --threshold 0", ["one: Is a directory"]),
+        ("verify --aligned GOOD nothere.jpg --threshold 0", ["nothere.jpg: No such file"]),
+        ("verify --aligned GOOD bad.jpg --threshold 0", ["bad.jpg: not an image"]),
+        ("verify --aligned GOOD cut.jpg --threshold 0", ["cut.jpg: it does not decode"]),
+        (
+            "verify --aligned GOOD wide.png --threshold 0",
+            ["crop has 112x112", "wide.png of 80x100"],
+        ),
+        ("verify --aligned GOOD one --threshold 0", ["one: Is a directory"]),
         ("verify GOOD GOOD", ["without", "card.json", "facemargin calibrate FACES --model"]),
         ("embed nothere", ["image or folder does not exist", "Received: nothere"]),
         ("embed empty", ["must have images", "Received: empty"]),
@@ -104,7 +107,8 @@ def wrong(faces, model):
 def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, parts):
     before = sorted(path for path in Path().rglob("*"))
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
-    assert_one_sentence(facemargin(*words, "-m", model), *parts)
+    code = 64 if words[0] == "verify" else 1  # 1 is an answer of verify
+    assert_one_sentence(facemargin(*words, "-m", model), *parts, expected_code=code)
     after = sorted(path for path in Path().rglob("*") if path != Path("new"))
     assert after == before
     assert Path("finetuned/embedder.keras").read_bytes() == b"hours of work"
@@ -121,7 +125,8 @@ def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, 
 )
 def test_a_missing_model_gives_one_sentence(facemargin, wrong, command, name, part):
     words = [str(wrong) if word == "GOOD" else word for word in command.split()]
-    assert_one_sentence(facemargin(*words, "-m", name), part)
+    code = 64 if words[0] == "verify" else 1
+    assert_one_sentence(facemargin(*words, "-m", name), part, expected_code=code)
 
 
 def test_text_that_looks_like_markup_is_printed_unchanged(facemargin):
@@ -144,7 +149,9 @@ def test_an_unknown_option_is_a_usage_error(facemargin):
 def test_a_missing_file_is_answered_with_the_nearest_name(facemargin, model, faces):
     wrong = faces / "person_000" / "00.jpg"
     result = facemargin("verify", wrong, wrong, "-m", model, "--threshold", 0)
-    assert_one_sentence(result, f"{wrong}: No such file", "Did you mean", "person_000/00")
+    assert_one_sentence(
+        result, f"{wrong}: No such file", "Did you mean", "person_000/00", expected_code=64
+    )
     result = facemargin("embed", faces.with_name("face"), "-m", model)
     assert_one_sentence(result, "does not exist", f"Did you mean {faces}?")
     result = facemargin("embed", "nowhere/a.jpg", "-m", model)

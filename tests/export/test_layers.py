@@ -13,8 +13,9 @@ from keras import activations, layers, ops
 
 from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite
 from keras_facemargin.export.conversion import converting
-from keras_facemargin.export.formats import FORMATS
+from keras_facemargin.export.formats import FORMATS, runner
 from keras_facemargin.export.graph import normalised
+from keras_facemargin.runtime.file import Session
 
 # Functions of a feature map (B, 8, 8, 4); the class of the layer is the first word of the name.
 CASES = {}
@@ -242,9 +243,9 @@ def convert(model, format, precision="float32"):
     """The converted network as a function of images."""
     with converting(format, model):
         if format == "ONNX":
-            return onnx.runner(onnx.convert(model))
+            return runner(FORMATS[".onnx"], onnx.convert(model))
         representative = IMAGES if precision == "int8" else None
-        return tflite.runner(tflite.convert(model, precision, representative))
+        return runner(FORMATS[".tflite"], tflite.convert(model, precision, representative))
 
 
 TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
@@ -354,12 +355,13 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
 
 
 def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
-    def broken(artefact):
-        def run(images):
-            raise RuntimeError("Non-zero status code")
+    def run(images):
+        raise RuntimeError("Non-zero status code")
 
-        return run
+    def broken(artefact, threads):
+        return Session((None, 8, 8, 3), np.dtype("float32"), None, run, None)
 
-    monkeypatch.setitem(FORMATS, ".onnx", dataclasses.replace(FORMATS[".onnx"], runner=broken))
+    format = dataclasses.replace(FORMATS[".onnx"], open_session=broken)
+    monkeypatch.setitem(FORMATS, ".onnx", format)
     with pytest.raises(ExportError, match="RuntimeError: Non-zero status code"):
         export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", images=IMAGES)

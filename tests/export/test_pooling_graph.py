@@ -33,6 +33,6 @@ def test_a_template_of_fixed_length_converts_to_plain_tflite(with_media):
     arrays = [x, q, there, *([m] if with_media else [])]
     got = run(**{f"in{i}": array for i, array in enumerate(arrays)})["template"]
     expected = keras.ops.convert_to_numpy(
-        quality_pooling(x, q, 0.6, there, m if with_media else None)
+        quality_pooling(x, q, 0.6, present=there, media=m if with_media else None)
     )
     np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -1,10 +1,17 @@
 """One object from photos to faces and verdicts, with a detector and an embedder made up here."""
 
+import dataclasses
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from keras_facemargin import load_recognizer
+from keras_facemargin import load_card, load_recognizer
+from keras_facemargin.gallery import Gallery
 from keras_facemargin.images import BadImage, Crop, DetectedFace, align_face, synthesize_faces
+from keras_facemargin.quality import Quality
+from keras_facemargin.recognizer.verification import find_threshold
 
 POINTS = Crop.of().points
 
@@ -52,7 +59,7 @@ def test_verify_compares_the_largest_faces_or_the_chosen_ones():
     result = recognizer.verify(photo, large, threshold=0.9)
     assert (result.verdict, result.far, result.calibrated_on) == ("same", None, None)
     assert result.cosine == pytest.approx(1)
-    assert str(result) == "same person: cosine 1.0000, threshold 0.9000"
+    assert str(result) == "same person: cosine 1.0000, threshold 0.9000 (your own)"
     assert recognizer.verify(large, small, threshold=0.9).verdict == "different"
 
 
@@ -60,5 +67,114 @@ def test_a_photo_without_a_face_is_refused():
     recognizer = load_recognizer(colours, detector=lambda image: [])
     photo = np.zeros((50, 50, 3), "uint8")
     assert recognizer.faces(photo) == []
-    with pytest.raises(BadImage, match="found no face"):
+    with pytest.raises(BadImage, match="no face was found"):
         recognizer.verify(photo, photo, threshold=0.5)
+
+
+def test_the_result_states_where_its_threshold_was_calibrated():
+    recognizer = load_recognizer(detector=photo_of()[1])
+    crop = synthesize_faces(num_identities=1, images_per_identity=1)[0][0]
+    face = recognizer.face_of_crop(crop)
+    result = recognizer.verify(face, face)
+    chosen = recognizer.embedder.thresholds.find(mirrored=True)
+    assert (result.threshold, result.far) == (chosen.cosine, chosen.far)
+    assert result.calibrated_on == f"{chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
+    plain = json.loads(json.dumps(result.to_dict()))
+    assert plain["verdict"] == "same" and plain["sentence"] == str(result)
+    assert plain["qualities"][0]["sharpness"] == face.quality.sharpness
+    assert recognizer.embedding_id == recognizer.embedder.card.id_of(mirrored=True)
+
+
+def test_thresholds_that_the_card_lacks_are_refused():
+    card = load_card("spherenet_distilled")
+    with pytest.raises(ValueError, match=r"Received: far=0.5; the card has .*0\.001"):
+        find_threshold(card.thresholds, 0.5, card.name)
+    assert find_threshold(card.thresholds, None, card.name).far == 0.001
+    assert find_threshold(card.thresholds, 1e-3, card.name).far == 0.001
+
+
+def test_a_verdict_without_thresholds_names_the_way_out():
+    recognizer = load_recognizer(colours, detector=photo_of()[1])
+    face = recognizer.face_of_crop(np.zeros((112, 112, 3), "uint8"))
+    with pytest.raises(ValueError, match=r"colours with no card.*facemargin calibrate"):
+        recognizer.verify(face, face)
+
+
+class Limits:
+    """As the field `quality` of a card."""
+
+    utility, sharpness = 0.0, 11.0
+
+
+def test_two_blurred_faces_have_no_answer():
+    photo, detector = photo_of((0, 10, 20, 1), (1, 200, 50, 2))
+    recognizer = load_recognizer(colours, detector=detector)
+    sharp = recognizer.faces(photo)[0]
+    blurred = dataclasses.replace(sharp, quality=Quality(None, 5.0))
+    limited = SimpleNamespace(quality=Limits())
+    recognizer.embedder = SimpleNamespace(card=limited)
+    assert recognizer.verify(blurred, blurred, threshold=0.5).verdict == "cannot say"
+    result = recognizer.verify(blurred, blurred, threshold=0.5)
+    assert "5.0 pixels" in result.reason and str(result).startswith("cannot say: The first face")
+    sharp = dataclasses.replace(sharp, quality=Quality(None, 20.0))
+    assert recognizer.verify(sharp, sharp, threshold=0.5).verdict == "same"
+
+
+def test_a_tiny_face_has_no_answer_without_measured_limits():
+    photo, detector = photo_of((0, 10, 20, 1))
+    (found,) = detector(photo)
+    small = found._replace(points=found.points.mean(0) + (found.points - found.points.mean(0)) / 4)
+    large = load_recognizer(colours, detector=detector).faces(photo)[0]
+    recognizer = load_recognizer(colours, detector=lambda image: [small])
+    result = recognizer.verify(large, photo, threshold=0.5)
+    assert result.verdict == "cannot say"
+    assert result.reason == (
+        "The second face has 9 pixels between the eyes on its photo; at least 11 are needed."
+    )
+
+
+def test_points_that_give_no_crop_are_left_out():
+    line = np.array([[n, n] for n in range(5)], float) * 10
+    faces = [
+        DetectedFace(np.array([0, 0, 50, 50]), 0.9, line),
+        DetectedFace(np.array([0, 0, 40, 40]), 0.9, POINTS),
+    ]
+    recognizer = load_recognizer(colours, detector=lambda image: faces)
+    (face,) = recognizer.faces(np.zeros((112, 112, 3), "uint8"))
+    assert face.box.tolist() == [0, 0, 40, 40]
+
+
+@pytest.mark.parametrize("photo", [np.zeros((5, 5)), np.zeros((5, 5, 3)), None, [1, 2]])
+def test_arrays_that_are_not_photos_are_refused(photo):
+    recognizer = load_recognizer(colours, detector=lambda image: [])
+    with pytest.raises(ValueError, match=r"image file, or a uint8 array \(H, W, 3\)"):
+        recognizer.faces(photo)
+    with pytest.raises(ValueError, match="aligned crop must be a uint8 array"):
+        recognizer.face_of_crop(photo)
+
+
+def test_a_detector_that_returns_something_else_is_refused():
+    recognizer = load_recognizer(colours, detector=lambda image: [(1, 2, 3, 4)])
+    with pytest.raises(ValueError, match="must return a list of DetectedFace"):
+        recognizer.faces(np.zeros((50, 50, 3), "uint8"))
+
+
+def test_every_face_of_a_photo_is_searched_in_a_gallery(tmp_path):
+    photo, detector = photo_of((0, 10, 20, 1), (1, 200, 50, 2))
+    recognizer = load_recognizer(detector=detector)
+    large, small = recognizer.faces(photo)
+    dim = recognizer.embedding_dim
+    with Gallery(
+        tmp_path / "one.gallery", embedding_id=recognizer.embedding_id, embedding_dim=dim
+    ) as gallery:
+        gallery.enrol("ada", [small.embedding], qualities=[small.quality])
+        (first, unknown), (second, ada) = recognizer.identify(photo, gallery, threshold=0.99)
+        assert first.box.tolist() == large.box.tolist() and unknown.verdict == "unknown"
+        assert second.box.tolist() == small.box.tolist() and ada.person == "ada"
+        blank = load_recognizer(recognizer.embedder, detector=lambda image: [])
+        assert blank.identify(photo, gallery) == []
+    with (
+        Gallery(tmp_path / "two.gallery", embedding_id="f" * 64, embedding_dim=dim) as gallery,
+        pytest.raises(ValueError, match="holds embeddings of another embedder"),
+    ):
+        recognizer.identify(photo, gallery)

@@ -41,6 +41,16 @@ def pictures(page):
     return [(kind, Image.open(io.BytesIO(base64.b64decode(data)))) for kind, data in found]
 
 
+def test_a_cell_of_a_wide_table_has_its_header(tmp_path):
+    headers = ["a", 'b "c"', "d", "e", "f"]
+    page = Report("Wide").table(headers, [["x", "1e-6", 2, 3, 4]]).write(tmp_path / "w.html")
+    text = page.read_text()
+    assert '<td data-label="b &quot;c&quot;">' in text
+    assert '<td class="number" data-label="d">2</td>' in text
+    narrow = Report("Narrow").table(headers[:4], [["x", "1e-6", 2, 3]])
+    assert "data-label=" not in narrow.write(page).read_text()
+
+
 def test_one_well_formed_file_without_a_host(tmp_path):
     figure = Figure(figsize=(2, 1), dpi=100)
     figure.subplots().plot([0, 1])

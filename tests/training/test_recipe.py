@@ -285,6 +285,20 @@ def test_a_backbone_takes_its_arguments(kitchen, arguments, checked):
     assert next(iter(recipe.settings.embedder.arguments.values())) == checked
 
 
+@pytest.mark.parametrize(("size", "shape"), [("160", (160, 160)), ('"112x96"', (112, 96))])
+def test_the_crop_has_one_side_or_two(kitchen, size, shape):
+    embedder = f'backbone = "SphereNet"\nimage_size = {size}'
+    recipe = recipe_of(kitchen, RECIPE.replace('model = "small.keras"', embedder))
+    assert recipe.settings.embedder.crop.shape == shape
+
+
+@pytest.mark.parametrize("size", ["0", "true", '"112x"', "[112, 96]", '"9999x9999"', "1.5"])
+def test_another_size_is_refused(kitchen, size):
+    embedder = f'backbone = "SphereNet"\nimage_size = {size}'
+    with pytest.raises(ValueError, match=r"`embedder.image_size` must be .*112x96.*image_size = "):
+        recipe_of(kitchen, RECIPE.replace('model = "small.keras"', embedder))
+
+
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from processes import finish, start
 from tiny import tiny_embedder
 
@@ -153,10 +154,15 @@ def test_embed_verify_and_all_pairs_run_a_file_without_keras(exported, tmp_path)
     from keras_facemargin.images import write_synthetic_faces
 
     write_synthetic_faces(tmp_path / "faces", 8, 2)
-    one, other = sorted((tmp_path / "faces" / "person_000").iterdir())
+    photos = []
+    for crop in sorted((tmp_path / "faces" / "person_000").iterdir()):
+        photo = Image.new("RGB", (300, 300), "grey")
+        photo.paste(Image.open(crop).resize((168, 168)), (60, 60))
+        photos.append(tmp_path / f"{crop.stem}.png")
+        photo.save(photos[-1])
     file, saved = exported[1]["float32"], tmp_path / "e.npz"
     commands = [
-        ("verify", one, other, "--model", exported[1]["onnx"], "--threshold", "0.5"),
+        ("verify", *photos, "--model", exported[1]["onnx"], "--threshold", "-1"),
         ("embed", tmp_path / "faces", "--model", file, "--output", saved),
         ("evaluate", "all-pairs", tmp_path / "faces", "-m", file, "-o", tmp_path / "out"),
     ]

@@ -147,7 +147,9 @@ def measure(faces, options):
             if name.endswith("sharpness"):
                 quality = np.where(poor, faces.sharpness[1][rows], faces.sharpness[0][rows])
             for number, lam in enumerate(LAMBDAS):
-                pooled, ids = pool_templates(embeddings, template, quality, lam)
+                pooled, ids = pool_templates(
+                    embeddings, template, quality=quality, quality_weight=lam
+                )
                 for side in (0, 1):
                     chosen = half[ids // 2] == side
                     results[repeat, number, side] = judged(pooled[chosen], ids[chosen] // 2)

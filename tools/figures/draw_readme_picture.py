@@ -34,7 +34,7 @@ def main():
         people = FaceFolder(Path(scratch) / "faces")
         tuned = finetune(load_embedder(arguments.model), people, epochs=EPOCHS, seed=0)
         sheet = contact_sheet(people, rows=4, columns=12)
-    before, after = tuned.before, tuned.after
+    before, after = tuned.before.strangers, tuned.after.strangers
     roc = plot_roc({"before": before.curve, "after": after.curve})
     plots = [pixels(roc), pixels(plot_scores(after.scores, after.same))]
     height = min(plot.height * WIDTH // 2 // plot.width for plot in plots)

@@ -12,8 +12,8 @@ from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page
 from keras_facemargin.cli.opening import ModelOptions
 from keras_facemargin.cli.options import (
     DEFAULT_MODELS,
-    FileCrop,
-    FilePixels,
+    FilesCrop,
+    FilesPixels,
     Flip,
     Groups,
     Models,
@@ -34,8 +34,8 @@ def every_pair(
         ),
     ],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("all-pairs-results"),
     flip: Flip = True,
     report: ReportFile = None,

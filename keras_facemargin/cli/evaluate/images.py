@@ -11,8 +11,8 @@ from keras_facemargin.cli.evaluate.tasks import development_pairs, pairs_of_imag
 from keras_facemargin.cli.opening import ModelOptions
 from keras_facemargin.cli.options import (
     DEFAULT_MODELS,
-    FileCrop,
-    FilePixels,
+    FilesCrop,
+    FilesPixels,
     Flip,
     Groups,
     Images,
@@ -35,8 +35,8 @@ def lfw(
     ],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("lfw-results"),
     flip: Flip = True,
     on_missing: Annotated[
@@ -60,16 +60,12 @@ def lfw(
 
     pairs = lists / "pairs.txt" if lists.is_dir() else lists
     category = CATEGORIES[-1]
-    run = EvaluationRun(
+    _evaluate(
         "LFW",
         f"The pairs of {pairs.name}. Category: {category}, for embedders "
         "that were trained on labelled faces of other people.",
         {"protocol": "lfw", "category": category},
-        lambda: with_groups(read_pairs(pairs, images, on_missing=on_missing.value), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_pairs(pairs, images, on_missing=on_missing.value),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -82,8 +78,8 @@ def lfw_view_1(
     lists: Lists,
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("lfw-view1-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -167,23 +163,19 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
         lists: Lists,
         images: Images,
         model: Models = DEFAULT_MODELS,
-        crop: FileCrop = None,
-        pixels: FilePixels = None,
+        crop: FilesCrop = None,
+        pixels: FilesPixels = None,
         output: Output = Path(f"{name}-results"),
         flip: Flip = True,
         on_missing: OnMissingImage = OnMissing.refuse,
         report: ReportFile = None,
         groups: Groups = None,
     ) -> None:
-        run = EvaluationRun(
+        _evaluate(
             name,
             about,
             {"protocol": name},
-            lambda: with_groups(read(lists, images, on_missing.value), groups),
-            pairs_of_images(),
-        )
-        to_page_or_folder(
-            run,
+            lambda: read(lists, images, on_missing.value),
             ModelOptions(model, crop, pixels),
             output=output,
             flip=flip,
@@ -197,8 +189,8 @@ def command(name: str, about: str, read: Reader) -> Callable[..., None]:
 def verification_bin(
     file: Annotated[Path, typer.Argument(help="InsightFace's .bin file of pairs.")],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("bin-results"),
     flip: Flip = True,
     folds: Annotated[
@@ -220,15 +212,11 @@ def verification_bin(
     from keras_facemargin.evaluate.verification import read_bin_pairs
 
     parts = f", in {folds} folds in the order of the file" if folds else ""
-    run = EvaluationRun(
+    _evaluate(
         file.name,
         f"The pairs of an InsightFace verification file{parts}.",
         {"protocol": "bin", "file": str(file)},
-        lambda: with_groups(read_bin_pairs(file, folds=folds or None), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_bin_pairs(file, folds=folds or None),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -248,8 +236,8 @@ def own_pairs(
         Path, typer.Option(help="Folder of aligned crops; the paths are relative to it.")
     ],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("pairs-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -258,7 +246,7 @@ def own_pairs(
 ) -> None:
     """Your own pairs: two paths and 1 or 0 on each line, separated by tabs, commas or spaces.
 
-    Without folds there is no accuracy: its threshold would be chosen on the same pairs.
+    Without folds the accuracy is not measured: its threshold would be chosen on the same pairs.
     Prints a table and writes results.json, roc.png, scores.png and hardest_pairs.png. With
     --report it writes one page with intervals of every measure.
 
@@ -266,15 +254,11 @@ def own_pairs(
     """
     from keras_facemargin.evaluate.protocols import read_own_pairs
 
-    run = EvaluationRun(
+    _evaluate(
         file.name,
         f"The pairs of {file.name}.",
         {"protocol": "pairs", "file": str(file)},
-        lambda: with_groups(read_own_pairs(file, images, on_missing=on_missing.value), groups),
-        pairs_of_images(),
-    )
-    to_page_or_folder(
-        run,
+        lambda: read_own_pairs(file, images, on_missing=on_missing.value),
         ModelOptions(model, crop, pixels),
         output=output,
         flip=flip,
@@ -283,7 +267,26 @@ def own_pairs(
     )
 
 
-def with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:
+def _evaluate(
+    title: str,
+    about: str,
+    record: dict[str, Any],
+    read: Callable[[], Any],
+    models: ModelOptions,
+    *,
+    output: Path,
+    flip: bool,
+    report: Path | None,
+    groups: Path | None,
+) -> None:
+    """Evaluates embedders on the `Pairs` that `read` returns; see `EvaluationRun`."""
+    run = EvaluationRun(
+        title, about, record, lambda: _with_groups(read(), groups), pairs_of_images()
+    )
+    to_page_or_folder(run, models, output=output, flip=flip, report=report, groups=groups)
+
+
+def _with_groups(pairs: Any, file: Path | None) -> tuple[Any, Any]:
     """Pairs, and their groups from a file, or ``None`` without a file."""
     from keras_facemargin.evaluate import read_groups
 

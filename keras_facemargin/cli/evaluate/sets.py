@@ -5,16 +5,24 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.console import say
+from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.evaluate import tasks
-from keras_facemargin.cli.evaluate.run import EvaluationRun, to_page_or_folder
-from keras_facemargin.cli.files import image_files, prepare_file
+from keras_facemargin.cli.evaluate.run import EvaluationRun, show, to_page_or_folder
+from keras_facemargin.cli.files import (
+    image_files,
+    prepare_file,
+    prepare_folder,
+    prepare_page,
+    printable,
+)
 from keras_facemargin.cli.opening import ModelOptions, open_model
 from keras_facemargin.cli.options import (
     DEFAULT,
     DEFAULT_MODELS,
     FileCrop,
     FilePixels,
+    FilesCrop,
+    FilesPixels,
     Flip,
     Images,
     Model,
@@ -30,8 +38,8 @@ def blufr(
     lists: Annotated[Path, typer.Option(help="Folder with blufr_lfw_config.mat.")],
     images: Annotated[Path, typer.Option(help="Folder of aligned crops: NAME/NAME_0001.jpg.")],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("blufr-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -72,8 +80,8 @@ def megaface(
         typer.Option("--refined", help="Leave out the images that InsightFace's lists call wrong."),
     ] = False,
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("megaface-results"),
     flip: Flip = True,
     on_missing: OnMissingImage = OnMissing.refuse,
@@ -129,14 +137,21 @@ def trillion_pairs(
 
 def identification(
     gallery: Annotated[
-        Path, typer.Option(help="Aligned crops of known people, one folder for each.")
+        Path,
+        typer.Option(
+            help="Aligned crops of known people, one folder for each; or a .npz file that "
+            "`facemargin embed` wrote."
+        ),
     ],
     probes: Annotated[
-        Path, typer.Option(help="Aligned crops to search, one folder for each person.")
+        Path,
+        typer.Option(
+            help="Aligned crops to search, one folder for each person; or such a .npz file."
+        ),
     ],
     model: Models = DEFAULT_MODELS,
-    crop: FileCrop = None,
-    pixels: FilePixels = None,
+    crop: FilesCrop = None,
+    pixels: FilesPixels = None,
     output: Output = Path("identification-results"),
     flip: Flip = True,
     report: ReportFile = None,
@@ -145,13 +160,22 @@ def identification(
 
     The gallery has one template for each person, the mean of the images. The name of a folder is
     the name of the person. Probes of people who have no folder in the gallery are non-mated; TPIR
-    at FPIR needs them. Prints a table and writes results.json, or with --report one page with
-    intervals, curves and pictures.
+    at FPIR needs them. Two .npz files must be of one embedder. Prints a table and writes
+    results.json, or with --report one page with intervals, curves and pictures.
 
     Example: `facemargin evaluate identification --gallery known --probes searched`
     """
     from keras_facemargin.evaluate import searches_of_folders
 
+    files = [each for each in (gallery, probes) if each.suffix == ".npz" and not each.is_dir()]
+    if len(files) == 1:
+        raise ValueError(
+            "The gallery and the probes must both be folders, or both .npz files. Received: "
+            f"--gallery {gallery} --probes {probes}"
+        )
+    if files:
+        _search_files(gallery, probes, output, report)
+        return
     run = EvaluationRun(
         "1:N",
         f"The images of {probes} searched in {gallery}.",
@@ -162,3 +186,37 @@ def identification(
     to_page_or_folder(
         run, ModelOptions(model, crop, pixels), output=output, flip=flip, report=report
     )
+
+
+def _search_files(gallery: Path, probes: Path, output: Path, report: Path | None) -> None:
+    """1:N on two files of embeddings."""
+    from keras_facemargin.evaluate.saved import read_embeddings, require_one_embedder
+    from keras_facemargin.evaluate.templates import search_embeddings
+    from keras_facemargin.files import write_json
+
+    known, searched = read_embeddings(gallery), read_embeddings(probes)
+    require_one_embedder(known, searched)
+    model = known.model or "embedder"
+    if report is None:
+        prepare_folder(output, "results.json")
+        _, result = search_embeddings(known, searched)
+        console.print(result)
+        record = {"gallery": str(gallery), "probes": str(probes), "model": model}
+        write_json(
+            output / "results.json",
+            {**record, "embedding_id": known.embedding_id, **result.to_dict()},
+        )
+        say(f"{output}/results.json")
+        return
+    for each in (known, searched):
+        missing = [path for path in each.paths or () if not path.is_file()]
+        if each.paths is None or missing:
+            lack = f"whose image {missing[0]} is missing" if missing else "which names no images"
+            raise ValueError(
+                f"--report shows images of the searches. Received: {each.file}, {lack}. Leave "
+                "--report out: --output names a folder for the results."
+            )
+    prepare_page(report)
+    task, result = search_embeddings(known, searched)
+    about = [f"The images of {probes} searched in {gallery}.", f"Embeddings of {known}."]
+    show(tasks.searches().page(report, "1:N", task, {printable(model): result}, about), report)

@@ -67,21 +67,36 @@ class Intervals:
         return {**ends, **self.method}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """Scores of pairs, and the qualities of their images, which are measured if a page asks."""
+
+    scores: Any
+    judge: Callable[[], Any]
+
+
+def _qualities(embedder: Any, found: Any, flip: bool) -> Any:
+    from keras_facemargin.evaluate.discard import qualities_of_pairs
+
+    card = embedder.card
+    weight = None if card is None or card.quality is None else card.quality.norm_weight
+    return qualities_of_pairs(found, embedder.crop, mirrored=flip, norm_weight=weight)
+
+
 def pairs_of_images() -> Task:
     """For a list that is (`Pairs`, their groups or ``None``)."""
     import numpy as np
 
-    from keras_facemargin.evaluate import (
-        plot_hardest_pairs,
-        plot_roc,
-        plot_scores,
-        score_pairs,
-        verify,
-    )
+    from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.verification import embed_pairs
 
-    def conclude(listed: Any, scores: Any) -> Any:
+    def measure(embedder: Any, listed: Any, flip: bool) -> _Judged:
+        found = embed_pairs(embedder, listed[0], flip=flip)
+        return _Judged(found.scores(), lambda: _qualities(embedder, found, flip))
+
+    def conclude(listed: Any, found: Any) -> Any:
         pairs, _ = listed
-        result = verify(scores, pairs.same, folds=pairs.folds)
+        result = verify(found.scores, pairs.same, folds=pairs.folds)
         return dataclasses.replace(result, failed_to_enrol=_failures(pairs))
 
     def plots(model: str, listed: Any, result: Any) -> "Sequence[Figure]":
@@ -93,15 +108,23 @@ def pairs_of_images() -> Task:
         )
 
     def page(
-        report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
+        report: Path, title: str, listed: Any, found: Mapping[str, Any], about: Sequence[str]
     ) -> "Mapping[str, Measured[Any, Any]]":
         from keras_facemargin.report import report_verification
 
         pairs, groups = listed
-        return report_verification(report, pairs, scores, title=title, about=about, groups=groups)
+        return report_verification(
+            report,
+            pairs,
+            {name: each.scores for name, each in found.items()},
+            title=title,
+            about=about,
+            groups=groups,
+            qualities={name: each.judge() for name, each in found.items()},
+        )
 
     return Task(
-        lambda embedder, listed, flip: score_pairs(embedder, listed[0], flip=flip),
+        measure,
         conclude,
         page,
         plots,
@@ -157,7 +180,6 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
     """For a list that is `TemplatePairs`, measured as a whole."""
 
     from keras_facemargin.evaluate import plot_roc, plot_scores, verify
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs: Any, scores: Any) -> Any:
         result = verify(scores, pairs.same, folds=pairs.folds)
@@ -177,9 +199,7 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
         return report_verification(report, pairs.pairs, scores, title=title, about=about)
 
     return Task(
-        lambda embedder, pairs, flip: score_template_pairs(
-            embedder, pairs, flip=flip, quality_weight=quality_weight
-        ),
+        _scores_of_templates(quality_weight),
         conclude,
         page,
         plots,
@@ -187,11 +207,20 @@ def pairs_of_templates(quality_weight: float = 0.0) -> Task:
     )
 
 
+def _scores_of_templates(quality_weight: float = 0.0) -> Callable[[Any, Any, bool], Any]:
+    """`Task.measure` for `TemplatePairs`."""
+    from keras_facemargin.evaluate.templates import score_template_pairs
+
+    def measure(embedder: Any, pairs: Any, flip: bool) -> Any:
+        return score_template_pairs(embedder, pairs, flip=flip, quality_weight=quality_weight)
+
+    return measure
+
+
 def splits_of_templates() -> Task:
     """For a list that is `TemplatePairs` in splits, each with its own thresholds."""
 
     from keras_facemargin.evaluate.splits import verify_by_fold
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def conclude(pairs: Any, scores: Any) -> Any:
         found = verify_by_fold(scores, pairs.same, pairs.folds)
@@ -208,17 +237,12 @@ def splits_of_templates() -> Task:
             groups[name] = values[pairs.first], values[pairs.second]
         return report_splits(report, pairs.pairs, scores, title=title, about=about, groups=groups)
 
-    return Task(
-        lambda embedder, pairs, flip: score_template_pairs(embedder, pairs, flip=flip),
-        conclude,
-        page,
-    )
+    return Task(_scores_of_templates(), conclude, page)
 
 
 def pairs_by_value(by: str, quality_weight: float = 0.0) -> Task:
     """For a list that is (`TemplatePairs`, the values of the covariate `by`)."""
     from keras_facemargin.evaluate.splits import verify_by_value
-    from keras_facemargin.evaluate.templates import score_template_pairs
 
     def page(
         report: Path, title: str, listed: Any, scores: Mapping[str, Any], about: Sequence[str]
@@ -230,10 +254,9 @@ def pairs_by_value(by: str, quality_weight: float = 0.0) -> Task:
             report, pairs.pairs, scores, covariate=covariate, title=title, by=by, about=about
         )
 
+    score = _scores_of_templates(quality_weight)
     return Task(
-        lambda embedder, listed, flip: score_template_pairs(
-            embedder, listed[0], flip=flip, quality_weight=quality_weight
-        ),
+        lambda embedder, listed, flip: score(embedder, listed[0], flip),
         lambda listed, scores: verify_by_value(scores, listed[0].same, listed[1]),
         page,
     )

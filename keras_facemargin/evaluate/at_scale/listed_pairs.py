@@ -73,7 +73,7 @@ def verify_listed_pairs(
     Raises:
         ValueError: if shapes or types do not fit, a row is zero or not finite, a rate is not in
             (0, 1), or there are not both genuine and impostor pairs.
-        IndexError: if there is no such row.
+        IndexError: if a row does not exist.
 
     Example:
         >>> templates = [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]

@@ -155,7 +155,7 @@ class Identification(Measures):
             TPIR(t) = share of mated probes whose mate is at rank <= N and scores >= t
 
         - `"nist"` (default): the largest TPIR whose FPIR does not exceed the target; the threshold
-          is the smallest float64 that gives it. Below ``1 / non_mated`` there is no number.
+          is the smallest float64 that gives it. Below ``1 / non_mated`` it has no number.
         - `"ijb_evals"`: InsightFace's ijb_evals.py: t is the k-th largest best score of non-mated
           probes, k = max(int(fpir * non_mated), 1), and a mate must score *more* than t. At least
           as strict as the target, except that below ``1 / non_mated`` it takes k = 1.
@@ -256,7 +256,7 @@ def identify(
         An `Identification`; its arrays follow the order of the mated and the non-mated probes.
 
     Raises:
-        ValueError: shapes do not fit, there is no template or probe, or a row is zero or not
+        ValueError: shapes do not fit, no template or probe is given, or a row is zero or not
             finite.
 
     Example:
@@ -311,7 +311,7 @@ def mean_over_galleries(
         The mean rate; each gallery has its own threshold.
 
     Raises:
-        ValueError: there is no gallery, or one of them does not support `fpir`; else as
+        ValueError: no gallery is given, or one of them does not support `fpir`; else as
             `Identification.rank_rate` and `Identification.tpir_at_fpir`.
 
     Example:
@@ -367,7 +367,7 @@ def closed_gallery_rate(
         t = the ceil(rate * P)-th largest score of all P probes with all templates of others
         result = share of the probes whose mate scores more than t
 
-    There are no non-mated probes, and the mate's rank does not count. Compare published numbers of
+    It has no non-mated probes, and the mate's rank does not count. Compare published numbers of
     this kind only with each other.
 
     Args:

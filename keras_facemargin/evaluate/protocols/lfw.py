@@ -49,7 +49,7 @@ def read_pairs(
     View 2, for the published figure (`pairs.txt`): the first line has the number of folds and of
     pairs of each kind per fold; then follow, fold by fold, the genuine pairs ``name i j`` and the
     impostor pairs ``name1 i name2 j``. View 1, for development (`pairsDevTrain.txt`,
-    `pairsDevTest.txt`): the first line holds one number, and there are no folds.
+    `pairsDevTest.txt`): the first line holds one number, and it has no folds.
 
     Image i of a person is ``name/name_%04d.jpg`` (or ``.png``) in `images_dir`.
 

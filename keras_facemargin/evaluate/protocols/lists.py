@@ -141,7 +141,7 @@ def read_integers(
         rule: the form of a line, for the error.
 
     Raises:
-        ValueError: if a line has another form, or there is no line.
+        ValueError: if a line has another form, or the file has no line.
         OSError: if it cannot be opened.
 
     Example:

@@ -13,8 +13,11 @@ Fogliato, Patil, Perona, "Confidence intervals for error rates in 1:1 matching t
 arXiv:2306.01198.
 """
 
+import collections
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -45,6 +48,9 @@ LEVEL = 0.95
 
 # Number of FARs in the band around a curve, evenly spaced on a logarithmic axis.
 BAND_POINTS = 80
+
+# Draws of very many pairs that are measured at once; each takes about 100 MB.
+THREADS = min(4, os.cpu_count() or 1)
 
 # Consecutive draws that may leave no genuine or no impostor pair.
 TRIES = 100
@@ -360,19 +366,29 @@ def bootstrap_hardest_splits(
     fewest = min(pairs.impostors(np.ones(units, int)) for pairs in splits)
     found = _Replicates(replicates, fars, fewest)
     ends = np.cumsum([len(order) for order in orders])[:-1]
-    with progress_bar("draws", progress) as bar:
+
+    def measure(b: int, times: list[npt.NDArray[Any]], counts: npt.NDArray[Any]) -> None:
+        curves = [
+            pairs.completed(curve_of(*of_split), counts)
+            for pairs, *of_split in zip(splits, scores, same, times, strict=True)
+            if both_kinds_drawn(*of_split[1:])
+        ]
+        found.take(b, *zip(*curves, strict=True))
+
+    # One thread draws, in order; others measure, mostly in NumPy, which lets them run at once.
+    measuring: collections.deque[Future[None]] = collections.deque()
+    with progress_bar("draws", progress) as bar, ThreadPoolExecutor(THREADS) as pool:
         task = bar.add_task("Resampling", total=replicates)
         for b in range(replicates):
-            curves: list[tuple[Roc, int]] = []
-            while not curves:
+            times = np.split(draws.times(), ends)
+            while not any(map(both_kinds_drawn, same, times)):
                 times = np.split(draws.times(), ends)
-                curves = [
-                    pairs.completed(curve_of(*of_split), draws.counts)
-                    for pairs, *of_split in zip(splits, scores, same, times, strict=True)
-                    if both_kinds_drawn(*of_split[1:])
-                ]
-            found.take(b, *zip(*curves, strict=True))
+            measuring.append(pool.submit(measure, b, times, draws.counts))
+            if len(measuring) > THREADS:
+                measuring.popleft().result()
             bar.advance(task)
+        for draw in measuring:
+            draw.result()
     return found.of(draws)
 
 

@@ -14,7 +14,13 @@ from keras_facemargin.evaluate.verification.conventions import (
 )
 from keras_facemargin.evaluate.verification.curve import Roc, TarAtFar, roc
 from keras_facemargin.evaluate.verification.insightface import evaluate_bin, read_bin_pairs
-from keras_facemargin.evaluate.verification.pairs import Pairs, evaluate_pairs, score_pairs
+from keras_facemargin.evaluate.verification.pairs import (
+    EmbeddedPairs,
+    Pairs,
+    embed_pairs,
+    evaluate_pairs,
+    score_pairs,
+)
 from keras_facemargin.evaluate.verification.verification import (
     FAR_TARGETS,
     FoldAccuracy,
@@ -30,12 +36,14 @@ from keras_facemargin.evaluate.verification.verification import (
 __all__ = [
     "FAR_TARGETS",
     "RULES",
+    "EmbeddedPairs",
     "FoldAccuracy",
     "Pairs",
     "Roc",
     "TarAtFar",
     "Verification",
     "area_under_curve",
+    "embed_pairs",
     "equal_error_rate",
     "evaluate_bin",
     "evaluate_pairs",

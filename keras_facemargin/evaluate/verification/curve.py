@@ -2,7 +2,7 @@
 
 A pair is *genuine* (one person twice) or *impostor* (two people) and is accepted if and only if
 ``score >= threshold``. Scores are similarities: a larger score means more similar. Accepts are
-counted in float64 at every distinct score: there is no grid of thresholds and no interpolation of a
+counted in float64 at every distinct score, without a grid of thresholds or an interpolation of a
 rate that was never observed. `Roc` holds the counts and computes each measure from them.
 """
 

@@ -19,7 +19,7 @@ class Pairs:
 
     Attributes:
         first, second: N images each, a sequence: files, or images in a container, as `read_face`
-            takes them; for templates, one image of each. ``None`` if there are no images.
+            takes them; for templates, one image of each. ``None`` without images.
         same: bool ``(N,)``, True for genuine pairs.
         folds: int ``(N,)``, or ``None`` if the protocol has none.
         missing: the images that do not exist, because no face was found, for example.
@@ -53,7 +53,7 @@ class Pairs:
 
     @property
     def images(self) -> tuple[Sequence[Any], Sequence[Any]]:
-        """`first` and `second`; empty if there are no images."""
+        """`first` and `second`; empty without images."""
         if self.first is None or self.second is None:
             return (), ()
         return self.first, self.second
@@ -83,6 +83,51 @@ def score_pairs(
         ValueError: if the pairs have no images; else as `embed` and `cosine_scores`.
         OSError: as `embed`.
     """
+    return embed_pairs(
+        embedder, pairs, flip=flip, batch_size=batch_size, progress=progress
+    ).scores()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EmbeddedPairs:
+    """The images of a list of pairs, each embedded once.
+
+    Attributes:
+        images: the images, without the missing ones.
+        embeddings: their embeddings, float32 ``(I, D)``.
+        seen: bool ``(N,)``, the pairs without a missing image.
+        rows: for each side the image of each such pair.
+    """
+
+    images: list[Any]
+    embeddings: npt.NDArray[np.float32]
+    seen: npt.NDArray[np.bool_]
+    rows: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+    def scores(self) -> npt.NDArray[np.float64]:
+        """Cosine of every pair, -1 with a missing image."""
+        first, second = (self.embeddings[rows] for rows in self.rows)
+        scores = np.full(len(self.seen), -1.0)
+        scores[self.seen] = cosine_scores(first, second)
+        return scores
+
+    def sides(self, values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """A number of each image for both sides of each pair; the lowest for a missing image."""
+        found = np.full((2, len(self.seen)), values.min(), values.dtype)
+        for side, rows in zip(found, self.rows, strict=True):
+            side[self.seen] = values[rows]
+        return found[0], found[1]
+
+
+def embed_pairs(
+    embedder: Embedder,
+    pairs: Pairs,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> EmbeddedPairs:
+    """Embeds the images of pairs; see `score_pairs`."""
     if pairs.first is None or pairs.second is None:
         raise ValueError("`score_pairs` needs pairs with images. Received: pairs without images.")
     seen = ~pairs.failed_to_enrol
@@ -91,11 +136,8 @@ def score_pairs(
     images = list(dict.fromkeys([*first, *second]))
     row = {path: index for index, path in enumerate(images)}
     embeddings = embed(embedder, images, flip=flip, batch_size=batch_size, progress=progress)
-    scores = np.full(len(pairs), -1.0)
-    scores[seen] = cosine_scores(
-        embeddings[[row[path] for path in first]], embeddings[[row[path] for path in second]]
-    )
-    return scores
+    rows = np.array([row[path] for path in first]), np.array([row[path] for path in second])
+    return EmbeddedPairs(images, embeddings, seen, rows)
 
 
 def evaluate_pairs(

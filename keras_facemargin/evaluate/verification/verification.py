@@ -276,7 +276,7 @@ def verify(
     Args:
         scores: similarities, ``(N,)``.
         same: ``(N,)``, True for genuine pairs.
-        folds: ``(N,)`` fold labels as in `fold_accuracy`; without them there is no accuracy.
+        folds: ``(N,)`` fold labels as in `fold_accuracy`; without them it has no accuracy.
 
     Returns:
         A `Verification`; ``print(json.dumps(result.to_dict()))`` or ``rich.print(result)`` it.

@@ -22,7 +22,7 @@ def add_rules(
     """Adds a table of the TAR of a `Roc` by every rule.
 
     Args:
-        fars: target FARs that the pairs support; if empty, there is no table.
+        fars: target FARs that the pairs support; if empty, no table is added.
         rows: further rows, a text and a cell for each FAR.
     """
     if not fars:

@@ -91,7 +91,7 @@ def _as_pairs(searches: Sequence[Any], images: Sequence[Any]) -> Shown:
         )
     )
     there = found >= 0
-    if same[there].all():  # without strangers there are no pictures
+    if same[there].all():  # without strangers, no pictures
         return Pairs(None, None, same), scores
     return (
         Pairs(

@@ -1,0 +1,203 @@
+"""The result of a fine-tuning: the better embedder, the figures, and the folder with both."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.evaluate import Pairs
+from keras_facemargin.files import write_json
+from keras_facemargin.saving import save_model
+from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judged
+from keras_facemargin.training.finetune.known import CLASSIFIER, REPORT
+from keras_facemargin.training.finetune.parts import Parts
+from keras_facemargin.training.finetune.recipe import FineTuningRecipe
+from keras_facemargin.zoo import (
+    CARD,
+    Card,
+    Thresholds,
+    describe,
+    find_card,
+    keras_card,
+    write_card,
+)
+
+# The files that `FineTuned.save` writes.
+SAVED_FILES = ("embedder.keras", CARD, CLASSIFIER, REPORT)
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTuned:
+    """Result of fine-tuning.
+
+    Attributes:
+        classifier: the `MarginClassifier` of the better embedder; its `embedder` is the result. It
+            is not compiled: the learning rate has decayed to zero, so further training needs a new
+            one.
+        kept: "after"; "half way", the mean of the weights before and after; or "before" if nothing
+            was gained: then the embedder is as it was, and the prototypes are the mean embeddings
+            of your people.
+        recipe: epochs and learning rates, and `str(recipe)` in words.
+        history: lists by epoch: "loss", "accuracy" and, on the test images, "val_loss",
+            "val_accuracy".
+        parts: who trained and who tested.
+        before, after: `Judged`, the figures; `after` half way if that was kept.
+        comparison: `Comparison`, the measures side by side with intervals.
+        strangers: the strangers' images that were tested, and the number of each person.
+        thresholds: `keras_facemargin.zoo.Thresholds` that accept one in a thousand of the
+            strangers' impostor pairs or, of fewer than a thousand, one pair: for the embedding of
+            an image alone and for embeddings with the mirror image's appended.
+        notes: sentences about the images, such as copies that were left out.
+    """
+
+    classifier: MarginClassifier
+    kept: str
+    recipe: FineTuningRecipe
+    history: dict[str, list[float]]
+    parts: Parts
+    before: Judged
+    after: Judged
+    comparison: Comparison
+    strangers: Images
+    thresholds: Thresholds
+    notes: tuple[str, ...] = ()
+
+    @property
+    def result(self) -> Judged:
+        """The figures of the embedder that was kept."""
+        return self.before if self.kept == "before" else self.after
+
+    @property
+    def pairs(self) -> Pairs:
+        """All pairs of the strangers' images, in the order of the scores in `before.strangers`."""
+        paths, labels = self.strangers
+        first, second = np.triu_indices(len(paths), 1)
+        return Pairs(tuple(paths[first]), tuple(paths[second]), labels[first] == labels[second])
+
+    @property
+    def verdict(self) -> str:
+        """A sentence: which embedder was kept, and why."""
+        mine = self.comparison.people[-1]
+        name = mine.name.partition(", ")[2]
+        figures = f"{name} {mine.before:.2%} before, {mine.after:.2%} after"
+        losses = "; ".join(
+            f"{each.name} {each.before:.2%} before, {each.after:.2%} after"
+            for each in self.comparison.losses
+            if each is not mine
+        )
+        if self.kept == "before":
+            return (
+                f"Nothing was gained: your people are recognised with {figures}"
+                + (f"; {losses}" if losses else "")
+                + ". The embedder is kept as it was, with the prototypes of your people."
+            )
+        half = " The weights are the mean of before and after." if self.kept == "half way" else ""
+        return f"Your people are recognised with {figures}.{half}" + (
+            f" This costs something elsewhere: {losses}." if losses else ""
+        )
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences to show with the table: the verdict, notes, a threshold from few pairs."""
+        remarks = [self.verdict, *self.notes]
+        chosen = self.thresholds.find(mirrored=True)
+        if chosen.far > FAR:
+            remarks.append(
+                f"The threshold is for FAR {chosen.far:.2g}, the smallest that "
+                f"{chosen.impostor_pairs:,} impostor pairs of "
+                f"{len(np.unique(self.strangers.labels))} strangers support; FAR {FAR:g} needs "
+                f"{math.ceil(1 / FAR):,}. `facemargin calibrate` finds a threshold on more people."
+            )
+        return remarks
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """(measure, before, after, difference in percentage points) as text, for a table."""
+        rows = [measure.row() for measure in self.comparison.measures]
+        rows.append(
+            ("Cosine to the embeddings before", "1.0000", f"{self.after.similarity:.4f}", "")
+        )
+        return rows
+
+    def save(self, directory: str | os.PathLike[str], model: str | os.PathLike[str]) -> None:
+        """Writes `embedder.keras` (to use), `classifier.keras` (to train further) and two records.
+
+        `card.json` describes the embedder and holds its thresholds: `load_embedder` and every
+        command take the folder as a model. `report.json` holds the people, the history and the
+        measures; with it `finetune` continues from the folder.
+
+        Args:
+            directory: the folder, created if missing; it replaces files of these names.
+            model: name or path of the original embedder. The new card repeats the licence and the
+                lineage of its card, if it has one.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        card, base = directory / CARD, find_card(model)
+        card.unlink(missing_ok=True)  # an older card does not describe the new file
+        save_model(self.classifier.embedder, directory / "embedder.keras")
+        save_model(self.classifier, directory / CLASSIFIER)
+        write_card(card, self._card(directory / "embedder.keras", str(model), base))
+        training = self.parts.training
+        trained = sorted(set(training.labels.tolist()))
+        record = {
+            "model": str(model),
+            "kept": self.kept,
+            "verdict": self.verdict,
+            "head": type(self.classifier.head).__name__,
+            "recipe": dataclasses.asdict(self.recipe),
+            "identities": self.parts.identities,
+            "trained_identities": [self.parts.identities[label] for label in trained],
+            "strangers": self.parts.strangers.identities,
+            "history": self.history,
+            "thresholds": self.thresholds.model_dump(mode="json"),
+            "remarks": self.remarks,
+            "measures": [_plain(measure) for measure in self.comparison.measures],
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+        }
+        write_json(directory / REPORT, record)
+
+    def _card(self, file: Path, model: str, base: Card | None) -> Card:
+        embedder, training = self.classifier.embedder, self.parts.training
+        people = len(set(training.labels.tolist()))
+        images = f"{len(training):,} images of {people:,} people"
+        head = type(self.classifier.head).__name__
+        if self.kept != "before":
+            made = f"fine-tuned from {model} on {images}, with {head}."
+            return describe(
+                embedder,
+                file,
+                f"An embedder {made}",
+                base=base,
+                lineage=(f"Embedder {made}",),
+                thresholds=self.thresholds,
+            )
+        line = f"Embedder of {model}, unchanged: fine-tuning on {images} gained nothing."
+        if base is None:
+            return describe(embedder, file, line, lineage=(line,), thresholds=self.thresholds)
+        return keras_card(base, file).changed(
+            name=file.resolve().parent.name or "embedder",
+            description=line,
+            lineage=(*base.lineage, line),
+            thresholds=self.thresholds,
+            golden=None,
+        )
+
+    def __rich__(self) -> Table:
+        after = "Half way" if self.kept == "half way" else "After"
+        table = Table("", "Before", after, "Difference, in points")
+        for row in self.rows():
+            table.add_row(*row)
+        return table
+
+
+def _plain(measure: Any) -> dict[str, Any]:
+    return dataclasses.asdict(measure) | {"gain": measure.gain}

@@ -1,0 +1,362 @@
+"""Fine-tuning as a whole: what trains, what tests, what is kept, what the folder holds."""
+
+import copy
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny import tiny_embedder
+
+from keras_facemargin import load_card, load_embedder
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.evaluate import all_pairs, embed
+from keras_facemargin.images import read_face
+from keras_facemargin.images.synthetic import write_synthetic_faces
+from keras_facemargin.training.finetune import HEADS, SAVED_FILES, finetune, read_known
+from keras_facemargin.training.finetune import fit as fitting
+from keras_facemargin.training.finetune.judge import FAR, Comparison
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("people") / "faces"
+    write_synthetic_faces(directory, 16, 8)
+    return FaceFolder(directory)
+
+
+@pytest.fixture(scope="module")
+def session(faces):
+    """(embedder, its weights before, the paths that each pipeline read, `FineTuned`).
+
+    The judgement is taken for a gain: so small an embedder gains nothing here.
+    """
+    embedder = tiny_embedder()
+    weights = [np.array(weight) for weight in embedder.weights]
+    fed = []
+    with pytest.MonkeyPatch.context() as patch:
+        dataset = FaceFolder.dataset
+        patch.setattr(
+            FaceFolder,
+            "dataset",
+            lambda self, *args, **kwargs: fed.append(self.paths) or dataset(self, *args, **kwargs),
+        )
+        patch.setattr(Comparison, "score", 0.1)
+        tuned = finetune(
+            embedder, faces, epochs=8, learning_rate=3e-3, layer_decay=1.0, progress=False
+        )
+    return embedder, weights, fed, tuned
+
+
+@pytest.fixture(scope="module")
+def wrecked(faces):
+    """(embedder, its weights before, `FineTuned`) of a training that ruins the embedder."""
+    embedder = tiny_embedder()
+    weights = embedder.get_weights()
+    with np.errstate(all="ignore"):
+        tuned = finetune(embedder, faces, epochs=1, learning_rate=3.0, progress=False)
+    return embedder, weights, tuned
+
+
+def unit(embeddings):
+    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
+def pixels(paths):
+    return np.stack([read_face(path) for path in paths]).astype("float32")
+
+
+def person(path):
+    return Path(path).parent.name
+
+
+def test_it_learns_and_keeps_what_was_gained(session):
+    *_, tuned = session
+    assert sorted(tuned.history) == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert len(tuned.history["loss"]) == 8
+    assert tuned.history["loss"][-1] < 0.7 * tuned.history["loss"][0]
+    assert tuned.history["val_accuracy"][-1] > 0.3  # chance is one in twelve
+    assert tuned.kept == "after" and tuned.result is tuned.after
+    assert tuned.verdict.startswith("Your people are recognised with TPIR @ FPIR 0.1 ")
+
+
+@pytest.mark.slow
+def test_held_out_people_are_verified_better(tmp_path):
+    write_synthetic_faces(tmp_path / "faces", 64, 12)
+    tuned = finetune(load_embedder("spherenet_distilled"), FaceFolder(tmp_path / "faces"), epochs=6)
+    assert tuned.kept == "after"
+    assert tuned.after.strangers.eer < tuned.before.strangers.eer
+
+
+def test_what_was_not_gained_is_undone(wrecked):
+    embedder, before, tuned = wrecked
+    assert tuned.kept == "before" and tuned.comparison.score < 0
+    for now, then in zip(embedder.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    assert tuned.remarks[0] == tuned.verdict
+    assert tuned.verdict.startswith("Nothing was gained: your people are recognised with TPIR")
+    paths, labels = tuned.parts.training.paths, tuned.parts.training.labels
+    embeddings = unit(embedder.predict(pixels(paths), verbose=0))
+    means = unit(np.stack([embeddings[labels == each].mean(axis=0) for each in range(12)]))
+    np.testing.assert_allclose(tuned.classifier.head.prototypes, means, atol=1e-5)
+    assert tuned.thresholds.find(mirrored=True).impostor_pairs == tuned.before.strangers.impostors
+
+
+def test_strangers_and_test_images_are_not_trained_on(session, faces):
+    *_, fed, tuned = session
+    imprinted, training, validation = map(set, fed)
+    assert imprinted == training
+    assert training.isdisjoint(validation)
+    assert len(validation) == 12  # one of eight images of each person
+    trained_on = {person(path) for path in training}
+    assert trained_on == {person(path) for path in validation} == set(tuned.parts.identities)
+    assert len(tuned.parts.strangers.identities) == 4  # a quarter
+    assert trained_on.isdisjoint(tuned.parts.strangers.identities)
+    assert trained_on | set(tuned.parts.strangers.identities) == set(faces.identities)
+
+
+def test_the_pairs_are_the_strangers_that_were_scored(session):
+    _, _, _, tuned = session
+    paths = sorted({*tuned.pairs.first, *tuned.pairs.second})
+    assert {person(path) for path in paths} == set(tuned.parts.strangers.identities)
+    images = pixels(paths)
+    views = [tuned.classifier.predict(view, verbose=0) for view in (images, images[:, :, ::-1])]
+    embeddings = dict(zip(paths, unit(np.concatenate(views, axis=1)), strict=True))
+    assert len(tuned.pairs) == len(embeddings) * (len(embeddings) - 1) / 2
+    for index in range(0, len(tuned.pairs), 25):
+        first, second = tuned.pairs.first[index], tuned.pairs.second[index]
+        assert tuned.pairs.same[index] == (person(first) == person(second))
+        score = embeddings[first] @ embeddings[second]
+        assert tuned.after.strangers.scores[index] == pytest.approx(score, abs=1e-4)
+
+
+def test_batch_normalisation_keeps_its_statistics_and_the_rest_moves(session):
+    embedder, before, _, _ = session
+    for weight, old in zip(embedder.weights, before, strict=True):
+        assert np.array_equal(weight, old) == (weight.path.startswith("normalization/"))
+
+
+def test_trainable_flags_are_restored(session):
+    embedder, *_ = session
+    assert all(layer.trainable for layer in embedder.layers)
+
+
+def test_trainable_flags_are_restored_when_training_breaks_off(faces, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting.MarginClassifier, "fit", interrupted)
+    embedder = tiny_embedder()
+    with pytest.raises(KeyboardInterrupt):
+        finetune(embedder, faces)
+    assert all(layer.trainable for layer in embedder.layers)
+
+
+def test_few_pairs_give_the_threshold_of_the_smallest_rate_that_they_show(session):
+    embedder, *_, tuned = session
+    pairs = 4 * 3 // 2 * 8 * 8
+    assert tuned.after.strangers.impostors == pairs < 1 / FAR
+    paths = sorted({*tuned.pairs.first, *tuned.pairs.second})
+    people = [person(path) for path in paths]
+    for chosen, flip in (
+        (tuned.thresholds.find(mirrored=True), True),
+        (tuned.thresholds.find(mirrored=False), False),
+    ):
+        assert (chosen.impostor_pairs, chosen.far) == (pairs, 1 / pairs)
+        scores, same = all_pairs(embed(embedder, paths, flip=flip, progress=False), people)
+        assert (scores[~same] >= chosen.cosine + 1e-6).sum() <= 1
+        assert (scores[~same] >= chosen.cosine - 1e-6).sum() == 2
+    (remark,) = [each for each in tuned.remarks if "smallest" in each]
+    assert "FAR 0.0026, the smallest that 384 impostor pairs of 4 strangers" in remark
+    assert "FAR 0.001 needs 1,000" in remark
+
+
+# The folder.
+
+
+@pytest.fixture(scope="module")
+def saved(session, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "new" / "folder"
+    session[-1].save(folder, model="tiny")
+    return folder
+
+
+def test_what_is_saved_can_be_used_and_trained_on(session, saved):
+    embedder, *_, tuned = session
+    assert sorted(path.name for path in saved.iterdir()) == sorted(SAVED_FILES)
+    images = pixels(tuned.parts.training.paths[:4])
+    expected = embedder.predict(images, verbose=0)
+    opened = load_embedder(saved)
+    np.testing.assert_allclose(opened.predict(images, verbose=0), expected, atol=1e-5)
+
+    classifier = keras.saving.load_model(saved / "classifier.keras")
+    np.testing.assert_array_equal(
+        classifier.head.prototypes, np.array(tuned.classifier.head.prototypes)
+    )
+    classifier.compile("sgd")
+    history = classifier.fit(images, tuned.parts.training.labels[:4], verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_the_record_names_the_people_and_the_figures(session, saved):
+    *_, tuned = session
+    record = json.loads((saved / "report.json").read_text())
+    assert (record["model"], record["head"], record["kept"]) == ("tiny", "CosFace", "after")
+    assert record["strangers"] == tuned.parts.strangers.identities
+    assert record["identities"] == record["trained_identities"] == tuned.parts.identities
+    assert record["history"] == tuned.history
+    assert record["before"]["strangers"]["eer"] == tuned.before.strangers.eer
+    assert record["after"]["people"] == tuned.after.people.to_dict()
+    assert record["measures"][0]["name"] == "Your people, rank-1"
+    assert record["thresholds"] == tuned.thresholds.model_dump(mode="json")
+    assert record["remarks"] == tuned.remarks
+
+
+def test_the_card_names_its_origin_and_inherits_its_limits(session, tmp_path):
+    *_, tuned = session
+    tuned.save(tmp_path / "first", model="spherenet_distilled")
+    card, base = load_card(tmp_path / "first"), load_card("spherenet_distilled")
+    assert card.license[:-1] == base.license
+    assert (card.license[-1].part, card.license[-1].commercial) == ("data", None)
+    assert card.lineage[:-1] == base.lineage
+    assert card.lineage[-1] == (
+        "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace."
+    )
+    assert card.thresholds == tuned.thresholds
+    assert (card.embedding_dim, card.measured, card.training) == (24, (), None)
+    tuned.save(tmp_path / "second", model=tmp_path / "first")
+    assert load_card(tmp_path / "second").lineage[:-1] == card.lineage
+    tuned.save(tmp_path / "third", model="somewhere else")
+    assert load_card(tmp_path / "third").license == ()
+
+
+def test_the_card_of_an_unchanged_embedder_says_so_and_adds_no_images(wrecked, saved, tmp_path):
+    tuned = wrecked[-1]
+    tuned.save(tmp_path / "again", model=saved)
+    card, base = load_card(tmp_path / "again"), load_card(saved)
+    assert card.license == base.license
+    assert card.lineage == (*base.lineage, card.description)
+    assert card.description == (
+        f"Embedder of {saved}, unchanged: fine-tuning on 84 images of 12 people gained nothing."
+    )
+    assert card.thresholds == tuned.thresholds != base.thresholds
+    load_embedder(tmp_path / "again")
+
+
+def test_a_full_disk_leaves_the_old_model_and_names_the_file(session, tmp_path, monkeypatch):
+    *_, tuned = session
+    tuned.save(tmp_path, model="tiny")
+    before = (tmp_path / "embedder.keras").read_bytes()
+
+    def full(self, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="The disk is full") as caught:
+        tuned.save(tmp_path, model="tiny")
+    assert caught.value.filename == str(tmp_path / "embedder.keras")
+    assert (tmp_path / "embedder.keras").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_is_saved_has_the_mode_of_the_umask(session, tmp_path):
+    *_, tuned = session
+    umask = os.umask(0o077)
+    try:
+        tuned.save(tmp_path, model="tiny")
+    finally:
+        os.umask(umask)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(SAVED_FILES, 0o600)
+
+
+# People of an earlier run.
+
+
+def test_known_people_keep_their_prototypes_and_new_ones_are_added(saved, faces):
+    known = read_known(saved)
+    assert len(known.identities) == 12
+    order = [faces.identities.index(name) for name in known.identities]
+    newcomers = [label for label in range(16) if label not in order]
+    now = faces._take(np.isin(faces.labels, [*order[:3], *newcomers[:2]]))
+    kept, labels = np.unique(now.labels, return_inverse=True)
+    now.identities, now.labels = [faces.identities[k] for k in kept], labels.astype("int32")
+    strangers = faces._take(np.isin(faces.labels, newcomers[2:]))
+    strangers.labels = np.unique(strangers.labels, return_inverse=True)[1].astype("int32")
+    strangers.identities = [faces.identities[label] for label in newcomers[2:]]
+
+    tuned = finetune(
+        load_embedder(saved),
+        now,
+        strangers=strangers,
+        known=known,
+        epochs=1,
+        learning_rate=0.0,
+        progress=False,
+    )
+    added = sorted(faces.identities[label] for label in newcomers[:2])
+    assert tuned.parts.identities == [*known.identities, *added]
+    prototypes = np.array(tuned.classifier.head.prototypes)
+    np.testing.assert_allclose(prototypes[:12], known.prototypes, atol=1e-6)
+    new = tuned.parts.training
+    images = pixels([p for p, label in zip(new.paths, new.labels, strict=True) if label == 13])
+    mean = unit(tuned.classifier.predict(images, verbose=0)).mean(axis=0)
+    np.testing.assert_allclose(prototypes[13], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+def test_names_that_another_run_contradicts_are_refused(saved, session, faces):
+    known = read_known(saved)
+    swapped = copy.copy(faces)
+    first, second = (faces.identities.index(name) for name in known.identities[:2])
+    names = list(faces.identities)
+    names[first], names[second] = names[second], names[first]
+    swapped.identities = names
+    with pytest.raises(ValueError, match=r"must keep the name. Received: 'person_\d+' in .*cosine"):
+        finetune(load_embedder(saved), swapped, known=known, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("report.json", b"{}", "does not list `identities`"),
+        ("report.json", b'{"identities": ["a"]}', "12 prototypes in classifier.keras and 1 people"),
+        ("classifier.keras", b"junk", "classifier.keras that cannot be opened"),
+    ],
+)
+def test_a_damaged_folder_is_named(saved, tmp_path, name, content, error):
+    for file in ("report.json", "classifier.keras"):
+        (tmp_path / file).write_bytes((saved / file).read_bytes())
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"that `finetune` wrote. Received: .*{error}"):
+        read_known(tmp_path)
+
+
+# Wrong input.
+
+
+def test_an_unknown_head_is_refused(faces):
+    with pytest.raises(ValueError, match=r"`head` must be one of adacos.*Received: head='cosine'"):
+        finetune(tiny_embedder(), faces, head="cosine", progress=False)
+
+
+def test_a_frozen_embedder_is_refused(faces):
+    embedder = tiny_embedder()
+    embedder.trainable = False
+    with pytest.raises(ValueError, match=r"weights to train. Received: 'tiny'.*all frozen"):
+        finetune(embedder, faces, progress=False)
+
+
+FEW = ("arcface", "subcenter")  # the contract of heads trains every head
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(h, marks=[] if h in FEW else pytest.mark.slow) for h in HEADS]
+)
+def test_every_head_fine_tunes(faces, head):
+    history = finetune(tiny_embedder(), faces, head=head, epochs=1, progress=False).history
+    assert np.isfinite(history["loss"]).all() and np.isfinite(history["val_loss"]).all()
