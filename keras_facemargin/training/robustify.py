@@ -182,8 +182,8 @@ class Robustified:
 def _column(before: Any, after: Any, far: float) -> tuple[str, str]:
     """FMR as a multiple of its target, and FNMR, before and after."""
     return (
-        f"{before.fmr / far:.1f} x -> {after.fmr / far:.1f} x",
-        f"{before.fnmr:.1%} -> {after.fnmr:.1%}",
+        f"{before.fmr / far:.1f} -> {after.fmr / far:.1f}",
+        f"{100 * before.fnmr:.1f} -> {100 * after.fnmr:.1f}",
     )
 
 
