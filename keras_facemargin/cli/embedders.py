@@ -106,7 +106,7 @@ def calibrate(
     the pixels that --crop and --pixels name: later commands take the folder without them.
 
     The card also gets the quality limits below which a pair of crops has no answer, from up to 600
-    people with two images each.
+    people with two images each; with fewer than 33, those on the card stay.
 
     Example: `facemargin calibrate facemargin-demo/faces-64x12-seed0 --model spherenet_distilled
     --output my_embedder`
@@ -139,9 +139,11 @@ def calibrate(
     new = calibrate(embed(embedder, people.paths), people.labels, far, data=about)
     quality = measure_quality(embedder, people.paths, people.labels, data=about)
     copied = old if output is None else copy_weights(old, file, output)
-    write_card(target.with_name(card.name), copied.changed(thresholds=new, quality=quality))
+    write_card(
+        target.with_name(card.name), copied.changed(thresholds=new, quality=quality or old.quality)
+    )
     _print_thresholds(embedder.thresholds, new)
-    say(_about_quality(quality))
+    say(_about_quality(quality, kept=old.quality is not None))
     say(f"{target.with_name(card.name)}: {about}")
     say(f"facemargin verify --model {target.parent} uses it")
 
@@ -166,9 +168,10 @@ def _refuse_places(model: str, card: Path, target: Path, output: Path | None) ->
             )
 
 
-def _about_quality(quality: "FaceQuality | None") -> str:
+def _about_quality(quality: "FaceQuality | None", kept: bool) -> str:
     if quality is None:
-        return "quality limits: none, because fewer than 33 people have two images"
+        instead = "those of the card stay" if kept else "none"
+        return f"quality limits: {instead}, because fewer than 33 people have two images"
     return (
         f"quality limits: {quality.sharpness:.1f} pixels between the eyes and utility "
         f"{quality.utility:.2f}; {quality.refused:.1%} of these crops are below one"

@@ -320,9 +320,9 @@ def identify(
     with Gallery.open(gallery) as opened:
         name = model or opened.model or DEFAULT
         recognizer = _open_recognizer(name, crop, pixels, detector, aligned)
+        opened.check_embedder(recognizer.embedding_id, name)
         if aligned:
             refuse_wrong_kind([photo], recognizer.embedder, aligned)
-        opened.check_embedder(recognizer.embedding_id, name)
         chosen = None if threshold is not None else _threshold(recognizer, far)
         cosine = threshold if chosen is None else chosen.cosine
         faces = _faces(recognizer, photo, aligned)

@@ -21,6 +21,7 @@ def test_calibrate_writes_both_thresholds_into_the_card(facemargin, faces):
     code, out, _ = facemargin(*command, "--far", 0.01)
     assert code == 0
     assert "all pairs of 64 images of 8 people, faces" in out
+    assert "quality limits: those of the card stay, because fewer than 33 people" in out
     after = json.loads(card.read_text())
     chosen = after.pop("thresholds")
     old = before.pop("thresholds")
