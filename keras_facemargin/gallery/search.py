@@ -12,11 +12,13 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
-# Probes at a time, and products of a block: 8 MB.
+# Probes at a time, and products of a block: 4 MB.
 _PROBES = 1_024
-_PRODUCTS = 2_097_152
+_PRODUCTS = 1_048_576
 # Rows of a block; more do not make the products faster.
 _LARGEST_BLOCK = 65_536
+# Rows before the first block.
+_FIRST = 64
 
 
 def nearest(units: Floats, probes: Floats, count: int) -> tuple[npt.NDArray[np.float64], Rows]:
@@ -38,6 +40,8 @@ def nearest(units: Floats, probes: Floats, count: int) -> tuple[npt.NDArray[np.f
     ([[0.8]], [[1]])
     """
     count = min(count, len(units))
+    if not count:
+        return np.empty((len(probes), 0)), np.empty((len(probes), 0), np.intp)
     scores, rows = np.empty((len(probes), count)), np.empty((len(probes), count), np.intp)
     for start in range(0, len(probes), _PROBES):
         part = slice(start, start + _PROBES)
@@ -61,18 +65,17 @@ def _in_float64(
 
 def _rows_of_largest(units: Floats, probes: Floats, count: int) -> Rows:
     """Rows of the `count` largest float32 products of each probe, in any order."""
-    size = max(min(_PRODUCTS // len(probes), _LARGEST_BLOCK, len(units)), count, 1)
+    # A few rows give each probe a level, so that no whole block is sorted.
+    first = max(4 * count, _FIRST)
+    products = probes @ units[:first].T
+    rows = np.argpartition(products, -count, axis=1)[:, -count:]
+    best = np.take_along_axis(products, rows, axis=1)
+    size = max(min(_PRODUCTS // len(probes), _LARGEST_BLOCK, len(units)), 1)
     buffer = np.empty((len(probes), size), np.float32)
-    best = np.empty((len(probes), 0), np.float32)
-    rows = np.empty((len(probes), 0), np.intp)
-    for start in range(0, len(units), size):
+    for start in range(first, len(units), size):
         block = units[start : start + size]
         products = buffer[:, : len(block)]
         np.matmul(probes, block.T, out=products)
-        if not start:
-            rows = np.argpartition(products, -count, axis=1)[:, -count:]
-            best = np.take_along_axis(products, rows, axis=1)
-            continue
         level = best.min(axis=1)
         better = np.flatnonzero(products.max(axis=1) > level)
         if len(better):

@@ -63,6 +63,7 @@ def test_finetune_takes_records(facemargin, model, faces):
     assert Path("finetuned/embedder.keras").exists()
 
 
+@pytest.mark.slow  # as .rec files; test_data.py opens both
 def test_finetune_takes_tfrecords(facemargin, model, faces):
     facemargin("pack", faces, "faces.tfrecord")
     code, out, _ = facemargin("finetune", "faces.tfrecord", "-m", model, "--epochs", 1)

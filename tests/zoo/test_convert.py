@@ -141,7 +141,13 @@ def test_a_converted_model_trains(name, opened, crops):
     assert not np.array_equal(kept[first], trained[first])
 
 
-@pytest.mark.parametrize("name", ["foamliu_mobilefacenet.pt", "MobileFaceNet.tflite"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "foamliu_mobilefacenet.pt",  # a filled backbone
+        pytest.param("MobileFaceNet.tflite", marks=pytest.mark.slow),  # a rebuilt graph
+    ],
+)
 def test_a_converted_model_exports(name, opened, crops, tmp_path):
     from keras_facemargin.export import export_onnx, export_tflite
 

@@ -61,9 +61,8 @@ def main(arguments=None):
         ways = race(runs, options.rounds, 1, f"{probes} probes", console)
         case = f"{options.people:,} people, {probes:,} probes, {count} best"
         results.append(Comparison(case, ways["gallery"], ways["faiss"], AIM))
+        console.print(f"{case}: {probes_per_second(results[-1])}", highlight=False)
     console.print(ratios_table(results))
-    for result in results:
-        console.print(f"{result.case}: {probes_per_second(result)}", highlight=False)
     if options.csv:
         load = load_before, os.getloadavg()[0]
         append_ratios(options.csv, results, load, dim=options.dim, faiss=faiss.__version__)

@@ -152,6 +152,7 @@ def test_official_files(shared_data):
         assert view_1.folds is None
 
 
+@pytest.mark.slow  # reads 7,701 images; the other tests read lists and generated faces
 def test_raw_pixels_are_the_floor(shared_data):
     """What an embedder must beat: the cosine of pixels, thinned out to 28x28."""
     lfw = shared_data / "lfw"

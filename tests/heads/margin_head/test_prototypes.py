@@ -35,8 +35,15 @@ def trained(head):
     return classifier.fit(x, y, batch_size=6, verbose=0).history["loss"][0]
 
 
-@pytest.mark.parametrize("blockwise", [False, True])
-@pytest.mark.parametrize("head", [CosFace, SubCenterArcFace])
+@pytest.mark.parametrize(
+    ("head", "blockwise"),
+    [
+        (CosFace, True),
+        (SubCenterArcFace, False),
+        pytest.param(CosFace, False, marks=pytest.mark.slow),
+        pytest.param(SubCenterArcFace, True, marks=pytest.mark.slow),
+    ],
+)
 def test_training_uses_the_regularizer_and_the_constraint(head, blockwise):
     plain = head(CLASSES, blockwise=blockwise)
     loss = trained(plain)

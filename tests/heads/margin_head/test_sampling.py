@@ -38,9 +38,22 @@ def fit(classifier, x, y, **arguments):
     return classifier.fit(x, y, **arguments).history["loss"]
 
 
-@pytest.mark.parametrize("head", [CosFace, L2Softmax, AdaCos, SubCenterArcFace])
+ADAM, SGD = keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1, momentum=0.9)
+
+
 @pytest.mark.parametrize(
-    "optimizer", [keras.optimizers.Adam(0.01), keras.optimizers.SGD(0.1, momentum=0.9)]
+    ("optimizer", "head"),
+    [
+        (ADAM, CosFace),
+        (ADAM, SubCenterArcFace),
+        (SGD, CosFace),
+        (SGD, AdaCos),
+        # Each of the two above with the optimizer of the other, and another weight.
+        pytest.param(ADAM, AdaCos, marks=pytest.mark.slow),
+        pytest.param(SGD, SubCenterArcFace, marks=pytest.mark.slow),
+        pytest.param(ADAM, L2Softmax, marks=pytest.mark.slow),
+        pytest.param(SGD, L2Softmax, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sample_of_all_prototypes_gives_the_full_loss(head, optimizer):
     """ceil(rate C) = C rows: all are exchanged, and the results are the same."""

@@ -1,13 +1,11 @@
-"""Prototypes split over devices, in separate processes: a process sets its devices at the start."""
+"""Prototypes split over devices, in a process of their own, which sets its devices at the start."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from processes import finish, start
 
 from keras_facemargin import CosFace, PrototypeParallel
 
@@ -15,25 +13,30 @@ SCRIPT = Path(__file__).with_name("train_sharded.py")
 CLASSES = 21
 
 
+@pytest.fixture(
+    scope="module",
+    # Eight devices take the same path with another number.
+    params=[4, pytest.param(8, marks=pytest.mark.slow)],
+)
+def devices(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def ends(tmp_path_factory):
-    """The results of 1, 4 and 8 devices; the latter two load weights that one device saved."""
-    folder = tmp_path_factory.mktemp("shards")
-    found = {}
-    for devices in (1, 4, 8):
-        out = folder / f"{devices}.npz"
-        before = [folder / "1.npz"] if devices > 1 else []
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        subprocess.run(
-            [sys.executable, SCRIPT, str(devices), out, *before], check=True, env=environment
-        )
-        found[devices] = dict(np.load(out))
+def ends(devices, tmp_path_factory):
+    """The results of 1 and of all devices, by their number; all load weights that one saved."""
+    out = tmp_path_factory.mktemp("shards") / "ends.npz"
+    ((code, _, errors),) = finish(start(SCRIPT, devices, out))
+    assert code == 0, errors
+    found = {1: {}, devices: {}}
+    for name, values in np.load(out).items():
+        count, _, name = name.partition("/")
+        found[int(count)][name] = values
     return found
 
 
-@pytest.mark.parametrize("devices", [4, 8])
 def test_split_prototypes_train_as_one_device_does(ends, devices):
-    names = [name for name in ends[devices] if name.count("/") and "a device" not in name]
+    names = [name for name in ends[devices] if "/" in name and "a device" not in name]
     assert len(names) > 5
     for name in names:
         expected = ends[1][name.replace("of others", "loaded")]
@@ -41,19 +44,19 @@ def test_split_prototypes_train_as_one_device_does(ends, devices):
         np.testing.assert_allclose(ends[devices][name], expected, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize(("devices", "rows"), [(1, 21), (4, 6), (8, 3)])
-def test_each_device_holds_its_share_of_prototypes_and_optimizer_slots(ends, devices, rows):
-    for name in ("rows a device", "momentum rows a device"):
-        assert ends[devices][f"CosFace/{name}"].tolist() == [rows] * devices
+def test_each_device_holds_its_share_of_prototypes_and_optimizer_slots(ends, devices):
+    rows = {1: 21, 4: 6, 8: 3}
+    for count in (1, devices):
+        for name in ("rows a device", "momentum rows a device"):
+            assert ends[count][f"CosFace/{name}"].tolist() == [rows[count]] * count
 
 
-def test_memory_of_a_device_falls_as_its_share(ends):
+def test_memory_of_a_device_falls_as_its_share(ends, devices):
     alone = ends[1]["memory"]
-    for devices in (4, 8):
-        prototypes, gradient, made = ends[devices]["memory"]
-        assert prototypes == pytest.approx(alone[0] / devices, rel=0.02)
-        assert gradient == pytest.approx(alone[1] / devices, rel=0.02)
-        assert made <= alone[2]
+    prototypes, gradient, made = ends[devices]["memory"]
+    assert prototypes == pytest.approx(alone[0] / devices, rel=0.02)
+    assert gradient == pytest.approx(alone[1] / devices, rel=0.02)
+    assert made <= alone[2]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="there it is allowed")

@@ -1,6 +1,6 @@
-"""Trains heads on a number of host devices and writes the results: jax, one process.
+"""Trains heads on one device, then on all of some host devices: jax, one process.
 
-python train_sharded.py DEVICES OUT.npz [FROM.npz]
+python train_sharded.py DEVICES OUT.npz
 """
 
 import os
@@ -9,7 +9,8 @@ import warnings
 
 devices, out = int(sys.argv[1]), sys.argv[2]
 os.environ["KERAS_BACKEND"] = "jax"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+flags = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
 
 import jax  # noqa: E402
 import keras  # noqa: E402
@@ -21,12 +22,10 @@ warnings.simplefilter("ignore")
 HEADS = ("CosFace", "L2Softmax", "SubCenterArcFace", "AdaCos", "SphereFace2", "ArcFace")
 CLASSES, DIM, BATCH = 21, 6, 16
 ARGUMENTS = {"ArcFace": {"margin": np.linspace(0.1, 0.6, CLASSES)}}  # one for each class
-assert jax.device_count() == devices
-if devices > 1:
-    keras.distribution.set_distribution(PrototypeParallel())
 
-found = {}
-for name in HEADS if devices <= 4 else HEADS[:1]:
+
+def train(name, count, found):
+    """Adds the results of a head on `count` devices; many also load what one device saved."""
     keras.utils.set_random_seed(0)
     images = keras.Input((1, 1, DIM))
     projection = keras.layers.Dense(DIM, kernel_initializer="identity")
@@ -44,32 +43,33 @@ for name in HEADS if devices <= 4 else HEADS[:1]:
     y[3] = -1
     arguments = {"batch_size": BATCH, "verbose": 0}
     history = classifier.fit(x, y, epochs=2, shuffle=False, **arguments).history
-    found[f"{name}/loss"] = history["loss"]
-    found[f"{name}/accuracy"] = history["accuracy"]
-    found[f"{name}/evaluated"] = classifier.evaluate(x, y, **arguments)
+    prefix = f"{count}/{name}"
+    found[f"{prefix}/loss"] = history["loss"]
+    found[f"{prefix}/accuracy"] = history["accuracy"]
+    found[f"{prefix}/evaluated"] = classifier.evaluate(x, y, **arguments)
     prototypes = head.prototypes.value
-    found[f"{name}/prototypes"] = np.asarray(prototypes)[:CLASSES]
-    found[f"{name}/logits"] = np.asarray(head(np.ones((2, DIM), "float32")))
+    found[f"{prefix}/prototypes"] = np.asarray(prototypes)[:CLASSES]
+    found[f"{prefix}/logits"] = np.asarray(head(np.ones((2, DIM), "float32")))
     shards = prototypes.addressable_shards
-    found[f"{name}/rows a device"] = [shard.data.shape[0] for shard in shards]
+    found[f"{prefix}/rows a device"] = [shard.data.shape[0] for shard in shards]
     (momentum,) = [
         v.value for v in classifier.optimizer.variables if "prototypes_momentum" in v.path
     ]
-    found[f"{name}/momentum rows a device"] = [
+    found[f"{prefix}/momentum rows a device"] = [
         shard.data.shape[0] for shard in momentum.addressable_shards
     ]
-    file = out.replace(".npz", f".{name}.weights.h5")
+    file = out.replace(".npz", f".{count}.{name}.weights.h5")
     classifier.save_weights(file)
     head.prototypes.assign(np.zeros(head.prototypes.shape))
     classifier.load_weights(file)
-    found[f"{name}/loaded"] = np.asarray(head.prototypes.value)[:CLASSES]
-    if len(sys.argv) > 3:  # the weights that another number of devices saved
-        file = sys.argv[3].replace(".npz", f".{name}.weights.h5")
+    found[f"{prefix}/loaded"] = np.asarray(head.prototypes.value)[:CLASSES]
+    if count > 1:
+        file = out.replace(".npz", f".1.{name}.weights.h5")
         classifier.load_weights(file, skip_mismatch=True)  # the optimizer has other padding
-        found[f"{name}/of others"] = np.asarray(head.prototypes.value)[:CLASSES]
+        found[f"{prefix}/of others"] = np.asarray(head.prototypes.value)[:CLASSES]
 
 
-def step_memory(classes=4001, dim=32):
+def step_memory(count, classes=4001, dim=32):
     """Bytes on a device in a step: its prototypes, their gradient, and temporary arrays."""
     head = heads.CosFace(classes, blockwise=True)
     head.build((None, dim))
@@ -81,12 +81,19 @@ def step_memory(classes=4001, dim=32):
 
     values = [v.value for v in head.trainable_variables]
     shardings = [value.sharding for value in values]
-    step = jax.jit(jax.grad(loss), out_shardings=shardings if devices > 1 else None)
+    step = jax.jit(jax.grad(loss), out_shardings=shardings if count > 1 else None)
     x, y = np.ones((BATCH, dim), "float32"), np.zeros(BATCH, "int32")
     memory = step.lower(values, x, y).compile().memory_analysis()
     prototypes = memory.argument_size_in_bytes - x.nbytes - y.nbytes
     return prototypes, memory.output_size_in_bytes, memory.temp_size_in_bytes
 
 
-found["memory"] = step_memory()
+assert jax.device_count() == devices
+found = {}
+for count in (1, devices):
+    if count > 1:
+        keras.distribution.set_distribution(PrototypeParallel())
+    for name in HEADS if devices <= 4 else HEADS[:1]:
+        train(name, count, found)
+    found[f"{count}/memory"] = step_memory(count)
 np.savez(out, **found)

@@ -1,5 +1,6 @@
 """Readers on small files that the formats' own libraries wrote, and on hostile ones."""
 
+import io
 import json
 import pickle
 import struct
@@ -252,6 +253,49 @@ def test_an_h5_file_that_leads_elsewhere_is_refused(tmp_path):
         file["a"].create_dataset("w", (10**7,), "f4", compression="gzip", fillvalue=1)
     with pytest.raises(BadFile, match="more numbers than the file"):
         keras_h5.read(tmp_path / "b.h5")
+
+
+def names_in_a_heap():
+    """A file whose names are texts of any length, as h5py writes lists."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.attrs["layer_names"] = [b"first"]
+        file.create_group("first").attrs["weight_names"] = [b"kernel"]
+        file["first/kernel"] = np.ones(2, "f4")
+    return bytearray(stream.getvalue())
+
+
+@pytest.mark.parametrize("names", [[b"a", b"b"], np.array([b"a", b"b"]), np.array([])])
+def test_names_may_be_of_one_length_of_any_or_absent(names, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["layer_names"] = [b"used", b"empty"]
+        file.create_group("empty").attrs["weight_names"] = names[:0]
+        group = file.create_group("used")
+        group.attrs["weight_names"] = names if len(names) else [b"a"]
+        for name in ("a", "b"):
+            group[name] = np.ones(2, "f4")
+    assert next(iter(keras_h5.read(tmp_path / "a.h5"))) == "used/a"
+
+
+def test_a_heap_whose_reading_would_not_end_is_refused(tmp_path):
+    data = names_in_a_heap()
+    place = data.index(b"first\0", data.index(b"GCOL")) + 8  # the next object
+    while data[place]:
+        place += 16 + -(-data[place + 8] // 8) * 8
+    data[place + 8 : place + 16] = bytes(8)  # size of the free space
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(BadFile, match="an object of 0 bytes in a heap of 4,096"):
+        keras_h5.read(tmp_path / "a.h5")
+
+
+def test_a_name_that_is_longer_than_the_file_is_refused(tmp_path):
+    data = names_in_a_heap()
+    heap = data.index(b"GCOL").to_bytes(8, "little")
+    place = data.index(heap, data.index(b"weight_names"))
+    data[place - 4 : place] = b"\xff\xff\xff\x7f"
+    (tmp_path / "a.h5").write_bytes(data)
+    with pytest.raises(BadFile, match="'weight_names' that is longer than the file"):
+        keras_h5.read(tmp_path / "a.h5")
 
 
 # ONNX.
