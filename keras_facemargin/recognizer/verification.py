@@ -47,8 +47,10 @@ class Verification:
         if ratio is None:
             return ""
         one, two = ("one person", "two people") if ratio >= 0 else ("two people", "one person")
+        times = float(f"{10 ** abs(ratio):.2g}")  # two digits
+        digits = 0 if times >= 10 else 1
         return (
-            f"The cosine is {10 ** abs(ratio):,.3g} times as likely for {one} as for {two}; the "
+            f"The cosine is {times:,.{digits}f} times as likely for {one} as for {two}; the "
             "odds before the comparison are yours."
         )
 
