@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
+from processes import finish, start
 
 from keras_facemargin import build_embedder
 
@@ -21,7 +19,6 @@ def test_a_crop_ends_at_7x7_and_leaves_as_an_embedding(backbone):
     assert embedder.input_shape == (None, 112, 112, 3)
     assert embedder.output_shape == (None, 32)
     assert last_map(embedder) == (7, 7)
-    assert embedder(np.zeros((2, 112, 112, 3), "float32")).shape == (2, 32)
 
 
 def test_mobilefacenet_has_the_papers_size():
@@ -105,8 +102,9 @@ def test_preprocessing_by_argument(form, expected):
     np.testing.assert_allclose(seen(probe(), preprocessing=form), expected, atol=1e-3)
 
 
-@any_backend
-@pytest.mark.parametrize("shape", [(112, 112, 3), (224, 224, 3), (None, None, 3)])
+@pytest.mark.parametrize(
+    "shape", [(112, 112, 3), pytest.param((224, 224, 3), marks=any_backend), (None, None, 3)]
+)
 def test_an_instance_keeps_its_weights_whatever_size_it_was_made_for(shape):
     backbone = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=shape, alpha=0.35
@@ -119,21 +117,26 @@ def test_an_instance_keeps_its_weights_whatever_size_it_was_made_for(shape):
 
 
 def test_a_saved_embedder_opens_with_keras_alone(tmp_path):
-    for backbone in ("MobileFaceNet", "ResNet50"):
-        path = tmp_path / f"{backbone}.keras"
-        embedder = build_embedder(backbone, embedding_dim=8)
-        embedder.save(path)
-        images = np.full((1, 112, 112, 3), 99.0, "float32")
-        np.save(tmp_path / "expected.npy", embedder.predict(images, verbose=0))
-        code = (
-            "import sys; sys.modules['keras_facemargin'] = None\n"
-            "import keras, numpy as np\n"
-            f"model = keras.models.load_model({str(path)!r})\n"
-            "got = model.predict(np.full((1, 112, 112, 3), 99.0, 'float32'), verbose=0)\n"
-            f"expected = np.load({str(tmp_path / 'expected.npy')!r})\n"
-            "np.testing.assert_allclose(got, expected, atol=1e-4)"
-        )
-        subprocess.run([sys.executable, "-c", code], check=True)
+    """A backbone of this package, and the colours of a ResNet50 of Applications."""
+    embedders = {
+        "mobilefacenet": build_embedder("MobileFaceNet", embedding_dim=8),
+        "caffe": build_embedder(probe(), embedding_dim=8, preprocessing="caffe"),
+    }
+    for name, embedder in embedders.items():
+        embedder.save(tmp_path / f"{name}.keras")
+        np.save(tmp_path / f"{name}.npy", keras.ops.convert_to_numpy(embedder(RED)))
+    code = f"""
+import sys
+sys.modules["keras_facemargin"] = None
+import keras, numpy as np
+image = np.broadcast_to(np.float32([200, 100, 50]), (1, 112, 112, 3))
+for name in {list(embedders)}:
+    model = keras.models.load_model(f"{{sys.argv[1]}}/{{name}}.keras")
+    expected = np.load(f"{{sys.argv[1]}}/{{name}}.npy")
+    np.testing.assert_allclose(model(image), expected, atol=1e-4)
+"""
+    ((status, _, error),) = finish(start("-c", code, tmp_path))
+    assert status == 0, error
 
 
 def test_embeddings_leave_in_float32_under_a_mixed_policy():
@@ -314,9 +317,17 @@ class Backbone(keras.Model):
         return {"width": self.width, "name": self.name}
 
 
-@any_backend
-@pytest.mark.parametrize("neck", ["gdc", "fc", "gap"])
-@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize(
+    ("tokens", "neck"),
+    [
+        pytest.param(True, "gdc", marks=any_backend),
+        (True, "fc"),
+        (True, "gap"),
+        (False, "gdc"),
+        (False, "fc"),
+        pytest.param(False, "gap", marks=any_backend),
+    ],
+)
 def test_tokens_and_vectors_become_embeddings(neck, tokens, tmp_path):
     """The crop of 112x112 is resized to the network's own 32x32."""
     backbone = token_network(tokens=tokens)

@@ -58,6 +58,7 @@ ALLOWED = {
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
+        "arrays",
         "audit",
         "augmentation",
         "backbones",
@@ -70,6 +71,7 @@ ALLOWED = {
         "fitting",
         "heads",
         "images",
+        "progress",
         "saving",
         "zoo",
     ),

@@ -216,6 +216,8 @@ def _print_verdict(result: "Verification") -> None:
     )
     if result.reason:
         say(result.reason)
+    if result.meaning:
+        say(result.meaning)
     far, pairs = result.far, result.calibrated_on
     say("threshold: " + ("your own" if far is None else f"FAR {far:.2g} on {pairs}"), style="dim")
     say("A score is no proof: do not decide about a person by it alone.", style="dim")

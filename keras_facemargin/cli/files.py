@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from keras_facemargin.files import check_writable
+
+_CONTAINERS = (".rec", ".tfrecord", ".tfrecords")
 
 
 def image_files(places: Iterable[Path]) -> list[Path]:
@@ -36,6 +39,24 @@ def image_files(places: Iterable[Path]) -> list[Path]:
                 f"The image or folder does not exist. Received: {place}.{way_to(place)}"
             )
     return files
+
+
+def unlabelled_images(places: Iterable[Path]) -> list[Any]:
+    """The images of files, folders and containers, as `read_face` takes them, in order.
+
+    Raises:
+        ValueError: a folder or a container has no images.
+        FileNotFoundError: a file or folder does not exist.
+    """
+    from keras_facemargin.data.containers import list_faces
+
+    images: list[Any] = []
+    for place in places:
+        if place.is_file() and place.suffix.lower() in _CONTAINERS:
+            images += list_faces(place).images
+        else:
+            images += image_files([place])
+    return images
 
 
 def check_images(paths: Iterable[Path]) -> None:

@@ -3,11 +3,10 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
@@ -17,6 +16,9 @@ from keras_facemargin.cli.opening import open_keras, open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from keras_facemargin.gallery import Gallery, Identity, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
@@ -99,7 +101,7 @@ def add(
             if faces:
                 opened.enrol(
                     person,
-                    np.stack([face.embedding for _, face, _ in faces]),
+                    _stack(face for _, face, _ in faces),
                     qualities=[face.quality for _, face, _ in faces],
                     sources=[printable(photo) for photo, _, _ in faces],
                     photos=[digest for _, _, digest in faces],
@@ -271,7 +273,16 @@ def migrate(
     say(f"{gallery}: {count:,} embeddings mapped from {before} to {to}")
 
 
+def _stack(faces: Iterable["Face"]) -> "npt.NDArray[np.float32]":
+    """The embeddings of faces, `(N, D)`."""
+    import numpy as np
+
+    return np.stack([face.embedding for face in faces])
+
+
 def _fit(faces: Path, old: "Embedder", new: "Embedder", old_id: str, new_id: str) -> "Migration":
+    import numpy as np
+
     from keras_facemargin.evaluate import embed
     from keras_facemargin.gallery import fit_migration, price
 
@@ -329,7 +340,7 @@ def identify(
         answers: list[Identity] = []
         if faces:
             answers = opened.identify(
-                np.stack([face.embedding for face in faces]),
+                _stack(faces),
                 threshold=float(cosine or 0),
                 qualities=[face.quality for face in faces],
                 limits=recognizer.quality,

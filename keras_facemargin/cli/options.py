@@ -15,9 +15,9 @@ DEFAULT_MODELS = [DEFAULT]
 
 OnMissing = StrEnum("OnMissing", ["refuse", "reject"])
 
-_MODEL = "Name in the zoo, folder with a card, or a .keras, .onnx or .tflite file."
-Model = Annotated[str, typer.Option("--model", "-m", help=_MODEL)]
-Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{_MODEL} Repeat to compare.")]
+MODEL = "Name in the zoo, folder with a card, or a .keras, .onnx or .tflite file."
+Model = Annotated[str, typer.Option("--model", "-m", help=MODEL)]
+Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL} Repeat to compare.")]
 # For files whose input is not known.
 _CROP = (
     "Crop that a file without a card takes: a height, HEIGHTxWIDTH, or either with the template, "

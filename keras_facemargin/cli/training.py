@@ -1,4 +1,4 @@
-"""Training commands: `demo`, `finetune` and `train`."""
+"""Training commands: `demo`, `finetune`, `robustify` and `train`."""
 
 from enum import StrEnum, auto
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_facemargin.cli.alignment import note_unaligned
+from keras_facemargin.cli.alignment import note_crops, note_unaligned
 from keras_facemargin.cli.console import console, say
-from keras_facemargin.cli.options import DEFAULT, Model, Output
+from keras_facemargin.cli.files import unlabelled_images
+from keras_facemargin.cli.options import DEFAULT, MODEL, Model, Output
 
 
 class Head(StrEnum):
@@ -161,6 +162,98 @@ def finetune(
     chosen = tuned.thresholds.find(mirrored=True)
     say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")
+
+
+def robustify(
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    faces: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Aligned crops to train on: images, folders with subfolders, .rec or .tfrecord. "
+            "Names of people are not used."
+        ),
+    ],
+    output: Output = Path("robust"),
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Crops of other people, one folder a person, or a .rec or .tfrecord: error rates "
+            "before and after, and the thresholds of the card."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 700,
+    batch_size: Annotated[int, typer.Option(min=4, help="Images per step, a multiple of 4.")] = 48,
+    learning_rate: Annotated[
+        float,
+        typer.Option(min=0, help="Highest learning rate for Adam; a cosine schedule ends at 0."),
+    ] = 3e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the degradations.")] = 0,
+) -> None:
+    """Make an embedder fail safe on small, blurred and compressed faces, without labels.
+
+    The embedder learns to give a degraded crop the embedding that it gave the clean crop. Strangers
+    on bad images are then rarely similar. Writes embedder.keras with its card and report.json. The
+    same command resumes a run that was stopped.
+
+    Example: `facemargin robustify mobilefacenet_192 crops/ --test people/ --output robust`
+    """
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.images import Crop
+    from keras_facemargin.training.robustify import SAVED_FILES, refuse_used, robustify
+    from keras_facemargin.zoo import load_embedder
+
+    refuse_used(output)
+    _refuse_overlap(faces, test, output)
+    embedder = load_embedder(model)
+    images = unlabelled_images(faces)
+    say(f"{len(images):,} images to train on")
+    note_crops(images, embedder)
+    people = None
+    if test is not None:
+        people = open_faces(test, image_size=Crop.of_embedder(embedder))
+        say(f"{len(people):,} images of {people.num_classes:,} people to test on")
+        note_unaligned(people)
+    whole = output.absolute()  # "." has no name
+    checkpoint = whole.with_name(f".{whole.name}.checkpoint")
+    with exclusive(output):
+        refuse_used(output)
+        if checkpoint.exists():
+            say(f"Resuming from {checkpoint}")
+        check_writable(checkpoint)
+        robust = robustify(
+            embedder,
+            images,
+            test=people,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            checkpoint=checkpoint,
+        )
+        robust.save(output, model)
+        checkpoint.unlink(missing_ok=True)
+    console.print(robust)
+    for remark in robust.remarks:
+        say(remark, style="yellow")
+    say(f"{output}/{', '.join(SAVED_FILES)}")
+
+
+def _refuse_overlap(faces: list[Path], test: Path | None, output: Path) -> None:
+    """The test people must be others; the next start must not train on the results."""
+    for place in map(Path.resolve, faces):
+        if test is not None and (
+            test.resolve().is_relative_to(place) or place.is_relative_to(test.resolve())
+        ):
+            raise ValueError(
+                "The people of --test must not be in the training. "
+                f"Received: --test {test} and faces in {place}. Choose other people."
+            )
+        if place.is_dir() and output.resolve().is_relative_to(place):
+            raise ValueError(
+                "The output folder must not be inside the folder of faces. "
+                f"Received: {output} in {place}. Choose another folder."
+            )
 
 
 def train(

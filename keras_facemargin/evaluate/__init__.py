@@ -21,7 +21,11 @@ from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.evaluate.identification import identify
 from keras_facemargin.evaluate.plots import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.evaluate.protocols import evaluate_lfw, read_own_pairs, read_pairs
-from keras_facemargin.evaluate.templates import evaluate_searches, searches_of_folders
+from keras_facemargin.evaluate.templates import (
+    evaluate_searches,
+    search_embeddings,
+    searches_of_folders,
+)
 from keras_facemargin.evaluate.uncertainty import bootstrap, interval, rates_by_group, read_groups
 from keras_facemargin.evaluate.verification import (
     Pairs,
@@ -59,6 +63,7 @@ __all__ = [
     "read_pairs",
     "roc",
     "score_pairs",
+    "search_embeddings",
     "searches_of_folders",
     "tar_at_far",
     "verify",

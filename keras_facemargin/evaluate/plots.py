@@ -18,6 +18,10 @@ from keras_facemargin.evaluate.uncertainty.groups import Group
 from keras_facemargin.evaluate.uncertainty.resampling import Bootstrap, interval
 from keras_facemargin.evaluate.uncertainty.search_draws import DistractorDraws, SearchDraws
 from keras_facemargin.evaluate.verification.curve import Roc, checked_pairs
+from keras_facemargin.evaluate.verification.likelihood import (
+    empirical_cross_entropy,
+    isotonic_ratios,
+)
 from keras_facemargin.evaluate.verification.pairs import Pairs
 from keras_facemargin.images.image import read_thumbnail
 
@@ -194,6 +198,42 @@ def plot_groups(rates: Sequence[Group]) -> "Figure":
         axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:.3g}%")
     both[0].invert_yaxis()
+    return figure
+
+
+def plot_cross_entropy(
+    ratios: npt.ArrayLike, scores: npt.ArrayLike, same: npt.ArrayLike
+) -> "Figure":
+    """The empirical cross-entropy (ECE) of likelihood ratios over the prior odds.
+
+    Args:
+        ratios: natural log likelihood ratios, ``(N,)``.
+        scores: the similarities behind them, ``(N,)``, for the least cross-entropy (PAV).
+        same: ``(N,)``, True for genuine pairs.
+
+    Returns:
+        A `matplotlib.figure.Figure`; dotted: without the score (ratio 1).
+
+    Raises:
+        ImportError: if matplotlib is missing.
+        ValueError: as `empirical_cross_entropy`.
+    """
+    figure = _figure(7.0, 3.8)
+    axes = figure.subplots()
+    log_odds = np.linspace(-3, 3, 61)
+    best = isotonic_ratios(scores, same)
+    for values, label, color in (
+        (ratios, "likelihood ratios", CURVES[0]),
+        (best, "best map (PAV)", CURVES[1]),
+    ):
+        bits = empirical_cross_entropy(values, same, log_odds)
+        axes.plot(log_odds, bits, color=color, linewidth=1.8, label=label)
+    neutral = empirical_cross_entropy(np.zeros(len(best)), same, log_odds)
+    axes.plot(log_odds, neutral, color=GREY, linestyle=":", label="without the score")
+    axes.set(xlabel="log10 of the prior odds", ylabel="Cross-entropy, bits", ylim=(0, None))
+    axes.legend(frameon=False)
+    _dress(axes)
+    axes.yaxis.set_major_formatter("{x:.3g}")
     return figure
 
 

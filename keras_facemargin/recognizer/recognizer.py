@@ -182,6 +182,8 @@ class Recognizer:
         first, second = self._face(a), self._face(b)
         cosine = float(cosine_scores(first.embedding[None], second.embedding[None])[0])
         decision = self._decide(cosine, threshold, first, second)
+        card = self.embedder.card
+        likelihood = None if card is None else card.likelihood
         return Verification(
             verdict=decision.verdict,
             cosine=cosine,
@@ -190,6 +192,11 @@ class Recognizer:
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
             reason=decision.reason,
+            log10_likelihood_ratio=(
+                None
+                if likelihood is None or decision.verdict == "cannot say"
+                else likelihood.log10_ratio(cosine)
+            ),
         )
 
     def identify(

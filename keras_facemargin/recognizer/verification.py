@@ -22,6 +22,8 @@ class Verification:
         calibrated_on: the pairs on which the threshold has that rate; None for one of your own.
         qualities: the `Quality` of each face.
         reason: why the verdict is "cannot say", one sentence or two; "" for the other verdicts.
+        log10_likelihood_ratio: log10 of how many times as likely the cosine is for one person as
+            for two; None if the card has no `likelihood` or the verdict is "cannot say".
     """
 
     verdict: Verdict
@@ -31,11 +33,26 @@ class Verification:
     calibrated_on: str | None
     qualities: tuple[Quality | None, Quality | None]
     reason: str = ""
+    log10_likelihood_ratio: float | None = None
 
     @property
     def words(self) -> str:
         """The verdict in words: "same person", "different people" or "cannot say"."""
         return _WORDS[self.verdict]
+
+    @property
+    def meaning(self) -> str:
+        """The likelihood ratio in a sentence; "" without one."""
+        ratio = self.log10_likelihood_ratio
+        if ratio is None:
+            return ""
+        one, two = ("one person", "two people") if ratio >= 0 else ("two people", "one person")
+        times = float(f"{10 ** abs(ratio):.2g}")  # two digits
+        digits = 0 if times >= 10 else 1
+        return (
+            f"The cosine is {times:,.{digits}f} times as likely for {one} as for {two}; the "
+            "odds before the comparison are yours."
+        )
 
     @property
     def sentence(self) -> str:
@@ -44,7 +61,7 @@ class Verification:
         because = f"{self.reason.rstrip('.')}; " if self.reason else ""
         return (
             f"{self.words}: {because}cosine {self.cosine:.4f}, threshold {self.threshold:.4f} "
-            f"({origin})"
+            f"({origin}){'. ' if self.meaning else ''}{self.meaning}"
         )
 
     def __str__(self) -> str:

@@ -19,6 +19,7 @@ from keras_facemargin.report.sections.curves import add_curves
 from keras_facemargin.report.sections.discards import add_discards, discard_curves
 from keras_facemargin.report.sections.groups import add_groups, group_rates
 from keras_facemargin.report.sections.hardest import add_hardest
+from keras_facemargin.report.sections.likelihood import Costs, add_likelihood, costs
 from keras_facemargin.report.sections.rules import add_rules, rules_record
 from keras_facemargin.report.sections.thresholds import add_thresholds
 from keras_facemargin.report.task import Measured, ReportTask
@@ -44,8 +45,9 @@ def report_verification(
     """Measures embedders on a list of pairs and writes an HTML page and a JSON file.
 
     The page shows every measure with its interval, the differences between embedders, ROC and DET
-    curves with bands, the scores, the thresholds, TAR at FAR by other published rules, the errors
-    by group, the worth of quality scores, and pictures of the hardest pairs.
+    curves with bands, the scores, the thresholds, TAR at FAR by other published rules, the cost
+    of likelihood ratios, the errors by group, the worth of quality scores, and pictures of the
+    hardest pairs.
 
     If a list with people has more than 2,000,000 pairs, only the pairs that decide the rates are
     resampled (`hardest_listed_pairs`). A measure that other pairs decide then has no interval.
@@ -112,6 +114,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         self.pairs, self.groups, self.thresholds = pairs, groups, thresholds or {}
         self.qualities = qualities or {}
         self.discards: dict[str, dict[str, ErrorVersusDiscard]] = {}
+        self.costs: dict[str, Costs] = {}
 
     def measure(self, name: str, given: Scores) -> Found:
         pairs, threshold = self.pairs, self.thresholds.get(name)
@@ -121,6 +124,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         self.discards[name] = discard_curves(
             self.qualities.get(name), result, pairs, self.resampling
         )
+        self.costs[name] = costs(result, pairs, self.resampling)
         return Measured(
             result,
             draws,
@@ -171,6 +175,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         add_thresholds(page, result.tar_at_far, measured.draws.tar)
         supported = [entry.target for entry in result.tar_at_far if entry.supported]
         add_rules(page, result.curve, supported, self._validation_rates(result, supported))
+        add_likelihood(page, result, self.costs[name])
         for rates in measured.groups:
             add_groups(page, rates)
         add_discards(page, self.discards[name])
@@ -190,6 +195,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         intervals: dict[str, Any] = {
             "auc": ends_record(by_name["AUC"].interval),
             "eer": ends_record(by_name["EER"].interval),
+            **self.costs[name].to_dict(),
         }
         threshold = {}
         if name in self.thresholds:

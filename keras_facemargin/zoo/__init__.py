@@ -8,7 +8,7 @@ an embedder of your own; it opens by its path.
 
 import typing
 
-from keras_facemargin.zoo.calibration import calibrate
+from keras_facemargin.zoo.calibration import calibrate, fit_likelihood
 from keras_facemargin.zoo.card import (
     CARD,
     CAUTION,
@@ -32,6 +32,7 @@ from keras_facemargin.zoo.parts import (
     FaceQuality,
     Input,
     LicenseEntry,
+    Likelihood,
     Measured,
     Published,
     Threshold,
@@ -60,6 +61,7 @@ __all__ = [
     "FaceQuality",
     "Input",
     "LicenseEntry",
+    "Likelihood",
     "Measured",
     "Published",
     "Threshold",
@@ -76,6 +78,7 @@ __all__ = [
     "digest_of",
     "find_card",
     "find_weights",
+    "fit_likelihood",
     "keras_card",
     "list_embedders",
     "load_card",

@@ -1,13 +1,14 @@
-"""Thresholds from every pair of a set of faces."""
+"""Thresholds and likelihood ratios from every pair of a set of faces."""
 
 import typing
 from collections.abc import Sequence
 
-from keras_facemargin.zoo.parts import Threshold, Thresholds
+from keras_facemargin.zoo.parts import Likelihood, Threshold, Thresholds
 
 if typing.TYPE_CHECKING:
     import numpy.typing as npt
 
+MOST_IMPOSTORS = 200_000
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
 
 
@@ -60,6 +61,54 @@ def calibrate(
         )
     single = _find(rows[:, : rows.shape[1] // 2], labels, fars, data, progress)
     return Thresholds(single=single, mirrored=_find(rows, labels, fars, data, progress))
+
+
+def fit_likelihood(
+    embeddings: "npt.ArrayLike", labels: "npt.ArrayLike", *, data: str
+) -> Likelihood:
+    """The map from cosine to likelihood ratio, over the pairs of a set of faces.
+
+    Every genuine pair counts and up to 200,000 impostor pairs, drawn from all with one seed.
+
+    Args:
+        embeddings: ``(N, 2 * D)``, as for `calibrate`.
+        labels: ``(N,)``, the person in each image.
+        data: description of the faces, for the card.
+
+    Returns:
+        A `Likelihood`.
+
+    Raises:
+        ValueError: as `fit_logistic`: there are fewer than 1,000 impostor pairs, or the scores of
+            genuine and impostor pairs do not overlap.
+    """
+    import numpy as np
+
+    from keras_facemargin.evaluate import cosine_scores
+    from keras_facemargin.evaluate.verification import fit_logistic
+
+    rows = np.asarray(embeddings)
+    people = np.unique(np.asarray(labels), return_inverse=True)[1]
+    members = np.split(np.argsort(people, kind="stable"), np.cumsum(np.bincount(people))[:-1])
+    genuine = [each[np.stack(np.triu_indices(len(each), k=1))] for each in members]
+    every = len(rows) * (len(rows) - 1) // 2
+    if every <= 4 * MOST_IMPOSTORS:
+        drawn = np.stack(np.triu_indices(len(rows), k=1))
+    else:
+        drawn = np.random.default_rng(0).integers(0, len(rows), (2, 2 * MOST_IMPOSTORS))
+    impostor = drawn[:, people[drawn[0]] != people[drawn[1]]]
+    impostor = np.random.default_rng(0).permutation(impostor, axis=1)[:, :MOST_IMPOSTORS]
+    first, second = np.concatenate([*genuine, impostor], axis=1)
+    same = people[first] == people[second]
+    found = fit_logistic(cosine_scores(rows[first], rows[second]), same)
+    return Likelihood(
+        slope=found.slope,
+        intercept=found.intercept,
+        data=data,
+        people=len(members),
+        genuine_pairs=int(np.count_nonzero(same)),
+        impostor_pairs=int(np.count_nonzero(~same)),
+    )
 
 
 def _find(

@@ -24,6 +24,7 @@ from keras_facemargin.zoo.parts import (
     Input,
     KerasNetwork,
     LicenseEntry,
+    Likelihood,
     Measured,
     Network,
     PixelRule,
@@ -81,6 +82,7 @@ class Card(Record):
         published: figures that others state.
         measured: figures that this project measured.
         thresholds: see there; None if they were not calibrated.
+        likelihood: map from cosine to likelihood ratio; None if it was not fitted.
         quality: scale and limits of the quality of crops; None if they were not measured.
         golden: see there; None if the project never had the file.
         training: see there; None if it was not recorded.
@@ -105,6 +107,7 @@ class Card(Record):
     measured: tuple[Measured, ...]
     thresholds: Thresholds | None
     quality: FaceQuality | None = None
+    likelihood: Likelihood | None = None
     golden: Golden | None
     training: Training | None
     lineage: tuple[str, ...]

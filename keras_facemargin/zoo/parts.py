@@ -399,6 +399,33 @@ class Thresholds(Record):
         return min(general, key=lambda one: abs(math.log(one.far / far)))
 
 
+class Likelihood(Record):
+    """Map from the cosine of two mirrored embeddings to a likelihood ratio.
+
+    ``ln LR = slope * cosine + intercept``. The ratio says how many times as likely the cosine is
+    for one person as for two; it multiplies the odds before the comparison, which are the user's.
+
+    Attributes:
+        slope, intercept: of the map, fitted by logistic regression.
+        data: the pairs it was fitted on.
+        people: their number.
+        genuine_pairs, impostor_pairs: numbers of pairs. They support no ratio below
+            ``1 / genuine_pairs`` and none above ``impostor_pairs``.
+    """
+
+    slope: Annotated[float, Field(gt=0)]
+    intercept: float
+    data: Text
+    people: Positive
+    genuine_pairs: Positive
+    impostor_pairs: Annotated[int, Field(ge=1000)]
+
+    def log10_ratio(self, cosine: float) -> float:
+        """log10 of the likelihood ratio, within what the number of pairs supports."""
+        ratio = (self.slope * cosine + self.intercept) / math.log(10)
+        return min(max(ratio, -math.log10(self.genuine_pairs)), math.log10(self.impostor_pairs))
+
+
 class FaceQuality(Record):
     """Scale and limits of the quality of crops, measured for one embedder.
 

@@ -93,6 +93,13 @@ def test_sets_of_crops_train_and_their_containers_agree(facemargin, sized, crop)
         assert images.shape == (16, *crop.shape, 3)
 
 
+# One crop that is not square; the other tests read squares of other templates.
+@pytest.mark.parametrize(
+    "crop",
+    [CROPS[0], pytest.param(CROPS[1], marks=pytest.mark.slow)],
+    indirect=True,
+    ids=str,
+)
 def test_finetune_calibrate_and_export_keep_the_crop(facemargin, sized, crop):
     model, faces = sized / "tiny.keras", sized / "faces"
     code, _, error = facemargin("finetune", faces, "-m", model, "--epochs", 1)

@@ -25,6 +25,8 @@ def test_calibrate_writes_both_thresholds_into_the_card(facemargin, faces):
     after = json.loads(card.read_text())
     chosen = after.pop("thresholds")
     old = before.pop("thresholds")
+    assert before.pop("likelihood")["people"] > 8
+    assert after.pop("likelihood")["impostor_pairs"] == 1_792
     assert after == before
     embedder = load_embedder(DEFAULT)
     people = FaceFolder(faces)

@@ -12,6 +12,7 @@ from keras_facemargin import cli
 from keras_facemargin.cli import training
 from keras_facemargin.cli.training import Head
 from keras_facemargin.training.finetune import HEADS, finetune
+from keras_facemargin.training.robustify import robustify
 
 ROOT = typer.main.get_command(cli.app)
 
@@ -55,8 +56,22 @@ def test_the_examples_use_the_folders_of_the_demo():
     assert set(re.findall(r"facemargin-demo/faces[^/ ]*", texts)) == {folder}
 
 
-def test_the_command_and_the_function_agree_on_defaults():
-    mine, theirs = (inspect.signature(f).parameters for f in (training.finetune, finetune))
-    for name in ("head", "epochs", "batch_size", "learning_rate", "layer_decay", "seed"):
+@pytest.mark.parametrize(
+    ("command", "function", "names"),
+    [
+        (
+            training.finetune,
+            finetune,
+            ("head", "epochs", "batch_size", "learning_rate", "layer_decay", "seed"),
+        ),
+        (training.robustify, robustify, ("steps", "batch_size", "learning_rate", "seed")),
+    ],
+)
+def test_the_command_and_the_function_agree_on_defaults(command, function, names):
+    mine, theirs = (inspect.signature(each).parameters for each in (command, function))
+    for name in names:
         assert mine[name].default == theirs[name].default
+
+
+def test_the_command_names_every_head():
     assert list(Head) == list(HEADS)

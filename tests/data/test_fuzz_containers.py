@@ -241,10 +241,10 @@ def fuzz(read, files, place, numbers, most_traced=None):
 @pytest.fixture(params=["records", "pickle", "tfrecords", "points"])
 def case(request, record_files, pickles, tfrecords, points):
     return {
-        "records": (read_records, record_files, 300),
-        "pickle": (read_pickle, pickles, 600),
-        "tfrecords": (read_tfrecords, tfrecords, 200),
-        "points": (read_points, points, 400),
+        "records": (read_records, record_files, 150),
+        "pickle": (read_pickle, pickles, 300),
+        "tfrecords": (read_tfrecords, tfrecords, 100),
+        "points": (read_points, points, 200),
     }[request.param]
 
 

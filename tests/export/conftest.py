@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_facemargin.export import export_tflite
+
 IDENTITIES, PER_IDENTITY = 16, 8
 
 
@@ -76,6 +78,18 @@ def train(faces):
 @pytest.fixture(scope="session")
 def embedder(make_embedder, train):
     return train(make_embedder())
+
+
+@pytest.fixture(scope="session")
+def exported(embedder, faces, tmp_path_factory):
+    """The verdict of every precision of TFLite, which has the path of its file."""
+    folder = tmp_path_factory.mktemp("tflite")
+    return {
+        precision: export_tflite(
+            embedder, folder / f"{precision}.tflite", precision=precision, images=faces
+        )
+        for precision in ("float32", "float16", "dynamic_int8", "int8")
+    }
 
 
 @pytest.fixture(scope="session")

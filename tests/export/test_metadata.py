@@ -1,5 +1,7 @@
 """The metadata of float files: read with a plain flatbuffers reader, opened by MediaPipe."""
 
+from pathlib import Path
+
 import flatbuffers
 import numpy as np
 import pytest
@@ -14,15 +16,9 @@ FLOAT = ("float32", "float16", "dynamic_int8")
 
 
 @pytest.fixture(scope="module")
-def files(embedder, faces, tmp_path_factory):
+def files(exported):
     """The bytes of every precision, by name."""
-    folder = tmp_path_factory.mktemp("metadata")
-    files = {}
-    for precision in (*FLOAT, "int8"):
-        path = folder / f"{precision}.tflite"
-        export_tflite(embedder, path, precision=precision, images=faces)
-        files[precision] = path.read_bytes()
-    return files
+    return {name: Path(verdict.path).read_bytes() for name, verdict in exported.items()}
 
 
 def entry(artefact):

@@ -111,13 +111,19 @@ def test_two_blurred_faces_have_no_answer():
     recognizer = load_recognizer(colours, detector=detector)
     sharp = recognizer.faces(photo)[0]
     blurred = dataclasses.replace(sharp, quality=Quality(None, 5.0))
-    limited = SimpleNamespace(quality=Limits())
+    likelihood = SimpleNamespace(log10_ratio=lambda cosine: 2.0)
+    limited = SimpleNamespace(quality=Limits(), likelihood=likelihood)
     recognizer.embedder = SimpleNamespace(card=limited)
     assert recognizer.verify(blurred, blurred, threshold=0.5).verdict == "cannot say"
     result = recognizer.verify(blurred, blurred, threshold=0.5)
     assert "5.0 pixels" in result.reason and str(result).startswith("cannot say: The first face")
+    assert result.log10_likelihood_ratio is None and result.meaning == ""  # of good crops only
     sharp = dataclasses.replace(sharp, quality=Quality(None, 20.0))
-    assert recognizer.verify(sharp, sharp, threshold=0.5).verdict == "same"
+    result = recognizer.verify(sharp, sharp, threshold=0.5)
+    assert result.verdict == "same"
+    assert "is 100 times as likely for one person as for two people" in str(result)
+    rare = dataclasses.replace(result, log10_likelihood_ratio=-3.0)
+    assert "is 1,000 times as likely for two people as for one person" in rare.sentence
 
 
 def test_a_tiny_face_has_no_answer_without_measured_limits():

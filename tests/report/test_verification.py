@@ -211,3 +211,20 @@ def test_templates_have_pictures_and_failures_to_enrol(written, sample):
     _, page, record = written(report_verification, "Templates", templates, {"ours": scores["ours"]})
     assert record["models"]["ours"]["failed_to_enrol"] == lost.sum()
     assert page.count('src="data:image/png') == 4
+
+
+def test_the_page_has_the_cost_of_likelihood_ratios_where_folds_fix_a_map(tmp_path):
+    rng = np.random.default_rng(0)
+    same = np.repeat([True, False], [600, 2_400])
+    scores = np.tanh(rng.normal(size=3_000) / 3 + same)
+    pairs = Pairs(None, None, same, folds=np.arange(3_000) % 2)
+    found = report_verification(
+        tmp_path / "page.html", pairs, {"ours": scores}, title="t", replicates=20, progress=False
+    )
+    page, record = (tmp_path / f"page.{end}" for end in ("html", "json"))
+    assert "Empirical cross-entropy" in page.read_text()
+    ours = json.loads(record.read_text())["models"]["ours"]
+    assert ours["cllr"] == found["ours"].result.cllr
+    for name in ("cllr", "min_cllr"):
+        low, high = ours["intervals"][name]
+        assert low < ours[name] < high

@@ -5,6 +5,7 @@ import pytest
 
 from keras_facemargin import zoo
 from keras_facemargin.evaluate import all_pairs, embed
+from keras_facemargin.evaluate.verification import fit_logistic
 
 pytestmark = pytest.mark.any_backend
 
@@ -43,3 +44,19 @@ def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):
         for far in (1e-2, 1e-3):
             chosen = card.thresholds.find(far=far, mirrored=mirror)
             assert np.mean(scores[~same] >= chosen.cosine) == pytest.approx(far, rel=0.3)
+
+
+def test_the_likelihood_map_is_fitted_and_keeps_within_its_pairs():
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) // 3
+    rows = rng.normal(size=(30, 8))[labels] + rng.normal(size=(90, 8))
+    found = zoo.fit_likelihood(rows, labels, data="noise")
+    scores, same = all_pairs(rows, labels)
+    oracle = fit_logistic(scores, same)
+    assert (found.slope, found.intercept) == pytest.approx((oracle.slope, oracle.intercept))
+    assert (found.people, found.genuine_pairs, found.impostor_pairs) == (30, 90, 3_915)
+    assert found.log10_ratio(0.5) == pytest.approx(oracle(0.5) / np.log(10))
+    assert found.log10_ratio(10) == pytest.approx(np.log10(3_915))
+    assert found.log10_ratio(-10) == pytest.approx(-np.log10(90))
+    with pytest.raises(ValueError, match="at least 1,000 impostor pairs"):
+        zoo.fit_likelihood(rows[:30], labels[:30], data="noise")

@@ -82,6 +82,80 @@ class Group:
     fnmr: GroupRate
 
 
+# A group counts for the spread if its pairs would have this many errors at the rate of all pairs.
+DECIDING = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """How much the FMR differs between groups at one threshold.
+
+    Attributes:
+        lowest, highest: the groups with the lowest and the highest FMR.
+        ratio: highest FMR / lowest FMR; ``None`` if the lowest is 0.
+        gini: Gini coefficient of the G FMRs, with the correction ``G / (G - 1)``: 0 if all are
+            equal, 1 if one group has all errors.
+        groups: G, the number of groups with enough pairs.
+    """
+
+    lowest: str
+    highest: str
+    ratio: float | None
+    gini: float
+    groups: int
+
+    def __str__(self) -> str:
+        times = "-" if self.ratio is None else f"{self.ratio:.1f}"
+        return (
+            f"max/min {times} ({self.highest} / {self.lowest}), Gini {self.gini:.2f}, "
+            f"{self.groups} groups"
+        )
+
+
+def fmr_spread(rates: Sequence[Group]) -> Spread | None:
+    """The spread of the FMR between groups, as one ratio and one coefficient.
+
+    ``gini = sum over i, j of |FMR_i - FMR_j| / (2 G (G - 1) mean FMR)``. The ratio and the
+    coefficient are those of NIST IR 8429 and of Howard et al., "Evaluating proposed fairness models
+    for face recognition algorithms" (2022). Both rise by chance where groups have few errors.
+
+    Args:
+        rates: the result of `rates_by_group`.
+
+    Returns:
+        A `Spread` of the groups whose pairs would have at least 30 errors at the FMR of all pairs;
+        ``None`` if there are fewer than two.
+
+    Example:
+        >>> groups = [["a"] * 400 + ["b"] * 400 + ["a"]] * 2
+        >>> scores = [1.0] * 30 + [0.0] * 370 + [1.0] * 60 + [0.0] * 340 + [1.0]
+        >>> rates = rates_by_group(scores, [0] * 800 + [1], groups, threshold=0.5, replicates=5)
+        >>> print(fmr_spread(rates))
+        max/min 2.0 (b / a), Gini 0.33, 2 groups
+    """
+    overall = next((group.fmr.rate for group in rates if group.name == EVERYBODY), None) or 0.0
+    known = [
+        (group.fmr.rate, group.name)
+        for group in rates
+        if group.name not in (EVERYBODY, MIXED)
+        and group.fmr.rate is not None
+        and group.fmr.pairs * overall >= DECIDING
+    ]
+    if len(known) < 2:
+        return None
+    fmr = np.array([rate for rate, _ in known])
+    (low, lowest), (high, highest) = min(known), max(known)
+    differences = np.abs(fmr[:, None] - fmr).sum()
+    total = 2 * (len(fmr) - 1) * fmr.sum()
+    return Spread(
+        lowest,
+        highest,
+        high / low if low else None,
+        float(differences / total) if total else 0.0,
+        len(fmr),
+    )
+
+
 def rates_by_group(
     scores: npt.ArrayLike,
     same: npt.ArrayLike,

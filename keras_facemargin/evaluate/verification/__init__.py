@@ -2,7 +2,7 @@
 
 `pairs` holds the images of the pairs and scores them, `curve` counts the scores, `verification`
 reads the measures from the counts, and `conventions` reads them by the rules of other codes.
-`insightface` reads the .bin files of that project.
+`likelihood` gives scores a meaning. `insightface` reads the .bin files of that project.
 """
 
 from keras_facemargin.evaluate.verification.conventions import (
@@ -14,6 +14,15 @@ from keras_facemargin.evaluate.verification.conventions import (
 )
 from keras_facemargin.evaluate.verification.curve import Roc, TarAtFar, roc
 from keras_facemargin.evaluate.verification.insightface import evaluate_bin, read_bin_pairs
+from keras_facemargin.evaluate.verification.likelihood import (
+    Logistic,
+    cllr,
+    empirical_cross_entropy,
+    fit_logistic,
+    isotonic_ratios,
+    min_cllr,
+    ratios_by_fold,
+)
 from keras_facemargin.evaluate.verification.pairs import (
     EmbeddedPairs,
     Pairs,
@@ -38,19 +47,26 @@ __all__ = [
     "RULES",
     "EmbeddedPairs",
     "FoldAccuracy",
+    "Logistic",
     "Pairs",
     "Roc",
     "TarAtFar",
     "Verification",
     "area_under_curve",
+    "cllr",
     "embed_pairs",
+    "empirical_cross_entropy",
     "equal_error_rate",
     "evaluate_bin",
     "evaluate_pairs",
+    "fit_logistic",
     "fold_accuracy",
     "interpolated",
+    "isotonic_ratios",
     "kth_impostor",
+    "min_cllr",
     "nearest",
+    "ratios_by_fold",
     "read_bin_pairs",
     "roc",
     "score_pairs",

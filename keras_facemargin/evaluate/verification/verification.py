@@ -21,6 +21,7 @@ from keras_facemargin.evaluate.verification.curve import (
     just_above,
     roc,
 )
+from keras_facemargin.evaluate.verification.likelihood import cllr, min_cllr, ratios_by_fold
 
 FAR_TARGETS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
@@ -199,6 +200,10 @@ class Verification(Measures):
         auc: area under the ROC, in [0, 1].
         eer: equal error rate, in [0, 1].
         tar_at_far: a `TarAtFar` for each of 1e-1 to 1e-6, some perhaps not `supported`.
+        min_cllr: `likelihood.min_cllr`, the least cost of likelihood ratios of the scores, in bits.
+        ratios: float64 ``(N,)``, natural log likelihood ratios, each fold's by the logistic map of
+            the other folds; not part of `to_dict`. ``None`` without folds, or if `fit_logistic`
+            refuses the pairs.
         failed_to_enrol: number of pairs that count as rejected because one of their images is
             missing.
     """
@@ -209,12 +214,19 @@ class Verification(Measures):
     auc: float
     eer: float
     tar_at_far: tuple[TarAtFar, ...]
+    min_cllr: float
+    ratios: npt.NDArray[np.float64] | None = dataclasses.field(default=None, repr=False)
     failed_to_enrol: int = 0
 
     @functools.cached_property
     def curve(self) -> Roc:
         """The `roc` of the pairs."""
         return roc(self.scores, self.same)
+
+    @property
+    def cllr(self) -> float | None:
+        """Cost of `ratios` in bits, see `likelihood.cllr`; ``None`` without them."""
+        return None if self.ratios is None else cllr(self.ratios, self.same)
 
     @property
     def genuines(self) -> int:
@@ -234,6 +246,8 @@ class Verification(Measures):
             "failed_to_enrol": self.failed_to_enrol,
             "auc": self.auc,
             "eer": self.eer,
+            "cllr": self.cllr,
+            "min_cllr": self.min_cllr,
             "tar_at_far": [dataclasses.asdict(entry) for entry in self.tar_at_far],
         }
         if self.accuracy is not None:
@@ -260,6 +274,9 @@ class Verification(Measures):
         rows += [("AUC", f"{self.auc:.5f}"), ("EER", f"{self.eer:.2%}")]
         for entry in self.tar_at_far:
             rows.append((f"TAR @ FAR 1e{math.log10(entry.target):.0f}", str(entry)))
+        if self.cllr is not None:
+            rows.append(("Cllr (map of the other folds), bits", f"{self.cllr:.4f}"))
+        rows.append(("minCllr (best map), bits", f"{self.min_cllr:.4f}"))
         rows.append(("Pairs", f"{self.genuines:,} genuine, {self.impostors:,} impostor"))
         if self.failed_to_enrol:
             rows.append(
@@ -304,7 +321,18 @@ def verify(
         auc=area,
         eer=curve.equal_error_rate(),
         tar_at_far=tuple(curve.tar_at_far(far) for far in FAR_TARGETS),
+        min_cllr=min_cllr(curve),
+        ratios=None if folds is None else _ratios(scores, same, folds),
     )
+
+
+def _ratios(
+    scores: npt.NDArray[np.float64], same: npt.NDArray[np.bool_], folds: npt.ArrayLike
+) -> npt.NDArray[np.float64] | None:
+    try:
+        return ratios_by_fold(scores, same, folds)
+    except ValueError:  # too few or separate pairs
+        return None
 
 
 def _warn_of_distances(curve: Roc, area: float) -> None:

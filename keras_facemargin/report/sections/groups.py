@@ -8,7 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.plots import plot_groups
-from keras_facemargin.evaluate.uncertainty import Group, GroupRate, rates_by_group, rates_by_value
+from keras_facemargin.evaluate.uncertainty import (
+    Group,
+    GroupRate,
+    Spread,
+    fmr_spread,
+    rates_by_group,
+    rates_by_value,
+)
 from keras_facemargin.evaluate.verification import Pairs, threshold_at_far
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.page import Report
@@ -35,12 +42,18 @@ class GroupRates:
     threshold: float
     rates: tuple[Group, ...]
 
+    @property
+    def spread(self) -> Spread | None:
+        """How much the FMR differs between the groups that have enough pairs."""
+        return fmr_spread(self.rates)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
         return {
             "far": self.far,
             "threshold": self.threshold,
             "groups": [dataclasses.asdict(group) for group in self.rates],
+            "fmr_spread": None if self.spread is None else dataclasses.asdict(self.spread),
         }
 
 
@@ -121,7 +134,8 @@ def add_groups(
         f"{found.far:g} over all pairs. FMR: impostor pairs accepted; FNMR: genuine pairs "
         f"rejected. {members}",
     )
-    caption = f"Errors by {found.name}, with intervals as bars. Dashed: all pairs."
+    spread = "" if found.spread is None else f" Spread of the FMR: {found.spread}."
+    caption = f"Errors by {found.name}, with intervals as bars. Dashed: all pairs.{spread}"
     page.figure(plot_groups(found.rates), caption)
 
 

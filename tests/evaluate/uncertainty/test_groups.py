@@ -8,7 +8,13 @@ import pytest
 
 from keras_facemargin.evaluate import Pairs, all_pairs, rates_by_group, read_groups
 from keras_facemargin.evaluate.at_scale import hardest_pairs
-from keras_facemargin.evaluate.uncertainty import rates_by_two_groups, read_groups_of_images
+from keras_facemargin.evaluate.uncertainty import (
+    Group,
+    GroupRate,
+    fmr_spread,
+    rates_by_two_groups,
+    read_groups_of_images,
+)
 from keras_facemargin.evaluate.uncertainty.resampling import Draws
 
 MODULE = importlib.import_module("keras_facemargin.evaluate.uncertainty.groups")
@@ -207,3 +213,26 @@ def test_a_list_that_lacks_what_the_file_tells(tmp_path, kind, lacks, message):
     file.write_text(f"{kind},sex\na,f\nb,f\n")
     with pytest.raises(ValueError, match=message):
         read_groups(file, Pairs(same=np.array([False]), **sides))
+
+
+def _group(name, errors, pairs):
+    return Group(name, GroupRate(errors, pairs, errors / pairs), GroupRate(0, 0))
+
+
+def test_the_spread_of_the_fmr_against_a_plain_loop_leaves_out_groups_with_few_pairs():
+    rates = [
+        _group("all pairs", 150, 3_000),
+        *(_group(name, errors, 900) for name, errors in (("a", 20), ("b", 40), ("c", 90))),
+        _group("few", 0, 300),
+        _group("two groups", 500, 900),
+    ]
+    found = fmr_spread(rates)
+    fmr = [20 / 900, 40 / 900, 90 / 900]
+    differences = sum(abs(one - two) for one in fmr for two in fmr)
+    gini = 3 / 2 * differences / (2 * 3**2 * np.mean(fmr))
+    assert (found.lowest, found.highest, found.groups) == ("a", "c", 3)
+    assert found.ratio == pytest.approx(4.5)
+    assert found.gini == pytest.approx(gini)
+    assert fmr_spread(rates[:2]) is None
+    zero = fmr_spread([rates[0], _group("a", 0, 900), _group("b", 40, 900)])
+    assert (zero.ratio, zero.gini) == (None, pytest.approx(1))
