@@ -30,19 +30,20 @@ def test_thresholds_are_calibrated_over_every_pair_alone_and_with_the_mirror_ima
 
 
 def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):
-    """On a third of the crops that it was calibrated on."""
-    from train_default import split_identities
+    """On crops of 93 of the 2,210 people that it was calibrated on."""
+    from write_default_card import calibration_crops
 
-    _, held_out = split_identities(shared_data / "celeb" / "train", 0)
-    paths, people = zip(*held_out[::3], strict=True)
+    paths = calibration_crops(shared_data, one_of=48)
+    people = [path.parent.name for path in paths]
     card = zoo.load_card("spherenet_distilled")
     embedder = zoo.load_embedder("spherenet_distilled")
     mirrored = embed(embedder, paths, progress=False)
     single = embed(embedder, paths, flip=False, progress=False)
     for mirror, rows in ((True, mirrored), (False, single)):
-        chosen = card.thresholds.find(mirrored=mirror)
         scores, same = all_pairs(rows, people)
-        assert np.mean(scores[~same] >= chosen.cosine) == pytest.approx(1e-3, rel=0.3)
+        for far in (1e-2, 1e-3):
+            chosen = card.thresholds.find(far=far, mirrored=mirror)
+            assert np.mean(scores[~same] >= chosen.cosine) == pytest.approx(far, rel=0.3)
 
 
 def test_the_likelihood_map_is_fitted_and_keeps_within_its_pairs():

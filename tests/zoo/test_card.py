@@ -242,7 +242,7 @@ def test_damaged_cards_are_refused_in_one_sentence(tmp_path):
 
 def test_an_integer_is_accepted_as_a_number(little_zoo):
     change_card(little_zoo, lambda card: first(card, "single").update(cosine=1))
-    assert zoo.load_card("tiny").thresholds.find(mirrored=False).cosine == 1.0
+    assert zoo.load_card("tiny").thresholds.single[0].cosine == 1.0
 
 
 def test_an_infinite_number_is_refused_by_field(little_zoo):
