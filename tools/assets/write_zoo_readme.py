@@ -6,6 +6,7 @@ python tools/assets/write_zoo_readme.py
 from pathlib import Path
 
 from keras_facemargin import zoo
+from keras_facemargin.cli.options import DEFAULT
 
 HEADER = """\
 # The zoo
@@ -34,7 +35,7 @@ SHORT_HEADER = """\
 | embedder | parameters | D | LFW measured | LFW stated by others | commercial use |
 | --- | --- | --- | --- | --- | --- |
 """
-SHORT_ROWS = 9  # of the page of the project; the zoo's page has all
+SHORT_ROWS = 8  # of the page of the project; the zoo's page has all
 
 
 def zoo_readme():
@@ -57,9 +58,10 @@ def readme():
 
 
 def _rank(card):
-    """Measured ones first, then those with a stated figure, then by name."""
+    """The default first, then measured ones, those with a stated figure, and by name."""
     measured, stated = card.find_measured("lfw"), _stated(card)
-    return (measured is None, -(measured.accuracy if measured else stated or 0), card.name)
+    figure = measured.accuracy if measured else stated or 0
+    return (card.name != DEFAULT, measured is None, -figure, card.name)
 
 
 def _stated(card):
