@@ -75,7 +75,7 @@ def refuse_wrong_kind(paths: Sequence[Any], embedder: Any, aligned: bool | None)
             if (height, width) == crop.shape:
                 raise ValueError(
                     f"A photo must not have the size of an aligned crop. Received: {path} of "
-                    f"{crop} pixels. Add --aligned if both images are aligned crops, or --photos "
+                    f"{crop} pixels. Add --aligned if the images are aligned crops, or --photos "
                     "if it is a small photo."
                 )
             continue

@@ -403,6 +403,11 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
 def _people_and_photos(what: list[str]) -> Iterator[tuple[str, list[Path]]]:
     """Name and photos of each person on the command line."""
     if len(what) > 1:
+        if "/" in what[0] and Path(what[0]).exists():
+            raise ValueError(
+                f"The name of a person must come before the photos. Received: {what[0]}, which is "
+                "a path. Pass NAME PHOTO..., or one folder with a subfolder for each person."
+            )
         yield what[0], image_files(map(Path, what[1:]))
         return
     folder = Path(what[0])

@@ -125,6 +125,7 @@ def test_bad_commands_are_one_sentence(facemargin, enrolled, tmp_path):
     for arguments, message in (
         (("add", enrolled, "empty", *FAST), "a subfolder for each person"),
         (("add", enrolled, "ann", "missing.jpg", *FAST), "missing.jpg"),
+        (("add", enrolled, "./empty", "empty", *FAST), "must come before the photos"),
         (("remove", enrolled, "nobody"), "no person of that name"),
         (("remove", enrolled), "Received: neither"),
         (("list", "missing.gallery"), "missing.gallery"),
