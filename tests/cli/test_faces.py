@@ -61,7 +61,7 @@ def test_verify_at_the_cards_threshold(facemargin, faces):
     assert f"FAR {chosen.far:g} on {chosen.impostor_pairs:,} impostor pairs" in out
     rare = load_card(DEFAULT).thresholds.find(far=1e-4, mirrored=True)
     code, out, _ = facemargin("verify", *different, "--far", "1e-4")
-    assert code == 1 and f"threshold {rare.cosine:.4f}\nthreshold: FAR 0.0001 on" in out
+    assert code == 1 and f"threshold {rare.cosine:.4f}\n" in out and "FAR 0.0001 on" in out
     assert_one_sentence(
         facemargin("verify", *different, "--far", "1e-9"),
         *("far=1e-09; the card has", "0.001", "facemargin calibrate FACES"),
