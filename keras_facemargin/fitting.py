@@ -137,13 +137,14 @@ class DistributedFit:
 
     def _get_jax_state(self, **kwargs):
         state = super()._get_jax_state(**kwargs)
+        # A classifier that is not compiled predicts, and has no optimizer.
         groups = {
-            "trainable_variables": self.trainable_variables,
-            "non_trainable_variables": self.non_trainable_variables,
-            "optimizer_variables": self.optimizer.variables,
-            "metrics_variables": self.metrics_variables,
+            "trainable_variables": lambda: self.trainable_variables,
+            "non_trainable_variables": lambda: self.non_trainable_variables,
+            "optimizer_variables": lambda: self.optimizer.variables,
+            "metrics_variables": lambda: self.metrics_variables,
         }
-        requested = [variables for name, variables in groups.items() if kwargs.get(name)]
+        requested = [variables() for name, variables in groups.items() if kwargs.get(name)]
         pairs = [
             pair for each in zip(requested, state, strict=True) for pair in zip(*each, strict=True)
         ]

@@ -19,7 +19,7 @@ def test_rates_fall_from_the_last_layer_to_the_first():
     before = [keras.ops.convert_to_numpy(each) for each in variables]
     optimizer = DepthAdam(0.1, embedder, layer_decay=0.01)
     optimizer.build(variables)
-    optimizer.apply([keras.ops.ones_like(each) for each in variables], variables)
+    optimizer.apply([keras.ops.ones(each.shape) for each in variables], variables)
     steps = [
         float(np.mean(then - keras.ops.convert_to_numpy(each)))
         for each, then in zip(variables, before, strict=True)
