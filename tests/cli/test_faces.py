@@ -74,7 +74,7 @@ def test_verify_never_guesses_whether_an_image_is_a_crop(facemargin, model, face
     command = ("-m", model, "--threshold", "0.5")
     assert_one_sentence(
         facemargin("verify", face, face, *command),
-        *("size of an aligned crop", f"{face} of 112x112", "--aligned if the images", "--photos if"),
+        *("size of an aligned crop", f"{face} of 112x112", "--aligned if the", "--photos if"),
         expected_code=64,
     )
     Image.open(face).resize((250, 250)).save("photo.jpg")
