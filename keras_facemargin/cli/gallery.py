@@ -1,6 +1,5 @@
 """Galleries of people: `gallery add`, `remove`, `list`, `rebuild`, `migrate`, and `identify`."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from keras_facemargin.gallery import Gallery, Identity, Migration
+    from keras_facemargin.gallery import Gallery, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
 
@@ -337,15 +336,7 @@ def identify(
         chosen = None if threshold is not None else _threshold(recognizer, far)
         cosine = threshold if chosen is None else chosen.cosine
         faces = _faces(recognizer, photo, aligned)
-        answers: list[Identity] = []
-        if faces:
-            answers = opened.identify(
-                _stack(faces),
-                threshold=float(cosine or 0),
-                qualities=[face.quality for face in faces],
-                limits=recognizer.quality,
-            )
-            answers = [_doubted(*each) for each in zip(answers, faces, strict=True)]
+        answers = recognizer.identify(faces, opened, threshold=cosine)
         people = len(opened)
     record = {
         "gallery": str(gallery),
@@ -355,15 +346,13 @@ def identify(
         "threshold": cosine,
         "far": None if chosen is None else chosen.far,
         "expected_fpir": None if chosen is None else expected_fpir(chosen.far, people),
-        "faces": [
-            {"box": _box(face), **vars(answer)} for face, answer in zip(faces, answers, strict=True)
-        ],
+        "faces": [{"box": _box(face), **vars(answer)} for face, answer in answers],
     }
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
     else:
         _print_answers(record, chosen)
-    raise Answer(_exit_code([answer.verdict for answer in answers]))
+    raise Answer(_exit_code([answer.verdict for _, answer in answers]))
 
 
 def _exit_code(verdicts: list[str]) -> int:
@@ -493,21 +482,14 @@ def _face_to_enrol(
         return "no face was found."
     if len(faces) > 1 and not largest:
         return f"{len(faces)} faces were found. Cut out one, or pass --largest."
-    if faces[0].doubt and not any_quality:
-        return f"{faces[0].doubt} Pass --any-quality to enrol it all the same."
+    reason = recognizer.shortcoming(faces[0])
+    if reason and not any_quality:
+        return f"{reason} Pass --any-quality to enrol it all the same."
     limits = recognizer.quality
     fault = None if limits is None else shortfall(faces[0].quality, limits)
     if fault and not any_quality:
         return f"the face {fault}. Pass --any-quality to enrol it all the same."
     return faces[0]
-
-
-def _doubted(answer: "Identity", face: "Face") -> "Identity":
-    """The answer "cannot say" for a face whose points are in doubt."""
-    if not face.doubt:
-        return answer
-    reason = f"The points of the face are in doubt: {face.doubt}"
-    return dataclasses.replace(answer, verdict="cannot say", person=None, reason=reason)
 
 
 def _threshold(recognizer: "Recognizer", far: float | None) -> "Threshold":

@@ -96,6 +96,14 @@ class Identity:
     threshold: float
     reason: str = ""
 
+    def refused(self, reason: str) -> "Identity":
+        """The same comparison with the verdict "cannot say".
+
+        Args:
+            reason: one sentence.
+        """
+        return dataclasses.replace(self, verdict="cannot say", person=None, reason=reason)
+
 
 class Gallery:
     """People and their embeddings in one SQLite file.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -199,9 +199,32 @@ class Recognizer:
             ),
         )
 
+    def shortcoming(self, face: Face, *, name: str = "face") -> str | None:
+        """The reason why a face gets no answer, whatever it is compared with.
+
+        The points of the face are in doubt; or the embedder has no measured limits of quality, and
+        the face has too few pixels on its photo. Measured limits are judged with the cosine, by
+        `keras_facemargin.quality.decide`.
+
+        Args:
+            face: of `faces` or `face_of_crop`.
+            name: of the face in the sentence.
+
+        Returns:
+            One sentence; None for a face that can be compared.
+        """
+        if face.doubt:
+            return f"The points of the {name} are in doubt: {face.doubt}"
+        if self.quality is None and (pixels := self._pixels_between_eyes(face)) < _FEWEST:
+            return (
+                f"The {name} has {pixels:.0f} pixels between the eyes on its photo; at least "
+                f"{_FEWEST} are needed."
+            )
+        return None
+
     def identify(
         self,
-        photo: Photo,
+        photo: Photo | list[Face],
         gallery: Gallery,
         *,
         far: float | None = None,
@@ -210,13 +233,14 @@ class Recognizer:
         """Names every face of a photo, or calls it unknown.
 
         Args:
-            photo: as `faces`.
+            photo: as `faces`, or the faces themselves.
             gallery: of the same embedding id.
             far, threshold: as `verify`. The rate is that of one comparison:
                 `keras_facemargin.gallery.expected_fpir` gives that of a gallery.
 
         Returns:
-            Each face, the largest first, with its `Identity`.
+            Each face, the largest first, with its `Identity`; "cannot say" for a face with a
+            `shortcoming`.
 
         Raises:
             BadImage, OSError: as `faces`.
@@ -225,7 +249,7 @@ class Recognizer:
         gallery.check_embedder(self.embedding_id, self.embedder.name)
         if threshold is None:
             threshold = self._threshold(far).cosine
-        faces = self.faces(photo)
+        faces = photo if _are_faces(photo) else self.faces(cast(Photo, photo))
         if not faces:
             return []
         answers = gallery.identify(
@@ -234,23 +258,18 @@ class Recognizer:
             qualities=[face.quality for face in faces],
             limits=self.quality,
         )
-        return list(zip(faces, answers, strict=True))
+        return [
+            (face, answer.refused(reason) if (reason := self.shortcoming(face)) else answer)
+            for face, answer in zip(faces, answers, strict=True)
+        ]
 
     def _decide(self, cosine: float, threshold: float, first: Face, second: Face) -> Decision:
         doubts = [
-            f"The points of the {name} face are in doubt: {face.doubt}"
-            for name, face in (("first", first), ("second", second))
-            if face.doubt
+            self.shortcoming(first, name="first face"),
+            self.shortcoming(second, name="second face"),
         ]
-        if self.quality is None:
-            doubts += [
-                f"The {name} face has {pixels:.0f} pixels between the eyes on its photo; at least "
-                f"{_FEWEST} are needed."
-                for name, face in (("first", first), ("second", second))
-                if (pixels := self._pixels_between_eyes(face)) < _FEWEST
-            ]
-        if doubts:
-            return Decision("cannot say", " ".join(doubts))
+        if any(doubts):
+            return Decision("cannot say", " ".join(filter(None, doubts)))
         return decide(
             cosine, threshold, qualities=(first.quality, second.quality), limits=self.quality
         )
@@ -330,6 +349,10 @@ def load_recognizer(
     embedder = model if isinstance(model, Embedder) else open_embedder(model)
     detect = detector if callable(detector) else load_detector(detector or "mtcnn")
     return Recognizer(embedder, detect)
+
+
+def _are_faces(photo: Photo | list[Face]) -> TypeGuard[list[Face]]:
+    return isinstance(photo, list) and all(isinstance(each, Face) for each in photo)
 
 
 def _name(photo: Photo) -> str:

@@ -184,3 +184,27 @@ def test_every_face_of_a_photo_is_searched_in_a_gallery(tmp_path):
         pytest.raises(ValueError, match="holds embeddings of another embedder"),
     ):
         recognizer.identify(photo, gallery)
+
+
+def test_a_face_without_an_answer_is_not_identified(tmp_path):
+    photo, detector = photo_of((0, 10, 20, 1), (1, 200, 50, 2))
+    recognizer = load_recognizer(detector=detector)
+    large, small = recognizer.faces(photo)
+    tiny = dataclasses.replace(small, points=small.points / 4)
+    doubtful = dataclasses.replace(large, doubt="two windows disagree.")
+    recognizer.embedder = dataclasses.replace(recognizer.embedder, card=None)  # no limits
+    with Gallery(
+        tmp_path / "one.gallery",
+        embedding_id=recognizer.embedding_id,
+        embedding_dim=recognizer.embedding_dim,
+    ) as gallery:
+        gallery.enrol("ada", [small.embedding])
+        gallery.enrol("bob", [large.embedding])
+        answers = recognizer.identify([small, tiny, doubtful], gallery, threshold=0.5)
+    assert [face for face, _ in answers] == [small, tiny, doubtful]
+    assert [each.verdict for _, each in answers] == ["identified", "cannot say", "cannot say"]
+    assert [each.person for _, each in answers] == ["ada", None, None]
+    assert answers[1][1].reason == (
+        "The face has 9 pixels between the eyes on its photo; at least 11 are needed."
+    )
+    assert answers[2][1].reason == "The points of the face are in doubt: two windows disagree."
