@@ -230,19 +230,38 @@ def draw_people(
     return list(first), list(second)
 
 
+def read_sides(
+    embedder: Any, sides: tuple[Sequence[ImageFile], Sequence[ImageFile]]
+) -> npt.NDArray[np.uint8]:
+    """Reads two crops of each person, once for all kinds of damage.
+
+    Args:
+        embedder: as `embed`; its crop decides.
+        sides: two lists of P images, as `draw_people` gives them.
+
+    Returns:
+        uint8 (2 P, H, W, 3), the first list first.
+
+    Raises:
+        BadImage, OSError: as `read_face`.
+    """
+    crop = Crop.of_embedder(embedder)
+    return np.stack([read_face(image, crop) for image in (*sides[0], *sides[1])])
+
+
 def judge_faces(
     embedder: Any,
-    sides: tuple[Sequence[ImageFile], Sequence[ImageFile]],
+    crops: npt.NDArray[np.uint8],
     kind: str = CLEAN,
     *,
     flip: bool = True,
     progress: bool = True,
 ) -> JudgedFaces:
-    """Reads, degrades and embeds two crops of each person.
+    """Degrades and embeds two crops of each person.
 
     Args:
         embedder: as `embed`.
-        sides: two lists of images, as `draw_people` gives them.
+        crops: uint8 (2 P, H, W, 3), as `read_sides` gives them.
         kind: as `degrade`.
         flip: whether to append the mirror image's embedding; without it there is no utility.
         progress: whether to draw a progress bar on standard error.
@@ -253,9 +272,7 @@ def judge_faces(
     Raises:
         ValueError, OSError: as `embed` and `degrade`.
     """
-    crop = Crop.of_embedder(embedder)
-    images = [*sides[0], *sides[1]]
-    crops = np.stack([degrade(read_face(image, crop), kind) for image in images])
+    crops = np.stack([degrade(crop, kind) for crop in crops])
     rows = embed(embedder, crops, flip=flip, progress=progress)
     norms = agreements = None
     if flip:
@@ -263,7 +280,7 @@ def judge_faces(
         norms, agreements = (each.reshape(2, -1) for each in norm_and_agreement(straight, mirrored))
     units = unit_rows(rows, "embeddings")
     return JudgedFaces(
-        units.reshape(2, len(sides[0]), -1),
+        units.reshape(2, len(crops) // 2, -1),
         effective_resolution(crops).reshape(2, -1),
         norms,
         agreements,
@@ -303,12 +320,13 @@ def measure_degraded(
     Raises:
         ValueError: `far` is below what the pairs support, or as `embed` and `degrade`.
     """
-    clean = judge_faces(embedder, sides, flip=flip, progress=progress)
+    crops = read_sides(embedder, sides)
+    clean = judge_faces(embedder, crops, flip=flip, progress=progress)
     threshold = clean_threshold(clean, far)
     columns = [count_pairs(clean, clean, CLEAN, threshold, rule)]
     one: list[Damage] = []
     for kind in kinds:
-        bad = judge_faces(embedder, sides, kind, flip=flip, progress=progress)
+        bad = judge_faces(embedder, crops, kind, flip=flip, progress=progress)
         columns.append(count_pairs(bad, bad, kind, threshold, rule))
         one.append(count_pairs(clean, bad, kind, threshold, rule))
     refused = None if rule is None else refused_share(clean, rule)

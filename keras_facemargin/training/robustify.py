@@ -22,6 +22,7 @@ from rich.table import Table
 
 from keras_facemargin.arrays import read_npz
 from keras_facemargin.data.problems import check_all, report_bad_files
+from keras_facemargin.evaluate.degraded import CLEAN
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.files import atomic_write, write_json
 from keras_facemargin.images import BadImage, Crop, read_face
@@ -32,7 +33,6 @@ from keras_facemargin.saving import save_model
 from keras_facemargin.training.degraded_views import GROUPS, DegradedViews
 from keras_facemargin.training.distillation import CLEAN_WEIGHT, CleanTarget
 from keras_facemargin.training.robustness import (
-    CLEAN,
     Kept,
     Robustness,
     TestFaces,

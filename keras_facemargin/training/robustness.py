@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.evaluate.verification import threshold_at_far
+from keras_facemargin.evaluate.degraded import CLEAN, JudgedFaces, clean_threshold, count_pairs
 from keras_facemargin.images.degrade import KINDS, degrade
 
-CLEAN = "clean"
 _BATCH = 64
 
 Rows = npt.NDArray[np.float64]
@@ -116,21 +115,23 @@ def rates_of(embeddings: Embeddings, far: float) -> Robustness:
     Raises:
         ValueError: there are too few people for the rate.
     """
-    first, second = embeddings[CLEAN]
-    people = len(first)
-    strangers = ~np.eye(people, dtype=bool)
-    threshold = threshold_at_far((first @ second.T)[strangers], far)
+    faces = {kind: _without_quality(np.stack(rows)) for kind, rows in embeddings.items()}
+    clean = faces[CLEAN]
+    threshold = clean_threshold(clean, far)
 
-    def rates(a: Rows, b: Rows) -> Rates:
-        scores = a @ b.T
-        return Rates(
-            fmr=float(np.mean(scores[strangers] >= threshold)),
-            fnmr=float(np.mean(np.diag(scores) < threshold)),
-        )
+    def rates(first: JudgedFaces, second: JudgedFaces, kind: str) -> Rates:
+        found = count_pairs(first, second, kind, threshold, None)
+        return Rates(fmr=found.fmr, fnmr=found.fnmr)
 
-    both = {kind: rates(a, b) for kind, (a, b) in embeddings.items()}
-    one = {kind: rates(first, b) for kind, (_, b) in embeddings.items() if kind != CLEAN}
+    both = {kind: rates(each, each, kind) for kind, each in faces.items()}
+    one = {kind: rates(clean, each, kind) for kind, each in faces.items() if kind != CLEAN}
+    people = len(embeddings[CLEAN][0])
     return Robustness(far=far, threshold=threshold, people=people, both=both, one=one)
+
+
+def _without_quality(units: Rows) -> JudgedFaces:
+    """Embeddings (2, P, D) of crops that no limit refuses."""
+    return JudgedFaces(units, np.full(units.shape[:2], np.inf), norms=None, agreements=None)
 
 
 def agreement(before: Embeddings, after: Embeddings) -> dict[str, float]:

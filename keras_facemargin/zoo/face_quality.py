@@ -56,6 +56,7 @@ def measure_quality(
         count_pairs,
         draw_people,
         judge_faces,
+        read_sides,
         refused_share,
         sharpness_limit,
     )
@@ -66,12 +67,13 @@ def measure_quality(
     if with_two * (with_two - 1) * far < 1:
         return None
     sides = draw_people(images, np.asarray(labels).tolist(), people)
-    clean = judge_faces(embedder, sides, progress=progress)
+    crops = read_sides(embedder, sides)
+    clean = judge_faces(embedder, crops, progress=progress)
     assert clean.norms is not None and clean.agreements is not None  # with mirror images
     weight = norm_weight(clean.norms, clean.agreements)
     raw = weight * np.log(clean.norms) + clean.agreements
     threshold = clean_threshold(clean, far)
-    bad = {kind: judge_faces(embedder, sides, kind, progress=progress) for kind in DAMAGE}
+    bad = {kind: judge_faces(embedder, crops, kind, progress=progress) for kind in DAMAGE}
     draft = FaceQuality(
         data=data,
         people=len(sides[0]),

@@ -14,6 +14,7 @@ from keras_facemargin.evaluate.degraded import (
     clean_threshold,
     count_pairs,
     judge_faces,
+    read_sides,
     sharpness_limit,
 )
 from keras_facemargin.images import synthesize_faces
@@ -93,7 +94,8 @@ def test_the_threshold_is_that_of_clean_crops(sides):
     ]  # fmt: skip
     assert found.refused_crops is None and clean.answered_genuines is None
     assert len(found.table()[0]) == 3
-    assert found.threshold == clean_threshold(judge_faces(patches, sides, progress=False), 0.01)
+    judged = judge_faces(patches, read_sides(patches, sides), progress=False)
+    assert found.threshold == clean_threshold(judged, 0.01)
 
 
 def test_limits_refuse_blurred_crops(sides):
@@ -123,7 +125,7 @@ def test_a_card_gets_scale_and_limits(sides):
     assert list(quality.raw_utilities) == sorted(quality.raw_utilities)
     assert tuple(quality.far_times) == DAMAGE
     assert all(after <= min(before, 1) for before, after in quality.far_times.values())
-    clean = judge_faces(patches, sides, progress=False)
+    clean = judge_faces(patches, read_sides(patches, sides), progress=False)
     utilities = clean.utilities(quality)
     assert 0 <= utilities.min() < 0.05 and utilities.max() > 0.95
     assert np.median(utilities) == pytest.approx(0.5, abs=0.02)

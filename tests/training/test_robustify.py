@@ -9,12 +9,13 @@ import pytest
 from tiny import tiny_embedder
 
 from keras_facemargin.data import FaceFolder
+from keras_facemargin.evaluate.degraded import CLEAN
 from keras_facemargin.images import Crop, synthesize_faces, write_synthetic_faces
 from keras_facemargin.training import robustify as room
 from keras_facemargin.training.degraded_views import DegradedViews, draw_degradations
 from keras_facemargin.training.distillation import CLEAN_WEIGHT, STRANGERS_WEIGHT, CleanTarget
 from keras_facemargin.training.robustify import Robustified, robustify
-from keras_facemargin.training.robustness import CLEAN, Kept, agreement, rates_of
+from keras_facemargin.training.robustness import Kept, agreement, rates_of
 from keras_facemargin.zoo import load_card, load_embedder
 
 
