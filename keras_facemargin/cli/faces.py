@@ -11,10 +11,26 @@ from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
 from keras_facemargin.cli.console import Answer, console, say
 from keras_facemargin.cli.files import check_images, image_files, prepare_file, printable
 from keras_facemargin.cli.opening import open_keras, open_model
-from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Flip, Model, read_size
+from keras_facemargin.cli.options import (
+    DEFAULT,
+    Aligned,
+    Detector,
+    FileCrop,
+    FilePixels,
+    Flip,
+    Json,
+    Model,
+    read_size,
+)
+from keras_facemargin.cli.photos import (
+    box_of,
+    faces_of,
+    open_recognizer,
+    print_caution,
+    refuse_two_thresholds,
+)
 
 if TYPE_CHECKING:
-    from keras_facemargin.images import DetectedFace
     from keras_facemargin.recognizer import Face, Recognizer, Verification
     from keras_facemargin.zoo import Embedder
 
@@ -27,9 +43,7 @@ def align(
     crops: Annotated[
         Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
     ] = None,
-    detector: Annotated[
-        str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
-    ] = None,
+    detector: Detector = None,
     landmarks: Annotated[
         Path | None,
         typer.Option(help="File of known points (.jsonl or .csv) instead of a detector."),
@@ -154,18 +168,9 @@ def verify(
             help="Face of the first photo, and of the second; 1 is the largest.",
         ),
     ] = "1,1",
-    aligned: Annotated[
-        bool | None,
-        typer.Option(
-            "--aligned/--photos",
-            help="The images are aligned crops, or photos. Default: photos; an image of the size "
-            "of a crop is refused.",
-        ),
-    ] = None,
-    detector: Annotated[
-        str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    aligned: Aligned = None,
+    detector: Detector = None,
+    as_json: Json = False,
 ) -> None:
     """Decide whether two photos show one person, at the threshold of the model's card.
 
@@ -177,22 +182,14 @@ def verify(
 
     Example: `facemargin verify a.jpg b.jpg`
     """
-    from keras_facemargin.recognizer import load_recognizer
-
     numbers, paths = _face_numbers(face), (first, second)
-    if far is not None and threshold is not None:
-        raise ValueError(
-            f"A threshold is yours or the card's. Received: --far {far:g} and --threshold "
-            f"{threshold:g}. Leave one of them out."
-        )
+    refuse_two_thresholds(far, threshold)
     check_images(paths)
-    if detector is not None and ":" in detector:
-        open_keras()  # your own detector may open a saved model
-    embedder = open_model(model, crop, pixels)
+    recognizer = open_recognizer(model, crop, pixels, detector, aligned)
+    embedder = recognizer.embedder
     if threshold is None:
         _require_thresholds(embedder, model)
     refuse_wrong_kind(paths, embedder, aligned)
-    recognizer = load_recognizer(embedder, detector=_no_detector if aligned else detector)
     chosen = [
         _face_of(recognizer, path, number, aligned, quiet=as_json)
         for path, number in zip(paths, numbers, strict=True)
@@ -200,7 +197,7 @@ def verify(
     result = recognizer.verify(*chosen, far=far, threshold=threshold)
     if as_json:
         faces = [
-            {"photo": printable(path), "face": None if aligned else number, "box": _box(each)}
+            {"photo": printable(path), "face": None if aligned else number, "box": box_of(each)}
             for path, number, each in zip(paths, numbers, chosen, strict=True)
         ]
         print(json.dumps(result.to_dict() | {"model": embedder.name, "faces": faces}, indent=2))
@@ -220,7 +217,7 @@ def _print_verdict(result: "Verification") -> None:
         say(result.meaning)
     far, pairs = result.far, result.calibrated_on
     say("threshold: " + ("your own" if far is None else f"FAR {far:.2g} on {pairs}"), style="dim")
-    say("A score is no proof: do not decide about a person by it alone.", style="dim")
+    print_caution()
 
 
 def _face_numbers(text: str) -> tuple[int, int]:
@@ -238,12 +235,11 @@ def _face_of(
     recognizer: "Recognizer", path: Path, number: int, aligned: bool | None, *, quiet: bool
 ) -> "Face":
     """The chosen face of a photo, or that of an aligned crop."""
-    from keras_facemargin.images import read_face
     from keras_facemargin.recognizer.recognizer import no_face
 
+    faces = faces_of(recognizer, path, aligned)
     if aligned:
-        return recognizer.face_of_crop(read_face(path, recognizer.embedder.crop))
-    faces = recognizer.faces(path)
+        return faces[0]
     if not faces:
         raise no_face(path)
     if number > len(faces):
@@ -254,19 +250,10 @@ def _face_of(
     if len(faces) > 1 and not quiet:
         say(f"{path} has {len(faces)} faces, largest first; face {number} is compared:")
         for index, each in enumerate(faces, 1):
-            left, top, right, bottom = _box(each) or (0, 0, 0, 0)
+            left, top, right, bottom = box_of(each) or (0, 0, 0, 0)
             mark = "->" if index == number else "  "
             say(f"{mark} {index}: {right - left}x{bottom - top} pixels at {left},{top}")
     return faces[number - 1]
-
-
-def _box(face: "Face") -> list[int] | None:
-    return None if face.box is None else [round(float(side)) for side in face.box]
-
-
-def _no_detector(image: object) -> list["DetectedFace"]:
-    """In the place of a detector that aligned crops do not need."""
-    return []
 
 
 def _require_thresholds(embedder: "Embedder", model: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +11,24 @@ import typer
 from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
 from keras_facemargin.cli.console import Answer, console, say
 from keras_facemargin.cli.files import image_files, printable
-from keras_facemargin.cli.opening import open_keras, open_model
-from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels
+from keras_facemargin.cli.opening import open_model
+from keras_facemargin.cli.options import (
+    DEFAULT,
+    Aligned,
+    Detector,
+    FileCrop,
+    FilePixels,
+    Json,
+)
+from keras_facemargin.cli.photos import (
+    box_of,
+    faces_of,
+    open_recognizer,
+    print_caution,
+    refuse_two_thresholds,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from keras_facemargin.gallery import Gallery, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
@@ -32,19 +43,6 @@ GalleryModel = Annotated[
         "the gallery's.",
     ),
 ]
-Aligned = Annotated[
-    bool | None,
-    typer.Option(
-        "--aligned/--photos",
-        help="The images are aligned crops, or photos. Default: photos; an image of the size of a "
-        "crop is refused.",
-    ),
-]
-Detector = Annotated[
-    str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 IDENTIFIED, UNKNOWN, CANNOT_SAY = 0, 1, 2
 
 
@@ -80,7 +78,7 @@ def add(
     """
     listed = list(_people_and_photos(what))
     name = model or _model_of(gallery)
-    recognizer = _open_recognizer(name, crop, pixels, detector, aligned)
+    recognizer = open_recognizer(name, crop, pixels, detector, aligned)
     if aligned:
         note_crops([photo for _, photos in listed for photo in photos], recognizer.embedder)
     refused, added, known = [], 0, 0
@@ -100,7 +98,7 @@ def add(
             if faces:
                 opened.enrol(
                     person,
-                    _stack(face for _, face, _ in faces),
+                    [face.embedding for _, face, _ in faces],
                     qualities=[face.quality for _, face, _ in faces],
                     sources=[printable(photo) for photo, _, _ in faces],
                     photos=[digest for _, _, digest in faces],
@@ -272,13 +270,6 @@ def migrate(
     say(f"{gallery}: {count:,} embeddings mapped from {before} to {to}")
 
 
-def _stack(faces: Iterable["Face"]) -> "npt.NDArray[np.float32]":
-    """The embeddings of faces, `(N, D)`."""
-    import numpy as np
-
-    return np.stack([face.embedding for face in faces])
-
-
 def _fit(faces: Path, old: "Embedder", new: "Embedder", old_id: str, new_id: str) -> "Migration":
     import numpy as np
 
@@ -327,15 +318,15 @@ def identify(
     """
     from keras_facemargin.gallery import Gallery, expected_fpir
 
+    refuse_two_thresholds(far, threshold)
     with Gallery.open(gallery) as opened:
         name = model or opened.model or DEFAULT
-        recognizer = _open_recognizer(name, crop, pixels, detector, aligned)
+        recognizer = open_recognizer(name, crop, pixels, detector, aligned)
         opened.check_embedder(recognizer.embedding_id, name)
-        if aligned:
-            refuse_wrong_kind([photo], recognizer.embedder, aligned)
+        refuse_wrong_kind([photo], recognizer.embedder, aligned)
         chosen = None if threshold is not None else _threshold(recognizer, far)
         cosine = threshold if chosen is None else chosen.cosine
-        faces = _faces(recognizer, photo, aligned)
+        faces = faces_of(recognizer, photo, aligned)
         answers = recognizer.identify(faces, opened, threshold=cosine)
         people = len(opened)
     record = {
@@ -346,7 +337,7 @@ def identify(
         "threshold": cosine,
         "far": None if chosen is None else chosen.far,
         "expected_fpir": None if chosen is None else expected_fpir(chosen.far, people),
-        "faces": [{"box": _box(face), **vars(answer)} for face, answer in answers],
+        "faces": [{"box": box_of(face), **vars(answer)} for face, answer in answers],
     }
     if as_json:
         print(json.dumps(record, ensure_ascii=False, indent=2))
@@ -386,7 +377,7 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
             f"{100 * record['expected_fpir']:.3g} % of searches (FPIR).",
             style="dim",
         )
-    say("A score is no proof: do not decide about a person by it alone.", style="dim")
+    print_caution()
 
 
 def _people_and_photos(what: list[str]) -> Iterator[tuple[str, list[Path]]]:
@@ -409,18 +400,6 @@ def _people_and_photos(what: list[str]) -> Iterator[tuple[str, list[Path]]]:
         )
     for person in people:
         yield person.name, image_files([person])
-
-
-def _open_recognizer(
-    model: str, crop: str | None, pixels: str | None, detector: str | None, aligned: bool | None
-) -> "Recognizer":
-    from keras_facemargin.recognizer import load_recognizer
-
-    if detector is not None and ":" in detector:
-        open_keras()  # your own detector may open a saved model
-    embedder = open_model(model, crop, pixels)
-    # An aligned crop needs no detector.
-    return load_recognizer(embedder, detector=(lambda photo: []) if aligned else detector)
 
 
 def _open_gallery(path: Path, recognizer: "Recognizer", model: str) -> "Gallery":
@@ -458,15 +437,6 @@ def _model_of(gallery: Path) -> str:
         return opened.model or DEFAULT
 
 
-def _faces(recognizer: "Recognizer", photo: Path, aligned: bool | None) -> "list[Face]":
-    if not aligned:
-        refuse_wrong_kind([photo], recognizer.embedder, aligned)
-        return recognizer.faces(photo)
-    from keras_facemargin.images import read_face
-
-    return [recognizer.face_of_crop(read_face(photo, recognizer.embedder.crop))]
-
-
 def _face_to_enrol(
     recognizer: "Recognizer", photo: Path, aligned: bool | None, largest: bool, any_quality: bool
 ) -> "Face | str":
@@ -475,7 +445,9 @@ def _face_to_enrol(
     from keras_facemargin.quality import shortfall
 
     try:
-        faces = _faces(recognizer, photo, aligned)
+        if not aligned:  # the command has looked at aligned crops
+            refuse_wrong_kind([photo], recognizer.embedder, aligned)
+        faces = faces_of(recognizer, photo, aligned)
     except BadImage as error:
         return error.reason
     if not faces:
@@ -503,10 +475,6 @@ def _threshold(recognizer: "Recognizer", far: float | None) -> "Threshold":
         )
     found: Threshold = find_threshold(embedder.thresholds, far, embedder.name)
     return found
-
-
-def _box(face: "Face") -> list[int] | None:
-    return None if face.box is None else [round(float(side)) for side in face.box]
 
 
 def _cell(value: Any) -> str:

@@ -37,6 +37,19 @@ FilesPixels = Annotated[
     list[str] | None,
     typer.Option("--pixels", help=f"{_PIXELS} If files differ, repeat it as FILE=PIXELS."),
 ]
+# For photos.
+Aligned = Annotated[
+    bool | None,
+    typer.Option(
+        "--aligned/--photos",
+        help="The images are aligned crops, or photos. Default: photos; an image of the size of a "
+        "crop is refused.",
+    ),
+]
+Detector = Annotated[
+    str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Flip = Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")]
 ReportFile = Annotated[

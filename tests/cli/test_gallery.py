@@ -77,6 +77,7 @@ def test_errors_of_identify_have_another_exit_code(facemargin, enrolled, faces):
     photo = faces / "person_003" / "002.jpg"
     for arguments, message in (
         ((enrolled, photo, *FAST), "without one on a card"),
+        ((enrolled, photo, "--far", "0.1", "--threshold", "0", *FAST), "yours or the card's"),
         ((enrolled, "missing.jpg", "--threshold", "0", *FAST), "missing.jpg"),
         (("missing.gallery", photo), "missing.gallery"),
         ((photo, photo), "must be a gallery"),
