@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
+from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.files import atomic_write
 
 # λ as a share of the mean of the diagonal of X'X. From 1e-4 to 0.3 the TAR differs by 0.002.
@@ -106,7 +108,7 @@ class Migration:
                 f"The migration takes embeddings (N, {len(self.matrix)}). "
                 f"Received: shape {rows.shape}."
             )
-        return (_units(rows) @ self.matrix).astype(np.float32)
+        return (unit_rows(rows, "embeddings") @ self.matrix).astype(np.float32)
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Writes the map to a .npz file, in one step."""
@@ -177,7 +179,7 @@ def fit_migration(old: npt.ArrayLike, new: npt.ArrayLike, *, old_id: str, new_id
             f"A migration is fitted on the same faces of both embedders, at least {least:,}. "
             f"Received: {len(old):,} and {len(new):,} embeddings."
         )
-    x, y = _units(old), _units(new)
+    x, y = unit_rows(old, "old"), unit_rows(new, "new")
     gram = x.T @ x
     gram[np.diag_indices_from(gram)] += _RIDGE * np.trace(gram) / len(gram)
     length = float(np.linalg.norm(new.astype(np.float64), axis=1).mean())
@@ -224,8 +226,8 @@ def price(
             "The price of a migration needs people with two faces. Received: "
             f"{len(labels):,} faces of {len(np.unique(labels)):,} people."
         )
-    old_units, new_units = _units(old), _units(new)
-    mapped = _units(migration.apply(old))
+    old_units, new_units = unit_rows(old, "old"), unit_rows(new, "new")
+    mapped = unit_rows(migration.apply(old), "mapped")
 
     def scores(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         return (a.astype(np.float32) @ b.T.astype(np.float32))[one, other]
@@ -233,8 +235,6 @@ def price(
     def at(values: npt.NDArray[np.float32], threshold: float) -> tuple[float, float]:
         accepted = values >= threshold
         return float(accepted[same].mean()), float(accepted[~same].mean())
-
-    from keras_facemargin.evaluate.verification import threshold_at_far
 
     of_old, of_new = scores(old_units, old_units), scores(new_units, new_units)
     old_tar, _ = at(of_old, threshold_at_far(of_old[~same], far))
@@ -257,16 +257,3 @@ def price(
             len(same) - genuine,
         ),
     )
-
-
-def _units(rows: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    rows = rows.astype(np.float64)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
-    if len(bad):
-        raise ValueError(
-            "An embedding must be finite and of non-zero length. Received: length "
-            f"{lengths[bad[0], 0]} in row {bad[0]}."
-        )
-    units: npt.NDArray[np.float64] = rows / lengths
-    return units

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from keras_facemargin.audit import shared_images
 from keras_facemargin.evaluate import Verification, all_pairs, embed, identify, verify
+from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.identification import Identification
 from keras_facemargin.evaluate.uncertainty import (
     Interval,
@@ -224,7 +225,7 @@ class Judge:
             progress=False,
         )
         drift = [
-            (_unit(embeddings[name]) * _unit(before[name])).sum(axis=1)
+            np.sum(unit_rows(embeddings[name], name) * unit_rows(before[name], name), axis=1)
             for name in ("strangers", "general")
             if name in self.sets
         ]
@@ -330,8 +331,8 @@ def mean_directions(embeddings: _Rows, labels: _Rows) -> tuple[_Rows, _Rows]:
     """The labels, and the unit mean of the unit embeddings of each."""
     people, numbers = np.unique(labels, return_inverse=True)
     sums = np.zeros((len(people), embeddings.shape[1]))
-    np.add.at(sums, numbers, _unit(embeddings))
-    return people, _unit(sums)
+    np.add.at(sums, numbers, unit_rows(embeddings, "embeddings"))
+    return people, unit_rows(sums, "means")
 
 
 def _few_of_each(part: Any, seed: int) -> Images:
@@ -364,8 +365,3 @@ def _same_picture(first: Any, second: Any, parts: Parts) -> bool:
     if not all(each.std() for each in values):  # without a correlation
         return bool(np.allclose(*values))
     return bool(np.corrcoef(*values)[0, 1] >= _COPY_CORRELATION)
-
-
-def _unit(rows: _Rows) -> _Rows:
-    directions: _Rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return directions
