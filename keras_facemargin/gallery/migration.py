@@ -19,8 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.arrays import embedding_rows, identifiers, read_npz
-from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.files import atomic_write
 
 # λ as a share of the mean of the diagonal of X'X. From 1e-4 to 0.3 the TAR differs by 0.002.
@@ -102,6 +100,8 @@ class Migration:
         Raises:
             ValueError: the embeddings have another width.
         """
+        from keras_facemargin.evaluate.cosine import unit_rows  # late: galleries open without it
+
         rows = embedding_rows(embeddings)
         if rows.shape[1] != len(self.matrix):
             raise ValueError(
@@ -172,6 +172,8 @@ def fit_migration(old: npt.ArrayLike, new: npt.ArrayLike, *, old_id: str, new_id
     >>> bool(cosine > 0.999)
     True
     """
+    from keras_facemargin.evaluate.cosine import unit_rows
+
     old, new = embedding_rows(old, "old"), embedding_rows(new, "new")
     least = _FACES * old.shape[1]
     if len(old) != len(new) or len(old) < least:
@@ -210,6 +212,9 @@ def price(
     Raises:
         ValueError: there are fewer than 1 / `far` impostor pairs, or no genuine one.
     """
+    from keras_facemargin.evaluate.cosine import unit_rows
+    from keras_facemargin.evaluate.verification import threshold_at_far
+
     (labels,) = identifiers(people=people)
     old, new = embedding_rows(old, "old"), embedding_rows(new, "new")
     if not len(old) == len(new) == len(labels):
