@@ -4,7 +4,7 @@
 
 `people/` holds one folder for each person, with aligned 112x112 crops in it. Without a folder, the
 script draws faces of people who do not exist. It prints how well your people are recognised and
-strangers are told apart, before and after, and keeps the better embedder.
+strangers are distinguished, before and after, and keeps the better embedder.
 """
 
 import argparse

@@ -440,7 +440,7 @@ def _model_of(gallery: Path) -> str:
 def _face_to_enrol(
     recognizer: "Recognizer", photo: Path, aligned: bool | None, largest: bool, any_quality: bool
 ) -> "Face | str":
-    """The face to enrol, or the reason why there is none."""
+    """The face to enrol, or the reason for a refusal."""
     from keras_facemargin.images import BadImage
     from keras_facemargin.quality import shortfall
 

@@ -110,7 +110,7 @@ def finetune(
     """Fine-tune an embedder on your people, and keep the better of before and after.
 
     Tests before and after whether your people are recognised, alone and among strangers, whether
-    strangers are told apart, and how much is forgotten. The number of images chooses the recipe.
+    strangers are distinguished, and how much is forgotten. The number of images chooses the recipe.
     Writes embedder.keras (to use) with its card, classifier.keras (to train further) and
     report.json; `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds
     people to those that the folder knows.

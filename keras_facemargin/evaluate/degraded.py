@@ -263,7 +263,7 @@ def judge_faces(
         embedder: as `embed`.
         crops: uint8 (2 P, H, W, 3), as `read_sides` gives them.
         kind: as `degrade`.
-        flip: whether to append the mirror image's embedding; without it there is no utility.
+        flip: whether to append the mirror image's embedding; utility needs it.
         progress: whether to draw a progress bar on standard error.
 
     Returns:

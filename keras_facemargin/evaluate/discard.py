@@ -1,7 +1,7 @@
 """Error-versus-discard curves: what a quality score of images is worth.
 
 The pairs of the lowest quality are discarded first. A quality score that predicts errors lowers the
-error rate of the rest at a fixed threshold; one that is noise leaves it where it was. The quality
+error rate of the rest at a fixed threshold; one that is noise does not change it. The quality
 of a pair is the lower one of its two images. FNMR is over the share of the genuine pairs discarded,
 FMR over that of the impostor pairs.
 
@@ -31,7 +31,7 @@ from keras_facemargin.quality import norm_weight as weigh_norms
 from keras_facemargin.quality.judge import norm_and_agreement
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
-# Up to this share the area is taken: nobody discards more than every fifth pair.
+# The area is taken up to this share: in practice no more pairs are discarded.
 AREA_TO = 0.2
 _AT_ONCE = 256  # images in memory
 
@@ -188,8 +188,7 @@ def qualities_of_pairs(
     Args:
         pairs: the embedded images; they are read again for their sharpness.
         crop: the crop that the embedder takes.
-        mirrored: whether the embeddings hold those of the mirror images; without them there is no
-            utility.
+        mirrored: whether the embeddings hold those of the mirror images; utility needs them.
         norm_weight: as `FaceQuality` on the embedder's card has it; None gives the norm and the
             agreement with the mirror image one deviation each among these images.
 

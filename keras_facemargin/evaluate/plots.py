@@ -242,7 +242,7 @@ def plot_error_versus_discard(curves: Mapping[str, ErrorVersusDiscard]) -> "Figu
 
     Args:
         curves: dict of name -> `ErrorVersusDiscard`; intervals over people are shaded. The dashed
-            line is the FNMR without discards, where a quality score that is noise stays.
+            line is the FNMR without discards, which a quality score that is noise does not leave.
 
     Returns:
         A `matplotlib.figure.Figure`.

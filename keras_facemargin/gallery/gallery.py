@@ -184,7 +184,7 @@ class Gallery:
             path, wait: as `Gallery`.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
             ValueError, OSError: as `Gallery`.
 
         Example:
@@ -380,7 +380,7 @@ class Gallery:
             The number of images that were removed.
 
         Raises:
-            ValueError: there is no such person.
+            ValueError: the gallery does not have the person.
             OSError: as `enrol`.
         """
         name, run = _name(person), self._store.connection.execute
@@ -401,7 +401,7 @@ class Gallery:
             The person's name.
 
         Raises:
-            ValueError: there is no such image.
+            ValueError: the gallery does not have the image.
             OSError: as `enrol`.
         """
         run = self._store.connection.execute
@@ -437,7 +437,7 @@ class Gallery:
         """The images of a person, or all, in the order in which they were added.
 
         Raises:
-            ValueError: there is no such person.
+            ValueError: the gallery does not have the person.
         """
         where, values = "", []
         if person is not None:

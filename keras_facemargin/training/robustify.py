@@ -47,7 +47,7 @@ _FEWEST = 200  # images to train on
 _FEWEST_PEOPLE = 40  # of a test: 1,560 pairs of two people
 _MOST_PEOPLE = 400
 _LOSS = 0.01  # in the FNMR of clean pairs that is remarked on
-_SECONDS = 30.0  # between two checkpoints, and between two lines where there is no terminal
+_SECONDS = 30.0  # between two checkpoints, and between two lines without a terminal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -424,7 +424,7 @@ class _Checkpoint:
 
 
 class _Bar:
-    """One progress bar for measuring and training; lines where there is no terminal."""
+    """One progress bar for measuring and training; lines without a terminal."""
 
     def __init__(self, steps: int, batches: int, progress: bool) -> None:
         self._console = Console(stderr=True)

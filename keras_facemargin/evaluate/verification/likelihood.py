@@ -136,7 +136,7 @@ def isotonic_ratios(scores: npt.ArrayLike, same: npt.ArrayLike) -> npt.NDArray[n
 
 
 def cllr(ratios: npt.ArrayLike, same: npt.ArrayLike) -> float:
-    """The cost of natural log likelihood ratios in bits: 0 is perfect, 1 is no information.
+    """The cost of natural log likelihood ratios in bits: 0 is perfect, 1 as bad as no score.
 
     ``(mean over genuine of log2(1 + 1 / LR) + mean over impostor of log2(1 + LR)) / 2``
 

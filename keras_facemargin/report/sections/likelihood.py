@@ -13,7 +13,7 @@ from keras_facemargin.report.page import Report
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Cllr and minCllr in bits, with intervals; ``None`` where there is none."""
+    """Cllr and minCllr in bits, with intervals; ``None`` where they are not known."""
 
     cllr: float | None
     min_cllr: float

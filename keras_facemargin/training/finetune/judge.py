@@ -5,7 +5,7 @@ Three questions, each with its own images:
 - Are *my people* recognised? Their test images and the strangers' images are searched in a gallery
   with one template for each of my people, the mean embedding of the training images. Rank-1 of the
   test images alone (closed set), and TPIR at a FPIR among strangers (open set).
-- Are *strangers* told apart? All pairs of the strangers' images.
+- Are *strangers* distinguished? All pairs of the strangers' images.
 - How much is *forgotten*? All pairs of a general set, if there is one; and the cosine between the
   embeddings of an image before and after: 1 means that old galleries stay valid.
 """

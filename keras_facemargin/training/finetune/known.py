@@ -86,7 +86,7 @@ def read_known(folder: str | os.PathLike[str]) -> Known:
 def refuse_contradictions(
     known: Known, identities: list[Any], means: npt.NDArray[Any], *, source: str
 ) -> None:
-    """Refuses a name that is now another person's.
+    """Refuses a known name whose images now show another person.
 
     Args:
         known: the earlier people.

@@ -47,10 +47,10 @@ def finetune(
     number of images chooses epochs and rates: 2 to 5 images a person get few steps at a low rate.
 
     The judgement has three parts: whether images of your people that did not train are recognised,
-    alone and among strangers; whether strangers are told apart; and how far the embeddings moved,
-    on a general set if there is one. The embedder after training is kept if your people gain more
-    test images than the other sets together lose genuine pairs, in shares. If not, the mean of the
-    weights before and after is judged, which often forgets less (Wortsman et al., "Robust
+    alone and among strangers; whether strangers are distinguished; and how far the embeddings
+    moved, on a general set if there is one. The embedder after training is kept if your people gain
+    more test images than the other sets together lose genuine pairs, in shares. If not, the mean of
+    the weights before and after is judged, which often forgets less (Wortsman et al., "Robust
     fine-tuning of zero-shot models", CVPR 2022, arXiv:2109.01903). If neither gains, the embedder
     is as it was.
 
