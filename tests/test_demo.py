@@ -24,11 +24,10 @@ FACES = "faces-10x8-seed0"
 
 @pytest.fixture(scope="module")
 def small():
-    """The demo with fewer people and epochs."""
+    """The demo with fewer people."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PEOPLE", 10)
         patch.setattr(module, "IMAGES_EACH", 8)
-        patch.setattr(module, "EPOCHS", 2)
         yield
 
 

@@ -72,7 +72,8 @@ def finetune(
     strangers: Annotated[
         Path | None,
         typer.Option(
-            help="Images of other people, to test on. Default: a quarter of the people, at most 60."
+            help="Images of other people: half train, as people who are not yours, half test. "
+            "Default: a quarter of the people, at most 60."
         ),
     ] = None,
     general: Annotated[
@@ -80,27 +81,8 @@ def finetune(
         typer.Option(help="Other people, other images, such as LFW: shows how much is forgotten."),
     ] = None,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Passes over the images. Default: chosen by their number."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Initial learning rate of the last layer for Adam; a cosine schedule ends at 0. "
-            "Default: chosen by the number of images.",
-        ),
-    ] = None,
-    layer_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate of the first layer divided by that of the last. Default: 0.1."
-        ),
-    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the shuffling and the augmentation.")
+        int, typer.Option(min=0, help="Seed of the split and the order of the images.")
     ] = 0,
     on_bad: Annotated[
         OnBad,
@@ -110,12 +92,13 @@ def finetune(
     """Fine-tune an embedder on your people, and keep the better of before and after.
 
     Tests before and after whether your people are recognised, alone and among strangers, whether
-    strangers are distinguished, and how much is forgotten. The number of images chooses the recipe.
-    Writes embedder.keras (to use) with its card, classifier.keras (to train further) and
-    report.json; `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds
-    people to those that the folder knows.
+    strangers are distinguished, and how much is forgotten. Learns a linear map of the embedding:
+    each image is embedded once, and the layers of the embedder stay as they are. Writes
+    embedder.keras (to use) with its card, classifier.keras (to train further) and report.json;
+    `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds people to
+    those that the folder knows.
 
-    Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
+    Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --output finetuned`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
@@ -149,16 +132,12 @@ def finetune(
             head.value,
             **others,
             known=known,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            layer_decay=layer_decay,
             seed=seed,
         )
         tuned.save(output, model)
     console.print(tuned)
     for remark in tuned.remarks:
-        say(remark, style=None if remark == tuned.verdict and tuned.kept != "before" else "yellow")
+        say(remark, style=None if remark == tuned.verdict and tuned.share else "yellow")
     chosen = tuned.thresholds.find(mirrored=True)
     say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")

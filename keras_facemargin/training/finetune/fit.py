@@ -1,120 +1,116 @@
-"""The training itself: rates by depth, frozen batch normalisation, a cosine to zero."""
+"""The training itself: a linear map of embeddings, learned with a head."""
 
+import dataclasses
 import math
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
 
-from keras_facemargin.callbacks import StepBar
 from keras_facemargin.classifier import MarginClassifier
-from keras_facemargin.training.finetune.recipe import FineTuningRecipe
+
+MAP = "fine_tuned"  # name of the layer that fine-tuning appends
+# Chosen on people whom docs/finetune.md does not report.
+KEEP = 30.0
+_RATE, _STEPS, _LEAST_EPOCHS, _BATCH = 2.5e-3, 60, 10, 1024
+
+_Rows = npt.NDArray[Any]
 
 
-class DepthAdam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Adam whose learning rate falls from the last layer to the first.
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """What was learned, and where it started.
 
-    With n layers that have weights, layer i = 1..n of an embedder learns at
+    Attributes:
+        matrix: float32 (D, D); embeddings e become e W. It started at the identity.
+        before, after: prototypes (C, D), or (C, K, D) with sub-centres.
+        history: lists by epoch, "loss" and "accuracy".
+    """
 
-        rate_i = rate * layer_decay ** ((n - i) / (n - 1))
+    matrix: _Rows
+    before: _Rows
+    after: _Rows
+    history: dict[str, list[float]]
 
-    and all else, the prototypes, at `rate`. The first layers see edges and skin, which are the same
-    for all people; the last ones decide whose they are (discriminative fine-tuning: Howard, Ruder,
-    "Universal Language Model Fine-tuning", ACL 2018, with a factor from layer to layer).
+    def map_at(self, share: float) -> _Rows:
+        """The matrix that went a share of the way from the identity: (1 - share) I + share W."""
+        return (1 - share) * np.eye(len(self.matrix), dtype="float32") + share * self.matrix
+
+    def prototypes_at(self, share: float) -> _Rows:
+        """The prototypes that went the same share of their way."""
+        return (1 - share) * self.before + share * self.after
+
+
+def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed: int) -> Learned:
+    """Learns a linear map W of embeddings e, and the prototypes, with a head.
+
+        loss = head(e W) + 30 (1 - cos(e, e W))
+
+    The second term keeps embeddings where they were, for people whom the training does not see
+    (distillation from the embedder before: Li, Hoiem, "Learning without Forgetting",
+    arXiv:1606.09282, which distils class probabilities).
 
     Args:
-        learning_rate: rate of the last layer, or a schedule.
-        embedder: `keras.Model`, whose layers learn at different rates.
-        layer_decay: rate of the first layer divided by that of the last one.
+        head: a `MarginHead`.
+        prototypes: (C, D) or (C, K, D), where they start.
+        embeddings: (N, D).
+        labels: (N,).
+        seed: seed of the order of the embeddings.
     """
-
-    def __init__(self, learning_rate: Any, embedder: keras.Model, layer_decay: float) -> None:
-        super().__init__(learning_rate)
-        layers = [
-            layer
-            for layer in embedder._flatten_layers(include_self=False)
-            if layer.trainable_variables and not isinstance(layer, keras.Model)
-        ]
-        last = max(1, len(layers) - 1)
-        self._factors = {
-            variable.path: layer_decay ** (1 - index / last)
-            for index, layer in enumerate(layers)
-            for variable in layer.trainable_variables
-        }
-
-    def build(self, variables: Any) -> None:
-        super().build(variables)
-        self._factor_of = [self._factors.get(variable.path, 1.0) for variable in variables]
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        factor = self._factor_of[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * factor)
+    keras.utils.set_random_seed(seed)
+    width = embeddings.shape[1]
+    source = keras.Input((width,), dtype="float32")
+    layer = keras.layers.Dense(
+        width, use_bias=False, kernel_initializer="identity", name=MAP, dtype="float32"
+    )
+    classifier = KeepingClassifier(keras.Model(source, layer(source)), head)
+    head.set_prototypes(prototypes)
+    before = np.array(head.prototypes)[: head.num_classes]
+    steps = math.ceil(len(embeddings) / _BATCH)
+    epochs = max(_LEAST_EPOCHS, math.ceil(_STEPS / steps))
+    rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
+    classifier.compile(keras.optimizers.Adam(rate))
+    history = classifier.fit(
+        embeddings, labels, batch_size=_BATCH, epochs=epochs, verbose=0
+    ).history
+    after = np.array(head.prototypes)[: head.num_classes]
+    return Learned(np.array(layer.kernel), before, after, history)
 
 
-def fit(
-    classifier: MarginClassifier,
-    training: Any,
-    validation: Any,
-    *,
-    recipe: FineTuningRecipe,
-    batch_size: int,
-    seed: int,
-    progress: bool,
-) -> dict[str, list[float]]:
-    """Trains with frozen batch normalisation.
+class KeepingClassifier(MarginClassifier):
+    """Learns a map of embeddings that stays near the identity; see `fit`."""
 
-    In training mode batch normalisation would replace statistics of millions of faces by those of a
-    few, and normalise a face by the others of its batch; so it keeps its statistics, its scale and
-    its offset.
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: Any = True,
+    ) -> Any:
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        cosines = ops.sum(ops.normalize(x) * ops.normalize(y_pred), axis=-1)
+        return loss + KEEP * ops.mean(1 - cosines)
+
+
+def with_map(embedder: keras.Model, matrix: _Rows) -> keras.Model:
+    """The embedder and a linear map of its embeddings, as one model of stock layers.
+
+    A map that an earlier fine-tuning appended is multiplied, so a model does not grow.
 
     Args:
-        classifier: embedder and head; trained in place, and compiled.
-        training, validation: images of the same people, as `FaceFolder` or `FaceRecords`.
-        recipe: epochs and rates.
-        batch_size, seed, progress: as `finetune`.
-
-    Returns:
-        The history: lists by epoch.
-
-    Raises:
-        ValueError: nothing but batch normalisation can be trained.
+        embedder: (B, H, W, 3) -> (B, D).
+        matrix: (D, D).
     """
-    embedder = classifier.embedder
-    frozen = [
-        layer
-        for layer in embedder._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
-    for layer in frozen:
-        layer.trainable = False
-    try:
-        require_trainable(embedder)
-        steps = recipe.epochs * math.ceil(len(training) / batch_size)
-        schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, steps)
-        classifier.compile(DepthAdam(schedule, embedder, recipe.layer_decay))
-        with StepBar(steps, progress) as bar:
-            history: dict[str, list[float]] = classifier.fit(
-                training.dataset(batch_size, training=True, seed=seed),
-                validation_data=validation.dataset(batch_size),
-                epochs=recipe.epochs,
-                shuffle=False,
-                verbose=0,
-                callbacks=[bar],
-            ).history
-            return history
-    finally:
-        for layer in frozen:
-            layer.trainable = True
-
-
-def require_trainable(embedder: keras.Model) -> None:
-    """Refuses an embedder without weights to train.
-
-    Raises:
-        ValueError: every layer is frozen or has no weights.
-    """
-    if not embedder.trainable_variables:
-        raise ValueError(
-            "Fine-tuning needs an embedder with weights to train. Received: "
-            f"{embedder.name!r}, {embedder.count_params():,} weights, all frozen. Set "
-            "`trainable = True` on the layers to train, and save the file again."
-        )
+    last = embedder.layers[-1]
+    inside = embedder.outputs[0]
+    if isinstance(last, keras.layers.Dense) and last.name == MAP:
+        inside, matrix = last.input, np.array(last.kernel) @ matrix
+    layer = keras.layers.Dense(len(matrix), use_bias=False, name=MAP, dtype="float32")
+    model = keras.Model(embedder.inputs, layer(inside), name=embedder.name)
+    layer.kernel.assign(matrix)
+    if hasattr(embedder, "crop"):
+        model.crop = embedder.crop
+    return model
