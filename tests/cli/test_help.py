@@ -62,7 +62,7 @@ def test_the_examples_use_the_folders_of_the_demo():
         (
             training.finetune,
             finetune,
-            ("head", "epochs", "batch_size", "learning_rate", "layer_decay", "seed"),
+            ("head", "seed"),
         ),
         (training.robustify, robustify, ("steps", "batch_size", "learning_rate", "seed")),
     ],

@@ -160,7 +160,7 @@ def choose(arguments, images, seed):
     for person in sorted(mine):
         files = rng.permutation(people[person]).tolist()
         found["faces"] += files[:images]
-        further = new_pictures(files[:TRAINED], files[TRAINED:])
+        further = new_pictures(files[:TRAINED], files[TRAINED:][: 2 * (SEEN + TESTED)])
         found["seen test"] += further[:SEEN]
         found["test"] += further[SEEN:][:TESTED]
     for person in drawn[:STRANGERS]:

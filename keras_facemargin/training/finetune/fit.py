@@ -10,6 +10,7 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.training.interpolation import interpolate_weights
 
 MAP = "fine_tuned"  # name of the layer that fine-tuning appends
 # Chosen on people whom docs/finetune.md does not report.
@@ -36,11 +37,12 @@ class Learned:
 
     def map_at(self, share: float) -> _Rows:
         """The matrix that went a share of the way from the identity: (1 - share) I + share W."""
-        return (1 - share) * np.eye(len(self.matrix), dtype="float32") + share * self.matrix
+        identity = np.eye(len(self.matrix), dtype="float32")
+        return interpolate_weights([identity], [self.matrix], share)[0]  # type: ignore[no-any-return]
 
     def prototypes_at(self, share: float) -> _Rows:
         """The prototypes that went the same share of their way."""
-        return (1 - share) * self.before + share * self.after
+        return interpolate_weights([self.before], [self.after], share)[0]  # type: ignore[no-any-return]
 
 
 def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed: int) -> Learned:
