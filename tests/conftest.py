@@ -35,7 +35,14 @@ def server(monkeypatch):
 def pytest_configure():
     """Quick XLA, and two logical CPU devices, so that MirroredStrategy has replicas to disagree."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}"
+    os.environ["JAX_THREEFRY_PARTITIONABLE"] = "0"
     gc.freeze()  # the modules of a backend take a full collection 0.3 s, and stay
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # Random numbers that no device shares. XLA compiles a draw for each shape, and jax's
+        # default draw takes it ten times as long: 1.5 s for each kernel of a network.
+        jax.config.update("jax_threefry_partitionable", False)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
