@@ -36,7 +36,10 @@ def pytest_configure():
     """Quick XLA, and two logical CPU devices, so that MirroredStrategy has replicas to disagree."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}"
     os.environ["JAX_THREEFRY_PARTITIONABLE"] = "0"
-    gc.freeze()  # the modules of a backend take a full collection 0.3 s, and stay
+    # The modules of a backend take a full collection 0.3 s, and stay; what jax keeps of compiled
+    # functions makes collections a quarter of the time at the end of its tests.
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 20)
     if keras.backend.backend() == "jax":
         import jax
 

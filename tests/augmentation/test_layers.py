@@ -331,7 +331,8 @@ def test_cutout_covers_a_square_with_its_value():
     np.testing.assert_array_equal(height, width)
     np.testing.assert_array_equal(covered.sum(axis=(1, 2)), height * width)
     assert (height.min(), height.max()) == (5, 20)
-    assert covered.any(axis=0).mean() > 0.97  # everywhere, though corners seldom
+    # Everywhere, though corners seldom: without the outermost row and column it is 0.92.
+    assert covered.any(axis=0).mean() > 0.95
 
 
 def test_a_sphereface_crop_is_changed_as_the_arcface_crop_around_it(faces):
