@@ -147,6 +147,7 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
                 for name, model in code.items()
             ],
         )
+        + "\n\nEach file begins with an example."
         if code
         else "This crop has no template of five points: how a face is cut is in the notes of the "
         "embedder's card, and this folder has no code for it.",
