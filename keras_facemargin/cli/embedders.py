@@ -55,7 +55,7 @@ def export(
 ) -> None:
     """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
 
-    With --bundle the folder has all that an app needs; `facemargin bundle check` verifies it, and
+    With --bundle the folder has all that an app needs; the command bundle check verifies it, and
     the program of the app.
 
     Example: `facemargin export --precision int8 --output embedder.tflite`
