@@ -42,7 +42,6 @@ ALLOWED = {
     ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
-    "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
         "download",
@@ -54,6 +53,7 @@ ALLOWED = {
         "runtime",
         "saving",
     ),
+    "export": ("evaluate", "files", "images", "runtime", "zoo"),
     "report": ("evaluate", "files", "images"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),

@@ -402,9 +402,13 @@ class Thresholds(Record):
         >>> load_card("spherenet_distilled").thresholds.find(mirrored=True).far
         0.001
         """
-        every = self.mirrored if mirrored else self.single
-        general = [one for one in every if one.group is None] or every
-        return min(general, key=lambda one: abs(math.log(one.far / far)))
+        return nearest_far(self.mirrored if mirrored else self.single, far)
+
+
+def nearest_far(thresholds: tuple[Threshold, ...], far: float = DEFAULT_FAR) -> Threshold:
+    """The threshold whose false accept rate is the nearest to `far`, over all people."""
+    general = [one for one in thresholds if one.group is None] or thresholds
+    return min(general, key=lambda one: abs(math.log(one.far / far)))
 
 
 class Likelihood(Record):
