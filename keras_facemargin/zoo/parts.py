@@ -340,6 +340,14 @@ class Measured(Record):
     seeds: tuple[int, ...]
     notes: str
 
+    def __str__(self) -> str:
+        kind = "with the mirror image" if self.mirrored else "image alone"
+        figure = f"{self.protocol.upper()}, {kind}: {self.accuracy:.2%} ± {self.standard_error:.2%}"
+        if self.interval is None:
+            return figure
+        low, high = self.interval
+        return f"{figure}, 95 % interval over people {low:.2%} to {high:.2%}"
+
 
 class Threshold(Record):
     """Smallest cosine at which two faces count as the same person.
