@@ -1,5 +1,6 @@
 """Fixtures and rules for every test: the measured data, and the backends of each test."""
 
+import functools
 import gc
 import os
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import keras
 import pytest
 from file_server import serve
+
+from keras_facemargin.images import synthetic
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
@@ -52,6 +55,14 @@ def pytest_configure():
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _draw_each_synthetic_face_once():
+    """Most commands draw the same people; only `test_synthetic.py` draws them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "_people", functools.cache(synthetic._people))
+        yield
 
 
 @pytest.fixture(autouse=True)
