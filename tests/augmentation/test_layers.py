@@ -37,6 +37,7 @@ NOTHING = {
     RandomPhotometric: {"brightness": 0, "contrast": 0, "saturation": 0},
     RandomShift: {"pixels": 0},
 }
+SIDES = [(31, 31), (112, 96), (21, 34)]  # jax compiles each layer again for each
 pytestmark = pytest.mark.any_backend
 
 
@@ -89,7 +90,7 @@ def test_images_stay_images(faces, kind):
     assert not np.array_equal(call(kind(rate=1.0, seed=1), faces), faces)
 
 
-@pytest.mark.parametrize("sides", [(31, 31), (112, 96), (21, 34)])
+@pytest.mark.parametrize("sides", SIDES if keras.backend.backend() == "tensorflow" else SIDES[-1:])
 @pytest.mark.parametrize("kind", ALL)
 def test_any_size(kind, sides):
     if kind is RandomFaceMask and sides == (21, 34):
