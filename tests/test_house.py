@@ -53,8 +53,8 @@ ALLOWED = {
         "runtime",
         "saving",
     ),
-    "export": ("evaluate", "files", "images", "runtime", "zoo"),
     "report": ("evaluate", "files", "images"),
+    "export": ("evaluate", "files", "images", "report", "runtime", "zoo"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
