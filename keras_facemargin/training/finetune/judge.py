@@ -132,6 +132,11 @@ class Comparison:
         return tuple(measure for measure in self._strictest if measure.gain < 0)
 
     @property
+    def gains(self) -> tuple[Measure, ...]:
+        """The strictest measures of the sets that gain."""
+        return tuple(measure for measure in self._strictest if measure.gain > 0)
+
+    @property
     def score(self) -> float:
         """What my people gain, less what the other sets lose, in shares.
 

@@ -85,6 +85,8 @@ def divide(
         _require_two(general, "general set")
     if test is None:
         mine, test = _draw_test(mine, seed)
+    elif "strangers" in drawn:  # images of people who became strangers
+        test = _without(test, set(strangers.identities))
     names = [] if known is None else known.identities
     identities = [*names, *(name for name in mine.identities if name not in set(names))]
     for role, part in (("strangers", strangers), ("general", general)):
@@ -129,6 +131,15 @@ def _draw_test(mine: Any, seed: int) -> tuple[Any, Any]:
             "or name a folder of other images with `test` (--test)."
         )
     return mine.split_images(max(1, int(np.median(counts)) // _TEST_SHARE), seed=seed)  # type: ignore[no-any-return]
+
+
+def _without(part: Any, people: set[Any]) -> Any:
+    """The images of other people than these."""
+    part = part._take(np.array([part.identities[label] not in people for label in part.labels]))
+    kept, labels = np.unique(part.labels, return_inverse=True)
+    part.identities = [part.identities[label] for label in kept]
+    part.labels = labels.astype("int32")
+    return part
 
 
 def _require_two(part: Any, role: str) -> None:

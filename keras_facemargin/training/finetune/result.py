@@ -39,12 +39,12 @@ class FineTuned:
             is not compiled: the learning rate has decayed to zero, so further training needs a new
             one.
         share: how far the linear map is on the way from the identity (0) to the one that was
-            learned (1). 0 if nothing was gained: then the embedder is as it was, and the prototypes
+            learned (1). 0 if too little was gained: then the embedder is as it was, and the prototypes
             are the mean embeddings of your people.
         history: lists by epoch: "loss", "accuracy" on the images that trained.
         parts: who trained and who tested.
         before, after: `Judged`, the figures; `after` with the best share of the training, also if
-            it gained nothing.
+            it gained too little.
         comparison: `Comparison`, the measures side by side with intervals.
         strangers: the strangers' images that were tested, and the number of each person.
         thresholds: `keras_facemargin.zoo.Thresholds` that accept one in a thousand of the
@@ -82,20 +82,25 @@ class FineTuned:
         mine = self.comparison.people[-1]
         name = mine.name.partition(", ")[2]
         figures = f"{name} {mine.before:.2%} before, {mine.after:.2%} after"
-        losses = "; ".join(
-            f"{each.name} {each.before:.2%} before, {each.after:.2%} after"
-            for each in self.comparison.losses
-            if each is not mine
+        losses, gains = (
+            "; ".join(
+                f"{each.name} {each.before:.2%} before, {each.after:.2%} after"
+                for each in found
+                if each is not mine
+            )
+            for found in (self.comparison.losses, self.comparison.gains)
         )
         if not self.share:
             return (
-                f"Nothing was gained: your people are recognised with {figures}"
+                f"Too little was gained: your people are recognised with {figures}"
                 + (f"; {losses}" if losses else "")
                 + ". The embedder is kept as it was, with the prototypes of your people."
             )
-        way = f" {self.share:.0%} of the learned change is kept." if self.share < 1 else ""
-        return f"Your people are recognised with {figures}.{way}" + (
-            f" This costs something elsewhere: {losses}." if losses else ""
+        return (
+            f"Your people are recognised with {figures}."
+            + (f" Gained elsewhere: {gains}." if gains else "")
+            + (f" Lost elsewhere: {losses}." if losses else "")
+            + (f" {self.share:.0%} of the learned change is kept." if self.share < 1 else "")
         )
 
     @property
@@ -179,7 +184,7 @@ class FineTuned:
                 lineage=(f"Embedder {made}",),
                 thresholds=self.thresholds,
             )
-        line = f"Embedder of {model}, unchanged: fine-tuning on {images} gained nothing."
+        line = f"Embedder of {model}, unchanged: fine-tuning on {images} gained too little."
         if base is None:
             return describe(embedder, file, line, lineage=(line,), thresholds=self.thresholds)
         return keras_card(base, file).changed(

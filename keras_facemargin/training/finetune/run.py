@@ -17,6 +17,8 @@ from keras_facemargin.training.finetune.parts import Parts, divide
 from keras_facemargin.training.finetune.result import FineTuned
 from keras_facemargin.zoo import calibrate
 
+# A new embedder has a new id, and galleries must be made again: half a point is too little for that.
+LEAST_GAIN = 0.005
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the identity to the map that was learned
 
 _Rows = npt.NDArray[Any]
@@ -51,8 +53,8 @@ def finetune(
     The judgement has three parts: whether images of your people that did not train are recognised,
     alone and among strangers; whether strangers are distinguished; and how far the embeddings
     moved, on a general set if there is one. The best share is kept if your people gain more test
-    images than the other sets together lose genuine pairs, in shares. If not, the embedder is as it
-    was.
+    images than the other sets together lose genuine pairs, by half a percentage point or more. If
+    not, the embedder is as it was.
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D). It is not changed; the result
@@ -107,7 +109,7 @@ def finetune(
         judged = judge.measure(mapped(clean, learned.map_at(share)), clean)
         found[share] = judge.compare(before, judged, intervals=False).score, judged
     share, (score, after) = max(found.items(), key=lambda each: each[1][0])
-    if score <= 0:
+    if score < LEAST_GAIN:
         share = 0.0
     if share:
         embedder = with_map(embedder, learned.map_at(share))

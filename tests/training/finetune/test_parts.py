@@ -64,6 +64,15 @@ def test_with_sets_of_your_own_every_person_and_image_trains(folder):
     assert parts.strangers is strangers
 
 
+def test_people_who_become_strangers_do_not_test(folder):
+    faces = folder("faces", people(8))
+    test = folder("test", people(8, images=1))
+    parts = divide(EMBEDDER, faces, test=test)
+    assert names(parts.test) == set(parts.identities)
+    assert names(parts.test).isdisjoint(parts.strangers.identities)
+    assert len(parts.test) == 6
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
