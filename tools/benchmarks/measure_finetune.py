@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -137,7 +138,7 @@ def after(tuned, judge, before):
     """The embeddings of the result: the linear map of those before, tested on some images."""
     if not tuned.share:
         return before
-    matrix = np.array(tuned.classifier.embedder.layers[-1].kernel)
+    matrix = keras.ops.convert_to_numpy(tuned.classifier.embedder.layers[-1].kernel)
     rows = mapped(before, matrix)
     some = judge.sets["test"].paths[:8]
     found = embed(tuned.classifier.embedder, some, progress=False)

@@ -69,7 +69,7 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
     )
     classifier = KeepingClassifier(keras.Model(source, layer(source)), head)
     head.set_prototypes(prototypes)
-    before = np.array(head.prototypes)[: head.num_classes]
+    before = ops.convert_to_numpy(head.prototypes)[: head.num_classes]
     steps = math.ceil(len(embeddings) / _BATCH)
     epochs = max(_LEAST_EPOCHS, math.ceil(_STEPS / steps))
     rate = keras.optimizers.schedules.CosineDecay(_RATE, steps * epochs)
@@ -77,8 +77,8 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
     history = classifier.fit(
         embeddings, labels, batch_size=_BATCH, epochs=epochs, verbose=0
     ).history
-    after = np.array(head.prototypes)[: head.num_classes]
-    return Learned(np.array(layer.kernel), before, after, history)
+    after = ops.convert_to_numpy(head.prototypes)[: head.num_classes]
+    return Learned(ops.convert_to_numpy(layer.kernel), before, after, history)
 
 
 class KeepingClassifier(MarginClassifier):
@@ -109,7 +109,7 @@ def with_map(embedder: keras.Model, matrix: _Rows) -> keras.Model:
     last = embedder.layers[-1]
     inside = embedder.outputs[0]
     if isinstance(last, keras.layers.Dense) and last.name == MAP:
-        inside, matrix = last.input, np.array(last.kernel) @ matrix
+        inside, matrix = last.input, ops.convert_to_numpy(last.kernel) @ matrix
     layer = keras.layers.Dense(len(matrix), use_bias=False, name=MAP, dtype="float32")
     model = keras.Model(embedder.inputs, layer(inside), name=embedder.name)
     layer.kernel.assign(matrix)

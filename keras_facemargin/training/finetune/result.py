@@ -39,8 +39,8 @@ class FineTuned:
             is not compiled: the learning rate has decayed to zero, so further training needs a new
             one.
         share: how far the linear map is on the way from the identity (0) to the one that was
-            learned (1). 0 if too little was gained: then the embedder is as it was, and the prototypes
-            are the mean embeddings of your people.
+            learned (1). 0 if too little was gained: then the embedder is as it was, and the
+            prototypes are the mean embeddings of your people.
         history: lists by epoch: "loss", "accuracy" on the images that trained.
         parts: who trained and who tested.
         before, after: `Judged`, the figures; `after` with the best share of the training, also if

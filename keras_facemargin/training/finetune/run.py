@@ -17,7 +17,7 @@ from keras_facemargin.training.finetune.parts import Parts, divide
 from keras_facemargin.training.finetune.result import FineTuned
 from keras_facemargin.zoo import calibrate
 
-# A new embedder has a new id, and galleries must be made again: half a point is too little for that.
+# A new embedder has a new id, so galleries must be made again: that needs half a point.
 LEAST_GAIN = 0.005
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the identity to the map that was learned
 
@@ -187,7 +187,7 @@ def _starting_prototypes(
 
 def _prototypes(learned: Learned, share: float, parts: Parts, known: Known | None) -> _Rows:
     """Those of my people. Known people without an image follow the map only."""
-    prototypes = learned.prototypes_at(share)[: len(parts.identities)]
+    prototypes = np.array(learned.prototypes_at(share)[: len(parts.identities)])
     if known is not None:
         present = set(parts.training.labels.tolist())
         absent = [place for place in range(len(known.identities)) if place not in present]
