@@ -10,6 +10,7 @@ import numpy.typing as npt
 from keras import ops
 
 from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.training.interpolation import interpolate_weights
 
 MAP = "fine_tuned"  # name of the layer that fine-tuning appends
@@ -48,11 +49,13 @@ class Learned:
 def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed: int) -> Learned:
     """Learns a linear map W of embeddings e, and the prototypes, with a head.
 
-        loss = head(e W) + 30 (1 - cos(e, e W))
+        loss = head(e W) + 30 (1 - cos(e, e W)) / d
 
     The second term keeps embeddings where they were, for people whom the training does not see
     (distillation from the embedder before: Li, Hoiem, "Learning without Forgetting",
-    arXiv:1606.09282, which distils class probabilities).
+    arXiv:1606.09282, which distils class probabilities). d is the mean of 1 - cos between the
+    prototypes of two people at the start: 0.9 or more in most networks, and less where all
+    embeddings point to one side, as dlib's do, so that the same move means more.
 
     Args:
         head: a `MarginHead`.
@@ -67,7 +70,8 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
     layer = keras.layers.Dense(
         width, use_bias=False, kernel_initializer="identity", name=MAP, dtype="float32"
     )
-    classifier = KeepingClassifier(keras.Model(source, layer(source)), head)
+    keep = KEEP / _distance(prototypes)
+    classifier = KeepingClassifier(keras.Model(source, layer(source)), head, keep)
     head.set_prototypes(prototypes)
     before = ops.convert_to_numpy(head.prototypes)[: head.num_classes]
     steps = math.ceil(len(embeddings) / _BATCH)
@@ -84,6 +88,10 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
 class KeepingClassifier(MarginClassifier):
     """Learns a map of embeddings that stays near the identity; see `fit`."""
 
+    def __init__(self, embedder: keras.Model, head: Any, keep: float) -> None:
+        super().__init__(embedder, head)
+        self.keep = keep
+
     def compute_loss(
         self,
         x: Any = None,
@@ -94,7 +102,16 @@ class KeepingClassifier(MarginClassifier):
     ) -> Any:
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         cosines = ops.sum(ops.normalize(x) * ops.normalize(y_pred), axis=-1)
-        return loss + KEEP * ops.mean(1 - cosines)
+        return loss + self.keep * ops.mean(1 - cosines)
+
+
+def _distance(prototypes: _Rows) -> float:
+    """The mean of 1 - cos between two people."""
+    rows = prototypes if prototypes.ndim == 2 else prototypes[:, 0]
+    rows = unit_rows(rows, "prototypes")
+    people = len(rows)
+    cosines = (np.sum(rows.sum(axis=0) ** 2) - people) / (people * (people - 1))
+    return max(1 - float(cosines), 1e-3)
 
 
 def with_map(embedder: keras.Model, matrix: _Rows) -> keras.Model:

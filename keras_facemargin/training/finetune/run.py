@@ -17,8 +17,8 @@ from keras_facemargin.training.finetune.parts import Parts, divide
 from keras_facemargin.training.finetune.result import FineTuned
 from keras_facemargin.zoo import calibrate
 
-# A new embedder has a new id, so galleries must be made again: that needs half a point.
-LEAST_GAIN = 0.005
+# A new embedder has a new id, so galleries must be made again: that needs a gain of a point.
+LEAST_GAIN = 0.01
 SHARES = (1.0, 0.75, 0.5, 0.25)  # of the way from the identity to the map that was learned
 
 _Rows = npt.NDArray[Any]
@@ -43,7 +43,9 @@ def finetune(
     millions of faces taught. A margin head separates your people from each other and from other
     people, and a second term keeps each embedding e where it was:
 
-        loss = head(e W) + 30 (1 - cos(e, e W))
+        loss = head(e W) + 30 (1 - cos(e, e W)) / d
+
+    where d is the mean of 1 - cos between two people.
 
     W starts at the identity, and the prototypes at the mean embeddings (Qi et al., "Low-Shot
     Learning with Imprinted Weights", arXiv:1712.07136). After training W_s = (1 - s) I + s W is
@@ -53,8 +55,8 @@ def finetune(
     The judgement has three parts: whether images of your people that did not train are recognised,
     alone and among strangers; whether strangers are distinguished; and how far the embeddings
     moved, on a general set if there is one. The best share is kept if your people gain more test
-    images than the other sets together lose genuine pairs, by half a percentage point or more. If
-    not, the embedder is as it was.
+    images than the other sets together lose genuine pairs, by a percentage point or more. If not,
+    the embedder is as it was.
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D). It is not changed; the result
