@@ -704,9 +704,9 @@ class Gallery:
         done = 0
         while part := cursor.fetchmany(_ROWS_AT_ONCE):
             block = slice(done, done + len(part))
-            embeddings, people[block], sharp = zip(*part, strict=True)
-            sharpness[block] = np.array(sharp, float)  # None becomes NaN
-            joined = b"".join(embeddings)
+            people[block] = [row[1] for row in part]
+            sharpness[block] = [row[2] for row in part]  # None becomes NaN
+            joined = b"".join([row[0] for row in part])
             if len(joined) != 4 * dim * len(part):
                 raise self._damaged("an embedding of another width")
             rows[block] = np.frombuffer(joined, "<f4").reshape(len(part), dim)
