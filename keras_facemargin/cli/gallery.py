@@ -248,6 +248,11 @@ def migrate(
         before = opened.model or "another embedder"
         new = open_model(to, None, None)
         id = _id_of(new, to)
+        if id == opened.embedding_id:
+            raise ValueError(
+                f"A migration needs another embedder. Received: --to {to}, whose embeddings "
+                f"{gallery} holds."
+            )
         if map_file is not None and map_file.exists():
             migration = Migration.load(map_file)
         elif faces is None:

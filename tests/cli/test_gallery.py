@@ -104,13 +104,17 @@ def test_another_model_is_refused_and_rebuild_changes_it(facemargin, enrolled, o
         assert gallery.model == str(other_model)
 
 
-def test_migrate_prints_a_price_and_keeps_the_map(facemargin, enrolled, other_model, tmp_path):
+def test_migrate_prints_a_price_and_keeps_the_map(
+    facemargin, enrolled, model, other_model, tmp_path
+):
     from keras_facemargin.images.synthetic import write_synthetic_faces
 
     write_synthetic_faces(tmp_path / "others", 64, 4, seed=1)
     command = ("gallery", "migrate", enrolled, "new.gallery", "--to", other_model)
     before = (tmp_path / enrolled).read_bytes()
     assert_one_sentence(facemargin(*command), "fitted on faces")
+    same = ("gallery", "migrate", enrolled, "new.gallery", "--to", model)
+    assert_one_sentence(facemargin(*same), "needs another embedder")
     options = ("--map", "map.npz", "--any-price")
     code, out, _ = facemargin(*command, "--faces", "others", *options)
     assert code == 0
@@ -123,7 +127,7 @@ def test_migrate_prints_a_price_and_keeps_the_map(facemargin, enrolled, other_mo
     assert (tmp_path / enrolled).read_bytes() == before
     assert not list(tmp_path.glob(".*draft*"))
     assert_one_sentence(facemargin(*command, "--map", "map.npz"), "new.gallery, which exists")
-    command = ("gallery", "migrate", "new.gallery", "third.gallery", "--to", other_model)
+    command = ("gallery", "migrate", "new.gallery", "third.gallery", "--to", model)
     assert_one_sentence(facemargin(*command, "--map", "map.npz"), "map.npz: must map from")
     assert not (tmp_path / "third.gallery").exists()
 
