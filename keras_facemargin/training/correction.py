@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_facemargin.evaluate.cosine import unit_rows
 
-LAYERS, WIDTH = 3, 512  # hidden
+LAYERS, WIDTH = 4, 256  # hidden
 LEARNING_RATE = 1e-3
 DEGRADED_WEIGHT = 0.25  # of the target of degraded views, beside 1 of clean ones
 STRANGERS_WEIGHT = 4.0
