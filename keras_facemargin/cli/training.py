@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_facemargin.cli.alignment import note_crops, note_unaligned
+from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import unlabelled_images
 from keras_facemargin.cli.options import DEFAULT, MODEL, Model, Output
@@ -202,7 +202,6 @@ def robustify(
     embedder = load_embedder(model)
     images = unlabelled_images(faces)
     say(f"{len(images):,} images to train on")
-    note_crops(images, embedder)
     people = None
     if test is not None:
         people = open_faces(test, image_size=Crop.of_embedder(embedder))

@@ -27,6 +27,7 @@ from keras_facemargin.evaluate.degraded import CLEAN
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.files import atomic_write, write_json
 from keras_facemargin.images import BadImage, Crop, read_face
+from keras_facemargin.images.alignment_check import doubt
 from keras_facemargin.images.degrade import KINDS
 from keras_facemargin.images.image import check_face
 from keras_facemargin.progress import progress_bar
@@ -222,7 +223,8 @@ def robustify(
 
     Raises:
         ValueError: there are too few images or people; an image is not a crop of the embedder's
-            shape; the checkpoint belongs to another run; the loss is not finite.
+            shape; the images are clearly not aligned to its template; the checkpoint belongs to
+            another run; the loss is not finite.
         OSError: a file cannot be read or written.
 
     Example:
@@ -324,6 +326,11 @@ def _checked_images(
 
     bad = [each for each in check_all(check, len(drawn)) if each is not None]
     report_bad_files("The set to train on", bad, "refuse")
+    if reason := doubt(drawn, crop):
+        raise ValueError(
+            f"The images to train on must be aligned crops. Received: {len(images):,} images. "
+            f"{reason} `facemargin align` cuts aligned crops out of photos."
+        )
     count = min(500, len(drawn) // 10) if split else 0
     return drawn[count:], drawn[:count]
 

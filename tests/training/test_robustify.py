@@ -291,6 +291,20 @@ def test_bad_input_is_refused_in_a_sentence(images, people, tmp_path):
     refused("is not a face crop:", faces=[*images, *write_other_shape(tmp_path)])
 
 
+def test_photos_are_refused(images, tmp_path):
+    from PIL import Image
+
+    photos = []
+    for number, path in enumerate(images):
+        with Image.open(path) as crop:
+            photo = Image.new("RGB", (250, 250))
+            photo.paste(crop, (70, 50))
+        photos.append(tmp_path / f"{number}.jpg")
+        photo.save(photos[-1])
+    with pytest.raises(ValueError, match=r"must be aligned crops. Received: 200 images. The f"):
+        robustify(tiny_embedder(), photos, progress=False)
+
+
 def write_other_shape(folder):
     from PIL import Image
 
