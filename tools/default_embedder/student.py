@@ -218,9 +218,12 @@ def _copy_half(source, target):
 
 
 def _named(kind, variables):
-    """(name, variable) in order; a name is the same in each build of the network."""
+    """(name, variable) in order; a name is the same in each build of the network.
+
+    It has only the end of the variable's: Keras numbers the layers of a process that have no name.
+    """
     for number, variable in enumerate(variables):
-        yield f"{kind}/{number:03}_{variable.name}", variable
+        yield f"{kind}/{number:03}_{variable.name.rpartition('_')[2]}", variable
 
 
 def _resized(array, shape):

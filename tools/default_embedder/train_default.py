@@ -63,7 +63,11 @@ def main(arguments=None):
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
     state = find_state(options)
-    crops = faces.list_crops(options.data)[:: options.every]
+    crops = [
+        crop
+        for number, crop in enumerate(faces.list_crops(options.data))
+        if crop.part == faces.CHOICE or number % options.every == 0
+    ]
     pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
     lesson = Lesson(crops, pixels, options)
     exam = Exam(lesson, options)
@@ -86,7 +90,7 @@ def read_options(arguments):
     add("--save-every", type=int, default=50_000, metavar="IMAGES")
     add("--stop-after", type=float, default=float("inf"), metavar="MINUTES")
     add("--curve", type=Path, help="CSV of the measures; default: WORK/curve.csv")
-    add("--every", type=int, default=1, help="take one of so many crops, for a trial")
+    add("--every", type=int, default=1, help="for a trial: train on one of so many crops")
     add("--publish", action="store_true", help="write the small committed checkpoint too")
     options = parser.parse_args(arguments)
     options.curve = options.curve or options.work / "curve.csv"
@@ -151,10 +155,11 @@ class Lesson:
         self.prototypes = np.stack(list(means.values()))
         self.labels = np.full(len(pixels), -1, np.int32)
         self.labels[self.rows] = [numbers.get(person, -1) for person in known]
+        mixed = np.count_nonzero(self.rows >= len(crops))
         console.print(
-            f"{len(self.rows):,} crops to train on, {options.mixes:,} of them mixes; "
-            f"{len(rows) - len(self.rows):,} left out that look like held-out people; "
-            f"{np.count_nonzero(self.labels >= 0):,} of {len(means):,} known people"
+            f"{len(self.rows) - mixed:,} crops and {mixed:,} mixes to train on, "
+            f"{np.count_nonzero(self.labels >= 0):,} crops of {len(means):,} known people; "
+            f"{len(rows) - len(self.rows):,} left out that look like held-out people"
         )
 
 
