@@ -14,6 +14,8 @@ from keras_facemargin.backbones.spherenet import SphereNet
 
 EMBEDDING_DIM = 128
 _SMALL = {"widths": (16, 32, 96, 160), "depths": (0, 1, 2, 1)}  # the first generation
+_LATE = {"widths": (16, 32, 96, 224), "depths": (0, 1, 2, 1)}
+_LONG = {"widths": (16, 32, 96, 160), "depths": (0, 1, 3, 1)}
 _WIDE = {"widths": (24, 48, 112, 192), "depths": (0, 1, 2, 1)}
 _DEEP = {"widths": (16, 32, 96, 192), "depths": (0, 1, 3, 2)}
 
@@ -24,6 +26,14 @@ def spherenet_prelu(size=112):
 
 def spherenet(size=112):
     return _embedder(SphereNet(_shape(size), activation="relu", **_SMALL))
+
+
+def spherenet_late(size=112):
+    return _embedder(SphereNet(_shape(size), activation="relu", **_LATE))
+
+
+def spherenet_long(size=112):
+    return _embedder(SphereNet(_shape(size), activation="relu", **_LONG))
 
 
 def spherenet_wide(size=112):
@@ -103,6 +113,8 @@ CANDIDATES = {
     for each in (
         spherenet_prelu,
         spherenet,
+        spherenet_late,
+        spherenet_long,
         spherenet_wide,
         spherenet_deep,
         fused_bottlenecks,

@@ -79,9 +79,9 @@ def read_options(arguments):
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with celeb/, celeb2/, lfw/, weights/")
     add("--work", type=Path, required=True, help="folder of pixels, targets and checkpoints")
-    add("--network", default="spherenet_wide", choices=networks.CANDIDATES)
+    add("--network", default="spherenet_late", choices=networks.CANDIDATES)
     add("--teachers", nargs="+", help="names or files; default: foamliu's .pt in DATA/weights")
-    add("--images", type=int, default=8_000_000, dest="total", help="views in all")
+    add("--images", type=int, default=6_000_000, dest="total", help="views in all")
     add("--mixes", type=int, default=50_000, help="faces that are mixes of two crops")
     add("--batch", type=int, default=64)
     add("--learning-rate", type=float, default=2e-3, help="peak of the schedule")
