@@ -42,7 +42,6 @@ ALLOWED = {
     ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
-    "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
         "download",
@@ -55,6 +54,7 @@ ALLOWED = {
         "saving",
     ),
     "report": ("evaluate", "files", "images"),
+    "export": ("evaluate", "files", "images", "report", "runtime", "zoo"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (

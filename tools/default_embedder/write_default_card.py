@@ -4,7 +4,8 @@
 
 The only place where LFW's View 2 is looked at: nothing is chosen by it. The thresholds are
 calibrated on the people that `faces.part_of` keeps for the card: no crop that is labelled as one of
-them, or looks like one to the teacher, was trained on.
+them, or looks like one to the teacher, was trained on. What else the card held of older weights is
+removed; `write_golden.py`, `write_quality.py` and `write_measured.py` write it again.
 """
 
 import argparse
@@ -50,6 +51,9 @@ def main():
         training=describe_training(state, about),
         measured=(describe_lfw(verification, about["seed"]),),
         thresholds=calibrate(embedder, options.data),
+        golden=None,
+        quality=None,
+        likelihood=None,
     )
     zoo.write_card(folder / "card.json", card)
     zoo.load_card(NAME)  # what was written can be read
