@@ -3,7 +3,7 @@
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Column, Table
@@ -15,6 +15,9 @@ from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from keras_facemargin.data.faces import Faces
     from keras_facemargin.zoo import FaceQuality, Thresholds
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
@@ -22,11 +25,19 @@ Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
 def export(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx.")
-    ],
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write instead: a TFLite and an ONNX file with their manifest, "
+            "self-test, and code for Android, iOS, the web and Python."
+        ),
+    ] = None,
     model: Model = DEFAULT,
     precision: Annotated[
-        Precision, typer.Option(help="Precision of a TFLite file.")
+        Precision, typer.Option(help="Precision of the TFLite file.")
     ] = Precision.float32,
     images: Annotated[
         Path | None,
@@ -35,35 +46,146 @@ def export(
             "synthetic faces."
         ),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="Crops of people whom the embedder was not trained on, one folder a person: "
+            "decisions before and after the export. In a bundle every file gets thresholds of its "
+            "own; without it they are those of the card."
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --calibrate: LFW's pairs.txt, for the accuracy over its folds before and "
+            "after."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Page of the verdict to write, *.html; a .json is beside it."
+        ),
+    ] = None,
 ) -> None:
     """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
 
+    With --bundle the folder has all that an app needs; the command bundle check verifies it, and
+    the program of the app.
+
     Example: `facemargin export --precision int8 --output embedder.tflite`
     """
-    import numpy as np
-
+    from keras_facemargin.evaluate import read_pairs
+    from keras_facemargin.export.decisions import with_decisions
     from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
-    from keras_facemargin.images import Crop, read_face, synthesize_faces
+    from keras_facemargin.export.page import write_verdicts
+    from keras_facemargin.files import write_json
     from keras_facemargin.zoo import find_card, load_embedder
 
+    if (output is None) == (bundle is None):
+        received = "neither" if output is None else f"--output {output} and --bundle {bundle}"
+        raise ValueError(
+            "The export needs either --output FILE, for one file, or --bundle DIR, for a folder. "
+            f"Received: {received}"
+        )
+    if pairs is not None and calibrate is None:
+        raise ValueError(
+            "--pairs needs the images of the list. Received: --pairs without --calibrate. Name "
+            "their folder with --calibrate."
+        )
+    if output is None:
+        if pairs is not None or report is not None:
+            raise ValueError(
+                "--pairs and --report are for one file. Received: --bundle, whose folder has the "
+                "page verdict.html. Leave them out, or name a file with --output."
+            )
+        _export_bundle(cast(Path, bundle), model, precision, images, calibrate)
+        return
     check_format(output, precision.value)
+    if report is not None:
+        prepare_file("--report", report, ".html")
     embedder = load_embedder(model)
     prepare_file("--output", output, *FORMATS)
-    crop = Crop.of_embedder(embedder)
-    if images is None:
-        pixels, _ = synthesize_faces(64, 2, size=crop)
-    else:
-        paths = image_files([images])
-        spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
-        pixels = np.stack([read_face(path, crop) for path in spread])
+    people = None if calibrate is None else _open_people(calibrate, embedder)
+    listed = None if pairs is None else read_pairs(pairs, cast(Path, calibrate))
+    pixels = _test_images(embedder, images)
     verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
+    if people is not None:
+        verdict = with_decisions(verdict, embedder, people, pairs=listed)
     say(str(verdict))
+    if report is not None:
+        write_verdicts(report, model, [verdict])
+        write_json(report.with_suffix(".json"), verdict.to_dict())
+        say(f"{report}, {report.with_suffix('.json').name}")
     card = find_card(model)
     if card is None or card.thresholds is None:
         say("  threshold        none: `facemargin calibrate FACES` writes one into a card")
     else:
         of = "" if precision is Precision.float32 else ", of the Keras embedder"
         say(f"  threshold        cosine {card.thresholds.find(mirrored=False)}, image alone{of}")
+
+
+def _export_bundle(
+    directory: Path, model: str, precision: Precision, images: Path | None, calibrate: Path | None
+) -> None:
+    from keras_facemargin.export import export_bundle
+    from keras_facemargin.export.bundle.write import FILES
+    from keras_facemargin.files import check_unused
+    from keras_facemargin.zoo import find_card, load_embedder
+    from keras_facemargin.zoo.parts import nearest_far
+
+    check_unused(directory)
+    embedder = load_embedder(model)
+    people = None if calibrate is None else _open_people(calibrate, embedder)
+    manifest = export_bundle(
+        embedder,
+        directory,
+        files=FILES | {"embedder.tflite": precision.value},
+        card=find_card(model),
+        images=_test_images(embedder, images),
+        people=people,
+    )
+    table = Table("file", "precision", "MB", "least cosine to Keras", "threshold", "FAR", "of")
+    for one in manifest.models:
+        found = one.thresholds
+        chosen = None if found is None else nearest_far(found.single)
+        table.add_row(
+            one.file,
+            one.precision,
+            f"{one.bytes / 1e6:.2f}",
+            f"{one.verdict['cosine_min']:.6f}",
+            *(
+                ("none", "-", "-")
+                if found is None or chosen is None
+                else (f"{chosen.cosine:.4f}", f"{chosen.far:g}", found.of)
+            ),
+        )
+    console.print(table)
+    say(f"{directory}/README.md is for the developer of the app")
+    say(f"facemargin bundle check {directory} verifies it")
+
+
+def _open_people(faces: Path, embedder: Any) -> "Faces":
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.images import Crop
+
+    people = open_faces(faces, image_size=Crop.of_embedder(embedder))
+    note_unaligned(people)
+    return people
+
+
+def _test_images(embedder: Any, images: Path | None) -> "npt.NDArray[Any]":
+    """The crops that a file is compared on: at most 256 of a folder, or drawn ones."""
+    import numpy as np
+
+    from keras_facemargin.images import Crop, read_face, synthesize_faces
+
+    crop = Crop.of_embedder(embedder)
+    if images is None:
+        return synthesize_faces(64, 2, size=crop)[0]
+    paths = image_files([images])
+    spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
+    return np.stack([read_face(path, crop) for path in spread])
 
 
 def calibrate(

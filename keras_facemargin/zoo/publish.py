@@ -34,8 +34,9 @@ _HUB_LICENSES = {
 def publish_folder(folder: str | os.PathLike[str]) -> Path:
     """Prepares a folder with a card and its weights for publication.
 
-    The weights are compared with the card; the card names its own folder as its first source; and
-    `README.md` is written from the card, with the fields that the hub reads.
+    The weights are compared with the card; the card names its own folder as its first source and
+    gets a golden embedding, with which `verify_embedder` proves a copy; and `README.md` is written
+    from the card, with the fields that the hub reads.
 
     Args:
         folder: with `card.json` and the file that it describes, as `finetune`, `calibrate` or
@@ -65,10 +66,15 @@ def publish_folder(folder: str | os.PathLike[str]) -> Path:
             "licence of your weights and the person or page that states it."
         )
     beside = FolderSource(kind="folder")
-    if card.sources[0] != beside:
-        others = tuple(source for source in card.sources if source != beside)
-        card = card.changed(sources=(beside, *others))
-        write_card(place / CARD, card)
+    others = tuple(source for source in card.sources if source != beside)
+    whole = card.changed(sources=(beside, *others))
+    if card.golden is None:
+        from keras_facemargin.zoo.parity import golden_of
+
+        whole = whole.changed(golden=golden_of(place / card.weights.file, card))
+    if whole != card:
+        write_card(place / CARD, whole)
+    card = whole
     with atomic_write(place / PAGE) as file:
         file.write(page(card))
     return place / PAGE
@@ -132,10 +138,8 @@ def page(card: Card) -> str:
         "",
         f"Embedding id: `{card.embedding_id}`. Embeddings with different ids must not be compared.",
     ]
-    if card.measured:
-        lines += ["", "| protocol | embedding | accuracy | standard error |", "| - | - | - | - |"]
-        lines += [_row(one) for one in card.measured]
-        lines += [f"\nMeasured with `{one.command}`. {one.notes}" for one in card.measured]
+    for one in card.measured:
+        lines += ["", f"{one}. Measured with `{one.command}`. {one.notes}"]
     for title, items in (
         ("Licence", (*map(str, card.license), *card.license_conflicts)),
         ("Lineage", card.lineage),
@@ -146,11 +150,6 @@ def page(card: Card) -> str:
     if not card.commercial_use:
         lines += ["", "The licence ledger does not clear commercial use."]
     return "\n".join([*lines, "", f"**Caution.** {card.caution}", ""])
-
-
-def _row(one: Measured) -> str:
-    kind = "with mirror image" if one.mirrored else "image alone"
-    return f"| {one.protocol} | {kind} | {one.accuracy:.2%} | {one.standard_error:.2%} |"
 
 
 def _front(card: Card) -> dict[str, Any]:
