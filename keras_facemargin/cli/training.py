@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_facemargin.cli.alignment import note_crops, note_unaligned
+from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import unlabelled_images
 from keras_facemargin.cli.options import DEFAULT, MODEL, Model, Output
@@ -160,19 +160,13 @@ def robustify(
             "before and after, and the thresholds of the card."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 700,
-    batch_size: Annotated[int, typer.Option(min=4, help="Images per step, a multiple of 4.")] = 48,
-    learning_rate: Annotated[
-        float,
-        typer.Option(min=0, help="Highest learning rate for Adam; a cosine schedule ends at 0."),
-    ] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the degradations.")] = 0,
 ) -> None:
     """Make an embedder fail safe on small, blurred and compressed faces, without labels.
 
-    The embedder learns to give a degraded crop the embedding that it gave the clean crop. Strangers
-    on bad images are then rarely similar. Writes embedder.keras with its card and report.json. The
-    same command resumes a run that was stopped.
+    Adds a few layers that learn to keep strangers on bad images apart and to leave clean embeddings
+    where they were. Writes embedder.keras with its card and report.json. The same command resumes a
+    run that was stopped.
 
     Example: `facemargin robustify mobilefacenet_192 crops/ --test people/ --output robust`
     """
@@ -187,7 +181,6 @@ def robustify(
     embedder = load_embedder(model)
     images = unlabelled_images(faces)
     say(f"{len(images):,} images to train on")
-    note_crops(images, embedder)
     people = None
     if test is not None:
         people = open_faces(test, image_size=Crop.of_embedder(embedder))
@@ -204,9 +197,6 @@ def robustify(
             embedder,
             images,
             test=people,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
             seed=seed,
             checkpoint=checkpoint,
         )
