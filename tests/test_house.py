@@ -14,6 +14,7 @@ ALLOWED = {
     "download": ("files", "progress"),
     "saving": ("files",),
     "margins": (),
+    "bars": (),
     "backend": (),
     "heads": ("backend", "margins"),
     "losses": ("backend", "heads", "margins"),
@@ -33,6 +34,7 @@ ALLOWED = {
     "audit": ("arrays", "images"),
     "evaluate": (
         "arrays",
+        "bars",
         "data",
         "files",
         "images",
@@ -45,6 +47,7 @@ ALLOWED = {
     "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
+        "bars",
         "download",
         "evaluate",
         "files",
@@ -54,7 +57,7 @@ ALLOWED = {
         "runtime",
         "saving",
     ),
-    "report": ("evaluate", "files", "images"),
+    "report": ("bars", "evaluate", "files", "images"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (

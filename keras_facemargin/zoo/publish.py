@@ -136,7 +136,11 @@ def page(card: Card) -> str:
         lines += ["", "| protocol | embedding | accuracy | standard error |", "| - | - | - | - |"]
         lines += [_row(one) for one in card.measured]
         lines += [f"\nMeasured with `{one.command}`. {one.notes}" for one in card.measured]
+    if card.groups is not None:
+        about, *others = card.groups.sentences
+        lines += ["", "## Errors by group", "", about, "", card.groups.table, "", *others]
     for title, items in (
+        ("Named bars", card.bars),
         ("Licence", (*map(str, card.license), *card.license_conflicts)),
         ("Lineage", card.lineage),
         ("Notes", card.notes),
