@@ -37,7 +37,7 @@ def test_a_card_is_judged_at_its_thresholds():
     card = load_card("spherenet_distilled")
     at = {one.far: one for one in card.thresholds.mirrored}
     for bar, words in zip(BARS, card.bars, strict=True):
-        assert words.startswith(f"{bar.title}: missed: FNMR {1 - at[bar.fmr].tar:.2%}")
+        assert words.startswith(f"{bar.title}; missed: FNMR {1 - at[bar.fmr].tar:.2%}")
     only = card.thresholds.model_copy(update={"mirrored": (at[1e-2],)})
     assert all("not measured at this FMR" in words for words in card.changed(thresholds=only).bars)
     few = at[1e-4].model_copy(update={"impostor_pairs": 20_000})

@@ -270,7 +270,7 @@ class Card(Record):
                 if math.isclose(one.far, bar.fmr):
                     fnmr = 1 - one.tar
                     ends = one.tar_interval and (1 - one.tar_interval[1], 1 - one.tar_interval[0])
-            found.append(f"{bar.title}: {bar.judge(fnmr, ends, pairs)}")
+            found.append(f"{bar.title}; {bar.judge(fnmr, ends, pairs)}")
         return tuple(found)
 
     @property

@@ -25,6 +25,7 @@ from keras_facemargin.report.measures import power
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.thresholds import FARS
 
+
 @dataclasses.dataclass(frozen=True)
 class GroupRates:
     """One way to form groups.
