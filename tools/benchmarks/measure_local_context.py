@@ -59,7 +59,7 @@ def main():
     crops = calibration_crops(options.data)
     sets = {
         "test": BenchFaces.read(groups / "faces", groups=groups / "groups.csv"),
-        "cohort": as_faces(sorted((options.data / "celeb2/unlabelled").glob("*/*.jpg"))[::4]),
+        "cohort": as_faces(sorted((options.data / "celeb2/unlabelled").glob("*/*.jpg"))[::5]),
         "labelled": as_faces(crops),
     }
     people = np.unique([path.parent.name for path in crops], return_inverse=True)[1]
