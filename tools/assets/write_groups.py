@@ -4,9 +4,10 @@
         spherenet_distilled weights/foamliu_MobileFaceNet.onnx MobileFaceNet.tflite
 
 False matches are pairs of two people of UTKFace with one race and one sex, false non-matches pairs
-of one person of CelebA. The threshold is the card's for FAR 1e-3. The same crops of CelebA that the
-thresholds were calibrated on give them intervals of the TAR. WORK keeps the embeddings, so an
-interrupted run resumes. The rows of zoo/results/groups.csv of other embedders stay.
+of one person of CelebA. The threshold is the card's for FAR 1e-3. With --intervals the crops of
+CelebA that the thresholds were calibrated on also give intervals of their TARs. WORK keeps the
+embeddings, so an interrupted run resumes. The rows of zoo/results/groups.csv of other embedders
+stay.
 
 Run `tools/assets/write_zoo_readme.py` afterwards.
 """
@@ -48,27 +49,32 @@ def main():
     parser.add_argument("models", nargs="+", help="names or files of embedders of the zoo")
     parser.add_argument("--data", type=Path, required=True, help="folder with groups/ and celeb2/")
     parser.add_argument("--work", type=Path, required=True, help="folder of the embeddings")
+    parser.add_argument("--intervals", action="store_true", help="of the thresholds' TARs")
     options = parser.parse_args()
     faces = BenchFaces.read(
         options.data / "groups/faces", groups=options.data / "groups/groups.csv"
     )
-    crops = calibration_crops(options.data)
-    calibration = BenchFaces({Crop.of(): crops}, [p.parent.name for p in crops], 0, None, {})
     for model in options.models:
         embedder = zoo.open_embedder(model)
-        rows, calibrated = (
-            embed_faces({"it": embedder}, each, options.work, flip=True, progress=True)["it"]
-            for each in (faces, calibration)
-        )
         file = zoo.DIRECTORY / embedder.name / zoo.CARD
         card = zoo.read_card(file)
-        card = card.changed(
-            thresholds=with_intervals(card.thresholds, calibrated, calibration.people),
-            groups=measure(rows, faces, card.thresholds.find(mirrored=True)),
-        )
+        rows = embed_once(embedder, faces, options.work)
+        card = card.changed(groups=measure(rows, faces, card.thresholds.find(mirrored=True)))
+        if options.intervals:
+            crops = calibration_crops(options.data)
+            people = [path.parent.name for path in crops]
+            rows = embed_once(
+                embedder, BenchFaces({Crop.of(): crops}, people, 0, None, {}), options.work
+            )
+            card = card.changed(thresholds=with_intervals(card.thresholds, rows, people))
         zoo.write_card(file, card)
         write_rows(card)
         print(card.name, *card.groups.sentences, card.groups.table, *card.bars, sep="\n")
+
+
+def embed_once(embedder, faces, work):
+    """The embeddings of the faces, with those of the mirror images appended."""
+    return embed_faces({"it": embedder}, faces, work, flip=True, progress=True)["it"]
 
 
 def measure(rows, faces, threshold):
