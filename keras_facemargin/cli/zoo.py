@@ -197,7 +197,7 @@ def _rows(card: "Card") -> list[tuple[str, str]]:
     rows += [("Named bar", words) for words in card.bars]
     if card.groups is not None:
         rows += [
-            ("Group", f"{one.group}: FMR {one.cells[0]}; FNMR {one.cells[1]}")
+            ("Group", "{}: FMR {}; FNMR {}; own cosine {}".format(one.group, *one.cells))
             for one in card.groups.groups
         ]
         rows += [("Groups", words) for words in card.groups.sentences]

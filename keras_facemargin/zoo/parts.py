@@ -435,11 +435,13 @@ class GroupErrors(Record):
         return self.false_non_matches / self.genuine_pairs if self.genuine_pairs else None
 
     @property
-    def cells(self) -> tuple[str, str]:
-        """FMR and FNMR as text, with intervals and counts."""
+    def cells(self) -> tuple[str, str, str]:
+        """FMR and FNMR as text, with intervals and counts, and the group's own cosine."""
+        own = "-" if self.own_cosine is None else f"{self.own_cosine:.4f}"
         return (
             _rate(self.fmr, self.fmr_interval, self.false_matches, self.impostor_pairs),
             _rate(self.fnmr, self.fnmr_interval, self.false_non_matches, self.genuine_pairs),
+            own,
         )
 
 
@@ -493,8 +495,11 @@ class Groups(Record):
     @property
     def table(self) -> str:
         """A Markdown table of the groups."""
-        lines = ["| group | FMR | FNMR |", "| --- | --- | --- |"]
-        lines += [f"| {one.group} | {' | '.join(one.cells)} |" for one in self.groups]
+        lines = [
+            f"| group | FMR | FNMR | own cosine for FAR {self.held_far:g} |",
+            "| --- | --- | --- | --- |",
+            *(f"| {one.group} | {' | '.join(one.cells)} |" for one in self.groups),
+        ]
         return "\n".join(lines)
 
 

@@ -42,6 +42,7 @@ def test_show_prints_the_card_or_its_json(facemargin):
     assert code == 0
     for words in (*map(str, card.license), *card.license_conflicts, *card.notes, card.caution):
         assert words in out
+    assert all(words in out for words in (*card.bars, *card.groups.sentences))
     assert card.license_conflicts
     unknown = facemargin("zoo", "show", "nosuch")
     assert_one_sentence(unknown, "Received: 'nosuch'", "lists the names")

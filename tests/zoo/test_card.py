@@ -343,3 +343,19 @@ def test_every_converter_exists(name):
 
     converter = zoo.load_card(name).converter
     assert converter is None or converter in CONVERTERS
+
+
+def test_groups_on_a_card_agree_with_their_counts():
+    for name in ("spherenet_distilled", "mobilefacenet_192", "mobilefacenet_foamliu_onnx"):
+        groups = zoo.load_card(name).groups
+        rates = [one.fmr for one in groups.groups if one.impostor_pairs]
+        assert groups.ratio == pytest.approx(max(rates) / min(rates))
+        for one in groups.groups:
+            for rate, ends in ((one.fmr, one.fmr_interval), (one.fnmr, one.fnmr_interval)):
+                assert (rate is None) == (ends is None)
+                assert rate is None or ends[0] <= rate <= ends[1]
+        own = [one.own_cosine for one in groups.groups if one.own_cosine is not None]
+        assert groups.held_cosine == max(own) > groups.single_cosine
+        assert groups.single_tar > groups.held_tar
+        lowest_is_zero = groups.model_copy(update={"ratio": None})
+        assert "the lowest is 0" in lowest_is_zero.sentences[1]
