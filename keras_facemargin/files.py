@@ -2,7 +2,7 @@
 
 - `read_text` reads UTF-8 with or without a byte-order mark, and names another encoding.
 - `atomic_write` and `write_json` replace a file in one step and keep its mode; `draft_of` does so
-  for a writer that opens its file itself.
+  for a writer that opens its file itself; `draft_folder` writes a new folder in one step.
 - `check_writable` checks before the work that a file can be written.
 - `exclusive` lets one process write to a destination; a second one gets an error.
 - `full_disk_names` adds the name of the file to the error of a full disk.
@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import secrets
+import shutil
 import stat
 from pathlib import Path
 
@@ -101,6 +102,61 @@ def draft_of(path, ending=".draft"):
             replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
+            raise
+
+
+def check_unused(path):
+    """Refuses a folder to write that is a file or has content, before the work for it starts.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        FileExistsError: `path` is in use.
+
+    Example:
+        >>> check_unused("missing")
+    """
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"The folder to write must not exist, or be empty. Received: {path}, which is in use. "
+            "Name another folder, or remove it."
+        )
+
+
+@contextlib.contextmanager
+def draft_folder(path):
+    """Makes a draft beside `path` that becomes the folder when the block ends without an error.
+
+    At any time `path` is missing (or empty, as before) or complete.
+
+    Args:
+        path: the folder to write; it must not exist, or be empty.
+
+    Raises:
+        FileExistsError: `path` is in use.
+        OSError: the draft cannot be made or renamed. If the disk is full, the error names `path`.
+
+    Example:
+        >>> with draft_folder("made") as draft:
+        ...     _ = (draft / "note.txt").write_text("complete")
+        >>> Path("made/note.txt").read_text()
+        'complete'
+    """
+    check_unused(path)
+    path = Path(os.path.abspath(path))  # "." has no name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft_name(path)
+    with full_disk_names(path):
+        draft.mkdir()
+        try:
+            yield draft
+            if path.exists():
+                path.rmdir()  # Windows renames no folder onto another
+            os.rename(draft, path)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
             raise
 
 

@@ -44,7 +44,6 @@ ALLOWED = {
     ),
     "callbacks": ("backend", "evaluate", "files", "fitting", "heads", "progress"),
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
-    "export": ("files", "images", "runtime"),
     "zoo": (
         "backbones",
         "bars",
@@ -57,6 +56,7 @@ ALLOWED = {
         "runtime",
         "saving",
     ),
+    "export": ("evaluate", "files", "images", "runtime", "zoo"),
     "report": ("bars", "evaluate", "files", "images"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),

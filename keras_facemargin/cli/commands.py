@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import keras_facemargin
-from keras_facemargin.cli import bench, data, embedders, faces, gallery, training, zoo
+from keras_facemargin.cli import bench, bundle, data, embedders, faces, gallery, training, zoo
 from keras_facemargin.cli.console import (
     Answer,
     complain,
@@ -33,6 +33,8 @@ zoo_app = typer.Typer(invoke_without_command=True)
 app.add_typer(zoo_app, name="zoo")
 gallery_app = typer.Typer(no_args_is_help=True)
 app.add_typer(gallery_app, name="gallery")
+bundle_app = typer.Typer(no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
 fetch = typer.Typer(no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
@@ -74,6 +76,14 @@ def _gallery() -> None:
     """
 
 
+@bundle_app.callback()
+def _bundle() -> None:
+    """Verify a bundle of `export --bundle`, and the program of the app that uses it.
+
+    Example: `facemargin bundle check bundle`
+    """
+
+
 @fetch.callback()
 def _fetch() -> None:
     """Download a public data set. Resumes after an interruption and checks the SHA-256 digest.
@@ -102,6 +112,8 @@ zoo_app.command("show")(zoo.show)
 zoo_app.command("fetch")(zoo.fetch)
 zoo_app.command("verify")(with_keras(zoo.verify))
 zoo_app.command("publish")(zoo.publish)
+
+bundle_app.command("check")(bundle.check)
 
 fetch.command("lfw")(data.fetch_lfw)
 

@@ -3,7 +3,7 @@
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.table import Column, Table
@@ -15,6 +15,8 @@ from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from keras_facemargin.zoo import FaceQuality, Thresholds
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
@@ -22,11 +24,19 @@ Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
 
 def export(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx.")
-    ],
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write instead: a TFLite and an ONNX file with their manifest, "
+            "self-test, and code for Android, iOS, the web and Python."
+        ),
+    ] = None,
     model: Model = DEFAULT,
     precision: Annotated[
-        Precision, typer.Option(help="Precision of a TFLite file.")
+        Precision, typer.Option(help="Precision of the TFLite file.")
     ] = Precision.float32,
     images: Annotated[
         Path | None,
@@ -35,27 +45,43 @@ def export(
             "synthetic faces."
         ),
     ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bundle: crops of people whom the embedder was not trained on, one folder "
+            "a person. Every file gets thresholds of its own. Default: those of the card."
+        ),
+    ] = None,
 ) -> None:
     """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
 
+    With --bundle the folder has all that an app needs; the command bundle check verifies it, and
+    the program of the app.
+
     Example: `facemargin export --precision int8 --output embedder.tflite`
     """
-    import numpy as np
-
     from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
-    from keras_facemargin.images import Crop, read_face, synthesize_faces
     from keras_facemargin.zoo import find_card, load_embedder
 
+    if (output is None) == (bundle is None):
+        received = "neither" if output is None else f"--output {output} and --bundle {bundle}"
+        raise ValueError(
+            "The export needs either --output FILE, for one file, or --bundle DIR, for a folder. "
+            f"Received: {received}"
+        )
+    if output is None:
+        _export_bundle(cast(Path, bundle), model, precision, images, calibrate)
+        return
+    if calibrate is not None:
+        raise ValueError(
+            "--calibrate is for a bundle, whose manifest has the thresholds. Received: "
+            f"--calibrate {calibrate} with --output {output}. `facemargin calibrate --model "
+            f"{output}` writes a card beside a file."
+        )
     check_format(output, precision.value)
     embedder = load_embedder(model)
     prepare_file("--output", output, *FORMATS)
-    crop = Crop.of_embedder(embedder)
-    if images is None:
-        pixels, _ = synthesize_faces(64, 2, size=crop)
-    else:
-        paths = image_files([images])
-        spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
-        pixels = np.stack([read_face(path, crop) for path in spread])
+    pixels = _test_images(embedder, images)
     verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
     say(str(verdict))
     card = find_card(model)
@@ -64,6 +90,65 @@ def export(
     else:
         of = "" if precision is Precision.float32 else ", of the Keras embedder"
         say(f"  threshold        cosine {card.thresholds.find(mirrored=False)}, image alone{of}")
+
+
+def _export_bundle(
+    directory: Path, model: str, precision: Precision, images: Path | None, calibrate: Path | None
+) -> None:
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.export import export_bundle
+    from keras_facemargin.export.bundle.write import FILES
+    from keras_facemargin.files import check_unused
+    from keras_facemargin.images import Crop
+    from keras_facemargin.zoo import find_card, load_embedder
+    from keras_facemargin.zoo.parts import nearest_far
+
+    check_unused(directory)
+    embedder = load_embedder(model)
+    people = None
+    if calibrate is not None:
+        people = open_faces(calibrate, image_size=Crop.of_embedder(embedder))
+        note_unaligned(people)
+    manifest = export_bundle(
+        embedder,
+        directory,
+        files=FILES | {"embedder.tflite": precision.value},
+        card=find_card(model),
+        images=_test_images(embedder, images),
+        people=people,
+    )
+    table = Table("file", "precision", "MB", "least cosine to Keras", "threshold", "FAR", "of")
+    for one in manifest.models:
+        found = one.thresholds
+        chosen = None if found is None else nearest_far(found.single)
+        table.add_row(
+            one.file,
+            one.precision,
+            f"{one.bytes / 1e6:.2f}",
+            f"{one.verdict['cosine_min']:.6f}",
+            *(
+                ("none", "-", "-")
+                if found is None or chosen is None
+                else (f"{chosen.cosine:.4f}", f"{chosen.far:g}", found.of)
+            ),
+        )
+    console.print(table)
+    say(f"{directory}/README.md is for the developer of the app")
+    say(f"facemargin bundle check {directory} verifies it")
+
+
+def _test_images(embedder: Any, images: Path | None) -> "npt.NDArray[Any]":
+    """The crops that a file is compared on: at most 256 of a folder, or drawn ones."""
+    import numpy as np
+
+    from keras_facemargin.images import Crop, read_face, synthesize_faces
+
+    crop = Crop.of_embedder(embedder)
+    if images is None:
+        return synthesize_faces(64, 2, size=crop)[0]
+    paths = image_files([images])
+    spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
+    return np.stack([read_face(path, crop) for path in spread])
 
 
 def calibrate(

@@ -50,7 +50,8 @@ def list_cards(
     names = list_embedders(pattern, commercial=commercial or None)
     if not names:
         asked = f"{pattern!r}{' with --commercial' if commercial else ''}"
-        say(f"No embedder of the zoo matches {asked}. `facemargin zoo` lists all.")
+        ledger = ", `facemargin zoo show NAME` has each licence ledger" if commercial else ""
+        say(f"No embedder of the zoo matches {asked}. `facemargin zoo` lists all{ledger}.")
         return
     heads = ("Embedder", "D", "Crop", "LFW %", "Threshold", "Commercial")
     table = Table(
@@ -149,8 +150,9 @@ def publish(
 
     page = publish_folder(folder)
     _print_licence(load_card(folder))
-    say(f"{page}: upload {folder} as it is, then check it with --check ADDRESS")
-    if check is not None:
+    if check is None:
+        say(f"{page}: upload {folder} as it is, then check it with --check ADDRESS")
+    else:
         names = read_back(folder, check)
         say(f"{check}: {', '.join(names)} are byte by byte those of {folder}")
 
@@ -181,10 +183,7 @@ def _rows(card: "Card") -> list[tuple[str, str]]:
         ("File", f"{card.weights.file}{size}"),
         *(("Source", str(source)) for source in card.sources),
     ]
-    for one in card.measured:
-        kind = "with mirror image" if one.mirrored else "image alone"
-        figure = f"{one.accuracy:.2%} ± {one.standard_error:.2%}"
-        rows.append(("Measured", f"{one.protocol}, {kind}: {figure}. {one.notes}"))
+    rows += [("Measured", f"{one}. {one.notes}") for one in card.measured]
     for stated in card.published:
         words = f"{stated.protocol} {stated.measure} {stated.value:.2%} [{stated.stated_by}]"
         rows.append(("Stated", f"{words} {stated.notes}".strip()))

@@ -3,10 +3,49 @@
 `export_tflite`, `export_onnx` and, by the ending of the file, `export_embedder` write the embedder
 with L2 normalisation at its end and return a `Verdict`: the file's agreement with Keras, its size
 and its latency. A file that misses its `Tolerance` raises `ExportError` and never replaces a good
-one.
+one. `export_bundle` writes a folder that proves itself: the files, their manifest and self-test,
+and code for the app; `check_bundle` verifies it, without Keras.
 """
 
-from keras_facemargin.export.formats import export_embedder, export_onnx, export_tflite
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_facemargin.export.verdict import ExportError, Tolerance, Verdict
 
-__all__ = ["ExportError", "Tolerance", "Verdict", "export_embedder", "export_onnx", "export_tflite"]
+if TYPE_CHECKING:
+    from keras_facemargin.export.bundle.check import CheckedBundle, check_bundle
+    from keras_facemargin.export.bundle.manifest import Manifest, read_manifest
+    from keras_facemargin.export.bundle.write import export_bundle
+    from keras_facemargin.export.formats import export_embedder, export_onnx, export_tflite
+
+__all__ = [
+    "CheckedBundle",
+    "ExportError",
+    "Manifest",
+    "Tolerance",
+    "Verdict",
+    "check_bundle",
+    "export_bundle",
+    "export_embedder",
+    "export_onnx",
+    "export_tflite",
+    "read_manifest",
+]
+
+# The conversion needs Keras, the check of a bundle does not.
+_HOMES = {
+    "CheckedBundle": "bundle.check",
+    "Manifest": "bundle.manifest",
+    "check_bundle": "bundle.check",
+    "export_bundle": "bundle.write",
+    "export_embedder": "formats",
+    "export_onnx": "formats",
+    "export_tflite": "formats",
+    "read_manifest": "bundle.manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

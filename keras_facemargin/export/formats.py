@@ -145,6 +145,7 @@ def export_embedder(
     precision: str = "float32",
     images: Images | None = None,
     tolerance: Tolerance | None = None,
+    keep: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Writes an embedder in the format that the ending of the file names: `.tflite` or `.onnx`.
 
@@ -153,6 +154,7 @@ def export_embedder(
 
     Args:
         embedder, path, precision, images, tolerance: as `export_tflite` and `export_onnx`.
+        keep: where a file that misses the tolerance is written. Default: `<path>.failed`.
 
     Returns:
         A `Verdict`.
@@ -191,6 +193,7 @@ def export_embedder(
         normalised(embedder),
         images,
         tolerance=tolerance or own_tolerance,
+        keep=None if keep is None else Path(keep),
         format=suffix.removeprefix("."),
         precision=precision,
         float_islands=format.float_islands(artefact) if calibrated else (),

@@ -119,6 +119,7 @@ def deliver(
     images: npt.NDArray[Any],
     *,
     tolerance: Tolerance,
+    keep: Path | None = None,
     **facts: Any,
 ) -> Verdict:
     """Tests an exported file in memory, then writes it to its path or, if it fails, beside it.
@@ -130,13 +131,14 @@ def deliver(
         reference: `normalised(embedder)` of the same embedder.
         images: `(N, H, W, 3)`, uint8 or float.
         tolerance: a `Tolerance`.
+        keep: where a file that fails is written; None: `<path>.failed`.
         **facts: the other fields of `Verdict`: format, precision, float_islands.
 
     Returns:
         The `Verdict`.
 
     Raises:
-        ExportError: the file fails; it is written to `<path>.failed`.
+        ExportError: the file fails; it is written to `keep`.
         ValueError: a Keras embedding is not finite or is zero, or the embeddings are so similar
             that a file which ignores its input would pass.
         OSError: the file cannot be written.
@@ -150,7 +152,7 @@ def deliver(
     latency_ms, keras_latency_ms = _alternating_medians(
         lambda: run(images[:1]), lambda: _embed(reference, images[:1])
     )
-    place = path if passed else path.with_name(f"{path.name}.failed")
+    place = path if passed else keep or path.with_name(f"{path.name}.failed")
     verdict = Verdict(
         path=str(place),
         size_bytes=len(artefact),

@@ -60,8 +60,8 @@ def calibrate(
             "`embeddings` must be of shape (N, 2 * D), as embed(..., flip=True) makes them. "
             f"Received: shape {rows.shape}"
         )
-    single = _find(rows[:, : rows.shape[1] // 2], labels, fars, data, progress)
-    return Thresholds(single=single, mirrored=_find(rows, labels, fars, data, progress))
+    single = find_thresholds(rows[:, : rows.shape[1] // 2], labels, fars, data, progress)
+    return Thresholds(single=single, mirrored=find_thresholds(rows, labels, fars, data, progress))
 
 
 def fit_likelihood(
@@ -110,13 +110,14 @@ def fit_likelihood(
     )
 
 
-def _find(
+def find_thresholds(
     embeddings: "npt.ArrayLike",
     labels: "npt.ArrayLike",
     fars: Sequence[float] | None,
     data: str,
     progress: bool,
 ) -> tuple[Threshold, ...]:
+    """As `calibrate`, for one kind of embedding, ``(N, D)``."""
     import numpy as np
 
     from keras_facemargin.evaluate import cosine_scores, verify_all_pairs

@@ -46,7 +46,7 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     """
     text = read_text(path, "a card")
     try:
-        record = json.loads(text, parse_constant=_refuse_constant)
+        record = json.loads(text, parse_constant=refuse_constant)
         _check_version(record)
         return Card.model_validate_json(text)
     except RecursionError:
@@ -55,7 +55,7 @@ def read_card(path: str | os.PathLike[str]) -> Card:
             "deeply to be read."
         ) from None
     except pydantic.ValidationError as error:
-        raise ValueError(f"{path}: {_sentence(error)}") from None
+        raise ValueError(f"{path}: {first_problem(error, 'a card', _WAY_OUT)}") from None
     except ValueError as error:  # json's own error is one too
         raise ValueError(f"{path}: {error}") from error
 
@@ -73,8 +73,13 @@ def write_card(path: str | os.PathLike[str], card: Card) -> None:
     write_json(path, card.to_dict())
 
 
-def _refuse_constant(name: str) -> typing.NoReturn:
-    raise ValueError(f"a card's numbers must be finite. Received: {name}. {_WAY_OUT}")
+def refuse_constant(name: str) -> typing.NoReturn:
+    """Refuses NaN and Infinity, which Python's JSON reader accepts.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError(f"the numbers of a record must be finite. Received: {name}.")
 
 
 def _check_version(record: Any) -> None:
@@ -107,21 +112,27 @@ _WORDS = {
 }
 
 
-def _sentence(error: pydantic.ValidationError) -> str:
-    """The first problem in one sentence: names before values."""
+def first_problem(error: pydantic.ValidationError, what: str, way_out: str) -> str:
+    """The first problem of a record in one sentence: names before values.
+
+    Args:
+        error: as pydantic raises it.
+        what: the record, such as "a card".
+        way_out: a sentence that says what to do.
+    """
     order = {"extra_forbidden": 0, "missing": 1}
     problem = min(error.errors(include_url=False), key=lambda one: order.get(one["type"], 2))
     kind, received = problem["type"], problem["input"]
     context: dict[str, Any] = problem.get("ctx", {})
     field = "".join(_steps(problem["loc"])).lstrip(".")
     if kind == "json_invalid":
-        return f"a card must be JSON. Received: {context['error']}. {_WAY_OUT}"
+        return f"{what} must be JSON. Received: {context['error']}. {way_out}"
     if kind == "extra_forbidden":
-        return f"field `{field}` is unknown. Received: {_shown(received)}. {_WAY_OUT}"
+        return f"field `{field}` is unknown. Received: {_shown(received)}. {way_out}"
     if kind in ("missing", "union_tag_not_found"):
         field = f"{field}.kind" if kind == "union_tag_not_found" else field
         names = ", ".join(received) if isinstance(received, dict) else _shown(received)
-        return f"field `{field}` is missing. Received: {names[:200]}. {_WAY_OUT}"
+        return f"field `{field}` is missing. Received: {names[:200]}. {way_out}"
     rule = _WORDS.get(kind, "")
     if kind == "value_error":
         cause = context["error"]
@@ -137,7 +148,7 @@ def _sentence(error: pydantic.ValidationError) -> str:
         )
     elif not rule:
         rule = _rule(kind, context)
-    return f"field `{field}` must be {rule}. Received: {_shown(received)}. {_WAY_OUT}"
+    return f"field `{field}` must be {rule}. Received: {_shown(received)}. {way_out}"
 
 
 def _steps(location: tuple[int | str, ...]) -> Iterator[str]:

@@ -152,6 +152,8 @@ def find_place(model: str | os.PathLike[str]) -> Place:
         return _at_hub(text)
     if text.startswith("https://"):
         return _at_address(text, text)
+    if "://" in text:
+        raise ValueError(f"An address must begin with hf:// or https://. Received: {text!r}")
     path = Path(text)
     if path.name == CARD:
         path = path.parent

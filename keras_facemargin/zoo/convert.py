@@ -204,4 +204,7 @@ CONVERTERS: dict[str, Callable[[Path, Card], keras.Model]] = {
     "iresnet_adaface": functools.partial(_backbone, iresnet.fill_adaface),
     "ghostfacenet": functools.partial(_backbone, ghostfacenet.fill_ghostfacenet),
     "inception_resnet_facenet": functools.partial(_backbone, inception_resnet.fill_facenet),
+    "inception_resnet_keras_facenet": functools.partial(
+        _backbone, inception_resnet.fill_keras_facenet
+    ),
 }

@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
     import keras
 
 LEAST_COSINE = 0.9999
-_SEEDS = {"synthetic-1": 1}  # the crops that a card may name
+_SEEDS = {"synthetic-1": 1, "synthetic-2": 2}  # the crops that a card may name
 _MARGIN = 40  # pixels that repeat the edge of a drawn face, for looser crops
 
 Floats = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ def golden_crop(name: str, crop: Crop) -> npt.NDArray[np.uint8]:
     """A drawn face that all machines draw alike.
 
     Args:
-        name: "synthetic-1".
+        name: "synthetic-1" or "synthetic-2".
         crop: size and template; without a template the face is placed as for ArcFace.
 
     Returns:

@@ -340,6 +340,14 @@ class Measured(Record):
     seeds: tuple[int, ...]
     notes: str
 
+    def __str__(self) -> str:
+        kind = "with the mirror image" if self.mirrored else "image alone"
+        figure = f"{self.protocol.upper()}, {kind}: {self.accuracy:.2%} ± {self.standard_error:.2%}"
+        if self.interval is None:
+            return figure
+        low, high = self.interval
+        return f"{figure}, 95 % interval over people {low:.2%} to {high:.2%}"
+
 
 class Threshold(Record):
     """Smallest cosine at which two faces count as the same person.
@@ -397,9 +405,13 @@ class Thresholds(Record):
         >>> load_card("spherenet_distilled").thresholds.find(mirrored=True).far
         0.001
         """
-        every = self.mirrored if mirrored else self.single
-        general = [one for one in every if one.group is None] or every
-        return min(general, key=lambda one: abs(math.log(one.far / far)))
+        return nearest_far(self.mirrored if mirrored else self.single, far)
+
+
+def nearest_far(thresholds: tuple[Threshold, ...], far: float = DEFAULT_FAR) -> Threshold:
+    """The threshold whose false accept rate is the nearest to `far`, over all people."""
+    general = [one for one in thresholds if one.group is None] or thresholds
+    return min(general, key=lambda one: abs(math.log(one.far / far)))
 
 
 class GroupErrors(Record):

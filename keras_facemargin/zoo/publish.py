@@ -132,10 +132,8 @@ def page(card: Card) -> str:
         "",
         f"Embedding id: `{card.embedding_id}`. Embeddings with different ids must not be compared.",
     ]
-    if card.measured:
-        lines += ["", "| protocol | embedding | accuracy | standard error |", "| - | - | - | - |"]
-        lines += [_row(one) for one in card.measured]
-        lines += [f"\nMeasured with `{one.command}`. {one.notes}" for one in card.measured]
+    for one in card.measured:
+        lines += ["", f"{one}. Measured with `{one.command}`. {one.notes}"]
     if card.groups is not None:
         about, *others = card.groups.sentences
         lines += ["", "## Errors by group", "", about, "", card.groups.table, "", *others]
@@ -150,11 +148,6 @@ def page(card: Card) -> str:
     if not card.commercial_use:
         lines += ["", "The licence ledger does not clear commercial use."]
     return "\n".join([*lines, "", f"**Caution.** {card.caution}", ""])
-
-
-def _row(one: Measured) -> str:
-    kind = "with mirror image" if one.mirrored else "image alone"
-    return f"| {one.protocol} | {kind} | {one.accuracy:.2%} | {one.standard_error:.2%} |"
 
 
 def _front(card: Card) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def test_zoo_lists_every_embedder(facemargin):
     assert f"{load_card(DEFAULT).thresholds.find(mirrored=True).cosine:.3f}" in out
     _, out, _ = facemargin("zoo", "list", "none*", "--commercial")
     assert out.startswith("No embedder of the zoo matches 'none*' with --commercial.")
+    assert "`facemargin zoo show NAME` has each licence ledger" in out
 
 
 def test_show_prints_the_card_or_its_json(facemargin):
@@ -40,7 +41,8 @@ def test_show_prints_the_card_or_its_json(facemargin):
     code, out, _ = facemargin("zoo", "show", "mobilefacenet_192")
     card = load_card("mobilefacenet_192")
     assert code == 0
-    for words in (*map(str, card.license), *card.license_conflicts, *card.notes, card.caution):
+    shown = (*card.license, *card.license_conflicts, *card.measured, *card.notes, card.caution)
+    for words in map(str, shown):
         assert words in out
     assert all(words in out for words in (*card.bars, *card.groups.sentences))
     assert card.license_conflicts
@@ -69,7 +71,7 @@ def test_verify_compares_digest_and_embedding(facemargin):
     code, out, _ = facemargin("zoo", "verify", DEFAULT)
     assert code == 0
     assert f"embedder.keras: size and SHA-256 as on the card of {DEFAULT}" in out
-    assert "golden embedding" in out
+    assert "golden embedding: cosine 1.0000" in out or "golden embedding: cosine 0.99999" in out
     shutil.copytree(DIRECTORY / DEFAULT, "mine")
     with open("mine/embedder.keras", "ab") as file:
         file.write(b"x")
@@ -88,4 +90,5 @@ def test_publish_writes_the_page_and_checks_an_address(facemargin, server, monke
     code, out, _ = facemargin("zoo", "publish", "mine", "--check", "hf://owner/name")
     assert code == 0
     assert "card.json, embedder.keras, README.md are byte by byte those of mine" in out
+    assert "upload" not in out
     assert_one_sentence(facemargin("zoo", "publish", "."), "A published folder needs a card")

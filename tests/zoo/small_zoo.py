@@ -24,6 +24,7 @@ def tiny_card(file, **fields):
         "name": "tiny",
         "parameters": 6,
         "embedding_dim": 2,
+        "golden": None,
         "input": zoo.Input.model_validate_json(json.dumps(record)),
         "weights": zoo.Weights(
             file=file.name, bytes=file.stat().st_size, sha256=zoo.digest_of(file)

@@ -68,6 +68,29 @@ def test_every_card_is_complete(name):
     assert (card.converter is None) == (card.weights.file.endswith(".keras"))
 
 
+def test_the_docs_state_the_numbers_of_the_cards():
+    default, other, third = map(
+        zoo.load_card, ("spherenet_distilled", "mobilefacenet_foamliu", "mobilefacenet_192")
+    )
+    threshold = default.thresholds.find(mirrored=True)
+    for page, words in (
+        ("recognize", f"threshold {threshold.cosine:.4f}"),
+        ("recognize", f"on {threshold.impostor_pairs:,} impostor pairs ({threshold.data})"),
+        ("quality", f"the card's, of CelebA people, is {threshold.cosine:.4f}"),
+        ("evaluation", f"`spherenet_distilled`, accuracy | {row(default)}"),
+        ("evaluation", f"foamliu's MobileFaceNet, accuracy | {row(other)}"),
+        ("robustify", f"falls from {100 * third.find_measured('lfw').accuracy:.2f} "),
+    ):
+        text = (CHECKOUT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        assert words in " ".join(text.split()), (page, words)
+
+
+def row(card):
+    one = card.find_measured("lfw")
+    low, high = one.interval
+    return f"{one.accuracy:.2%} ± {one.standard_error:.2%} | {low:.2%} to {high:.2%}"
+
+
 @pytest.mark.parametrize(
     ("module", "function", "name"),
     [

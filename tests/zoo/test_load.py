@@ -367,6 +367,8 @@ def test_an_address_without_a_card_is_refused(hub, monkeypatch):
         zoo.load_embedder("hf://owner/other")
     with pytest.raises(ValueError, match=r"must be hf://OWNER/NAME.*Received: 'hf://owner'"):
         zoo.load_embedder("hf://owner")
+    with pytest.raises(ValueError, match=r"must begin with hf:// or https://\. Received: 'http://"):
+        zoo.load_embedder("http://host.example/tiny")
     with pytest.raises(ValueError, match=r"only if its SHA-256 is on a card of the zoo.*x\.onnx"):
         zoo.load_embedder("https://host.example/x.onnx")
     monkeypatch.setenv("FACEMARGIN_OFFLINE", "1")

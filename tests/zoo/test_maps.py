@@ -112,6 +112,84 @@ def test_names_below_a_prefix_are_found(tmp_path):
     assert convert(tmp_path / "a.pth", card).output_shape == (None, 32)
 
 
+# FaceNet in Keras' older `.h5` form, in the names of the TensorFlow graph.
+
+STEPS = {
+    "Block35": (["1x1"], ["0a_1x1", "0b_3x3"], ["0a_1x1", "0b_3x3", "0c_3x3"]),
+    "Mixed_6a": (["1a_3x3"], ["0a_1x1", "0b_3x3", "1a_3x3"]),
+    "Block17": (["1x1"], ["0a_1x1", "0b_1x7", "0c_7x1"]),
+    "Mixed_7a": (["0a_1x1", "1a_3x3"], ["0a_1x1", "1a_3x3"], ["0a_1x1", "0b_3x3", "1a_3x3"]),
+    "Block8": (["1x1"], ["0a_1x1", "0b_1x3", "0c_3x1"]),
+}
+KERAS_FACENET = card_of(
+    "inception_resnet_keras_facenet",
+    512,
+    rule(127.5, 128.0),
+    crop=SQUARE,
+    network=network("InceptionResNetV1", "gap", 512),
+)
+
+
+def keras_facenet_layers(model):
+    """Weights by keras-facenet's layer names, from the network of PyTorch."""
+    layers = {}
+
+    def unit(name, module):
+        layers[name] = [module.conv.weight.permute(2, 3, 1, 0)]
+        layers[f"{name}_BatchNorm"] = [
+            module.bn.bias,
+            module.bn.running_mean,
+            module.bn.running_var,
+        ]
+
+    def block(name, module):
+        for number, steps in enumerate(STEPS[name if name in STEPS else name.split("_")[0]]):
+            branch = getattr(module, f"branch{number}")
+            units = [branch] if hasattr(branch, "conv") else list(branch)
+            for step, each in zip(steps, units, strict=True):
+                unit(f"{name}_Branch_{number}_Conv2d_{step}", each)
+        if hasattr(module, "conv2d"):
+            up = module.conv2d
+            layers[f"{name}_Conv2d_1x1"] = [up.weight.permute(2, 3, 1, 0), up.bias]
+
+    for name in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3", "4b_3x3"):
+        unit(f"Conv2d_{name}", getattr(model, f"conv2d_{name[:2]}"))
+    for name, modules in (
+        ("Block35", model.repeat_1),
+        ("Block17", model.repeat_2),
+        ("Block8", [*model.repeat_3, model.block8]),
+    ):
+        for number, module in enumerate(modules, 1):
+            block(f"{name}_{number}", module)
+    block("Mixed_6a", model.mixed_6a)
+    block("Mixed_7a", model.mixed_7a)
+    layers["Bottleneck"] = [model.last_linear.weight.T]
+    last = model.last_bn
+    layers["Bottleneck_BatchNorm"] = [last.bias, last.running_mean, last.running_var]
+    return {name: [each.detach().numpy() for each in weights] for name, weights in layers.items()}
+
+
+def test_keras_facenets_file_embeds_as_the_network_of_pytorch(tmp_path):
+    original = networks.randomize(networks.FaceNet())
+    for module in original.modules():
+        if hasattr(module, "running_mean"):
+            torch.nn.init.constant_(module.weight, 1)  # the file has no scale
+    layers = keras_facenet_layers(original)
+    write_h5(tmp_path / "a.h5", layers)
+    model = convert(tmp_path / "a.h5", KERAS_FACENET)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3)).astype("uint8")
+    wanted = networks.run(original, crops, scale=128.0)
+    assert min(map(cosine, model.predict(crops.astype("f4"), verbose=0), wanted)) > 0.999999
+
+    write_h5(tmp_path / "b.h5", layers | {"Logits": [np.zeros((512, 3), "f4")]})
+    with pytest.raises(ValueError, match=r"must belong to the network\. Received: Logits"):
+        convert(tmp_path / "b.h5", KERAS_FACENET)
+    del layers["Block8_6_Branch_0_Conv2d_1x1"]
+    write_h5(tmp_path / "b.h5", layers)
+    with pytest.raises(ValueError, match="hold the layer 'Block8_6_Branch_0_Conv2d_1x1'"):
+        convert(tmp_path / "b.h5", KERAS_FACENET)
+
+
 # EdgeFace.
 
 EDGEFACE = card_of("edgeface_xs", 512, rule(127.5, 127.5))
@@ -207,16 +285,21 @@ def write_ghostfacenet(file):
     neck |= {"pre_embedding": "embedding"}
     theirs |= {name: weights[ours] for name, ours in neck.items()}
     theirs["GDC_conv"] = [weights["neck_linear"][0][None, None]]
+    write_h5(file, theirs)
+    return weights
+
+
+def write_h5(file, layers):
+    """A file of weights in Keras' older form."""
     with h5py.File(file, "w") as archive:
-        order = sorted(theirs)  # the file's order does not matter
+        order = sorted(layers)  # the file's order does not matter
         archive.attrs["layer_names"] = [name.encode() for name in order]
         for name in order:
             group = archive.create_group(name)
-            parts = {f"{name}/w{k}:0": value for k, value in enumerate(theirs[name])}
+            parts = {f"{name}/w{k}:0": value for k, value in enumerate(layers[name])}
             group.attrs["weight_names"] = [part.encode() for part in parts]
             for part, value in parts.items():
                 group[part] = value
-    return weights
 
 
 def ghostfacenet():

@@ -100,7 +100,7 @@ def test_without_a_runtime_either_nothing_is_proven(tmp_path):
 def test_golden_embeddings_in_the_zoo_are_of_a_known_crop_and_runtime(name):
     card = load_card(name)
     if card.golden is None:
-        assert name not in ("dlib_resnet", "mobilefacenet_192")
+        assert not card.measured  # the file was here
         return
     assert golden_crop(card.golden.crop, card.crop).shape == (*card.crop.shape, 3)
     assert card.golden.runtime

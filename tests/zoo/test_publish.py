@@ -104,8 +104,10 @@ def test_the_page_has_the_hubs_fields_the_ledger_and_the_caution():
         0.9727, 1e-3
     )
     text = page(CARD)
-    for words in (CARD.caution, CARD.embedding_id, *map(str, CARD.license), *CARD.lineage):
+    shown = (CARD.caution, CARD.embedding_id, *CARD.license, *CARD.lineage, *CARD.measured)
+    for words in map(str, shown):
         assert words in text
+    assert "95 % interval over people 96.42% to 97.86%" in text
     assert "does not clear commercial use" in text
 
 

@@ -4,6 +4,8 @@
 
 The only place where LFW's View 2 is looked at: nothing is chosen by it. The thresholds are
 calibrated on people of celeb2/train, none of whom is among the labelled people of the training.
+What else the card held of older weights is removed; `write_golden.py`, `write_quality.py` and
+`write_measured.py` write it again.
 """
 
 import argparse
@@ -50,6 +52,9 @@ def main():
         training=describe_training(starts),
         measured=(describe_lfw(verification, seed),),
         thresholds=calibrate(embedder, options.data),
+        golden=None,
+        quality=None,
+        likelihood=None,
     )
     zoo.write_card(folder / "card.json", card)
     zoo.load_card(NAME)  # what was written can be read

@@ -1,7 +1,7 @@
-"""Writes the golden embedding of a published file into its card, by the file's own runtime.
+"""Writes the golden embedding of a file into its card, by the file's own runtime.
 
-The runtime is onnxruntime, LiteRT, dlib, or PyTorch's functions on the file's tensors. The
-converted model must agree with it, and gives the card its number of parameters.
+The runtime is onnxruntime, LiteRT, dlib, PyTorch's functions on the file's tensors, or Keras for a
+`.keras` file. The embedder must agree with it, and gives the card its number of parameters.
 
     python tools/assets/write_golden.py mobilefacenet_xiaoccer 068.ckpt
 """
@@ -13,12 +13,14 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import keras
 import numpy as np
 import torch_oracles
+from write_measured import versions
 
 from keras_facemargin import zoo
 from keras_facemargin.zoo.convert import convert, read_state
-from keras_facemargin.zoo.parity import golden_crop, prove, run_original
+from keras_facemargin.zoo.parity import embed_crop, golden_crop, prove, run_original
 from keras_facemargin.zoo.parts import Golden
 from keras_facemargin.zoo.readers import mxnet
 
@@ -34,6 +36,10 @@ print(json.dumps({"version": dlib.__version__, "embedding": list(found)}))
 def run(path, card, crop, dlib_python):
     """(runtime, embedding) of a crop."""
     match card.converter:
+        case None:
+            names = ("keras", keras.backend.backend())
+            runtime = ", ".join(f"{name} {versions()[name]}" for name in names)
+            return runtime, embed_crop(keras.saving.load_model(path), crop)
         case "onnx":
             runtime = f"onnxruntime {metadata.version('onnxruntime')}"
             return runtime, run_original(path, card, crop)
@@ -70,7 +76,7 @@ def main():
     runtime, found = run(options.file, card, golden_crop(CROP, card.crop), options.dlib_python)
     embedding = tuple(float(np.float32(each)) for each in found)
     golden = Golden(crop=CROP, runtime=runtime, embedding=embedding)
-    model = convert(options.file, card)
+    model = convert(options.file, card) if card.converter else zoo.load_embedder(options.file)
     card = card.changed(golden=golden, parameters=model.count_params())
     prove(model, card, options.file)
     zoo.write_card(zoo.DIRECTORY / options.name / zoo.CARD, card)

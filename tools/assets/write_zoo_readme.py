@@ -119,25 +119,13 @@ def _section(card):
     for one in card.published:
         words = f"{one.protocol.upper()} {one.measure} {one.value:.2%}, stated by {one.stated_by}."
         paragraphs.append(f"{words} {one.notes}".strip())
-    for one in card.measured:
-        kind = "with the mirror image" if one.mirrored else "image alone"
-        paragraphs.append(
-            f"{one.protocol.upper()}, {kind}, measured: {one.accuracy:.2%} ± "
-            f"{one.standard_error:.2%}{_interval(one)}. {one.notes}".strip()
-        )
+    paragraphs += [f"Measured: {one}. {one.notes}".strip() for one in card.measured]
     if card.thresholds is not None:
         paragraphs.append(_thresholds(card.thresholds))
         paragraphs += ["Named bars:", "\n".join(f"- {words}" for words in card.bars)]
     if card.groups is not None:
         paragraphs += [card.groups.table, " ".join(card.groups.sentences)]
     return "\n" + "\n\n".join([*paragraphs, f"Caution: {card.caution}"]) + "\n"
-
-
-def _interval(measured):
-    if measured.interval is None:
-        return ""
-    low, high = measured.interval
-    return f", 95 % interval over people {low:.2%} to {high:.2%}"
 
 
 def _thresholds(thresholds):

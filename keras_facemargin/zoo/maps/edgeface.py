@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_facemargin.backbones.preprocessing import preprocess
-from keras_facemargin.zoo.maps.tensors import Tensors
+from keras_facemargin.zoo.maps.tensors import Tensors, fill
 from keras_facemargin.zoo.readers.contents import State, Tensor
 
 # Each stage: channels, size of the depthwise kernels, blocks, groups of channels that the last
@@ -100,7 +100,7 @@ class _Network:
         ):
             layer = layers.Dense(channels, name=_name(f"{part}.{name}"))
             y = layer(x)
-            self.tensors.set(layer, [weight.T, bias])
+            fill(layer, [weight.T, bias])
             split = (places, _HEADS, channels // _HEADS)
             y = layers.Reshape(split, name=_name(f"{part}.{name}_heads"))(y)
             heads.append(layers.Permute((2, 3, 1), name=_name(f"{part}.{name}_turn"))(y))
@@ -141,15 +141,13 @@ class _Network:
         y = layer(x)
         factor = 1.0 if scale is None else self.tensors.take(scale)
         weight, bias = self.pair(part)
-        self.tensors.set(layer, [weight.T * factor, bias * factor])
+        fill(layer, [weight.T * factor, bias * factor])
         return y
 
     def norm(self, x: Any, part: str) -> Any:
         layer = layers.LayerNormalization(epsilon=_EPSILON, name=_name(part))
         y = layer(x)
-        self.tensors.set(
-            layer, [self.tensors.take(f"{part}.{each}") for each in ("weight", "bias")]
-        )
+        fill(layer, [self.tensors.take(f"{part}.{each}") for each in ("weight", "bias")])
         return y
 
     def pair(self, part: str) -> list[Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_facemargin.zoo.maps.tensors import by_layer, fill
 from keras_facemargin.zoo.readers.contents import State, Tensor
 
 # Parts of a unit in the order of creation.
@@ -35,16 +36,14 @@ def fill_ghostfacenet(model: keras.Model, state: State) -> None:
     Raises:
         ValueError: the file belongs to another network.
     """
-    found: dict[str, list[Tensor]] = {}
-    for name, value in state.items():
-        found.setdefault(name.split("/")[0], []).append(value.astype("float32"))
+    found = by_layer(state)
     for theirs, ours in _NECK.items():
         if theirs not in found:
             raise ValueError(f"The file must hold the layer {theirs!r}. Received: a file without.")
         weights, layer = found.pop(theirs), model.get_layer(ours)
         if ours == "neck_linear":  # a pointwise convolution on a map of one place
             weights = [weights[0].reshape(layer.kernel.shape)]
-        _set(layer, weights)
+        fill(layer, weights)
     own = [layer for layer in model.layers if layer.weights and layer.name not in _NECK.values()]
     for kind in ("Conv2D", "DepthwiseConv2D", "BatchNormalization", "PReLU"):
         mine = sorted((each for each in own if type(each).__name__ == kind), key=_place)
@@ -54,22 +53,11 @@ def fill_ghostfacenet(model: keras.Model, state: State) -> None:
                 f"The file must hold {len(mine)} layers {kind}. Received: {len(names)}."
             )
         for layer, name in zip(mine, names, strict=True):
-            _set(layer, found.pop(name))
+            fill(layer, found.pop(name))
     if found:
         raise ValueError(
             f"Every layer of the file must belong to the network. Received: {', '.join(found)}."
         )
-
-
-def _set(layer: keras.layers.Layer, weights: Sequence[Tensor]) -> None:
-    wanted = [tuple(each.shape) for each in layer.weights]
-    shapes = [tuple(each.shape) for each in weights]
-    if wanted != shapes:
-        raise ValueError(
-            f"The weights of the layer {layer.name!r} must have the shapes {wanted}. "
-            f"Received: {shapes}. The file belongs to a network of another size."
-        )
-    layer.set_weights(weights)
 
 
 def _kind(weights: Sequence[Tensor]) -> str:

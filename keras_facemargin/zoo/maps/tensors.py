@@ -55,16 +55,6 @@ class Tensors:
     def has(self, name: str) -> bool:
         return name in self._state
 
-    def set(self, layer: layers.Layer, weights: Sequence[Tensor]) -> None:
-        wanted = [tuple(each.shape) for each in layer.weights]
-        found = [tuple(each.shape) for each in weights]
-        if wanted != found:
-            raise ValueError(
-                f"The weights of the layer {layer.name!r} must have the shapes {wanted}. "
-                f"Received: {found}. The file belongs to a network of another size."
-            )
-        layer.set_weights(weights)
-
     def convolution(self, layer: layers.Layer, name: str) -> None:
         kernel = self.take(f"{name}.weight")
         if kernel.ndim != 4:
@@ -72,7 +62,7 @@ class Tensors:
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         order = (2, 3, 0, 1) if depthwise else (2, 3, 1, 0)
         bias = [self.take(f"{name}.bias")] if layer.use_bias else []
-        self.set(layer, [kernel.transpose(order), *bias])
+        fill(layer, [kernel.transpose(order), *bias])
 
     def normalization(self, layer: layers.BatchNormalization, name: str) -> None:
         mean, variance = self.take(f"{name}.running_mean"), self.take(f"{name}.running_var")
@@ -83,13 +73,13 @@ class Tensors:
             raise ValueError(
                 f"The scale {name}.weight must be 1, as it is published. Received: other numbers."
             )
-        self.set(layer, [*(affine if layer.scale else affine[1:]), mean, variance])
+        fill(layer, [*(affine if layer.scale else affine[1:]), mean, variance])
 
     def prelu(self, layer: layers.PReLU, name: str) -> None:
         slopes = self.take(f"{name}.weight")
         channels = layer.weights[0].shape[-1]
         # PyTorch's PReLU without a number of channels has one slope.
-        self.set(layer, [np.broadcast_to(slopes.reshape(1, 1, -1), (1, 1, channels))])
+        fill(layer, [np.broadcast_to(slopes.reshape(1, 1, -1), (1, 1, channels))])
 
     def linear(self, layer: layers.Dense, name: str, places: tuple[int, int] = (1, 1)) -> None:
         """A linear layer on a flattened map of `places`, whose channels PyTorch counts first."""
@@ -97,7 +87,7 @@ class Tensors:
         weights = weights.reshape(len(weights), -1, *places)
         kernel = weights.transpose(2, 3, 1, 0).reshape(-1, len(weights))
         bias = [self.take(f"{name}.bias")] if layer.use_bias else []
-        self.set(layer, [kernel, *bias])
+        fill(layer, [kernel, *bias])
 
     def finish(self) -> None:
         """Refuses a file with tensors that no layer took.
@@ -110,6 +100,34 @@ class Tensors:
                 "Every tensor of the file must belong to a layer. "
                 f"Received: {len(self._left):,} others, {', '.join(sorted(self._left))!s:.150}."
             )
+
+
+def by_layer(state: State) -> dict[str, list[Tensor]]:
+    """The weights of each layer of a Keras `.h5` file, in the file's order.
+
+    Args:
+        state: as `keras_h5.read` returns it, by "layer/weight".
+    """
+    found: dict[str, list[Tensor]] = {}
+    for name, value in state.items():
+        found.setdefault(name.split("/")[0], []).append(value.astype("float32"))
+    return found
+
+
+def fill(layer: layers.Layer, weights: Sequence[Tensor]) -> None:
+    """Sets the weights of a layer.
+
+    Raises:
+        ValueError: their number or their shapes are others than the layer's.
+    """
+    wanted = [tuple(each.shape) for each in layer.weights]
+    found = [tuple(each.shape) for each in weights]
+    if wanted != found:
+        raise ValueError(
+            f"The weights of the layer {layer.name!r} must have the shapes {wanted}. "
+            f"Received: {found}. The file belongs to a network of another size."
+        )
+    layer.set_weights(weights)
 
 
 def swap_channels(layer: layers.Conv2D) -> None:

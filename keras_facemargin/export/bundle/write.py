@@ -1,0 +1,237 @@
+"""Writes a bundle."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+import keras_facemargin
+from keras_facemargin.evaluate import embed
+from keras_facemargin.export.bundle.clients import write_clients
+from keras_facemargin.export.bundle.manifest import (
+    MANIFEST,
+    SCHEMA,
+    FileThresholds,
+    GoldenCrop,
+    GoldenPhoto,
+    Manifest,
+    ModelEntry,
+    SelfTest,
+    schema,
+)
+from keras_facemargin.export.bundle.selftest import (
+    Photo,
+    expected_embeddings,
+    golden_crops,
+    golden_photo,
+)
+from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
+from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
+from keras_facemargin.files import draft_folder, write_json
+from keras_facemargin.images.crop import Crop
+from keras_facemargin.runtime.file import Session
+from keras_facemargin.runtime.pixels import Pixels
+from keras_facemargin.zoo.calibration import find_thresholds
+from keras_facemargin.zoo.card import Card, describe_file, digest_of
+from keras_facemargin.zoo.open import open_embedder
+
+# A phone's file and a browser's.
+FILES = {"embedder.tflite": "float32", "embedder.onnx": "float32"}
+_SELFTEST = "selftest"
+_UNIT = 1e-3  # the norm of a normalised embedding is one to within this
+
+
+class LabelledFaces(Protocol):
+    """A set of faces, such as those that `keras_facemargin.data.open_faces` opens.
+
+    Attributes:
+        paths: sequence of the images, as `keras_facemargin.evaluate.embed` takes them.
+        labels: (N,), the person in each.
+    """
+
+    paths: Any
+    labels: npt.NDArray[np.int32]
+
+
+def export_bundle(
+    embedder: Any,
+    directory: str | os.PathLike[str],
+    *,
+    files: Mapping[str, str] = FILES,
+    card: Card | None = None,
+    images: npt.NDArray[Any] | None = None,
+    people: LabelledFaces | None = None,
+    fars: Sequence[float] | None = None,
+) -> Manifest:
+    """Writes a folder with all that an app needs to use an embedder, and to prove that it does.
+
+    | file | content |
+    | --- | --- |
+    | the model files | each tested as `export_embedder` tests it |
+    | `manifest.json` | what the files take and give, thresholds, licence ledger, digests |
+    | `selftest/` | drawn faces, their embeddings, and those under each known fault of an app |
+    | `face_embedder.py`, `.mjs`, `FaceEmbedder.kt`, `.swift` | from five points to the answer |
+    | `README.md` | for the developer of the app |
+
+    Args:
+        embedder: as `export_embedder`.
+        directory: the folder to write; it must not exist, or be empty. It appears in one step.
+        files: name of each model file -> precision. The ending chooses the format.
+        card: `Card` of the embedder, for the ledger and, without `people`, the thresholds. None:
+            the ledger is empty.
+        images: as `export_embedder`; int8 needs at least 64.
+        people: labelled crops of people whom the embedder was not trained on. Every pair calibrates
+            the thresholds of each file on its own embeddings.
+        fars: false accept rates of the thresholds, as `calibrate` takes them.
+
+    Returns:
+        The `Manifest` in the folder.
+
+    Raises:
+        FileExistsError: the folder is in use.
+        ExportError: as `export_embedder`; the failed file is kept as `<directory>.<file>.failed`.
+        ValueError: as `export_embedder` and `calibrate`; a name of `files` is a path.
+        RuntimeError, ImportError, OSError: as `export_embedder`.
+
+    Example:
+
+    ```python
+    manifest = export_bundle(embedder, "bundle", images=crops)
+    ```
+    """
+    directory = Path(directory)
+    _check_names(files)
+    crop = Crop.of_embedder(embedder) if card is None else card.crop
+    with draft_folder(directory) as draft:
+        (draft / _SELFTEST).mkdir()
+        crops, photo = golden_crops(crop), golden_photo(crop)
+        selftest = _write_images(draft, crops, photo)
+        models = []
+        for name, precision in files.items():
+            verdict = export_embedder(
+                embedder,
+                draft / name,
+                precision=precision,
+                images=images,
+                keep=directory.with_name(f"{directory.name}.{name}.failed"),
+            )
+            file = draft / name
+            session = FORMATS[file.suffix.lower()].open_session(file, None)
+            expected = expected_embeddings(session, crops, photo, crop, precision)
+            place = f"{_SELFTEST}/{name}.json"
+            (draft / place).write_text(expected.model_dump_json(), encoding="utf-8")
+            described = describe_file(
+                file, crop=crop, pixels=Pixels(), embedding_dim=len(expected.crops[0])
+            )
+            models.append(
+                ModelEntry.model_validate(
+                    {
+                        "file": name,
+                        "format": described.converter,
+                        "precision": precision,
+                        "bytes": described.weights.bytes,
+                        "input": {
+                            "name": INPUT_NAME,
+                            "shape": session.shape,
+                            "dtype": session.dtype.name,
+                            "layout": "NHWC",
+                            "channel_order": "RGB",
+                            "range": (0, 255),
+                            "pixel_rule": "raw",
+                        },
+                        "output": {
+                            "name": OUTPUT_NAME,
+                            "dtype": "float32",
+                            "embedding_dim": described.embedding_dim,
+                            "normalised": _normalised(session, crops),
+                        },
+                        "embedding_id": described.embedding_id,
+                        "thresholds": _thresholds(file, card, people, fars),
+                        "verdict": verdict.to_dict() | {"path": name},
+                        "expected": place,
+                    }
+                )
+            )
+        about = described if card is None else card
+        manifest = Manifest(
+            schema_version=1,
+            name=directory.resolve().name if card is None else card.name,
+            description="A face embedder." if card is None else card.description,
+            made_by=f"keras_facemargin {keras_facemargin.__version__}",
+            crop=described.input.crop,
+            models=tuple(models),
+            selftest=selftest,
+            license=about.license,
+            commercial_use=about.commercial_use,
+            commercial_obstacles=about.commercial_obstacles,
+            lineage=about.lineage,
+            caution=about.caution,
+            digests={
+                file.relative_to(draft).as_posix(): digest_of(file)
+                for file in sorted(draft.rglob("*"))
+                if file.is_file()
+            },
+        )
+        write_json(draft / MANIFEST, manifest.to_dict())
+        write_json(draft / SCHEMA, schema())
+        write_clients(draft, manifest)
+    return manifest
+
+
+def _check_names(files: Mapping[str, str]) -> None:
+    if not files:
+        raise ValueError("A bundle must have a model file. Received: files={}")
+    for name, precision in files.items():
+        check_format(name, precision)
+        if Path(name).name != name:
+            raise ValueError(
+                f"The model files of a bundle must be names without a folder. Received: {name!r}"
+            )
+
+
+def _write_images(draft: Path, crops: list[npt.NDArray[np.uint8]], photo: Photo | None) -> SelfTest:
+    def write(name: str, image: npt.NDArray[np.uint8]) -> dict[str, str]:
+        places = {ending: f"{_SELFTEST}/{name}.{ending}" for ending in ("png", "rgb")}
+        Image.fromarray(image).save(draft / places["png"])
+        (draft / places["rgb"]).write_bytes(image.tobytes())
+        return places
+
+    return SelfTest(
+        crops=tuple(
+            GoldenCrop(**write(f"crop_{number}", crop))
+            for number, crop in enumerate(crops, start=1)
+        ),
+        photo=None
+        if photo is None
+        else GoldenPhoto(
+            **write("photo", photo.image),
+            width=photo.image.shape[1],
+            height=photo.image.shape[0],
+            points=tuple(map(tuple, photo.points.tolist())),
+        ),
+    )
+
+
+def _normalised(session: Session, crops: list[npt.NDArray[np.uint8]]) -> bool:
+    rows = [session.run(crop[None].astype(session.dtype))[0][0] for crop in crops]
+    return bool(np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=_UNIT))
+
+
+def _thresholds(
+    file: Path, card: Card | None, people: LabelledFaces | None, fars: Sequence[float] | None
+) -> FileThresholds | None:
+    """Calibrated on the file's own embeddings; without crops those of the card."""
+    if people is None:
+        if card is None or card.thresholds is None:
+            return None
+        return FileThresholds(of="the Keras embedder", single=card.thresholds.single)
+    rows = embed(open_embedder(file), people.paths, flip=False)
+    count = len(np.unique(people.labels))
+    about = f"all pairs of {len(rows):,} images of {count:,} people"
+    return FileThresholds(
+        of="this file", single=find_thresholds(rows, people.labels, fars, about, True)
+    )
