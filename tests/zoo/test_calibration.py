@@ -35,7 +35,7 @@ def test_thresholds_are_calibrated_over_every_pair_alone_and_with_the_mirror_ima
 
 
 def test_the_tar_of_faces_without_an_error_has_an_exact_bound():
-    rows = np.repeat(np.eye(20), 2, axis=0)
+    rows = np.tile(np.repeat(np.eye(20), 2, axis=0), 2)
     found = zoo.calibrate(rows, np.arange(40) // 2, [0.01], data="easy", progress=False)
     assert found.mirrored[0].tar == 1
     assert found.mirrored[0].tar_interval == (pytest.approx(0.025 ** (1 / 20)), 1)
