@@ -43,7 +43,7 @@ FIELDS = (
     *("gini_change_low", "gini_change_high"),
 )
 NEAREST = (20, 100, 400)
-CLUSTERS = (20, 100)
+CLUSTERS = (10, 30)
 DRAWS = 300
 COPY = 0.6
 
@@ -56,7 +56,7 @@ def main():
     parser.add_argument("--work", type=Path, required=True, help="folder of the embeddings")
     options = parser.parse_args()
     groups = options.data / "groups"
-    crops = calibration_crops(options.data)
+    crops = calibration_crops(options.data)[:2048]  # of 512 people
     sets = {
         "test": BenchFaces.read(groups / "faces", groups=groups / "groups.csv"),
         "cohort": as_faces(sorted((options.data / "celeb2/unlabelled").glob("*/*.jpg"))[::5]),
