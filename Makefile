@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
+# Processes of each backend's tests, about 3 GB each.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-tensorflow test-jax test-torch test-slow lint docs clean
@@ -13,16 +16,16 @@ demo: $(VENV)/.installed-demo
 test: test-tensorflow test-jax test-torch
 
 test-tensorflow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-jax test-torch: test-%: $(VENV)/.installed-dev
-	KERAS_BACKEND=$* $(BIN)/python -m pytest -q -m "any_backend and not slow"
+	KERAS_BACKEND=$* $(PYTEST) -m "any_backend and not slow"
 
 # Many minutes more: every Applications family, full training runs, every setting of every head.
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q -m slow
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -m "any_backend and slow"
-	KERAS_BACKEND=torch $(BIN)/python -m pytest -q -m "any_backend and slow"
+	$(PYTEST) -m slow
+	KERAS_BACKEND=jax $(PYTEST) -m "any_backend and slow"
+	KERAS_BACKEND=torch $(PYTEST) -m "any_backend and slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

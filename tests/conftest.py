@@ -1,5 +1,6 @@
 """Fixtures and rules for every test: the measured data, and the backends of each test."""
 
+import functools
 import gc
 import os
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import keras
 import pytest
 from file_server import serve
+
+from keras_facemargin.images import synthetic
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
@@ -35,13 +38,31 @@ def server(monkeypatch):
 def pytest_configure():
     """Quick XLA, and two logical CPU devices, so that MirroredStrategy has replicas to disagree."""
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}"
-    gc.freeze()  # the modules of a backend take a full collection 0.3 s, and stay
+    os.environ["JAX_THREEFRY_PARTITIONABLE"] = "0"
+    # The modules of a backend take a full collection 0.3 s, and stay; what jax keeps of compiled
+    # functions makes collections a quarter of the time at the end of its tests.
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 20)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # Random numbers that no device shares. XLA compiles a draw for each shape, and jax's
+        # default draw takes it ten times as long: 1.5 s for each kernel of a network.
+        jax.config.update("jax_threefry_partitionable", False)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _draw_each_synthetic_face_once():
+    """Most commands draw the same people; only `test_synthetic.py` draws them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "_people", functools.cache(synthetic._people))
+        yield
 
 
 @pytest.fixture(autouse=True)

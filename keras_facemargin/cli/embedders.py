@@ -17,6 +17,7 @@ from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from keras_facemargin.data.faces import Faces
     from keras_facemargin.zoo import FaceQuality, Thresholds
 
 Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
@@ -48,8 +49,22 @@ def export(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            help="With --bundle: crops of people whom the embedder was not trained on, one folder "
-            "a person. Every file gets thresholds of its own. Default: those of the card."
+            help="Crops of people whom the embedder was not trained on, one folder a person: "
+            "decisions before and after the export. In a bundle every file gets thresholds of its "
+            "own; without it they are those of the card."
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --calibrate: LFW's pairs.txt, for the accuracy over its folds before and "
+            "after."
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Page of the verdict to write, *.html; a .json is beside it."
         ),
     ] = None,
 ) -> None:
@@ -60,7 +75,11 @@ def export(
 
     Example: `facemargin export --precision int8 --output embedder.tflite`
     """
+    from keras_facemargin.evaluate import read_pairs
+    from keras_facemargin.export.decisions import with_decisions
     from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
+    from keras_facemargin.export.page import write_verdicts
+    from keras_facemargin.files import write_json
     from keras_facemargin.zoo import find_card, load_embedder
 
     if (output is None) == (bundle is None):
@@ -69,21 +88,35 @@ def export(
             "The export needs either --output FILE, for one file, or --bundle DIR, for a folder. "
             f"Received: {received}"
         )
+    if pairs is not None and calibrate is None:
+        raise ValueError(
+            "--pairs needs the images of the list. Received: --pairs without --calibrate. Name "
+            "their folder with --calibrate."
+        )
     if output is None:
+        if pairs is not None or report is not None:
+            raise ValueError(
+                "--pairs and --report are for one file. Received: --bundle, whose folder has the "
+                "page verdict.html. Leave them out, or name a file with --output."
+            )
         _export_bundle(cast(Path, bundle), model, precision, images, calibrate)
         return
-    if calibrate is not None:
-        raise ValueError(
-            "--calibrate is for a bundle, whose manifest has the thresholds. Received: "
-            f"--calibrate {calibrate} with --output {output}. `facemargin calibrate --model "
-            f"{output}` writes a card beside a file."
-        )
     check_format(output, precision.value)
+    if report is not None:
+        prepare_file("--report", report, ".html")
     embedder = load_embedder(model)
     prepare_file("--output", output, *FORMATS)
+    people = None if calibrate is None else _open_people(calibrate, embedder)
+    listed = None if pairs is None else read_pairs(pairs, cast(Path, calibrate))
     pixels = _test_images(embedder, images)
     verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
+    if people is not None:
+        verdict = with_decisions(verdict, embedder, people, pairs=listed)
     say(str(verdict))
+    if report is not None:
+        write_verdicts(report, model, [verdict])
+        write_json(report.with_suffix(".json"), verdict.to_dict())
+        say(f"{report}, {report.with_suffix('.json').name}")
     card = find_card(model)
     if card is None or card.thresholds is None:
         say("  threshold        none: `facemargin calibrate FACES` writes one into a card")
@@ -95,20 +128,15 @@ def export(
 def _export_bundle(
     directory: Path, model: str, precision: Precision, images: Path | None, calibrate: Path | None
 ) -> None:
-    from keras_facemargin.data import open_faces
     from keras_facemargin.export import export_bundle
     from keras_facemargin.export.bundle.write import FILES
     from keras_facemargin.files import check_unused
-    from keras_facemargin.images import Crop
     from keras_facemargin.zoo import find_card, load_embedder
     from keras_facemargin.zoo.parts import nearest_far
 
     check_unused(directory)
     embedder = load_embedder(model)
-    people = None
-    if calibrate is not None:
-        people = open_faces(calibrate, image_size=Crop.of_embedder(embedder))
-        note_unaligned(people)
+    people = None if calibrate is None else _open_people(calibrate, embedder)
     manifest = export_bundle(
         embedder,
         directory,
@@ -135,6 +163,15 @@ def _export_bundle(
     console.print(table)
     say(f"{directory}/README.md is for the developer of the app")
     say(f"facemargin bundle check {directory} verifies it")
+
+
+def _open_people(faces: Path, embedder: Any) -> "Faces":
+    from keras_facemargin.data import open_faces
+    from keras_facemargin.images import Crop
+
+    people = open_faces(faces, image_size=Crop.of_embedder(embedder))
+    note_unaligned(people)
+    return people
 
 
 def _test_images(embedder: Any, images: Path | None) -> "npt.NDArray[Any]":

@@ -141,8 +141,9 @@ def publish(
 ) -> None:
     """Prepare a folder for the Hugging Face hub or a web server, and check the upload.
 
-    Writes README.md with the fields of the hub beside the card. Upload the folder as it is, with
-    `hf upload OWNER/NAME FOLDER` or to any web server; --check reads every byte back.
+    Writes README.md with the fields of the hub, and a golden embedding into the card. Upload the
+    folder as it is, with `hf upload OWNER/NAME FOLDER` or to any web server; --check reads every
+    byte back.
 
     Example: `facemargin zoo publish my_embedder --check hf://OWNER/NAME`
     """

@@ -35,7 +35,6 @@ class Plan:
     def __init__(
         self,
         faces: "Faces",
-        *,
         batch_size: int,
         training: bool,
         seed: int,

@@ -146,15 +146,7 @@ class Faces:
         """
         from keras_facemargin.data.pipeline import make_dataset  # opens Keras
 
-        plan = Plan(
-            self,
-            batch_size=batch_size,
-            training=training,
-            seed=seed,
-            shard=shard,
-            sampler=sampler,
-            augmentation=augmentation,
-        )
+        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
         return make_dataset(
             self, plan, start=start, plain=self._plain, bytes_in_graph=self._bytes_in_graph
         )
@@ -200,15 +192,7 @@ class Faces:
         """
         from keras_facemargin.data.pipeline import Batches  # opens Keras
 
-        plan = Plan(
-            self,
-            batch_size=batch_size,
-            training=training,
-            seed=seed,
-            shard=shard,
-            sampler=sampler,
-            augmentation=augmentation,
-        )
+        plan = Plan(self, batch_size, training, seed, shard, sampler, augmentation)
         return Batches(self, plan, **options)
 
     def fingerprint(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 `export_tflite`, `export_onnx` and, by the ending of the file, `export_embedder` write the embedder
 with L2 normalisation at its end and return a `Verdict`: the file's agreement with Keras, its size
 and its latency. A file that misses its `Tolerance` raises `ExportError` and never replaces a good
-one. `export_bundle` writes a folder that proves itself: the files, their manifest and self-test,
+one. `with_decisions` adds what becomes of the answers about pairs, `write_verdicts` writes a page.
+`export_bundle` writes a folder that proves itself: the files, their manifest and self-test,
 and code for the app; `check_bundle` verifies it, without Keras.
 """
 
@@ -16,32 +17,42 @@ if TYPE_CHECKING:
     from keras_facemargin.export.bundle.check import CheckedBundle, check_bundle
     from keras_facemargin.export.bundle.manifest import Manifest, read_manifest
     from keras_facemargin.export.bundle.write import export_bundle
+    from keras_facemargin.export.decisions import Decisions, compare_decisions, with_decisions
     from keras_facemargin.export.formats import export_embedder, export_onnx, export_tflite
+    from keras_facemargin.export.page import write_verdicts
 
 __all__ = [
     "CheckedBundle",
+    "Decisions",
     "ExportError",
     "Manifest",
     "Tolerance",
     "Verdict",
     "check_bundle",
+    "compare_decisions",
     "export_bundle",
     "export_embedder",
     "export_onnx",
     "export_tflite",
     "read_manifest",
+    "with_decisions",
+    "write_verdicts",
 ]
 
 # The conversion needs Keras, the check of a bundle does not.
 _HOMES = {
     "CheckedBundle": "bundle.check",
+    "Decisions": "decisions",
     "Manifest": "bundle.manifest",
     "check_bundle": "bundle.check",
+    "compare_decisions": "decisions",
     "export_bundle": "bundle.write",
     "export_embedder": "formats",
     "export_onnx": "formats",
     "export_tflite": "formats",
     "read_manifest": "bundle.manifest",
+    "with_decisions": "decisions",
+    "write_verdicts": "page",
 }
 
 

@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.files import atomic_write
+
+if TYPE_CHECKING:
+    from keras_facemargin.export.decisions import Decisions
 
 _BATCH = 32  # Images per Keras call.
 _WARM_UP = 5
@@ -48,12 +51,14 @@ class Verdict:
         num_images: number of images compared.
         cosine_min: lowest cosine to the Keras embedding of the same image.
         cosine_mean: mean of these cosines.
+        cosine_low: the cosine that 1 % of the images are below.
         latency_ms: milliseconds per image: median of batch-1 runs that alternate with Keras.
         keras_latency_ms: the same for the float32 Keras embedder, compiled by `tf.function`.
         threads: CPU threads of both.
         tolerance: the required cosines.
         passed: whether the cosines meet the tolerance.
         float_islands: ops of an int8 file that still compute in float, in order, by TFLite name.
+        decisions: what becomes of the answers about pairs; None if no labelled faces were given.
     """
 
     format: str
@@ -63,33 +68,47 @@ class Verdict:
     num_images: int
     cosine_min: float
     cosine_mean: float
+    cosine_low: float
     latency_ms: float
     keras_latency_ms: float
     threads: int
     tolerance: Tolerance
     passed: bool
     float_islands: tuple[str, ...] = ()
+    decisions: "Decisions | None" = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dicts, ready for JSON."""
         return asdict(self) | {
             "tolerance": self.tolerance._asdict(),
             "float_islands": list(self.float_islands),
+            "decisions": None if self.decisions is None else self.decisions.to_dict(),
         }
 
-    def __str__(self) -> str:
-        lines = [
-            f"{self.path}: {self.format} {self.precision}, {'passed' if self.passed else 'FAILED'}",
-            f"  cosine to Keras  min {self.cosine_min:.6f}, mean {self.cosine_mean:.6f} over "
-            f"{self.num_images} images (required: {self.tolerance.cosine_min:g} and "
-            f"{self.tolerance.cosine_mean:g})",
-            f"  size             {self.size_bytes / 1e6:.2f} MB",
-            f"  latency          {self.latency_ms:.2f} ms, Keras {self.keras_latency_ms:.2f} ms "
-            f"(one image, {self.threads} threads)",
+    def rows(self) -> list[tuple[str, str]]:
+        """(measure, value) as text, for a table."""
+        rows = [
+            (
+                "cosine to Keras",
+                f"min {self.cosine_min:.6f}, 1 % {self.cosine_low:.6f}, mean "
+                f"{self.cosine_mean:.6f} over {self.num_images} images (required: min "
+                f"{self.tolerance.cosine_min:g}, mean {self.tolerance.cosine_mean:g})",
+            ),
+            ("size", f"{self.size_bytes / 1e6:.2f} MB"),
+            (
+                "latency",
+                f"{self.latency_ms:.2f} ms, Keras {self.keras_latency_ms:.2f} ms (one image, "
+                f"{self.threads} threads)",
+            ),
         ]
         if self.precision == "int8":
-            lines.append(f"  float islands    {', '.join(self.float_islands) or 'none'}")
-        return "\n".join(lines)
+            rows.append(("float islands", ", ".join(self.float_islands) or "none"))
+        return rows + ([] if self.decisions is None else self.decisions.rows())
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {self.format} {self.precision}, "
+        lines = [f"  {name:<16} {value}" for name, value in self.rows()]
+        return "\n".join([head + ("passed" if self.passed else "FAILED"), *lines])
 
 
 class ExportError(RuntimeError):
@@ -159,6 +178,7 @@ def deliver(
         num_images=len(images),
         cosine_min=float(cosine.min()),
         cosine_mean=float(cosine.mean()),
+        cosine_low=float(np.quantile(cosine, 0.01)),
         latency_ms=latency_ms,
         keras_latency_ms=keras_latency_ms,
         threads=threads(),

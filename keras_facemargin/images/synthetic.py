@@ -38,6 +38,7 @@ software.
 """
 
 import functools
+import itertools
 import operator
 import os
 from collections.abc import Callable, Iterable
@@ -67,6 +68,7 @@ _SHARPENING = (0.5, 1.6)  # Components are softer than the faces they come from.
 # Coefficients become integers of this many fractional bits. Sums of integers below 2**24 are exact
 # in float32, so every BLAS, whatever its order of summation, gives the same faces.
 _FRACTION_BITS = {"luma": 8, "chroma": 8, "shape": 14}
+_TOGETHER = 64  # images of one product with the components, which are 13 MB to read
 
 
 def synthesize_faces(
@@ -102,7 +104,13 @@ def synthesize_faces(
     people = _whole("num_identities", num_identities, 1)
     per_person = _whole("images_per_identity", images_per_identity, 1)
     seed = _whole("seed", seed, 0)
-    images = np.concatenate([_person(seed, person, per_person) for person in range(people)])
+    at_a_time = max(1, _TOGETHER // per_person)
+    images = np.concatenate(
+        [
+            _people(seed, range(first, min(first + at_a_time, people)), per_person)
+            for first in range(0, people, at_a_time)
+        ]
+    )
     crop = Crop.of(size)
     if crop != _CROP:
         images = np.stack([align_face(image, _CROP.points, crop) for image in images])
@@ -190,22 +198,29 @@ def _model() -> dict[str, _Floats]:
         return {name: arrays[name].astype(np.float32) for name in arrays.files}
 
 
-def _person(seed: int, person: int, count: int) -> npt.NDArray[np.uint8]:
-    """Images of one identity, uint8 `(count, 112, 112, 3)`."""
+def _people(seed: int, people: range, count: int) -> npt.NDArray[np.uint8]:
+    """Images of some identities, uint8 `(N, 112, 112, 3)`, `count` of each."""
     model = _model()
     # Streams of their own: one for the person, one for each picture of that person.
-    identity = np.random.default_rng([seed, person, 0])
-    pictures = [np.random.default_rng([seed, person, 1, number]) for number in range(count)]
+    identities = [np.random.default_rng([seed, person, 0]) for person in people]
+    pictures = [
+        [np.random.default_rng([seed, person, 1, number]) for number in range(count)]
+        for person in people
+    ]
     parts = {part: model[f"{part}_mean"] for part in _FRACTION_BITS}
     for parity in ("even", "odd"):
-        share = model[f"{parity}_share"]
-        who = _IDENTITY_SPREAD * np.sqrt(share) * _normal(identity, share.size)
-        how = np.stack([_normal(picture, share.size) for picture in pictures])
-        how *= _IMAGE_SPREAD[parity] * np.sqrt(1 - share)
-        coefficients = (who + how) @ model[f"{parity}_mixing"].astype(np.float64).T
+        share, mixing = model[f"{parity}_share"], model[f"{parity}_mixing"].astype(np.float64).T
+        coefficients = []
+        for identity, of_person in zip(identities, pictures, strict=True):
+            who = _IDENTITY_SPREAD * np.sqrt(share) * _normal(identity, share.size)
+            how = np.stack([_normal(picture, share.size) for picture in of_person])
+            how *= _IMAGE_SPREAD[parity] * np.sqrt(1 - share)
+            coefficients.append((who + how) @ mixing)
         for part in parts:
-            parts[part] = parts[part] + _deviations(model, part, parity, coefficients)
-    return np.stack([_photograph(*each) for each in zip(pictures, *parts.values(), strict=True)])
+            deviations = _deviations(model, part, parity, np.concatenate(coefficients))
+            parts[part] = parts[part] + deviations
+    every = itertools.chain.from_iterable(pictures)
+    return np.stack([_photograph(*each) for each in zip(every, *parts.values(), strict=True)])
 
 
 def _normal(generator: np.random.Generator, size: int) -> npt.NDArray[np.float64]:

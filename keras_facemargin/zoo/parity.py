@@ -3,6 +3,8 @@
 Accuracy does not prove it: a wrong epsilon hardly moves LFW, and moves the cosine to 0.997.
 """
 
+import importlib
+import importlib.metadata
 import os
 import typing
 
@@ -14,12 +16,14 @@ from keras_facemargin.images.crop import TEMPLATES, Crop
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.runtime import open_file
 from keras_facemargin.zoo.card import Card
+from keras_facemargin.zoo.parts import Golden
 
 if typing.TYPE_CHECKING:
     import keras
 
 LEAST_COSINE = 0.9999
 _SEEDS = {"synthetic-1": 1, "synthetic-2": 2}  # the crops that a card may name
+_PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert"}  # converter -> runtime
 _MARGIN = 40  # pixels that repeat the edge of a drawn face, for looser crops
 
 Floats = npt.NDArray[np.float32]
@@ -124,6 +128,39 @@ def prove(model: "keras.Model", card: Card, path: str | os.PathLike[str]) -> Non
         )
 
 
+def golden_of(path: str | os.PathLike[str], card: Card) -> Golden | None:
+    """The golden embedding of a file by its own runtime: Keras, onnxruntime or LiteRT.
+
+    Args:
+        path: a `.keras`, `.onnx` or `.tflite` file.
+        card: its card.
+
+    Returns:
+        A `Golden`; None if no runtime is known for the card's converter, or it is missing.
+
+    Raises:
+        ValueError, OSError: the file cannot be opened.
+    """
+    name = next(iter(_SEEDS))
+    crop = golden_crop(name, card.crop)
+    if card.converter is None:
+        import keras
+
+        from keras_facemargin.zoo.load import load_embedder
+
+        backend = keras.backend.backend()
+        version = importlib.import_module(backend).__version__
+        runtime = f"keras {keras.__version__}, {backend} {version}"
+        found: Floats | None = embed_crop(load_embedder(path), crop)
+    else:
+        found = run_original(path, card, crop)
+        package = _PACKAGES.get(card.converter, "")
+        runtime = "" if found is None else f"{package} {importlib.metadata.version(package)}"
+    if found is None:
+        return None
+    return Golden(crop=name, runtime=runtime, embedding=tuple(map(float, found)))
+
+
 def run_original(
     path: str | os.PathLike[str], card: Card, crop: npt.NDArray[np.uint8]
 ) -> Floats | None:
@@ -137,7 +174,7 @@ def run_original(
     Returns:
         The embedding; None if no runtime is known for the card's converter, or it is missing.
     """
-    if card.converter not in ("onnx", "tflite"):
+    if card.converter not in _PACKAGES:
         return None
     try:
         opened = open_file(path, form=card.converter)

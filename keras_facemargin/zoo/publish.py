@@ -34,8 +34,9 @@ _HUB_LICENSES = {
 def publish_folder(folder: str | os.PathLike[str]) -> Path:
     """Prepares a folder with a card and its weights for publication.
 
-    The weights are compared with the card; the card names its own folder as its first source; and
-    `README.md` is written from the card, with the fields that the hub reads.
+    The weights are compared with the card; the card names its own folder as its first source and
+    gets a golden embedding, with which `verify_embedder` proves a copy; and `README.md` is written
+    from the card, with the fields that the hub reads.
 
     Args:
         folder: with `card.json` and the file that it describes, as `finetune`, `calibrate` or
@@ -65,10 +66,15 @@ def publish_folder(folder: str | os.PathLike[str]) -> Path:
             "licence of your weights and the person or page that states it."
         )
     beside = FolderSource(kind="folder")
-    if card.sources[0] != beside:
-        others = tuple(source for source in card.sources if source != beside)
-        card = card.changed(sources=(beside, *others))
-        write_card(place / CARD, card)
+    others = tuple(source for source in card.sources if source != beside)
+    whole = card.changed(sources=(beside, *others))
+    if card.golden is None:
+        from keras_facemargin.zoo.parity import golden_of
+
+        whole = whole.changed(golden=golden_of(place / card.weights.file, card))
+    if whole != card:
+        write_card(place / CARD, whole)
+    card = whole
     with atomic_write(place / PAGE) as file:
         file.write(page(card))
     return place / PAGE

@@ -1,6 +1,7 @@
 """The commands of galleries, and `identify`."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -19,10 +20,18 @@ def other_model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def enrolled_once(tmp_path_factory):
+    return tmp_path_factory.mktemp("enrolled") / "s.gallery"
+
+
 @pytest.fixture
-def enrolled(facemargin, model, faces):
-    code, *_ = facemargin("gallery", "add", "s.gallery", faces, "-m", model, *FAST)
-    assert code == 0
+def enrolled(facemargin, enrolled_once, model, faces):
+    """A gallery of all faces; the first test enrols them, and each test gets a copy."""
+    if not enrolled_once.exists():
+        code, *_ = facemargin("gallery", "add", enrolled_once, faces, "-m", model, *FAST)
+        assert code == 0
+    shutil.copy(enrolled_once, "s.gallery")
     return "s.gallery"
 
 

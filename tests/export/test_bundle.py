@@ -12,6 +12,7 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from one_sentence import assert_one_sentence
 from PIL import Image
+from processes import run_command
 from tiny import tiny_embedder
 
 from keras_facemargin import cli
@@ -196,6 +197,31 @@ def test_thresholds_are_those_of_the_very_file(tmp_path):
     assert f"THRESHOLDS = [[0.01, {round(found[0].single[0].cosine, 4)}]]" in code
 
 
+def test_the_command_writes_a_bundle(tmp_path, facemargin, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_embedder().save("tiny.keras")
+    write_synthetic_faces("people", 12, 3)
+    arguments = ("--model", "tiny.keras", "--calibrate", "people")
+    code, out, _ = facemargin("export", "--bundle", "made", *arguments)
+    assert code == 0
+    assert "embedder.onnx" in out and "this file" in out and "0.01" in out
+    manifest = read_manifest("made")
+    assert [one.precision for one in manifest.models] == ["float32", "float32"]
+    assert {one.thresholds.of for one in manifest.models} == {"this file"}
+    assert manifest.models[0].verdict["decisions"]["impostor_pairs"] == 594
+    assert "Decisions" in Path("made/verdict.html").read_text()
+    # Nothing is done before the refusal.
+    result = facemargin("export", "--bundle", "made", "--model", "missing.keras")
+    assert_one_sentence(result, "made", "in use")
+    assert_one_sentence(facemargin("export"), "--output FILE", "--bundle DIR", "neither")
+    both = facemargin("export", "--bundle", "other", "--output", "face.onnx")
+    assert_one_sentence(both, "--bundle other")
+    lonely = facemargin("export", "--output", "face.onnx", "--pairs", "pairs.txt")
+    assert_one_sentence(lonely, "--pairs without --calibrate")
+    page = facemargin("export", "--bundle", "other", "--report", "page.html")
+    assert_one_sentence(page, "verdict.html")
+
+
 # The code for apps.
 
 
@@ -330,6 +356,12 @@ def test_the_command_runs_the_program_of_an_app(made, facemargin):
     code, out, _ = facemargin("bundle", "check", made, "--runner", program, "--photo")
     assert code == 0
     assert "the program on the photo" in out and "The bundle passed." in out
+
+
+def test_the_check_does_not_import_keras(made):
+    code, out, _, packages = run_command("bundle", "check", made)
+    assert code == 0 and "The bundle passed." in out
+    assert not packages & {"keras", "tensorflow", "jax", "torch", "matplotlib"}
 
 
 def program(folder, body):

@@ -30,6 +30,8 @@ def test_figures_replace_older_ones_of_the_same_kind():
     assert {"keras_facemargin", "keras", "numpy"} < set(found.versions)
     assert found.interval == (0.985, 0.994)
     assert twice.find_measured("lfw") == card.measured[0]
+    again = with_results(card, RESULTS | {"flip": True}, "a note")
+    assert [one.mirrored for one in again.measured] == [True, False]
 
 
 def test_an_interval_over_pairs_is_not_one_over_people():

@@ -7,9 +7,10 @@ from keras_facemargin import zoo
 from keras_facemargin.evaluate import all_pairs, embed
 from keras_facemargin.evaluate.verification import fit_logistic
 
-pytestmark = pytest.mark.any_backend
+any_backend = pytest.mark.any_backend
 
 
+@any_backend
 def test_thresholds_are_calibrated_over_every_pair_alone_and_with_the_mirror_image():
     rng = np.random.default_rng(0)
     labels = np.arange(60) // 3
@@ -58,6 +59,7 @@ def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):
             assert np.mean(scores[~same] >= chosen.cosine) == pytest.approx(far, rel=0.3)
 
 
+@any_backend
 def test_the_likelihood_map_is_fitted_and_keeps_within_its_pairs():
     rng = np.random.default_rng(0)
     labels = np.arange(90) // 3

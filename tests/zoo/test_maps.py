@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from published_files import card_of, rule
 
+from keras_facemargin.zoo import load_card
 from keras_facemargin.zoo.convert import convert
 from keras_facemargin.zoo.parity import cosine
 
 pytestmark = pytest.mark.any_backend
 torch = pytest.importorskip("torch", reason="writes the checkpoints")
 networks = pytest.importorskip("torch_networks")
-
-SQUARE = {"height": 160, "width": 160, "template": None}
 
 
 def network(backbone, neck, dim, **arguments):
@@ -49,13 +48,7 @@ CASES = {
     ),
     "inception_resnet_facenet": (
         lambda: networks.FaceNet(),
-        card_of(
-            "inception_resnet_facenet",
-            512,
-            rule(127.5, 128.0),
-            crop=SQUARE,
-            network=network("InceptionResNetV1", "gap", 512),
-        ),
+        load_card("facenet_vggface2"),
         {"scale": 128.0},
     ),
 }
@@ -121,13 +114,7 @@ STEPS = {
     "Mixed_7a": (["0a_1x1", "1a_3x3"], ["0a_1x1", "1a_3x3"], ["0a_1x1", "0b_3x3", "1a_3x3"]),
     "Block8": (["1x1"], ["0a_1x1", "0b_1x3", "0c_3x1"]),
 }
-KERAS_FACENET = card_of(
-    "inception_resnet_keras_facenet",
-    512,
-    rule(127.5, 128.0),
-    crop=SQUARE,
-    network=network("InceptionResNetV1", "gap", 512),
-)
+KERAS_FACENET = load_card("facenet_casia")
 
 
 def keras_facenet_layers(model):

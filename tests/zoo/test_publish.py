@@ -52,6 +52,21 @@ def test_a_published_folder_is_read_back_from_a_web_server(hub, own, monkeypatch
     assert file.read_bytes() == (own / "net.keras").read_bytes()
 
 
+def test_a_published_folder_can_be_proven(own):
+    assert zoo.load_card(own).golden is None
+    zoo.publish_folder(own)
+    card = zoo.load_card(own)
+    assert card.golden.runtime.startswith("keras ")
+    assert zoo.verify_embedder(own).cosine > 0.999999
+    written = (own / "card.json").read_bytes()
+    zoo.publish_folder(own)
+    assert (own / "card.json").read_bytes() == written
+    wrong = card.golden.model_copy(update={"embedding": (1.0, -5.0)})
+    zoo.write_card(own / "card.json", card.changed(golden=wrong))
+    with pytest.raises(ValueError, match=r"must have a cosine of at least 0\.9999"):
+        zoo.verify_embedder(own)
+
+
 def test_another_byte_at_the_address_is_reported(hub, own):
     zoo.publish_folder(own)
     upload(hub, own, "/owner/tiny/resolve/main")

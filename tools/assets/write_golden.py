@@ -13,14 +13,12 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-import keras
 import numpy as np
 import torch_oracles
-from write_measured import versions
 
 from keras_facemargin import zoo
 from keras_facemargin.zoo.convert import convert, read_state
-from keras_facemargin.zoo.parity import embed_crop, golden_crop, prove, run_original
+from keras_facemargin.zoo.parity import golden_crop, golden_of, prove
 from keras_facemargin.zoo.parts import Golden
 from keras_facemargin.zoo.readers import mxnet
 
@@ -36,16 +34,9 @@ print(json.dumps({"version": dlib.__version__, "embedding": list(found)}))
 def run(path, card, crop, dlib_python):
     """(runtime, embedding) of a crop."""
     match card.converter:
-        case None:
-            names = ("keras", keras.backend.backend())
-            runtime = ", ".join(f"{name} {versions()[name]}" for name in names)
-            return runtime, embed_crop(keras.saving.load_model(path), crop)
-        case "onnx":
-            runtime = f"onnxruntime {metadata.version('onnxruntime')}"
-            return runtime, run_original(path, card, crop)
-        case "tflite":
-            runtime = f"ai-edge-litert {metadata.version('ai-edge-litert')}"
-            return runtime, run_original(path, card, crop)
+        case None | "onnx" | "tflite":
+            golden = golden_of(path, card)
+            return golden.runtime, golden.embedding
         case "dlib":
             with tempfile.NamedTemporaryFile(suffix=".npy") as file:
                 np.save(file.name, crop)

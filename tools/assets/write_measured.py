@@ -64,7 +64,8 @@ def with_results(card, results, notes):
     kept = [
         one for one in card.measured if (one.protocol, one.mirrored) != (new.protocol, new.mirrored)
     ]
-    return card.changed(measured=(*kept, new))
+    ordered = sorted((*kept, new), key=lambda one: (one.protocol, not one.mirrored))
+    return card.changed(measured=tuple(ordered))
 
 
 def interval_of(results):

@@ -115,7 +115,7 @@ def check_bundle(
             "The photo is for a program that aligns faces. Received: photo=True "
             + ("without a runner." if runner is None else "for a crop without a template.")
         )
-    findings = list(_digests(directory, manifest))
+    findings = _digests(directory, manifest)
     if any(one.faults for one in findings):  # nothing else can be trusted
         return CheckedBundle(str(directory), tuple(findings))
     expected = {one.file: read_expected(directory, one) for one in manifest.models}
@@ -144,7 +144,8 @@ def _digests(directory: Path, manifest: Manifest) -> list[Finding]:
     for image in (*manifest.selftest.crops, manifest.selftest.photo):
         listed |= set() if image is None else {image.png, image.rgb}
     findings = []
-    for name in sorted(listed | set(manifest.digests)):
+    every = sorted(listed | set(manifest.digests))
+    for name in every:
         path, digest = directory / name, manifest.digests.get(name)
         if digest is None:
             words = "the manifest has no digest of it"
@@ -153,10 +154,9 @@ def _digests(directory: Path, manifest: Manifest) -> list[Finding]:
         elif digest_of(path) != digest:
             words = "the file is not the one that was exported: its SHA-256 differs"
         else:
-            findings.append(Finding(name, (), "digest as in the manifest"))
             continue
         findings.append(Finding(name, (DAMAGED,), f"{words}. Copy or export the bundle again"))
-    return findings
+    return findings or [Finding("digests", (), f"{len(every)} files as in the manifest")]
 
 
 def _files_own(

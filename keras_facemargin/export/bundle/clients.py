@@ -136,6 +136,7 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
                     "`manifest.json`",
                     "all of this for programs; `manifest.schema.json` is its schema",
                 ),
+                ("`verdict.html`", "how the files compare with the embedder before the export"),
                 ("`selftest/`", "two crops, a photo, and the embeddings that the model must give"),
                 *((f"`{name}`", f"code: {_CLIENTS[name].language}") for name in code),
             ],

@@ -1,9 +1,10 @@
 """Writes a bundle."""
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,10 @@ from keras_facemargin.export.bundle.selftest import (
     golden_crops,
     golden_photo,
 )
+from keras_facemargin.export.decisions import LabelledFaces, compare_decisions
 from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
 from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
+from keras_facemargin.export.page import write_verdicts
 from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.runtime.file import Session
@@ -42,19 +45,8 @@ from keras_facemargin.zoo.open import open_embedder
 # A phone's file and a browser's.
 FILES = {"embedder.tflite": "float32", "embedder.onnx": "float32"}
 _SELFTEST = "selftest"
+VERDICTS = "verdict.html"
 _UNIT = 1e-3  # the norm of a normalised embedding is one to within this
-
-
-class LabelledFaces(Protocol):
-    """A set of faces, such as those that `keras_facemargin.data.open_faces` opens.
-
-    Attributes:
-        paths: sequence of the images, as `keras_facemargin.evaluate.embed` takes them.
-        labels: (N,), the person in each.
-    """
-
-    paths: Any
-    labels: npt.NDArray[np.int32]
 
 
 def export_bundle(
@@ -75,6 +67,7 @@ def export_bundle(
     | `manifest.json` | what the files take and give, thresholds, licence ledger, digests |
     | `selftest/` | drawn faces, their embeddings, and those under each known fault of an app |
     | `face_embedder.py`, `.mjs`, `FaceEmbedder.kt`, `.swift` | from five points to the answer |
+    | `verdict.html` | cosines, size, latency and, with `people`, decisions before and after |
     | `README.md` | for the developer of the app |
 
     Args:
@@ -85,7 +78,7 @@ def export_bundle(
             the ledger is empty.
         images: as `export_embedder`; int8 needs at least 64.
         people: labelled crops of people whom the embedder was not trained on. Every pair calibrates
-            the thresholds of each file on its own embeddings.
+            the thresholds of each file on its own embeddings, and is decided before and after.
         fars: false accept rates of the thresholds, as `calibrate` takes them.
 
     Returns:
@@ -110,7 +103,8 @@ def export_bundle(
         (draft / _SELFTEST).mkdir()
         crops, photo = golden_crops(crop), golden_photo(crop)
         selftest = _write_images(draft, crops, photo)
-        models = []
+        models, verdicts = [], []
+        before = None if people is None else embed(embedder, people.paths, flip=False)
         for name, precision in files.items():
             verdict = export_embedder(
                 embedder,
@@ -124,6 +118,15 @@ def export_bundle(
             expected = expected_embeddings(session, crops, photo, crop, precision)
             place = f"{_SELFTEST}/{name}.json"
             (draft / place).write_text(expected.model_dump_json(), encoding="utf-8")
+            thresholds = None
+            if people is not None and before is not None:
+                after = embed(open_embedder(file), people.paths, flip=False)
+                thresholds = _calibrated(after, people.labels, fars)
+                found = compare_decisions(before, after, people.labels)
+                verdict = dataclasses.replace(verdict, decisions=found)
+            elif card is not None and card.thresholds is not None:
+                thresholds = FileThresholds(of="the Keras embedder", single=card.thresholds.single)
+            verdicts.append(dataclasses.replace(verdict, path=name))
             described = describe_file(
                 file, crop=crop, pixels=Pixels(), embedding_dim=len(expected.crops[0])
             )
@@ -150,8 +153,8 @@ def export_bundle(
                             "normalised": _normalised(session, crops),
                         },
                         "embedding_id": described.embedding_id,
-                        "thresholds": _thresholds(file, card, people, fars),
-                        "verdict": verdict.to_dict() | {"path": name},
+                        "thresholds": thresholds,
+                        "verdict": verdicts[-1].to_dict(),
                         "expected": place,
                     }
                 )
@@ -179,6 +182,7 @@ def export_bundle(
         write_json(draft / MANIFEST, manifest.to_dict())
         write_json(draft / SCHEMA, schema())
         write_clients(draft, manifest)
+        write_verdicts(draft / VERDICTS, manifest.name, verdicts)
     return manifest
 
 
@@ -221,17 +225,8 @@ def _normalised(session: Session, crops: list[npt.NDArray[np.uint8]]) -> bool:
     return bool(np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=_UNIT))
 
 
-def _thresholds(
-    file: Path, card: Card | None, people: LabelledFaces | None, fars: Sequence[float] | None
-) -> FileThresholds | None:
-    """Calibrated on the file's own embeddings; without crops those of the card."""
-    if people is None:
-        if card is None or card.thresholds is None:
-            return None
-        return FileThresholds(of="the Keras embedder", single=card.thresholds.single)
-    rows = embed(open_embedder(file), people.paths, flip=False)
-    count = len(np.unique(people.labels))
-    about = f"all pairs of {len(rows):,} images of {count:,} people"
-    return FileThresholds(
-        of="this file", single=find_thresholds(rows, people.labels, fars, about, True)
-    )
+def _calibrated(
+    rows: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], fars: Sequence[float] | None
+) -> FileThresholds:
+    about = f"all pairs of {len(rows):,} images of {len(np.unique(labels)):,} people"
+    return FileThresholds(of="this file", single=find_thresholds(rows, labels, fars, about, True))
