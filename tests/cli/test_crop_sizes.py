@@ -27,7 +27,10 @@ CROPS = [
 # One crop that is not square; the tests of `align`, `embed` and `verify` read squares of another
 # template too.
 one_shape = pytest.mark.parametrize(
-    "crop", [CROPS[0], pytest.param(CROPS[1], marks=pytest.mark.slow)], indirect=True, ids=str
+    "crop",
+    [CROPS[0], pytest.param(CROPS[1], marks=pytest.mark.slow), CROPS[2]],
+    indirect=True,
+    ids=str,
 )
 
 
