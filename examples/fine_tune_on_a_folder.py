@@ -1,6 +1,6 @@
 """Fine-tunes an embedder on a folder of people and writes it as a TFLite file.
 
-    python examples/fine_tune_on_a_folder.py people/ --epochs 10 --output finetuned/
+    python examples/fine_tune_on_a_folder.py people/ --output finetuned/
 
 `people/` holds one folder for each person, with aligned 112x112 crops in it. Without a folder, the
 script draws faces of people who do not exist. It prints how well your people are recognised and
@@ -22,7 +22,6 @@ def main(arguments=None):
     parser.add_argument("people", type=Path, nargs="?", help="folder of aligned crops")
     parser.add_argument("--model", default="spherenet_distilled", help="zoo name or .keras file")
     parser.add_argument("--head", default="cosface", choices=sorted(HEADS), help="loss")
-    parser.add_argument("--epochs", type=int, help="passes over the images")
     parser.add_argument("--output", type=Path, default=Path("finetuned"), help="folder to write")
     options = parser.parse_args(arguments)
 
@@ -33,13 +32,17 @@ def main(arguments=None):
 
     embedder = load_embedder(options.model)
     faces = FaceFolder(options.people, image_size=embedder.input_shape[1])
-    result = finetune(embedder, faces, options.head, epochs=options.epochs)
+    result = finetune(embedder, faces, options.head)
     for measure, before, after, difference in result.rows():
         print(f"{measure}: {before} -> {after}  {difference}")
     print(*result.remarks, sep="\n")
 
     result.save(options.output, options.model)  # embedder.keras, classifier.keras, report.json
-    print(export_tflite(embedder, options.output / "embedder.tflite", precision="float16"))
+    print(
+        export_tflite(
+            result.classifier.embedder, options.output / "embedder.tflite", precision="float16"
+        )
+    )
 
 
 if __name__ == "__main__":

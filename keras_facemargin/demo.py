@@ -24,7 +24,7 @@ from keras_facemargin.report import Report
 from keras_facemargin.training.finetune import SAVED_FILES, FineTuned, finetune
 from keras_facemargin.zoo import CAUTION, Card, find_card, load_embedder
 
-PEOPLE, IMAGES_EACH, EPOCHS = 64, 12, 6
+PEOPLE, IMAGES_EACH = 64, 12
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 _PACKAGES = ("matplotlib", "ai_edge_litert", "tf2onnx", "onnxruntime")
 FILES = (
@@ -98,7 +98,7 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
     console.print(f"{len(people):,} images of {people.num_classes:,} identities: {origin}.")
 
     console.rule("2/4  Fine-tuning")
-    tuned = finetune(model, people, epochs=EPOCHS)
+    tuned = finetune(model, people)
     console.print(
         f"Trained on {tuned.parts.training.num_classes} identities; "
         f"{tuned.parts.strangers.num_classes} others only test."
@@ -111,7 +111,7 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
         console.print(remark, markup=False, highlight=False, soft_wrap=True)
 
     console.rule("4/4  Export")
-    verdicts = _export(console, output, model, people)
+    verdicts = _export(console, output, tuned.classifier.embedder, people)
     seconds = time.monotonic() - start
     report = _write_report(_Results(output, embedder, people, origin, tuned, verdicts, seconds))
     console.rule("Done")
@@ -277,16 +277,8 @@ def _plot_history(history: dict[str, list[float]]) -> Any:
     axes = figure.subplots(1, 2)
     epochs = np.arange(1, len(history["loss"]) + 1)
     for axis, key, name in zip(axes, ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
-        axis.plot(epochs, history[key], marker="o", markersize=3, label="training images")
-        axis.plot(
-            epochs,
-            history[f"val_{key}"],
-            marker="o",
-            markersize=3,
-            label="held-out images",
-        )
-        axis.set(xlabel="Epoch", ylabel=name, xticks=epochs)
+        axis.plot(epochs, history[key])
+        axis.set(xlabel="Epoch", ylabel=name)
         axis.set_ylim(0, 1.02 if key == "accuracy" else None)
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=8)
     return figure

@@ -143,9 +143,10 @@ def _directions(
         last = int(np.searchsorted(starts, starts[first] + _IMAGES_AT_ONCE, "right")) - 1
         last = max(last, first + 1)
         images = order[starts[first] : starts[last]]
-        sums = np.add.reduceat(
-            rows[images] * weights[images, None], starts[first:last] - starts[first]
-        )
+        sums = rows[images].astype(np.float64)
+        if len(images) > last - first:  # one image alone has the direction of its embedding
+            sums *= weights[images, None]
+            sums = np.add.reduceat(sums, starts[first:last] - starts[first])
         length = np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), SHORTEST)
         pooled[first:last] = sums / length
         first = last

@@ -44,7 +44,6 @@ ON_PURPOSE = {
     },
     keras.utils.PyDataset: {"on_epoch_begin", "on_epoch_end"},
     keras.distribution.ModelParallel: set(),
-    keras.optimizers.Optimizer: {"build", "update_step"},  # training/finetune/fit.py
 }
 
 

@@ -9,6 +9,7 @@ def SphereNet(
     *,
     widths=(64, 128, 256, 512),
     depths=(1, 2, 4, 1),
+    activation="prelu",
     name="spherenet",
 ):
     """The residual network of SphereFace (Liu et al., CVPR 2017, arXiv:1704.08063, table 2).
@@ -29,6 +30,8 @@ def SphereNet(
         widths: channels of each stage.
         depths: residual units in each stage, as many numbers as `widths`; 0 leaves only the
             strided convolution.
+        activation: "prelu", the paper's, or an activation of Keras such as "relu", which mobile
+            runtimes compute in int8 as part of the convolution.
         name: name of the model.
 
     Returns:
@@ -36,7 +39,7 @@ def SphereNet(
         feature map, shape `(B, height / 16, width / 16, widths[-1])` for four stages.
 
     Raises:
-        ValueError: if `widths` and `depths` differ in length.
+        ValueError: if `widths` and `depths` differ in length, or the activation is unknown.
 
     Example:
 
@@ -51,16 +54,18 @@ def SphereNet(
     image = keras.Input(input_shape, name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="rescale")(image)
     for stage, (width, depth) in enumerate(zip(widths, depths, strict=True), start=1):
-        x = _convolve(x, width, strides=2, name=f"stage{stage}_down")
+        x = _convolve(x, width, activation, strides=2, name=f"stage{stage}_down")
         for unit in range(1, depth + 1):
             prefix = f"stage{stage}_unit{unit}"
-            y = _convolve(x, width, name=f"{prefix}_conv1")
-            y = _convolve(y, width, name=f"{prefix}_conv2")
+            y = _convolve(x, width, activation, name=f"{prefix}_conv1")
+            y = _convolve(y, width, activation, name=f"{prefix}_conv2")
             x = layers.Add(name=f"{prefix}_add")([x, y])
     return keras.Model(image, x, name=name)
 
 
-def _convolve(x, width, name, strides=1):
+def _convolve(x, width, activation, name, strides=1):
     x = layers.Conv2D(width, 3, strides, padding="same", use_bias=False, name=name)(x)
     x = layers.BatchNormalization(name=f"{name}_bn")(x)
-    return layers.PReLU(shared_axes=[1, 2], name=f"{name}_prelu")(x)
+    if activation == "prelu":
+        return layers.PReLU(shared_axes=[1, 2], name=f"{name}_prelu")(x)
+    return layers.Activation(activation, name=f"{name}_{activation}")(x)

@@ -19,6 +19,7 @@ from keras_facemargin.cli.options import (
     FilePixels,
     Flip,
     Json,
+    MinFace,
     Model,
     read_size,
 )
@@ -28,11 +29,11 @@ from keras_facemargin.cli.photos import (
     open_recognizer,
     print_caution,
     refuse_two_thresholds,
+    threshold_of_card,
 )
 
 if TYPE_CHECKING:
     from keras_facemargin.recognizer import Face, Recognizer, Verification
-    from keras_facemargin.zoo import Embedder
 
 Choose = StrEnum("Choose", ["center", "largest"])
 Template = StrEnum("Template", ["arcface", "sphereface", "dlib"])
@@ -44,6 +45,7 @@ def align(
         Path | None, typer.Argument(help="Folder for the crops, with the same subfolders.")
     ] = None,
     detector: Detector = None,
+    min_face: MinFace = None,
     landmarks: Annotated[
         Path | None,
         typer.Option(help="File of known points (.jsonl or .csv) instead of a detector."),
@@ -102,6 +104,7 @@ def align(
         photos,
         crops,
         detector=detector,
+        min_face=min_face,
         landmarks=landmarks,
         choose=choose.value,
         size=crop,
@@ -170,6 +173,7 @@ def verify(
     ] = "1,1",
     aligned: Aligned = None,
     detector: Detector = None,
+    min_face: MinFace = None,
     as_json: Json = False,
 ) -> None:
     """Decide whether two photos show one person, at the threshold of the model's card.
@@ -185,10 +189,11 @@ def verify(
     numbers, paths = _face_numbers(face), (first, second)
     refuse_two_thresholds(far, threshold)
     check_images(paths)
-    recognizer = open_recognizer(model, crop, pixels, detector, aligned)
+    recognizer = open_recognizer(
+        model, crop, pixels, detector=detector, min_face=min_face, aligned=aligned
+    )
     embedder = recognizer.embedder
-    if threshold is None:
-        _require_thresholds(embedder, model)
+    threshold_of_card(recognizer, model, far, threshold)  # an error comes before the photos
     refuse_wrong_kind(paths, embedder, aligned)
     chosen = [
         _face_of(recognizer, path, number, aligned, quiet=as_json)
@@ -254,16 +259,3 @@ def _face_of(
             mark = "->" if index == number else "  "
             say(f"{mark} {index}: {right - left}x{bottom - top} pixels at {left},{top}")
     return faces[number - 1]
-
-
-def _require_thresholds(embedder: "Embedder", model: str) -> None:
-    from keras_facemargin.zoo import load_card
-
-    if embedder.card is None and embedder.runtime == "keras":
-        load_card(model)  # names the missing or damaged card
-    if embedder.thresholds is None:
-        without = "no card" if embedder.card is None else "a card without a threshold"
-        raise ValueError(
-            f"`verify` needs a threshold. Received: {model} with {without}. Run `facemargin "
-            f"calibrate FACES --model {model}`, which writes a card.json, or pass --threshold."
-        )

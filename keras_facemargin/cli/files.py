@@ -8,6 +8,11 @@ from typing import Any
 from keras_facemargin.files import check_writable
 
 _CONTAINERS = (".rec", ".tfrecord", ".tfrecords")
+# The formats that `read_face` and `read_photo` read, by the usual names.
+_IMAGES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif"),
+)
 
 
 def image_files(places: Iterable[Path]) -> list[Path]:
@@ -17,18 +22,17 @@ def image_files(places: Iterable[Path]) -> list[Path]:
         ValueError: a folder has no images.
         FileNotFoundError: a file or folder does not exist.
     """
-    endings = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
     files: list[Path] = []
     for place in places:
         if place.is_dir():
             found = sorted(
                 path
                 for path in place.rglob("*")
-                if path.suffix.lower() in endings and not path.name.startswith(".")
+                if path.suffix.lower() in _IMAGES and not path.name.startswith(".")
             )
             if not found:
                 raise ValueError(
-                    f"The folder must have images ({', '.join(endings)}). "
+                    f"The folder must have images ({', '.join(_IMAGES)}). "
                     f"Received: {place} without any"
                 )
             files += found

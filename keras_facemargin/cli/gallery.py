@@ -19,6 +19,7 @@ from keras_facemargin.cli.options import (
     FileCrop,
     FilePixels,
     Json,
+    MinFace,
 )
 from keras_facemargin.cli.photos import (
     box_of,
@@ -26,6 +27,7 @@ from keras_facemargin.cli.photos import (
     open_recognizer,
     print_caution,
     refuse_two_thresholds,
+    threshold_of_card,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def add(
     pixels: FilePixels = None,
     aligned: Aligned = None,
     detector: Detector = None,
+    min_face: MinFace = None,
     largest: Annotated[
         bool, typer.Option("--largest", help="Enrol the largest of several faces of a photo.")
     ] = False,
@@ -78,7 +81,9 @@ def add(
     """
     listed = list(_people_and_photos(what))
     name = model or _model_of(gallery)
-    recognizer = open_recognizer(name, crop, pixels, detector, aligned)
+    recognizer = open_recognizer(
+        name, crop, pixels, detector=detector, min_face=min_face, aligned=aligned
+    )
     if aligned:
         note_crops([photo for _, photos in listed for photo in photos], recognizer.embedder)
     refused, added, known = [], 0, 0
@@ -208,6 +213,7 @@ def rebuild(
 
 def migrate(
     gallery: GalleryFile,
+    migrated: Annotated[Path, typer.Argument(help="File of the new gallery.")],
     to: Annotated[str, typer.Option("--to", help="The new embedder, as --model takes it.")],
     faces: Annotated[
         Path | None,
@@ -221,21 +227,32 @@ def migrate(
         bool, typer.Option("--any-price", help="Migrate although the map does not work.")
     ] = False,
 ) -> None:
-    """Map the embeddings to another embedder, without photos and crops, and print the price.
+    """Copy a gallery for another embedder, without photos: map its embeddings, print the price.
 
     The map is fitted on FACES, four fifths of the people; the others measure its price: TAR of
     mapped with new embeddings at FAR 1e-3. A map that accepts more than 3 times as many strangers
     as intended, or loses more than 2 points of TAR against the weaker of the two embedders, does
-    not work, and the gallery stays as it is.
+    not work, and no gallery is written. GALLERY stays as it is.
 
-    Example: `facemargin gallery migrate staff.gallery --to mobilefacenet_192 --faces celebrities`
+    Example: `facemargin gallery migrate staff.gallery new.gallery --to mobilefacenet_192 --faces
+    celebrities`
     """
+    from keras_facemargin.files import check_writable, draft_of
     from keras_facemargin.gallery import Gallery, Migration
 
+    if migrated.exists():
+        raise ValueError(f"The new gallery must be a new file. Received: {migrated}, which exists.")
+
     with Gallery.open(gallery) as opened:
+        check_writable(migrated)
         before = opened.model or "another embedder"
         new = open_model(to, None, None)
         id = _id_of(new, to)
+        if id == opened.embedding_id:
+            raise ValueError(
+                f"A migration needs another embedder. Received: --to {to}, whose embeddings "
+                f"{gallery} holds."
+            )
         if map_file is not None and map_file.exists():
             migration = Migration.load(map_file)
         elif faces is None:
@@ -257,17 +274,18 @@ def migrate(
         say(f"price: {migration.price}")
         if migration.price is not None and not migration.price.works and not any_price:
             raise ValueError(
-                f"{gallery}: the migration does not work, and the gallery was not changed. "
-                f"Received: {migration.price}. Enrol the photos again, or pass --any-price."
+                "A migration must keep the threshold and nearly all genuine pairs. Received: "
+                f"{migration.price}. Enrol the photos again, or pass --any-price."
             )
-        count = opened.map_embeddings(
-            migration.apply,
-            embedding_id=id,
-            embedding_dim=2 * new.embedding_dim,
-            model=_lasting(to),
-            note=f"from {before} (id {migration.old_id[:12]}): {migration.price}",
-        )
-    say(f"{gallery}: {count:,} embeddings mapped from {before} to {to}")
+        with draft_of(migrated) as draft, opened.copy(draft) as copy:
+            count = copy.map_embeddings(
+                migration.apply,
+                embedding_id=id,
+                embedding_dim=2 * new.embedding_dim,
+                model=_lasting(to),
+                note=f"from {before} (id {migration.old_id[:12]}): {migration.price}",
+            )
+    say(f"{migrated}: {count:,} embeddings mapped from {before} to {to}; {gallery} is unchanged")
 
 
 def _fit(faces: Path, old: "Embedder", new: "Embedder", old_id: str, new_id: str) -> "Migration":
@@ -293,6 +311,7 @@ def identify(
     pixels: FilePixels = None,
     aligned: Aligned = None,
     detector: Detector = None,
+    min_face: MinFace = None,
     far: Annotated[
         float | None,
         typer.Option(
@@ -321,10 +340,12 @@ def identify(
     refuse_two_thresholds(far, threshold)
     with Gallery.open(gallery) as opened:
         name = model or opened.model or DEFAULT
-        recognizer = open_recognizer(name, crop, pixels, detector, aligned)
+        recognizer = open_recognizer(
+            name, crop, pixels, detector=detector, min_face=min_face, aligned=aligned
+        )
         opened.check_embedder(recognizer.embedding_id, name)
         refuse_wrong_kind([photo], recognizer.embedder, aligned)
-        chosen = None if threshold is not None else _threshold(recognizer, far)
+        chosen = threshold_of_card(recognizer, name, far, threshold)
         cosine = threshold if chosen is None else chosen.cosine
         faces = faces_of(recognizer, photo, aligned)
         answers = recognizer.identify(faces, opened, threshold=cosine)
@@ -462,19 +483,6 @@ def _face_to_enrol(
     if fault and not any_quality:
         return f"the face {fault}. Pass --any-quality to enrol it all the same."
     return faces[0]
-
-
-def _threshold(recognizer: "Recognizer", far: float | None) -> "Threshold":
-    from keras_facemargin.recognizer.verification import find_threshold
-
-    embedder = recognizer.embedder
-    if embedder.thresholds is None:
-        raise ValueError(
-            f"`identify` needs a threshold. Received: {embedder.name} without one on a card. Run "
-            "`facemargin calibrate FACES --model MODEL`, or pass --threshold."
-        )
-    found: Threshold = find_threshold(embedder.thresholds, far, embedder.name)
-    return found
 
 
 def _cell(value: Any) -> str:

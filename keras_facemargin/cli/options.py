@@ -49,6 +49,14 @@ Aligned = Annotated[
 Detector = Annotated[
     str | None, typer.Option(help="mtcnn, or your own MODULE:FUNCTION. Default: mtcnn.")
 ]
+MinFace = Annotated[
+    int | None,
+    typer.Option(
+        min=12,
+        help="Side of the smallest face that mtcnn finds, in pixels of the photo. Default: 20, or "
+        "an 80th of the photo's longer side if that is more.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 Flip = Annotated[bool, typer.Option(help="Append the embedding of the mirror image.")]

@@ -9,18 +9,32 @@ from keras_facemargin.cli.opening import open_keras, open_model
 if TYPE_CHECKING:
     from keras_facemargin.images import DetectedFace
     from keras_facemargin.recognizer import Face, Recognizer
+    from keras_facemargin.zoo import Threshold
 
 
 def open_recognizer(
-    model: str, crop: str | None, pixels: str | None, detector: str | None, aligned: bool | None
+    model: str,
+    crop: str | None,
+    pixels: str | None,
+    *,
+    detector: str | None,
+    min_face: int | None,
+    aligned: bool | None,
 ) -> "Recognizer":
     """The embedder of a command with its detector; none looks at aligned crops."""
+    from keras_facemargin.images import load_detector
     from keras_facemargin.recognizer import load_recognizer
 
+    if aligned and not (detector is None and min_face is None):
+        option = f"--min-face {min_face}" if detector is None else f"--detector {detector}"
+        raise ValueError(
+            f"An aligned crop needs no detector. Received: --aligned with {option}. Leave one of "
+            "them out."
+        )
     if detector is not None and ":" in detector:
         open_keras()  # your own detector may open a saved model
-    embedder = open_model(model, crop, pixels)
-    return load_recognizer(embedder, detector=_no_detector if aligned else detector)
+    detect = _no_detector if aligned else load_detector(detector or "mtcnn", min_face=min_face)
+    return load_recognizer(open_model(model, crop, pixels), detector=detect)
 
 
 def _no_detector(image: object) -> list["DetectedFace"]:
@@ -48,6 +62,20 @@ def refuse_two_thresholds(far: float | None, threshold: float | None) -> None:
             f"A threshold is yours or the card's. Received: --far {far:g} and --threshold "
             f"{threshold:g}. Leave one of them out."
         )
+
+
+def threshold_of_card(
+    recognizer: "Recognizer", model: str, far: float | None, threshold: float | None
+) -> "Threshold | None":
+    """The threshold on the card; None if the user has one."""
+    if threshold is not None:
+        return None
+    embedder = recognizer.embedder
+    if embedder.card is None and embedder.runtime == "keras":
+        from keras_facemargin.zoo import load_card
+
+        load_card(model)  # names the missing or damaged card
+    return recognizer.threshold(far)
 
 
 def print_caution() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_facemargin.cli.alignment import note_crops, note_unaligned
+from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import console, say
 from keras_facemargin.cli.files import unlabelled_images
 from keras_facemargin.cli.options import DEFAULT, MODEL, Model, Output
@@ -72,7 +72,8 @@ def finetune(
     strangers: Annotated[
         Path | None,
         typer.Option(
-            help="Images of other people, to test on. Default: a quarter of the people, at most 60."
+            help="Images of other people: half train, as people who are not yours, half test. "
+            "Default: a quarter of the people, at most 60."
         ),
     ] = None,
     general: Annotated[
@@ -80,27 +81,8 @@ def finetune(
         typer.Option(help="Other people, other images, such as LFW: shows how much is forgotten."),
     ] = None,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Passes over the images. Default: chosen by their number."),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 32,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Initial learning rate of the last layer for Adam; a cosine schedule ends at 0. "
-            "Default: chosen by the number of images.",
-        ),
-    ] = None,
-    layer_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Learning rate of the first layer divided by that of the last. Default: 0.1."
-        ),
-    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the split, the shuffling and the augmentation.")
+        int, typer.Option(min=0, help="Seed of the split and the order of the images.")
     ] = 0,
     on_bad: Annotated[
         OnBad,
@@ -110,12 +92,13 @@ def finetune(
     """Fine-tune an embedder on your people, and keep the better of before and after.
 
     Tests before and after whether your people are recognised, alone and among strangers, whether
-    strangers are distinguished, and how much is forgotten. The number of images chooses the recipe.
-    Writes embedder.keras (to use) with its card, classifier.keras (to train further) and
-    report.json; `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds
-    people to those that the folder knows.
+    strangers are distinguished, and how much is forgotten. Learns a linear map of the embedding:
+    each image is embedded once, and the layers of the embedder stay as they are. Writes
+    embedder.keras (to use) with its card, classifier.keras (to train further) and report.json;
+    `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds people to
+    those that the folder knows.
 
-    Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --epochs 3 --output finetuned`
+    Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --output finetuned`
     """
     from keras_facemargin.data import open_faces
     from keras_facemargin.files import check_writable, exclusive
@@ -149,16 +132,12 @@ def finetune(
             head.value,
             **others,
             known=known,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            layer_decay=layer_decay,
             seed=seed,
         )
         tuned.save(output, model)
     console.print(tuned)
     for remark in tuned.remarks:
-        say(remark, style=None if remark == tuned.verdict and tuned.kept != "before" else "yellow")
+        say(remark, style=None if remark == tuned.verdict and tuned.share else "yellow")
     chosen = tuned.thresholds.find(mirrored=True)
     say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")
@@ -181,19 +160,13 @@ def robustify(
             "before and after, and the thresholds of the card."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Number of steps.")] = 700,
-    batch_size: Annotated[int, typer.Option(min=4, help="Images per step, a multiple of 4.")] = 48,
-    learning_rate: Annotated[
-        float,
-        typer.Option(min=0, help="Highest learning rate for Adam; a cosine schedule ends at 0."),
-    ] = 3e-4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order and the degradations.")] = 0,
 ) -> None:
     """Make an embedder fail safe on small, blurred and compressed faces, without labels.
 
-    The embedder learns to give a degraded crop the embedding that it gave the clean crop. Strangers
-    on bad images are then rarely similar. Writes embedder.keras with its card and report.json. The
-    same command resumes a run that was stopped.
+    Adds a few layers that learn to keep strangers on bad images apart and to leave clean embeddings
+    where they were. Writes embedder.keras with its card and report.json. The same command resumes a
+    run that was stopped.
 
     Example: `facemargin robustify mobilefacenet_192 crops/ --test people/ --output robust`
     """
@@ -208,7 +181,6 @@ def robustify(
     embedder = load_embedder(model)
     images = unlabelled_images(faces)
     say(f"{len(images):,} images to train on")
-    note_crops(images, embedder)
     people = None
     if test is not None:
         people = open_faces(test, image_size=Crop.of_embedder(embedder))
@@ -225,9 +197,6 @@ def robustify(
             embedder,
             images,
             test=people,
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
             seed=seed,
             checkpoint=checkpoint,
         )

@@ -24,16 +24,12 @@ from keras_facemargin.evaluate.uncertainty.resampling import Draws, Sides
 from keras_facemargin.evaluate.verification.curve import checked_pairs, require_both_kinds
 from keras_facemargin.evaluate.verification.pairs import EmbeddedPairs
 from keras_facemargin.evaluate.verification.verification import threshold_at_far
-from keras_facemargin.images.crop import Crop
-from keras_facemargin.images.image import read_face
-from keras_facemargin.quality import effective_resolution
 from keras_facemargin.quality import norm_weight as weigh_norms
 from keras_facemargin.quality.judge import norm_and_agreement
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
 # The area is taken up to this share: in practice no more pairs are discarded.
 AREA_TO = 0.2
-_AT_ONCE = 256  # images in memory
 
 Rates = npt.NDArray[np.float64]
 
@@ -181,19 +177,19 @@ def _lower(qualities: tuple[npt.ArrayLike, npt.ArrayLike], count: int) -> Rates:
 
 
 def qualities_of_pairs(
-    pairs: EmbeddedPairs, crop: Crop, *, mirrored: bool, norm_weight: float | None = None
+    pairs: EmbeddedPairs, *, mirrored: bool, norm_weight: float | None = None
 ) -> dict[str, tuple[Rates, Rates]]:
     """Utility and sharpness of both images of each pair, for `error_versus_discard`.
 
     Args:
-        pairs: the embedded images; they are read again for their sharpness.
-        crop: the crop that the embedder takes.
+        pairs: the embedded images, as `embed_pairs` gives them with or without sharpness.
         mirrored: whether the embeddings hold those of the mirror images; utility needs them.
         norm_weight: as `FaceQuality` on the embedder's card has it; None gives the norm and the
             agreement with the mirror image one deviation each among these images.
 
     Returns:
-        A dict of "utility" and "sharpness" -> ``(N,)`` for each side. A missing image has the
+        A dict of "utility" and "sharpness" -> ``(N,)`` for each side, without what was not
+        measured. A missing image has the
         lowest of all. Utility is not on the scale of a card: only its order counts here.
     """
     found = {}
@@ -201,12 +197,8 @@ def qualities_of_pairs(
         norms, agreements = norm_and_agreement(*np.split(pairs.embeddings, 2, axis=1))
         weight = weigh_norms(norms, agreements) if norm_weight is None else norm_weight
         found["utility"] = pairs.sides(weight * np.log(np.maximum(norms, 1e-12)) + agreements)
-    sharpness = np.empty(len(pairs.images))
-    for start in range(0, len(sharpness), _AT_ONCE):
-        part = pairs.images[start : start + _AT_ONCE]
-        crops = np.stack([read_face(image, crop) for image in part])
-        sharpness[start : start + len(part)] = effective_resolution(crops)
-    found["sharpness"] = pairs.sides(sharpness)
+    if pairs.sharpness is not None:
+        found["sharpness"] = pairs.sides(pairs.sharpness)
     return found
 
 

@@ -72,6 +72,26 @@ def embed(
         >>> embed(brightness, images, progress=False).shape
         (3, 6)
     """
+    return embed_shown(
+        embedder, paths_or_images, None, flip=flip, batch_size=batch_size, progress=progress
+    )
+
+
+def embed_shown(
+    embedder: Embedder,
+    paths_or_images: Any,
+    show: Callable[[npt.NDArray[Any]], None] | None,
+    *,
+    flip: bool = True,
+    batch_size: int = 64,
+    progress: bool = True,
+) -> npt.NDArray[np.float32]:
+    """`embed`, which also shows the images to a function, so that they are read once.
+
+    Args:
+        show: is called with each batch ``(B, H, W, 3)`` in order, as it was read.
+        embedder, paths_or_images, flip, batch_size, progress: as `embed`.
+    """
     paths_or_images = _sequence(paths_or_images)
     count = len(paths_or_images)
     if count == 0:
@@ -96,6 +116,8 @@ def embed(
     with progress_bar("images", progress) as bar:
         task = bar.add_task("Embedding", total=count)
         for batch in batches:
+            if show is not None:
+                show(batch)
             rows = _embed_batch(predict, batch.astype("float32"), batch_size, flip)
             _check_finite(rows, paths_or_images, done)
             if embeddings is None:
@@ -127,7 +149,7 @@ def note_photos(paths: Sequence[Any], crop: Crop) -> None:
             f"Images are resized to {crop} and do not look like aligned crops, for example "
             f"{path} ({height}x{width}): {reason} Their embeddings mean little. Make crops of "
             "photos with `facemargin align`.",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

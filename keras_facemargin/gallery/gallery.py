@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import sqlite3
 import unicodedata
@@ -32,6 +33,9 @@ _VERDICTS: dict[str, Literal["identified", "unknown", "cannot say"]] = {
     "different": "unknown",
     "cannot say": "cannot say",
 }
+
+# SQLite's numbers have 64 bits.
+_LARGEST_ID = 2**63 - 1
 
 # Rows that SQLite hands over at a time.
 _ROWS_AT_ONCE = 16_384
@@ -406,11 +410,13 @@ class Gallery:
         """
         run = self._store.connection.execute
         with self._store.writing():
-            found = run(
-                "SELECT person, name FROM images JOIN people ON people.id = person"
-                " WHERE images.id = ?",
-                (int(image),),
-            ).fetchone()
+            found = None
+            if abs(image) <= _LARGEST_ID:
+                found = run(
+                    "SELECT person, name FROM images JOIN people ON people.id = person"
+                    " WHERE images.id = ?",
+                    (int(image),),
+                ).fetchone()
             if found is None:
                 raise ValueError(
                     f"{self.path}: has no image of that number. Received: {image}. `facemargin "
@@ -459,7 +465,9 @@ class Gallery:
         Raises:
             ValueError: no crop is kept.
         """
-        found = self._all("SELECT jpeg FROM crops WHERE image = ?", int(image))
+        found = []
+        if abs(image) <= _LARGEST_ID:
+            found = self._all("SELECT jpeg FROM crops WHERE image = ?", int(image))
         if not found:
             raise ValueError(f"{self.path}: keeps no crop of that image. Received: {image}.")
         return bytes(found[0][0])
@@ -599,6 +607,31 @@ class Gallery:
             ids = [row[0] for row in self._all("SELECT id FROM images ORDER BY id")]
             return ids, self._read_embeddings()[0]
 
+    def copy(self, path: str | os.PathLike[str]) -> "Gallery":
+        """Writes the gallery, as it is at this moment, to a new file.
+
+        Args:
+            path: of the new file.
+
+        Returns:
+            The copy, open.
+
+        Raises:
+            FileExistsError: the file exists.
+            OSError: it cannot be written.
+
+        Example:
+
+        >>> gallery = Gallery("old.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> _ = gallery.enrol("ann", [[1.0, 0.0]])
+        >>> len(gallery.copy("copy.gallery"))
+        1
+        """
+        if os.path.exists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+        self._store.copy(path)
+        return Gallery.open(path)
+
     def map_embeddings(
         self,
         mapping: Callable[[npt.NDArray[np.float32]], npt.ArrayLike],
@@ -704,9 +737,9 @@ class Gallery:
         done = 0
         while part := cursor.fetchmany(_ROWS_AT_ONCE):
             block = slice(done, done + len(part))
-            embeddings, people[block], sharp = zip(*part, strict=True)
-            sharpness[block] = np.array(sharp, float)  # None becomes NaN
-            joined = b"".join(embeddings)
+            people[block] = [row[1] for row in part]
+            sharpness[block] = [row[2] for row in part]  # None becomes NaN
+            joined = b"".join([row[0] for row in part])
             if len(joined) != 4 * dim * len(part):
                 raise self._damaged("an embedding of another width")
             rows[block] = np.frombuffer(joined, "<f4").reshape(len(part), dim)

@@ -1,9 +1,9 @@
 """Exact search of probes among unit vectors, in float32, a block at a time.
 
-A block of products stays in the processor's cache. The largest product of each row decides whether
-the block has a candidate at all; few blocks have one, so that sorting costs little beside the
-products. The scores of what was found are computed again in float64: the score of a pair does not
-depend on the block that it was in.
+A block of unit vectors stays in the processor's cache. The smallest of the largest products so far
+decides which products of a block are candidates; they are few, so that sorting costs little beside
+the products. The scores of what was found are computed again in float64: the score of a pair does
+not depend on the block that it was in.
 """
 
 import numpy as np
@@ -12,13 +12,16 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.intp]
 
-# Probes at a time, and products of a block: 4 MB.
+# Probes at a time, products of a block (4 MB), and numbers of its unit vectors (8 MB).
 _PROBES = 1_024
 _PRODUCTS = 1_048_576
-# Rows of a block; more do not make the products faster.
-_LARGEST_BLOCK = 65_536
-# Rows before the first block.
+_NUMBERS = 2_097_152
+# Rows of the first block. The next ones grow, because the first levels are low.
 _FIRST = 64
+_GROWTH = 8
+# Fewer probes take dot products, which read memory at its full speed; OpenBLAS' product of a matrix
+# and a vector does not.
+_MATRIX = 4
 
 
 def nearest(units: Floats, probes: Floats, count: int) -> tuple[npt.NDArray[np.float64], Rows]:
@@ -65,26 +68,34 @@ def _in_float64(
 
 def _rows_of_largest(units: Floats, probes: Floats, count: int) -> Rows:
     """Rows of the `count` largest float32 products of each probe, in any order."""
-    # A few rows give each probe a level, so that no whole block is sorted.
-    first = max(4 * count, _FIRST)
-    products = probes @ units[:first].T
-    rows = np.argpartition(products, -count, axis=1)[:, -count:]
-    best = np.take_along_axis(products, rows, axis=1)
-    size = max(min(_PRODUCTS // len(probes), _LARGEST_BLOCK, len(units)), 1)
-    buffer = np.empty((len(probes), size), np.float32)
-    for start in range(first, len(units), size):
+    best = np.full((len(probes), count), -np.inf, np.float32)
+    rows = np.zeros((len(probes), count), np.intp)
+    largest = max(min(_PRODUCTS // len(probes), _NUMBERS // units.shape[1], len(units)), 1)
+    products = np.empty((largest, len(probes)), np.float32)
+    is_better = np.empty(products.shape, bool)
+    start, size = 0, min(_FIRST, largest)
+    while start < len(units):
         block = units[start : start + size]
-        products = buffer[:, : len(block)]
-        np.matmul(probes, block.T, out=products)
-        level = best.min(axis=1)
-        better = np.flatnonzero(products.max(axis=1) > level)
-        if len(better):
-            near = products[better]
-            probe, column = np.nonzero(near > level[better, None])
+        _multiply(block, probes, products[: len(block)])
+        np.greater(products[: len(block)], best.min(axis=1), out=is_better[: len(block)])
+        found = np.flatnonzero(is_better[: len(block)])  # of two dimensions `nonzero` is slow
+        if len(found):
+            row, probe = np.divmod(found, len(probes))
+            better, place = np.unique(probe, return_inverse=True)
             best[better], rows[better] = _merged(
-                best[better], rows[better], (probe, near[probe, column], column + start)
+                best[better], rows[better], (place, products[row, probe], row + start)
             )
+        start, size = start + size, min(_GROWTH * size, largest)
     return rows
+
+
+def _multiply(block: Floats, probes: Floats, out: Floats) -> None:
+    """Products of each row of the block with each probe, to `out`, ``(rows, probes)``."""
+    if len(probes) >= _MATRIX:
+        np.matmul(block, probes.T, out=out)
+        return
+    for number, probe in enumerate(probes):
+        np.vecdot(block, probe, out=out[:, number])
 
 
 def _merged(best: Floats, rows: Rows, found: tuple[Rows, Floats, Rows]) -> tuple[Floats, Rows]:

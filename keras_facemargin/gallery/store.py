@@ -173,11 +173,11 @@ class Store:
         except sqlite3.Error as error:  # not of the file: a closed gallery, another thread
             raise RuntimeError(f"{self.path}: {error}") from None
 
-    def _plain(self, error: sqlite3.DatabaseError) -> Exception:
+    def _plain(self, error: sqlite3.DatabaseError, written: Path | None = None) -> Exception:
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:
             return error
-        kind, path = code & 0xFF, str(self.path)
+        kind, path = code & 0xFF, str(written or self.path)
         if kind in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return BlockingIOError(
                 f"Another process is writing to {path}. Received: its lock, for more than "
@@ -202,6 +202,19 @@ class Store:
         """A number that differs after another connection has changed the file."""
         with self.in_one_sentence():
             return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def copy(self, path: str | os.PathLike[str]) -> None:
+        """Writes the committed content to a new file.
+
+        Raises:
+            OSError: the file cannot be written, or exists.
+        """
+        if not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+        try:
+            self.connection.execute("VACUUM INTO ?", (os.fspath(path),))
+        except sqlite3.DatabaseError as error:
+            raise self._plain(error, Path(path)) from None
 
     def close(self) -> None:
         """Closes the file."""

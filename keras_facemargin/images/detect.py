@@ -61,17 +61,19 @@ class Detector(Protocol):
         ...
 
 
-def load_detector(name: str) -> Detector:
+def load_detector(name: str, *, min_face: float | None = None) -> Detector:
     """Loads a detector by name: one of the package, or your own function.
 
     Args:
         name: `"mtcnn"`, or `"MODULE:FUNCTION"` for a `Detector` that Python can import.
+        min_face: as `MtcnnDetector`; only for `"mtcnn"`.
 
     Returns:
         A `Detector`.
 
     Raises:
-        ValueError: the name has neither form, or MODULE has no such function.
+        ValueError: the name has neither form, or MODULE has no such function; `min_face` is out of
+            its range, or the detector is your own.
         ImportError: MODULE or the detector's package is not installed.
 
     Example:
@@ -83,11 +85,16 @@ def load_detector(name: str) -> Detector:
     if name == "mtcnn":
         from keras_facemargin.images.mtcnn import MtcnnDetector
 
-        return MtcnnDetector()
+        return MtcnnDetector(min_face=min_face)
     module, colon, function = str(name).partition(":")
     if not (module and colon and function):
         raise ValueError(
             f"A detector must be {', '.join(DETECTORS)} or MODULE:FUNCTION. Received: {name!r}"
+        )
+    if min_face is not None:
+        raise ValueError(
+            f"`min_face` is an argument of mtcnn. Received: min_face={min_face} with {name!r}. Set "
+            "the smallest face in your own detector."
         )
     detector = getattr(importlib.import_module(module), function, None)
     if not callable(detector):

@@ -75,6 +75,7 @@ def align_folder(
     destination: str | os.PathLike[str],
     *,
     detector: Detector | str | None = None,
+    min_face: float | None = None,
     landmarks: str | os.PathLike[str] | None = None,
     choose: str = "center",
     size: Size | None = None,
@@ -99,6 +100,7 @@ def align_folder(
         destination: folder of crops; made if missing. Neither folder may be inside the other.
         detector: a `Detector`, or a name for `load_detector`. Exactly one of `detector` and
             `landmarks` is needed.
+        min_face: as `load_detector`, for a detector by name.
         landmarks: a file of known points, for `read_landmarks`.
         choose: which of several faces, as `choose_face`.
         size, template: the crop, as `Crop.of` takes them. Default: ArcFace's 112x112.
@@ -124,13 +126,18 @@ def align_folder(
     source, destination = os.path.abspath(source), os.path.abspath(destination)
     crop = Crop.of(size, template)
     _check_arguments(source, destination, detector, landmarks, choose, crop)
+    if min_face is not None and not isinstance(detector, str):
+        raise ValueError(
+            "`min_face` needs the name of a detector. Received: "
+            f"min_face={min_face}, detector={detector!r}, landmarks={landmarks!r}"
+        )
     names = _list_photos(source)
     if not names:
         raise ValueError(f"The folder of photos must have a photo. Received: {source!r}")
     if landmarks is not None:
         find, origin = _listed_faces(landmarks, names)
     else:
-        find, origin = _detected_faces(detector)
+        find, origin = _detected_faces(detector, min_face)
 
     def cut(name: str) -> tuple[bytes, bool]:
         """The crop of a photo, as the bytes of a file, and whether it has several faces."""
@@ -191,10 +198,13 @@ def _listed_faces(landmarks: str | os.PathLike[str], names: list[str]) -> tuple[
     )
 
 
-def _detected_faces(detector: Any) -> tuple[_Find, str]:
-    """A function that detects the faces of a photo, and the detector's name."""
+def _detected_faces(detector: Any, min_face: float | None) -> tuple[_Find, str]:
+    """A function that detects the faces of a photo, and the detector's name and setting."""
     name = detector if isinstance(detector, str) else getattr(detector, "__qualname__", "")
-    detect = load_detector(detector) if isinstance(detector, str) else detector
+    detect = detector
+    if isinstance(detector, str):
+        detect = load_detector(detector, min_face=min_face)
+        name += "" if min_face is None else f", faces of at least {min_face:g} pixels"
     return (
         lambda name, photo: (check_faces(detect(photo), name), "the detector found no face."),
         name or type(detector).__qualname__,

@@ -176,7 +176,7 @@ class Recognizer:
         """
         rate = calibrated_on = None
         if threshold is None:
-            chosen = self._threshold(far)
+            chosen = self.threshold(far)
             threshold, rate = chosen.cosine, chosen.far
             calibrated_on = f"{chosen.impostor_pairs:,} impostor pairs ({chosen.data})"
         first, second = self._face(a), self._face(b)
@@ -198,6 +198,29 @@ class Recognizer:
                 else likelihood.log10_ratio(cosine)
             ),
         )
+
+    def threshold(self, far: float | None = None) -> Threshold:
+        """The threshold on the embedder's card, of all people and mirrored embeddings.
+
+        Args:
+            far: false accept rate of one comparison. Default: the nearest to 1e-3 that the card
+                has.
+
+        Returns:
+            A `Threshold`: `cosine`, `far`, and the data on which it was calibrated.
+
+        Raises:
+            ValueError: the card has no threshold for that rate, or none at all.
+        """
+        embedder = self.embedder
+        if embedder.thresholds is None:
+            without = "a card without a threshold" if embedder.card else "no card"
+            raise ValueError(
+                f"A verdict needs a threshold. Received: {embedder.name} with {without}. Run "
+                "`facemargin calibrate FACES --model MODEL`, which writes a card.json, or pass a "
+                "threshold of your own (--threshold)."
+            )
+        return find_threshold(embedder.thresholds, far, embedder.name)
 
     def shortcoming(self, face: Face, *, name: str = "face") -> str | None:
         """The reason why a face gets no answer, whatever it is compared with.
@@ -248,7 +271,7 @@ class Recognizer:
         """
         gallery.check_embedder(self.embedding_id, self.embedder.name)
         if threshold is None:
-            threshold = self._threshold(far).cosine
+            threshold = self.threshold(far).cosine
         faces = photo if _are_faces(photo) else self.faces(cast(Photo, photo))
         if not faces:
             return []
@@ -282,17 +305,6 @@ class Recognizer:
         scale = np.linalg.norm(alignment_matrix(face.points, crop)[:, 0])
         return float(np.linalg.norm(crop.points[1] - crop.points[0]) / scale)
 
-    def _threshold(self, far: float | None) -> Threshold:
-        thresholds = self.embedder.thresholds
-        if thresholds is None:
-            without = "a card without a threshold" if self.embedder.card else "no card"
-            raise ValueError(
-                f"A verdict needs a threshold. Received: {self.embedder.name} with {without}. Run "
-                "`facemargin calibrate FACES --model MODEL`, which writes a card.json, or pass a "
-                "`threshold` of your own."
-            )
-        return find_threshold(thresholds, far, self.embedder.name)
-
     def _face(self, photo: Photo | Face) -> Face:
         if isinstance(photo, Face):
             return photo
@@ -316,7 +328,8 @@ def no_face(photo: Photo) -> BadImage:
     return BadImage(
         _name(photo),
         "no face was found. The face must be upright, uncovered and not too small: at least 20 "
-        "pixels wide, and an 80th of the longer side of the photo.",
+        "pixels wide and an 80th of the longer side of the photo, unless `min_face` (--min-face) "
+        "is smaller.",
     )
 
 

@@ -2,10 +2,11 @@
 
 import collections
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,67 +15,56 @@ from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.degrade import blur, compress, shrink
 from keras_facemargin.images.image import read_face
 
-# Ranges of the drawn strengths, beyond those that `evaluate degraded` tests.
-PIXELS = (12, 56)  # height of the small crop
-SIGMA = (0.7, 6.0)  # of a blur, in pixels of a crop 112 pixels high
-QUALITY = (4, 40)  # of a JPEG
-GROUPS = 4  # clean, shrunk, blurred, compressed
+# Ranges of the drawn strengths, around those that `evaluate degraded` tests. What is milder needs
+# no views of its own: it is between these and the clean ones.
+PIXELS = (11, 36)  # height of the small crop
+SIGMA = (1.5, 6.0)  # of a blur, in pixels of a crop 112 pixels high
+QUALITY = (4, 30)  # of a JPEG
+GROUPS = 6  # clean, twice shrunk, twice blurred, compressed
 _READERS = 2
 _READ_AHEAD = 2  # batches
 
 Crop8 = npt.NDArray[np.uint8]
-
-
-class Views(NamedTuple):
-    """A batch.
-
-    Attributes:
-        clean: uint8 (B, H, W, 3), RGB.
-        degraded: the same crops; of each four one is clean, one shrunk, one blurred, one
-            compressed.
-        is_clean: bool (B,): whether a view is clean.
-    """
-
-    clean: npt.NDArray[np.uint8]
-    degraded: npt.NDArray[np.uint8]
-    is_clean: npt.NDArray[np.bool_]
+Batch = npt.NDArray[np.uint8]
 
 
 class DegradedViews:
-    """A stream of batches; each depends only on the seed and its number.
+    """A stream of batches of views; each depends only on the seed and its number.
 
-    Every image comes once in each pass, in a random order, mirrored at random. The quarters of a
-    batch have one degradation each, of one strength that is drawn for the batch, evenly on a
-    logarithmic scale: two strangers that the embedder must tell apart are usually equally bad, as
-    those before one camera.
+    A batch is uint8 (B, H, W, 3), RGB: B / 6 clean crops, then the same all shrunk, all shrunk to
+    another size, all blurred, all blurred by another sigma, and all compressed. Every image comes
+    once in each pass, in a random order, mirrored at random. Each degradation of a batch has one
+    strength, drawn evenly on a logarithmic scale: two strangers that the embedder must tell apart
+    are usually equally bad, as those before one camera.
 
     Args:
         images: as `read_face` takes them.
         crop: of the embedder.
-        batch_size: a multiple of 4.
+        batch_size: number of views, a multiple of 6.
         seed: non-negative integer.
     """
 
     def __init__(self, images: Sequence[Any], crop: Crop, *, batch_size: int, seed: int) -> None:
         self._images, self._crop = images, crop
-        self._size, self._seed = batch_size, seed
+        self._size, self._seed = batch_size // GROUPS, seed
 
-    def batch(self, step: int) -> Views:
+    @property
+    def batches_of_a_pass(self) -> int:
+        """Batches that show every image."""
+        return math.ceil(len(self._images) / self._size)
+
+    def batch(self, step: int) -> Batch:
         """The batch of a step, from 0."""
         rng = np.random.default_rng((self._seed, step))
         clean = np.stack([read_face(self._images[row], self._crop) for row in self._rows(step)])
         mirrored = rng.random(len(clean)) < 0.5
         clean[mirrored] = clean[mirrored, :, ::-1]
-        degraded = clean.copy()
-        quarter = self._size // GROUPS
-        for group, change in enumerate(draw_degradations(rng), 1):
-            for row in range(group * quarter, (group + 1) * quarter):
-                degraded[row] = change(clean[row])
-        return Views(clean, degraded, np.arange(self._size) < quarter)
+        bad = [change(crop) for change in draw_degradations(rng) for crop in clean]
+        return np.concatenate([clean, np.stack(bad)])
 
-    def batches(self, start: int, stop: int) -> Iterator[Views]:
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of some steps; threads read ahead."""
-        pending: collections.deque[Future[Views]] = collections.deque()
+        pending: collections.deque[Future[Batch]] = collections.deque()
         with contextlib.ExitStack() as stack:
             pool = stack.enter_context(ThreadPoolExecutor(_READERS))
             stack.callback(pool.shutdown, cancel_futures=True)
@@ -97,13 +87,14 @@ class DegradedViews:
 
 
 def draw_degradations(rng: np.random.Generator) -> list[Callable[[Crop8], Crop8]]:
-    """One function of a crop for each kind of degradation, with a drawn strength."""
-    pixels, quality = round(_draw(rng, PIXELS)), round(_draw(rng, QUALITY))
-    sigma = _draw(rng, SIGMA)
+    """One function of a crop for each degraded view, with a drawn strength."""
+    pixels = [round(_draw(rng, PIXELS)) for _ in range(2)]
+    sigmas = [_draw(rng, SIGMA) for _ in range(2)]
+    quality = round(_draw(rng, QUALITY))
     return [
-        lambda crop: shrink(crop, pixels),
-        lambda crop: blur(crop, sigma),
-        lambda crop: compress(crop, quality),
+        *(functools.partial(shrink, pixels=each) for each in pixels),
+        *(functools.partial(blur, sigma=each) for each in sigmas),
+        functools.partial(compress, quality=quality),
     ]
 
 

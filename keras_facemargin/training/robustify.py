@@ -1,23 +1,24 @@
 """Makes an embedder fail safe on bad images, without labels.
 
-An embedder that was trained on clean faces finds blurred strangers similar. `robustify` trains it
-further so that a degraded crop has the embedding of the clean crop. The embedder is its own
-teacher.
+An embedder that was trained on clean faces finds blurred strangers similar. `robustify` adds a few
+layers to it that pull them apart and leave the embeddings of clean crops where they were. The
+embedder is its own teacher.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from rich.console import Console
+import numpy.typing as npt
 from rich.table import Table
 
 from keras_facemargin.arrays import read_npz
@@ -26,28 +27,34 @@ from keras_facemargin.evaluate.degraded import CLEAN
 from keras_facemargin.evaluate.embedding import embed
 from keras_facemargin.files import atomic_write, write_json
 from keras_facemargin.images import BadImage, Crop, read_face
+from keras_facemargin.images.alignment_check import doubt
 from keras_facemargin.images.degrade import KINDS
 from keras_facemargin.images.image import check_face
 from keras_facemargin.progress import progress_bar
 from keras_facemargin.saving import save_model
+from keras_facemargin.training.correction import train_correction
 from keras_facemargin.training.degraded_views import GROUPS, DegradedViews
-from keras_facemargin.training.distillation import CLEAN_WEIGHT, CleanTarget
 from keras_facemargin.training.robustness import (
     Kept,
     Robustness,
     TestFaces,
     agreement,
     rates_of,
+    unit_embeddings,
 )
 from keras_facemargin.zoo import CARD, Thresholds, calibrate, describe, find_card, write_card
 
+STEPS = 2000  # of the training
 FAR = 1e-3  # of the threshold on clean faces
 SAVED_FILES = ("embedder.keras", CARD, "report.json")
 _FEWEST = 200  # images to train on
 _FEWEST_PEOPLE = 40  # of a test: 1,560 pairs of two people
 _MOST_PEOPLE = 400
 _LOSS = 0.01  # in the FNMR of clean pairs that is remarked on
-_SECONDS = 30.0  # between two checkpoints, and between two lines without a terminal
+_MOST = 2500  # images to train on
+_VIEWS = 240  # of a batch
+_PASSES = 1  # over the images, with other degradations each
+_SECONDS = 30.0  # between two checkpoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +64,6 @@ class Robustified:
     Attributes:
         embedder: the trained embedder.
         images: number of images that it was trained on.
-        steps: number of steps.
         kept: `Kept`, cosines of clean embeddings before and after, on the test people or, without
             them, on images that were kept out of the training.
         agreement: kind -> mean cosine of such images to the clean embeddings of the old embedder,
@@ -68,7 +74,6 @@ class Robustified:
 
     embedder: keras.Model
     images: int
-    steps: int
     kept: Kept
     agreement: tuple[dict[str, float], dict[str, float]]
     before: Robustness | None
@@ -87,13 +92,13 @@ class Robustified:
             if new[CLEAN].fnmr > old[CLEAN].fnmr + _LOSS:
                 remarks.append(
                     "Clean images of one person are rejected more often: FNMR "
-                    f"{old[CLEAN].fnmr:.1%} before, {new[CLEAN].fnmr:.1%} after. Train for more "
-                    "steps, or at a lower learning rate."
+                    f"{old[CLEAN].fnmr:.1%} before, {new[CLEAN].fnmr:.1%} after. Check "
+                    "this price."
                 )
             if worse := [kind for kind in KINDS if new[kind].fmr > old[kind].fmr]:
                 remarks.append(
                     f"Nothing is gained on {', '.join(worse)}: strangers match more often than "
-                    "before. Train for more steps."
+                    "before."
                 )
         if self.thresholds is None:
             remarks.append(
@@ -107,7 +112,6 @@ class Robustified:
         """Plain values."""
         return {
             "images": self.images,
-            "steps": self.steps,
             "clean_cosine": dataclasses.asdict(self.kept),
             "cosine_to_old_clean": dict(zip(("before", "after"), self.agreement, strict=True)),
             "before": self.before and self.before.to_dict(),
@@ -137,8 +141,8 @@ class Robustified:
             file = draft / "embedder.keras"
             save_model(self.embedder, file)
             made = (
-                f"trained from {model} on {self.images:,} unlabelled images, so that few pixels, "
-                "blur and JPEG change its embeddings less."
+                f"made from {model} with layers that {self.images:,} unlabelled images trained, so "
+                "that strangers on small, blurred or compressed images match less often."
             )
             card = describe(
                 self.embedder,
@@ -192,31 +196,26 @@ def robustify(
     images: Sequence[Any],
     *,
     test: Any = None,
-    steps: int = 700,
-    batch_size: int = 48,
-    learning_rate: float = 3e-4,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Robustified:
-    """Trains an embedder so that a degraded crop has the embedding of the clean crop.
+    """Adds a few layers to an embedder, so that strangers on bad images do not match.
 
-    No labels are needed: `CleanTarget` states the loss, `DegradedViews` the degradations. Batch
-    normalisation keeps its statistics. Adam's learning rate decays to zero on a cosine schedule.
+    The layers learn from the embeddings of clean crops and of degraded views of them. The embedder
+    keeps its weights, and runs once on each view. No labels are needed: `CorrectionTrainer` states
+    the loss, `DegradedViews` the degradations.
 
     Args:
-        embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); trained in place.
-        images: aligned crops, as `read_face` takes them; 200 or more.
+        embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); it is not changed.
+        images: aligned crops, as `read_face` takes them; 200 or more, of which 2,500, drawn by the
+            seed, are used.
         test: labelled faces, such as a `FaceFolder`, of people who are not in `images`: 40 or more
             with two images each, of which the first 400 count. None measures only how far
             embeddings move, on a tenth of `images`.
-        steps: number of steps.
-        batch_size: images of a step, a multiple of 4.
-        learning_rate: initial learning rate for Adam.
-        seed: seed of order and degradations.
-        checkpoint: file that holds the state of the training, written about every 30 seconds. If it
-            exists, the run resumes from it and ends as an uninterrupted run does. The caller
-            removes it.
+        seed: seed of order, degradations and initial weights.
+        checkpoint: file that holds the embeddings, written about every 30 seconds. If it exists,
+            the run resumes from it and ends as an uninterrupted run does. The caller removes it.
         progress: whether to show progress on standard error.
 
     Returns:
@@ -224,8 +223,8 @@ def robustify(
 
     Raises:
         ValueError: there are too few images or people; an image is not a crop of the embedder's
-            shape; the embedder cannot be trained; an argument is out of its range; the checkpoint
-            belongs to another run; the loss is not finite.
+            shape; the images are clearly not aligned to its template; the checkpoint belongs to
+            another run; the loss is not finite.
         OSError: a file cannot be read or written.
 
     Example:
@@ -236,51 +235,48 @@ def robustify(
     >>> result = robustify(load_embedder("mobilefacenet_192"), images)  # doctest: +SKIP
     >>> result.save("robust", "mobilefacenet_192")  # doctest: +SKIP
     """
-    if batch_size % GROUPS or batch_size < GROUPS:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {GROUPS}. Received: batch_size={batch_size}"
-        )
-    if steps < 1 or not learning_rate > 0:
-        raise ValueError(
-            "`steps` must be at least 1 and `learning_rate` above 0. Received: "
-            f"steps={steps}, learning_rate={learning_rate}"
-        )
-    _check_trainable(embedder)
     crop = Crop.of_embedder(embedder)
     people = None if test is None else _test_people(test, crop)
     training, kept_out = _checked_images(images, crop, seed, split=test is None)
     faces = people or TestFaces(np.stack([read_face(each, crop) for each in kept_out]))
-    student = CleanTarget(embedder, _copy_of(embedder))
-    student.compile(keras.optimizers.Adam(_schedule(learning_rate, steps)))
-    student.optimizer.build(student.trainable_variables)
-    about = _fingerprint(embedder, training, steps, batch_size, learning_rate, seed)
-    run = _Checkpoint(None if checkpoint is None else Path(checkpoint), student, about)
-    with _Bar(steps, 2 * faces.batches, progress) as bar:
-        before = faces.embed(student.teacher, bar.advance)
-        start = run.resume()
-        bar.start_at(start)
-        views = DegradedViews(training, crop, batch_size=batch_size, seed=seed)
-        for step, batch in enumerate(views.batches(start, steps), start):
-            weights = np.where(batch.is_clean, CLEAN_WEIGHT, 1.0).astype("float32")
-            loss = float(student.train_on_batch(batch.degraded, batch.clean, weights))
-            if not np.isfinite(loss):
-                raise ValueError(
-                    f"The loss must be finite. Received: {loss} at step {step}. Lower the learning "
-                    "rate."
-                )
-            run.save(step + 1)
-            bar.step(step + 1, loss)
-        after = faces.embed(embedder, bar.advance)
+    views = DegradedViews(training, crop, batch_size=_VIEWS, seed=seed)
+    file = None if checkpoint is None else Path(checkpoint)
+    bank = _Bank(file, embedder, views, _fingerprint(embedder, training, seed))
+    with progress_bar("batches", progress) as bar:
+        task = bar.add_task("Embedding", total=faces.batches + len(bank))
+        blocks = bank.embed(lambda done: bar.advance(task, done))
+        before = faces.embed(embedder, lambda: bar.advance(task))
+    with progress_bar("steps", progress) as bar:
+        task = bar.add_task("Training", total=STEPS)
+        correction = train_correction(
+            blocks, steps=STEPS, seed=seed, advance=lambda: bar.advance(task)
+        )
+    after = {
+        kind: tuple(correction.predict(rows, verbose=0) for rows in sets)
+        for kind, sets in before.items()
+    }
+    old, new = unit_embeddings(before), unit_embeddings(after)
+    robust = _appended(embedder, correction)
     return Robustified(
-        embedder=embedder,
+        embedder=robust,
         images=len(training),
-        steps=steps,
-        kept=Kept.of(before, after),
-        agreement=(agreement(before, before), agreement(before, after)),
-        before=None if people is None else rates_of(before, FAR),
-        after=None if people is None else rates_of(after, FAR),
-        thresholds=None if test is None else _calibrate(embedder, test, progress),
+        kept=Kept.of(old, new),
+        agreement=(agreement(old, old), agreement(old, new)),
+        before=None if people is None else rates_of(old, FAR),
+        after=None if people is None else rates_of(new, FAR),
+        thresholds=None if test is None else _calibrate(robust, test, progress),
     )
+
+
+def _appended(embedder: keras.Model, correction: keras.Model) -> keras.Model:
+    """The embedder with the correction after it, whose name is free also in a second run."""
+    taken = {layer.name for layer in embedder.layers}
+    names = (
+        "correction" if number == 1 else f"correction_{number}" for number in itertools.count(1)
+    )
+    name = next(each for each in names if each not in taken)
+    layer = keras.Model(correction.inputs, correction.outputs, name=name)
+    return keras.Model(embedder.inputs, layer(embedder.outputs[0]), name=embedder.name)
 
 
 def refuse_used(directory: Path) -> None:
@@ -290,39 +286,6 @@ def refuse_used(directory: Path) -> None:
             f"The output folder must not be in use. Received: {directory} exists. Choose another "
             "folder, or remove it."
         )
-
-
-def _check_trainable(embedder: keras.Model) -> None:
-    layers = [layer for layer in embedder._flatten_layers(include_self=False) if layer.weights]
-    quantised = [each.name for each in layers if getattr(each, "quantization_mode", None)]
-    if quantised:
-        raise ValueError(
-            "An embedder is trained in floating point. Received: the quantised layer "
-            f"{quantised[0]!r}. Robustify the original, and quantise the result."
-        )
-    if not embedder.trainable_variables:
-        frozen = next((each.name for each in layers if not each.trainable), embedder.name)
-        raise ValueError(
-            f"The embedder has no weights to train. Received: {embedder.name!r}, whose layer "
-            f"{frozen!r} is frozen. Set its attribute `trainable`, and save it again."
-        )
-
-
-def _schedule(learning_rate: float, steps: int) -> Any:
-    """Up to the rate in a tenth of the steps, because Adam's first steps are its largest; to 0."""
-    warmup = steps // 10
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else learning_rate,
-        steps - warmup,
-        warmup_target=learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
-
-
-def _copy_of(embedder: keras.Model) -> keras.Model:
-    copy = keras.models.clone_model(embedder)
-    copy.set_weights(embedder.get_weights())
-    return copy
 
 
 def _test_people(test: Any, crop: Crop) -> TestFaces:
@@ -345,27 +308,31 @@ def _test_people(test: Any, crop: Crop) -> TestFaces:
 def _checked_images(
     images: Sequence[Any], crop: Crop, seed: int, *, split: bool
 ) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The images to train on and those to measure on; every file is decoded once."""
+    """Some images to train on and those to measure on; each is decoded once before the work."""
     if len(images) < _FEWEST:
         raise ValueError(
             f"`robustify` needs {_FEWEST} or more images. Received: {len(images):,}. Any aligned "
             "faces serve; no names are needed."
         )
+    order = np.random.default_rng(seed).permutation(len(images))[:_MOST].tolist()
+    drawn = [images[row] for row in order]
 
     def check(index: int) -> BadImage | None:
         try:
-            check_face(images[index], crop)
+            check_face(drawn[index], crop)
         except BadImage as error:
-            return BadImage(images[index], error.reason)
+            return BadImage(drawn[index], error.reason)
         return None
 
-    bad = [each for each in check_all(check, len(images)) if each is not None]
+    bad = [each for each in check_all(check, len(drawn)) if each is not None]
     report_bad_files("The set to train on", bad, "refuse")
-    if not split:
-        return images, []
-    order = np.random.default_rng(seed).permutation(len(images)).tolist()
-    count = min(500, len(images) // 10)
-    return [images[row] for row in order[count:]], [images[row] for row in order[:count]]
+    if reason := doubt(drawn, crop):
+        raise ValueError(
+            f"The images to train on must be aligned crops. Received: {len(images):,} images. "
+            f"{reason} `facemargin align` cuts aligned crops out of photos."
+        )
+    count = min(500, len(drawn) // 10) if split else 0
+    return drawn[count:], drawn[:count]
 
 
 def _calibrate(embedder: keras.Model, test: Any, progress: bool) -> Thresholds:
@@ -375,9 +342,9 @@ def _calibrate(embedder: keras.Model, test: Any, progress: bool) -> Thresholds:
     return calibrate(embeddings, test.labels, data=about, progress=progress)
 
 
-def _fingerprint(embedder: keras.Model, images: Sequence[Any], *settings: Any) -> str:
+def _fingerprint(embedder: keras.Model, images: Sequence[Any], seed: int) -> str:
     """Digest of all that a resumed run must share with its start."""
-    digest = hashlib.sha256(repr(settings).encode())
+    digest = hashlib.sha256(f"{seed} {_VIEWS} {_PASSES}".encode())
     for weight in embedder.get_weights():
         digest.update(f"{weight.shape} {weight.dtype}".encode() + weight.tobytes())
     for image in images:
@@ -385,74 +352,45 @@ def _fingerprint(embedder: keras.Model, images: Sequence[Any], *settings: Any) -
     return digest.hexdigest()
 
 
-class _Checkpoint:
-    """The state of the training in a file: weights, optimizer, step; replaced in one step."""
+class _Bank:
+    """The embeddings of the views, in a file that is replaced in one step."""
 
-    def __init__(self, file: Path | None, student: CleanTarget, fingerprint: str) -> None:
-        self._file, self._student, self._fingerprint = file, student, fingerprint
+    def __init__(
+        self, file: Path | None, embedder: keras.Model, views: DegradedViews, fingerprint: str
+    ) -> None:
+        self._file, self._embedder, self._views = file, embedder, views
+        self._fingerprint = fingerprint
         self._last = time.monotonic()
 
-    @property
-    def _variables(self) -> list[Any]:
-        return [*self._student.student.variables, *self._student.optimizer.variables]
+    def __len__(self) -> int:
+        return _PASSES * self._views.batches_of_a_pass
 
-    def resume(self) -> int:
-        """Restores the state, if the file exists; returns the next step."""
+    def embed(self, advance: Callable[[int], object]) -> npt.NDArray[np.float32]:
+        """Blocks (S, V, N, D); `advance` gets the number of blocks that were added."""
+        blocks = self._resume()
+        advance(len(blocks))
+        for batch in self._views.batches(len(blocks), len(self)):
+            rows = embed(self._embedder, batch, flip=False, progress=False).astype("float32")
+            blocks.append(rows.reshape(GROUPS, -1, rows.shape[-1]))
+            self._save(blocks)
+            advance(1)
+        return np.stack(blocks)
+
+    def _resume(self) -> list[npt.NDArray[np.float32]]:
         if self._file is None or not self._file.exists():
-            return 0
+            return []
         arrays = read_npz(self._file)
         if str(arrays.get("fingerprint")) != self._fingerprint:
             raise ValueError(
                 "A run resumes with the embedder, the images and the arguments of its start. "
                 f"Received: {self._file} of another run. Restore them, or remove the file."
             )
-        for number, variable in enumerate(self._variables):
-            variable.assign(arrays[f"variable.{number}"])
-        return int(arrays["step"])
+        return list(arrays["blocks"])
 
-    def save(self, step: int) -> None:
-        """Writes the state, if the last time is long ago."""
+    def _save(self, blocks: list[npt.NDArray[np.float32]]) -> None:
+        """Writes the blocks, if the last time is long ago."""
         if self._file is None or time.monotonic() - self._last < _SECONDS:
             return
-        arrays = {
-            f"variable.{number}": keras.ops.convert_to_numpy(variable)
-            for number, variable in enumerate(self._variables)
-        }
         with atomic_write(self._file, "wb") as stream:
-            np.savez(stream, fingerprint=self._fingerprint, step=step, **arrays)
+            np.savez(stream, fingerprint=self._fingerprint, blocks=np.stack(blocks))
         self._last = time.monotonic()
-
-
-class _Bar:
-    """One progress bar for measuring and training; lines without a terminal."""
-
-    def __init__(self, steps: int, batches: int, progress: bool) -> None:
-        self._console = Console(stderr=True)
-        has_bar = self._console.is_terminal or self._console.is_jupyter
-        self._lines = progress and not has_bar
-        self._bar = progress_bar("steps", progress and has_bar)
-        self._steps, self._last = steps, time.monotonic()
-        self._task = self._bar.add_task("Measuring", total=steps + batches)
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def advance(self) -> None:
-        self._bar.advance(self._task)
-
-    def start_at(self, step: int) -> None:
-        """The steps that an interrupted run has done."""
-        self._bar.advance(self._task, step)
-
-    def step(self, done: int, loss: float) -> None:
-        text = f"Training, loss {loss:.3f}" if done < self._steps else "Measuring"
-        self._bar.update(self._task, advance=1, description=text)
-        if self._lines and (time.monotonic() - self._last >= _SECONDS or done == self._steps):
-            self._last = time.monotonic()
-            self._console.print(
-                f"step {done:,}/{self._steps:,}  loss {loss:.3f}", highlight=False, soft_wrap=True
-            )

@@ -75,7 +75,7 @@ class TestFaces:
         return len(self.sets) * (len(KINDS) + 1) * math.ceil(len(self.sets[0]) / _BATCH)
 
     def embed(self, embedder: Any, advance: Callable[[], None]) -> Embeddings:
-        """Unit embeddings of the crops, clean and degraded in each way.
+        """Embeddings of the crops, clean and degraded in each way.
 
         Args:
             embedder: a Keras model.
@@ -100,16 +100,24 @@ def _embed(
         images = np.stack(batch + batch[-1:] * missing).astype("float32")
         parts.append(np.asarray(embedder.predict_on_batch(images))[: len(batch)])
         advance()
-    return unit_rows(np.concatenate(parts), "embeddings")
+    return np.concatenate(parts)
+
+
+def unit_embeddings(embeddings: Embeddings) -> Embeddings:
+    """The same, of unit length."""
+    return {
+        kind: tuple(unit_rows(rows, "embeddings") for rows in sets)
+        for kind, sets in embeddings.items()
+    }
 
 
 def rates_of(embeddings: Embeddings, far: float) -> Robustness:
-    """The rates of embeddings that `TestFaces.embed` returned, of two sets.
+    """The rates of the unit embeddings of two sets.
 
     Every pair of two people counts: each first image with each second image of another person.
 
     Args:
-        embeddings: as returned there.
+        embeddings: as `unit_embeddings` gives them.
         far: target on clean pairs.
 
     Raises:

@@ -32,6 +32,12 @@ def test_slopes_are_one_per_channel():
     assert all(w.shape[:2] == (1, 1) for w in slopes)
 
 
+def test_another_activation_is_one_layer_each():
+    backbone = SphereNet(**SMALL, activation="relu")
+    assert count(backbone, keras.layers.PReLU) == 0
+    assert count(backbone, keras.layers.Activation) == count(SphereNet(**SMALL), keras.layers.PReLU)
+
+
 def test_pixels_are_scaled_inside():
     backbone = SphereNet(**SMALL)
     rescale = backbone.get_layer("rescale")

@@ -107,7 +107,7 @@ def test_sets_of_crops_train_and_their_containers_agree(facemargin, sized, crop)
 @one_shape
 def test_finetune_calibrate_and_export_keep_the_crop(facemargin, sized, crop):
     model, faces = sized / "tiny.keras", sized / "faces"
-    code, _, error = facemargin("finetune", faces, "-m", model, "--epochs", 1)
+    code, _, error = facemargin("finetune", faces, "-m", model)
     assert code == 0, error
     assert load_card("finetuned").crop == crop
     code, _, error = facemargin("calibrate", faces, "-m", model, "--far", 0.1, "-o", "own")

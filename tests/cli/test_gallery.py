@@ -85,7 +85,8 @@ def test_identify_answers_by_its_exit_code(facemargin, enrolled, faces):
 def test_errors_of_identify_have_another_exit_code(facemargin, enrolled, faces):
     photo = faces / "person_003" / "002.jpg"
     for arguments, message in (
-        ((enrolled, photo, *FAST), "without one on a card"),
+        ((enrolled, photo, *FAST), "A card holds the thresholds"),
+        ((enrolled, photo, "--min-face", "36", *FAST), "--aligned with --min-face 36"),
         ((enrolled, photo, "--far", "0.1", "--threshold", "0", *FAST), "yours or the card's"),
         ((enrolled, "missing.jpg", "--threshold", "0", *FAST), "missing.jpg"),
         (("missing.gallery", photo), "missing.gallery"),
@@ -112,12 +113,17 @@ def test_another_model_is_refused_and_rebuild_changes_it(facemargin, enrolled, o
         assert gallery.model == str(other_model)
 
 
-def test_migrate_prints_a_price_and_keeps_the_map(facemargin, enrolled, other_model, tmp_path):
+def test_migrate_prints_a_price_and_keeps_the_map(
+    facemargin, enrolled, model, other_model, tmp_path
+):
     from keras_facemargin.images.synthetic import write_synthetic_faces
 
     write_synthetic_faces(tmp_path / "others", 64, 4, seed=1)
-    command = ("gallery", "migrate", enrolled, "--to", other_model)
+    command = ("gallery", "migrate", enrolled, "new.gallery", "--to", other_model)
+    before = (tmp_path / enrolled).read_bytes()
     assert_one_sentence(facemargin(*command), "fitted on faces")
+    same = ("gallery", "migrate", enrolled, "new.gallery", "--to", model)
+    assert_one_sentence(facemargin(*same), "needs another embedder")
     options = ("--map", "map.npz", "--any-price")
     code, out, _ = facemargin(*command, "--faces", "others", *options)
     assert code == 0
@@ -125,9 +131,14 @@ def test_migrate_prints_a_price_and_keeps_the_map(facemargin, enrolled, other_mo
     assert "64 embeddings mapped from" in out
     with np.load("map.npz") as file:
         assert file["matrix"].shape == (48, 48)
-    _, out, _ = facemargin("gallery", "list", enrolled)
-    assert "migrated: from " in out
+    _, out, _ = facemargin("gallery", "list", "new.gallery")
+    assert "migrated: from " in out and "64 images" in out
+    assert (tmp_path / enrolled).read_bytes() == before
+    assert not list(tmp_path.glob(".*draft*"))
+    assert_one_sentence(facemargin(*command, "--map", "map.npz"), "new.gallery, which exists")
+    command = ("gallery", "migrate", "new.gallery", "third.gallery", "--to", model)
     assert_one_sentence(facemargin(*command, "--map", "map.npz"), "map.npz: must map from")
+    assert not (tmp_path / "third.gallery").exists()
 
 
 def test_bad_commands_are_one_sentence(facemargin, enrolled, tmp_path):
@@ -138,6 +149,7 @@ def test_bad_commands_are_one_sentence(facemargin, enrolled, tmp_path):
         (("add", enrolled, "./empty", "empty", *FAST), "must come before the photos"),
         (("remove", enrolled, "nobody"), "no person of that name"),
         (("remove", enrolled), "Received: neither"),
+        (("remove", enrolled, "--image", 10**30), "no image of that number"),
         (("list", "missing.gallery"), "missing.gallery"),
     ):
         assert_one_sentence(facemargin("gallery", *arguments), message)

@@ -22,7 +22,7 @@ from keras_facemargin.zoo import load_card
 def test_finetune_trains_with_each_head(facemargin, model, faces, head):
     code, out, _ = facemargin(
         *("finetune", faces, "-m", model, "--head", head.value),
-        *("--epochs", 4, "--learning-rate", 0.003, "-o", "new/[1]"),
+        *("-o", "new/[1]"),
     )
     assert code == 0
     assert "new/[1]/embedder.keras, card.json, classifier.keras, report.json" in out
@@ -45,9 +45,7 @@ def test_finetune_skips_bad_images_on_request(facemargin, model, faces):
     )
     assert 'on_bad="skip"' in error
     assert not Path("finetuned").exists()
-    code, out, error = facemargin(
-        "finetune", "faces", "-m", model, "--epochs", 1, "--on-bad", "skip"
-    )
+    code, out, error = facemargin("finetune", "faces", "-m", model, "--on-bad", "skip")
     assert code == 0
     assert "64 images of 8 identities" in out
     assert "Warning: faces has 1 entry" in error
@@ -57,7 +55,7 @@ def test_finetune_skips_bad_images_on_request(facemargin, model, faces):
 def test_finetune_takes_records(facemargin, model, faces):
     folder = FaceFolder(faces)
     write_face_records("faces.rec", folder.paths, folder.labels)
-    code, out, _ = facemargin("finetune", "faces.rec", "-m", model, "--epochs", 1)
+    code, out, _ = facemargin("finetune", "faces.rec", "-m", model)
     assert code == 0
     assert "64 images of 8 identities" in out
     assert Path("finetuned/embedder.keras").exists()
@@ -66,7 +64,7 @@ def test_finetune_takes_records(facemargin, model, faces):
 @pytest.mark.slow  # as .rec files; test_data.py opens both
 def test_finetune_takes_tfrecords(facemargin, model, faces):
     facemargin("pack", faces, "faces.tfrecord")
-    code, out, _ = facemargin("finetune", "faces.tfrecord", "-m", model, "--epochs", 1)
+    code, out, _ = facemargin("finetune", "faces.tfrecord", "-m", model)
     assert code == 0
     assert "64 images of 8 identities" in out
 
@@ -78,7 +76,7 @@ def test_every_command_takes_the_output_folder_as_a_model(facemargin, model, fac
             place = Path("people", *Path(path).parts[-2:])
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, place)
-    code, out, _ = facemargin("finetune", "people", "-m", model, "--epochs", 1, "-o", "out")
+    code, out, _ = facemargin("finetune", "people", "-m", model, "-o", "out")
     assert code == 0
     card = load_card("out")
     chosen = card.thresholds.find(mirrored=True)
@@ -106,7 +104,7 @@ def test_people_are_added_to_those_that_a_folder_knows(facemargin, model, faces)
     for name, chosen in (("first", people[:4]), ("second", people[3:6]), ("others", people[6:])):
         for each in chosen:
             shutil.copytree(each, Path(name) / each.name)
-    options = "--strangers", "others", "--epochs", 1
+    options = "--strangers", "others"
     assert facemargin("finetune", "first", "-m", model, *options, "-o", "one")[0] == 0
     code, out, _ = facemargin("finetune", "second", "-m", "one", *options, "-o", "two")
     assert code == 0

@@ -12,12 +12,13 @@ def units(count, seed):
 
 
 @pytest.mark.parametrize("count", [1, 7, 500])
-@pytest.mark.parametrize("products", [64, 4_096, 1_048_576])
-def test_equals_a_sort(count, products, monkeypatch):
+@pytest.mark.parametrize("products", [64, 1_048_576])
+@pytest.mark.parametrize("probes", [1, 3, 13])
+def test_equals_a_sort(count, products, probes, monkeypatch):
     monkeypatch.setattr(search, "_PRODUCTS", products)
-    monkeypatch.setattr(search, "_PROBES", 5)
+    monkeypatch.setattr(search, "_PROBES", 9)  # the last 4 of 13 are a part of their own
     monkeypatch.setattr(search, "_FIRST", 1)
-    rows, probes = units(400, 0), units(13, 1)
+    rows, probes = units(400, 0), units(probes, 1)
     scores, found = search.nearest(rows, probes, count)
     cosines = probes.astype(float) @ rows.T.astype(float)
     expected = np.argsort(-cosines, axis=1)[:, :count]

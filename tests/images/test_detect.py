@@ -56,6 +56,12 @@ def test_a_function_of_ones_own_is_a_detector(monkeypatch, tmp_path):
         load_detector("no_such_module_here:f")
 
 
+def test_the_smallest_face_is_an_argument_of_mtcnn_only():
+    assert load_detector("mtcnn", min_face=36).min_face == 36
+    with pytest.raises(ValueError, match="min_face=36 with 'photos:detect'"):
+        load_detector("photos:detect", min_face=36)
+
+
 @pytest.mark.parametrize("name", ["MTCNN", "yunet", "a:", ":b", "", None])
 def test_an_unknown_detector_is_refused(name):
     with pytest.raises(ValueError, match=r"mtcnn or MODULE:FUNCTION.*Received"):

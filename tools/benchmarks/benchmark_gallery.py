@@ -24,7 +24,7 @@ from keras_facemargin.gallery import Gallery
 
 AIM = 0.769
 TIMED = 10_000
-CASES = ((1, 1), (1, 10), (64, 1), (64, 10), (1024, 1), (1024, 10))  # probes, people for each
+CASES = ((1, 1), (1, 10), (4, 1), (64, 1), (64, 10), (1024, 10))  # probes, people for each
 
 console = Console()
 

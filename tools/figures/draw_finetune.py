@@ -44,28 +44,32 @@ def mean(rows, column):
 
 
 def table(runs):
-    """Markdown; the interval is that of the difference, of a single seed."""
+    """Markdown; in brackets the 95 % interval of the difference, of several seeds its range."""
     lines = [
         "| embedder | images | your people, rank-1 | TPIR at FPIR 1 % | strangers, TAR | LFW, TAR "
-        "| cosine | kept |",
+        "| cosine | share kept |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for (model, images), measures in sorted(runs.items()):
         names = ("Your people, rank-1", *(name for name, _ in PANELS))
         cells = [cell(measures[name]) for name in names]
         cosine = f"{mean(measures[COSINE], 'after'):.3f}"
-        kept = ", ".join(row["kept"] for row in measures[COSINE])
-        lines.append(f"| {model} | {images} | {' | '.join(cells)} | {cosine} | {kept} |")
+        shares = ", ".join(f"{float(row['share']):g}" for row in measures[COSINE])
+        lines.append(f"| `{model}` | {images} | {' | '.join(cells)} | {cosine} | {shares} |")
     return "\n".join(lines)
 
 
 def cell(rows):
     before, after = (100 * mean(rows, column) for column in ("before", "after"))
     text = f"{before:.1f} → {after:.1f}"
-    if len(rows) == 1 and rows[0]["low"]:
+    if len(rows) > 1:
+        gains = [100 * (float(row["after"]) - float(row["before"])) for row in rows]
+        low, high = min(gains), max(gains)
+    elif rows[0]["low"]:
         low, high = (100 * float(rows[0][column]) for column in ("low", "high"))
-        text += f" ({low:+.1f} to {high:+.1f})"
-    return text
+    else:
+        return text
+    return f"{text} ({low:+.1f} to {high:+.1f})"
 
 
 def draw(runs):

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from keras_facemargin.data import FaceFolder
-from keras_facemargin.demo import EPOCHS, IMAGES_EACH, PEOPLE, contact_sheet
+from keras_facemargin.demo import IMAGES_EACH, PEOPLE, contact_sheet
 from keras_facemargin.evaluate import plot_roc, plot_scores
 from keras_facemargin.images import write_synthetic_faces
 from keras_facemargin.training.finetune import finetune
@@ -32,7 +32,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         write_synthetic_faces(Path(scratch) / "faces", PEOPLE, IMAGES_EACH, seed=0)
         people = FaceFolder(Path(scratch) / "faces")
-        tuned = finetune(load_embedder(arguments.model), people, epochs=EPOCHS, seed=0)
+        tuned = finetune(load_embedder(arguments.model), people, seed=0)
         sheet = contact_sheet(people, rows=4, columns=12)
     before, after = tuned.before.strangers, tuned.after.strangers
     roc = plot_roc({"before": before.curve, "after": after.curve})

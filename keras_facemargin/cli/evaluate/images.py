@@ -281,7 +281,11 @@ def _evaluate(
 ) -> None:
     """Evaluates embedders on the `Pairs` that `read` returns; see `EvaluationRun`."""
     run = EvaluationRun(
-        title, about, record, lambda: _with_groups(read(), groups), pairs_of_images()
+        title,
+        about,
+        record,
+        lambda: _with_groups(read(), groups),
+        pairs_of_images(judged=report is not None),
     )
     to_page_or_folder(run, models, output=output, flip=flip, report=report, groups=groups)
 

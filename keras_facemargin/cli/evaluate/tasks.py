@@ -69,30 +69,32 @@ class Intervals:
 
 @dataclasses.dataclass(frozen=True)
 class _Judged:
-    """Scores of pairs, and the qualities of their images, which are measured if a page asks."""
+    """Scores of pairs, and the qualities of their images for a page."""
 
     scores: Any
-    judge: Callable[[], Any]
+    qualities: Any
 
 
-def _qualities(embedder: Any, found: Any, flip: bool) -> Any:
-    from keras_facemargin.evaluate.discard import qualities_of_pairs
+def pairs_of_images(*, judged: bool) -> Task:
+    """For a list that is (`Pairs`, their groups or ``None``).
 
-    card = embedder.card
-    weight = None if card is None or card.quality is None else card.quality.norm_weight
-    return qualities_of_pairs(found, embedder.crop, mirrored=flip, norm_weight=weight)
-
-
-def pairs_of_images() -> Task:
-    """For a list that is (`Pairs`, their groups or ``None``)."""
+    Args:
+        judged: whether the page needs the qualities of the images.
+    """
     import numpy as np
 
     from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores, verify
+    from keras_facemargin.evaluate.discard import qualities_of_pairs
     from keras_facemargin.evaluate.verification import embed_pairs
 
     def measure(embedder: Any, listed: Any, flip: bool) -> _Judged:
-        found = embed_pairs(embedder, listed[0], flip=flip)
-        return _Judged(found.scores(), lambda: _qualities(embedder, found, flip))
+        found = embed_pairs(embedder, listed[0], flip=flip, sharpness=judged)
+        if not judged:
+            return _Judged(found.scores(), None)
+        card = embedder.card
+        weight = None if card is None or card.quality is None else card.quality.norm_weight
+        qualities = qualities_of_pairs(found, mirrored=flip, norm_weight=weight)
+        return _Judged(found.scores(), qualities)
 
     def conclude(listed: Any, found: Any) -> Any:
         pairs, _ = listed
@@ -120,7 +122,7 @@ def pairs_of_images() -> Task:
             title=title,
             about=about,
             groups=groups,
-            qualities={name: each.judge() for name, each in found.items()},
+            qualities={name: each.qualities for name, each in found.items()},
         )
 
     return Task(

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.evaluate.cosine import cosine_scores
-from keras_facemargin.evaluate.embedding import Embedder, embed
+from keras_facemargin.evaluate.embedding import Embedder, embed_shown
 from keras_facemargin.evaluate.verification.verification import Verification, verify
+from keras_facemargin.quality import effective_resolution
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,12 +98,15 @@ class EmbeddedPairs:
         embeddings: their embeddings, float32 ``(I, D)``.
         seen: bool ``(N,)``, the pairs without a missing image.
         rows: for each side the image of each such pair.
+        sharpness: float64 ``(I,)``, of the images, as `effective_resolution` gives it; None if it
+            was not asked for.
     """
 
     images: list[Any]
     embeddings: npt.NDArray[np.float32]
     seen: npt.NDArray[np.bool_]
     rows: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+    sharpness: npt.NDArray[np.float64] | None = None
 
     def scores(self) -> npt.NDArray[np.float64]:
         """Cosine of every pair, -1 with a missing image."""
@@ -126,8 +130,9 @@ def embed_pairs(
     flip: bool = True,
     batch_size: int = 64,
     progress: bool = True,
+    sharpness: bool = False,
 ) -> EmbeddedPairs:
-    """Embeds the images of pairs; see `score_pairs`."""
+    """Embeds the images of pairs; see `score_pairs`. `sharpness` measures that of each as well."""
     if pairs.first is None or pairs.second is None:
         raise ValueError("`score_pairs` needs pairs with images. Received: pairs without images.")
     seen = ~pairs.failed_to_enrol
@@ -135,9 +140,19 @@ def embed_pairs(
     second = [path for path, keep in zip(pairs.second, seen, strict=True) if keep]
     images = list(dict.fromkeys([*first, *second]))
     row = {path: index for index, path in enumerate(images)}
-    embeddings = embed(embedder, images, flip=flip, batch_size=batch_size, progress=progress)
+    found: list[npt.NDArray[np.float64]] = []
+    embeddings = embed_shown(
+        embedder,
+        images,
+        (lambda crops: found.append(effective_resolution(crops))) if sharpness else None,
+        flip=flip,
+        batch_size=batch_size,
+        progress=progress,
+    )
     rows = np.array([row[path] for path in first]), np.array([row[path] for path in second])
-    return EmbeddedPairs(images, embeddings, seen, rows)
+    return EmbeddedPairs(
+        images, embeddings, seen, rows, np.concatenate(found) if sharpness else None
+    )
 
 
 def evaluate_pairs(

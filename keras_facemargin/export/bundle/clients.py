@@ -141,6 +141,7 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
                 *((f"`{name}`", f"code: {_CLIENTS[name].language}") for name in code),
             ],
         ),
+        "STEPS": _steps(manifest),
         "CODE": _table(
             ("code", "runs", "needs", "tested"),
             [
@@ -150,14 +151,31 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
         )
         + "\n\nEach file begins with an example."
         if code
-        else "This crop has no template of five points: how a face is cut is in the notes of the "
-        "embedder's card, and this folder has no code for it.",
+        else "There is no code for these files and this crop.",
         "MODELS": "\n\n".join(map(_about, manifest.models)),
         "THRESHOLDS": "\n\n".join(map(_thresholds, manifest.models)),
         "DETECTORS": _template("detectors.md").strip(),
         "LICENSE": _license(manifest),
         "CAUTION": manifest.caution,
     }
+
+
+def _steps(manifest: Manifest) -> str:
+    """The steps from a photo to the crop."""
+    size = f"{manifest.crop.height} x {manifest.crop.width} pixels (height x width)"
+    if manifest.crop.points is None:
+        return (
+            "1. **Face.** Find the face with the detector that the embedder was trained with.\n"
+            f"2. **Crop.** Cut out {size} as in the training of the embedder: its crop has no\n"
+            "   template of points."
+        )
+    return (
+        "1. **Points.** Find five points of the face with a detector of your platform: left eye,\n"
+        "   right eye, nose, left and right mouth corner, left and right as a viewer of the photo\n"
+        "   sees them. See [Detectors](#detectors).\n"
+        "2. **Crop.** `align(photo, points)` turns, scales and shifts the face into a crop of\n"
+        f"   {size} so that the points are at fixed places. Do not cut out the detector's box."
+    )
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ Three questions, each with its own images:
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from keras_facemargin.audit import shared_images
 from keras_facemargin.evaluate import Verification, all_pairs, embed, identify, verify
+from keras_facemargin.evaluate.at_scale import hardest_pairs
 from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.identification import Identification
 from keras_facemargin.evaluate.uncertainty import (
     Interval,
-    bootstrap,
+    bootstrap_hardest,
     bootstrap_searches,
     interval,
 )
@@ -34,9 +35,9 @@ from keras_facemargin.training.validation import sample_images
 
 FPIR, FAR = (1e-2, 1e-1), 1e-3  # the first FPIR that there are enough strangers for
 ENOUGH = 20  # people, for an interval
-_TEMPLATE_IMAGES = 10  # of a person
 _COPY_COSINE, _COPY_CORRELATION = 0.9, 0.98  # of embeddings and of pixels of one picture
-_MOST_DRAWN = 20_000_000  # pairs in all draws of an interval
+_DRAWS = 500  # for an interval
+_HARDEST = 50_000  # impostor pairs, of the most similar, that a draw counts one by one
 
 _Rows = npt.NDArray[Any]
 
@@ -58,12 +59,14 @@ class Judged:
         general: `Verification` of all pairs of the general set, or None.
         similarity: mean cosine of the embeddings of strangers, and of the general set, with those
             before fine-tuning.
+        embeddings: those of each set, with the mirror images'.
     """
 
     people: Identification
     strangers: Verification
     general: Verification | None
     similarity: float
+    embeddings: Mapping[str, _Rows] = dataclasses.field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for a JSON file."""
@@ -129,6 +132,11 @@ class Comparison:
         return tuple(measure for measure in self._strictest if measure.gain < 0)
 
     @property
+    def gains(self) -> tuple[Measure, ...]:
+        """The strictest measures of the sets that gain."""
+        return tuple(measure for measure in self._strictest if measure.gain > 0)
+
+    @property
     def score(self) -> float:
         """What my people gain, less what the other sets lose, in shares.
 
@@ -156,10 +164,13 @@ class Judge:
     def __init__(self, parts: Parts, *, seed: int, progress: bool) -> None:
         self.parts, self.seed, self.progress = parts, seed, progress
         self.sets = {
-            "training": _few_of_each(parts.training, seed),
+            "training": Images(_array(parts.training.paths), parts.training.labels),
             "test": Images(_array(parts.test.paths), parts.test.labels),
             "strangers": Images(*sample_images(parts.strangers, seed)),
         }
+        if parts.others is not None:
+            paths, labels = sample_images(parts.others, seed)
+            self.sets["others"] = Images(paths, np.unique(labels, return_inverse=True)[1])
         if parts.general is not None:
             self.sets["general"] = Images(*sample_images(parts.general, seed))
 
@@ -192,8 +203,9 @@ class Judge:
                 continue
             first = f"{self.sets[name].paths[min(copies)]} and {copies[min(copies)]}"
             if name not in self.parts.drawn:
+                given = "strangers" if name == "others" else name
                 raise ValueError(
-                    f"The images of `{name}` must not be training images. Received: {len(copies)} "
+                    f"The images of `{given}` must not be training images. Received: {len(copies)} "
                     f"that are the same pictures as training images: {first}. Remove them from "
                     "one side."
                 )
@@ -206,9 +218,10 @@ class Judge:
                 )
             self.sets[name] = Images(*(each[kept] for each in self.sets[name]))
             embeddings = embeddings | {name: embeddings[name][kept]}
-            whose = "another name" if name == "strangers" else "the same person"
+            whose = "the same person" if name == "test" else "another name"
+            purpose = "to train against" if name == "others" else "that test"
             remarks.append(
-                f"{len(copies)} of the images that test are pictures of {whose} that also train; "
+                f"{len(copies)} of the images {purpose} are pictures of {whose} that also train; "
                 f"they do not count: {first}."
             )
         return embeddings, remarks
@@ -221,7 +234,7 @@ class Judge:
             templates,
             np.concatenate([embeddings["test"], embeddings["strangers"]]),
             gallery_labels=people,
-            probe_labels=np.concatenate([test.labels, self._numbers(strangers)]),
+            probe_labels=np.concatenate([test.labels, self.numbers(strangers)]),
             progress=False,
         )
         drift = [
@@ -234,32 +247,33 @@ class Judge:
             strangers=self._verify("strangers", embeddings),
             general=self._verify("general", embeddings) if "general" in self.sets else None,
             similarity=float(np.concatenate(drift).mean()),
+            embeddings=embeddings,
         )
 
-    def compare(self, before: Judged, after: Judged) -> Comparison:
-        """All measures, with intervals where there are enough people."""
+    def compare(self, before: Judged, after: Judged, *, intervals: bool) -> Comparison:
+        """All measures, with intervals, if wanted, where there are enough people."""
         return Comparison(
-            people=self._people_measures(before.people, after.people),
-            strangers=self._pairs_measures("strangers", before.strangers, after.strangers),
-            general=self._pairs_measures("general", before.general, after.general),
+            people=self._people_measures(before, after, intervals),
+            strangers=self._pairs_measures("strangers", before, after, intervals),
+            general=self._pairs_measures("general", before, after, intervals),
         )
 
     def _people_measures(
-        self, before: Identification, after: Identification
+        self, before: Judged, after: Judged, intervals: bool
     ) -> tuple[Measure, ...]:
         tested, strangers = self.sets["test"].labels, self.sets["strangers"]
-        subjects = np.concatenate([tested, self._numbers(strangers)])
+        subjects = np.concatenate([tested, self.numbers(strangers)])
         fpir = next((f for f in FPIR if f * len(strangers.labels) >= 1), None)
-        both = (before, after)
+        both = (before.people, after.people)
         ranks = [each.rank_rate(1) for each in both]
         rank_interval = tpir_interval = None
-        if len(np.unique(tested)) >= ENOUGH:
+        if intervals and len(np.unique(tested)) >= ENOUGH:
             draws = [
                 bootstrap_searches(
                     {"all": each},
                     subjects,
                     fpirs=() if fpir is None else (fpir,),
-                    replicates=500,
+                    replicates=_DRAWS,
                     seed=self.seed,
                     progress=False,
                 )
@@ -276,43 +290,41 @@ class Judge:
         return tuple(found)
 
     def _pairs_measures(
-        self, name: str, before: Verification | None, after: Verification | None
+        self, name: str, before: Judged, after: Judged, intervals: bool
     ) -> tuple[Measure, ...]:
-        if before is None or after is None:
+        if name not in self.sets:
             return ()
         labels = self.sets[name].labels
-        both = (before, after)
-        words = {"strangers": "Strangers", "general": "General set"}[name]
-        supported = before.impostors * FAR >= 1
+        both = [getattr(each, name) for each in (before, after)]
         differences: dict[str, Interval | None] = {"eer": None, "tar": None}
-        if len(np.unique(labels)) >= ENOUGH:
-            sides = [labels[rows] for rows in np.triu_indices(len(labels), 1)]
+        if intervals and len(np.unique(labels)) >= ENOUGH:
             draws = [
-                bootstrap(
-                    each.scores,
-                    each.same,
-                    people=sides,
-                    fars=(FAR,),
-                    replicates=int(np.clip(_MOST_DRAWN // len(each.same), 100, 500)),
+                bootstrap_hardest(
+                    hardest_pairs(
+                        each.embeddings[name], labels, impostors=_HARDEST, progress=False
+                    ),
+                    (FAR,),
+                    replicates=_DRAWS,
                     seed=self.seed,
                     progress=False,
                 )
-                for each in both
+                for each in (before, after)
             ]
             differences["eer"] = interval(draws[1].eer - draws[0].eer)
             differences["tar"] = interval(draws[1].tar[:, 0] - draws[0].tar[:, 0])
-        found = [Measure(f"{words}, EER", before.eer, after.eer, differences["eer"], better=-1)]
-        if supported:
-            rates = [each.curve.tar_at_far(FAR).tar or 0.0 for each in both]
-            name = f"{words}, TAR @ FAR {FAR:g}"
-            found.append(Measure(name, rates[0], rates[1], differences["tar"]))
+        words = {"strangers": "Strangers", "general": "General set"}[name]
+        old, new = (each.eer for each in both)
+        found = [Measure(f"{words}, EER", old, new, differences["eer"], better=-1)]
+        if both[0].impostors * FAR >= 1:
+            old, new = (each.curve.tar_at_far(FAR).tar or 0.0 for each in both)
+            found.append(Measure(f"{words}, TAR @ FAR {FAR:g}", old, new, differences["tar"]))
         return tuple(found)
 
     def _verify(self, name: str, embeddings: dict[str, _Rows]) -> Verification:
         return verify(*all_pairs(embeddings[name], self.sets[name].labels))
 
-    def _numbers(self, strangers: Images) -> _Rows:
-        """Numbers of strangers that are not a class."""
+    def numbers(self, strangers: Images) -> _Rows:
+        """Numbers of other people that are not a class of mine."""
         return strangers.labels + len(self.parts.identities)
 
     def _copies(self, name: str, embeddings: dict[str, _Rows]) -> dict[int, Any]:
@@ -327,23 +339,20 @@ class Judge:
         }
 
 
+def mapped(embeddings: Mapping[str, _Rows], matrix: _Rows) -> dict[str, _Rows]:
+    """Embeddings and the mirror images' beside them, each times a (D, D) matrix."""
+    return {
+        name: (rows.reshape(-1, len(matrix)) @ matrix).reshape(rows.shape)
+        for name, rows in embeddings.items()
+    }
+
+
 def mean_directions(embeddings: _Rows, labels: _Rows) -> tuple[_Rows, _Rows]:
     """The labels, and the unit mean of the unit embeddings of each."""
     people, numbers = np.unique(labels, return_inverse=True)
     sums = np.zeros((len(people), embeddings.shape[1]))
     np.add.at(sums, numbers, unit_rows(embeddings, "embeddings"))
     return people, unit_rows(sums, "means")
-
-
-def _few_of_each(part: Any, seed: int) -> Images:
-    """At most ten images of each person, for a template."""
-    order = np.random.default_rng(seed).permutation(len(part))
-    order = order[np.argsort(part.labels[order], kind="stable")]
-    labels = part.labels[order]
-    places = np.sort(
-        order[np.arange(len(order)) - np.searchsorted(labels, labels) < _TEMPLATE_IMAGES]
-    )
-    return Images(_array([part.paths[place] for place in places.tolist()]), part.labels[places])
 
 
 def _array(paths: Sequence[Any]) -> _Rows:

@@ -15,6 +15,7 @@ from keras_facemargin.training.finetune.known import Known
 
 _HELD_OUT_SHARE, _MOST_HELD_OUT = 0.25, 60  # of the people, as strangers
 _LEAST_TO_SPLIT = 8  # people
+_LEAST_TO_TRAIN_AGAINST = 16  # strangers
 _TEST_SHARE = 5  # one image of so many of a person tests
 _OPENED = 20  # files whose size is read
 
@@ -27,7 +28,8 @@ class Parts:
         identities: list of the classes: known people first, then the others.
         training: images of your people to train on; labels are places in `identities`.
         test: other images of the same people, with the same labels.
-        strangers: other people.
+        strangers: other people, to test on.
+        others: other people, to train against; None if there are too few strangers to divide.
         general: other people of another kind of images, or None.
         drawn: names of those parts that were drawn from the training folder.
     """
@@ -36,6 +38,7 @@ class Parts:
     training: Any
     test: Any
     strangers: Any
+    others: Any
     general: Any
     drawn: tuple[str, ...]
 
@@ -52,7 +55,8 @@ def divide(
 ) -> Parts:
     """Checks the sets and draws those that are not given.
 
-    Without `strangers` a quarter of the people, at most 60, are strangers. Without `test` one image
+    Without `strangers` a quarter of the people, at most 60, are strangers. Of 16 strangers or more
+    half are to train against, and the other half to test on. Without `test` one image
     in five of each person tests, at least one.
 
     Args:
@@ -81,16 +85,24 @@ def divide(
         _require_two(general, "general set")
     if test is None:
         mine, test = _draw_test(mine, seed)
+    elif "strangers" in drawn:  # images of people who became strangers
+        test = _without(test, set(strangers.identities))
     names = [] if known is None else known.identities
     identities = [*names, *(name for name in mine.identities if name not in set(names))]
     for role, part in (("strangers", strangers), ("general", general)):
         if part is not None:
             _refuse_people(part, identities, role)
+    others = None
+    if strangers.num_classes >= _LEAST_TO_TRAIN_AGAINST:
+        halves = strangers.split(strangers.num_classes // 2, seed=seed)
+        if len(halves[0]) > halves[0].num_classes:  # a person with two images
+            strangers, others = halves
     return Parts(
         identities=identities,
         training=_with_classes(mine, identities),
         test=_with_classes(_of_people(test, mine), identities),
         strangers=strangers,
+        others=others,
         general=general,
         drawn=drawn,
     )
@@ -119,6 +131,15 @@ def _draw_test(mine: Any, seed: int) -> tuple[Any, Any]:
             "or name a folder of other images with `test` (--test)."
         )
     return mine.split_images(max(1, int(np.median(counts)) // _TEST_SHARE), seed=seed)  # type: ignore[no-any-return]
+
+
+def _without(part: Any, people: set[Any]) -> Any:
+    """The images of other people than these."""
+    part = part._take(np.array([part.identities[label] not in people for label in part.labels]))
+    kept, labels = np.unique(part.labels, return_inverse=True)
+    part.identities = [part.identities[label] for label in kept]
+    part.labels = labels.astype("int32")
+    return part
 
 
 def _require_two(part: Any, role: str) -> None:

@@ -16,7 +16,6 @@ from keras_facemargin.saving import save_model
 from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judged
 from keras_facemargin.training.finetune.known import CLASSIFIER, REPORT
 from keras_facemargin.training.finetune.parts import Parts
-from keras_facemargin.training.finetune.recipe import FineTuningRecipe
 from keras_facemargin.zoo import (
     CARD,
     Card,
@@ -39,14 +38,13 @@ class FineTuned:
         classifier: the `MarginClassifier` of the better embedder; its `embedder` is the result. It
             is not compiled: the learning rate has decayed to zero, so further training needs a new
             one.
-        kept: "after"; "half way", the mean of the weights before and after; or "before" if nothing
-            was gained: then the embedder is as it was, and the prototypes are the mean embeddings
-            of your people.
-        recipe: epochs and learning rates, and `str(recipe)` in words.
-        history: lists by epoch: "loss", "accuracy" and, on the test images, "val_loss",
-            "val_accuracy".
+        share: how far the linear map is on the way from the identity (0) to the one that was
+            learned (1). 0 if too little was gained: then the embedder is as it was, and the
+            prototypes are the mean embeddings of your people.
+        history: lists by epoch: "loss", "accuracy" on the images that trained.
         parts: who trained and who tested.
-        before, after: `Judged`, the figures; `after` half way if that was kept.
+        before, after: `Judged`, the figures; `after` with the best share of the training, also if
+            it gained too little.
         comparison: `Comparison`, the measures side by side with intervals.
         strangers: the strangers' images that were tested, and the number of each person.
         thresholds: `keras_facemargin.zoo.Thresholds` that accept one in a thousand of the
@@ -56,8 +54,7 @@ class FineTuned:
     """
 
     classifier: MarginClassifier
-    kept: str
-    recipe: FineTuningRecipe
+    share: float
     history: dict[str, list[float]]
     parts: Parts
     before: Judged
@@ -70,7 +67,7 @@ class FineTuned:
     @property
     def result(self) -> Judged:
         """The figures of the embedder that was kept."""
-        return self.before if self.kept == "before" else self.after
+        return self.after if self.share else self.before
 
     @property
     def pairs(self) -> Pairs:
@@ -85,20 +82,25 @@ class FineTuned:
         mine = self.comparison.people[-1]
         name = mine.name.partition(", ")[2]
         figures = f"{name} {mine.before:.2%} before, {mine.after:.2%} after"
-        losses = "; ".join(
-            f"{each.name} {each.before:.2%} before, {each.after:.2%} after"
-            for each in self.comparison.losses
-            if each is not mine
+        losses, gains = (
+            "; ".join(
+                f"{each.name} {each.before:.2%} before, {each.after:.2%} after"
+                for each in found
+                if each is not mine
+            )
+            for found in (self.comparison.losses, self.comparison.gains)
         )
-        if self.kept == "before":
+        if not self.share:
             return (
-                f"Nothing was gained: your people are recognised with {figures}"
+                f"Too little was gained: your people are recognised with {figures}"
                 + (f"; {losses}" if losses else "")
                 + ". The embedder is kept as it was, with the prototypes of your people."
             )
-        half = " The weights are the mean of before and after." if self.kept == "half way" else ""
-        return f"Your people are recognised with {figures}.{half}" + (
-            f" This costs something elsewhere: {losses}." if losses else ""
+        return (
+            f"Your people are recognised with {figures}."
+            + (f" Gained elsewhere: {gains}." if gains else "")
+            + (f" Lost elsewhere: {losses}." if losses else "")
+            + (f" {self.share:.0%} of the learned change is kept." if self.share < 1 else "")
         )
 
     @property
@@ -149,10 +151,9 @@ class FineTuned:
         trained = sorted(set(training.labels.tolist()))
         record = {
             "model": str(model),
-            "kept": self.kept,
+            "share": self.share,
             "verdict": self.verdict,
             "head": type(self.classifier.head).__name__,
-            "recipe": dataclasses.asdict(self.recipe),
             "identities": self.parts.identities,
             "trained_identities": [self.parts.identities[label] for label in trained],
             "strangers": self.parts.strangers.identities,
@@ -168,9 +169,12 @@ class FineTuned:
     def _card(self, file: Path, model: str, base: Card | None) -> Card:
         embedder, training = self.classifier.embedder, self.parts.training
         people = len(set(training.labels.tolist()))
+        others = self.parts.others
         images = f"{len(training):,} images of {people:,} people"
+        if others is not None:
+            images += f" against {len(others):,} images of {others.num_classes:,} other people"
         head = type(self.classifier.head).__name__
-        if self.kept != "before":
+        if self.share:
             made = f"fine-tuned from {model} on {images}, with {head}."
             return describe(
                 embedder,
@@ -180,7 +184,7 @@ class FineTuned:
                 lineage=(f"Embedder {made}",),
                 thresholds=self.thresholds,
             )
-        line = f"Embedder of {model}, unchanged: fine-tuning on {images} gained nothing."
+        line = f"Embedder of {model}, unchanged: fine-tuning on {images} gained too little."
         if base is None:
             return describe(embedder, file, line, lineage=(line,), thresholds=self.thresholds)
         return keras_card(base, file).changed(
@@ -192,8 +196,7 @@ class FineTuned:
         )
 
     def __rich__(self) -> Table:
-        after = "Half way" if self.kept == "half way" else "After"
-        table = Table("", "Before", after, "Difference, in points")
+        table = Table("", "Before", "After", "Difference, in points")
         for row in self.rows():
             table.add_row(*row)
         return table

@@ -5,6 +5,9 @@ import pytest
 from PIL import Image
 
 from keras_facemargin.evaluate import Pairs, cosine_scores, score_pairs
+from keras_facemargin.evaluate.discard import qualities_of_pairs
+from keras_facemargin.evaluate.verification import embed_pairs
+from keras_facemargin.quality import effective_resolution
 
 
 def flatten(batch):
@@ -36,6 +39,18 @@ def test_each_image_is_embedded_once_and_scored_in_order(files):
     assert seen == [4]
     np.testing.assert_allclose(scores, cosine_scores(rows[first], rows[second]))
     assert len(pairs) == 4
+
+
+def test_sharpness_is_measured_on_the_pixels_that_are_embedded(files):
+    """The files are not opened again: here they are gone."""
+    paths, rows = files
+    pairs = Pairs(tuple(paths[:2]), tuple(paths[2:]), np.array([True, False]))
+    found = embed_pairs(flatten, pairs, batch_size=3, progress=False, sharpness=True)
+    for path in paths:
+        path.unlink()
+    qualities = qualities_of_pairs(found, mirrored=False)
+    expected = effective_resolution(rows.reshape(4, 112, 112, 3).astype("uint8"))
+    np.testing.assert_array_equal(np.concatenate(qualities["sharpness"]), expected)
 
 
 def test_a_pair_with_a_missing_image_has_the_lowest_score(files, tmp_path):

@@ -49,7 +49,7 @@ def parts(tmp_path_factory):
     return divide(
         EMBEDDER,
         folder(place / "mine", 24),
-        strangers=folder(place / "other", 22, first=1),
+        strangers=folder(place / "other", 44, first=1),
         general=folder(place / "general", 6, first=2),
     )
 
@@ -92,7 +92,8 @@ def test_the_figures_are_those_of_a_gallery_of_means_and_of_all_pairs(judge):
 
 def test_intervals_come_with_twenty_people(judge):
     before, after = judge.embed(colour), judge.embed(blind)
-    comparison = judge.compare(judge.measure(before, before), judge.measure(after, before))
+    both = judge.measure(before, before), judge.measure(after, before)
+    comparison = judge.compare(*both, intervals=True)
     assert [each.name for each in comparison.measures] == [
         "Your people, rank-1",
         "Your people, TPIR @ FPIR 0.1",

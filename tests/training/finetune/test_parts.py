@@ -1,4 +1,4 @@
-"""Who trains and who tests, and the recipe for so many images."""
+"""Who trains and who tests."""
 
 import types
 
@@ -8,7 +8,6 @@ from shades import shade_of, write_shades
 
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.training.finetune.parts import divide
-from keras_facemargin.training.finetune.recipe import choose_recipe
 
 SIDE = 8
 EMBEDDER = types.SimpleNamespace(input_shape=(None, SIDE, SIDE, 3))
@@ -63,6 +62,15 @@ def test_with_sets_of_your_own_every_person_and_image_trains(folder):
     assert parts.training.labels.tolist() == [0, 0, 1, 2]
     assert parts.test.labels.tolist() == [1, 2, 2]
     assert parts.strangers is strangers
+
+
+def test_people_who_become_strangers_do_not_test(folder):
+    faces = folder("faces", people(8))
+    test = folder("test", people(8, images=1))
+    parts = divide(EMBEDDER, faces, test=test)
+    assert names(parts.test) == set(parts.identities)
+    assert names(parts.test).isdisjoint(parts.strangers.identities)
+    assert len(parts.test) == 6
 
 
 @pytest.mark.parametrize(
@@ -132,17 +140,21 @@ def test_numbers_are_names_within_their_own_set_only(folder):
     divide(EMBEDDER, faces, strangers=others)
 
 
-def test_few_images_get_few_steps_at_a_low_rate(folder):
-    few = choose_recipe(folder("few", people(20, images=3)), 32)
-    many = choose_recipe(folder("many", people(20, images=8)), 32)
-    assert (few.few, many.few) == (True, False)
-    assert few.learning_rate < many.learning_rate
-    assert str(few).startswith("3 images a person, the few-shot recipe: ")
-    assert str(many).startswith("8 images a person, the usual recipe: 10 epochs, learning rate")
-    mine = choose_recipe(
-        folder("mine", people(4)), 32, epochs=2, learning_rate=0.5, layer_decay=1.0
-    )
-    assert (mine.epochs, mine.learning_rate, mine.layer_decay) == (2, 0.5, 1.0)
-    for decay in (0.0, 1.5):
-        with pytest.raises(ValueError, match=r"in \(0, 1\]. Received: layer_decay="):
-            choose_recipe(folder("mine", people(4)), 32, layer_decay=decay)
+def test_half_of_sixteen_strangers_or_more_train_against(folder):
+    faces = folder("faces", {"ann": 2, "bob": 2})
+    few = divide(EMBEDDER, faces, strangers=folder("few", people(15)))
+    assert few.others is None and few.strangers.num_classes == 15
+    many = divide(EMBEDDER, faces, strangers=folder("many", people(17)))
+    assert (many.strangers.num_classes, many.others.num_classes) == (9, 8)
+    assert names(many.strangers).isdisjoint(names(many.others))
+
+
+def test_strangers_with_few_second_images_only_test(folder):
+    """Half of them would leave no genuine pair to test on, or none to train against."""
+    lone = people(16, images=1) | {"zoe": 2}
+    faces = folder("faces", {"ann": 2, "bob": 2})
+    found = [
+        divide(EMBEDDER, faces, strangers=folder("lone", lone), seed=seed) for seed in range(6)
+    ]
+    assert all(len(each.strangers) > each.strangers.num_classes for each in found)
+    assert {each.others is None for each in found} == {True, False}

@@ -1,26 +1,27 @@
-"""Puts the embedder that tools/assets/train_default.py made into the zoo, measured, with its card.
+"""Puts the embedder that train_default.py made into the zoo, measured, with its card.
 
-    python tools/assets/write_default_card.py --data ../shared/data --work WORK
+    python tools/default_embedder/write_default_card.py --data ../shared/data --work WORK
 
 The only place where LFW's View 2 is looked at: nothing is chosen by it. The thresholds are
-calibrated on people of celeb2/train, none of whom is among the labelled people of the training.
-What else the card held of older weights is removed; `write_golden.py`, `write_quality.py` and
-`write_measured.py` write it again.
+calibrated on the people that `faces.part_of` keeps for the card: no crop that is labelled as one of
+them, or looks like one to the teacher, was trained on. What else the card held of older weights is
+removed; `write_golden.py`, `write_quality.py` and `write_measured.py` write it again.
 """
 
 import argparse
 import csv
-import json
 import shutil
 from pathlib import Path
 
+import faces
 import numpy as np
 from rich.console import Console
-from train_default import HELD_OUT_IDENTITIES, NAME
-from write_zoo_readme import zoo_readme
+from student import State
 
 from keras_facemargin import zoo
 from keras_facemargin.evaluate import embed, evaluate_lfw
+
+NAME = "spherenet_distilled"
 
 LFW_FARS = (1e-1, 1e-2, 1e-3)  # what 3,000 impostor pairs support
 
@@ -30,9 +31,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="folder with celeb2/ and lfw/")
     parser.add_argument("--work", type=Path, required=True, help="folder of train_default.py")
     options = parser.parse_args()
-    lines = (options.work / "starts.jsonl").read_text(encoding="utf-8").splitlines()
-    starts = [json.loads(line) for line in lines]
-    seed = starts[-1]["seed"]
+    state, about = State.load(options.work / "checkpoint.npz")
 
     folder = zoo.DIRECTORY / NAME
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,8 +48,8 @@ def main():
         weights=zoo.Weights(
             file=weights.name, bytes=weights.stat().st_size, sha256=zoo.digest_of(weights)
         ),
-        training=describe_training(starts),
-        measured=(describe_lfw(verification, seed),),
+        training=describe_training(state, about),
+        measured=(describe_lfw(verification, about["seed"]),),
         thresholds=calibrate(embedder, options.data),
         golden=None,
         quality=None,
@@ -58,34 +57,28 @@ def main():
     )
     zoo.write_card(folder / "card.json", card)
     zoo.load_card(NAME)  # what was written can be read
-    (zoo.DIRECTORY / "README.md").write_text(zoo_readme(), encoding="utf-8")
     console = Console()
+    console.print("Now: python tools/assets/write_zoo_readme.py")
     console.print(verification)
     console.print(card.thresholds)
 
 
-def describe_training(starts):
-    last = starts[-1]
-    commands = "; ".join(
-        f"from step {start['from_step']:,}: "
-        "python tools/assets/train_default.py --data DATA --work WORK"
-        f" --views {start['views']} --steps {start['steps']} --batch {start['batch']}"
-        f" --learning-rate {start['learning_rate']} --seed {start['seed']}"
-        for start in starts
-    )
+def describe_training(state, about):
     return zoo.Training(
         data=(
-            "Aligned crops of celebrities (CelebA, PubFig), none of a person of LFW: 9,383 of "
-            "1,130 labelled identities (labels unused) and 6,691 unlabelled ones. "
-            f"{last['views']:,} views of them, labelled by the teacher: each crop once, the rest "
-            "mixtures and augmentations drawn by the seed. Held out: "
-            f"{HELD_OUT_IDENTITIES} of the 1,255 labelled identities, drawn by the seed; the "
-            "unlabelled crops may show some of them."
+            "Aligned crops of CelebA, PubFig, UTKFace, British politicians and RMFD, none of a "
+            "person of LFW, and mixes of two of them. Held out by the name: 18 of 100 labelled "
+            "people, and unknown crops that look like one of them to the teacher."
         ),
-        tool="tools/assets/train_default.py",
-        command=commands,
-        seed=last["seed"],
-        steps=last["steps"],
+        tool="tools/default_embedder/train_default.py",
+        command=(
+            "python tools/default_embedder/train_default.py --data DATA --work WORK"
+            f" --network {about['network']} --images {about['total']} --mixes {about['mixes']}"
+            f" --batch {about['batch']} --learning-rate {about['learning_rate']}"
+            f" --seed {about['seed']}"
+        ),
+        seed=about["seed"],
+        steps=state.images // about["batch"],
     )
 
 
@@ -117,19 +110,13 @@ def describe_lfw(verification, seed):
 
 
 def calibrate(embedder, data):
-    paths = calibration_crops(data)
-    people = [path.parent.name for path in paths]
+    crops = [crop for crop in faces.list_crops(data) if crop.part == faces.CARD]
+    people = [crop.person for crop in crops]
     about = (
-        f"all pairs of {len(paths):,} crops of {len(set(people)):,} people of CelebA, none among "
-        "the labelled people of its training or in LFW"
+        f"all pairs of {len(crops):,} crops of {len(set(people)):,} people of CelebA and PubFig, "
+        "none among those of its training or in LFW"
     )
-    return zoo.calibrate(embed(embedder, paths), people, data=about)
-
-
-def calibration_crops(data, one_of=2):
-    """Four crops of one of so many people of celeb2/train."""
-    people = sorted((data / "celeb2" / "train").iterdir())[::one_of]
-    return [path for person in people for path in sorted(person.glob("*.jpg"))[:4]]
+    return zoo.calibrate(embed(embedder, [crop.path for crop in crops]), people, data=about)
 
 
 def write_folds(path, accuracy):

@@ -1,6 +1,6 @@
-"""Makes the embedder of the package again: a narrow SphereNet taught by a MobileFaceNet.
+"""Makes `spherenet_distilled` again: a narrow SphereNet taught by a MobileFaceNet.
 
-    python tools/assets/train_default.py --data ../shared/data --work ~/default-embedder
+    python tools/assets/train_first_default.py --data ../shared/data --work ~/default-embedder
 
 The student learns by regression: for every picture it must return the embedding that the teacher
 gives it, up to length (loss: one minus the cosine). Labels are not needed, so the teacher can also
@@ -19,7 +19,7 @@ it stopped and two runs see the same pictures.
 Runs on Keras' TensorFlow backend in mixed bfloat16. Two free cores with AVX-512 label 300 views and
 train on 280 to 390 images a second, so 80,000 views and 11,000 steps are about 45 minutes of work.
 
-LFW is never read here; `tools/assets/write_default_card.py` measures the finished file.
+LFW is never read here. The next default comes from `tools/default_embedder`.
 """
 
 import argparse
