@@ -1,8 +1,10 @@
 """An embedder, faces, and the command in an empty folder."""
 
+import functools
 import sys
 
 import pytest
+import typer
 from tiny import tiny_embedder
 
 from keras_facemargin import cli
@@ -22,6 +24,14 @@ def faces(tmp_path_factory):
     directory = tmp_path_factory.mktemp("people") / "faces"
     write_synthetic_faces(directory, 8, 8)
     return directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _build_the_command_once():
+    """Typer reads the signature of every command at each call, 0.1 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture
