@@ -81,6 +81,15 @@ def finetune(
         typer.Option(help="Other people, other images, such as LFW: shows how much is forgotten."),
     ] = None,
     head: Annotated[Head, typer.Option(help="Loss to train with.")] = Head.cosface,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Also train the layers: for many images, or images of another kind than the "
+            "embedder's (another camera, drawings). Takes minutes; without it a linear map of the "
+            "embedding is learned in seconds.",
+        ),
+    ] = False,
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the split and the order of the images.")
     ] = 0,
@@ -93,10 +102,10 @@ def finetune(
 
     Tests before and after whether your people are recognised, alone and among strangers, whether
     strangers are distinguished, and how much is forgotten. Learns a linear map of the embedding:
-    each image is embedded once, and the layers of the embedder stay as they are. Writes
-    embedder.keras (to use) with its card, classifier.keras (to train further) and report.json;
-    `--model FOLDER` takes them everywhere. Fine-tuning with --model FOLDER again adds people to
-    those that the folder knows.
+    each image is embedded once, and the layers of the embedder stay as they are. With --layers it
+    trains them too, and keeps what gains more. Writes embedder.keras (to use) with its card,
+    classifier.keras (to train further) and report.json; `--model FOLDER` takes them everywhere.
+    Fine-tuning with --model FOLDER again adds people to those that the folder knows.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --output finetuned`
     """
@@ -132,6 +141,7 @@ def finetune(
             head.value,
             **others,
             known=known,
+            layers=layers,
             seed=seed,
         )
         tuned.save(output, model)

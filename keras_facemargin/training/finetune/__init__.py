@@ -1,8 +1,9 @@
 """Fine-tuning an embedder on your people, and the judgement whether anything was gained.
 
 The steps in their order, a file each: `parts` (who trains, who tests), `known` (people of an
-earlier fine-tuning), `heads` (to train with), `fit`, `judge` (before and after), `result` (the
-kept embedder, its folder). `run` joins them in `finetune`.
+earlier fine-tuning), `heads` (to train with), `fit` (a map of the embedding), `layers` (on
+request), `judge` (before and after), `result` (the kept embedder, its folder). `run` joins them in
+`finetune`.
 """
 
 from keras_facemargin.training.finetune.heads import HEADS

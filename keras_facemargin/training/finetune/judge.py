@@ -148,6 +148,11 @@ class Comparison:
         return mine - loss if mine or loss else max(others)
 
     @property
+    def gain(self) -> float:
+        """What all sets gain, less what they lose, in shares."""
+        return sum(measure.gain for measure in self._strictest)
+
+    @property
     def _strictest(self) -> list[Measure]:
         return [found[-1] for found in (self.people, self.strangers, self.general) if found]
 
@@ -326,6 +331,13 @@ class Judge:
     def numbers(self, strangers: Images) -> _Rows:
         """Numbers of other people that are not a class of mine."""
         return strangers.labels + len(self.parts.identities)
+
+    def classes(self) -> dict[str, _Rows]:
+        """The sets that train, and the class of each image: of my people, then of the others."""
+        found = {"training": self.sets["training"].labels}
+        if "others" in self.sets:
+            found["others"] = self.numbers(self.sets["others"])
+        return found
 
     def _copies(self, name: str, embeddings: dict[str, _Rows]) -> dict[int, Any]:
         """Images of a set that are pictures of the training images: place -> training image."""

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -26,6 +26,8 @@ from keras_facemargin.zoo import (
     write_card,
 )
 
+Trained = Literal["embedding", "layers"]
+
 # The files that `FineTuned.save` writes.
 SAVED_FILES = ("embedder.keras", CARD, CLASSIFIER, REPORT)
 
@@ -38,10 +40,13 @@ class FineTuned:
         classifier: the `MarginClassifier` of the better embedder; its `embedder` is the result. It
             is not compiled: the learning rate has decayed to zero, so further training needs a new
             one.
-        share: how far the linear map is on the way from the identity (0) to the one that was
-            learned (1). 0 if too little was gained: then the embedder is as it was, and the
-            prototypes are the mean embeddings of your people.
-        history: lists by epoch: "loss", "accuracy" on the images that trained.
+        trained: what was kept: "embedding", a linear map of it; "layers", their weights; None if
+            too little was gained: then the embedder is as it was, and the prototypes are the mean
+            embeddings of your people.
+        share: how far the map, or the weights, went on the way from the start (0) to what was
+            learned (1). 0 if too little was gained.
+        history: lists by epoch of the better training: "loss", "accuracy" on the images that
+            trained.
         parts: who trained and who tested.
         before, after: `Judged`, the figures; `after` with the best share of the training, also if
             it gained too little.
@@ -54,6 +59,7 @@ class FineTuned:
     """
 
     classifier: MarginClassifier
+    trained: Trained | None
     share: float
     history: dict[str, list[float]]
     parts: Parts
@@ -100,6 +106,7 @@ class FineTuned:
             f"Your people are recognised with {figures}."
             + (f" Gained elsewhere: {gains}." if gains else "")
             + (f" Lost elsewhere: {losses}." if losses else "")
+            + (" The trained layers are kept." if self.trained == "layers" else "")
             + (f" {self.share:.0%} of the learned change is kept." if self.share < 1 else "")
         )
 
@@ -151,6 +158,7 @@ class FineTuned:
         trained = sorted(set(training.labels.tolist()))
         record = {
             "model": str(model),
+            "trained": self.trained,
             "share": self.share,
             "verdict": self.verdict,
             "head": type(self.classifier.head).__name__,
@@ -174,8 +182,9 @@ class FineTuned:
         if others is not None:
             images += f" against {len(others):,} images of {others.num_classes:,} other people"
         head = type(self.classifier.head).__name__
-        if self.share:
-            made = f"fine-tuned from {model} on {images}, with {head}."
+        if self.trained:
+            what = "its layers" if self.trained == "layers" else "a linear map of the embedding"
+            made = f"fine-tuned from {model} on {images}, with {head}: {what}."
             return describe(
                 embedder,
                 file,

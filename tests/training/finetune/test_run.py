@@ -69,7 +69,8 @@ def test_it_learns_and_keeps_what_was_gained(session):
     *_, tuned = session
     assert sorted(tuned.history) == ["accuracy", "loss"]
     assert tuned.history["loss"][-1] < 0.7 * tuned.history["loss"][0]
-    assert tuned.share == 1.0 and tuned.result is tuned.after
+    assert (tuned.trained, tuned.share) == ("embedding", 1.0)
+    assert tuned.result is tuned.after
     assert tuned.verdict.startswith("Your people are recognised with TPIR @ FPIR 0.1 ")
 
 
@@ -100,7 +101,8 @@ def test_the_figures_after_are_those_of_the_result(session):
 
 def test_what_was_not_gained_leaves_the_embedder_and_the_mean_embeddings(useless):
     embedder, tuned = useless
-    assert tuned.share == 0 and tuned.classifier.embedder is embedder
+    assert (tuned.trained, tuned.share) == (None, 0)
+    assert tuned.classifier.embedder is embedder
     assert tuned.remarks[0] == tuned.verdict
     assert tuned.verdict.startswith("Too little was gained: your people are recognised with TPIR")
     paths, labels = tuned.parts.training.paths, tuned.parts.training.labels
@@ -113,7 +115,7 @@ def test_what_was_not_gained_leaves_the_embedder_and_the_mean_embeddings(useless
 
 def test_the_best_share_is_kept(faces, monkeypatch):
     """The one that the judgement prefers, and the weights that belong to it."""
-    scores = iter((-0.1, 0.1, 0.3, 0.2))  # of SHARES
+    scores = iter((-0.1, 0.1, 0.3, 0.2, 0.3))  # of SHARES, and of the best one
     monkeypatch.setattr(Comparison, "score", property(lambda self: next(scores)))
     embedder = tiny_embedder()
     tuned = finetune(embedder, faces, progress=False)
@@ -202,7 +204,8 @@ def test_what_is_saved_can_be_used_and_trained_on(session, saved):
 def test_the_record_names_the_people_and_the_figures(session, saved):
     *_, tuned = session
     record = json.loads((saved / "report.json").read_text())
-    assert (record["model"], record["head"], record["share"]) == ("tiny", "CosFace", 1.0)
+    assert (record["model"], record["head"]) == ("tiny", "CosFace")
+    assert (record["trained"], record["share"]) == ("embedding", 1.0)
     assert record["strangers"] == tuned.parts.strangers.identities
     assert record["identities"] == record["trained_identities"] == tuned.parts.identities
     assert record["history"] == tuned.history
@@ -221,7 +224,8 @@ def test_the_card_names_its_origin_and_inherits_its_limits(session, tmp_path):
     assert (card.license[-1].part, card.license[-1].commercial) == ("data", None)
     assert card.lineage[:-1] == base.lineage
     assert card.lineage[-1] == (
-        "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace."
+        "Embedder fine-tuned from spherenet_distilled on 84 images of 12 people, with CosFace: "
+        "a linear map of the embedding."
     )
     assert card.thresholds == tuned.thresholds
     assert (card.embedding_dim, card.measured, card.training) == (24, (), None)
