@@ -52,11 +52,14 @@ def test_finetune_skips_bad_images_on_request(facemargin, model, faces):
     assert "faces/person_000/bad.jpg" in error
 
 
-def test_finetune_takes_records(facemargin, model, faces):
+def test_finetune_takes_records_and_trains_layers_on_them(facemargin, model, faces):
     folder = FaceFolder(faces)
     write_face_records("faces.rec", folder.paths, folder.labels)
-    code, out, _ = facemargin("finetune", "faces.rec", "-m", model)
+    code, out, error = facemargin("finetune", "faces.rec", "-m", model, "--layers")
     assert code == 0
+    assert "Then the layers train on the same images." in error
+    record = json.loads(Path("finetuned/report.json").read_text())
+    assert record["trained"] in ("embedding", "layers", None)
     assert "64 images of 8 identities" in out
     assert Path("finetuned/embedder.keras").exists()
 
