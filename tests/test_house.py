@@ -14,6 +14,7 @@ ALLOWED = {
     "download": ("files", "progress"),
     "saving": ("files",),
     "margins": (),
+    "bars": (),
     "backend": (),
     "heads": ("backend", "margins"),
     "losses": ("backend", "heads", "margins"),
@@ -33,6 +34,7 @@ ALLOWED = {
     "audit": ("arrays", "images"),
     "evaluate": (
         "arrays",
+        "bars",
         "data",
         "files",
         "images",
@@ -44,6 +46,7 @@ ALLOWED = {
     "gallery": ("arrays", "evaluate", "files", "images", "quality", "template_pooling"),
     "zoo": (
         "backbones",
+        "bars",
         "download",
         "evaluate",
         "files",
@@ -53,7 +56,7 @@ ALLOWED = {
         "runtime",
         "saving",
     ),
-    "report": ("evaluate", "files", "images"),
+    "report": ("bars", "evaluate", "files", "images"),
     "export": ("evaluate", "files", "images", "report", "runtime", "zoo"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),

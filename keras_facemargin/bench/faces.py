@@ -1,6 +1,7 @@
 """The faces of a bench: folders of people, and the official pairs among them."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,16 +103,37 @@ class BenchFaces:
         Args:
             embeddings: ``(N, D)``, of `paths`.
         """
+        seen, first, second = self._rows
+        scores = np.full(len(seen), -1.0)
+        scores[seen] = cosine_scores(embeddings[first], embeddings[second])
+        return scores
+
+    def sides(
+        self, values: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The values of the two images of the official pairs: the lowest for a failure to enrol.
+
+        Args:
+            values: ``(N,)``, of `paths`.
+        """
+        seen, *sides = self._rows
+        found = np.full((2, len(seen)), values.min())
+        for row, side in zip(found, sides, strict=True):
+            row[seen] = values[side]
+        return found[0], found[1]
+
+    @functools.cached_property
+    def _rows(self) -> tuple[npt.NDArray[np.bool_], list[int], list[int]]:
+        """Whether both images of each official pair are there, and the rows of those that are."""
         pairs = self.pairs
         assert pairs is not None and pairs.first is not None and pairs.second is not None
         row = {path: index for index, path in enumerate(self.paths)}
-        seen = np.flatnonzero(~pairs.failed_to_enrol).tolist()
+        seen = ~pairs.failed_to_enrol
         first, second = (
-            embeddings[[row[side[index]] for index in seen]] for side in (pairs.first, pairs.second)
+            [row[side[index]] for index in np.flatnonzero(seen).tolist()]
+            for side in (pairs.first, pairs.second)
         )
-        scores = np.full(len(pairs), -1.0)
-        scores[seen] = cosine_scores(first, second)
-        return scores
+        return seen, first, second
 
 
 def _list_images(folder: Path) -> dict[tuple[str, str], Path]:

@@ -9,12 +9,15 @@ import numpy.typing as npt
 from keras_facemargin.bench.faces import BenchFaces
 from keras_facemargin.bench.models import Facts, facts_table
 from keras_facemargin.evaluate.at_scale import PairRates
+from keras_facemargin.evaluate.discard import ErrorVersusDiscard, raw_utilities
+from keras_facemargin.evaluate.plots import plot_error_versus_discard
 from keras_facemargin.evaluate.uncertainty import Bootstrap, GroupRate
-from keras_facemargin.evaluate.verification import FAR_TARGETS, Verification, verify
+from keras_facemargin.evaluate.verification import FAR_TARGETS, Pairs, Verification, verify
 from keras_facemargin.report import Measured, Report
 from keras_facemargin.report.all_pairs import AllPairs
 from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol
 from keras_facemargin.report.measures import ends_record, power, verification_measures
+from keras_facemargin.report.sections.discards import discard_curves
 from keras_facemargin.report.sections.thresholds import FARS
 
 Found = Measured[PairRates, Bootstrap]
@@ -28,9 +31,12 @@ class BenchPage(AllPairs):
         faces: a `BenchFaces`.
         facts: embedder's name -> its `Facts`.
         machine: the machine on which the latencies were measured, in words.
+        flip: whether the embeddings hold those of the mirror images.
 
     Attributes:
         official: embedder's name -> the `Verification` of the official pairs.
+        discards: embedder's name -> the `ErrorVersusDiscard` of the official pairs by utility, if
+            the embeddings hold those of the mirror images.
     """
 
     fars = FAR_TARGETS
@@ -41,11 +47,14 @@ class BenchPage(AllPairs):
         faces: BenchFaces,
         facts: Mapping[str, Facts],
         machine: str,
+        *,
+        flip: bool,
     ):
         super().__init__(resampling, faces.people, faces.paths, faces.groups)
         self.faces, self.facts_of = faces, facts
         self.official: dict[str, Verification] = {}
-        self.machine = machine
+        self.discards: dict[str, ErrorVersusDiscard] = {}
+        self.machine, self.flip = machine, flip
 
     def measure(self, name: str, given: npt.NDArray[Any]) -> Found:
         found = super().measure(name, given)
@@ -55,8 +64,20 @@ class BenchPage(AllPairs):
         result = verify(self.faces.score(given), pairs.same, pairs.folds)
         result = dataclasses.replace(result, failed_to_enrol=failures_to_enrol(pairs))
         self.official[name] = result
+        if self.flip:
+            self.discards |= self._discards(name, given, result, pairs)
         accuracy = next(verification_measures(result, draw_pairs(result, pairs, self.resampling)))
         return dataclasses.replace(found, measures=(accuracy, *found.measures))
+
+    def _discards(
+        self, name: str, given: npt.NDArray[Any], result: Verification, pairs: Pairs
+    ) -> dict[str, ErrorVersusDiscard]:
+        """The curve of an embedder by its name; none with too few pairs."""
+        card = self.facts_of[name].card
+        quality = None if card is None else card.quality
+        utilities = raw_utilities(given, None if quality is None else quality.norm_weight)
+        sides = {name: self.faces.sides(utilities)}
+        return discard_curves(sides, result, pairs, self.resampling)
 
     def opening(self, first: Found) -> Iterator[str]:
         yield from super().opening(first)
@@ -111,6 +132,14 @@ class BenchPage(AllPairs):
                     f"{words}: {_MEANINGS[kind]}, with its interval, at each embedder's own "
                     f"threshold for FAR {next(iter(rates.values())).far:g} over all pairs.",
                 )
+        if self.discards:
+            page.figure(
+                plot_error_versus_discard(self.discards),
+                "Error versus discard on the official pairs: FNMR at each embedder's threshold "
+                "after the pairs of the lowest utility are discarded, with intervals over people. "
+                "Utility: norm of the embedding and its agreement with the mirror image. Dashed: "
+                "without discards.",
+            )
         super().add_curves(page, models)
 
     def add_details(self, page: Report, name: str, measured: Found) -> None:
@@ -135,12 +164,14 @@ class BenchPage(AllPairs):
         if official is None:
             return {**self.facts_of[name].to_dict(), **super().record(name, measured)}
         accuracy, *others = measured.measures
+        discards = self.discards.get(name)
         return {
             **self.facts_of[name].to_dict(),
             **super().record(name, dataclasses.replace(measured, measures=tuple(others))),
             "official_pairs": {
                 **official.to_dict(),
                 "intervals": {"accuracy": ends_record(accuracy.interval)},
+                "error_versus_discard": discards and {"utility": discards.to_dict()},
             },
         }
 

@@ -56,8 +56,8 @@ def bench(
     The page has, side by side: the file and its size, the crop, the licence verdict of the card,
     the latency of one image; the accuracy over the folds of the official pairs; EER and TAR at FAR
     over all pairs, exact, with intervals over resampled people; the threshold for each FAR; the
-    errors by group. A FAR that the number of impostor pairs does not support has no number. Each
-    image is embedded once by each embedder.
+    errors by group; with `flip`, error versus discard by utility. A FAR that the number of impostor
+    pairs does not support has no number. Each image is embedded once by each embedder.
 
     Embeddings are kept in a folder beside the page, ``bench.embeddings`` for ``bench.html``: an
     interrupted bench resumes, and a bench with one more embedder embeds with that one only. They
@@ -116,7 +116,7 @@ def bench(
         flip=flip,
         progress=progress,
     )
-    page = BenchPage(Resampling(replicates, seed, progress), faces, facts, described)
+    page = BenchPage(Resampling(replicates, seed, progress), faces, facts, described, flip=flip)
     title = f"Bench on {faces.paths[0].resolve().parents[1].name}"
     mirrored = (
         "The embedding of the mirror image is appended."

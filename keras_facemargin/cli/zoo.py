@@ -194,6 +194,13 @@ def _rows(card: "Card") -> list[tuple[str, str]]:
             *(("image alone", one) for one in card.thresholds.single),
         ):
             rows.append(("Threshold", f"cosine {chosen}, {kind}"))
+    rows += [("Named bar", words) for words in card.bars]
+    if card.groups is not None:
+        rows += [
+            ("Group", "{}: FMR {}; FNMR {}; own cosine {}".format(one.group, *one.cells))
+            for one in card.groups.groups
+        ]
+        rows += [("Groups", words) for words in card.groups.sentences]
     rows += [("Licence", str(entry)) for entry in card.license]
     rows += [("Conflict", words) for words in card.license_conflicts]
     rows += [("Commercial use", "cleared" if card.commercial_use else "not cleared")]

@@ -194,12 +194,27 @@ def qualities_of_pairs(
     """
     found = {}
     if mirrored:
-        norms, agreements = norm_and_agreement(*np.split(pairs.embeddings, 2, axis=1))
-        weight = weigh_norms(norms, agreements) if norm_weight is None else norm_weight
-        found["utility"] = pairs.sides(weight * np.log(np.maximum(norms, 1e-12)) + agreements)
+        found["utility"] = pairs.sides(raw_utilities(pairs.embeddings, norm_weight))
     if pairs.sharpness is not None:
         found["sharpness"] = pairs.sides(pairs.sharpness)
     return found
+
+
+def raw_utilities(embeddings: npt.NDArray[Any], norm_weight: float | None = None) -> Rates:
+    """The utility of images before the scale of a card, of which only the order counts.
+
+    Args:
+        embeddings: ``(N, 2 * D)``, those of the mirror images appended.
+        norm_weight: as `qualities_of_pairs`.
+
+    Returns:
+        float64 ``(N,)``: the weighted logarithm of the norm, and the agreement with the mirror
+        image.
+    """
+    norms, agreements = norm_and_agreement(*np.split(embeddings, 2, axis=1))
+    weight = weigh_norms(norms, agreements) if norm_weight is None else norm_weight
+    utilities: Rates = weight * np.log(np.maximum(norms, 1e-12)) + agreements
+    return utilities
 
 
 class _Curve:

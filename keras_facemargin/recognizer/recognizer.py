@@ -183,7 +183,7 @@ class Recognizer:
         cosine = float(cosine_scores(first.embedding[None], second.embedding[None])[0])
         decision = self._decide(cosine, threshold, first, second)
         card = self.embedder.card
-        likelihood = None if card is None else card.likelihood
+        likelihood = None if card is None or decision.verdict == "cannot say" else card.likelihood
         return Verification(
             verdict=decision.verdict,
             cosine=cosine,
@@ -192,11 +192,8 @@ class Recognizer:
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
             reason=decision.reason,
-            log10_likelihood_ratio=(
-                None
-                if likelihood is None or decision.verdict == "cannot say"
-                else likelihood.log10_ratio(cosine)
-            ),
+            log10_likelihood_ratio=None if likelihood is None else likelihood.log10_ratio(cosine),
+            likelihood_ratio_is_bound=likelihood is not None and likelihood.is_bound(cosine),
         )
 
     def threshold(self, far: float | None = None) -> Threshold:

@@ -34,6 +34,7 @@ class Verification:
     qualities: tuple[Quality | None, Quality | None]
     reason: str = ""
     log10_likelihood_ratio: float | None = None
+    likelihood_ratio_is_bound: bool = False
 
     @property
     def words(self) -> str:
@@ -49,8 +50,9 @@ class Verification:
         one, two = ("one person", "two people") if ratio >= 0 else ("two people", "one person")
         times = float(f"{10 ** abs(ratio):.2g}")  # two digits
         digits = 0 if times >= 10 else 1
+        bound = "at least " if self.likelihood_ratio_is_bound else ""
         return (
-            f"The cosine is {times:,.{digits}f} times as likely for {one} as for {two}; the "
+            f"The cosine is {bound}{times:,.{digits}f} times as likely for {one} as for {two}; the "
             "odds before the comparison are yours."
         )
 

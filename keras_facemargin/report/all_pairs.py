@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.bars import DECIDING
 from keras_facemargin.evaluate.at_scale import (
     BINS_PER_UNIT,
     TAIL,
@@ -23,13 +24,19 @@ from keras_facemargin.evaluate.uncertainty import (
     bootstrap_hardest,
     interval,
     rates_by_two_groups,
+    threshold_for_every_group_of_set,
 )
 from keras_facemargin.evaluate.verification import Pairs, threshold_at_far
 from keras_facemargin.report.draws import Resampling
 from keras_facemargin.report.measures import Measure, ends_record, tar_measures
 from keras_facemargin.report.page import Report
+from keras_facemargin.report.sections.bars import Rates, add_bars, bars_record
 from keras_facemargin.report.sections.curves import OF_BINS, add_curves
-from keras_facemargin.report.sections.groups import DECIDING, GroupRates, add_groups
+from keras_facemargin.report.sections.groups import (
+    GroupRates,
+    add_groups,
+    held_in_every_group,
+)
 from keras_facemargin.report.sections.hardest import (
     Shown,
     add_hardest,
@@ -146,7 +153,14 @@ class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
             replicates=self.resampling.replicates,
             seed=self.resampling.seed,
         )
-        return GroupRates(column, far, threshold, rates)
+        groups = self.groups[column]
+        held = held_in_every_group(
+            lambda far: threshold_for_every_group_of_set(pairs, groups, far=far),
+            len(np.unique(groups)),
+            result.impostors,
+            int(np.count_nonzero(~pairs.same)),
+        )
+        return GroupRates(column, far, threshold, rates, held)
 
     def opening(self, first: Found) -> Iterator[str]:
         result = first.result
@@ -169,6 +183,10 @@ class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
             f"1/{BINS_PER_UNIT:,}. An interval of zero width means that no pair shows the error, "
             "not that the error cannot happen."
         )
+
+    def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
+        super().add_measures(page, models)
+        add_bars(page, {name: _rates(each) for name, each in models.items()})
 
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
         curves = {name: each.result.histogram.curve() for name, each in models.items()}
@@ -207,9 +225,15 @@ class AllPairs(ReportTask[Embeddings, PairRates, Bootstrap]):
             },
             "curve": _curve_record(measured),
             "conventions": {**rules, "conservative": found["tar_at_far"]},
+            "bars": bars_record(_rates(measured)),
             "groups": {rates.name: rates.to_dict() for rates in measured.groups},
             "hardest_pairs": _hardest_record(*self.hardest[name]),
         }
+
+
+def _rates(measured: Found) -> Rates:
+    entries = measured.result.tar_at_far
+    return entries, measured.measures[-len(entries) :], measured.result.genuines
 
 
 def _can_be_shown(pairs: Pairs) -> bool:

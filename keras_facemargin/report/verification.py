@@ -15,6 +15,7 @@ from keras_facemargin.evaluate.verification import Pairs, Verification, validati
 from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol, notes_on_pairs
 from keras_facemargin.report.measures import ends_record, verification_measures
 from keras_facemargin.report.page import Report
+from keras_facemargin.report.sections.bars import Rates, add_bars, bars_record
 from keras_facemargin.report.sections.curves import add_curves
 from keras_facemargin.report.sections.discards import add_discards, discard_curves
 from keras_facemargin.report.sections.groups import add_groups, group_rates
@@ -157,6 +158,10 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             "happen."
         )
 
+    def add_measures(self, page: Report, models: Mapping[str, Found]) -> None:
+        super().add_measures(page, models)
+        add_bars(page, {name: _rates(each) for name, each in models.items()})
+
     def add_curves(self, page: Report, models: Mapping[str, Found]) -> None:
         curves = {name: each.result.curve for name, each in models.items()}
         add_curves(page, curves, {name: each.draws for name, each in models.items()})
@@ -203,15 +208,21 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
             threshold = {"accuracy": accuracy.value, "threshold": self.thresholds[name]}
         if result.accuracy is not None or threshold:
             intervals["accuracy"] = ends_record(measured.measures[0].interval)
-        tars = measured.measures[-len(result.tar_at_far) :]
+        tars = _rates(measured)[1]
         intervals["tar_at_far"] = [ends_record(each.interval) for each in tars]
         return {
             **threshold,
             **result.to_dict(),
             "intervals": intervals,
             "conventions": rules_record(result.curve, [e.target for e in result.tar_at_far]),
+            "bars": bars_record(_rates(measured)),
             "groups": {rates.name: rates.to_dict() for rates in measured.groups},
             "error_versus_discard": {
                 quality: found.to_dict() for quality, found in self.discards[name].items()
             },
         }
+
+
+def _rates(measured: Found) -> Rates:
+    entries = measured.result.tar_at_far
+    return entries, measured.measures[-len(entries) :], measured.result.genuines

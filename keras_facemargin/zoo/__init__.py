@@ -30,6 +30,8 @@ from keras_facemargin.zoo.face_quality import measure_quality
 from keras_facemargin.zoo.load import copy_weights, find_weights, load_embedder
 from keras_facemargin.zoo.parts import (
     FaceQuality,
+    GroupErrors,
+    Groups,
     Input,
     LicenseEntry,
     Likelihood,
@@ -59,6 +61,8 @@ __all__ = [
     "Card",
     "Embedder",
     "FaceQuality",
+    "GroupErrors",
+    "Groups",
     "Input",
     "LicenseEntry",
     "Likelihood",

@@ -10,6 +10,7 @@ if typing.TYPE_CHECKING:
 
 MOST_IMPOSTORS = 200_000
 RATES = (1e-2, 1e-3, 1e-4, 1e-5)
+REPLICATES = 1_000
 
 
 def calibrate(
@@ -88,9 +89,7 @@ def fit_likelihood(
     from keras_facemargin.evaluate.verification import fit_logistic
 
     rows = np.asarray(embeddings)
-    people = np.unique(np.asarray(labels), return_inverse=True)[1]
-    members = np.split(np.argsort(people, kind="stable"), np.cumsum(np.bincount(people))[:-1])
-    genuine = [each[np.stack(np.triu_indices(len(each), k=1))] for each in members]
+    people, *genuine = _genuine_pairs(labels)
     every = len(rows) * (len(rows) - 1) // 2
     if every <= 4 * MOST_IMPOSTORS:
         drawn = np.stack(np.triu_indices(len(rows), k=1))
@@ -98,14 +97,14 @@ def fit_likelihood(
         drawn = np.random.default_rng(0).integers(0, len(rows), (2, 2 * MOST_IMPOSTORS))
     impostor = drawn[:, people[drawn[0]] != people[drawn[1]]]
     impostor = np.random.default_rng(0).permutation(impostor, axis=1)[:, :MOST_IMPOSTORS]
-    first, second = np.concatenate([*genuine, impostor], axis=1)
+    first, second = np.concatenate([np.stack(genuine), impostor], axis=1)
     same = people[first] == people[second]
     found = fit_logistic(cosine_scores(rows[first], rows[second]), same)
     return Likelihood(
         slope=found.slope,
         intercept=found.intercept,
         data=data,
-        people=len(members),
+        people=int(people.max()) + 1,
         genuine_pairs=int(np.count_nonzero(same)),
         impostor_pairs=int(np.count_nonzero(~same)),
     )
@@ -119,7 +118,9 @@ def find_thresholds(
     progress: bool,
 ) -> tuple[Threshold, ...]:
     """As `calibrate`, for one kind of embedding, ``(N, D)``."""
-    from keras_facemargin.evaluate import verify_all_pairs
+    import numpy as np
+
+    from keras_facemargin.evaluate import cosine_scores, verify_all_pairs
 
     rates = RATES if fars is None else sorted(fars, reverse=True)
     found = verify_all_pairs(embeddings, labels, fars=rates, progress=progress)
@@ -133,14 +134,58 @@ def find_thresholds(
                 f"is a guess. Received: far={entry.target:g}, which is {entry}. Calibrate on more "
                 f"people, or for a rate of at least {1 / entry.impostors:.2g}."
             )
-    return tuple(
-        Threshold(
-            cosine=typing.cast(float, entry.threshold),  # None only if it is not supported
-            far=entry.target,
-            data=data,
-            genuine_pairs=found.genuines,
-            impostor_pairs=found.impostors,
-            tar=typing.cast(float, entry.tar),
+    rows = np.asarray(embeddings)
+    people, first, second = _genuine_pairs(labels)
+    scores = cosine_scores(rows[first], rows[second])
+    thresholds = []
+    for entry in entries:
+        cosine = typing.cast(float, entry.threshold)  # None only if it is not supported
+        thresholds.append(
+            Threshold(
+                cosine=cosine,
+                far=entry.target,
+                data=data,
+                genuine_pairs=found.genuines,
+                impostor_pairs=found.impostors,
+                tar=typing.cast(float, entry.tar),
+                tar_interval=_share_interval(scores >= cosine, people[first]),
+            )
         )
-        for entry in entries
-    )
+    return tuple(thresholds)
+
+
+def _genuine_pairs(
+    labels: "npt.ArrayLike",
+) -> "tuple[npt.NDArray[typing.Any], npt.NDArray[typing.Any], npt.NDArray[typing.Any]]":
+    """The number of each row's person, and the two rows of every genuine pair."""
+    import numpy as np
+
+    people = np.unique(np.asarray(labels), return_inverse=True)[1]
+    members = np.split(np.argsort(people, kind="stable"), np.cumsum(np.bincount(people))[:-1])
+    pairs = [each[np.stack(np.triu_indices(len(each), k=1))] for each in members]
+    first, second = np.concatenate(pairs, axis=1)
+    return people, first, second
+
+
+def _share_interval(
+    accepted: "npt.NDArray[typing.Any]", people: "npt.NDArray[typing.Any]"
+) -> tuple[float, float]:
+    """95 % interval of the share of accepted genuine pairs, over people.
+
+    If all are accepted, resampling rejects none either; the lower end is then the exact binomial
+    one, as in `rates_by_group`.
+    """
+    import numpy as np
+
+    from keras_facemargin.evaluate import interval
+    from keras_facemargin.evaluate.uncertainty import LEVEL
+
+    if accepted.all():
+        return ((1 - LEVEL) / 2) ** (1 / len(accepted)), 1.0
+    units = np.unique(people, return_inverse=True)[1]
+    pairs, right = np.bincount(units), np.bincount(units, accepted)
+    rng = np.random.default_rng(0)
+    chance = np.full(len(pairs), 1 / len(pairs))
+    drawn = (rng.multinomial(len(pairs), chance) for _ in range(REPLICATES))
+    ends = interval([times @ right / (times @ pairs) for times in drawn])
+    return ends.low, ends.high

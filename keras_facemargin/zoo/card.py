@@ -6,6 +6,7 @@ it, the weights. Neither Keras nor numpy is needed to read a card.
 
 import hashlib
 import json
+import math
 import os
 import typing
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
+from keras_facemargin.bars import BARS
 from keras_facemargin.zoo.parts import (
     BackboneNetwork,
     CropSize,
@@ -21,6 +23,7 @@ from keras_facemargin.zoo.parts import (
     FolderSource,
     Golden,
     GraphNetwork,
+    Groups,
     Input,
     KerasNetwork,
     LicenseEntry,
@@ -84,6 +87,7 @@ class Card(Record):
         thresholds: see there; None if they were not calibrated.
         likelihood: map from cosine to likelihood ratio; None if it was not fitted.
         quality: scale and limits of the quality of crops; None if they were not measured.
+        groups: errors by group of people; None if they were not measured.
         golden: see there; None if the project never had the file.
         training: see there; None if it was not recorded.
         lineage: from which models and data it descends, oldest first.
@@ -108,6 +112,7 @@ class Card(Record):
     thresholds: Thresholds | None
     quality: FaceQuality | None = None
     likelihood: Likelihood | None = None
+    groups: Groups | None = None
     golden: Golden | None
     training: Training | None
     lineage: tuple[str, ...]
@@ -240,6 +245,33 @@ class Card(Record):
         """
         every = [one for one in self.measured if one.protocol == protocol]
         return min(every, key=lambda one: one.mirrored is not mirrored, default=None)
+
+    @property
+    def bars(self) -> tuple[str, ...]:
+        """The named bars of `keras_facemargin.bars` that the thresholds meet, miss or leave open.
+
+        One sentence for each bar; empty without thresholds. The thresholds for embeddings with the
+        mirror image's are judged.
+
+        Example:
+
+        >>> from keras_facemargin.zoo import load_card
+        >>> len(load_card("spherenet_distilled").bars)
+        2
+        """
+        if self.thresholds is None:
+            return ()
+        every = [one for one in self.thresholds.mirrored if one.group is None]
+        pairs = max((one.impostor_pairs for one in every), default=0)
+        found = []
+        for bar in BARS:
+            fnmr = ends = None
+            for one in every:
+                if math.isclose(one.far, bar.fmr):
+                    fnmr = 1 - one.tar
+                    ends = one.tar_interval and (1 - one.tar_interval[1], 1 - one.tar_interval[0])
+            found.append(f"{bar.title}; {bar.judge(fnmr, ends, pairs)}")
+        return tuple(found)
 
     @property
     def commercial_use(self) -> bool:

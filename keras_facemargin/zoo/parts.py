@@ -359,6 +359,8 @@ class Threshold(Record):
         genuine_pairs, impostor_pairs: their numbers.
         tar: share of the genuine pairs that it accepts.
         group: group of people that the pairs are of; None if they are of all people.
+        tar_interval: 95 % interval of `tar` over people, at this cosine; None if it was not
+            computed.
     """
 
     cosine: Annotated[float, Field(ge=-1, le=1)]
@@ -368,6 +370,7 @@ class Threshold(Record):
     impostor_pairs: Count
     tar: Share
     group: Text | None = None
+    tar_interval: tuple[Share, Share] | None = None
 
     def __str__(self) -> str:
         return f"{self.cosine:.4f} at FAR {self.far:.2g} on {self.impostor_pairs:,} impostor pairs"
@@ -411,6 +414,107 @@ def nearest_far(thresholds: tuple[Threshold, ...], far: float = DEFAULT_FAR) -> 
     return min(general, key=lambda one: abs(math.log(one.far / far)))
 
 
+class GroupErrors(Record):
+    """Errors of one group of people at the threshold of a `Groups`.
+
+    Attributes:
+        group: its name.
+        impostor_pairs, false_matches: pairs of two people of the group, and those accepted.
+        fmr_interval: 95 % interval of the false match rate over people; None without pairs.
+        genuine_pairs, false_non_matches: pairs of one person, and those rejected.
+        fnmr_interval: 95 % interval of the false non-match rate over people; None without pairs.
+        own_cosine: smallest cosine at which this group has the rate `held_far`; None if fewer than
+            30 of its pairs may then be accepted.
+    """
+
+    group: Text
+    impostor_pairs: Count
+    false_matches: Count
+    fmr_interval: tuple[Share, Share] | None
+    genuine_pairs: Count
+    false_non_matches: Count
+    fnmr_interval: tuple[Share, Share] | None
+    own_cosine: Annotated[float, Field(ge=-1, le=1)] | None
+
+    @property
+    def fmr(self) -> float | None:
+        """False match rate; None without impostor pairs."""
+        return self.false_matches / self.impostor_pairs if self.impostor_pairs else None
+
+    @property
+    def fnmr(self) -> float | None:
+        """False non-match rate; None without genuine pairs."""
+        return self.false_non_matches / self.genuine_pairs if self.genuine_pairs else None
+
+    @property
+    def cells(self) -> tuple[str, str, str]:
+        """FMR and FNMR as text, with intervals and counts, and the group's own cosine."""
+        own = "-" if self.own_cosine is None else f"{self.own_cosine:.4f}"
+        return (
+            _rate(self.fmr, self.fmr_interval, self.false_matches, self.impostor_pairs),
+            _rate(self.fnmr, self.fnmr_interval, self.false_non_matches, self.genuine_pairs),
+            own,
+        )
+
+
+def _rate(rate: float | None, interval: tuple[float, float] | None, errors: int, pairs: int) -> str:
+    if rate is None or interval is None:
+        return "-"
+    return f"{rate:.2%} ({interval[0]:.2%} to {interval[1]:.2%}), {errors:,} of {pairs:,}"
+
+
+class Groups(Record):
+    """Errors by group of people, at one cosine for all, with the mirror image's embedding appended.
+
+    Attributes:
+        data: the faces, who labelled the groups, and what the groups differ in beside that.
+        cosine, far: the card's threshold, and the false accept rate that it was calibrated for.
+        groups: a `GroupErrors` for each.
+        ratio: highest false match rate / lowest, of the groups with enough pairs; None if the
+            lowest is 0.
+        gini: Gini coefficient of these rates: 0 if all are equal, 1 if one group has all errors.
+        held_far: a false accept rate that enough groups have pairs for.
+        single_cosine: smallest cosine with that rate over all pairs.
+        held_cosine: smallest cosine at which no group exceeds it.
+        single_tar, held_tar: share of the genuine pairs accepted there.
+    """
+
+    data: Text
+    cosine: Annotated[float, Field(ge=-1, le=1)]
+    far: Annotated[float, Field(gt=0, lt=1)]
+    groups: Annotated[tuple[GroupErrors, ...], Field(min_length=2)]
+    ratio: Annotated[float, Field(ge=1)] | None
+    gini: Share
+    held_far: Annotated[float, Field(gt=0, lt=1)]
+    single_cosine: Annotated[float, Field(ge=-1, le=1)]
+    held_cosine: Annotated[float, Field(ge=-1, le=1)]
+    single_tar: Share
+    held_tar: Share
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The faces and the threshold, the spread, and the threshold for every group."""
+        times = "the lowest is 0" if self.ratio is None else f"max/min {self.ratio:.1f}"
+        return (
+            f"Errors by group at the cosine {self.cosine:.4f} (FAR {self.far:g} where it was "
+            f"calibrated), with the mirror image. {self.data}",
+            f"Spread of the FMR: {times}, Gini {self.gini:.2f}.",
+            f"The cosine {self.held_cosine:.4f} holds FAR {self.held_far:g} in every group; "
+            f"{self.single_cosine:.4f} holds it only over the groups together. The TAR falls from "
+            f"{self.single_tar:.1%} to {self.held_tar:.1%}.",
+        )
+
+    @property
+    def table(self) -> str:
+        """A Markdown table of the groups."""
+        lines = [
+            f"| group | FMR | FNMR | own cosine for FAR {self.held_far:g} |",
+            "| --- | --- | --- | --- |",
+            *(f"| {one.group} | {' | '.join(one.cells)} |" for one in self.groups),
+        ]
+        return "\n".join(lines)
+
+
 class Likelihood(Record):
     """Map from the cosine of two mirrored embeddings to a likelihood ratio.
 
@@ -434,8 +538,21 @@ class Likelihood(Record):
 
     def log10_ratio(self, cosine: float) -> float:
         """log10 of the likelihood ratio, within what the number of pairs supports."""
-        ratio = (self.slope * cosine + self.intercept) / math.log(10)
-        return min(max(ratio, -math.log10(self.genuine_pairs)), math.log10(self.impostor_pairs))
+        return min(max(self._fitted(cosine), self._ends[0]), self._ends[1])
+
+    def is_bound(self, cosine: float) -> bool:
+        """Whether the map gives a more extreme ratio than the number of pairs supports.
+
+        `log10_ratio` is then a bound: "at least so many times as likely".
+        """
+        return not self._ends[0] <= self._fitted(cosine) <= self._ends[1]
+
+    def _fitted(self, cosine: float) -> float:
+        return (self.slope * cosine + self.intercept) / math.log(10)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return -math.log10(self.genuine_pairs), math.log10(self.impostor_pairs)
 
 
 class FaceQuality(Record):

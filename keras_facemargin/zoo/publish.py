@@ -140,7 +140,11 @@ def page(card: Card) -> str:
     ]
     for one in card.measured:
         lines += ["", f"{one}. Measured with `{one.command}`. {one.notes}"]
+    if card.groups is not None:
+        about, *others = card.groups.sentences
+        lines += ["", "## Errors by group", "", about, "", card.groups.table, "", *others]
     for title, items in (
+        ("Named bars", card.bars),
         ("Licence", (*map(str, card.license), *card.license_conflicts)),
         ("Lineage", card.lineage),
         ("Notes", card.notes),

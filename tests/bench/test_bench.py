@@ -10,10 +10,18 @@ import pytest
 
 from keras_facemargin.bench import bench
 from keras_facemargin.bench.models import Cut
-from keras_facemargin.evaluate import embed, evaluate_lfw, verify_all_pairs
+from keras_facemargin.evaluate import (
+    embed,
+    error_versus_discard,
+    evaluate_lfw,
+    read_pairs,
+    verify_all_pairs,
+)
 from keras_facemargin.evaluate.verification import FAR_TARGETS
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.synthetic import write_synthetic_faces
+from keras_facemargin.quality import norm_weight
+from keras_facemargin.quality.judge import norm_and_agreement
 
 PEOPLE, IMAGES = 8, 4
 CELLS = 28
@@ -81,8 +89,40 @@ def test_the_numbers_are_those_of_the_protocol_and_of_all_pairs(benched, faces, 
         assert held["official_pairs"]["standard_error"] == alone.accuracy.standard_error
         assert f"{alone.accuracy.mean:.2%} ± {alone.accuracy.standard_error:.2%}" in page
         assert f"<td>{exact.tar_at_far[1].threshold:.4f}</td>" in page
+        assert held["official_pairs"]["error_versus_discard"] is None  # 6 impostor pairs
+        assert held["bars"]["Windows Hello"]["verdict"].startswith("not supported by")
     impostors = found["greys"].all_pairs.result.impostors
     assert f"not supported by {impostors:,} impostor pairs" in page
+
+
+def test_utility_is_judged_on_the_official_pairs(benched, faces, tmp_path):
+    folder, _, names = faces
+    lines = ["2\t16"]
+    for fold in (names[:4], names[4:]):
+        lines += [f"{name}\t{a}\t{b}" for name in fold for a, b in ("12", "13", "14", "34")]
+        lines += [f"{fold[0]}\t{a}\t{name}\t{b}" for a in "12" for name in fold[1:] for b in "12"]
+        lines += [f"{fold[1]}\t{a}\t{fold[2]}\t{b}" for a in "12" for b in "12"]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("\n".join(lines) + "\n")
+    models = {"colours": colours, "greys": greys}
+    _, page, record = benched(models, flip=True, pairs=pairs)
+    assert "Error versus discard on the official pairs" in page
+    for name, function in models.items():
+        rows = embed(function, sorted(folder.glob("*/*")), progress=False)
+        norms, agreements = norm_and_agreement(*np.split(rows, 2, axis=1))
+        utilities = norm_weight(norms, agreements) * np.log(norms) + agreements
+        listed = read_pairs(pairs, folder)
+        place = {path: number for number, path in enumerate(sorted(folder.glob("*/*")))}
+        sides = [
+            utilities[[place[path] for path in side]] for side in (listed.first, listed.second)
+        ]
+        alone = evaluate_lfw(function, folder, pairs, progress=False)
+        expected = error_versus_discard(alone.scores, alone.same, sides, far=0.1, replicates=2)
+        found = record["models"][name]["official_pairs"]["error_versus_discard"]["utility"]
+        assert found["fnmr"] == pytest.approx(expected.fnmr)
+        assert found["area"] == pytest.approx(expected.area)
+    _, page, _ = benched(models, pairs=pairs)
+    assert "Error versus discard on the official pairs" not in page
 
 
 def test_the_page_has_facts_without_a_card_or_a_file(benched):

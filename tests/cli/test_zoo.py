@@ -44,6 +44,7 @@ def test_show_prints_the_card_or_its_json(facemargin):
     shown = (*card.license, *card.license_conflicts, *card.measured, *card.notes, card.caution)
     for words in map(str, shown):
         assert words in out
+    assert all(words in out for words in (*card.bars, *card.groups.sentences))
     assert card.license_conflicts
     unknown = facemargin("zoo", "show", "nosuch")
     assert_one_sentence(unknown, "Received: 'nosuch'", "lists the names")

@@ -111,7 +111,7 @@ def test_two_blurred_faces_have_no_answer():
     recognizer = load_recognizer(colours, detector=detector)
     sharp = recognizer.faces(photo)[0]
     blurred = dataclasses.replace(sharp, quality=Quality(None, 5.0))
-    likelihood = SimpleNamespace(log10_ratio=lambda cosine: 2.0)
+    likelihood = SimpleNamespace(log10_ratio=lambda cosine: 2.0, is_bound=lambda cosine: False)
     limited = SimpleNamespace(quality=Limits(), likelihood=likelihood)
     recognizer.embedder = SimpleNamespace(card=limited)
     assert recognizer.verify(blurred, blurred, threshold=0.5).verdict == "cannot say"
@@ -124,6 +124,20 @@ def test_two_blurred_faces_have_no_answer():
     assert "is 100 times as likely for one person as for two people" in str(result)
     rare = dataclasses.replace(result, log10_likelihood_ratio=-3.0)
     assert "is 1,000 times as likely for two people as for one person" in rare.sentence
+
+
+def test_a_ratio_beyond_the_fitted_pairs_is_a_bound():
+    recognizer = load_recognizer(detector=photo_of()[1])
+    crop = synthesize_faces(num_identities=1, images_per_identity=1)[0][0]
+    face = recognizer.face_of_crop(crop)
+    result = recognizer.verify(face, face)
+    likelihood = recognizer.embedder.card.likelihood
+    pairs = likelihood.impostor_pairs
+    assert result.likelihood_ratio_is_bound and result.to_dict()["likelihood_ratio_is_bound"]
+    assert f"is at least {pairs:,} times as likely for one person" in result.sentence
+    assert not likelihood.is_bound(0.3) and likelihood.is_bound(-0.9)
+    inside = dataclasses.replace(result, likelihood_ratio_is_bound=False)
+    assert "at least" not in inside.sentence
 
 
 def test_a_tiny_face_has_no_answer_without_measured_limits():

@@ -23,11 +23,23 @@ def test_thresholds_are_calibrated_over_every_pair_alone_and_with_the_mirror_ima
         assert np.mean(scores[~same] >= chosen.cosine - 1e-9) > 0.02
         assert chosen.tar == np.mean(scores[same] >= chosen.cosine)
         assert (chosen.far, chosen.data) == (0.02, "noise")
+        low, high = chosen.tar_interval
+        by_person = (scores[same] >= chosen.cosine).reshape(20, 3).mean(1)
+        error = by_person.std(ddof=1) / np.sqrt(20)
+        assert low < chosen.tar < high
+        assert high - low == pytest.approx(2 * 1.96 * error, rel=0.2)
     assert found.single[0].cosine > found.mirrored[0].cosine + 0.05
     with pytest.raises(ValueError, match=r"far=0\.0005, which is not supported by 1,710 impostor"):
         zoo.calibrate(rows, labels, [5e-4], data="noise", progress=False)
     found = zoo.calibrate(rows, labels, data="noise", progress=False)
     assert [one.far for one in found.single] == [1e-2, 1e-3]  # 1,710 pairs show no rarer error
+
+
+def test_the_tar_of_faces_without_an_error_has_an_exact_bound():
+    rows = np.tile(np.repeat(np.eye(20), 2, axis=0), 2)
+    found = zoo.calibrate(rows, np.arange(40) // 2, [0.01], data="easy", progress=False)
+    assert found.mirrored[0].tar == 1
+    assert found.mirrored[0].tar_interval == (pytest.approx(0.025 ** (1 / 20)), 1)
 
 
 def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):

@@ -110,7 +110,7 @@ def test_generated_files_are_current(module, function, name):
 
 def test_the_schema_asks_for_every_field_and_no_other():
     found = schema()
-    optional = {"quality", "likelihood"}  # older cards without these fields still open
+    optional = {"quality", "likelihood", "groups"}  # older cards without these fields still open
     assert set(found["required"]) | optional == set(found["properties"]) == set(CARD.to_dict())
     assert found["additionalProperties"] is False
 
@@ -366,3 +366,19 @@ def test_every_converter_exists(name):
 
     converter = zoo.load_card(name).converter
     assert converter is None or converter in CONVERTERS
+
+
+def test_groups_on_a_card_agree_with_their_counts():
+    for name in ("spherenet_distilled", "mobilefacenet_192", "mobilefacenet_foamliu_onnx"):
+        groups = zoo.load_card(name).groups
+        rates = [one.fmr for one in groups.groups if one.impostor_pairs]
+        assert groups.ratio == pytest.approx(max(rates) / min(rates))
+        for one in groups.groups:
+            for rate, ends in ((one.fmr, one.fmr_interval), (one.fnmr, one.fnmr_interval)):
+                assert (rate is None) == (ends is None)
+                assert rate is None or ends[0] <= rate <= ends[1]
+        own = [one.own_cosine for one in groups.groups if one.own_cosine is not None]
+        assert groups.held_cosine == max(own) > groups.single_cosine
+        assert groups.single_tar > groups.held_tar
+        lowest_is_zero = groups.model_copy(update={"ratio": None})
+        assert "the lowest is 0" in lowest_is_zero.sentences[1]

@@ -135,3 +135,14 @@ def test_a_licence_of_the_hubs_list_is_named():
     assert front(card)["license"] == "cc0-1.0"
     assert "model-index" not in front(card)
     assert "does not clear" not in page(card)
+
+
+def test_the_page_has_the_named_bars_and_the_errors_by_group():
+    card = zoo.load_card("spherenet_distilled")
+    text = page(card)
+    assert "## Named bars" in text and all(f"- {words}" in text for words in card.bars)
+    assert "## Errors by group" in text and card.groups.table in text
+    assert "| Indian female | 2.30% (1.43% to 3.31%), 114 of 4,950 | - | 0.4389 |" in text
+    assert all(words in text for words in card.groups.sentences)
+    assert "Errors by group" not in page(card.changed(groups=None, thresholds=None))
+    assert "Named bars" not in page(card.changed(groups=None, thresholds=None))

@@ -122,6 +122,9 @@ def _section(card):
     paragraphs += [f"Measured: {one}. {one.notes}".strip() for one in card.measured]
     if card.thresholds is not None:
         paragraphs.append(_thresholds(card.thresholds))
+        paragraphs += ["Named bars:", "\n".join(f"- {words}" for words in card.bars)]
+    if card.groups is not None:
+        paragraphs += [card.groups.table, " ".join(card.groups.sentences)]
     return "\n" + "\n\n".join([*paragraphs, f"Caution: {card.caution}"]) + "\n"
 
 

@@ -6,6 +6,7 @@ rates of each group of people at one threshold.
 """
 
 from keras_facemargin.evaluate.uncertainty.groups import (
+    EveryGroup,
     Group,
     GroupRate,
     Spread,
@@ -15,6 +16,8 @@ from keras_facemargin.evaluate.uncertainty.groups import (
     rates_by_value,
     read_groups,
     read_groups_of_images,
+    threshold_for_every_group,
+    threshold_for_every_group_of_set,
 )
 from keras_facemargin.evaluate.uncertainty.likelihood import CostDraws, bootstrap_cllr
 from keras_facemargin.evaluate.uncertainty.resampling import (
@@ -39,6 +42,7 @@ __all__ = [
     "Bootstrap",
     "CostDraws",
     "DistractorDraws",
+    "EveryGroup",
     "Group",
     "GroupRate",
     "Interval",
@@ -58,4 +62,6 @@ __all__ = [
     "rates_by_value",
     "read_groups",
     "read_groups_of_images",
+    "threshold_for_every_group",
+    "threshold_for_every_group_of_set",
 ]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.arrays import identifiers
+from keras_facemargin.bars import DECIDING
 from keras_facemargin.evaluate.protocols.lists import bad_line, read_rows
 from keras_facemargin.evaluate.uncertainty.resampling import (
     LEVEL,
@@ -24,7 +25,11 @@ from keras_facemargin.evaluate.uncertainty.resampling import (
     identity_codes,
     interval,
 )
-from keras_facemargin.evaluate.verification.curve import checked_pairs
+from keras_facemargin.evaluate.verification.curve import (
+    allowed_false_accepts,
+    checked_pairs,
+    just_above,
+)
 from keras_facemargin.evaluate.verification.pairs import Pairs
 
 if TYPE_CHECKING:  # it imports this room
@@ -80,10 +85,6 @@ class Group:
     name: str
     fmr: GroupRate
     fnmr: GroupRate
-
-
-# A group counts for the spread if its pairs would have this many errors at the rate of all pairs.
-DECIDING = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,28 +195,32 @@ def rates_by_group(
         >>> [(group.name, group.fmr.rate) for group in rates]
         [('all pairs', 0.3333333333333333), ('a', 0.0), ('b', 0.5)]
     """
-    same = np.asarray(same)
-    sides = identifiers(**{f"groups[{side}]": groups[side] for side in (0, 1)})
-    first, second = (side.astype(str) for side in sides)
-    if not first.shape == second.shape == same.shape:
-        raise ValueError(
-            "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
-            f"shapes {first.shape} and {second.shape} for {len(same):,} pairs."
-        )
-    names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
-    codes = codes.reshape(2, -1)
-    mixed = codes[0] != codes[1]
-    titles = [*names.tolist(), *([MIXED] if mixed.any() else [])]
-    group = np.where(mixed, len(titles) - 1, codes[0])
+    names, codes = _codes(groups, len(np.asarray(same)))
+    mixed = codes < 0
+    titles = [*names, *([MIXED] if mixed.any() else [])]
     return rates_by_value(
         scores,
         same,
-        (titles, group),
+        (titles, np.where(mixed, len(names), codes)),
         threshold=threshold,
         people=people,
         replicates=replicates,
         seed=seed,
     )
+
+
+def _codes(groups: Sides, count: int) -> tuple[list[str], npt.NDArray[Any]]:
+    """The names of the groups, and ``(N,)`` the number of each pair's group; -1 for two groups."""
+    sides = identifiers(**{f"groups[{side}]": groups[side] for side in (0, 1)})
+    first, second = (side.astype(str) for side in sides)
+    if not first.shape == second.shape == (count,):
+        raise ValueError(
+            "`groups` must hold two groups per pair, two sequences of shape (N,). Received: "
+            f"shapes {first.shape} and {second.shape} for {count:,} pairs."
+        )
+    names, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    codes = codes.reshape(2, -1)
+    return names.tolist(), np.where(codes[0] == codes[1], codes[0], -1)
 
 
 def rates_by_value(
@@ -345,13 +350,7 @@ def rates_by_two_groups(
         >>> [(group.name, group.fmr.errors, group.fmr.pairs) for group in rates]
         [('all pairs', 6, 12), ('a', 0, 4), ('b', 0, 0), ('a / b', 6, 8)]
     """
-    (groups,) = identifiers(groups=groups)
-    names, group = np.unique(groups.astype(str), return_inverse=True)
-    if group.shape != pairs.people.shape:
-        raise ValueError(
-            "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "
-            f"{group.shape} for {len(pairs.people):,} images."
-        )
+    names, group = _of_images(groups, pairs)
     if len(names) > MOST_GROUPS:
         raise ValueError(
             f"At most {MOST_GROUPS} groups can be compared two by two. Received: {len(names):,} "
@@ -408,8 +407,188 @@ def rates_by_two_groups(
     )
 
 
+def _of_images(
+    groups: npt.ArrayLike, pairs: "HardestPairs"
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The names of the groups, and ``(N,)`` the number of each image's group."""
+    (groups,) = identifiers(groups=groups)
+    names, group = np.unique(groups.astype(str), return_inverse=True)
+    if group.shape != pairs.people.shape:
+        raise ValueError(
+            "`groups` must hold one group per image, a sequence of shape (N,). Received: shape "
+            f"{group.shape} for {len(pairs.people):,} images."
+        )
+    return names, group
+
+
 def _cells(names: npt.NDArray[Any]) -> tuple[int, int, int]:
     return 2, len(names), len(names)
+
+
+@dataclasses.dataclass(frozen=True)
+class EveryGroup:
+    """One threshold at which no group exceeds a false accept rate, and its cost.
+
+    Attributes:
+        far: the rate.
+        threshold: the smallest that holds it in every group with enough pairs and over all pairs.
+        group: the group that decides the threshold; `EVERYBODY` if all pairs together do.
+        tar: share of the genuine pairs accepted there.
+        single: the threshold that holds the rate over all pairs only.
+        single_tar: share of the genuine pairs accepted at `single`.
+        by_group: name -> the threshold of a group with enough pairs. A set that does not keep all
+            pairs leaves out groups whose threshold is below the pairs that it keeps.
+        left_out: groups with too few impostor pairs, which the threshold may not hold.
+    """
+
+    far: float
+    threshold: float
+    group: str
+    tar: float
+    single: float
+    single_tar: float
+    by_group: dict[str, float]
+    left_out: tuple[str, ...]
+
+    @property
+    def cost(self) -> float:
+        """The share of the genuine pairs that the higher threshold rejects in addition."""
+        return self.single_tar - self.tar
+
+
+def threshold_for_every_group(
+    scores: npt.ArrayLike, same: npt.ArrayLike, groups: Sides, *, far: float
+) -> EveryGroup:
+    """The smallest threshold at which the false accept rate is at most `far` in every group.
+
+    ``t = max over g of t_g``, with ``t_g = min {t: accepted pairs of g at t <= far * n_g}`` for the
+    n_g impostor pairs with both images in g, and for all pairs together. A group counts only if at
+    least 30 of its pairs may be accepted, ``far * n_g >= 30``: with fewer its threshold depends on
+    chance.
+
+    Args:
+        scores: similarities, ``(N,)``.
+        same: ``(N,)``, True for genuine pairs.
+        groups: the groups of the images on the two sides, ``(N,)`` each: texts. Pairs of two groups
+            count for all pairs only.
+        far: false accept rate, in ``[1 / impostor pairs, 1)``.
+
+    Returns:
+        An `EveryGroup`. If no group has enough pairs, its threshold is that of all pairs.
+
+    Raises:
+        ValueError: as `roc`, or as `threshold_at_far` for all pairs; or if `groups` have another
+            shape.
+
+    Example:
+        >>> groups = [["a"] * 400 + ["b"] * 400 + ["a"] * 2] * 2
+        >>> scores = [0.5] * 30 + [0.1] * 370 + [0.6] * 60 + [0.1] * 340 + [0.55, 0.9]
+        >>> found = threshold_for_every_group(scores, [0] * 800 + [1] * 2, groups, far=0.12)
+        >>> found.group, round(found.single, 2), round(found.threshold, 2), found.cost
+        ('b', 0.1, 0.6, 0.5)
+    """
+    scores, same = checked_pairs(scores, same)
+    names, codes = _codes(groups, len(same))
+    return _hold_in_every_group(
+        scores,
+        same,
+        (names, codes),
+        np.bincount(codes[~same & (codes >= 0)], minlength=len(names)),
+        int(np.count_nonzero(~same)),
+        far,
+    )
+
+
+def threshold_for_every_group_of_set(
+    pairs: "HardestPairs", groups: npt.ArrayLike, *, far: float
+) -> EveryGroup:
+    """`threshold_for_every_group` over every pair of a set of any size.
+
+    Args:
+        pairs: a `HardestPairs` that keeps more than ``far`` times all impostor pairs.
+        groups: the group of each image, ``(N,)`` texts.
+        far: as `threshold_for_every_group`.
+
+    Returns:
+        An `EveryGroup`, equal to that of the list of all pairs.
+
+    Raises:
+        ValueError: as `threshold_for_every_group`; or if `pairs` keeps too few pairs.
+
+    Example:
+        >>> from keras_facemargin.evaluate.at_scale import hardest_pairs
+        >>> rows = np.random.default_rng(0).normal(size=(60, 4))
+        >>> pairs = hardest_pairs(rows, np.arange(60) // 2, progress=False)
+        >>> found = threshold_for_every_group_of_set(pairs, ["a"] * 30 + ["b"] * 30, far=0.1)
+        >>> found.threshold >= found.single, found.left_out
+        (True, ())
+    """
+    names, group = _of_images(groups, pairs)
+    sides = group[pairs.first], group[pairs.second]
+    images = np.zeros((pairs.units, len(names)), np.int64)
+    np.add.at(images, (pairs.people, group), 1)
+    return _hold_in_every_group(
+        pairs.scores,
+        pairs.same,
+        (names, np.where(sides[0] == sides[1], sides[0], -1)),
+        (images.sum(axis=0) ** 2 - (images**2).sum(axis=0)) // 2,
+        pairs.impostors(np.ones(pairs.units, int)),
+        far,
+    )
+
+
+def _hold_in_every_group(
+    scores: npt.NDArray[Any],
+    same: npt.NDArray[Any],
+    groups: tuple[Sequence[str] | npt.NDArray[Any], npt.NDArray[Any]],
+    counts: npt.NDArray[Any],
+    impostors: int,
+    far: float,
+) -> EveryGroup:
+    """The `EveryGroup` of a list of pairs, or of the highest pairs of a set.
+
+    Args:
+        scores, same: of the pairs, ``(N,)``.
+        groups: names, and ``(N,)`` the number of each pair's group, -1 for two groups.
+        counts: number of all impostor pairs in each group.
+        impostors: number of all impostor pairs.
+        far: false accept rate.
+    """
+    allowed = allowed_false_accepts(far, impostors)
+    if not allowed:
+        raise ValueError(
+            f"`far` must be at least 1 / (number of impostor pairs): {impostors:,} pairs support "
+            f"rates down to {1 / impostors:.2g}. Received: far={far:g}."
+        )
+    single = _threshold(scores[~same], allowed)
+    if single is None:
+        raise ValueError(
+            f"`pairs` must keep more than far times all impostor pairs, {allowed:,}. Received: "
+            f"{np.count_nonzero(~same):,}. Keep more pairs (`impostors` of `hardest_pairs`)."
+        )
+    by_group, left_out = {}, []
+    for number, name in enumerate(map(str, groups[0])):
+        if counts[number] * far < DECIDING:
+            left_out.append(name)
+            continue
+        of_group = scores[~same & (groups[1] == number)]
+        own = _threshold(of_group, allowed_false_accepts(far, int(counts[number])))
+        if own is not None:
+            by_group[name] = own
+    group = max(by_group, key=by_group.__getitem__, default=EVERYBODY)
+    threshold = by_group.get(group, single)
+    if threshold <= single:
+        group, threshold = EVERYBODY, single
+    tar, single_tar = (float(np.mean(scores[same] >= at)) for at in (threshold, single))
+    return EveryGroup(far, threshold, group, tar, single, single_tar, by_group, tuple(left_out))
+
+
+def _threshold(impostors: npt.NDArray[np.float64], allowed: int) -> float | None:
+    """The smallest threshold that accepts at most so many; ``None`` if it is below all scores."""
+    if len(impostors) <= allowed:
+        return None
+    position = len(impostors) - 1 - allowed
+    return just_above(np.partition(impostors, position)[position])
 
 
 def read_groups(

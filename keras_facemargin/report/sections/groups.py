@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.bars import DECIDING
 from keras_facemargin.evaluate.plots import plot_groups
 from keras_facemargin.evaluate.uncertainty import (
+    EveryGroup,
     Group,
     GroupRate,
     Spread,
     fmr_spread,
     rates_by_group,
     rates_by_value,
+    threshold_for_every_group,
 )
 from keras_facemargin.evaluate.verification import Pairs, threshold_at_far
 from keras_facemargin.report.draws import Resampling
+from keras_facemargin.report.measures import power
 from keras_facemargin.report.page import Report
 from keras_facemargin.report.sections.thresholds import FARS
-
-# Groups are compared at the lowest FAR that this many impostor pairs decide: with fewer, the rates
-# of a group depend on chance.
-DECIDING = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +35,15 @@ class GroupRates:
         far: target FAR of the threshold, over all pairs.
         threshold: the same for every group.
         rates: errors of each group there, from `rates_by_group` or `rates_by_value`.
+        held: for each FAR that at least two groups decide, the threshold that holds it in every
+            group; empty for the values of a covariate.
     """
 
     name: str
     far: float
     threshold: float
     rates: tuple[Group, ...]
+    held: tuple[EveryGroup, ...] = ()
 
     @property
     def spread(self) -> Spread | None:
@@ -53,6 +56,9 @@ class GroupRates:
             "far": self.far,
             "threshold": self.threshold,
             "groups": [dataclasses.asdict(group) for group in self.rates],
+            "thresholds_for_every_group": [
+                dataclasses.asdict(each) | {"cost": each.cost} for each in self.held
+            ],
             "fmr_spread": None if self.spread is None else dataclasses.asdict(self.spread),
         }
 
@@ -76,10 +82,35 @@ def group_rates(
             seed=resampling.seed,
         )
 
+    def hold(sides: Any) -> Callable[[float], EveryGroup]:
+        return lambda far: threshold_for_every_group(scores, pairs.same, sides, far=far)
+
+    impostors = scores[~pairs.same]
     return tuple(
-        _at_a_supported_far(name, scores[~pairs.same], rates(sides))
+        dataclasses.replace(
+            _at_a_supported_far(name, impostors, rates(sides)),
+            held=held_in_every_group(
+                hold(sides), len(np.unique(sides)), len(impostors), len(impostors)
+            ),
+        )
         for name, sides in (columns or {}).items()
     )
+
+
+def held_in_every_group(
+    hold: Callable[[float], EveryGroup], groups: int, impostors: int, kept: int
+) -> tuple[EveryGroup, ...]:
+    """The thresholds for the FARs that at least two groups decide, from the highest FAR.
+
+    Args:
+        hold: gives the threshold for a FAR.
+        groups: number of groups.
+        impostors: number of impostor pairs.
+        kept: number of the highest of them that `hold` has.
+    """
+    fars = [far for far in (1e-1, *FARS) if DECIDING <= far * impostors < kept]
+    found = (hold(far) for far in fars)
+    return tuple(each for each in found if len(each.left_out) <= groups - 2)
 
 
 def value_rates(
@@ -137,6 +168,28 @@ def add_groups(
     spread = "" if found.spread is None else f" Spread of the FMR: {found.spread}."
     caption = f"Errors by {found.name}, with intervals as bars. Dashed: all pairs.{spread}"
     page.figure(plot_groups(found.rates), caption)
+    if found.held:
+        page.table(
+            (
+                *("FAR", "Threshold over all pairs", "TAR", "Threshold that holds in every group"),
+                *("TAR", "Decided by", "Groups with too few pairs"),
+            ),
+            [
+                [
+                    power(each.far),
+                    f"{each.single:.4f}",
+                    f"{each.single_tar:.2%}",
+                    f"{each.threshold:.4f}",
+                    f"{each.tar:.2%}",
+                    each.group,
+                    ", ".join(each.left_out) or "-",
+                ]
+                for each in found.held
+            ],
+            f"One threshold that holds the FAR in every group by {found.name}, and what it costs: "
+            "the TAR of all genuine pairs at it and at the threshold that holds the FAR only over "
+            f"all pairs. A group counts if {DECIDING} of its impostor pairs may be accepted.",
+        )
 
 
 def _ratio(rate: GroupRate) -> str:

@@ -14,6 +14,8 @@ from keras_facemargin.evaluate.uncertainty import (
     fmr_spread,
     rates_by_two_groups,
     read_groups_of_images,
+    threshold_for_every_group,
+    threshold_for_every_group_of_set,
 )
 from keras_facemargin.evaluate.uncertainty.resampling import Draws
 
@@ -236,3 +238,66 @@ def test_the_spread_of_the_fmr_against_a_plain_loop_leaves_out_groups_with_few_p
     assert fmr_spread(rates[:2]) is None
     zero = fmr_spread([rates[0], _group("a", 0, 900), _group("b", 40, 900)])
     assert (zero.ratio, zero.gini) == (None, pytest.approx(1))
+
+
+def held_by_a_plain_loop(scores, same, first, second, far):
+    """The smallest threshold among the scores and just above them that no group exceeds."""
+    parts = [~same] + [
+        ~same & (first == name) & (second == name) for name in sorted({*first, *second})
+    ]
+    parts = [part for part in parts if part.sum() * far >= 30]
+    candidates = np.sort([*scores, *np.nextafter(scores, np.inf)])
+    return next(t for t in candidates if all(np.mean(scores[part] >= t) <= far for part in parts))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_threshold_holds_the_rate_in_every_group(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.choice(["x", "y", "z"], (2, 4_000), p=[0.5, 0.46, 0.04])
+    same = rng.random(4_000) < 0.1
+    scores = rng.normal(size=4_000) + 3 * same + (first == "y") + (seed == 2) * (first != second)
+    found = threshold_for_every_group(scores, same, (first, second), far=0.05)
+    expected = held_by_a_plain_loop(scores, same, first, second, 0.05)
+    assert found.threshold == expected >= found.single
+    assert found.left_out == ("z",) and set(found.by_group) == {"x", "y"}
+    assert found.tar == np.mean(scores[same] >= expected)
+    assert found.cost == found.single_tar - found.tar
+    if seed < 2:
+        assert found.group == "y" and found.threshold == found.by_group["y"]
+    else:  # pairs of two groups are more similar than those of any group
+        assert (found.group, found.threshold, found.cost) == ("all pairs", found.single, 0)
+
+
+def test_a_threshold_for_every_group_of_a_set_equals_that_of_its_list():
+    rng = np.random.default_rng(0)
+    people = np.arange(240) // 3
+    groups = np.array(["x", "y", "y", "a"])[people % 4]
+    rows = (
+        rng.normal(size=(80, 6))[people]
+        + rng.normal(size=(240, 6))
+        + 0.7 * (groups == "y")[:, None]
+    )
+    scores, same = all_pairs(rows, people)
+    first, second = np.triu_indices(240, k=1)
+    of_list = threshold_for_every_group(scores, same, (groups[first], groups[second]), far=0.05)
+    assert of_list.group == "y" and of_list.left_out == ()
+    for kept in (1_000_000, 2_000):
+        pairs = hardest_pairs(rows, people, impostors=kept, progress=False)
+        of_set = threshold_for_every_group_of_set(pairs, groups, far=0.05)
+        assert of_set.threshold == pytest.approx(of_list.threshold, abs=1e-12)
+        assert (of_set.group, of_set.left_out) == (of_list.group, ())
+        assert of_set.tar == of_list.tar and of_set.single_tar == of_list.single_tar
+    with pytest.raises(ValueError, match=r"`pairs` must keep more.*Received: .*hardest_pairs"):
+        threshold_for_every_group_of_set(pairs, groups, far=0.5)
+
+
+def test_a_rate_that_the_pairs_do_not_support_has_no_threshold_for_groups():
+    groups = [["a", "b", "a", "a"]] * 2
+    scores, same = [0.1, 0.2, 0.9, 0.5], [0, 0, 0, 1]
+    found = threshold_for_every_group(scores, same, groups, far=0.5)
+    assert (found.group, found.threshold) == ("all pairs", found.single)
+    assert (found.left_out, found.by_group, found.cost) == (("a", "b"), {}, 0)
+    with pytest.raises(ValueError, match=r"`far` must be at least 1 / .*Received: far=0.1"):
+        threshold_for_every_group(scores, same, groups, far=0.1)
+    with pytest.raises(ValueError, match="two groups per pair"):
+        threshold_for_every_group(scores[1:], same[1:], groups, far=0.5)
