@@ -44,7 +44,7 @@ def test_the_tar_of_faces_without_an_error_has_an_exact_bound():
 
 def test_each_threshold_of_the_zoo_keeps_its_rate(shared_data):
     """On crops of 93 of the 2,210 people that it was calibrated on."""
-    from write_default_card import calibration_crops
+    from calibration_crops import calibration_crops
 
     paths = calibration_crops(shared_data, one_of=48)
     people = [path.parent.name for path in paths]

@@ -17,7 +17,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from write_default_card import calibration_crops
+from calibration_crops import calibration_crops
 
 from keras_facemargin import zoo
 from keras_facemargin.bench.embedding import embed_faces
