@@ -133,7 +133,7 @@ def backbone_table(name: str) -> type[Table]:
     Example:
 
     >>> list(backbone_table("SphereNet").model_fields)
-    ['widths', 'depths']
+    ['widths', 'depths', 'activation']
     """
     parameters = dict(inspect.signature(backbone_functions()[name]).parameters)
     if "kwargs" in parameters and name in backbones.__all__:
