@@ -1,6 +1,7 @@
 """Draws docs/demo.png: faces of people who do not exist, and strangers verified before and after.
 
-The demo's own run (same people, split and seed), as one picture for the README's first screen.
+The demo's faces, split and seed, with the layers trained too (`finetune --layers`), as one picture
+for the README's first screen.
 
     python tools/figures/draw_readme_picture.py docs/demo.png
 """
@@ -32,7 +33,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         write_synthetic_faces(Path(scratch) / "faces", PEOPLE, IMAGES_EACH, seed=0)
         people = FaceFolder(Path(scratch) / "faces")
-        tuned = finetune(load_embedder(arguments.model), people, seed=0)
+        tuned = finetune(load_embedder(arguments.model), people, layers=True, seed=0)
         sheet = contact_sheet(people, rows=4, columns=12)
     before, after = tuned.before.strangers, tuned.after.strangers
     roc = plot_roc({"before": before.curve, "after": after.curve})
