@@ -275,8 +275,8 @@ def _appended(embedder: keras.Model, correction: keras.Model) -> keras.Model:
         "correction" if number == 1 else f"correction_{number}" for number in itertools.count(1)
     )
     name = next(each for each in names if each not in taken)
-    layer = keras.Model(correction.inputs, correction.outputs, name=name)
-    return keras.Model(embedder.inputs, layer(embedder.outputs[0]), name=embedder.name)
+    layer = keras.Model(correction.inputs[0], correction.outputs[0], name=name)
+    return keras.Model(embedder.inputs[0], layer(embedder.outputs[0]), name=embedder.name)
 
 
 def refuse_used(directory: Path) -> None:

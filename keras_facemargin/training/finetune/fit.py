@@ -128,7 +128,7 @@ def with_map(embedder: keras.Model, matrix: _Rows) -> keras.Model:
     if isinstance(last, keras.layers.Dense) and last.name == MAP:
         inside, matrix = last.input, ops.convert_to_numpy(last.kernel) @ matrix
     layer = keras.layers.Dense(len(matrix), use_bias=False, name=MAP, dtype="float32")
-    model = keras.Model(embedder.inputs, layer(inside), name=embedder.name)
+    model = keras.Model(embedder.inputs[0], layer(inside), name=embedder.name)
     layer.kernel.assign(matrix)
     if hasattr(embedder, "crop"):
         model.crop = embedder.crop
