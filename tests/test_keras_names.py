@@ -44,6 +44,8 @@ ON_PURPOSE = {
     },
     keras.utils.PyDataset: {"on_epoch_begin", "on_epoch_end"},
     keras.distribution.ModelParallel: set(),
+    # training/finetune/layers.py: rates by depth
+    keras.optimizers.Optimizer: {"build", "update_step"},
 }
 
 
