@@ -120,8 +120,8 @@ def check_unused(path):
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(
-            f"The folder to write must not exist, or be empty. Received: {path}, which is in use. "
-            "Name another folder, or remove it."
+            f"The output folder must not be in use. Received: {path} exists. The folder must not "
+            "exist, or be empty: choose another one, or remove it."
         )
 
 
@@ -152,6 +152,7 @@ def draft_folder(path):
         draft.mkdir()
         try:
             yield draft
+            check_unused(path)  # another process may have written it
             if path.exists():
                 path.rmdir()  # Windows renames no folder onto another
             os.rename(draft, path)

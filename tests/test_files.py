@@ -14,6 +14,7 @@ from processes import start
 from keras_facemargin.files import (
     atomic_write,
     check_writable,
+    draft_folder,
     draft_of,
     exclusive,
     full_disk_names,
@@ -224,3 +225,15 @@ def test_a_place_that_takes_no_file_is_found_at_once(tmp_path, monkeypatch):
     with pytest.raises(PermissionError) as caught:
         check_writable(tmp_path / "file")
     assert caught.value.filename == str(tmp_path / "file")
+
+
+def test_a_folder_that_another_process_wrote_meanwhile_is_kept(tmp_path):
+    with (
+        pytest.raises(FileExistsError, match="must not be in use"),
+        draft_folder(tmp_path / "made") as draft,
+    ):
+        (draft / "note.txt").write_text("mine")
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "note.txt").write_text("theirs")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    assert (tmp_path / "made" / "note.txt").read_text() == "theirs"

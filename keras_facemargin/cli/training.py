@@ -181,12 +181,12 @@ def robustify(
     Example: `facemargin robustify mobilefacenet_192 crops/ --test people/ --output robust`
     """
     from keras_facemargin.data import open_faces
-    from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.files import check_unused, check_writable, exclusive
     from keras_facemargin.images import Crop
-    from keras_facemargin.training.robustify import SAVED_FILES, refuse_used, robustify
+    from keras_facemargin.training.robustify import SAVED_FILES, robustify
     from keras_facemargin.zoo import load_embedder
 
-    refuse_used(output)
+    check_unused(output)
     _refuse_overlap(faces, test, output)
     embedder = load_embedder(model)
     images = unlabelled_images(faces)
@@ -199,7 +199,7 @@ def robustify(
     whole = output.absolute()  # "." has no name
     checkpoint = whole.with_name(f".{whole.name}.checkpoint")
     with exclusive(output):
-        refuse_used(output)
+        check_unused(output)
         if checkpoint.exists():
             say(f"Resuming from {checkpoint}")
         check_writable(checkpoint)

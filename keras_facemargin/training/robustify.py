@@ -9,8 +9,6 @@ import dataclasses
 import hashlib
 import itertools
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from keras_facemargin.arrays import read_npz
 from keras_facemargin.data.problems import check_all, report_bad_files
 from keras_facemargin.evaluate.degraded import CLEAN
 from keras_facemargin.evaluate.embedding import embed
-from keras_facemargin.files import atomic_write, write_json
+from keras_facemargin.files import atomic_write, draft_folder, write_json
 from keras_facemargin.images import BadImage, Crop, read_face
 from keras_facemargin.images.alignment_check import doubt
 from keras_facemargin.images.degrade import KINDS
@@ -132,12 +130,7 @@ class Robustified:
             FileExistsError: the folder is in use.
             OSError: a file cannot be written.
         """
-        directory = Path(directory)
-        refuse_used(directory)
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        draft = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}.draft")
-        draft.mkdir()
-        try:
+        with draft_folder(directory) as draft:
             file = draft / "embedder.keras"
             save_model(self.embedder, file)
             made = (
@@ -153,13 +146,9 @@ class Robustified:
                 thresholds=self.thresholds,
             )
             note = f"Beside those of {model}: {self.kept}."
-            card = card.changed(name=directory.resolve().name, notes=(*card.notes, note))
+            card = card.changed(name=Path(directory).resolve().name, notes=(*card.notes, note))
             write_card(draft / CARD, card)
             write_json(draft / "report.json", {"model": str(model), **self.to_dict()})
-            os.rename(draft, directory)  # replaces an empty folder
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
 
     def __rich__(self) -> Table:
         if self.before is None or self.after is None:
@@ -277,15 +266,6 @@ def _appended(embedder: keras.Model, correction: keras.Model) -> keras.Model:
     name = next(each for each in names if each not in taken)
     layer = keras.Model(correction.inputs[0], correction.outputs[0], name=name)
     return keras.Model(embedder.inputs[0], layer(embedder.outputs[0]), name=embedder.name)
-
-
-def refuse_used(directory: Path) -> None:
-    """Refuses a destination that is a file or a folder with content."""
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(
-            f"The output folder must not be in use. Received: {directory} exists. Choose another "
-            "folder, or remove it."
-        )
 
 
 def _test_people(test: Any, crop: Crop) -> TestFaces:
