@@ -151,7 +151,7 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
         )
         + "\n\nEach file begins with an example."
         if code
-        else "There is no code for these files and this crop.",
+        else "This bundle has no code: none fits these files and this crop.",
         "MODELS": "\n\n".join(map(_about, manifest.models)),
         "THRESHOLDS": "\n\n".join(map(_thresholds, manifest.models)),
         "DETECTORS": _template("detectors.md").strip(),
