@@ -14,7 +14,6 @@ LFW's format. `--leave-out` names people with two labels. Each image is embedded
 """
 
 import argparse
-import csv
 import dataclasses
 import os
 import tempfile
@@ -24,6 +23,7 @@ from unittest import mock
 import keras
 import numpy as np
 from PIL import Image
+from run_rows import add_rows, has_run
 
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
@@ -59,8 +59,9 @@ def main():
     cache = Cache(arguments.embeddings / f"{name}.npz")
     for seed in arguments.seeds:
         for images in arguments.images:
-            if not has_run(arguments.output, name, images, seed):
-                add_rows(arguments.output, run(arguments, embedder, cache, name, images, seed))
+            if not has_run(arguments.output, model=name, images=images, seed=seed):
+                rows = run(arguments, embedder, cache, name, images, seed)
+                add_rows(arguments.output, FIELDS, rows)
 
 
 class Cache:
@@ -204,28 +205,6 @@ def link(folder, files):
         (folder / file.parent.name).mkdir(parents=True, exist_ok=True)
         os.symlink(file.resolve(), folder / file.parent.name / file.name)
     return folder
-
-
-def has_run(output, name, images, seed):
-    if not output.is_file():
-        return False
-    with open(output, newline="", encoding="utf-8") as file:
-        return any(
-            (row["model"], row["images"], row["seed"]) == (name, str(images), str(seed))
-            for row in csv.DictReader(file)
-        )
-
-
-def add_rows(output, rows):
-    """Appends the rows of a run, all or none."""
-    rows = list(rows)
-    new = not output.is_file()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ cut crops. Runs whose rows are in the file are left out, so a stopped measuremen
 """
 
 import argparse
-import csv
 import os
 import random
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from run_rows import add_rows, has_run
 
 from keras_facemargin.bench.embedding import embed_faces
 from keras_facemargin.bench.faces import BenchFaces
@@ -48,8 +48,8 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        if not has_run(arguments.output, arguments.model, seed):
-            add_rows(arguments.output, run(arguments, seed))
+        if not has_run(arguments.output, model=arguments.model, seed=seed):
+            add_rows(arguments.output, FIELDS, run(arguments, seed))
 
 
 def run(arguments, seed):
@@ -155,25 +155,6 @@ def cut(files, folder, crop):
 
 def number(value):
     return str(value) if isinstance(value, int) else f"{value:.6f}"
-
-
-def has_run(output, name, seed):
-    if not output.is_file():
-        return False
-    with open(output, newline="", encoding="utf-8") as file:
-        return any((row["model"], row["seed"]) == (name, str(seed)) for row in csv.DictReader(file))
-
-
-def add_rows(output, rows):
-    """Appends the rows of a run, all or none."""
-    rows = list(rows)
-    new = not output.is_file()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,24 @@
+"""A table with rows for each run of a measurement, so that a stopped measurement continues."""
+
+import csv
+
+
+def has_run(output, **run):
+    """Whether the file has rows with these values in the columns of these names."""
+    if not output.is_file():
+        return False
+    wanted = {column: str(value) for column, value in run.items()}
+    with open(output, newline="", encoding="utf-8") as file:
+        return any(wanted.items() <= row.items() for row in csv.DictReader(file))
+
+
+def add_rows(output, fields, rows):
+    """Appends the rows of a run, all or none."""
+    rows = list(rows)
+    new = not output.is_file()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with open(output, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fields)
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
