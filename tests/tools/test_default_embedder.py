@@ -20,7 +20,7 @@ from PIL import Image
 from keras_facemargin.backbones.necks import NECKS
 from keras_facemargin.images.synthetic import synthesize_faces
 
-BATCH, TOTAL = 8, 96  # 12 steps: 6 of small crops, 4 of whole ones, 2 with labels
+BATCH, SMALL, TOTAL, COOL = 8, 48, 80, 24  # 6 steps of small crops, 4 of whole ones; 3 to cool
 
 
 def tiny_network(size=112):
@@ -75,7 +75,7 @@ def data(tmp_path_factory):
 def arguments(data, work, *more):
     return [
         *("--data", data, "--work", work, "--teachers", data / "teacher.keras"),
-        *("--network", "tiny", "--images", TOTAL, "--batch", BATCH, "--mixes", 6),
+        *("--network", "tiny", "--until", TOTAL, "--small", SMALL, "--batch", BATCH, "--mixes", 6),
         *("--save-every", 24, "--measure-every", 1_000, "--learning-rate", 0.2, *more),
     ]
 
@@ -86,15 +86,21 @@ def trained(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.CANDIDATES, "tiny", tiny_network)
         whole, parts = (tmp_path_factory.mktemp(name) for name in ("whole", "parts"))
-        train_default.main([str(each) for each in arguments(data, whole)])
-        for more in (["--stop-after", 0], []):
-            train_default.main([str(each) for each in arguments(data, parts, *more)])
+        cool, stop = ["--cool", COOL], ["--stop-after", 0]
+        for work, more in (
+            *((whole, []), (whole, cool)),
+            *((parts, stop), (parts, []), (parts, cool + stop), (parts, cool)),
+        ):
+            train_default.main([str(each) for each in arguments(data, work, *more)])
         yield whole, parts
 
 
-def test_a_run_that_stopped_ends_with_the_weights_of_one_that_did_not(trained):
-    whole, parts = (students.State.load(work / "checkpoint.npz")[0] for work in trained)
-    assert whole.images == parts.images == TOTAL
+@pytest.mark.parametrize(
+    ("file", "images"), [("checkpoint.npz", TOTAL), ("cooled.npz", TOTAL + COOL)]
+)
+def test_a_run_that_stopped_ends_with_the_weights_of_one_that_did_not(trained, file, images):
+    whole, parts = (students.State.load(work / file)[0] for work in trained)
+    assert whole.images == parts.images == images
     assert whole.arrays.keys() == parts.arrays.keys()
     for name, array in whole.arrays.items():
         np.testing.assert_allclose(parts.arrays[name], array, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -103,8 +109,8 @@ def test_a_run_that_stopped_ends_with_the_weights_of_one_that_did_not(trained):
 def test_the_curve_has_a_row_for_each_measure(trained):
     with (trained[0] / "curve.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["images"], row["size"]) for row in rows] == [
-        *(("48", "80"), ("80", "112"), ("96", "112"))
+    assert [(row["images"], row["cooled"], row["size"]) for row in rows] == [
+        *(("48", "0", "80"), ("80", "0", "112"), ("104", "24", "112"))
     ]
     assert all(0 <= float(row["tar"]) <= 1 for row in rows)
 
@@ -113,7 +119,7 @@ def test_the_saved_embedder_is_plain_and_half_as_large(trained):
     embedder = keras.saving.load_model(trained[0] / "embedder.keras")
     assert embedder.input_shape == (None, 112, 112, 3)
     assert {weight.dtype for weight in embedder.weights} == {"float32"}
-    state, _ = students.State.load(trained[0] / "checkpoint.npz")
+    state, _ = students.State.load(trained[0] / "cooled.npz")
     crop = np.full((1, 112, 112, 3), 128, "float32")
     found, wanted = (net.predict(crop, verbose=0)[0] for net in (embedder, state.saved()))
     assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > 0.9999

@@ -6,7 +6,9 @@
 One command: it makes what is missing in WORK (pixels, 38 KB a crop, and targets, 256 bytes a crop)
 and continues where a run stopped: from `WORK/checkpoint.npz`, exactly, or, on a new machine, from
 the committed `tools/default_embedder/checkpoint.npz`, which holds the same in half precision.
-`WORK/embedder.keras` is the best embedder so far. docs/default_embedder.md has the recipe and why.
+It trains at a constant rate, so it has no stated end. With `--cool IMAGES` it takes the checkpoint
+as it is, lowers the rate to zero over so many images, and writes `WORK/embedder.keras`; the next
+run continues from the checkpoint before. docs/default_embedder.md has the recipe and why.
 
 LFW's View 1 and held-out people are measured as it trains; View 2 is never read.
 """
@@ -36,25 +38,44 @@ from keras_facemargin.training.robustness import TestFaces, rates_of
 FAR = 1e-3
 COMMITTED = Path(__file__).with_name("checkpoint.npz")
 WARM_UP = 500  # steps
+SMALL = 80  # side of the first crops
 # What a run must share with the checkpoint that it continues from.
-SETTINGS = ("network", "teachers", "total", "mixes", "batch", "learning_rate", "seed")
+SETTINGS = ("network", "teachers", "small", "mixes", "batch", "learning_rate", "seed")
 FIELDS = (
-    *("network", "seed", "images", "size", "view1", "tar", "teacher_cosine"),
+    *("network", "seed", "images", "cooled", "size", "view1", "tar", "teacher_cosine"),
     *("fmr_28px", "fmr_20px", "fmr_14px", "fmr_blur2", "fmr_blur4", "fmr_jpeg8"),
     *("clean_fnmr", "cpu_hours"),
 )
 console = Console()
 
 
-class Stage(NamedTuple):
-    """From a share of the run on: the size of the crops, and whether labels count."""
+class Course(NamedTuple):
+    """The steps of a run, from 0.
 
-    start: float
-    size: int
-    labels: bool
+    Attributes:
+        path: its checkpoint.
+        start, end: the first step, and the one after the last.
+        small: steps before this one are on small crops.
+        cooling: whether the rate falls to zero, and the labels count.
+    """
 
+    path: Path
+    start: int
+    end: int
+    small: int
+    cooling: bool
 
-STAGES = (Stage(0.0, 80, False), Stage(0.5, 112, False), Stage(0.8, 112, True))
+    def rate(self, step):
+        """Share of the peak in a step."""
+        if self.cooling:
+            return (self.end - step) / (self.end - self.start)
+        return min(1.0, (step + 1) / WARM_UP)
+
+    def stage(self, step):
+        """Size of the crops at a step, and the step at which the size changes."""
+        if step < self.small:
+            return SMALL, min(self.small, self.end)
+        return faces.SIZE, self.end
 
 
 def main(arguments=None):
@@ -62,7 +83,7 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
-    state = find_state(options)
+    state = find_state(options.work / "checkpoint.npz", COMMITTED, about_run(options))
     crops = [
         crop
         for number, crop in enumerate(faces.list_crops(options.data))
@@ -71,7 +92,8 @@ def main(arguments=None):
     pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
     lesson = Lesson(crops, pixels, options)
     exam = Exam(lesson, options)
-    run(state, lesson, exam, options)
+    course, state = course_of(state, options)
+    run(state, course, lesson, exam, options)
 
 
 def read_options(arguments):
@@ -81,8 +103,10 @@ def read_options(arguments):
     add("--work", type=Path, required=True, help="folder of pixels, targets and checkpoints")
     add("--network", default="spherenet_late", choices=networks.CANDIDATES)
     add("--teachers", nargs="+", help="names or files; default: foamliu's .pt in DATA/weights")
-    add("--images", type=int, default=6_000_000, dest="total", help="views in all")
-    add("--mixes", type=int, default=50_000, help="faces that are mixes of two crops")
+    add("--until", type=int, default=6_000_000, metavar="IMAGES", help="views in all")
+    add("--small", type=int, default=1_500_000, metavar="IMAGES", help="first views, of 80x80")
+    add("--cool", type=int, default=0, metavar="IMAGES", help="end here, over so many views")
+    add("--mixes", type=int, default=20_000, help="faces that are mixes of two crops")
     add("--batch", type=int, default=64)
     add("--learning-rate", type=float, default=2e-3, help="peak of the schedule")
     add("--seed", type=int, default=0)
@@ -99,16 +123,14 @@ def read_options(arguments):
     return options
 
 
-def find_state(options):
+def find_state(own, committed, wanted):
     """The state of the work folder, else the committed one of the same settings, else a new one."""
-    own = options.work / "checkpoint.npz"
-    for path in (own, COMMITTED):
+    for path in (own, committed):
         if not path.exists():
             continue
         state, about = students.State.load(path)
-        wanted = about_run(options)
         if all(about[name] == wanted[name] for name in SETTINGS):
-            console.print(f"Continues from {path}, {state.images:,} of {options.total:,} images")
+            console.print(f"Continues from {path}, {state.images:,} images")
             return state
         if path == own:
             different = [name for name in SETTINGS if about[name] != wanted[name]]
@@ -117,7 +139,22 @@ def find_state(options):
                 + ", ".join(f"{name} {wanted[name]}, before {about[name]}" for name in different)
                 + f". Take another --work, or delete {own}."
             )
-    return students.State(options.network)
+    return students.State(wanted["network"])
+
+
+def course_of(state, options):
+    """The course of a run, and the state in which it begins."""
+    work, batch = options.work, options.batch
+    if not options.cool:
+        end, small = options.until // batch, options.small // batch
+        return Course(work / "checkpoint.npz", 0, end, small, cooling=False), state
+    start = state.images // batch
+    course = Course(work / "cooled.npz", start, start + options.cool // batch, 0, cooling=True)
+    if course.path.exists():  # perhaps of a run that stopped while it cooled
+        cooled, about = students.State.load(course.path)
+        if (about["start"], about["end"]) == (course.start, course.end):
+            return course, cooled
+    return course, state
 
 
 def about_run(options):
@@ -215,51 +252,54 @@ def two_each(rows, people, pixels):
     return TestFaces(pixels[firsts], pixels[seconds])
 
 
-def run(state, lesson, exam, options):
+def run(state, course, lesson, exam, options):
     views = viewing.Views(
         lesson.pixels, lesson.rows, lesson.full, batch=options.batch, seed=options.seed
     )
-    steps = options.total // options.batch
+    about = about_run(options) | {"start": course.start, "end": course.end}
     deadline = time.monotonic() + 60 * options.stop_after
-    forget_later(options.curve, state, options.seed)
-    best = best_so_far(options.curve, state.network, options.seed)
+    forget_later(options.curve, state, course, options)
     clock, before = Clock(), state.cpu_hours
-    while state.images < steps * options.batch:
+    while state.images < course.end * options.batch:
         first = state.images // options.batch
-        stage, end = stage_at(first, steps)
-        student = state.student(
-            stage.size, options.learning_rate, lesson.prototypes if stage.labels else None
-        )
-        console.print(f"Step {first:,} of {steps:,}: crops of {stage.size}, labels {stage.labels}")
+        size, end = course.stage(first)
+        prototypes = lesson.prototypes if course.cooling else None
+        student = state.student(size, options.learning_rate, prototypes)
+        console.print(f"Step {first:,} of {course.end:,}: crops of {size}")
         clock.restart()
-        for step, (rows, batch) in enumerate(views.batches(first, end, stage.size), first + 1):
-            student.optimizer.learning_rate = options.learning_rate * schedule(step, steps)
+        for step, (rows, batch) in enumerate(views.batches(first, end, size), first):
+            student.optimizer.learning_rate = options.learning_rate * course.rate(step)
             truth = (lesson.targets[rows], lesson.labels[rows])
             clock.add(student.train_on_batch(batch, truth), len(rows))
-            state.average(student, step)
-            state.images = step * options.batch
+            state.average(student, step + 1)
+            state.images = (step + 1) * options.batch
             late = time.monotonic() > deadline
-            last = step == end or late
+            last = step + 1 == end or late
             state.cpu_hours = before + time.process_time() / 3600
             if last or crosses(state.images, options.batch, options.save_every):
                 state.take(student)
-                state.save(options.work / "checkpoint.npz", about_run(options))
+                state.save(course.path, about)
                 console.print(f"{state.images:,} images, {clock}")
                 clock.restart()
             if last or crosses(state.images, options.batch, options.measure_every):
-                row = {"network": state.network, "seed": options.seed, "images": state.images}
-                row |= {"size": stage.size, **exam(state.measured(stage.size))}
-                row["cpu_hours"] = f"{state.cpu_hours:.2f}"
-                write_rows(options.curve, [*read_rows(options.curve), row])
-                console.print(row)
-                if stage.size == faces.SIZE and float(row["tar"]) > best:
-                    best = float(row["tar"])
-                    students.save_half(state.saved(), options.work / "embedder.keras")
-                if options.publish:
-                    state.save_small(COMMITTED, about_run(options))
+                write_measure(state, course, exam(state.measured(size)), options)
+                if options.publish and not course.cooling:
+                    state.save_small(COMMITTED, about)
                 clock.restart()
             if late:
                 return
+    if course.cooling:
+        students.save_half(state.saved(), options.work / "embedder.keras")
+        console.print(f"Wrote {options.work / 'embedder.keras'}")
+
+
+def write_measure(state, course, measures, options):
+    row = {"network": state.network, "seed": options.seed, "images": state.images}
+    row["cooled"] = state.images - course.start * options.batch if course.cooling else 0
+    row["size"] = course.stage(state.images // options.batch - 1)[0]
+    row |= {**measures, "cpu_hours": f"{state.cpu_hours:.2f}"}
+    write_rows(options.curve, [*read_rows(options.curve), row])
+    console.print(row)
 
 
 class Clock:
@@ -284,43 +324,22 @@ class Clock:
         )
 
 
-def stage_at(step, steps):
-    """The stage of a step, and the step at which it ends."""
-    starts = [round(stage.start * steps) for stage in STAGES] + [steps]
-    number = max(place for place, start in enumerate(starts[:-1]) if start <= step)
-    return STAGES[number], starts[number + 1]
-
-
-def schedule(step, steps):
-    """Share of the peak in a step, from 1: a linear warm-up, then half a cosine to zero."""
-    progress = max(0, step - WARM_UP) / max(1, steps - WARM_UP)
-    return min(1.0, step / WARM_UP) * 0.5 * (1 + np.cos(np.pi * min(1.0, progress)))
-
-
 def crosses(images, batch, every):
     return images // every > (images - batch) // every
 
 
-def forget_later(path, state, seed):
+def forget_later(path, state, course, options):
     """Drops the rows of this run that come after its checkpoint."""
-    write_rows(
-        path,
-        [
-            row
-            for row in read_rows(path)
-            if (row["network"], row["seed"]) != (state.network, str(seed))
-            or int(row["images"]) <= state.images
-        ],
-    )
 
+    def later(row):
+        images, cooled = int(row["images"]), int(row["cooled"])
+        if (row["network"], row["seed"]) != (state.network, str(options.seed)):
+            return False
+        if bool(cooled) != course.cooling or images <= state.images:
+            return False
+        return not cooled or images - cooled == course.start * options.batch
 
-def best_so_far(path, network, seed):
-    found = [
-        float(row["tar"])
-        for row in read_rows(path)
-        if (row["network"], row["seed"], row["size"]) == (network, str(seed), str(faces.SIZE))
-    ]
-    return max(found, default=0.0)
+    write_rows(path, [row for row in read_rows(path) if not later(row)])
 
 
 def read_rows(path):
