@@ -42,10 +42,3 @@ def test_curves_are_those_of_the_heads():
     _, wrong = TOOL.logits_of(by_label["SVSoftmax, t = 1.2"])
     assert wrong[0] == pytest.approx(1.4, abs=1e-5)  # 1.2 cos(0) + 0.2
     assert wrong[at_right_angles] == pytest.approx(0.0, abs=1e-9)
-
-
-def test_the_angular_fisher_score_of_collapsed_classes_is_zero():
-    points, labels = TOOL.np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]), TOOL.np.array([0, 0, 1])
-    assert TOOL.angular_fisher_score(points, labels) == pytest.approx(0.0)
-    points[1] = [1.0, 1.0]
-    assert TOOL.angular_fisher_score(points, labels) > 0.05

@@ -9,11 +9,13 @@ This door has the names for the usual tasks. Each room below has the rest, with 
 - `protocols`: a file for each family of official lists.
 
 Modules beside them: `embedding` (images to embeddings), `cosine` (embeddings to scores),
+`compactness` (the spread within people),
 `templates` (several images of a person), `splits` (means over splits), `discard` (the worth of a
 quality score), `degraded` (small and blurred crops) and `plots`.
 """
 
 from keras_facemargin.evaluate.at_scale import all_pairs, verify_all_pairs
+from keras_facemargin.evaluate.compactness import angular_fisher_score
 from keras_facemargin.evaluate.cosine import cosine_scores
 from keras_facemargin.evaluate.degraded import draw_people, measure_degraded
 from keras_facemargin.evaluate.discard import error_versus_discard
@@ -42,6 +44,7 @@ __all__ = [
     "Pairs",
     "Verification",
     "all_pairs",
+    "angular_fisher_score",
     "bootstrap",
     "cosine_scores",
     "draw_people",

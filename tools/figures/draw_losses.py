@@ -38,6 +38,7 @@ from sklearn.model_selection import train_test_split
 from keras_facemargin import heads, margins
 from keras_facemargin.callbacks import MarginRamp, ScaleRamp
 from keras_facemargin.classifier import MarginClassifier
+from keras_facemargin.evaluate import angular_fisher_score
 
 CLASSES, EPOCHS, BATCH, LEARNING_RATE = 10, 40, 64, 0.05
 PLAIN, FULL = 10, 20  # epochs: from none of the margin to all of it
@@ -230,22 +231,6 @@ def accuracy(embeddings, labels, prototypes):
     """Share of embeddings whose nearest prototype by cosine is of their own class."""
     cosines = np.einsum("bd,ckd->bck", directions(embeddings), directions(prototypes))
     return float((cosines.max(axis=-1).argmax(axis=-1) == labels).mean())
-
-
-def angular_fisher_score(embeddings, labels):
-    """Spread within classes over spread between them, in cosines (arXiv:1704.08063, appendix E).
-
-    Means are those of unit vectors. Lower is better; classes shrunk to points give 0.
-    """
-    vectors = directions(embeddings)
-    center = directions(vectors.mean(axis=0))
-    within = between = 0.0
-    for label in np.unique(labels):
-        members = vectors[labels == label]
-        mean = directions(members.mean(axis=0))
-        within += (1.0 - members @ mean).sum()
-        between += len(members) * (1.0 - mean @ center)
-    return float(within / between)
 
 
 def write_runs(path, planes):

@@ -1,0 +1,101 @@
+"""The faces of the experiments: small crops in folders, with labels that an audit has cleaned."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.progress import track
+
+from keras_facemargin.audit import label_noise, shared_identities
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.evaluate import embed
+from keras_facemargin.files import draft_folder
+from keras_facemargin.images import read_face
+from keras_facemargin.zoo import load_embedder
+
+SIZE = 56
+ONE_PERSON = 0.6  # cosine of two labels' means from which they are one person
+LFW_PERSON = 0.5  # cosine of a label's mean to one of LFW's from which its person is left out
+FEWEST = 2  # images of a person
+
+
+def write_training_crops(data, teacher, folder, lfw):
+    """The labelled crops of DATA in `folder`, and what was dropped in `folder`.json.
+
+    Args:
+        data: folder with celeb/train and celeb2/train.
+        teacher: file of an embedder that was trained on other people.
+        folder: of the small crops; nothing is done if it exists.
+        lfw: folder of LFW's crops.
+    """
+    if folder.exists():
+        return
+    sets = [FaceFolder(data / name / "train") for name in ("celeb", "celeb2")]
+    paths = [Path(path) for faces in sets for path in faces.paths]
+    names = np.array([path.parent.name for path in paths])
+    people, labels = np.unique(names, return_inverse=True)
+    embedder = load_embedder(teacher)
+    embeddings = embed(embedder, paths)
+    test = FaceFolder(lfw)
+    keep, person, dropped = clean(embeddings, labels, (embed(embedder, test.paths), test.labels))
+    with draft_folder(folder) as draft:
+        for row in track(np.flatnonzero(keep), "Small crops"):
+            name = people[person[row]]
+            write_small(paths[row], draft / name / f"{names[row]}_{paths[row].stem}.jpg")
+    counts = np.bincount(person[keep])
+    report = {
+        "read": {"images": len(paths), "people": len(people)},
+        **dropped,
+        "kept": {"images": int(keep.sum()), "people": int(np.count_nonzero(counts))},
+    }
+    folder.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def clean(embeddings, labels, test):
+    """Which images to keep, whose they are, and how many were dropped for what.
+
+    Labels whose means are alike become one; people of the test set, images nearer to another
+    person than to their own, and people with a single image left are dropped.
+
+    Args:
+        embeddings: float (N, D).
+        labels: int (N,), from 0.
+        test: (embeddings, labels) of the test set.
+
+    Returns:
+        keep, bool (N,); person, int (N,), a label; dropped, dict of numbers.
+    """
+    twins = shared_identities(embeddings, labels, ONE_PERSON)
+    one = np.arange(labels.max() + 1)
+    for first, second in zip(twins.first, twins.second, strict=True):
+        one[one == one[second]] = one[first]
+    person = one[labels]
+    tested = shared_identities(embeddings, person, LFW_PERSON, against=test).first
+    in_test = np.isin(person, tested)
+    doubtful = np.zeros(len(labels), bool)
+    doubtful[label_noise(embeddings, person).suspects] = True
+    keep = ~(in_test | doubtful)
+    few = keep & (np.bincount(person[keep], minlength=len(one))[person] < FEWEST)
+    dropped = {
+        "labels that are one person with another": int(len(one) - len(np.unique(one))),
+        "images of people like one of the test set": int(in_test.sum()),
+        "people like one of the test set": len(np.unique(tested)),
+        "images nearer to another person": int((doubtful & ~in_test).sum()),
+        "images of people with too few left": int(few.sum()),
+    }
+    return keep & ~few, person, dropped
+
+
+def write_test_crops(source, folder):
+    """The crops of a folder of people, small."""
+    if folder.exists():
+        return
+    with draft_folder(folder) as draft:
+        for path in track(sorted(source.glob("*/*.jpg")), "Small crops of LFW"):
+            write_small(path, draft / path.parent.name / path.name)
+
+
+def write_small(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(read_face(source, SIZE)).save(target, quality=95)

@@ -1,0 +1,145 @@
+"""Repeats the experiments of the five papers on a small set of real faces.
+
+    python tools/reproduce/reproduce.py cosface --data ../shared/data --work ~/reproduce
+
+Trains each setting of a paper (`studies.py`) with each seed, by `facemargin train` from a recipe in
+`zoo/recipes/PAPER`, and adds a row to `zoo/results/reproduce.csv`: accuracy on LFW's View 1, for
+choices. Finished runs are skipped, and a run that was stopped continues. WORK has the small crops
+and the folder of each run; `final.py` reads the embedders there, once, for the figures of View 2.
+"""
+
+import argparse
+import csv
+import hashlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import crops
+import keras
+import numpy as np
+from rich.console import Console
+from studies import STUDIES
+
+from keras_facemargin.data import FaceFolder
+from keras_facemargin.evaluate import angular_fisher_score, embed
+from keras_facemargin.evaluate.protocols import evaluate_view_1, read_view_1
+from keras_facemargin.zoo import load_embedder
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
+SEEDS = (0, 1, 2)
+SCORED = 4000  # training crops of the Angular Fisher Score
+FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy")
+FIELDS += ("view1", "view1_eer", "fisher", "cpu_seconds")
+console = Console()
+
+
+def main(arguments=None):
+    options = read_options(arguments)
+    os.nice(10)
+    faces, lfw = options.work / "faces", options.work / "lfw"
+    teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
+    crops.write_training_crops(options.data, teacher, faces, options.data / "lfw" / "aligned")
+    crops.write_test_crops(options.data / "lfw" / "aligned", lfw)
+    view_1 = read_view_1(options.data / "lfw", lfw, on_missing="reject")
+    runs = [(setting, seed) for seed in options.seeds for setting in STUDIES[options.paper]]
+    for number, (setting, seed) in enumerate(runs, start=1):
+        key = key_of(options.paper, setting, seed)
+        if has_row(options.results, key):
+            continue
+        console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
+        run = options.work / "runs" / run_name(key)
+        before = cpu_seconds()
+        train(key, setting, run, faces)
+        row = key | last_epoch(run) | measure(run / "embedder.keras", faces, view_1)
+        row["cpu_seconds"] = round(cpu_seconds() - before)
+        add_row(options.results, row)
+        console.print(row)
+
+
+def read_options(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("paper", choices=STUDIES)
+    add("--data", type=Path, required=True, help="folder with celeb/, celeb2/, lfw/, weights/")
+    add("--work", type=Path, required=True, help="folder of small crops and runs")
+    add("--seeds", type=int, nargs="+", default=SEEDS)
+    add("--teacher", help="embedder that checks the labels; default: foamliu's .pt in DATA/weights")
+    add("--results", type=Path, default=RESULTS, help="CSV with a row for each run")
+    return parser.parse_args(arguments)
+
+
+def key_of(paper, setting, seed):
+    changes = " ".join(setting.changes)
+    return {"paper": paper, "recipe": setting.recipe, "changes": changes, "seed": str(seed)}
+
+
+def run_name(key):
+    """The folder of a run: the same whatever settings are added to a study."""
+    code = hashlib.sha256(key["changes"].encode()).hexdigest()[:6]
+    return f"{key['paper']}-{key['recipe']}-{code}-seed{key['seed']}"
+
+
+def train(key, setting, run, faces):
+    """`facemargin train` in a process of its own: what a reader would run."""
+    recipe = ROOT / "zoo" / "recipes" / key["paper"] / f"{setting.recipe}.toml"
+    changes = [f'data.path="{faces}"', f"seed={key['seed']}", *setting.changes]
+    command = [sys.executable, "-m", "keras_facemargin", "train", str(recipe)]
+    command += ["--output", str(run)]
+    for change in changes:
+        command += ["--set", change]
+    subprocess.run(command, check=True)
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    (run / "classifier.keras").unlink(missing_ok=True)
+
+
+def last_epoch(run):
+    with open(run / "history.csv", newline="", encoding="utf-8") as file:
+        *_, last = csv.DictReader(file)
+    return {name: f"{float(last[name]):.4f}" for name in ("loss", "accuracy")}
+
+
+def measure(file, faces, view_1):
+    """View 1 of LFW with mirrored embeddings, and how compact the training people are."""
+    embedder = load_embedder(file)
+    result = evaluate_view_1(embedder, view_1, progress=False)
+    folder = FaceFolder(faces)
+    rows = np.linspace(0, len(folder.paths) - 1, SCORED).astype(int)
+    embeddings = embed(embedder, [folder.paths[row] for row in rows], flip=False, progress=False)
+    fisher = angular_fisher_score(embeddings, folder.labels[rows])
+    keras.backend.clear_session()
+    return {
+        "view1": f"{result.accuracy:.4f}",
+        "view1_eer": f"{result.test.eer:.4f}",
+        "fisher": f"{fisher:.4f}",
+    }
+
+
+def cpu_seconds():
+    """Of this process and of those that it waited for."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
+
+
+def has_row(results, key):
+    if not results.is_file():
+        return False
+    with open(results, newline="", encoding="utf-8") as file:
+        return any(key.items() <= row.items() for row in csv.DictReader(file))
+
+
+def add_row(results, row):
+    new = not results.is_file()
+    with open(results, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()
