@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import crops
+import final
 import numpy as np
 import pytest
 import reproduce
@@ -51,6 +52,16 @@ def test_labels_are_cleaned_by_embeddings():
     keep, person, dropped = crops.clean(embeddings, labels, (axes[[3, 3]], [0, 0]))
     assert person[keep].tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
     assert list(dropped.values()) == [1, 2, 1, 1, 1]
+
+
+def test_view_1_chooses_one_setting_of_each_recipe():
+    view1 = {("a", "m=1"): (0.7, 0.9), ("a", "m=2"): (0.8, 0.9), ("b", "m=1"): (0.5, 0.5)}
+    rows = [
+        {"recipe": recipe, "changes": changes, "seed": seed, "view1": str(value)}
+        for (recipe, changes), values in view1.items()
+        for seed, value in enumerate(values)
+    ]
+    assert final.chosen(rows) == [rows[2], rows[3], rows[4], rows[5]]
 
 
 @pytest.mark.slow

@@ -132,10 +132,10 @@ def has_row(results, key):
         return any(key.items() <= row.items() for row in csv.DictReader(file))
 
 
-def add_row(results, row):
+def add_row(results, row, fields=FIELDS):
     new = not results.is_file()
     with open(results, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)

@@ -46,4 +46,25 @@ STUDIES = {
         for recipe in ("sv_softmax", "sv_am_softmax", "sv_arc_softmax")
         for hardness in (1.0, 1.1, 1.2, 1.3)
     ],
+    # Each head with three margins (or what it has instead); View 1 chooses.
+    "heads": [
+        *(Setting(name) for name in ("softmax", "normface", "adacos", "magface")),
+        *_sweep("l2_softmax", "head.alpha", (16.0, 24.0, 40.0)),
+        *_sweep("circle_loss", "head.margin", (0.15, 0.25, 0.35)),
+        *_sweep("large_margin_softmax", "head.margin", (2, 3, 4)),
+        *_sweep("sphereface", "head.margin", (2, 3, 4)),
+        *_sweep("sphereface_r", "head.margin", (1.2, 1.4, 1.7)),
+        *_sweep("sphereface2", "head.margin", (0.2, 0.3, 0.4)),
+        *_sweep("combined_margin", "head.m2", (0.1, 0.2, 0.3)),
+        *(
+            Setting(name, (f"head.margin={margin}",))
+            for name in ("arcface", "subcenter_arcface", "curricularface")
+            for margin in (0.2, 0.3, 0.5)
+        ),
+        *(
+            Setting(name, (f"head.margin={margin}",))
+            for name in ("cosface", "elasticface", "adaface", "mv_softmax", "sv_softmax", "uniface")
+            for margin in (0.1, 0.2, 0.35)
+        ),
+    ],
 }
