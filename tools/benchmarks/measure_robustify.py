@@ -1,8 +1,8 @@
 """Robustifies embedders and writes error rates before and after, a row for each measure.
 
     python tools/benchmarks/measure_robustify.py zoo/results/robust.csv robustify-cache \
-        --model mobilefacenet_192 --crops celeb/unlabelled celeb2/unlabelled celeb/train \
-        --people celeb2/train --lfw lfw/aligned --pairs lfw/pairs.txt --seeds 0
+        --model mobilefacenet_192 --crops celeb2/unlabelled/celeba --people celeb2/train \
+        --lfw lfw/aligned --pairs lfw/pairs.txt --seeds 0
 
 The folders have 112x112 ArcFace crops; those of an embedder with another template are cut out of
 them. From `--people` it draws 300 people to measure on, always the same, none of the 300 on whom
@@ -31,7 +31,7 @@ from keras_facemargin.zoo import load_embedder, open_embedder
 
 ARCFACE = Crop(112, 112)
 CHOSEN_ON, MEASURED_ON = 300, 300  # people
-DRAWN = 2500  # crops
+DRAWN = 4000  # crops
 FIELDS = ("model", "seed", "measure", "before", "after")
 
 
