@@ -108,7 +108,6 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
     dtype, _ = precision()
     tolerance = 2e-2 if dtype == "float32" else 2e-5
     head, embeddings, labels, prototypes, reference = prepared(case, 3, dtype=dtype)
-    embeddings, labels = embeddings[:6], labels[:6]
     _, by_embeddings, by_prototypes = sum_of_losses(head, embeddings, labels)
     kept_still = embeddings.copy(), prototypes.copy()
 
@@ -118,7 +117,7 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
     rng, step = np.random.default_rng(5), 1e-6
     for array, gradient in ((embeddings, by_embeddings), (prototypes, by_prototypes)):
         here = array.copy()
-        for _ in range(6):
+        for _ in range(3):
             direction = rng.normal(size=array.shape)
             array[:] = here + step * direction
             above = loss()
@@ -133,7 +132,7 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
 def test_the_loss_does_not_depend_on_block_width_or_kept_products(case, monkeypatch):
     values = []
     ways = [(CLASSES, False), (2, True)]
-    if case in PATHS:
+    if case in (PATHS if TENSORFLOW else PATHS[:1]):
         ways.append((2, False))
     for width, blockwise in ways:
         monkeypatch.setattr(blocks, "WIDTH", width)
@@ -157,15 +156,17 @@ def test_value_and_gradient_are_finite_at_the_edges(case):
     rounding = np.float32([1, 1, 1, 1, 1 + 1e-7])
     zero = np.zeros(DIM, "float32")
     edges = np.stack([rows[0], -rows[0], rows[0] * rounding, zero, 1e4 * rows[1]])
+    edges = np.resize(edges, (BATCH, DIM))  # as many as in other tests: jax compiles for each shape
+    labels = np.zeros(BATCH, "int32")
     assign_rows(head, rows)
-    loss, by_embeddings, by_prototypes = sum_of_losses(head, edges, np.zeros(5, "int32"))
+    loss, by_embeddings, by_prototypes = sum_of_losses(head, edges, labels)
     assert all(np.isfinite(value).all() for value in (loss, by_embeddings, by_prototypes))
     assert np.abs(by_embeddings[3]).max() < 1e5  # of the zero embedding; 1 / norm would be 1e6
     assert np.abs(by_prototypes).max() < 1e6
     zeros = rows.copy()
     zeros[:2] = 0.0
     assign_rows(head, zeros)
-    for value in sum_of_losses(head, rows[2:3], np.array([0])):
+    for value in sum_of_losses(head, np.repeat(rows[2:3], BATCH, axis=0), labels):
         assert np.isfinite(value).all() and np.abs(value).max() < 1e5
 
 
