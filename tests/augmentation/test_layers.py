@@ -37,6 +37,7 @@ NOTHING = {
     RandomPhotometric: {"brightness": 0, "contrast": 0, "saturation": 0},
     RandomShift: {"pixels": 0},
 }
+TENSORFLOW = keras.backend.backend() == "tensorflow"
 SIDES = [(31, 31), (112, 96), (21, 34)]  # jax compiles each layer again for each
 pytestmark = pytest.mark.any_backend
 
@@ -90,7 +91,7 @@ def test_images_stay_images(faces, kind):
     assert not np.array_equal(call(kind(rate=1.0, seed=1), faces), faces)
 
 
-@pytest.mark.parametrize("sides", SIDES if keras.backend.backend() == "tensorflow" else SIDES[-1:])
+@pytest.mark.parametrize("sides", SIDES if TENSORFLOW else SIDES[-1:])
 @pytest.mark.parametrize("kind", ALL)
 def test_any_size(kind, sides):
     if kind is RandomFaceMask and sides == (21, 34):
@@ -134,7 +135,14 @@ def test_a_layer_comes_back_from_its_config(faces, kind):
     np.testing.assert_array_equal(call(model, faces), call(again, faces))
 
 
-@pytest.mark.parametrize("kind", ALL)
+# A pipeline is TensorFlow's on every backend.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if TENSORFLOW or kind is RandomBlur else pytest.mark.slow)
+        for kind in ALL
+    ],
+)
 def test_in_a_pipeline_of_tensorflow(faces, kind):
     tf = pytest.importorskip("tensorflow")
     results = []

@@ -417,7 +417,8 @@ def test_xla_equals_the_eager_step(case):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5 * scale)
 
 
-@every_path
+# A counter, a bias and a statistic; other paths do not differ by replicas, and are slow tests.
+@for_cases(("SphereFace", "L2Softmax", "CurricularFace"))
 @on_tensorflow
 def test_two_replicas_train_as_one_device(case, monkeypatch):
     """Three steps, the second with unequal shares, the third with none for one; with state.
