@@ -35,8 +35,13 @@ async function start() {
     const manifest = JSON.parse(new TextDecoder().decode(await read("../manifest.json")));
     $("#caution").textContent = manifest.caution;
     $("#about").textContent = `Embedder: ${manifest.name}. ${manifest.description} The self-test of the bundle passed in this browser.`;
+    $("#licences").replaceChildren(...manifest.license.map((entry) => {
+      const item = document.createElement("li");
+      item.textContent = `${entry.part} (${entry.of}): ${entry.license} [${entry.stated_by}]`;
+      return item;
+    }));
     for (const section of sections) $("input", section).disabled = false;
-    say("Ready. Choose two photos.");
+    say("Ready.");
   } catch (error) {
     say(error.message, true);
   }
@@ -160,6 +165,15 @@ function draw(number) {
       context.setLineDash(own ? [] : [3 * line, 2 * line]);
       context.strokeRect(left, top, right - left, bottom - top);
     }
+    if (faces.length > 1) {
+      context.setLineDash([]);
+      context.font = `bold ${9 * line}px sans-serif`;
+      context.strokeStyle = "black";
+      context.lineWidth = 2 * line;
+      context.strokeText(index + 1, left + 2 * line, bottom - 3 * line);
+      context.fillStyle = own ? "#4fd1ff" : "white";
+      context.fillText(index + 1, left + 2 * line, bottom - 3 * line);
+    }
     if (own) for (const [x, y] of points) {
       context.beginPath();
       context.arc(place(x), place(y), 1.2 * line, 0, 2 * Math.PI);
@@ -174,7 +188,7 @@ function draw(number) {
   const pixels = new ImageData(WIDTH, HEIGHT);
   for (let i = 0; i < WIDTH * HEIGHT; i++) pixels.data.set([...face.crop.subarray(3 * i, 3 * i + 3), 255], 4 * i);
   crop.getContext("2d").putImageData(pixels, 0, 0);
-  $("figcaption", section).textContent = `The face as the embedder sees it. Its detail is that of ${face.quality.sharpness.toFixed(0)} pixels between the eyes.`;
+  $("figcaption", section).textContent = `The face as the embedder sees it. Its detail is that of ${face.quality.sharpness.toFixed(1)} pixels between the eyes.`;
   $(".result", section).hidden = false;
 }
 
