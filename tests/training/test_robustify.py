@@ -107,7 +107,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, monkeypatc
         DegradedViews, "batch", lambda self, step: drawn.append(step) or batch(self, step)
     )
     resumed = robustify(tiny_embedder(), images, checkpoint=file, progress=False)
-    assert sorted(drawn) == [2, 3, 4]
+    assert drawn == [2]  # of three
     for ours, theirs in zip(
         resumed.embedder.get_weights(), whole.embedder.get_weights(), strict=True
     ):
