@@ -254,14 +254,14 @@ def test_a_page_without_a_threshold_cannot_say(made, tmp_path):
 # With a runtime, on real photos.
 
 
-def assert_same_faces(own, faces):
+def assert_same_faces(own, faces, points=0.1, crop=0.5, cosine=0.9999):
     """Compares the faces of the page with those of a Recognizer, the largest first."""
     assert len(own) == len(faces)
     for mine, face in zip(own, faces, strict=True):
-        assert np.linalg.norm(mine["points"] - face.points, axis=1).max() < 0.1
-        assert np.abs(np.array(mine["crop"], float) - face.crop.ravel()).mean() < 0.5
+        assert np.linalg.norm(mine["points"] - face.points, axis=1).max() < points
+        assert np.abs(np.array(mine["crop"], float) - face.crop.ravel()).mean() < crop
         a, b = np.array(mine["embedding"], float), face.embedding.astype(float)
-        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9999
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > cosine
         assert mine["quality"]["sharpness"] == pytest.approx(face.quality.sharpness, abs=0.5)
 
 
@@ -384,6 +384,24 @@ def test_a_browser_gives_the_answers_of_verify(default_bundle, tmp_path, shared_
         assert expected.words in answer["text"] and expected.reason in answer["text"]
         verdicts.add(expected.verdict)
     assert verdicts == {"same", "different", "cannot say"}
+
+
+@pytest.mark.slow
+def test_a_browser_agrees_on_every_photo(default_bundle, tmp_path, shared_data):
+    """The figures of docs/bundle.md."""
+    paths = list(map(str, sorted((shared_data / "photos").glob("*/*.jpg"))))
+    pairs = list(zip(paths[::2], paths[1::2], strict=True))
+    answers = browse(default_bundle, tmp_path, pairs=pairs)["answers"]
+    recognizer = load_recognizer()
+    count = 0
+    for pair, answer in zip(pairs, answers, strict=True):
+        faces = [recognizer.faces(path) for path in pair]
+        for own, other in zip(answer["faces"], faces, strict=True):
+            assert_same_faces(own, other, points=0.001, crop=0.01, cosine=0.99999)
+            count += len(own)
+        expected = recognizer.verify(*(each[0] for each in faces))
+        assert answer["verdict"] == expected.verdict
+    assert (len(pairs), count) == (125, 303)
 
 
 @pytest.mark.slow
