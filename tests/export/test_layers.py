@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from keras import activations, layers, ops
 
-from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite
+from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite, write
 from keras_facemargin.export.conversion import converting
-from keras_facemargin.export.formats import FORMATS, runner
+from keras_facemargin.export.formats import find_format
 from keras_facemargin.export.graph import normalised
 from keras_facemargin.runtime.file import Session
 
@@ -243,9 +243,10 @@ def convert(model, format, precision="float32"):
     """The converted network as a function of images."""
     with converting(format, model):
         if format == "ONNX":
-            return runner(FORMATS[".onnx"], onnx.convert(model))
+            return write.runner(find_format("onnx-float32"), onnx.convert(model))
         representative = IMAGES if precision == "int8" else None
-        return runner(FORMATS[".tflite"], tflite.convert(model, precision, representative))
+        artefact = tflite.convert(model, precision, representative)
+        return write.runner(find_format(f"tflite-{precision}"), artefact)
 
 
 TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
@@ -361,7 +362,7 @@ def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
     def broken(artefact, threads):
         return Session((None, 8, 8, 3), np.dtype("float32"), None, run, None)
 
-    format = dataclasses.replace(FORMATS[".onnx"], open_session=broken)
-    monkeypatch.setitem(FORMATS, ".onnx", format)
+    writer = dataclasses.replace(write._WRITERS["onnx"], open_session=broken)
+    monkeypatch.setitem(write._WRITERS, "onnx", writer)
     with pytest.raises(ExportError, match="RuntimeError: Non-zero status code"):
         export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", images=IMAGES)

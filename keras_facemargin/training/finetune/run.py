@@ -174,6 +174,7 @@ def finetune(
             progress=False,
         ),
         notes=tuple(notes),
+        judge=judge,
     )
 
 
