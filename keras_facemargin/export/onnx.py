@@ -106,19 +106,49 @@ def _of_torch(embedder: Any) -> Any:
 def _with_halves(model: Any) -> Any:
     """The model in float16, with float32 input, output and L2 normalisation.
 
-    The sum of the squares of an embedding leaves the range of float16 from a norm of 256 on.
+    The sum of the squares of an embedding leaves the range of float16 from a norm of 256 on. The
+    normalisation is taken off for the conversion: nodes that the converter is told to leave out
+    still get their values in float16.
     """
+    import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    halved = convert_float_to_float16(
-        model, keep_io_types=True, node_block_list=_normalisation(model.graph)
-    )
-    # The converter writes a cast for each use of a value, all of one name.
-    once = {node.output[0]: node for node in reversed(halved.graph.node)}
-    unique = [node for node in halved.graph.node if once[node.output[0]] is node]
-    del halved.graph.node[:]
-    halved.graph.node.extend(unique)
+    tail = _normalisation(model.graph)
+    body = [node for node in model.graph.node if node not in tail]
+    given = {name for node in tail for name in node.input}
+    (embedding,) = given & {name for node in body for name in node.output}
+    outputs = list(model.graph.output)
+    _replace(model.graph.node, body)
+    value = onnx.helper.make_tensor_value_info(embedding, onnx.TensorProto.FLOAT, None)
+    _replace(model.graph.output, [value])
+    halved = convert_float_to_float16(model, keep_io_types=True)
+    _replace(halved.graph.node, _in_order([*halved.graph.node, *tail]))
+    _replace(halved.graph.output, outputs)
     return halved
+
+
+def _replace(field: Any, values: Iterable[Any]) -> None:
+    """Replaces the content of a repeated field."""
+    values = list(values)
+    del field[:]
+    field.extend(values)
+
+
+def _in_order(nodes: list[Any]) -> list[Any]:
+    """Nodes after those that make their inputs, as ONNX requires; the converter appends some."""
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output}
+    order: dict[int, None] = {}
+
+    def add(index: int) -> None:
+        for name in nodes[index].input:
+            if name in makers and makers[name] not in order:
+                add(makers[name])
+        order[index] = None
+
+    for index in range(len(nodes)):
+        if index not in order:
+            add(index)
+    return [nodes[index] for index in order]
 
 
 def _with_integers(model: Any, representative: Iterable[npt.NDArray[Any]]) -> Any:
@@ -139,21 +169,24 @@ def _with_integers(model: Any, representative: Iterable[npt.NDArray[Any]]) -> An
             f"{folder}/model.onnx",
             Reader(),
             per_channel=True,
-            nodes_to_exclude=_normalisation(model.graph),
+            nodes_to_exclude=[node.name for node in _normalisation(model.graph)],
         )
         return onnx.load(f"{folder}/model.onnx")
 
 
-def _normalisation(graph: Any) -> list[str]:
-    """Names of the nodes of the L2 normalisation: the last sum, its squares, and what follows."""
-    last = max(
-        (index for index, node in enumerate(graph.node) if node.op_type.startswith("Reduce")),
-        default=len(graph.node),
-    )
-    nodes = list(graph.node[last:])
-    squares = {name for node in nodes[:1] for name in node.input}
-    before = [node for node in graph.node[:last] if squares & set(node.output)]
-    return [node.name for node in (*before, *nodes) if node.op_type != "Constant"]
+def _normalisation(graph: Any) -> list[Any]:
+    """The nodes of the L2 normalisation: the last sum, its squares, what follows, constants."""
+    nodes = list(graph.node)
+    last = max(index for index, node in enumerate(nodes) if node.op_type.startswith("Reduce"))
+    squares = [node for node in nodes[:last] if set(nodes[last].input) & set(node.output)]
+    tail = [*squares, *nodes[last:]]
+    given = {name for node in tail for name in node.input}
+    constants = [
+        node
+        for node in nodes[:last]
+        if node.op_type == "Constant" and given & set(node.output) and node not in tail
+    ]
+    return [*constants, *tail]
 
 
 def list_ops(artefact: bytes) -> list[Op]:

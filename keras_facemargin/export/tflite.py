@@ -16,6 +16,9 @@ from keras_facemargin.runtime.carried import ENTRY
 # How the converter names an op of the TensorFlow graph, with its path, in an error.
 _OP_IN_ERROR = re.compile(r'error: loc\(callsite\(fused\["(\w+):", "([^"@]+)')
 
+# How the interpreter names an op of the file.
+_NODE_IN_ERROR = re.compile(r"Node number (\d+) \((\w+)\)")
+
 
 def convert(
     embedder: Any,
@@ -86,6 +89,18 @@ def _with_int8_weights(artefact: bytes) -> bytes:
 
     weights = quantizer.Quantizer(artefact, recipe.weight_only_wi8_afp32())
     return bytes(weights.quantize(enable_progress_report=False).quantized_model)
+
+
+def failed_op(artefact: bytes, error: str) -> tuple[str, list[str]] | None:
+    """(op, paths in the TensorFlow graph) of the op that an error of the interpreter numbers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = _NODE_IN_ERROR.search(error)
+    if found is None:
+        return None
+    graph = schema.ModelT.InitFromPackedBuf(artefact).subgraphs[0]
+    operator = graph.operators[int(found[1])]
+    return found[2], graph.tensors[operator.outputs[0]].name.decode().split(";")
 
 
 def list_ops(artefact: bytes) -> list[Op]:

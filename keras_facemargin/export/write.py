@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.export import onnx, openvino, savedmodel, tflite
-from keras_facemargin.export.conversion import converting
+from keras_facemargin.export.conversion import converting, unrunnable
 from keras_facemargin.export.formats import (
     CONTAINERS,
     TFLITE,
@@ -167,8 +167,16 @@ def export_embedder(
     other_rows = {}
     with converting(f"{format.container.title} {precision}", embedder):
         artefact = writer.convert(embedder, precision, representative, carried)
-        run = runner(format, artefact)
-        run(images[:1])
+        try:
+            run = runner(format, artefact)
+            run(images[:1])
+        except RuntimeError as error:
+            failed = tflite.failed_op(artefact, str(error)) if isinstance(artefact, bytes) else None
+            if failed is None:
+                raise
+            raise unrunnable(
+                f"{format.container.title} {precision}", embedder, *failed, error
+            ) from (error)
         if isinstance(artefact, bytes) and format.container is TFLITE:
             dtype = "uint8" if precision == "int8" else "float32"
             other_rows = {

@@ -21,11 +21,10 @@ def network(*more):
 def test_parts_of_the_delegate_and_the_ops_outside():
     one = tflite.convert(network(layers.ReLU()), "float32", None)
     assert count_parts(one) == (1, ("L2_NORMALIZATION",))
-    # XNNPACK has no maximum along an axis: the part before it and the part behind it.
-    peak = layers.Lambda(lambda x: x * keras.ops.max(x, axis=1, keepdims=True))
-    parts, outside = count_parts(tflite.convert(network(peak), "float32", None))
-    assert parts == 2
-    assert outside == ("REDUCE_MAX", "L2_NORMALIZATION")
+    # XNNPACK has no CUMSUM: one part before it, and one behind it.
+    sums = layers.Lambda(lambda x: x + keras.ops.cumsum(x, axis=1))
+    two = tflite.convert(network(sums), "float32", None)
+    assert count_parts(two) == (2, ("CUMSUM", "L2_NORMALIZATION"))
 
 
 @pytest.mark.parametrize("name", ["e.tflite", "e.onnx"])
@@ -46,11 +45,11 @@ def test_costs_of_a_file(exported, embedder, faces, tmp_path, name):
 def test_memory_grows_with_the_file(tmp_path):
     image = keras.Input((64, 64, 3))
     x = layers.Flatten()(image)
-    small, large = (keras.Model(image, layers.Dense(width)(x)) for width in (8, 800))
+    small, large = (keras.Model(image, layers.Dense(width)(x)) for width in (8, 400))
     found = []
     for name, model in (("small", small), ("large", large)):
         path = tmp_path / f"{name}.tflite"
         path.write_bytes(tflite.convert(model, "float32", None))
         found.append(costs.measure_memory(path))
     if None not in found:
-        assert found[1] - found[0] > 30e6  # the weights: 39 MB
+        assert found[1] - found[0] > 15e6  # the weights: 20 MB

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from tiny import tiny_embedder
 
-from keras_facemargin.export import FORMATS, ExportError, export_embedder
+from keras_facemargin.export import FORMATS, ExportError, Tolerance, export_embedder
 from keras_facemargin.export.formats import NAMES, Format, find_format, format_of
 from keras_facemargin.images import synthesize_faces
 
@@ -137,7 +138,9 @@ def test_onnx_of_a_long_embedding_does_not_leave_the_range_of_float16(crops, tmp
     embedder = tiny_embedder()
     long = keras.layers.Rescaling(200.0)(embedder.output)  # a norm near 1000: its square is not
     model = keras.Model(embedder.input, long)
-    assert export_embedder(model, tmp_path / "e.onnx", precision="float16", images=crops).passed
+    path = tmp_path / "e.onnx"
+    assert export_embedder(model, path, precision="float16", images=crops).passed
+    onnx.checker.check_model(onnx.load(path), full_check=True)  # for one, the order of the nodes
 
 
 def test_onnx_int8_lists_the_ops_that_compute_in_float(embedder, crops, tmp_path):
@@ -160,7 +163,7 @@ def test_a_folder_that_fails_is_put_aside(embedder, crops, tmp_path):
     path = tmp_path / "face.savedmodel"
     for _ in range(2):  # the second replaces the first
         with pytest.raises(ExportError, match="Nothing was written to"):
-            export_embedder(embedder, path, images=crops, tolerance=(1.1, 1.1))
+            export_embedder(embedder, path, images=crops, tolerance=Tolerance(1.1, 1.1))
         assert [each.name for each in tmp_path.iterdir()] == ["face.savedmodel.failed"]
 
 

@@ -355,6 +355,25 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
         raise KeyError("usr/lib/x")
 
 
+def test_an_op_that_the_runtime_refuses_is_named_with_its_layer(monkeypatch, tmp_path):
+    model = embedder_of(CASES["DepthwiseConv2D"])
+    (number,) = [
+        index
+        for index, op in enumerate(tflite.list_ops(tflite.convert(model, "float32", None)))
+        if op.name == "DEPTHWISE_CONV_2D"
+    ]
+
+    def refuse(artefact, threads):
+        raise RuntimeError(f"overflow.Node number {number} (DEPTHWISE_CONV_2D) failed to prepare.")
+
+    writer = dataclasses.replace(write._WRITERS["tflite"], open_session=refuse)
+    monkeypatch.setitem(write._WRITERS, "tflite", writer)
+    (layer,) = [each for each in model.layers if isinstance(each, layers.DepthwiseConv2D)]
+    rule = rf"DEPTHWISE_CONV_2D in layer '{layer.name}' \(DepthwiseConv2D\): overflow"
+    with pytest.raises(ExportError, match=rule):
+        export_tflite(model, tmp_path / "face.tflite", images=IMAGES)
+
+
 def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
     def run(images):
         raise RuntimeError("Non-zero status code")

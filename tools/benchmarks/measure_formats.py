@@ -3,7 +3,9 @@
     python tools/benchmarks/measure_formats.py zoo/results/formats.csv --crops lfw/aligned
 
 The networks of `keras.applications` have random weights and take crops of 64x64, because only
-their ops are asked for; their last layer is centred on the crops, so that the embeddings differ.
+their ops are asked for; their last layer is centred on the crops, so that the embeddings differ. It
+then takes the difference of nearly equal numbers, which few bits do not hold: that such a network
+misses a tolerance says nothing.
 Embedders of the zoo are opened as `load_embedder` opens them; `--weights NAME=FILE` names your
 copy of a file. The 64 crops are of 64 people, the first of each: one half sets the ranges of int8
 and int16x8, and the other half tests; the other formats are tested on all. Rows that are in the
@@ -19,6 +21,7 @@ import numpy as np
 from run_rows import add_rows, has_run
 
 from keras_facemargin.export import FORMATS, ExportError, export_embedder
+from keras_facemargin.export.formats import find_format
 from keras_facemargin.images import Crop, read_face
 from keras_facemargin.zoo import load_embedder
 
@@ -39,12 +42,13 @@ def main():
     parser.add_argument("--crops", type=Path, required=True, help="folder of people")
     parser.add_argument("--networks", nargs="+", default=[*APPLICATIONS, "spherenet_distilled"])
     parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--formats", nargs="+", default=[each.name for each in FORMATS])
     arguments = parser.parse_args()
     weights = dict(text.split("=", 1) for text in arguments.weights)
     for name in arguments.networks:
         missing = [
             each
-            for each in FORMATS
+            for each in map(find_format, arguments.formats)
             if not has_run(arguments.output, network=name, format=each.name)
         ]
         if missing:
