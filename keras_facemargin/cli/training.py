@@ -121,13 +121,12 @@ def finetune(
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --output finetuned`
     """
     from keras_facemargin.data import open_faces
-    from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.files import check_unused, exclusive
     from keras_facemargin.images import Crop
     from keras_facemargin.training.finetune import SAVED_FILES, find_known, finetune
     from keras_facemargin.zoo import load_embedder
 
-    file = output / "embedder.keras"
-    _refuse_another(file)
+    check_unused(output)
     embedder = load_embedder(model)
     if bundle is not None:
         check_exportable(embedder, bundle)
@@ -144,10 +143,8 @@ def finetune(
     if known is not None:
         say(f"{len(known.identities):,} people are known from {model}")
     note_unaligned(faces)
-    for name in SAVED_FILES:  # before the training
-        check_writable(output / name)
-    with exclusive(file):
-        _refuse_another(file)
+    with exclusive(output):
+        check_unused(output)
         tuned = finetune(
             embedder,
             faces,
@@ -302,11 +299,3 @@ def train(
     )
     if code:
         raise typer.Exit(code)
-
-
-def _refuse_another(file: Path) -> None:
-    if file.exists():
-        raise FileExistsError(
-            f"The output folder must not hold an embedder. Received: {file} exists. Choose another "
-            "folder with --output, or remove the file."
-        )

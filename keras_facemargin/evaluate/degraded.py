@@ -135,10 +135,10 @@ class Degraded(Measures):
         headers = ["Crops", "FMR / target", "FNMR"]
         if self.limited:
             headers += [
-                "Refused",
-                "Answered: FMR / target",
-                "Answered: FNMR",
-                "Accepted of all / target",
+                "With limits: FMR / target",
+                "Strangers: different",
+                "One person: same",
+                "One person: different",
             ]
         return headers, [self._cells(each) for each in self.columns]
 
@@ -148,16 +148,14 @@ class Degraded(Measures):
             return cells
         assert found.answered_false_accepts is not None
         assert found.answered_false_rejects is not None
-        pairs = found.genuines + found.impostors
-        answered = found.answered_genuines + found.answered_impostors
+        rejected = found.answered_impostors - found.answered_false_accepts
+        accepted = found.answered_genuines - found.answered_false_rejects
         return [
             *cells,
-            f"{1 - answered / pairs:.1%}",
-            _ratio(found.answered_false_accepts, found.answered_impostors, self.far),
-            "-"
-            if not found.answered_genuines
-            else f"{found.answered_false_rejects / found.answered_genuines:.1%}",
             _times(found.answered_false_accepts / found.impostors / self.far),
+            f"{rejected / found.impostors:.1%}",
+            f"{accepted / found.genuines:.1%}",
+            f"{found.answered_false_rejects / found.genuines:.1%}",
         ]
 
     def __rich__(self) -> Any:
@@ -181,20 +179,13 @@ class Degraded(Measures):
         if self.refused_crops is None:
             return f"{text} The model has no quality limits: every pair gets an answer."
         return (
-            f"{text} Clean crops below a quality limit: {self.refused_crops:.1%}. Refused: pairs "
-            'that get the answer "cannot say"; the two rates after it are among the others.'
+            f"{text} Clean crops below a quality limit: {self.refused_crops:.1%}. The four columns "
+            'with limits are shares of all pairs; those that are missing get "cannot say".'
         )
 
 
 def _times(times: float) -> str:
     return f"{times:,.2f} x" if times < 10 else f"{times:,.0f} x"
-
-
-def _ratio(wrong: int, answered: int, far: float) -> str:
-    """The rate among the answered pairs; with few of them, the pairs."""
-    if answered * far >= 10:
-        return _times(wrong / answered / far)
-    return f"{wrong:,} of {answered:,}"
 
 
 def draw_people(
@@ -373,6 +364,8 @@ def count_pairs(
             first.utilities(rule)[0] < rule.utility,
             second.utilities(rule)[1] < rule.utility,
         )
+        enough = np.inf if rule.partner_sharpness is None else rule.partner_sharpness
+        sharp = first.sharpness[0] >= enough, second.sharpness[1] >= enough
     for start in range(0, people, _ROWS):
         rows = slice(start, min(start + _ROWS, people))
         accepted = first.units[0, rows] @ second.units[1].T >= threshold
@@ -385,6 +378,7 @@ def count_pairs(
                 accepted,
                 blurred=(blurred[0][rows, None], blurred[1]),
                 poor=(poor[0][rows, None], poor[1]),
+                sharp=(sharp[0][rows, None], sharp[1]),
             )
             counts["answered_genuines"] += int(np.count_nonzero(answered & same))
             counts["answered_impostors"] += int(np.count_nonzero(answered & ~same))
@@ -408,11 +402,14 @@ _COUNTS = (
 DAMAGE = ("40px", "36px", "32px", *KINDS[:3], "blur1.5", *KINDS[3:])
 
 
-def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: float) -> float:
+def sharpness_limits(
+    bad: Mapping[str, JudgedFaces], threshold: float, *, far: float
+) -> tuple[float, float]:
     """The fewest pixels between the eyes at which damage accepts no more than clean crops.
 
     For each kind of damage it is the lowest limit, in steps of half a pixel, at which the accepted
-    pairs of two people, both crops at or above the limit, are at most a share `far` of all pairs.
+    pairs of two people with a sharpness at or above the limit are at most a share `far` of all
+    pairs: once for the sharpness of the less sharp crop, once for that of the sharper one.
 
     Args:
         bad: kind of `DAMAGE` -> faces, both degraded.
@@ -420,16 +417,17 @@ def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: fl
         far: false accept rate of that threshold.
 
     Returns:
-        The highest of these limits.
+        The highest of the limits of both crops, and of those of one.
     """
-    highest = 0.0
+    highest = [0.0, 0.0]
     for faces in bad.values():
         first, second = faces.units
         accepted = first @ second.T >= threshold
         np.fill_diagonal(accepted, False)
-        lower = np.minimum(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
         allowed = far * len(first) * (len(first) - 1)
         limits = np.arange(0, 36, 0.5)
-        kept = [int(np.count_nonzero(lower >= limit)) for limit in limits]
-        highest = max(highest, float(limits[int(np.argmax(np.array(kept) <= allowed))]))
-    return highest
+        for place, of_pair in enumerate((np.minimum, np.maximum)):
+            found = of_pair(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
+            kept = np.array([np.count_nonzero(found >= limit) for limit in limits])
+            highest[place] = max(highest[place], float(limits[int(np.argmax(kept <= allowed))]))
+    return highest[0], highest[1]

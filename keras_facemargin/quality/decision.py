@@ -28,9 +28,9 @@ def decide(
 ) -> Decision:
     """Decides whether two crops show one person.
 
-    A crop with too little detail has no answer: an embedder finds two such strangers similar, and
-    one of them makes the same person look different. A crop of too little utility only makes the
-    same person look different: a cosine at or above the threshold holds.
+    An embedder finds two strangers similar if both crops have too little detail: neither answer
+    holds. If one has, or too little utility, the same person looks different and strangers do not
+    look similar: a cosine at or above the threshold holds, beside a crop sharp enough for that.
 
     Args:
         cosine: of the two embeddings.
@@ -44,11 +44,12 @@ def decide(
     Example:
 
     >>> from types import SimpleNamespace
-    >>> limits = SimpleNamespace(utility=0.01, sharpness=11.0)
+    >>> limits = SimpleNamespace(utility=0.01, sharpness=11.0, partner_sharpness=18.0)
     >>> sharp, blurred, turned = Quality(0.5, 25.0), Quality(0.5, 7.0), Quality(0.004, 25.0)
-    >>> decide(0.6, 0.45, qualities=(sharp, turned), limits=limits).verdict
-    'same'
-    >>> print(decide(0.6, 0.45, qualities=(sharp, blurred), limits=limits).reason)
+    >>> [decide(0.6, 0.45, qualities=(sharp, other), limits=limits).verdict
+    ...  for other in (turned, blurred)]
+    ['same', 'same']
+    >>> print(decide(0.4, 0.45, qualities=(sharp, blurred), limits=limits).reason)
     The second face has the detail of 7.0 pixels between the eyes; at least 11.0 are needed.
     """
     accepted = cosine >= threshold
@@ -56,7 +57,8 @@ def decide(
         a, b = qualities
         blurred = _is_blurred(a, limits), _is_blurred(b, limits)
         poor = _is_poor(a, limits), _is_poor(b, limits)
-        if without_answer(accepted, blurred=blurred, poor=poor):
+        sharp = _is_sharp(a, limits), _is_sharp(b, limits)
+        if without_answer(accepted, blurred=blurred, poor=poor, sharp=sharp):
             faults = zip(
                 ("first", "second"), (shortfall(each, limits) for each in qualities), strict=True
             )
@@ -65,22 +67,32 @@ def decide(
     return Decision("same" if accepted else "different", "")
 
 
-def without_answer(accepted: Any, *, blurred: tuple[Any, Any], poor: tuple[Any, Any]) -> Any:
+def without_answer(
+    accepted: Any, *, blurred: tuple[Any, Any], poor: tuple[Any, Any], sharp: tuple[Any, Any]
+) -> Any:
     """The rule of `decide`, for truth values or arrays of them.
 
     Args:
         accepted: whether the cosine reaches the threshold.
         blurred: for each side, whether its sharpness is below the limit.
         poor: for each side, whether its utility is below the limit.
+        sharp: for each side, whether its sharpness is enough for "same" beside a blurred crop.
 
     Returns:
         Whether the answer is "cannot say".
     """
-    return blurred[0] | blurred[1] | ((poor[0] | poor[1]) & (accepted ^ True))
+    one_blurred = blurred[0] | blurred[1]
+    no_sharp = (sharp[0] | sharp[1]) ^ True
+    return (one_blurred & no_sharp) | ((one_blurred | poor[0] | poor[1]) & (accepted ^ True))
 
 
 def _is_blurred(quality: Quality | None, limits: Limits) -> bool:
     return quality is not None and quality.sharpness < limits.sharpness
+
+
+def _is_sharp(quality: Quality | None, limits: Limits) -> bool:
+    least = limits.partner_sharpness
+    return quality is not None and least is not None and quality.sharpness >= least
 
 
 def _is_poor(quality: Quality | None, limits: Limits) -> bool:

@@ -46,7 +46,12 @@ class Limits(Protocol):
 
     @property
     def sharpness(self) -> float:
-        """The lowest sharpness."""
+        """The lowest sharpness of both crops of a pair."""
+        ...
+
+    @property
+    def partner_sharpness(self) -> float | None:
+        """The lowest sharpness of one crop that is enough for "same"; None if it is not known."""
         ...
 
 

@@ -23,7 +23,8 @@ class Verification:
         qualities: the `Quality` of each face.
         reason: why the verdict is "cannot say", one sentence or two; "" for the other verdicts.
         log10_likelihood_ratio: log10 of how many times as likely the cosine is for one person as
-            for two; None if the card has no `likelihood` or the verdict is "cannot say".
+            for two; None if the card has no `likelihood`, the verdict is "cannot say" or a face is
+            below a limit of quality: the ratio is that of good crops.
     """
 
     verdict: Verdict

@@ -29,8 +29,8 @@ def measure_quality(
     """Measures the scale of utility and the limits below which an embedder's answer is refused.
 
     Two crops of each person are embedded clean and under each kind of `DAMAGE`. The limit of
-    utility is that of the 2 % worst clean crops. The limit of sharpness is the lowest at which no
-    kind of damage accepts more strangers than clean crops do (`sharpness_limit`).
+    utility is that of the 2 % worst clean crops. The limits of sharpness are the lowest at which no
+    kind of damage accepts more strangers than clean crops do (`sharpness_limits`).
 
     Args:
         embedder: as `keras_facemargin.evaluate.embed`.
@@ -58,7 +58,7 @@ def measure_quality(
         judge_faces,
         read_sides,
         refused_share,
-        sharpness_limit,
+        sharpness_limits,
     )
     from keras_facemargin.quality import norm_weight
 
@@ -74,6 +74,7 @@ def measure_quality(
     raw = weight * np.log(clean.norms) + clean.agreements
     threshold = clean_threshold(clean, far)
     bad = {kind: judge_faces(embedder, crops, kind, progress=progress) for kind in DAMAGE}
+    of_both, of_one = sharpness_limits(bad, threshold, far=far)
     draft = FaceQuality(
         data=data,
         people=len(sides[0]),
@@ -81,7 +82,8 @@ def measure_quality(
         norm_weight=weight,
         raw_utilities=tuple(np.quantile(raw, np.linspace(0, 1, 101)).tolist()),
         utility=_POOR,
-        sharpness=sharpness_limit(bad, threshold, far=far),
+        sharpness=of_both,
+        partner_sharpness=of_one,
         far=far,
         refused=0.0,
         far_times={},

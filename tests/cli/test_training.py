@@ -158,22 +158,21 @@ def test_people_are_added_to_those_that_a_folder_knows(facemargin, model, faces)
 
 
 def test_a_second_finetune_at_one_output_is_refused(facemargin, model, faces):
-    with exclusive(Path("out/embedder.keras")):
+    with exclusive(Path("out")):
         assert_one_sentence(
             facemargin("finetune", faces, "-m", model, "-o", "out"), "Another process", "out"
         )
-    assert list(Path("out").iterdir()) == []
+    assert not Path("out").exists()
 
 
-def test_a_place_that_takes_no_file_is_found_before_the_training(
-    facemargin, model, faces, monkeypatch
-):
+def test_a_folder_in_use_is_found_before_the_training(facemargin, model, faces, monkeypatch):
     monkeypatch.setattr(
         "keras_facemargin.training.finetune.finetune", None
     )  # would fail differently
-    Path("out/card.json").mkdir(parents=True)
+    Path("out").mkdir()
+    Path("out/note.txt").write_text("mine")
     result = facemargin("finetune", faces, "-m", model, "-o", "out")
-    assert_one_sentence(result, "out/card.json: Is a directory")
+    assert_one_sentence(result, "must not be in use", "Received: out exists")
 
 
 RECIPE = """

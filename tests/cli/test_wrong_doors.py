@@ -58,7 +58,7 @@ def wrong(faces, model):
         ("finetune nothere -o new", ["folder of identity folders", "nothere"]),
         ("finetune one -o new", ["at least two identities", "Received: 1"]),
         ("finetune few -o new", ["at least 8", "Received: 5 identities in few"]),
-        ("finetune few", ["finetuned/embedder.keras exists", "--output"]),
+        ("finetune few", ["must not be in use", "Received: finetuned exists"]),
         ("finetune few -o bad.jpg", ["bad.jpg"]),
         ("calibrate few --far 1.5", ["--far must be a rate"]),
         ("calibrate few --far 1e-4", ["not supported by 640 impostor pairs"]),

@@ -7,18 +7,24 @@ import pytest
 
 from keras_facemargin.quality import Quality, decide, judge, shortfall, without_answer
 
-LIMITS = SimpleNamespace(utility=0.02, sharpness=12.0)
+LIMITS = SimpleNamespace(utility=0.02, sharpness=12.0, partner_sharpness=18.0)
+BEFORE = SimpleNamespace(utility=0.02, sharpness=12.0, partner_sharpness=None)
 GOOD, BLURRED, POOR = Quality(0.5, 20.0), Quality(0.5, 8.0), Quality(0.01, 20.0)
+FAIR = Quality(0.5, 17.9)
 
 
 @pytest.mark.parametrize(
     ("first", "second", "accepted", "rejected"),
     [
         (GOOD, GOOD, "same", "different"),
-        (GOOD, BLURRED, "cannot say", "cannot say"),
+        (GOOD, BLURRED, "same", "cannot say"),
+        (FAIR, BLURRED, "cannot say", "cannot say"),
+        (FAIR, FAIR, "same", "different"),
+        (Quality(0.5, 18.0), BLURRED, "same", "cannot say"),
+        (None, BLURRED, "cannot say", "cannot say"),
         (BLURRED, BLURRED, "cannot say", "cannot say"),
         (POOR, GOOD, "same", "cannot say"),
-        (POOR, BLURRED, "cannot say", "cannot say"),
+        (POOR, BLURRED, "same", "cannot say"),
         (None, GOOD, "same", "different"),
         (Quality(None, 20.0), GOOD, "same", "different"),
         (Quality(0.02, 12.0), GOOD, "same", "different"),
@@ -33,6 +39,14 @@ def test_verdicts(first, second, accepted, rejected):
         assert decide(cosine, 0.5, qualities=(first, second), limits=None).verdict != "cannot say"
 
 
+def test_without_a_measured_partner_a_blurred_crop_has_no_answer():
+    for cosine in (0.6, 0.4):
+        found = decide(cosine, 0.5, qualities=(GOOD, BLURRED), limits=BEFORE)
+        assert found.verdict == "cannot say"
+        assert found.reason.startswith("The second face has the detail of 8.0 pixels")
+    assert decide(0.6, 0.5, qualities=(GOOD, POOR), limits=BEFORE).verdict == "same"
+
+
 def test_the_reason_names_each_face_and_its_number():
     reason = decide(0.4, 0.5, qualities=(BLURRED, POOR), limits=LIMITS).reason
     assert reason == (
@@ -43,14 +57,16 @@ def test_the_reason_names_each_face_and_its_number():
 
 
 def test_arrays_follow_the_same_rule():
-    kinds = [GOOD, BLURRED, POOR]
+    kinds = [GOOD, BLURRED, POOR, FAIR]
     blurred = np.array([each.sharpness < LIMITS.sharpness for each in kinds])
     poor = np.array([each.utility < LIMITS.utility for each in kinds])
+    sharp = np.array([each.sharpness >= LIMITS.partner_sharpness for each in kinds])
     for accepted in (True, False):
         found = without_answer(
-            np.full((3, 3), accepted),
+            np.full((4, 4), accepted),
             blurred=(blurred[:, None], blurred),
             poor=(poor[:, None], poor),
+            sharp=(sharp[:, None], sharp),
         )
         cosine = 0.6 if accepted else 0.4
         expected = [

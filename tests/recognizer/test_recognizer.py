@@ -103,7 +103,7 @@ def test_a_verdict_without_thresholds_names_the_way_out():
 class Limits:
     """As the field `quality` of a card."""
 
-    utility, sharpness = 0.0, 11.0
+    utility, sharpness, partner_sharpness = 0.0, 11.0, 18.0
 
 
 def test_two_blurred_faces_have_no_answer():
@@ -122,6 +122,8 @@ def test_two_blurred_faces_have_no_answer():
     result = recognizer.verify(sharp, sharp, threshold=0.5)
     assert result.verdict == "same"
     assert "is 100 times as likely for one person as for two people" in str(result)
+    one = recognizer.verify(sharp, blurred, threshold=0.5)
+    assert (one.verdict, one.log10_likelihood_ratio) == ("same", None)
     rare = dataclasses.replace(result, log10_likelihood_ratio=-3.0)
     assert "is 1,000 times as likely for two people as for one person" in rare.sentence
 

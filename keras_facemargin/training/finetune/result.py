@@ -4,17 +4,18 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.evaluate import Pairs
-from keras_facemargin.files import write_json
+from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.saving import save_model
 from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judge, Judged
 from keras_facemargin.training.finetune.known import CLASSIFIER, REPORT
+from keras_facemargin.training.finetune.learned import Trained
 from keras_facemargin.training.finetune.parts import Parts
 from keras_facemargin.zoo import (
     CARD,
@@ -25,8 +26,6 @@ from keras_facemargin.zoo import (
     keras_card,
     write_card,
 )
-
-Trained = Literal["embedding", "layers"]
 
 # The files that `FineTuned.save` writes.
 SAVED_FILES = ("embedder.keras", CARD, CLASSIFIER, REPORT)
@@ -145,27 +144,23 @@ class FineTuned:
         return rows
 
     def save(self, directory: str | os.PathLike[str], model: str | os.PathLike[str]) -> None:
-        """Writes `embedder.keras` (to use), `classifier.keras` (to train further) and two records.
+        """Writes the folder in one step.
 
-        `card.json` describes the embedder and holds its thresholds: `load_embedder` and every
-        command take the folder as a model. `report.json` holds the people, the history and the
-        measures; with it `finetune` continues from the folder.
+        The files are `embedder.keras` (to use), `classifier.keras` (to train further) and two
+        records. `card.json` describes the embedder and holds its thresholds: `load_embedder` and
+        every command take the folder as a model. `report.json` holds the people, the history and
+        the measures; with it `finetune` continues from the folder.
 
         Args:
-            directory: the folder, created if missing; it replaces files of these names.
+            directory: the folder; it must not exist, or be empty.
             model: name or path of the original embedder. The new card repeats the licence and the
                 lineage of its card, if it has one.
 
         Raises:
+            FileExistsError: the folder is in use.
             OSError: a file cannot be written.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        card, base = directory / CARD, find_card(model)
-        card.unlink(missing_ok=True)  # an older card does not describe the new file
-        save_model(self.classifier.embedder, directory / "embedder.keras")
-        save_model(self.classifier, directory / CLASSIFIER)
-        write_card(card, self._card(directory / "embedder.keras", str(model), base))
+        base = find_card(model)
         training = self.parts.training
         trained = sorted(set(training.labels.tolist()))
         record = {
@@ -184,7 +179,13 @@ class FineTuned:
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
         }
-        write_json(directory / REPORT, record)
+        with draft_folder(directory) as draft:
+            file = draft / "embedder.keras"
+            save_model(self.classifier.embedder, file)
+            save_model(self.classifier, draft / CLASSIFIER)
+            card = self._card(file, str(model), base)
+            write_card(draft / CARD, card.changed(name=Path(directory).resolve().name))
+            write_json(draft / REPORT, record)
 
     def _card(self, file: Path, model: str, base: Card | None) -> Card:
         embedder, training = self.classifier.embedder, self.parts.training
@@ -209,7 +210,6 @@ class FineTuned:
         if base is None:
             return describe(embedder, file, line, lineage=(line,), thresholds=self.thresholds)
         return keras_card(base, file).changed(
-            name=file.resolve().parent.name or "embedder",
             description=line,
             lineage=(*base.lineage, line),
             thresholds=self.thresholds,
