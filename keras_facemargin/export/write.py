@@ -167,16 +167,7 @@ def export_embedder(
     other_rows = {}
     with converting(f"{format.container.title} {precision}", embedder):
         artefact = writer.convert(embedder, precision, representative, carried)
-        try:
-            run = runner(format, artefact)
-            run(images[:1])
-        except RuntimeError as error:
-            failed = tflite.failed_op(artefact, str(error)) if isinstance(artefact, bytes) else None
-            if failed is None:
-                raise
-            raise unrunnable(
-                f"{format.container.title} {precision}", embedder, *failed, error
-            ) from (error)
+        run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:
             dtype = "uint8" if precision == "int8" else "float32"
             other_rows = {
@@ -196,6 +187,20 @@ def export_embedder(
         ops=dict(Counter(op.name for op in ops)),
         float_islands=tuple(op.name for op in ops if op.is_float) if format.calibrated else (),
     )
+
+
+def _first_run(format: Format, artefact: Artefact, embedder: Any, images: Images) -> Run:
+    """The runner of a file, after a first image: an op that LiteRT refuses is named here."""
+    try:
+        run = runner(format, artefact)
+        run(images[:1])
+    except RuntimeError as error:
+        failed = tflite.failed_op(artefact, str(error)) if isinstance(artefact, bytes) else None
+        if failed is None:
+            raise
+        kind = f"{format.container.title} {format.precision}"
+        raise unrunnable(kind, embedder, *failed, error) from error
+    return run
 
 
 def export_tflite(
