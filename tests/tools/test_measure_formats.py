@@ -45,11 +45,15 @@ def test_a_stopped_measurement_continues(people, tmp_path, monkeypatch):
     names = ["tflite-float32", "tflite-float16"]
     monkeypatch.setattr(sys, "argv", [*command, "--formats", *names])
     measure_formats.main()
-    rows = list(csv.DictReader(output.open()))
+    rows = rows_of(output)
     assert [(row["format"], row["outcome"]) for row in rows] == [(each, "passed") for each in names]
     monkeypatch.setattr(sys, "argv", [*command, "--formats", names[0]])
     measure_formats.main()
-    assert list(csv.DictReader(output.open())) == rows
+    assert rows_of(output) == rows
+
+
+def rows_of(output):
+    return list(csv.DictReader(output.read_text().splitlines()))
 
 
 @pytest.mark.slow
