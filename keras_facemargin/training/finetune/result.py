@@ -88,7 +88,8 @@ class FineTuned:
 
         Args:
             embedder: as `evaluate.embed` takes it, such as an exported file of the result that
-                `open_embedder` opened.
+                `open_embedder` opened. A file normalises each embedding before that of the mirror
+                image is appended, so single answers may differ from the embedder's.
         """
         judged = self.judge.measure(self.judge.embed(embedder), dict(self.before.embeddings))
         return self.judge.compare(self.before, judged, intervals=False)
