@@ -17,6 +17,7 @@ from keras_facemargin.data import FaceFolder
 from keras_facemargin.images import write_synthetic_faces
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("empty_plots", "short_finetuning")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_facemargin.__path__, "keras_facemargin.")

@@ -57,7 +57,7 @@ ALLOWED = {
         "saving",
     ),
     "report": ("bars", "evaluate", "files", "images"),
-    "export": ("evaluate", "files", "images", "report", "runtime", "zoo"),
+    "export": ("evaluate", "files", "images", "quality", "report", "runtime", "zoo"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (

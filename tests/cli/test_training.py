@@ -148,7 +148,9 @@ validation.held_out = 0.25
 """
 
 
-def test_train_shows_the_epochs_and_continues_with_the_same_changes(facemargin, model, faces):
+def test_train_shows_the_epochs_and_continues_with_the_same_changes(
+    facemargin, model, faces, real_plots
+):
     """The recipe is in another folder than the current one."""
     shutil.copytree(faces, "set/people")
     shutil.copy(model, "set/tiny.keras")

@@ -313,10 +313,9 @@ def test_the_javascript_code_aligns_to_one_grey_level(made, photo, tmp_path):
 
 
 def test_the_javascript_code_passes_its_self_test(copied):
-    """`ONNXRUNTIME_NODE` is the folder node_modules with onnxruntime-node."""
-    modules = os.environ.get("ONNXRUNTIME_NODE")
+    modules = os.environ.get("NODE_MODULES")
     if modules is None:
-        pytest.skip("needs onnxruntime-node: set ONNXRUNTIME_NODE to a folder node_modules with it")
+        pytest.skip("needs onnxruntime-node: set NODE_MODULES to a folder node_modules with it")
     (copied / "node_modules").symlink_to(modules)
     run = node(copied / "face_embedder.mjs", folder=copied)
     assert (run.stdout, run.returncode) == ("The self-test passed.\n", 0), run.stderr
