@@ -213,9 +213,7 @@ def verify(
 
 def _print_verdict(result: "Verification") -> None:
     colour = {"same": "green", "different": "red"}.get(result.verdict, "yellow")
-    console.print(
-        f"[{colour}]{result.words}[/]: cosine {result.cosine:.4f}, threshold {result.threshold:.4f}"
-    )
+    console.print(f"[{colour}]{result.words}[/]: {result.comparison}")
     if result.reason:
         say(result.reason)
     if result.meaning:
