@@ -15,6 +15,7 @@ from keras_facemargin.export.bundle.detector import write_detector
 from keras_facemargin.export.graph import OUTPUT_NAME
 from keras_facemargin.files import write_json
 from keras_facemargin.images.crop import Crop
+from keras_facemargin.quality.decision import FAINT, SHARP
 from keras_facemargin.quality.resolution import MEASURES, SIDE, find_window
 from keras_facemargin.zoo.card import Card
 from keras_facemargin.zoo.parts import Threshold, nearest_far
@@ -82,15 +83,13 @@ def _settings(
             include={"slope", "intercept", "genuine_pairs", "impostor_pairs"}
         ),
         "quality": quality
-        and quality.model_dump(
-            include={
-                "norm_weight",
-                "raw_utilities",
-                "utility",
-                "sharpness",
-                "partner_sharpness",
-            }
-        ),
+        and {
+            **quality.model_dump(
+                include={"norm_weight", "raw_utilities", "utility", "sharpness", "threshold_rise"}
+            ),
+            "sharp": SHARP,
+            "faint": FAINT,
+        },
         "sharpness": {
             "top": window.top,
             "left": window.left,

@@ -199,7 +199,7 @@ function compare() {
   section.className = { same: "same", different: "different", "cannot say": "unknown" }[answer?.verdict] ?? "";
   text(".verdict", answer ? `${MARK[answer.verdict]} ${answer.words}` : "Choose two photos.");
   const threshold = answer?.threshold ?? null;
-  text(".numbers", answer ? `Similarity (cosine) ${answer.cosine.toFixed(4)}${threshold ? `; at ${threshold.cosine.toFixed(4)} or above: the same person` : ""}.` : "");
+  text(".numbers", answer ? `Similarity (cosine) ${answer.cosine.toFixed(4)}${threshold ? `; at ${threshold.cosine.toFixed(4)} or above: the same person${threshold.raised}` : ""}.` : "");
   text(".reason", answer ? answer.reason : "");
   text(".meaning", answer ? answer.meaning : "");
   text(".origin", threshold ? `Threshold: ${threshold.origin}. A false accept rate (FAR) is the share of pairs of two people that count as the same person.` : "");

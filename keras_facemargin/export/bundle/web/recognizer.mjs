@@ -80,25 +80,44 @@ function mirrored(crop) {
 
 function verify(first, second, { threshold, likelihood, quality }) {
   const similarity = cosine(first.embedding, second.embedding);
-  const accepted = threshold !== null && similarity >= threshold.cosine;
-  const reason = threshold === null
-    ? "The bundle has no threshold: export it again with --calibrate FOLDER."
-    : shortcomings(first, second, quality) || refusal(accepted, first.quality, second.quality, quality);
-  const verdict = reason ? "cannot say" : accepted ? "same" : "different";
+  const { verdict, least, reason } = threshold === null
+    ? { verdict: "cannot say", reason: "The bundle has no threshold: export it again with --calibrate FOLDER." }
+    : decide(similarity, threshold.cosine, first, second, quality);
   // The ratio is that of good faces.
   const good = [first, second].every((face) => !quality || !shortfall("", face.quality, quality));
   const meaning = likelihood && !reason && good ? meaningOf(similarity, likelihood) : "";
   const because = reason ? `${reason.replace(/\.$/, "")}; ` : "";
-  const limit = threshold === null ? "" : `, threshold ${threshold.cosine.toFixed(4)} (${threshold.origin})`;
+  const rise = threshold === null ? 0 : least - threshold.cosine;
+  const raised = rise ? `, raised by ${rise.toFixed(4)} for missing detail` : "";
+  const limit = threshold === null ? "" : `, threshold ${least.toFixed(4)}${raised} (${threshold.origin})`;
   return {
     verdict,
     words: WORDS[verdict],
     cosine: similarity,
-    threshold,
+    threshold: threshold && { ...threshold, cosine: least, raised },
     reason,
     meaning,
     sentence: `${WORDS[verdict]}: ${because}cosine ${similarity.toFixed(4)}${limit}${meaning && ". "}${meaning}`,
   };
+}
+
+// The answer, the smallest cosine of "same" for these faces, and the reason of "cannot say".
+//
+// Strangers look more similar the less detail the sharper of two faces has: with a face below the
+// limit the threshold of "same" rises, unless the other is sharp. "Different" needs two good faces.
+function decide(similarity, threshold, first, second, limits) {
+  const short = shortcomings(first, second, limits);
+  if (short) return { verdict: "cannot say", least: threshold, reason: short };
+  if (limits === null) return { verdict: similarity >= threshold ? "same" : "different", least: threshold, reason: "" };
+  const qualities = [first.quality, second.quality], details = qualities.map((one) => one.sharpness);
+  const sharper = Math.max(...details), clear = Math.min(...details) >= limits.sharpness;
+  const known = limits.threshold_rise !== null && sharper >= limits.faint;
+  const rise = clear ? 0 : known ? limits.threshold_rise * Math.max(limits.sharp - sharper, 0) : Infinity;
+  const least = rise < Infinity ? threshold + rise : threshold;
+  if (similarity >= threshold + rise) return { verdict: "same", least, reason: "" };
+  const faults = [["first", first], ["second", second]].map(([name, face]) => shortfall(name, face.quality, limits));
+  if (similarity < threshold && !faults.some(Boolean)) return { verdict: "different", least, reason: "" };
+  return { verdict: "cannot say", least, reason: faults.filter(Boolean).join(" ") };
 }
 
 // The reasons why a face gets no answer, whatever it is compared with; "" if there are none.
@@ -112,27 +131,12 @@ function shortcomings(first, second, quality) {
   }).filter(Boolean).join(" ");
 }
 
-const isBlurred = (face, limits) => face.sharpness < limits.sharpness;
-const isPoor = (face, limits) => face.utility !== null && face.utility < limits.utility;
-const isSharp = (face, limits) => limits.partner_sharpness !== null && face.sharpness >= limits.partner_sharpness;
-
-// The reason why two faces are not good enough for their answer; "" if they are. Two faces with too
-// little detail have no answer. With one such face, or one of too little utility, the same person
-// looks different: the answer "same" holds, beside a face that is sharp enough for it.
-function refusal(accepted, first, second, limits) {
-  if (limits === null) return "";
-  const any = (test) => test(first, limits) || test(second, limits);
-  const doubtful = any(isBlurred) && !any(isSharp), below = any(isBlurred) || any(isPoor);
-  if (!doubtful && (accepted || !below)) return "";
-  return [["first", first], ["second", second]].map(([name, face]) => shortfall(name, face, limits)).filter(Boolean).join(" ");
-}
-
 // The quality of a face that is below its limit, as a sentence; "" for a face that is good enough.
 function shortfall(name, face, limits) {
-  if (isBlurred(face, limits))
+  if (face.sharpness < limits.sharpness)
     return `The ${name} face has the detail of ${face.sharpness.toFixed(1)} pixels between the eyes; ` +
       `at least ${limits.sharpness.toFixed(1)} are needed.`;
-  if (isPoor(face, limits))
+  if (face.utility !== null && face.utility < limits.utility)
     return `The ${name} face is harder to recognise than ${(100 * (1 - face.utility)).toFixed(1)}% of ` +
       "clean celebrity crops.";
   return "";
