@@ -17,8 +17,9 @@ from rich.console import Console
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import Verdict, export_onnx, export_tflite
-from keras_facemargin.export.formats import MIN_REPRESENTATIVE
-from keras_facemargin.export.graph import float32_embedder
+from keras_facemargin.export.formats import TFLITE
+from keras_facemargin.export.graph import check_backend, float32_embedder
+from keras_facemargin.export.write import MIN_REPRESENTATIVE
 from keras_facemargin.files import check_writable, exclusive, replace
 from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
@@ -77,6 +78,7 @@ def run_demo(
     """
     output = Path(output)
     model = load_embedder(embedder)
+    check_backend(TFLITE)
     float32_embedder(model)  # refuses what cannot be exported before the training
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:

@@ -107,6 +107,8 @@ HEAVY = (
     "mtcnn",
     "onnxruntime",
     "ai_edge_litert",
+    "ai_edge_quantizer",
+    "openvino",
     "tf2onnx",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
-from keras_facemargin.cli.console import Answer, console, say
+from keras_facemargin.cli.console import Answer, say, show_table
 from keras_facemargin.cli.files import image_files, printable
 from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import (
@@ -183,7 +183,7 @@ def list_people(
         table = Table(*(name.replace("_", " ") for name in record["rows"][0]))
         for row in record["rows"]:
             table.add_row(*(_cell(value) for value in row.values()))
-        console.print(table)
+        show_table(table)
     say(f"{gallery}: {_people(record['people'])}, {_images(record['images'])}")
     say(f"embedder: {record['model']}, id {record['embedding_id'][:12]}", style="dim")
     if record["migration"]:
@@ -389,7 +389,7 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
             table.add_row(
                 *(str(number), at, person, f"{face['cosine']:.4f}", face["nearest"] or "-")
             )
-        console.print(table)
+        show_table(table)
         for number, face in enumerate(record["faces"], 1):
             if face["reason"]:
                 say(f"face {number}: {face['reason']}")

@@ -22,7 +22,8 @@ from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.degrade import KINDS, degrade
 from keras_facemargin.images.image import ImageFile, read_face
-from keras_facemargin.quality import Limits, UtilityScale, effective_resolution, without_answer
+from keras_facemargin.quality import Limits, UtilityScale, effective_resolution, verdicts
+from keras_facemargin.quality.decision import FAINT, SHARP
 from keras_facemargin.quality.judge import norm_and_agreement
 
 CLEAN = "clean"
@@ -359,31 +360,27 @@ def count_pairs(
     people = first.units.shape[1]
     counts: dict[str, int] = dict.fromkeys(_COUNTS[: 2 if rule is None else 6], 0)
     if rule is not None:
-        blurred = first.sharpness[0] < rule.sharpness, second.sharpness[1] < rule.sharpness
-        poor = (
-            first.utilities(rule)[0] < rule.utility,
-            second.utilities(rule)[1] < rule.utility,
-        )
-        enough = np.inf if rule.partner_sharpness is None else rule.partner_sharpness
-        sharp = first.sharpness[0] >= enough, second.sharpness[1] >= enough
+        utility = first.utilities(rule)[0], second.utilities(rule)[1]
     for start in range(0, people, _ROWS):
         rows = slice(start, min(start + _ROWS, people))
-        accepted = first.units[0, rows] @ second.units[1].T >= threshold
+        scores = first.units[0, rows] @ second.units[1].T
         same = np.arange(people)[rows, None] == np.arange(people)
-        wrong = accepted != same
+        wrong = (scores >= threshold) != same
         counts["false_rejects"] += int(np.count_nonzero(wrong & same))
         counts["false_accepts"] += int(np.count_nonzero(wrong & ~same))
         if rule is not None:
-            answered = ~without_answer(
-                accepted,
-                blurred=(blurred[0][rows, None], blurred[1]),
-                poor=(poor[0][rows, None], poor[1]),
-                sharp=(sharp[0][rows, None], sharp[1]),
+            found = verdicts(
+                scores,
+                threshold,
+                sharpness=(first.sharpness[0, rows, None], second.sharpness[1]),
+                utility=(utility[0][rows, None], utility[1]),
+                limits=rule,
             )
+            answered = found.same | found.different
             counts["answered_genuines"] += int(np.count_nonzero(answered & same))
             counts["answered_impostors"] += int(np.count_nonzero(answered & ~same))
-            counts["answered_false_rejects"] += int(np.count_nonzero(answered & wrong & same))
-            counts["answered_false_accepts"] += int(np.count_nonzero(answered & wrong & ~same))
+            counts["answered_false_rejects"] += int(np.count_nonzero(found.different & same))
+            counts["answered_false_accepts"] += int(np.count_nonzero(found.same & ~same))
     return Damage(kind, second is first, people, people * (people - 1), **counts)
 
 
@@ -402,14 +399,11 @@ _COUNTS = (
 DAMAGE = ("40px", "36px", "32px", *KINDS[:3], "blur1.5", *KINDS[3:])
 
 
-def sharpness_limits(
-    bad: Mapping[str, JudgedFaces], threshold: float, *, far: float
-) -> tuple[float, float]:
+def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: float) -> float:
     """The fewest pixels between the eyes at which damage accepts no more than clean crops.
 
     For each kind of damage it is the lowest limit, in steps of half a pixel, at which the accepted
-    pairs of two people with a sharpness at or above the limit are at most a share `far` of all
-    pairs: once for the sharpness of the less sharp crop, once for that of the sharper one.
+    pairs of two people, both crops at or above the limit, are at most a share `far` of all pairs.
 
     Args:
         bad: kind of `DAMAGE` -> faces, both degraded.
@@ -417,17 +411,71 @@ def sharpness_limits(
         far: false accept rate of that threshold.
 
     Returns:
-        The highest of the limits of both crops, and of those of one.
+        The highest of these limits.
     """
-    highest = [0.0, 0.0]
+    highest = 0.0
     for faces in bad.values():
-        first, second = faces.units
-        accepted = first @ second.T >= threshold
-        np.fill_diagonal(accepted, False)
-        allowed = far * len(first) * (len(first) - 1)
+        _, softer, _ = _accepted(faces, threshold)
         limits = np.arange(0, 36, 0.5)
-        for place, of_pair in enumerate((np.minimum, np.maximum)):
-            found = of_pair(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
-            kept = np.array([np.count_nonzero(found >= limit) for limit in limits])
-            highest[place] = max(highest[place], float(limits[int(np.argmax(kept <= allowed))]))
-    return highest[0], highest[1]
+        kept = np.array([np.count_nonzero(softer >= limit) for limit in limits])
+        allowed = far * _impostors(faces)
+        highest = max(highest, float(limits[int(np.argmax(kept <= allowed))]))
+    return highest
+
+
+# Strangers that damage may accept with a raised threshold, as a multiple of the target: those of
+# two crops at or above the limit of sharpness are at most the target, and half of it is added.
+_WITH_RISE = 1.5
+
+
+def threshold_rise(
+    bad: Mapping[str, JudgedFaces], threshold: float, limit: float, *, far: float
+) -> float | None:
+    """The rise of the threshold for each missing pixel at which damage accepts few strangers.
+
+    Args:
+        bad: kind of `DAMAGE` -> faces, both degraded.
+        threshold: of the clean crops.
+        limit: of sharpness, as `sharpness_limit`; pairs of two crops at or above it keep the
+            threshold.
+        far: false accept rate of that threshold.
+
+    Returns:
+        The smallest rise, a multiple of 0.0001, at which no kind accepts more than 1.5 `far` of all
+        pairs of two people; None if no rise holds that.
+    """
+    highest = 0.0
+    for faces in bad.values():
+        excess, softer, sharper = _accepted(faces, threshold)
+        clear = softer >= limit
+        allowed = int(_WITH_RISE * far * _impostors(faces)) - np.count_nonzero(clear)
+        below = ~clear & (sharper >= FAINT)
+        missing = np.maximum(SHARP - sharper[below], 0)
+        # A pair is accepted up to this rise.
+        rises = np.where(missing > 0, excess[below] / np.maximum(missing, 1e-9), np.inf)
+        if len(rises) > allowed:
+            highest = max(highest, float(np.sort(rises)[::-1][allowed]))
+    if highest == 0:
+        return 0.0
+    return None if np.isinf(highest) else float(np.ceil(highest * 1e4 + 1e-6) / 1e4)
+
+
+def _accepted(
+    faces: JudgedFaces, threshold: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The accepted pairs of two people: excess over the threshold, lower and higher sharpness."""
+    first, second = faces.units
+    scores = first @ second.T
+    accepted = scores >= threshold
+    np.fill_diagonal(accepted, False)
+    one, other = faces.sharpness[0][:, None], faces.sharpness[1]
+    return (
+        scores[accepted] - threshold,
+        np.minimum(one, other)[accepted],
+        np.maximum(one, other)[accepted],
+    )
+
+
+def _impostors(faces: JudgedFaces) -> int:
+    people = len(faces.units[0])
+    return people * (people - 1)

@@ -92,7 +92,7 @@ class Identity:
         person: name of the person; None unless the verdict is "identified".
         nearest: name of the most similar person, whatever the score; None if the gallery is empty.
         cosine: of the probe and that person's template; -1 if the gallery is empty.
-        threshold: smallest cosine that identifies.
+        threshold: smallest cosine that identifies, for faces of that sharpness.
         reason: one sentence why the verdict is "cannot say"; else "".
     """
 
@@ -610,7 +610,9 @@ class Gallery:
             reason = decision.reason.replace("first face", "face").replace(
                 "second face", "enrolled face"
             )
-            answers.append(Identity(verdict, person, str(name), float(score), threshold, reason))
+            answers.append(
+                Identity(verdict, person, str(name), float(score), decision.threshold, reason)
+            )
         return answers
 
     def rebuild(

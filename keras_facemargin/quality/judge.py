@@ -50,8 +50,8 @@ class Limits(Protocol):
         ...
 
     @property
-    def partner_sharpness(self) -> float | None:
-        """The lowest sharpness of one crop that is enough for "same"; None if it is not known."""
+    def threshold_rise(self) -> float | None:
+        """The rise of the threshold for each missing pixel; None leaves such pairs unanswered."""
         ...
 
 

@@ -188,7 +188,8 @@ class Recognizer:
         return Verification(
             verdict=decision.verdict,
             cosine=cosine,
-            threshold=threshold,
+            threshold=decision.threshold,
+            raised_by=decision.threshold - threshold,
             far=rate,
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
@@ -290,7 +291,7 @@ class Recognizer:
             self.shortcoming(second, name="second face"),
         ]
         if any(doubts):
-            return Decision("cannot say", " ".join(filter(None, doubts)))
+            return Decision("cannot say", threshold, " ".join(filter(None, doubts)))
         return decide(
             cosine, threshold, qualities=(first.quality, second.quality), limits=self.quality
         )

@@ -7,6 +7,8 @@
 // line of its output is JSON: status, answers (of each pair: notes, text, verdict, sentence, cosine,
 // and the faces of both photos), hosts that the page contacted, problems in its console, and whether
 // the page is wider than its window.
+//
+// A job with `expression` is another page: it is opened, and what it waits for is `result`.
 
 import { readFile } from "node:fs/promises";
 
@@ -14,13 +16,26 @@ const job = JSON.parse(await readFile(process.argv[2], "utf8"));
 const { default: puppeteer } = await import(`${job.modules}/puppeteer-core/lib/esm/puppeteer/puppeteer-core.js`);
 const browser = await puppeteer.launch({ executablePath: job.chromium, args: ["--no-sandbox"] });
 try {
-  const page = await browser.newPage(), hosts = new Set(), problems = [], answers = [];
+  const page = await browser.newPage(), hosts = new Set(), problems = [];
   await page.setViewport({ width: job.width, height: job.height });
   if (job.dark) await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: "dark" }]);
   page.on("request", (request) => hosts.add(new URL(request.url()).host));
   page.on("console", (message) => problems.push(message.text()));
   page.on("pageerror", (error) => problems.push(error.message));
   await page.goto(job.url);
+  if (job.expression) {
+    await page.waitForFunction(job.expression, { timeout: 120000 });
+    const result = await page.evaluate(job.expression);
+    console.log(JSON.stringify({ result, hosts: [...hosts] }));
+  } else {
+    console.log(JSON.stringify(await compare(page, hosts, problems)));
+  }
+} finally {
+  await browser.close();
+}
+
+async function compare(page, hosts, problems) {
+  const answers = [];
   await page.waitForFunction('!/Loading/.test(document.querySelector("#status").textContent)', { timeout: 120000 });
   const status = await page.$eval("#status", (element) => element.textContent);
   const inputs = await page.$$("input[type=file]");
@@ -49,7 +64,5 @@ try {
   }
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   if (job.screenshot) await page.screenshot({ path: job.screenshot, fullPage: true });
-  console.log(JSON.stringify({ status, answers, hosts: [...hosts], problems, stops, wide }));
-} finally {
-  await browser.close();
+  return { status, answers, hosts: [...hosts], problems, stops, wide };
 }

@@ -210,6 +210,8 @@ def test_the_command_writes_a_bundle(tmp_path, facemargin, monkeypatch):
     assert {one.thresholds.of for one in manifest.models} == {"this file"}
     assert manifest.models[0].verdict["decisions"]["impostor_pairs"] == 594
     assert "Decisions" in Path("made/verdict.html").read_text()
+    page = json.loads(Path("made/web/settings.json").read_text())
+    assert "594 impostor pairs" in page["threshold"]["origin"]
     # Nothing is done before the refusal.
     result = facemargin("export", "--bundle", "made", "--model", "missing.keras")
     assert_one_sentence(result, "made", "in use")

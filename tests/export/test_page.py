@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 from tiny import tiny_embedder
 
-from keras_facemargin.export import export_bundle
+from keras_facemargin.export import export_bundle, read_manifest
 from keras_facemargin.export.bundle.detector import write_detector
+from keras_facemargin.export.bundle.manifest import read_expected
 from keras_facemargin.export.bundle.page import has_page, write_page
 from keras_facemargin.images import Crop, read_photo, synthesize_faces
 from keras_facemargin.images.degrade import degrade
@@ -185,6 +186,9 @@ PAIRS = [
     (0.0, (GOOD, GOOD), ("", "")),
     (-0.3, (GOOD, GOOD), ("", "")),
     (0.7, (GOOD, Quality(0.5, 9.2)), ("", "")),
+    (0.7, (Quality(0.5, 9.2), Quality(0.5, 14.0)), ("", "")),
+    (0.7, (Quality(0.5, 9.2), Quality(0.5, 7.0)), ("", "")),
+    (0.1, (GOOD, Quality(0.5, 9.2)), ("", "")),
     (0.1, (Quality(0.001, 8.0), Quality(0.004, 30.0)), ("", "")),
     (0.7, (Quality(0.004, 30.0), GOOD), ("", "")),
     (0.1, (Quality(0.004, 30.0), GOOD), ("", "")),
@@ -253,14 +257,14 @@ def test_a_page_without_a_threshold_cannot_say(made, tmp_path):
 # With a runtime, on real photos.
 
 
-def assert_same_faces(own, faces):
+def assert_same_faces(own, faces, points=0.1, crop=0.5, cosine=0.9999):
     """Compares the faces of the page with those of a Recognizer, the largest first."""
     assert len(own) == len(faces)
     for mine, face in zip(own, faces, strict=True):
-        assert np.linalg.norm(mine["points"] - face.points, axis=1).max() < 0.1
-        assert np.abs(np.array(mine["crop"], float) - face.crop.ravel()).mean() < 0.5
+        assert np.linalg.norm(mine["points"] - face.points, axis=1).max() < points
+        assert np.abs(np.array(mine["crop"], float) - face.crop.ravel()).mean() < crop
         a, b = np.array(mine["embedding"], float), face.embedding.astype(float)
-        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9999
+        assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > cosine
         assert mine["quality"]["sharpness"] == pytest.approx(face.quality.sharpness, abs=0.5)
 
 
@@ -317,18 +321,18 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def browse(bundle, tmp_path, pairs, **options):
-    """What `page_in_browser.mjs` reports about the page of a bundle."""
+def browse(bundle, tmp_path, page="web/", **options):
+    """What `page_in_browser.mjs` reports about a page in a bundle."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("needs chromium")
     with served(bundle) as address:
-        job = {"modules": modules("puppeteer-core"), "chromium": chromium, "pairs": pairs}
-        job |= {"url": f"{address}/web/", "width": 1280, "height": 900} | options
+        job = {"modules": modules("puppeteer-core"), "chromium": chromium, "pairs": []}
+        job |= {"url": f"{address}/{page}", "width": 1280, "height": 900} | options
         (tmp_path / "browser.json").write_text(json.dumps(job))
         found = node(IN_BROWSER, tmp_path / "browser.json")
     assert found["hosts"] == [address.removeprefix("http://")]
-    assert not found["wide"]
+    assert not found.get("wide")
     return found
 
 
@@ -339,7 +343,7 @@ def default_bundle(tmp_path_factory):
     runtime = modules("onnxruntime-web", "puppeteer-core")
     card = load_card("spherenet_distilled")
     embedder = load_embedder(card.name)
-    export_bundle(embedder, folder, files={"embedder.onnx": "float32"}, card=card)
+    export_bundle(embedder, folder, card=card)
     (folder / "web/node_modules").symlink_to(runtime)
     return folder
 
@@ -369,7 +373,7 @@ def test_a_browser_gives_the_answers_of_verify(default_bundle, tmp_path, shared_
     own = [str(tmp_path / name) for name in kinds]
     pairs = [[paths[0], paths[1]], [paths[2], paths[3]], [paths[0], paths[2]]]
     pairs += [[own[0], own[1]], [own[2], own[3]], [own[4], paths[1]]]
-    found = browse(default_bundle, tmp_path, pairs, width=width)
+    found = browse(default_bundle, tmp_path, pairs=pairs, width=width)
     assert found["status"] == "Ready." and not found["problems"]
     assert found["stops"][:2] == ["Choose the first photo", "Choose the second photo"]
     recognizer = load_recognizer()
@@ -386,12 +390,30 @@ def test_a_browser_gives_the_answers_of_verify(default_bundle, tmp_path, shared_
 
 
 @pytest.mark.slow
+def test_a_browser_agrees_on_every_photo(default_bundle, tmp_path, shared_data):
+    """The figures of docs/bundle.md."""
+    paths = list(map(str, sorted((shared_data / "photos").glob("*/*.jpg"))))
+    pairs = list(zip(paths[::2], paths[1::2], strict=True))
+    answers = browse(default_bundle, tmp_path, pairs=pairs)["answers"]
+    recognizer = load_recognizer()
+    count = 0
+    for pair, answer in zip(pairs, answers, strict=True):
+        faces = [recognizer.faces(path) for path in pair]
+        for own, other in zip(answer["faces"], faces, strict=True):
+            assert_same_faces(own, other, points=0.001, crop=0.01, cosine=0.99999)
+            count += len(own)
+        expected = recognizer.verify(*(each[0] for each in faces))
+        assert answer["verdict"] == expected.verdict
+    assert (len(pairs), count) == (125, 303)
+
+
+@pytest.mark.slow
 def test_a_browser_names_what_is_wrong_with_a_photo(default_bundle, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype="uint8")
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (tmp_path / "words.jpg").write_text("not a photo")
     pair = [str(tmp_path / "noise.png"), str(tmp_path / "words.jpg")]
-    (answer,) = browse(default_bundle, tmp_path, [pair])["answers"]
+    (answer,) = browse(default_bundle, tmp_path, pairs=[pair])["answers"]
     assert answer["notes"][0].startswith("No face was found.")
     assert "Received: words.jpg" in answer["notes"][1]
     assert "verdict" not in answer and "Choose two photos." in answer["text"]
@@ -401,12 +423,46 @@ def test_a_browser_names_what_is_wrong_with_a_photo(default_bundle, tmp_path):
 def test_a_browser_names_what_is_missing_or_wrong_in_the_folder(default_bundle, tmp_path):
     folder = tmp_path / "bundle"
     shutil.copytree(default_bundle, folder, ignore=shutil.ignore_patterns("node_modules"))
-    assert "npm install" in browse(folder, tmp_path, [])["status"]
+    assert "npm install" in browse(folder, tmp_path)["status"]
     (folder / "web/node_modules").symlink_to(modules("onnxruntime-web"))
     for crop in folder.glob("selftest/crop_?.rgb"):
         pixels = np.frombuffer(crop.read_bytes(), "uint8").reshape(-1, 3)
         crop.write_bytes(pixels[:, ::-1].tobytes())
     assert (
         "The self-test failed in this browser. Received: BGR"
-        in (browse(folder, tmp_path, [])["status"])
+        in (browse(folder, tmp_path)["status"])
     )
+
+
+LITERT = """<!doctype html>
+<link rel="icon" href="data:,">
+<script type="importmap">{"imports": {
+  "@litertjs/core": "./web/node_modules/@litertjs/core/dist/index.js",
+  "@litertjs/wasm-utils": "./web/node_modules/@litertjs/wasm-utils/dist/index.js"
+}}</script>
+<script type="module">
+import { loadAndCompile, loadLiteRt, Tensor } from "@litertjs/core";
+import { HEIGHT, selfTest, WIDTH } from "./face_embedder.mjs";
+await loadLiteRt("./web/node_modules/@litertjs/core/wasm/");
+const model = await loadAndCompile("./embedder.tflite", { accelerator: "wasm" }), embeddings = [];
+const embed = async (crop) => {
+  const image = new Tensor(Float32Array.from(crop), [1, HEIGHT, WIDTH, 3]);
+  embeddings.push([...(await (await model.run({ image })).embedding.data())]);
+  return embeddings.at(-1);
+};
+const read = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
+window.result = { fault: await selfTest(embed, read), embeddings };
+</script>
+"""
+
+
+@pytest.mark.slow
+def test_litert_js_runs_the_tflite_file(default_bundle, tmp_path):
+    modules("@litertjs/core", "@litertjs/wasm-utils")
+    (default_bundle / "litert.html").write_text(LITERT)
+    result = browse(default_bundle, tmp_path, "litert.html", expression="window.result")["result"]
+    assert result["fault"] == ""
+    model = next(m for m in read_manifest(default_bundle).models if m.format == "tflite")
+    expected = read_expected(default_bundle, model)
+    for own, other in zip(result["embeddings"][:2], expected.crops, strict=True):
+        assert np.dot(own, other) / np.linalg.norm(own) / np.linalg.norm(other) > 0.9999

@@ -140,7 +140,7 @@ def test_identify(gallery):
     assert answers[0].cosine == pytest.approx(1 / np.sqrt(1.01))
 
     class Limits:
-        utility, sharpness, partner_sharpness = 0.0, 11.0, 25.0
+        utility, sharpness, threshold_rise = 0.0, 11.0, 0.5
 
     sharp = [Quality(None, 30.0)] * 3
     answers = gallery.identify(probes, threshold=0.5, qualities=sharp, limits=Limits)
@@ -156,10 +156,11 @@ def test_identify(gallery):
     assert [each.person for each in answers] == ["ann", "bob", None]
     assert answers[2].verdict == "cannot say"
     assert "The enrolled face" in answers[2].reason
-    soft = [Quality(None, 24.0)] * 3
+    soft = [Quality(None, 20.0)] * 3
     answers = gallery.identify(probes, threshold=0.5, qualities=soft, limits=Limits)
     assert [each.person for each in answers] == [None, "bob", None]
     assert answers[0].verdict == "cannot say"
+    assert [each.threshold for each in answers] == [1.5, 0.5, 1.5]
 
 
 def test_expected_fpir():

@@ -82,7 +82,15 @@ def _settings(
             include={"slope", "intercept", "genuine_pairs", "impostor_pairs"}
         ),
         "quality": quality
-        and quality.model_dump(include={"norm_weight", "raw_utilities", "utility", "sharpness"}),
+        and quality.model_dump(
+            include={
+                "norm_weight",
+                "raw_utilities",
+                "utility",
+                "sharpness",
+                "partner_sharpness",
+            }
+        ),
         "sharpness": {
             "top": window.top,
             "left": window.left,

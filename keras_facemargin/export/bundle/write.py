@@ -31,10 +31,12 @@ from keras_facemargin.export.bundle.selftest import (
     golden_crops,
     golden_photo,
 )
+from keras_facemargin.export.costs import with_costs
 from keras_facemargin.export.decisions import LabelledFaces, compare_decisions
-from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
+from keras_facemargin.export.formats import format_of
 from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
 from keras_facemargin.export.page import write_verdicts
+from keras_facemargin.export.write import export_embedder, open_session
 from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.runtime.file import Session
@@ -120,8 +122,9 @@ def export_bundle(
                 images=images,
                 keep=directory.with_name(f"{directory.name}.{name}.failed"),
             )
+            verdict = with_costs(verdict)
             file = draft / name
-            session = FORMATS[file.suffix.lower()].open_session(file, None)
+            session = open_session(file, None)
             expected = expected_embeddings(session, crops, photo, crop, precision)
             place = f"{_SELFTEST}/{name}.json"
             (draft / place).write_text(expected.model_dump_json(), encoding="utf-8")
@@ -226,7 +229,11 @@ def _check_names(files: Mapping[str, str]) -> None:
     if not files:
         raise ValueError("A bundle must have a model file. Received: files={}")
     for name, precision in files.items():
-        check_format(name, precision)
+        if format_of(name, precision).container.folder:
+            raise ValueError(
+                "The model files of a bundle must be .tflite or .onnx, which its code runs. "
+                f"Received: {name!r}. Export a folder beside the bundle with export_embedder."
+            )
         if Path(name).name != name:
             raise ValueError(
                 f"The model files of a bundle must be names without a folder. Received: {name!r}"

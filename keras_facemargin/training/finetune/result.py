@@ -13,7 +13,7 @@ from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.evaluate import Pairs
 from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.saving import save_model
-from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judged
+from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judge, Judged
 from keras_facemargin.training.finetune.known import CLASSIFIER, REPORT
 from keras_facemargin.training.finetune.learned import Trained
 from keras_facemargin.training.finetune.parts import Parts
@@ -55,6 +55,7 @@ class FineTuned:
             strangers' impostor pairs or, of fewer than a thousand, one pair: for the embedding of
             an image alone and for embeddings with the mirror image's appended.
         notes: sentences about the images, such as copies that were left out.
+        judge: measures other embedders on the same images.
     """
 
     classifier: MarginClassifier
@@ -67,7 +68,8 @@ class FineTuned:
     comparison: Comparison
     strangers: Images
     thresholds: Thresholds
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    judge: Judge = dataclasses.field(repr=False)
 
     @property
     def result(self) -> Judged:
@@ -80,6 +82,17 @@ class FineTuned:
         paths, labels = self.strangers
         first, second = np.triu_indices(len(paths), 1)
         return Pairs(tuple(paths[first]), tuple(paths[second]), labels[first] == labels[second])
+
+    def compare(self, embedder: Any) -> Comparison:
+        """The measures before fine-tuning beside those of an embedder made of the result.
+
+        Args:
+            embedder: as `evaluate.embed` takes it, such as an exported file of the result that
+                `open_embedder` opened. A file normalises each embedding before that of the mirror
+                image is appended, so single answers may differ from the embedder's.
+        """
+        judged = self.judge.measure(self.judge.embed(embedder), dict(self.before.embeddings))
+        return self.judge.compare(self.before, judged, intervals=False)
 
     @property
     def verdict(self) -> str:

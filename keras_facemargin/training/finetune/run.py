@@ -169,6 +169,7 @@ def finetune(
             progress=False,
         ),
         notes=tuple(notes),
+        judge=judge,
     )
 
 

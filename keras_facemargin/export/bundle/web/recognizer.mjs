@@ -85,7 +85,9 @@ function verify(first, second, { threshold, likelihood, quality }) {
     ? "The bundle has no threshold: export it again with --calibrate FOLDER."
     : shortcomings(first, second, quality) || refusal(accepted, first.quality, second.quality, quality);
   const verdict = reason ? "cannot say" : accepted ? "same" : "different";
-  const meaning = likelihood && !reason ? meaningOf(similarity, likelihood) : "";
+  // The ratio is that of good faces.
+  const good = [first, second].every((face) => !quality || !shortfall("", face.quality, quality));
+  const meaning = likelihood && !reason && good ? meaningOf(similarity, likelihood) : "";
   const because = reason ? `${reason.replace(/\.$/, "")}; ` : "";
   const limit = threshold === null ? "" : `, threshold ${threshold.cosine.toFixed(4)} (${threshold.origin})`;
   return {
@@ -110,23 +112,30 @@ function shortcomings(first, second, quality) {
   }).filter(Boolean).join(" ");
 }
 
-// The reason why two faces are not good enough for their answer; "" if they are. A face with too
-// little detail has no answer. One of too little utility only makes the same person look different:
-// the answer "same" holds.
+const isBlurred = (face, limits) => face.sharpness < limits.sharpness;
+const isPoor = (face, limits) => face.utility !== null && face.utility < limits.utility;
+const isSharp = (face, limits) => limits.partner_sharpness !== null && face.sharpness >= limits.partner_sharpness;
+
+// The reason why two faces are not good enough for their answer; "" if they are. Two faces with too
+// little detail have no answer. With one such face, or one of too little utility, the same person
+// looks different: the answer "same" holds, beside a face that is sharp enough for it.
 function refusal(accepted, first, second, limits) {
   if (limits === null) return "";
-  const blurred = (face) => face.sharpness < limits.sharpness;
-  const poor = (face) => face.utility !== null && face.utility < limits.utility;
-  if (!blurred(first) && !blurred(second) && (accepted || (!poor(first) && !poor(second)))) return "";
-  return [["first", first], ["second", second]].map(([name, face]) => {
-    if (blurred(face))
-      return `The ${name} face has the detail of ${face.sharpness.toFixed(1)} pixels between the eyes; ` +
-        `at least ${limits.sharpness.toFixed(1)} are needed.`;
-    if (poor(face))
-      return `The ${name} face is harder to recognise than ${(100 * (1 - face.utility)).toFixed(1)}% of ` +
-        "clean celebrity crops.";
-    return "";
-  }).filter(Boolean).join(" ");
+  const any = (test) => test(first, limits) || test(second, limits);
+  const doubtful = any(isBlurred) && !any(isSharp), below = any(isBlurred) || any(isPoor);
+  if (!doubtful && (accepted || !below)) return "";
+  return [["first", first], ["second", second]].map(([name, face]) => shortfall(name, face, limits)).filter(Boolean).join(" ");
+}
+
+// The quality of a face that is below its limit, as a sentence; "" for a face that is good enough.
+function shortfall(name, face, limits) {
+  if (isBlurred(face, limits))
+    return `The ${name} face has the detail of ${face.sharpness.toFixed(1)} pixels between the eyes; ` +
+      `at least ${limits.sharpness.toFixed(1)} are needed.`;
+  if (isPoor(face, limits))
+    return `The ${name} face is harder to recognise than ${(100 * (1 - face.utility)).toFixed(1)}% of ` +
+      "clean celebrity crops.";
+  return "";
 }
 
 // The likelihood ratio in a sentence, within what the number of pairs supports.
