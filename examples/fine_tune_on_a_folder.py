@@ -26,7 +26,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
 
     if options.people is None:
-        options.people = options.output / "synthetic_faces"
+        options.people = options.output.with_name("synthetic_faces")
         if not options.people.is_dir():
             write_synthetic_faces(options.people, num_identities=12, images_per_identity=6)
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import shutil
+import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,13 +17,14 @@ from rich.console import Console
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import plot_hardest_pairs, plot_roc, plot_scores
 from keras_facemargin.export import Verdict, export_onnx, export_tflite
-from keras_facemargin.export.formats import MIN_REPRESENTATIVE
-from keras_facemargin.export.graph import float32_embedder
-from keras_facemargin.files import check_writable, exclusive
+from keras_facemargin.export.formats import TFLITE
+from keras_facemargin.export.graph import check_backend, float32_embedder
+from keras_facemargin.export.write import MIN_REPRESENTATIVE
+from keras_facemargin.files import check_writable, exclusive, replace
 from keras_facemargin.images import Crop, read_face, write_synthetic_faces
 from keras_facemargin.report import Report
 from keras_facemargin.training.finetune import SAVED_FILES, FineTuned, finetune
-from keras_facemargin.zoo import CAUTION, Card, find_card, load_embedder
+from keras_facemargin.zoo import CARD, CAUTION, Card, find_card, load_embedder
 
 PEOPLE, IMAGES_EACH = 64, 12
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
@@ -76,6 +78,7 @@ def run_demo(
     """
     output = Path(output)
     model = load_embedder(embedder)
+    check_backend(TFLITE)
     float32_embedder(model)  # refuses what cannot be exported before the training
     missing = [package for package in _PACKAGES if find_spec(package) is None]
     if missing:
@@ -103,7 +106,7 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
         f"Trained on {tuned.parts.training.num_classes} identities; "
         f"{tuned.parts.strangers.num_classes} others only test."
     )
-    tuned.save(output, embedder)
+    _save(tuned, output, embedder)
 
     console.rule("3/4  Your people and strangers, before and after")
     console.print(tuned)
@@ -119,6 +122,16 @@ def _run(output: Path, model: Any, embedder: str, faces: str | os.PathLike[str] 
         f"{report} ({seconds:.0f} s). Open it in a browser.", markup=False, soft_wrap=True
     )
     return report
+
+
+def _save(tuned: FineTuned, output: Path, embedder: str) -> None:
+    """Replaces the files of an earlier demo; the folder has other files, too."""
+    with tempfile.TemporaryDirectory(prefix=".", dir=output) as place:
+        draft = Path(place) / output.resolve().name  # the card has the name of its folder
+        tuned.save(draft, embedder)
+        (output / CARD).unlink(missing_ok=True)  # an older card does not describe the new file
+        for name in sorted(SAVED_FILES, key=CARD.__eq__):  # the card last
+            replace(draft / name, output / name)
 
 
 def _open_people(

@@ -2,14 +2,12 @@
 
 import functools
 import gc
+import importlib
 import os
 from pathlib import Path
 
-import keras
 import pytest
 from file_server import serve
-
-from keras_facemargin.images import synthetic
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
@@ -35,8 +33,16 @@ def server(monkeypatch):
         yield running
 
 
-def pytest_configure():
-    """Quick XLA, and two logical CPU devices, so that MirroredStrategy has replicas to disagree."""
+def pytest_configure(config):
+    """Quick XLA, and two logical CPU devices, so that MirroredStrategy has replicas to disagree.
+
+    The process that only distributes the tests to its workers imports no backend: its import would
+    be seconds in which no test runs.
+    """
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import keras
+
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_XLA}"
     os.environ["JAX_THREEFRY_PARTITIONABLE"] = "0"
     # The modules of a backend take a full collection 0.3 s, and stay; what jax keeps of compiled
@@ -51,7 +57,12 @@ def pytest_configure():
         jax.config.update("jax_threefry_partitionable", False)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
+        from tensorflow.python import pywrap_tfe
 
+        # `keras.utils.set_random_seed`, which runs before each test, makes TensorFlow forget the
+        # kernels of all operations: two thirds of the time of tests that run without a graph. Only
+        # TensorFlow's own random operations have a state in a kernel, and Keras draws with none.
+        pywrap_tfe.TFE_ContextClearCaches = lambda context: None
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
@@ -60,18 +71,76 @@ def pytest_configure():
 @pytest.fixture(scope="session", autouse=True)
 def _draw_each_synthetic_face_once():
     """Most commands draw the same people; only `test_synthetic.py` draws them again."""
+    from keras_facemargin.images import synthetic
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "_people", functools.cache(synthetic._people))
         yield
 
 
+@pytest.fixture
+def real_plots():
+    """Takes part in a test that looks at the plots, where the others have `empty_plots`."""
+
+
+@pytest.fixture
+def empty_plots(monkeypatch, request):
+    """Figures are made and saved as empty pictures: matplotlib takes most of the time of a page.
+
+    `tests/evaluate` and `tests/report` draw every plot.
+    """
+    if "real_plots" in request.fixturenames:
+        return
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    empty = Image.new("L", (1, 1))
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, format=None: empty.save(file, format))
+
+
+@pytest.fixture(scope="module")
+def short_finetuning():
+    """A third of the steps of `finetune`, for tests of what is around it."""
+    fit = importlib.import_module("keras_facemargin.training.finetune.fit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "_STEPS", 20)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _seed():
+    import keras
+
     keras.utils.set_random_seed(0)
+
+
+# Files of a quarter of a minute or more. They come first, so that a worker does not run one of them
+# alone at the end.
+LONG = (
+    "heads/test_contract.py",
+    "test_docs.py",
+    "losses/test_losses.py",
+    "augmentation/test_layers.py",
+    "callbacks/test_exact_resume.py",
+    "export/test_layers.py",
+    "heads/margin_head/test_shards.py",
+    "cli/test_training.py",
+    "cli/test_evaluate.py",
+    "data/test_faces.py",
+    "test_demo.py",
+    "test_classifier.py",
+    "test_embedder.py",
+    "training/test_run.py",
+    "training/finetune/test_run.py",
+)
 
 
 def pytest_collection_modifyitems(items):
     """Tests of TensorFlow-only rooms (data, export, tf.distribute) skip on other backends."""
+    import keras
+
+    place = {CHECKOUT / "tests" / file: number for number, file in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return
@@ -84,6 +153,7 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     """How much of the heads' contract was shown in this run: heads x settings x properties."""
     heads, settings, properties, checks = set(), set(), set(), 0
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     for report in terminalreporter.stats.get("passed", []):
         path, _, name = report.nodeid.rpartition("::")
         if report.when == "call" and path.endswith("test_contract.py") and "[" in name:
@@ -97,6 +167,6 @@ def pytest_terminal_summary(terminalreporter):
             checks += 1
     if checks:
         terminalreporter.write_line(
-            f"heads' contract on {keras.backend.backend()}: {len(heads)} heads "
+            f"heads' contract on {backend}: {len(heads)} heads "
             f"({len(settings)} settings) x {len(properties)} properties, {checks} checks passed"
         )

@@ -51,21 +51,48 @@ def worker_environments(count):
     ]
 
 
-# The console script's lines, in a terminal whose owner has set nothing; last, what was imported.
-COMMAND = """
+# The console script's lines, in a terminal whose owner has set nothing. Each command ends with a
+# line in both streams: its exit code and what has been imported.
+COMMANDS = """
 import json, os, sys
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
-sys.argv[0] = "/somewhere/bin/facemargin"
-from keras_facemargin.cli import main
-try:
-    main()
-finally:
-    print(json.dumps(sorted(sys.modules)))
+commands, sys.argv = json.loads(sys.argv[1]), ["/somewhere/bin/facemargin"]
+for sys.argv[1:] in commands:
+    try:
+        from keras_facemargin.cli import main
+        main()
+    except SystemExit as stop:
+        end = json.dumps([stop.code or 0, sorted(sys.modules)])
+        print("\\n" + end, flush=True)
+        print("\\n" + end, file=sys.stderr, flush=True)
 """
 
 
 def run_command(*arguments):
     """Runs `facemargin`: exit code, standard output and error, and the packages it imported."""
-    ((code, out, error),) = finish(start("-c", COMMAND, *arguments))
-    *said, modules = out.splitlines()
-    return code, "\n".join(said), error, {name.split(".")[0] for name in json.loads(modules)}
+    (result,) = run_commands(arguments)
+    return result
+
+
+def run_commands(*commands):
+    """Runs several commands in one process: for each what `run_command` returns."""
+    words = json.dumps([list(map(str, command)) for command in commands])
+    ((status, *streams),) = finish(start("-c", COMMANDS, words))
+    assert status == 0, streams[1]
+    outputs, errors = (_until_its_end(stream) for stream in streams)
+    return [
+        (code, out, error, {name.split(".")[0] for name in modules})
+        for ((code, modules), out), (_, error) in zip(outputs, errors, strict=True)
+    ]
+
+
+def _until_its_end(stream):
+    """What each command wrote, after the line of its end, read as JSON."""
+    found, text = [], ""
+    for line in stream.splitlines(keepends=True):
+        if line.startswith("[") and line.rstrip().endswith("]]"):
+            found.append((json.loads(line), text.rstrip("\n")))
+            text = ""
+        else:
+            text += line
+    return found

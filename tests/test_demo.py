@@ -24,7 +24,7 @@ FACES = "faces-10x8-seed0"
 
 
 @pytest.fixture(scope="module")
-def small():
+def small(short_finetuning):
     """The demo with fewer people, and a judgement that is taken for a gain."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PEOPLE", 10)

@@ -1,7 +1,7 @@
 """Examples in docstrings, README and docs/ run, and every relative link works."""
 
 import doctest
-import importlib
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -17,11 +17,15 @@ from keras_facemargin.data import FaceFolder
 from keras_facemargin.images import write_synthetic_faces
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("empty_plots", "short_finetuning")
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(keras_facemargin.__path__, "keras_facemargin.")
     if module.name != "keras_facemargin.__main__"  # importing it runs the command
 )
+WITH_EXAMPLES = [
+    name for name in MODULES if ">>> " in importlib.util.find_spec(name).loader.get_source(name)
+]
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]?\d+)?")
 FINDER = doctest.DocTestFinder(exclude_empty=True)
 
@@ -60,7 +64,7 @@ def examples(name):
     return [test for test in FINDER.find(module, extraglobs={"np": np}) if test.examples]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_docstring_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(Rounded(), optionflags=doctest.NORMALIZE_WHITESPACE)

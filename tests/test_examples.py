@@ -15,6 +15,7 @@ from keras_facemargin.evaluate import Pairs, embed, score_pairs
 from keras_facemargin.export import export_onnx
 from keras_facemargin.images import synthesize_faces, write_synthetic_faces
 
+pytestmark = pytest.mark.usefixtures("empty_plots", "short_finetuning")
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 

@@ -57,7 +57,7 @@ ALLOWED = {
         "saving",
     ),
     "report": ("bars", "evaluate", "files", "images"),
-    "export": ("evaluate", "files", "images", "report", "runtime", "zoo"),
+    "export": ("evaluate", "files", "images", "quality", "report", "runtime", "zoo"),
     "recognizer": ("evaluate", "gallery", "images", "quality", "zoo"),
     "bench": ("data", "evaluate", "files", "images", "progress", "report", "zoo"),
     "training": (
@@ -107,6 +107,8 @@ HEAVY = (
     "mtcnn",
     "onnxruntime",
     "ai_edge_litert",
+    "ai_edge_quantizer",
+    "openvino",
     "tf2onnx",
 )
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.files import prepare_file
 from keras_facemargin.cli.opening import ModelOptions, open_keras, without_greetings
 from keras_facemargin.cli.options import FilesCrop, FilesPixels
@@ -81,7 +81,7 @@ def bench(
     table = Table(*headers)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    show_table(table)
     say(f"{output}, {output.with_suffix('.json').name}")
     say(
         f"{output.with_suffix(EMBEDDINGS)}: the embeddings, for the next bench. They are biometric "

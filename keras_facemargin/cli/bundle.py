@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.opening import without_greetings
 from keras_facemargin.cli.options import Json
 
@@ -58,7 +58,7 @@ def check(
             found = " or ".join(one.faults) or "passed"
             cosines = ", ".join(f"{each:.4f}" for each in one.cosines)
             table.add_row(one.step, found, cosines, one.words)
-        console.print(table)
+        show_table(table)
         say("The bundle passed." if checked.passed else "The bundle did not pass.")
     if not checked.passed:
         raise typer.Exit(1)

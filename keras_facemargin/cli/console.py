@@ -6,6 +6,8 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
+from rich.protocol import rich_cast
+from rich.table import Table
 
 from keras_facemargin.cli.files import way_to
 
@@ -26,6 +28,19 @@ def show_every_name() -> None:
 def say(text: str, style: str | None = None) -> None:
     """Prints text without markup or line breaks: a path may look like markup, and users copy it."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_table(found: object) -> None:
+    """Prints a table, or a result that prints as one, as wide as the terminal.
+
+    A word that is wider than its column, such as the name of a file, is continued on the next line:
+    Rich would cut it, and users copy it.
+    """
+    found = rich_cast(found)
+    if isinstance(found, Table):
+        for column in found.columns:
+            column.overflow = "ellipsis" if column.no_wrap else "fold"
+    console.print(found)
 
 
 def complain(label: str, text: str) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.files import prepare_file
 from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import (
@@ -74,7 +74,7 @@ def pack(
         table = Table(Column("Skipped", justify="right"), "Reason")
         for reason, count in packed.reasons().items():
             table.add_row(f"{count:,}", escape(reason))
-        console.print(table)
+        show_table(table)
         say(f"{destination}.skipped.csv lists them.")
 
 
@@ -125,7 +125,7 @@ def check_data(
         duplicate_cosine=duplicates,
         person_cosine=people,
     )
-    console.print(audit)
+    show_table(audit)
     for sentence in audit.sentences():
         say(sentence)
     draw_audit(audit, output)

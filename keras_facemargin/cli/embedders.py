@@ -1,7 +1,6 @@
 """Embedders for deployment: `export`, `calibrate`."""
 
 import math
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -9,10 +8,11 @@ import typer
 from rich.table import Column, Table
 
 from keras_facemargin.cli.alignment import note_unaligned
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
+from keras_facemargin.export.formats import CONTAINERS, NAMES, find_format, format_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,30 +20,39 @@ if TYPE_CHECKING:
     from keras_facemargin.data.faces import Faces
     from keras_facemargin.zoo import FaceQuality, Thresholds
 
-Precision = StrEnum("Precision", ["float32", "float16", "dynamic_int8", "int8"])
-
 
 def export(
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, ending in .tflite or .onnx."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; or folder, ending in .savedmodel or .openvino.",
+        ),
     ] = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write instead: a TFLite and an ONNX file with their manifest, "
-            "self-test, and code for Android, iOS, the web and Python."
+            help="Folder to write instead: model files with their manifest, self-test, and code "
+            "for Android, iOS, the web and Python."
         ),
     ] = None,
     model: Model = DEFAULT,
-    precision: Annotated[
-        Precision, typer.Option(help="Precision of the TFLite file.")
-    ] = Precision.float32,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help=f"Kind and precision of the file: {', '.join(NAMES)}. With --bundle repeat it for "
+            "several files. Default: float32, of the kind that the ending of --output names; in a "
+            "bundle TFLite and ONNX.",
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(
-            help="Aligned faces to compare on; they also set the ranges of int8. Default: "
-            "synthetic faces."
+            help="Aligned faces to compare on; they also set the ranges of int8 and int16x8. "
+            "Default: synthetic faces."
         ),
     ] = None,
     calibrate: Annotated[
@@ -68,17 +77,18 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Export an embedder to TFLite or ONNX, and compare the file's embeddings with Keras.
+    """Export an embedder to TFLite, ONNX, SavedModel or OpenVINO, and compare it with Keras.
 
     With --bundle the folder has all that an app needs; the command bundle check verifies it, and
     the program of the app.
 
-    Example: `facemargin export --precision int8 --output embedder.tflite`
+    Example: `facemargin export --format tflite-int8 --output embedder.tflite`
     """
     from keras_facemargin.evaluate import read_pairs
+    from keras_facemargin.export.costs import with_costs
     from keras_facemargin.export.decisions import with_decisions
-    from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
     from keras_facemargin.export.page import write_verdicts
+    from keras_facemargin.export.write import export_embedder
     from keras_facemargin.files import write_json
     from keras_facemargin.zoo import find_card, load_embedder
 
@@ -99,17 +109,19 @@ def export(
                 "--pairs and --report are for one file. Received: --bundle, whose folder has the "
                 "page verdict.html. Leave them out, or name a file with --output."
             )
-        _export_bundle(cast(Path, bundle), model, precision, images, calibrate)
+        _export_bundle(cast(Path, bundle), model, formats, images, calibrate)
         return
-    check_format(output, precision.value)
+    precision = _precision(output, formats)
     if report is not None:
         prepare_file("--report", report, ".html")
     embedder = load_embedder(model)
-    prepare_file("--output", output, *FORMATS)
+    if not format_of(output, precision).container.folder:
+        prepare_file("--output", output, *CONTAINERS)
     people = None if calibrate is None else _open_people(calibrate, embedder)
     listed = None if pairs is None else read_pairs(pairs, cast(Path, calibrate))
     pixels = _test_images(embedder, images)
-    verdict = export_embedder(embedder, output, precision=precision.value, images=pixels)
+    verdict = export_embedder(embedder, output, precision=precision, images=pixels)
+    verdict = with_costs(verdict)
     if people is not None:
         verdict = with_decisions(verdict, embedder, people, pairs=listed)
     say(str(verdict))
@@ -121,15 +133,48 @@ def export(
     if card is None or card.thresholds is None:
         say("  threshold        none: `facemargin calibrate FACES` writes one into a card")
     else:
-        of = "" if precision is Precision.float32 else ", of the Keras embedder"
+        of = "" if precision == "float32" else ", of the Keras embedder"
         say(f"  threshold        cosine {card.thresholds.find(mirrored=False)}, image alone{of}")
 
 
+def _precision(output: Path, formats: list[str] | None) -> str:
+    """The precision of the one file; its kind must be that of its ending."""
+    if not formats:
+        return format_of(output).precision
+    chosen = find_format(formats[-1])
+    own = chosen.container.suffix
+    if len(formats) > 1 or output.suffix.lower() != own:
+        raise ValueError(
+            "--output is one file of one --format, whose kind its ending names. Received: "
+            f"--output {output} and {' '.join(f'--format {each}' for each in formats)}. "
+            f"Write --output {output.with_suffix(own)} --format {chosen.name}, or several files "
+            "with --bundle."
+        )
+    return chosen.precision
+
+
+def _bundled(formats: list[str] | None) -> dict[str, str]:
+    """Model file of a bundle -> precision. The first file of a kind has the plain name."""
+    from keras_facemargin.export.bundle.write import FILES
+
+    files: dict[str, str] = {}
+    for each in formats or ():
+        chosen = find_format(each)
+        name = f"embedder{chosen.container.suffix}"
+        if name in files:
+            name = f"embedder_{chosen.precision}{chosen.container.suffix}"
+        files[name] = chosen.precision
+    return files or dict(FILES)
+
+
 def _export_bundle(
-    directory: Path, model: str, precision: Precision, images: Path | None, calibrate: Path | None
+    directory: Path,
+    model: str,
+    formats: list[str] | None,
+    images: Path | None,
+    calibrate: Path | None,
 ) -> None:
     from keras_facemargin.export import export_bundle
-    from keras_facemargin.export.bundle.write import FILES
     from keras_facemargin.files import check_unused
     from keras_facemargin.zoo import find_card, load_embedder
     from keras_facemargin.zoo.parts import nearest_far
@@ -140,7 +185,7 @@ def _export_bundle(
     manifest = export_bundle(
         embedder,
         directory,
-        files=FILES | {"embedder.tflite": precision.value},
+        files=_bundled(formats),
         card=find_card(model),
         images=_test_images(embedder, images),
         people=people,
@@ -160,7 +205,7 @@ def _export_bundle(
                 else (f"{chosen.cosine:.4f}", f"{chosen.far:g}", found.of)
             ),
         )
-    console.print(table)
+    show_table(table)
     say(f"{directory}/README.md is for the developer of the app")
     say(f"facemargin bundle check {directory} verifies it")
 
@@ -331,7 +376,7 @@ def _print_thresholds(before: "Thresholds | None", now: "Thresholds") -> None:
                     )
                 ),
             )
-    console.print(table)
+    show_table(table)
 
 
 _COLUMNS = ("cosine before", "now", "impostor pairs", "genuine pairs", "genuine pairs accepted")

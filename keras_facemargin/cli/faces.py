@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
-from keras_facemargin.cli.console import Answer, console, say
+from keras_facemargin.cli.console import Answer, console, say, show_table
 from keras_facemargin.cli.files import check_images, image_files, prepare_file, printable
 from keras_facemargin.cli.opening import open_keras, open_model
 from keras_facemargin.cli.options import (
@@ -109,7 +109,7 @@ def align(
         choose=choose.value,
         size=crop,
     )
-    console.print(done)
+    show_table(done)
     if done.misses:
         say(
             f"{len(done.misses):,} photos without a crop, listed in {done.misses_file}. "
@@ -213,9 +213,7 @@ def verify(
 
 def _print_verdict(result: "Verification") -> None:
     colour = {"same": "green", "different": "red"}.get(result.verdict, "yellow")
-    console.print(
-        f"[{colour}]{result.words}[/]: cosine {result.cosine:.4f}, threshold {result.threshold:.4f}"
-    )
+    console.print(f"[{colour}]{result.words}[/]: {result.comparison}")
     if result.reason:
         say(result.reason)
     if result.meaning:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_facemargin.cli.alignment import note_crops, refuse_wrong_kind
-from keras_facemargin.cli.console import Answer, console, say
+from keras_facemargin.cli.console import Answer, say, show_table
 from keras_facemargin.cli.files import image_files, printable
 from keras_facemargin.cli.opening import open_model
 from keras_facemargin.cli.options import (
@@ -31,7 +31,7 @@ from keras_facemargin.cli.photos import (
 )
 
 if TYPE_CHECKING:
-    from keras_facemargin.gallery import Gallery, Migration
+    from keras_facemargin.gallery import EnrolledImage, Gallery, Migration
     from keras_facemargin.recognizer import Face, Recognizer
     from keras_facemargin.zoo import Embedder, Threshold
 
@@ -46,6 +46,7 @@ GalleryModel = Annotated[
     ),
 ]
 IDENTIFIED, UNKNOWN, CANNOT_SAY = 0, 1, 2
+_WARNINGS = 10  # lines of one command
 
 
 def add(
@@ -75,7 +76,8 @@ def add(
 
     A photo without a face, with several faces, or whose face is too blurred or too small is refused
     with the reason: a bad enrolled image is what makes strangers match. Then the exit code is 1,
-    and the other photos are enrolled. A second run skips the photos that are enrolled.
+    and the other photos are enrolled. A second run skips the photos that are enrolled. A photo that
+    is enrolled under two names gives a warning.
 
     Example: `facemargin gallery add staff.gallery "Ada Lovelace" ada1.jpg ada2.jpg`
     """
@@ -86,7 +88,7 @@ def add(
     )
     if aligned:
         note_crops([photo for _, photos in listed for photo in photos], recognizer.embedder)
-    refused, added, known = [], 0, 0
+    refused, added, known = [], list[int](), 0
     with _open_gallery(gallery, recognizer, name) as opened:
         for person, photos in listed:
             faces: list[tuple[Path, Face, str]] = []
@@ -101,7 +103,7 @@ def add(
                 else:
                     faces.append((photo, found, digest))
             if faces:
-                opened.enrol(
+                added += opened.enrol(
                     person,
                     [face.embedding for _, face, _ in faces],
                     qualities=[face.quality for _, face, _ in faces],
@@ -110,12 +112,13 @@ def add(
                     crops=[face.crop for _, face, _ in faces] if crops else None,
                     template=recognizer.embedder.crop.template,
                 )
-                added += len(faces)
         people, images = len(opened), opened.num_images
+        twice = opened.under_two_names(added)
     for line in refused:
         say(f"refused: {line}")
+    _warn_of_two_names(twice, gallery)
     again = f", {known:,} enrolled before" if known else ""
-    say(f"{gallery}: {_images(added)} added{again}, {len(refused):,} refused")
+    say(f"{gallery}: {_images(len(added))} added{again}, {len(refused):,} refused")
     say(f"{gallery} has {_people(people)} with {_images(images)}", style="dim")
     if refused:
         raise typer.Exit(1)
@@ -180,7 +183,7 @@ def list_people(
         table = Table(*(name.replace("_", " ") for name in record["rows"][0]))
         for row in record["rows"]:
             table.add_row(*(_cell(value) for value in row.values()))
-        console.print(table)
+        show_table(table)
     say(f"{gallery}: {_people(record['people'])}, {_images(record['images'])}")
     say(f"embedder: {record['model']}, id {record['embedding_id'][:12]}", style="dim")
     if record["migration"]:
@@ -386,7 +389,7 @@ def _print_answers(record: dict[str, Any], chosen: "Threshold | None") -> None:
             table.add_row(
                 *(str(number), at, person, f"{face['cosine']:.4f}", face["nearest"] or "-")
             )
-        console.print(table)
+        show_table(table)
         for number, face in enumerate(record["faces"], 1):
             if face["reason"]:
                 say(f"face {number}: {face['reason']}")
@@ -483,6 +486,20 @@ def _face_to_enrol(
     if fault and not any_quality:
         return f"the face {fault}. Pass --any-quality to enrol it all the same."
     return faces[0]
+
+
+def _warn_of_two_names(
+    pairs: "list[tuple[EnrolledImage, EnrolledImage, float]]", gallery: Path
+) -> None:
+    for one, other, cosine in pairs[:_WARNINGS]:
+        say(
+            f"warning: {one.person} (image {one.id}, {one.source}) and {other.person} (image "
+            f"{other.id}, {other.source}) seem to have one photo: cosine {cosine:.4f}. A search "
+            f"names either. Remove the wrong one: facemargin gallery remove {gallery} --image "
+            "NUMBER"
+        )
+    if len(pairs) > _WARNINGS:
+        say(f"warnings not printed: {len(pairs) - _WARNINGS:,}")
 
 
 def _cell(value: Any) -> str:

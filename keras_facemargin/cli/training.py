@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from keras_facemargin.cli.alignment import note_unaligned
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.files import unlabelled_images
 from keras_facemargin.cli.options import DEFAULT, MODEL, Model, Output
+from keras_facemargin.cli.tuned_bundle import check_exportable, export_tuned
 
 
 class Head(StrEnum):
@@ -97,6 +98,15 @@ def finetune(
         OnBad,
         typer.Option(help="A file that is not a face crop: refuse the folder, or skip the file."),
     ] = OnBad.refuse,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Folder to write, too: the result for apps, as export --bundle writes it, in "
+            "float32 and int8. Your people set the ranges of int8, and the strangers that test set "
+            "the thresholds of each file.",
+        ),
+    ] = None,
 ) -> None:
     """Fine-tune an embedder on your people, and keep the better of before and after.
 
@@ -105,19 +115,21 @@ def finetune(
     each image is embedded once, and the layers of the embedder stay as they are. With --layers it
     trains them too, and keeps what gains more. Writes embedder.keras (to use) with its card,
     classifier.keras (to train further) and report.json; `--model FOLDER` takes them everywhere.
-    Fine-tuning with --model FOLDER again adds people to those that the folder knows.
+    Fine-tuning with --model FOLDER again adds people to those that the folder knows. With --export
+    each exported file is tested on the same people as the embedder before.
 
     Example: `facemargin finetune facemargin-demo/faces-64x12-seed0 --output finetuned`
     """
     from keras_facemargin.data import open_faces
-    from keras_facemargin.files import check_writable, exclusive
+    from keras_facemargin.files import check_unused, exclusive
     from keras_facemargin.images import Crop
     from keras_facemargin.training.finetune import SAVED_FILES, find_known, finetune
     from keras_facemargin.zoo import load_embedder
 
-    file = output / "embedder.keras"
-    _refuse_another(file)
+    check_unused(output)
     embedder = load_embedder(model)
+    if bundle is not None:
+        check_exportable(embedder, bundle)
     known = find_known(model)
     crop = Crop.of_embedder(embedder)
     faces = open_faces(directory, image_size=crop, on_bad=on_bad.value)
@@ -131,10 +143,8 @@ def finetune(
     if known is not None:
         say(f"{len(known.identities):,} people are known from {model}")
     note_unaligned(faces)
-    for name in SAVED_FILES:  # before the training
-        check_writable(output / name)
-    with exclusive(file):
-        _refuse_another(file)
+    with exclusive(output):
+        check_unused(output)
         tuned = finetune(
             embedder,
             faces,
@@ -145,12 +155,14 @@ def finetune(
             seed=seed,
         )
         tuned.save(output, model)
-    console.print(tuned)
+    show_table(tuned)
     for remark in tuned.remarks:
         say(remark, style=None if remark == tuned.verdict and tuned.share else "yellow")
     chosen = tuned.thresholds.find(mirrored=True)
     say(f"Threshold: cosine {chosen}; facemargin verify --model {output} uses it")
     say(f"{output}/{', '.join(SAVED_FILES)}")
+    if bundle is not None:
+        export_tuned(tuned, output, bundle)
 
 
 def robustify(
@@ -212,7 +224,7 @@ def robustify(
         )
         robust.save(output, model)
         checkpoint.unlink(missing_ok=True)
-    console.print(robust)
+    show_table(robust)
     for remark in robust.remarks:
         say(remark, style="yellow")
     say(f"{output}/{', '.join(SAVED_FILES)}")
@@ -287,11 +299,3 @@ def train(
     )
     if code:
         raise typer.Exit(code)
-
-
-def _refuse_another(file: Path) -> None:
-    if file.exists():
-        raise FileExistsError(
-            f"The output folder must not hold an embedder. Received: {file} exists. Choose another "
-            "folder with --output, or remove the file."
-        )

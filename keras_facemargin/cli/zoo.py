@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Column, Table
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import console, say, show_table
 
 if TYPE_CHECKING:
     from keras_facemargin.zoo import Card
@@ -70,7 +70,7 @@ def list_cards(
             _threshold(card),
             "cleared" if card.commercial_use else "no",
         )
-    console.print(table)
+    show_table(table)
 
 
 def show(
@@ -91,7 +91,7 @@ def show(
     table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in _rows(card):
         table.add_row(name, escape(value))
-    console.print(table)
+    show_table(table)
 
 
 def fetch(

@@ -22,7 +22,8 @@ from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.degrade import KINDS, degrade
 from keras_facemargin.images.image import ImageFile, read_face
-from keras_facemargin.quality import Limits, UtilityScale, effective_resolution, without_answer
+from keras_facemargin.quality import Limits, UtilityScale, effective_resolution, verdicts
+from keras_facemargin.quality.decision import FAINT, SHARP
 from keras_facemargin.quality.judge import norm_and_agreement
 
 CLEAN = "clean"
@@ -135,10 +136,10 @@ class Degraded(Measures):
         headers = ["Crops", "FMR / target", "FNMR"]
         if self.limited:
             headers += [
-                "Refused",
-                "Answered: FMR / target",
-                "Answered: FNMR",
-                "Accepted of all / target",
+                "With limits: FMR / target",
+                "Strangers: different",
+                "One person: same",
+                "One person: different",
             ]
         return headers, [self._cells(each) for each in self.columns]
 
@@ -148,16 +149,14 @@ class Degraded(Measures):
             return cells
         assert found.answered_false_accepts is not None
         assert found.answered_false_rejects is not None
-        pairs = found.genuines + found.impostors
-        answered = found.answered_genuines + found.answered_impostors
+        rejected = found.answered_impostors - found.answered_false_accepts
+        accepted = found.answered_genuines - found.answered_false_rejects
         return [
             *cells,
-            f"{1 - answered / pairs:.1%}",
-            _ratio(found.answered_false_accepts, found.answered_impostors, self.far),
-            "-"
-            if not found.answered_genuines
-            else f"{found.answered_false_rejects / found.answered_genuines:.1%}",
             _times(found.answered_false_accepts / found.impostors / self.far),
+            f"{rejected / found.impostors:.1%}",
+            f"{accepted / found.genuines:.1%}",
+            f"{found.answered_false_rejects / found.genuines:.1%}",
         ]
 
     def __rich__(self) -> Any:
@@ -181,20 +180,13 @@ class Degraded(Measures):
         if self.refused_crops is None:
             return f"{text} The model has no quality limits: every pair gets an answer."
         return (
-            f"{text} Clean crops below a quality limit: {self.refused_crops:.1%}. Refused: pairs "
-            'that get the answer "cannot say"; the two rates after it are among the others.'
+            f"{text} Clean crops below a quality limit: {self.refused_crops:.1%}. The four columns "
+            'with limits are shares of all pairs; those that are missing get "cannot say".'
         )
 
 
 def _times(times: float) -> str:
     return f"{times:,.2f} x" if times < 10 else f"{times:,.0f} x"
-
-
-def _ratio(wrong: int, answered: int, far: float) -> str:
-    """The rate among the answered pairs; with few of them, the pairs."""
-    if answered * far >= 10:
-        return _times(wrong / answered / far)
-    return f"{wrong:,} of {answered:,}"
 
 
 def draw_people(
@@ -368,28 +360,27 @@ def count_pairs(
     people = first.units.shape[1]
     counts: dict[str, int] = dict.fromkeys(_COUNTS[: 2 if rule is None else 6], 0)
     if rule is not None:
-        blurred = first.sharpness[0] < rule.sharpness, second.sharpness[1] < rule.sharpness
-        poor = (
-            first.utilities(rule)[0] < rule.utility,
-            second.utilities(rule)[1] < rule.utility,
-        )
+        utility = first.utilities(rule)[0], second.utilities(rule)[1]
     for start in range(0, people, _ROWS):
         rows = slice(start, min(start + _ROWS, people))
-        accepted = first.units[0, rows] @ second.units[1].T >= threshold
+        scores = first.units[0, rows] @ second.units[1].T
         same = np.arange(people)[rows, None] == np.arange(people)
-        wrong = accepted != same
+        wrong = (scores >= threshold) != same
         counts["false_rejects"] += int(np.count_nonzero(wrong & same))
         counts["false_accepts"] += int(np.count_nonzero(wrong & ~same))
         if rule is not None:
-            answered = ~without_answer(
-                accepted,
-                blurred=(blurred[0][rows, None], blurred[1]),
-                poor=(poor[0][rows, None], poor[1]),
+            found = verdicts(
+                scores,
+                threshold,
+                sharpness=(first.sharpness[0, rows, None], second.sharpness[1]),
+                utility=(utility[0][rows, None], utility[1]),
+                limits=rule,
             )
+            answered = found.same | found.different
             counts["answered_genuines"] += int(np.count_nonzero(answered & same))
             counts["answered_impostors"] += int(np.count_nonzero(answered & ~same))
-            counts["answered_false_rejects"] += int(np.count_nonzero(answered & wrong & same))
-            counts["answered_false_accepts"] += int(np.count_nonzero(answered & wrong & ~same))
+            counts["answered_false_rejects"] += int(np.count_nonzero(found.different & same))
+            counts["answered_false_accepts"] += int(np.count_nonzero(found.same & ~same))
     return Damage(kind, second is first, people, people * (people - 1), **counts)
 
 
@@ -424,12 +415,67 @@ def sharpness_limit(bad: Mapping[str, JudgedFaces], threshold: float, *, far: fl
     """
     highest = 0.0
     for faces in bad.values():
-        first, second = faces.units
-        accepted = first @ second.T >= threshold
-        np.fill_diagonal(accepted, False)
-        lower = np.minimum(faces.sharpness[0][:, None], faces.sharpness[1])[accepted]
-        allowed = far * len(first) * (len(first) - 1)
+        _, softer, _ = _accepted(faces, threshold)
         limits = np.arange(0, 36, 0.5)
-        kept = [int(np.count_nonzero(lower >= limit)) for limit in limits]
-        highest = max(highest, float(limits[int(np.argmax(np.array(kept) <= allowed))]))
+        kept = np.array([np.count_nonzero(softer >= limit) for limit in limits])
+        allowed = far * _impostors(faces)
+        highest = max(highest, float(limits[int(np.argmax(kept <= allowed))]))
     return highest
+
+
+# Strangers that damage may accept with a raised threshold, as a multiple of the target: those of
+# two crops at or above the limit of sharpness are at most the target, and half of it is added.
+_WITH_RISE = 1.5
+
+
+def threshold_rise(
+    bad: Mapping[str, JudgedFaces], threshold: float, limit: float, *, far: float
+) -> float | None:
+    """The rise of the threshold for each missing pixel at which damage accepts few strangers.
+
+    Args:
+        bad: kind of `DAMAGE` -> faces, both degraded.
+        threshold: of the clean crops.
+        limit: of sharpness, as `sharpness_limit`; pairs of two crops at or above it keep the
+            threshold.
+        far: false accept rate of that threshold.
+
+    Returns:
+        The smallest rise, a multiple of 0.0001, at which no kind accepts more than 1.5 `far` of all
+        pairs of two people; None if no rise holds that.
+    """
+    highest = 0.0
+    for faces in bad.values():
+        excess, softer, sharper = _accepted(faces, threshold)
+        clear = softer >= limit
+        allowed = int(_WITH_RISE * far * _impostors(faces)) - np.count_nonzero(clear)
+        below = ~clear & (sharper >= FAINT)
+        missing = np.maximum(SHARP - sharper[below], 0)
+        # A pair is accepted up to this rise.
+        rises = np.where(missing > 0, excess[below] / np.maximum(missing, 1e-9), np.inf)
+        if len(rises) > allowed:
+            highest = max(highest, float(np.sort(rises)[::-1][allowed]))
+    if highest == 0:
+        return 0.0
+    return None if np.isinf(highest) else float(np.ceil(highest * 1e4 + 1e-6) / 1e4)
+
+
+def _accepted(
+    faces: JudgedFaces, threshold: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The accepted pairs of two people: excess over the threshold, lower and higher sharpness."""
+    first, second = faces.units
+    scores = first @ second.T
+    accepted = scores >= threshold
+    np.fill_diagonal(accepted, False)
+    one, other = faces.sharpness[0][:, None], faces.sharpness[1]
+    return (
+        scores[accepted] - threshold,
+        np.minimum(one, other)[accepted],
+        np.maximum(one, other)[accepted],
+    )
+
+
+def _impostors(faces: JudgedFaces) -> int:
+    people = len(faces.units[0])
+    return people * (people - 1)

@@ -11,20 +11,25 @@ and code for the app; `check_bundle` verifies it, without Keras.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_facemargin.export.verdict import ExportError, Tolerance, Verdict
+from keras_facemargin.export.formats import FORMATS, Format, Tolerance
+from keras_facemargin.export.verdict import ExportError, Verdict
 
 if TYPE_CHECKING:
     from keras_facemargin.export.bundle.check import CheckedBundle, check_bundle
     from keras_facemargin.export.bundle.manifest import Manifest, read_manifest
     from keras_facemargin.export.bundle.write import export_bundle
+    from keras_facemargin.export.costs import Costs, with_costs
     from keras_facemargin.export.decisions import Decisions, compare_decisions, with_decisions
-    from keras_facemargin.export.formats import export_embedder, export_onnx, export_tflite
     from keras_facemargin.export.page import write_verdicts
+    from keras_facemargin.export.write import export_embedder, export_onnx, export_tflite
 
 __all__ = [
+    "FORMATS",
     "CheckedBundle",
+    "Costs",
     "Decisions",
     "ExportError",
+    "Format",
     "Manifest",
     "Tolerance",
     "Verdict",
@@ -35,6 +40,7 @@ __all__ = [
     "export_onnx",
     "export_tflite",
     "read_manifest",
+    "with_costs",
     "with_decisions",
     "write_verdicts",
 ]
@@ -42,15 +48,17 @@ __all__ = [
 # The conversion needs Keras, the check of a bundle does not.
 _HOMES = {
     "CheckedBundle": "bundle.check",
+    "Costs": "costs",
     "Decisions": "decisions",
     "Manifest": "bundle.manifest",
     "check_bundle": "bundle.check",
     "compare_decisions": "decisions",
     "export_bundle": "bundle.write",
-    "export_embedder": "formats",
-    "export_onnx": "formats",
-    "export_tflite": "formats",
+    "export_embedder": "write",
+    "export_onnx": "write",
+    "export_tflite": "write",
     "read_manifest": "bundle.manifest",
+    "with_costs": "costs",
     "with_decisions": "decisions",
     "write_verdicts": "page",
 }

@@ -59,6 +59,31 @@ def unsupported(format: str, embedder: Any, found: Iterable[tuple[str, str]]) ->
     )
 
 
+def unrunnable(
+    format: str, embedder: Any, op: str, paths: Iterable[str], error: Exception
+) -> ExportError:
+    """The error for an op of a converted file that its runtime refuses.
+
+    Args:
+        format: "TFLite int8", for the message.
+        embedder: the model that was converted.
+        op: its name.
+        paths: its name scopes in the TensorFlow graph; several if layers were fused into it.
+        error: of the runtime.
+
+    Returns:
+        An `ExportError` that names the op and its Keras layer.
+    """
+    layers = [layer for path in paths if (layer := _layer(embedder, path))]
+    kind = f"({op.replace('_', '')})"  # of the layer that gave the op its name
+    named = [layer for layer in layers if layer.upper().endswith(kind)]
+    where = next(iter([*named, *layers]), "an op outside layers")
+    return ExportError(
+        f"The runtime of {format} refuses an op of this embedder. Received: {op} in {where}: "
+        f"{' '.join(str(error).split())[:200]} Export another precision."
+    )
+
+
 def _layer(embedder: Any, path: str) -> str | None:
     """The innermost Keras layer whose name scope is in a path of the TensorFlow graph, or None."""
     layers = {layer.name: layer for layer in embedder._flatten_layers(include_self=False)}

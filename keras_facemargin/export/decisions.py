@@ -16,7 +16,7 @@ from keras_facemargin.evaluate import Pairs, cosine_scores, embed, verify_all_pa
 from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.verification import fold_accuracy
 from keras_facemargin.export.verdict import Verdict
-from keras_facemargin.zoo.open import open_embedder
+from keras_facemargin.export.write import open_exported
 
 FARS = (1e-3, 1e-4)
 _BLOCK = 512  # rows; their scores with all rows are in memory
@@ -155,7 +155,7 @@ def with_decisions(
         ValueError, OSError: as `embed`, `compare_decisions` and `fold_accuracies`.
     """
     before = embed(embedder, people.paths, flip=False)
-    after = embed(open_embedder(verdict.path), people.paths, flip=False)
+    after = embed(open_exported(verdict.path, embedder), people.paths, flip=False)
     found = compare_decisions(before, after, people.labels)
     if pairs is not None:
         accuracy = fold_accuracies(pairs, people.paths, before, after)

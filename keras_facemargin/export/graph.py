@@ -1,22 +1,49 @@
 """The graph behind every format: raw RGB in, L2-normalised float32 embedding out.
 
-TensorFlow only. The graph is frozen (its variables become constants) before a converter sees it,
+On TensorFlow the graph is frozen (its variables become constants) before a converter sees it,
 because converters silently lose what they do not recognise: the variables of a Keras 3 model
 vanish from `TFLiteConverter.from_concrete_functions(..., model)` and from a SavedModel of a plain
 `tf.Module`, and the mean and variance of a `Normalization` layer become dangling inputs in
 `tf2onnx.convert.from_function`.
 """
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_facemargin.export.formats import Container
+from keras_facemargin.export.verdict import ExportError, Run
 
 INPUT_NAME = "image"
 OUTPUT_NAME = "embedding"
 
 
+def check_backend(container: Container) -> str:
+    """Checks that a kind of file can be written from the backend that runs, and returns its name.
+
+    Raises:
+        ExportError: it cannot.
+    """
+    backend: str = keras.backend.backend()
+    if backend not in container.backends:
+        raise ExportError(
+            f"{container.title} is written from the graph of Keras on the "
+            f"{' or '.join(container.backends)} backend. "
+            f"Received: the {backend} backend. Save the embedder with "
+            "embedder.save('embedder.keras'), then open it with "
+            "keras.models.load_model('embedder.keras') in a process started with "
+            "KERAS_BACKEND=tensorflow (pip install 'keras_facemargin[tensorflow]') and export it "
+            "there."
+        )
+    return backend
+
+
 def float32_embedder(embedder: Any) -> Any:
-    """Checks an embedder's backend and interface, and returns it in float32.
+    """Checks an embedder's interface, and returns it in float32.
 
     An embedder trained in mixed precision is rebuilt from its configuration with every dtype policy
     set to float32 and the same weights (its variables are float32 anyway): phones and ONNX Runtime
@@ -29,19 +56,8 @@ def float32_embedder(embedder: Any) -> Any:
         The embedder itself if it computes in float32, else its float32 twin.
 
     Raises:
-        RuntimeError: Keras runs on another backend than TensorFlow.
         ValueError: the model has another interface, or quantised layers.
     """
-    backend = keras.backend.backend()
-    if backend != "tensorflow":
-        raise RuntimeError(
-            "Export needs Keras on the tensorflow backend, whose graph it converts. "
-            f"Received: the {backend} backend. Save the embedder with "
-            "embedder.save('embedder.keras'), then open it with "
-            "keras.models.load_model('embedder.keras') in a process started with "
-            "KERAS_BACKEND=tensorflow (pip install 'keras_facemargin[tensorflow]') and export it "
-            "there."
-        )
     _check_interface(embedder)
     config = embedder.get_config()
     if not _set_float32(config):
@@ -162,3 +178,37 @@ def frozen(embedder: Any, batch_size: int | None = None) -> Any:
     return convert_variables_to_constants_v2(
         graph, lower_control_flow=False, aggressive_inlining=True
     )
+
+
+def exported_by_keras(embedder: Any, format: str, name: str) -> Path:
+    """The embedder with L2 normalisation at its end, written by Keras' own export.
+
+    For the backends whose graph Keras itself converts.
+
+    Args:
+        embedder: as `float32_embedder` returns it.
+        format: as `keras.Model.export` takes it.
+        name: the path to write.
+    """
+    normal = keras.ops.normalize(embedder.output, axis=-1)
+    model = keras.Model(embedder.input, {OUTPUT_NAME: normal}, name=embedder.name)
+    shape = embedder.inputs[0].shape
+    signature = [keras.InputSpec(shape=shape, dtype="float32", name=INPUT_NAME)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the tracers, which name lines of Keras
+        model.export(name, format=format, verbose=False, input_signature=signature)
+    return Path(name)
+
+
+def reference_of(embedder: Any) -> Run:
+    """A function of `(B, H, W, 3)` images to the normalised Keras embeddings, compiled."""
+    if keras.backend.backend() == "tensorflow":
+        compiled = normalised(embedder)
+        return lambda images: np.asarray(compiled(images.astype("float32"))[OUTPUT_NAME])
+
+    def embed(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        rows = embedder.predict_on_batch(images.astype("float32"))
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.where(norms == 0.0, 1.0, norms))
+
+    return embed

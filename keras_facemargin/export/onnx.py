@@ -1,15 +1,27 @@
 """ONNX files for servers and other runtimes: the converter."""
 
 import functools
+import tempfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_facemargin.export.conversion import unsupported
-from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME, frozen
+from keras_facemargin.export.formats import ONNX
+from keras_facemargin.export.graph import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    check_backend,
+    exported_by_keras,
+    frozen,
+)
+from keras_facemargin.export.verdict import Op
+from keras_facemargin.runtime.carried import ENTRY
 
 _OPSET = 15
+_CHANGES_OF_TYPE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant")
 # TensorFlow ops that tf2onnx does not convert, in exact ONNX forms: a chain of ops, each on the
 # value so far (x) and the number 1.
 _FORMS = {
@@ -19,27 +31,19 @@ _FORMS = {
 }
 
 
-def require() -> None:
-    """Raises an ImportError that names the extra if tf2onnx or ONNX Runtime is not installed."""
-    try:
-        import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "An ONNX file needs tf2onnx and ONNX Runtime, which are not installed. "
-            "Run: pip install 'keras_facemargin[export]'"
-        ) from error
-
-
 def convert(
-    embedder: Any, precision: str = "float32", representative: npt.NDArray[Any] | None = None
+    embedder: Any,
+    precision: str = "float32",
+    representative: npt.NDArray[Any] | None = None,
+    carried: bytes | None = None,
 ) -> bytes:
     """Converts an embedder.
 
     Args:
         embedder: as `float32_embedder` returns it.
-        precision: `"float32"`.
-        representative: None.
+        precision: of a row of `FORMATS`.
+        representative: float32 images that set the ranges of `"int8"`; else None.
+        carried: the entry of the file on its input; None leaves it out.
 
     Returns:
         The bytes of the ONNX file.
@@ -48,6 +52,19 @@ def convert(
         ExportError: an op has no ONNX form.
         Exception: any other error of the converter.
     """
+    from_torch = check_backend(ONNX) == "torch"
+    model = _of_torch(embedder) if from_torch else _of_tensorflow(embedder)
+    if precision == "float16":
+        model = _with_halves(model)
+    if precision == "int8":
+        model = _with_integers(model, [] if representative is None else representative)
+    if carried is not None:
+        model.metadata_props.add(key=ENTRY, value=carried.decode())
+    artefact: bytes = model.SerializeToString()
+    return artefact
+
+
+def _of_tensorflow(embedder: Any) -> Any:
     import tf2onnx
 
     graph = frozen(embedder)
@@ -67,24 +84,132 @@ def convert(
         raise unsupported("ONNX", embedder, missing)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    artefact: bytes = model.SerializeToString()
-    return artefact
+    return model
 
 
-def with_entry(artefact: bytes, name: str, content: bytes) -> bytes:
-    """Adds a named text to the metadata of an ONNX file.
+def _of_torch(embedder: Any) -> Any:
+    import onnx
 
-    Args:
-        artefact: bytes of the file.
-        name: of the entry.
-        content: its text in UTF-8.
+    with tempfile.TemporaryDirectory(prefix="facemargin-") as folder:
+        model = onnx.load(exported_by_keras(embedder, "onnx", f"{folder}/model.onnx"))
+    (output,) = model.graph.output
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == output.name:
+                    names[index] = OUTPUT_NAME
+    output.name = OUTPUT_NAME
+    output.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def _with_halves(model: Any) -> Any:
+    """The model in float16, with float32 input, output and L2 normalisation.
+
+    The sum of the squares of an embedding leaves the range of float16 from a norm of 256 on. The
+    normalisation is taken off for the conversion: nodes that the converter is told to leave out
+    still get their values in float16.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    tail = _normalisation(model.graph)
+    body = [node for node in model.graph.node if node not in tail]
+    given = {name for node in tail for name in node.input}
+    (embedding,) = given & {name for node in body for name in node.output}
+    outputs = list(model.graph.output)
+    _replace(model.graph.node, body)
+    value = onnx.helper.make_tensor_value_info(embedding, onnx.TensorProto.FLOAT, None)
+    _replace(model.graph.output, [value])
+    halved = convert_float_to_float16(model, keep_io_types=True)
+    _replace(halved.graph.node, _in_order([*halved.graph.node, *tail]))
+    _replace(halved.graph.output, outputs)
+    return halved
+
+
+def _replace(field: Any, values: Iterable[Any]) -> None:
+    """Replaces the content of a repeated field."""
+    values = list(values)
+    del field[:]
+    field.extend(values)
+
+
+def _in_order(nodes: list[Any]) -> list[Any]:
+    """Nodes after those that make their inputs, as ONNX requires; the converter appends some."""
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output}
+    order: dict[int, None] = {}
+
+    def add(index: int) -> None:
+        for name in nodes[index].input:
+            if name in makers and makers[name] not in order:
+                add(makers[name])
+        order[index] = None
+
+    for index in range(len(nodes)):
+        if index not in order:
+            add(index)
+    return [nodes[index] for index in order]
+
+
+def _with_integers(model: Any, representative: Iterable[npt.NDArray[Any]]) -> Any:
+    """The model with int8 weights and activations around float32 input, output, normalisation."""
+    import onnx
+    from onnxruntime import quantization
+
+    images = iter(representative)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            image = next(images, None)
+            return None if image is None else {INPUT_NAME: image[None]}
+
+    with tempfile.TemporaryDirectory(prefix="facemargin-") as folder:
+        quantization.quantize_static(
+            model,
+            f"{folder}/model.onnx",
+            Reader(),
+            per_channel=True,
+            nodes_to_exclude=[node.name for node in _normalisation(model.graph)],
+        )
+        return onnx.load(f"{folder}/model.onnx")
+
+
+def _normalisation(graph: Any) -> list[Any]:
+    """The nodes of the L2 normalisation: the last sum, its squares, what follows, constants."""
+    nodes = list(graph.node)
+    last = max(index for index, node in enumerate(nodes) if node.op_type.startswith("Reduce"))
+    squares = [node for node in nodes[:last] if set(nodes[last].input) & set(node.output)]
+    tail = [*squares, *nodes[last:]]
+    given = {name for node in tail for name in node.input}
+    constants = [
+        node
+        for node in nodes[:last]
+        if node.op_type == "Constant" and given & set(node.output) and node not in tail
+    ]
+    return [*constants, *tail]
+
+
+def list_ops(artefact: bytes) -> list[Op]:
+    """The ops of a file, in order, by their ONNX names, without those that change the type.
+
+    In a file of int8 the runtime computes an op in integers if its result is quantised next.
     """
     import onnx
 
-    model = onnx.load_from_string(artefact)
-    model.metadata_props.add(key=name, value=content.decode())
-    written: bytes = model.SerializeToString()
-    return written
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(artefact)).graph
+    floats = {
+        each.name
+        for each in (*graph.value_info, *graph.output)
+        if each.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    }
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            floats.discard(node.input[0])
+    return [
+        Op(node.op_type, bool(floats & set(node.output)))
+        for node in graph.node
+        if node.op_type not in _CHANGES_OF_TYPE
+    ]
 
 
 def _in_steps(

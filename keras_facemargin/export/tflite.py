@@ -7,31 +7,32 @@ from typing import Any
 import numpy.typing as npt
 
 from keras_facemargin.export.conversion import unsupported
-from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME, frozen
-from keras_facemargin.export.metadata import with_metadata
+from keras_facemargin.export.graph import frozen
+from keras_facemargin.export.metadata import with_entry, with_metadata
+from keras_facemargin.export.savedmodel import write_graph
+from keras_facemargin.export.verdict import Op
+from keras_facemargin.runtime.carried import ENTRY
 
 # How the converter names an op of the TensorFlow graph, with its path, in an error.
 _OP_IN_ERROR = re.compile(r'error: loc\(callsite\(fused\["(\w+):", "([^"@]+)')
 
-
-def require() -> None:
-    """Raises an ImportError that names the extra if LiteRT is not installed."""
-    try:
-        import ai_edge_litert.interpreter  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "A TFLite file is tested with LiteRT, which is not installed. "
-            "Run: pip install 'keras_facemargin[export]'"
-        ) from error
+# How the interpreter names an op of the file.
+_NODE_IN_ERROR = re.compile(r"Node number (\d+) \((\w+)\)")
 
 
-def convert(embedder: Any, precision: str, representative: npt.NDArray[Any] | None) -> bytes:
+def convert(
+    embedder: Any,
+    precision: str,
+    representative: npt.NDArray[Any] | None,
+    carried: bytes | None = None,
+) -> bytes:
     """Converts an embedder.
 
     Args:
         embedder: as `float32_embedder` returns it.
-        precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
-        representative: float32 images that set the ranges of `"int8"`; else None.
+        precision: of a row of `FORMATS`.
+        representative: float32 images that set the ranges of `"int8"` and `"int16x8"`; else None.
+        carried: the entry of the file on its input; None leaves it out.
 
     Returns:
         The bytes of the TFLite file.
@@ -48,31 +49,25 @@ def convert(embedder: Any, precision: str, representative: npt.NDArray[Any] | No
         nodes = graph.graph.as_graph_def().node
         if lists := [(node.op, node.name) for node in nodes if node.op.startswith("TensorList")]:
             raise unsupported("Full int8 TFLite", embedder, lists[:1])
-    module = tf.Module()
-    module.embed = tf.function(
-        lambda image: {OUTPUT_NAME: graph(image)[0]},
-        input_signature=[tf.TensorSpec.from_tensor(graph.inputs[0], name=INPUT_NAME)],
-        autograph=False,
-    )
     # Through a SavedModel, because only that keeps the names of input and output.
     with tempfile.TemporaryDirectory(prefix="facemargin-") as folder:
-        # Without gradients: saving refuses the custom gradient of swish.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(module, folder, signatures=module.embed, options=options)
+        write_graph(graph, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        if precision != "float32":
+        if precision not in ("float32", "weight_int8"):
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        if precision == "int8":
-            batches = [
-                [image[None]] for image in ([] if representative is None else representative)
-            ]
+        if representative is not None:
+            batches = [[image[None]] for image in representative]
             converter.representative_dataset = lambda: iter(batches)
-            converter.target_spec.supported_ops = [
-                tf.lite.OpsSet.TFLITE_BUILTINS_INT8,
-                tf.lite.OpsSet.TFLITE_BUILTINS,  # Float islands, which the verdict lists.
-            ]
+            sets = tf.lite.OpsSet
+            integers = {
+                "int8": sets.TFLITE_BUILTINS_INT8,
+                "int16x8": sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
+            }
+            # The second: float islands, which the verdict lists.
+            converter.target_spec.supported_ops = [integers[precision], sets.TFLITE_BUILTINS]
+        if precision == "int8":
             converter.inference_input_type = tf.uint8
         try:
             artefact: bytes = converter.convert()
@@ -80,21 +75,45 @@ def convert(embedder: Any, precision: str, representative: npt.NDArray[Any] | No
             if missing := _OP_IN_ERROR.findall(str(error)):
                 raise unsupported("TFLite", embedder, missing) from error
             raise
-    # A uint8 input needs no metadata: MediaPipe opens it without.
-    return artefact if precision == "int8" else with_metadata(artefact, embedder.name)
+    if precision != "int8":  # MediaPipe opens a uint8 input without
+        artefact = with_metadata(artefact, embedder.name)
+    if carried is not None:
+        artefact = with_entry(artefact, ENTRY, carried)
+    # Last: what is added to a file of the quantiser destroys it.
+    return _with_int8_weights(artefact) if precision == "weight_int8" else artefact
 
 
-def float_islands(artefact: bytes) -> tuple[str, ...]:
-    """Names of the ops that compute in float inside a quantised file, in order."""
+def _with_int8_weights(artefact: bytes) -> bytes:
+    """A float32 file with its weights as int8, which the ops take back to float32."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    weights = quantizer.Quantizer(artefact, recipe.weight_only_wi8_afp32())
+    return bytes(weights.quantize(enable_progress_report=False).quantized_model)
+
+
+def failed_op(artefact: bytes, error: str) -> tuple[str, list[str]] | None:
+    """(op, paths in the TensorFlow graph) of the op that an error of the interpreter numbers."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    found = _NODE_IN_ERROR.search(error)
+    if found is None:
+        return None
+    graph = schema.ModelT.InitFromPackedBuf(artefact).subgraphs[0]
+    operator = graph.operators[int(found[1])]
+    return found[2], graph.tensors[operator.outputs[0]].name.decode().split(";")
+
+
+def list_ops(artefact: bytes) -> list[Op]:
+    """The ops of a file, in order, by their TFLite names."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name[0] != "_"}
     model = schema.ModelT.InitFromPackedBuf(artefact)
     graph = model.subgraphs[0]
-    islands = []
+    found = []
     for operator in graph.operators:
         name = names[model.operatorCodes[operator.opcodeIndex].builtinCode]
         output = graph.tensors[operator.outputs[0]]
-        if output.type == schema.TensorType.FLOAT32 and name != "DEQUANTIZE":
-            islands.append(name)
-    return tuple(islands)
+        is_float = output.type == schema.TensorType.FLOAT32 and name != "DEQUANTIZE"
+        found.append(Op(name, is_float))
+    return found

@@ -1,42 +1,39 @@
 """The verdict on an exported file: does it still compute the trained embedder?"""
 
 import os
+import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_facemargin.files import atomic_write
+from keras_facemargin.export.formats import Format, Tolerance, find_format
+from keras_facemargin.files import atomic_write, check_unused, draft_folder
 
 if TYPE_CHECKING:
+    from keras_facemargin.export.costs import Costs
     from keras_facemargin.export.decisions import Decisions
 
+# The bytes of a file, or those of the files of a folder by their path in it.
+Artefact: TypeAlias = bytes | dict[str, bytes]
+Run: TypeAlias = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 _BATCH = 32  # Images per Keras call.
 _WARM_UP = 5
 _ROUNDS = 30
 
 
-class Tolerance(NamedTuple):
-    """Smallest cosine between the exported and the Keras embedding of an image.
+class Op(NamedTuple):
+    """An op of a file: its name, and whether it computes in float."""
 
-    The cost of a tolerance c: the score of a pair changes by at most sqrt(2 (1 - c)) for each of
-    its two images, and by about sqrt(2 (1 - c) / D) if the error points anywhere in D dimensions.
-    With c = 0.98, D = 512 that is 0.2 at worst and 0.009 as a rule; thresholds at FAR 1e-3 are near
-    0.3.
-
-    Attributes:
-        cosine_min: for the worst image.
-        cosine_mean: for all images on average.
-    """
-
-    cosine_min: float
-    cosine_mean: float
+    name: str
+    is_float: bool
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ class Verdict:
     """Comparison of an exported file with its Keras embedder.
 
     Attributes:
-        format: `"tflite"` or `"onnx"`.
-        precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
+        format: `"tflite"`, `"onnx"`, `"savedmodel"` or `"openvino"`.
+        precision: as `export_embedder` takes it.
         path: the file written (`<path>.failed` if it did not pass).
         size_bytes: its size.
         num_images: number of images compared.
@@ -53,11 +50,14 @@ class Verdict:
         cosine_mean: mean of these cosines.
         cosine_low: the cosine that 1 % of the images are below.
         latency_ms: milliseconds per image: median of batch-1 runs that alternate with Keras.
-        keras_latency_ms: the same for the float32 Keras embedder, compiled by `tf.function`.
+        keras_latency_ms: the same for the float32 Keras embedder, compiled.
         threads: CPU threads of both.
         tolerance: the required cosines.
-        passed: whether the cosines meet the tolerance.
-        float_islands: ops of an int8 file that still compute in float, in order, by TFLite name.
+        passed: whether the cosines meet the tolerance in every runtime.
+        ops: the number of ops of each kind in the file, by the names of its format.
+        float_islands: ops of a calibrated file that still compute in float, in order.
+        other_runtimes: least cosine in each other runtime that opens the file, by its name.
+        costs: memory and latency; None if they were not measured.
         decisions: what becomes of the answers about pairs; None if no labelled faces were given.
     """
 
@@ -74,7 +74,10 @@ class Verdict:
     threads: int
     tolerance: Tolerance
     passed: bool
+    ops: Mapping[str, int] = field(default_factory=dict)
     float_islands: tuple[str, ...] = ()
+    other_runtimes: Mapping[str, float] = field(default_factory=dict)
+    costs: "Costs | None" = None
     decisions: "Decisions | None" = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,6 +85,7 @@ class Verdict:
         return asdict(self) | {
             "tolerance": self.tolerance._asdict(),
             "float_islands": list(self.float_islands),
+            "costs": None if self.costs is None else self.costs.to_dict(),
             "decisions": None if self.decisions is None else self.decisions.to_dict(),
         }
 
@@ -94,6 +98,7 @@ class Verdict:
                 f"{self.cosine_mean:.6f} over {self.num_images} images (required: min "
                 f"{self.tolerance.cosine_min:g}, mean {self.tolerance.cosine_mean:g})",
             ),
+            *((f"in {name}", f"min {cosine:.6f}") for name, cosine in self.other_runtimes.items()),
             ("size", f"{self.size_bytes / 1e6:.2f} MB"),
             (
                 "latency",
@@ -101,7 +106,11 @@ class Verdict:
                 f"{self.threads} threads)",
             ),
         ]
-        if self.precision == "int8":
+        if self.costs is not None:
+            rows += self.costs.rows()
+        if self.ops:
+            rows.append(("ops", ", ".join(f"{self.ops[name]} {name}" for name in self.ops)))
+        if find_format(f"{self.format}-{self.precision}").calibrated:
             rows.append(("float islands", ", ".join(self.float_islands) or "none"))
         return rows + ([] if self.decisions is None else self.decisions.rows())
 
@@ -124,20 +133,22 @@ class ExportError(RuntimeError):
 
 
 def threads() -> int:
-    """CPU threads that TensorFlow uses for one op; the exported file gets the same number."""
-    import tensorflow as tf
-
-    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+    """CPU threads that Keras uses for one op; the exported file gets the same number."""
+    tensorflow = sys.modules.get("tensorflow")
+    own = tensorflow and tensorflow.config.threading.get_intra_op_parallelism_threads()
+    return own or os.cpu_count() or 1
 
 
 def deliver(
-    artefact: bytes,
+    artefact: Artefact,
     path: Path,
-    run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]],
-    reference: Any,
+    run: Run,
+    reference: Run,
     images: npt.NDArray[Any],
     *,
-    tolerance: Tolerance,
+    format: Format,
+    tolerance: Tolerance | None = None,
+    other_rows: Mapping[str, npt.NDArray[Any]] | None = None,
     keep: Path | None = None,
     **facts: Any,
 ) -> Verdict:
@@ -147,11 +158,13 @@ def deliver(
         artefact: the file's bytes.
         path: the path of the file. Only a file that passes is written there, in one step.
         run: function of one batch of one image, as in `images`, to its `(1, D)` embedding.
-        reference: `normalised(embedder)` of the same embedder.
+        reference: function of images to the `(B, D)` embeddings of the same embedder in Keras.
         images: `(N, H, W, 3)`, uint8 or float.
-        tolerance: a `Tolerance`.
+        format: its `Format`.
+        tolerance: a `Tolerance`; None: that of the format.
+        other_rows: other runtime -> its embeddings of the images, which must pass too.
         keep: where a file that fails is written; None: `<path>.failed`.
-        **facts: the other fields of `Verdict`: format, precision, float_islands.
+        **facts: other fields of `Verdict`: ops, float_islands.
 
     Returns:
         The `Verdict`.
@@ -162,19 +175,28 @@ def deliver(
             that a file which ignores its input would pass.
         OSError: the file cannot be written.
     """
-    expected = _reference_embeddings(reference, images)
+    tolerance = tolerance or format.tolerance
+    batches = range(0, len(images), _BATCH)
+    expected = np.concatenate([reference(images[i : i + _BATCH]) for i in batches])
     _check_reference(expected)
     _check_contrast(expected, tolerance)
-    received = np.concatenate([run(images[i : i + 1]) for i in range(len(images))])
-    cosine = _cosine(received, expected)
-    passed = _meets(cosine, tolerance)
-    latency_ms, keras_latency_ms = _alternating_medians(
-        lambda: run(images[:1]), lambda: _embed(reference, images[:1])
+    runtime = format.container.runtime
+    received = {
+        runtime: np.concatenate([run(images[i : i + 1]) for i in range(len(images))]),
+        **(other_rows or {}),
+    }
+    cosines = {name: _cosine(rows, expected) for name, rows in received.items()}
+    passed = all(_meets(each, tolerance) for each in cosines.values())
+    latency_ms, keras_latency_ms = alternating_medians(
+        lambda: run(images[:1]), lambda: reference(images[:1])
     )
     place = path if passed else keep or path.with_name(f"{path.name}.failed")
+    cosine = cosines.pop(runtime)
     verdict = Verdict(
+        format=format.container.name,
+        precision=format.precision,
         path=str(place),
-        size_bytes=len(artefact),
+        size_bytes=sum(map(len, _files(artefact).values())),
         num_images=len(images),
         cosine_min=float(cosine.min()),
         cosine_mean=float(cosine.mean()),
@@ -184,50 +206,95 @@ def deliver(
         threads=threads(),
         tolerance=tolerance,
         passed=passed,
+        other_runtimes={name: float(each.min()) for name, each in cosines.items()},
         **facts,
     )
-    with atomic_write(place, "wb") as file:
-        file.write(artefact)
+    if not passed and place.is_dir():
+        shutil.rmtree(place)  # of an earlier export that failed
+    write_artefact(artefact, place)
     if not passed:
-        untouched = " the existing file is unchanged;" if path.exists() else ""
+        untouched = " the existing file is unchanged;" if path.is_file() else ""
         kept = f"Nothing was written to {path};{untouched} the failed file is {place}."
-        raise ExportError(f"{_miss(verdict)} {kept}", verdict)
+        constant = [name for name, rows in received.items() if _is_constant(rows)]
+        raise ExportError(f"{_miss(verdict, constant)} {kept}", verdict)
     return verdict
 
 
-def _miss(verdict: Verdict) -> str:
+def write_artefact(artefact: Artefact, path: Path) -> None:
+    """Writes a file, or a folder that is not in use, in one step."""
+    if isinstance(artefact, bytes):
+        with atomic_write(path, "wb") as file:
+            file.write(artefact)
+        return
+    with draft_folder(path) as draft:
+        for name, content in artefact.items():
+            place = draft / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """The files of a folder by their path in it."""
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def _files(artefact: Artefact) -> dict[str, bytes]:
+    return {"": artefact} if isinstance(artefact, bytes) else artefact
+
+
+def _is_constant(embeddings: npt.NDArray[Any]) -> bool:
+    return bool((embeddings == embeddings[:1]).all()) or not np.isfinite(embeddings).all()
+
+
+def _miss(verdict: Verdict, constant: list[str]) -> str:
     """The error for a file that missed its tolerance, and what to do."""
+    if constant:
+        return (
+            "An exported file must give another embedding for another image. Received: the same "
+            f"embedding for all {verdict.num_images} images, or one that is not finite, in "
+            f"{' and '.join(constant)} ({verdict.format}, {verdict.precision}). Do not use this "
+            "precision for this embedder: export float32."
+        )
     advice = {
         "float16": "A value may have left float16's range; export float32.",
         "dynamic_int8": "Export float16, at twice the size.",
-        "int8": "Pass more and more varied aligned faces as images, or export dynamic_int8 "
-        "or float16. Untrained weights quantise badly: test int8 on a trained embedder.",
+        "weight_int8": "Export float16, at twice the size.",
+        "int16x8": "Export float16, at twice the size.",
+        "int8": "Pass more and more varied aligned faces as images, or export another "
+        "precision. Untrained weights quantise badly: test int8 on a trained embedder.",
     }.get(
         verdict.precision,
         "The conversion failed; please report it with the embedder's summary().",
     )
+    others = "".join(f"; in {name} min {c:.6f}" for name, c in verdict.other_runtimes.items())
     return (
         f"An exported embedding must have a cosine to Keras' own of at least "
         f"{verdict.tolerance.cosine_min:g} for every image and "
         f"{verdict.tolerance.cosine_mean:g} on average. Received: min "
         f"{verdict.cosine_min:.6f}, mean {verdict.cosine_mean:.6f} over "
-        f"{verdict.num_images} images ({verdict.format}, {verdict.precision}). {advice}"
+        f"{verdict.num_images} images ({verdict.format}, {verdict.precision}{others}). {advice}"
     )
 
 
-def check_path(path: str | os.PathLike[str], suffix: str) -> Path:
+def check_path(path: str | os.PathLike[str], suffix: str, *, folder: bool = False) -> Path:
     """Checks, before minutes of work, that a file can be written.
 
     Args:
         path: the file to write; its folder is created if it is missing.
-        suffix: ".tflite" or ".onnx".
+        suffix: such as ".tflite".
+        folder: whether a folder is written; it must not exist, or be empty.
 
     Returns:
         The path, a `Path`.
 
     Raises:
         ValueError: the path does not end in `suffix`.
-        IsADirectoryError: the path is a folder.
+        IsADirectoryError: the path of a file is a folder.
+        FileExistsError: the folder is in use.
         OSError: the folder cannot be created or written to.
     """
     path = Path(path)
@@ -236,7 +303,9 @@ def check_path(path: str | os.PathLike[str], suffix: str) -> Path:
             f"The path of this format must end in {suffix!r}. Received: {str(path)!r}. "
             f"Write {str(path.with_suffix(suffix))!r}."
         )
-    if path.is_dir():
+    if folder:
+        check_unused(path)
+    elif path.is_dir():
         raise IsADirectoryError(
             f"`path` must be a file to write. Received: the folder {str(path)!r}. Name a file "
             f"inside it."
@@ -248,15 +317,6 @@ def check_path(path: str | os.PathLike[str], suffix: str) -> Path:
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from None
     return path
-
-
-def _embed(reference: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.asarray(reference(images.astype("float32"))["embedding"])
-
-
-def _reference_embeddings(reference: Any, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    batches = range(0, len(images), _BATCH)
-    return np.concatenate([_embed(reference, images[i : i + _BATCH]) for i in batches])
 
 
 def _cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -293,7 +353,7 @@ def _check_contrast(embeddings: npt.NDArray[Any], tolerance: Tolerance) -> None:
         )
 
 
-def _alternating_medians(*functions: Callable[[], Any]) -> list[float]:
+def alternating_medians(*functions: Callable[[], Any]) -> list[float]:
     """Median milliseconds of each function; they run in turn, so a busy host slows all equally."""
     times: list[list[float]] = [[] for _ in functions]
     for round_ in range(_WARM_UP + _ROUNDS):

@@ -34,6 +34,9 @@ _VERDICTS: dict[str, Literal["identified", "unknown", "cannot say"]] = {
     "cannot say": "cannot say",
 }
 
+# One photo, saved again or cropped a little differently. Two photos of a person hardly reach it.
+_ONE_PHOTO = 0.98
+
 # SQLite's numbers have 64 bits.
 _LARGEST_ID = 2**63 - 1
 
@@ -89,7 +92,7 @@ class Identity:
         person: name of the person; None unless the verdict is "identified".
         nearest: name of the most similar person, whatever the score; None if the gallery is empty.
         cosine: of the probe and that person's template; -1 if the gallery is empty.
-        threshold: smallest cosine that identifies.
+        threshold: smallest cosine that identifies, for faces of that sharpness.
         reason: one sentence why the verdict is "cannot say"; else "".
     """
 
@@ -445,18 +448,74 @@ class Gallery:
         Raises:
             ValueError: the gallery does not have the person.
         """
-        where, values = "", []
-        if person is not None:
-            where, values = " WHERE person = ?", [self._number_of(_name(person))]
+        if person is None:
+            return self._images("TRUE")
+        return self._images("person = ?", self._number_of(_name(person)))
+
+    def _image(self, image: int) -> EnrolledImage:
+        (found,) = self._images("images.id = ?", image)
+        return found
+
+    def _images(self, where: str, *values: Any) -> list[EnrolledImage]:
         rows = self._all(
             "SELECT images.id, name, utility, sharpness, source, added, crops.image IS NOT NULL"
             " FROM images JOIN people ON people.id = person LEFT JOIN crops ON image = images.id"
-            f"{where} ORDER BY images.id",
+            f" WHERE {where} ORDER BY images.id",
             *values,
         )
         return [
             EnrolledImage(id, name, utility, sharpness, source, added, bool(kept))
             for id, name, utility, sharpness, source, added, kept in rows
+        ]
+
+    def under_two_names(
+        self, images: Sequence[int], *, cosine: float = _ONE_PHOTO
+    ) -> list[tuple[EnrolledImage, EnrolledImage, float]]:
+        """Images that another person has too: one photo under two names.
+
+        A search then names either person.
+
+        Args:
+            images: ids.
+            cosine: the least of two embeddings of one photo.
+
+        Returns:
+            The image, the most similar one of the other people, and their cosine, for each image
+            where it is at least `cosine`. A pair of two of `images` is listed once.
+
+        Raises:
+            ValueError: the gallery does not have an image, or is damaged.
+
+        Example:
+
+        >>> gallery = Gallery("twice.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> added = [*gallery.enrol("ann", [[1.0, 0.0]]), *gallery.enrol("bob", [[2.0, 0.0]])]
+        >>> [(a.person, b.person) for a, b, _ in gallery.under_two_names(added[1:])]
+        [('bob', 'ann')]
+        """
+        if not len(images):
+            return []
+        with self._store.reading():
+            ids = np.array([row[0] for row in self._all("SELECT id FROM images ORDER BY id")])
+            rows, people, _ = self._read_embeddings()
+        missing = np.setdiff1d(np.array(images, object), ids)
+        if len(missing):
+            raise ValueError(f"{self.path}: has no image of that number. Received: {missing[0]}.")
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        asked = np.searchsorted(ids, np.array(images, np.int64))
+        # Among so many there is an image of another person, if there is one.
+        count = int(np.unique(people[np.isin(people, people[asked])], return_counts=True)[1].max())
+        scores, found = nearest(units, units[asked], count + 1)
+        pairs: dict[frozenset[int], tuple[int, int, float]] = {}
+        for place, near, values in zip(asked, found, scores, strict=True):
+            for other, score in zip(near, values, strict=True):
+                if people[other] != people[place]:
+                    if score >= cosine:
+                        pair = int(ids[place]), int(ids[other])
+                        pairs.setdefault(frozenset(pair), (*pair, float(score)))
+                    break
+        return [
+            (self._image(one), self._image(other), score) for one, other, score in pairs.values()
         ]
 
     def kept_crop(self, image: int) -> bytes:
@@ -551,7 +610,9 @@ class Gallery:
             reason = decision.reason.replace("first face", "face").replace(
                 "second face", "enrolled face"
             )
-            answers.append(Identity(verdict, person, str(name), float(score), threshold, reason))
+            answers.append(
+                Identity(verdict, person, str(name), float(score), decision.threshold, reason)
+            )
         return answers
 
     def rebuild(

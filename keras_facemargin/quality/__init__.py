@@ -7,7 +7,7 @@ similar to each other. `judge` measures both, `decide` compares two crops with t
 Plain numpy: neither Keras nor a runtime is needed.
 """
 
-from keras_facemargin.quality.decision import Decision, decide, shortfall, without_answer
+from keras_facemargin.quality.decision import Decision, Verdicts, decide, shortfall, verdicts
 from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge, norm_weight
 from keras_facemargin.quality.resolution import effective_resolution
 
@@ -16,10 +16,11 @@ __all__ = [
     "Limits",
     "Quality",
     "UtilityScale",
+    "Verdicts",
     "decide",
     "effective_resolution",
     "judge",
     "norm_weight",
     "shortfall",
-    "without_answer",
+    "verdicts",
 ]

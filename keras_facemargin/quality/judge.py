@@ -46,7 +46,12 @@ class Limits(Protocol):
 
     @property
     def sharpness(self) -> float:
-        """The lowest sharpness."""
+        """The lowest sharpness of both crops of a pair."""
+        ...
+
+    @property
+    def threshold_rise(self) -> float | None:
+        """The rise of the threshold for each missing pixel; None leaves such pairs unanswered."""
         ...
 
 

@@ -14,6 +14,8 @@ The variance of the Laplacian, which many applications use, calls a crop of 20 p
 of a dark photo sharp.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -21,11 +23,11 @@ from PIL import Image
 from keras_facemargin.images.crop import Crop
 
 _EYES = 35.24  # pixels between the eyes of ArcFace's 112x112 crop; others are resized to it
-_SIDE = 64  # of the window, in pixels
+SIDE = 64  # of the window, in pixels
 _BLOCK = 8
 # Median measures of 240 CelebA crops at a number of pixels between the eyes, shrunk by an area
 # filter and enlarged linearly: (pixels, spectrum, blocks).
-_MEASURES = np.array(
+MEASURES = np.array(
     [
         (6.3, -1.98, -1.479),
         (6.9, -1.83, -1.463),
@@ -76,7 +78,7 @@ def effective_resolution(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64
             "`crops` must be uint8 of shape (N, H, W, 3). Received: "
             f"{crops.dtype} of shape {crops.shape}."
         )
-    pixels, spectrum, blocks = _MEASURES.T
+    pixels, spectrum, blocks = MEASURES.T
     found = np.zeros(len(crops))
     for start in range(0, len(crops), _AT_ONCE):
         windows = _windows(crops[start : start + _AT_ONCE])
@@ -90,9 +92,27 @@ def effective_resolution(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64
     return found
 
 
-def _windows(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Brightness from the eyebrows to the mouth, float64 (N, 64, 64)."""
-    crop = Crop.of(crops.shape[1:3])
+class Window(NamedTuple):
+    """The part of a crop that is measured, from the eyebrows to the mouth: `SIDE` pixels wide.
+
+    Attributes:
+        shape: height and width to which the crop is resized first.
+        top, left: of the window in it.
+    """
+
+    shape: tuple[int, int]
+    top: int
+    left: int
+
+
+def find_window(crop: Crop) -> Window:
+    """The part of a crop that is measured.
+
+    Example:
+
+    >>> find_window(Crop.of(112))
+    Window(shape=(112, 112), top=32, left=24)
+    """
     if crop.template is None:  # as if it were an ArcFace crop of that height
         eyes, across, down = _EYES * crop.height / 112, crop.width / 2, 0.465 * crop.height
     else:
@@ -100,29 +120,36 @@ def _windows(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         eyes = float(np.hypot(*(right - left)))
         across, down = (left + right) / 2 + 0.5
     scale = _EYES / eyes
-    height, width = (max(round(side * scale), _SIDE) for side in crop.shape)
+    height, width = (max(round(side * scale), SIDE) for side in crop.shape)
+    # On the grid of the JPEG that the crop may have been.
+    top = _on_grid(down * scale - 0.28 * SIDE, height)
+    start = _on_grid(across * scale - 0.5 * SIDE, width)
+    return Window((height, width), top, start)
+
+
+def _windows(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Brightness in the window, float64 (N, 64, 64)."""
+    crop = Crop.of(crops.shape[1:3])
+    (height, width), top, left = find_window(crop)
     if (height, width) != crop.shape:
         images = [Image.fromarray(each).resize((width, height)) for each in crops]
         crops = np.stack([np.asarray(each) for each in images])
-    # On the grid of the JPEG that the crop may have been.
-    top = _on_grid(down * scale - 0.28 * _SIDE, height)
-    start = _on_grid(across * scale - 0.5 * _SIDE, width)
-    window = crops[:, top : top + _SIDE, start : start + _SIDE]
+    window = crops[:, top : top + SIDE, left : left + SIDE]
     grey: npt.NDArray[np.float64] = window @ np.array([0.299, 0.587, 0.114])
     return grey
 
 
 def _on_grid(start: float, length: int) -> int:
-    return min(max(_BLOCK * round(start / _BLOCK), 0), length - _SIDE)
+    return min(max(_BLOCK * round(start / _BLOCK), 0), length - SIDE)
 
 
 def _of_spectrum(windows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    hann = np.hanning(_SIDE + 2)[1:-1]
+    hann = np.hanning(SIDE + 2)[1:-1]
     weights = np.outer(hann, hann)
     mean = np.sum(windows * weights, axis=(1, 2), keepdims=True) / weights.sum()
     power = np.abs(np.fft.rfft2((windows - mean) * weights)) ** 2
     power[:, :, 1:] *= 2  # each stands for two columns of the full spectrum
-    periods = np.hypot(np.fft.fftfreq(_SIDE, 1 / _SIDE)[:, None], np.arange(power.shape[2]))
+    periods = np.hypot(np.fft.fftfreq(SIDE, 1 / SIDE)[:, None], np.arange(power.shape[2]))
     rings = np.rint(periods)
     high, low = (
         power[:, (rings >= first) & (rings <= last)].sum(axis=1)
@@ -136,7 +163,7 @@ def _of_blocks(windows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     steps = np.arange(_BLOCK)
     cosines = np.cos(np.pi * steps[:, None] * (2 * steps + 1) / (2 * _BLOCK)) / 2
     cosines[0] /= np.sqrt(2)
-    count = _SIDE // _BLOCK
+    count = SIDE // _BLOCK
     blocks = windows.reshape(-1, count, _BLOCK, count, _BLOCK).swapaxes(2, 3)
     power = (cosines @ blocks @ cosines.T) ** 2
     waves = np.hypot(steps[:, None], steps)  # half periods in a block

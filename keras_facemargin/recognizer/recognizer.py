@@ -19,7 +19,7 @@ from keras_facemargin.images import (
     read_photo,
 )
 from keras_facemargin.images.detect import check_faces
-from keras_facemargin.quality import Decision, Quality, decide, judge
+from keras_facemargin.quality import Decision, Quality, decide, judge, shortfall
 from keras_facemargin.recognizer.verification import Verification, find_threshold
 from keras_facemargin.zoo.open import Embedder, open_embedder
 from keras_facemargin.zoo.parts import FaceQuality, Threshold
@@ -182,12 +182,14 @@ class Recognizer:
         first, second = self._face(a), self._face(b)
         cosine = float(cosine_scores(first.embedding[None], second.embedding[None])[0])
         decision = self._decide(cosine, threshold, first, second)
-        card = self.embedder.card
-        likelihood = None if card is None or decision.verdict == "cannot say" else card.likelihood
+        card, likelihood = self.embedder.card, None
+        if decision.verdict != "cannot say" and not self._below_a_limit(first, second):
+            likelihood = None if card is None else card.likelihood
         return Verification(
             verdict=decision.verdict,
             cosine=cosine,
-            threshold=threshold,
+            threshold=decision.threshold,
+            raised_by=decision.threshold - threshold,
             far=rate,
             calibrated_on=calibrated_on,
             qualities=(first.quality, second.quality),
@@ -289,10 +291,14 @@ class Recognizer:
             self.shortcoming(second, name="second face"),
         ]
         if any(doubts):
-            return Decision("cannot say", " ".join(filter(None, doubts)))
+            return Decision("cannot say", threshold, " ".join(filter(None, doubts)))
         return decide(
             cosine, threshold, qualities=(first.quality, second.quality), limits=self.quality
         )
+
+    def _below_a_limit(self, *faces: Face) -> bool:
+        limits = self.quality
+        return limits is not None and any(shortfall(face.quality, limits) for face in faces)
 
     def _pixels_between_eyes(self, face: Face) -> float:
         """On the photo, for a face that looks ahead; infinite for an aligned crop."""

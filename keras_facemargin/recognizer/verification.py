@@ -17,13 +17,15 @@ class Verification:
     Attributes:
         verdict: "same", "different", or "cannot say" where a face is not good enough.
         cosine: similarity of the two embeddings, -1..1.
-        threshold: smallest cosine of the verdict "same".
+        threshold: smallest cosine of the verdict "same" for faces of that sharpness.
         far: false accept rate at the threshold; None for a threshold of your own.
         calibrated_on: the pairs on which the threshold has that rate; None for one of your own.
         qualities: the `Quality` of each face.
         reason: why the verdict is "cannot say", one sentence or two; "" for the other verdicts.
+        raised_by: the part of the threshold that is due to missing detail; 0 for two sharp faces.
         log10_likelihood_ratio: log10 of how many times as likely the cosine is for one person as
-            for two; None if the card has no `likelihood` or the verdict is "cannot say".
+            for two; None if the card has no `likelihood`, the verdict is "cannot say" or a face is
+            below a limit of quality: the ratio is that of good crops.
     """
 
     verdict: Verdict
@@ -33,6 +35,7 @@ class Verification:
     calibrated_on: str | None
     qualities: tuple[Quality | None, Quality | None]
     reason: str = ""
+    raised_by: float = 0.0
     log10_likelihood_ratio: float | None = None
     likelihood_ratio_is_bound: bool = False
 
@@ -40,6 +43,12 @@ class Verification:
     def words(self) -> str:
         """The verdict in words: "same person", "different people" or "cannot say"."""
         return _WORDS[self.verdict]
+
+    @property
+    def comparison(self) -> str:
+        """The cosine and the threshold, in words."""
+        raised = f", raised by {self.raised_by:.4f} for missing detail" if self.raised_by else ""
+        return f"cosine {self.cosine:.4f}, threshold {self.threshold:.4f}{raised}"
 
     @property
     def meaning(self) -> str:
@@ -62,8 +71,8 @@ class Verification:
         origin = "your own" if self.far is None else f"FAR {self.far:.2g} on {self.calibrated_on}"
         because = f"{self.reason.rstrip('.')}; " if self.reason else ""
         return (
-            f"{self.words}: {because}cosine {self.cosine:.4f}, threshold {self.threshold:.4f} "
-            f"({origin}){'. ' if self.meaning else ''}{self.meaning}"
+            f"{self.words}: {because}{self.comparison} ({origin}){'. ' if self.meaning else ''}"
+            f"{self.meaning}"
         )
 
     def __str__(self) -> str:

@@ -10,11 +10,13 @@ from keras import ops
 
 from keras_facemargin.evaluate.cosine import unit_rows
 
-LAYERS, WIDTH = 4, 256  # hidden
+MAPS = 16
+GATE_LAYERS, GATE_WIDTH = 2, 64  # hidden
 LEARNING_RATE = 1e-3
-DEGRADED_WEIGHT = 0.25  # of the target of degraded views, beside 1 of clean ones
-STRANGERS_WEIGHT = 4.0
+DEGRADED_WEIGHT = 0.5  # of the target of degraded views, beside 1 of clean ones
+STRANGERS_WEIGHT = 8.0
 STRANGERS_LIMIT = 1.5  # deviations above the mean
+MOST_OF_ANOTHER = 0.4  # in a mixture of two crops
 
 Rows = npt.NDArray[np.float32]
 
@@ -50,15 +52,18 @@ class Range(NamedTuple):
 def new_correction(dimension: int, found: Range, seed: int) -> keras.Model:
     r"""Builds a correction that changes nothing yet.
 
-    .. math:: e + \bar n f(e \sqrt D / \bar n)
+    .. math:: e + \bar n \sum_k g_k(x) (A_k x + b_k), \quad x = e \sqrt D / \bar n
 
-    :math:`f` is a network of dense layers with ReLU, :math:`\bar n` the mean length of an
-    embedding. An embedder of unit embeddings keeps them of unit length.
+    :math:`g` are the weights of `MAPS` affine maps, from a network of dense layers with ReLU and a
+    softmax; :math:`\bar n` is the mean length of an embedding. What bad images have in common and
+    the little that distinguishes them depend on how bad they are: :math:`g` can tell that, and an
+    affine map subtracts the first and enlarges the second. So it holds for people whom the training
+    did not see. An embedder of unit embeddings keeps them of unit length.
 
     Args:
         dimension: D.
         found: of the embedder.
-        seed: of the hidden layers; the last starts at 0.
+        seed: of the network that weights the maps; the maps start at 0.
 
     Returns:
         `keras.Model`, (B, D) -> (B, D), of stock layers.
@@ -66,11 +71,18 @@ def new_correction(dimension: int, found: Range, seed: int) -> keras.Model:
     layers = keras.layers
     embedding = keras.Input((dimension,), name="embedding")
     x = layers.Rescaling(dimension**0.5 / found.norm, name="correction_scale")(embedding)
-    for number in range(LAYERS):
-        initializer = keras.initializers.GlorotUniform(seed=seed + number)
-        name = f"correction_hidden_{number}"
-        x = layers.Dense(WIDTH, activation="relu", kernel_initializer=initializer, name=name)(x)
-    x = layers.Dense(dimension, kernel_initializer="zeros", name="correction")(x)
+    gate = x
+    for number in range(GATE_LAYERS + 1):
+        last = number == GATE_LAYERS
+        gate = layers.Dense(
+            MAPS if last else GATE_WIDTH,
+            activation="softmax" if last else "relu",
+            kernel_initializer=keras.initializers.GlorotUniform(seed=seed + number),
+            name="correction_gate" if last else f"correction_gate_hidden_{number}",
+        )(gate)
+    x = layers.Dense(MAPS * dimension, kernel_initializer="zeros", name="correction_maps")(x)
+    x = layers.Reshape((MAPS, dimension), name="correction_of_each_map")(x)
+    x = layers.Dot(axes=1, name="correction")([gate, x])
     x = layers.Rescaling(found.norm, name="correction_length")(x)
     x = layers.Add(name="corrected")([embedding, x])
     if found.is_unit:
@@ -142,7 +154,12 @@ def _cosines(units: Any) -> Any:
 def train_correction(
     blocks: Rows, *, steps: int, seed: int, advance: Callable[[], None]
 ) -> keras.Model:
-    """Trains a correction on embeddings of views.
+    r"""Trains a correction on embeddings of views.
+
+    Each step moves every crop of a block a share of the way to another one, its views and its clean
+    embedding alike: :math:`e_i + a (e_j - e_i)`, with :math:`a` drawn from 0 to `MOST_OF_ANOTHER`.
+    So no step shows the same crops, and few crops are not learned by heart (mixup: Zhang et al.,
+    arXiv:1710.09412, here of embeddings).
 
     Args:
         blocks: float32 (S, V, N, D): S blocks of V views of N crops, clean views first. The views
@@ -167,10 +184,18 @@ def train_correction(
     for step in range(steps):
         if step % len(blocks) == 0:
             order = rng.permutation(len(blocks))
-        block = blocks[order[step % len(blocks)]]
+        block = _mixed(blocks[order[step % len(blocks)]], rng)
         targets = unit_rows(block[0], "embeddings").astype("float32")
         loss = float(trainer.train_on_batch(block.reshape(-1, dimension), targets))
         if not np.isfinite(loss):
             raise ValueError(f"The loss must be finite. Received: {loss} at step {step}.")
         advance()
     return correction
+
+
+def _mixed(block: Rows, rng: np.random.Generator) -> Rows:
+    """A block (V, N, D) whose crops are part of another one."""
+    crops = block.shape[1]
+    share = rng.uniform(0, MOST_OF_ANOTHER, (crops, 1)).astype("float32")
+    mixed: Rows = block + share * (block[:, rng.permutation(crops)] - block)
+    return mixed

@@ -20,7 +20,7 @@ from keras_facemargin.images.image import read_face
 PIXELS = (11, 36)  # height of the small crop
 SIGMA = (1.5, 6.0)  # of a blur, in pixels of a crop 112 pixels high
 QUALITY = (4, 30)  # of a JPEG
-GROUPS = 6  # clean, twice shrunk, twice blurred, compressed
+GROUPS = 4  # clean, shrunk, blurred, compressed or blurred otherwise
 _READERS = 2
 _READ_AHEAD = 2  # batches
 
@@ -31,16 +31,17 @@ Batch = npt.NDArray[np.uint8]
 class DegradedViews:
     """A stream of batches of views; each depends only on the seed and its number.
 
-    A batch is uint8 (B, H, W, 3), RGB: B / 6 clean crops, then the same all shrunk, all shrunk to
-    another size, all blurred, all blurred by another sigma, and all compressed. Every image comes
-    once in each pass, in a random order, mirrored at random. Each degradation of a batch has one
-    strength, drawn evenly on a logarithmic scale: two strangers that the embedder must tell apart
-    are usually equally bad, as those before one camera.
+    A batch is uint8 (B, H, W, 3), RGB: B / 4 clean crops, then the same all shrunk, all blurred,
+    and all compressed or, in half of the batches, all blurred by another sigma: blurred strangers
+    match more often than compressed ones. Every image comes once in each pass, in a random order,
+    mirrored at random. Each degradation of a batch has one strength, drawn evenly on a logarithmic
+    scale: two strangers that the embedder must tell apart are usually equally bad, as those before
+    one camera.
 
     Args:
         images: as `read_face` takes them.
         crop: of the embedder.
-        batch_size: number of views, a multiple of 6.
+        batch_size: number of views, a multiple of 4.
         seed: non-negative integer.
     """
 
@@ -88,13 +89,14 @@ class DegradedViews:
 
 def draw_degradations(rng: np.random.Generator) -> list[Callable[[Crop8], Crop8]]:
     """One function of a crop for each degraded view, with a drawn strength."""
-    pixels = [round(_draw(rng, PIXELS)) for _ in range(2)]
-    sigmas = [_draw(rng, SIGMA) for _ in range(2)]
-    quality = round(_draw(rng, QUALITY))
+    pixels, quality = (round(_draw(rng, each)) for each in (PIXELS, QUALITY))
+    first, second = (_draw(rng, SIGMA) for _ in range(2))
     return [
-        *(functools.partial(shrink, pixels=each) for each in pixels),
-        *(functools.partial(blur, sigma=each) for each in sigmas),
-        functools.partial(compress, quality=quality),
+        functools.partial(shrink, pixels=pixels),
+        functools.partial(blur, sigma=first),
+        functools.partial(blur, sigma=second)
+        if rng.random() < 0.5
+        else functools.partial(compress, quality=quality),
     ]
 
 

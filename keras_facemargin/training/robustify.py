@@ -42,14 +42,14 @@ from keras_facemargin.training.robustness import (
 )
 from keras_facemargin.zoo import CARD, Thresholds, calibrate, describe, find_card, write_card
 
-STEPS = 2000  # of the training
+STEPS = 2500  # of the training
 FAR = 1e-3  # of the threshold on clean faces
 SAVED_FILES = ("embedder.keras", CARD, "report.json")
 _FEWEST = 200  # images to train on
 _FEWEST_PEOPLE = 40  # of a test: 1,560 pairs of two people
 _MOST_PEOPLE = 400
 _LOSS = 0.01  # in the FNMR of clean pairs that is remarked on
-_MOST = 2500  # images to train on
+_MOST = 4000  # images to train on
 _VIEWS = 240  # of a batch
 _PASSES = 1  # over the images, with other degradations each
 _SECONDS = 30.0  # between two checkpoints
@@ -197,7 +197,7 @@ def robustify(
 
     Args:
         embedder: `keras.Model`, (B, H, W, 3) RGB 0..255 -> (B, D); it is not changed.
-        images: aligned crops, as `read_face` takes them; 200 or more, of which 2,500, drawn by the
+        images: aligned crops, as `read_face` takes them; 200 or more, of which 4,000, drawn by the
             seed, are used.
         test: labelled faces, such as a `FaceFolder`, of people who are not in `images`: 40 or more
             with two images each, of which the first 400 count. None measures only how far

@@ -30,7 +30,9 @@ def measure_quality(
 
     Two crops of each person are embedded clean and under each kind of `DAMAGE`. The limit of
     utility is that of the 2 % worst clean crops. The limit of sharpness is the lowest at which no
-    kind of damage accepts more strangers than clean crops do (`sharpness_limit`).
+    kind of damage accepts more strangers than clean crops do (`sharpness_limit`), the rise of the
+    threshold below it the smallest at which none accepts more than 1.5 times as many
+    (`threshold_rise`).
 
     Args:
         embedder: as `keras_facemargin.evaluate.embed`.
@@ -59,6 +61,7 @@ def measure_quality(
         read_sides,
         refused_share,
         sharpness_limit,
+        threshold_rise,
     )
     from keras_facemargin.quality import norm_weight
 
@@ -74,6 +77,7 @@ def measure_quality(
     raw = weight * np.log(clean.norms) + clean.agreements
     threshold = clean_threshold(clean, far)
     bad = {kind: judge_faces(embedder, crops, kind, progress=progress) for kind in DAMAGE}
+    limit = sharpness_limit(bad, threshold, far=far)
     draft = FaceQuality(
         data=data,
         people=len(sides[0]),
@@ -81,7 +85,8 @@ def measure_quality(
         norm_weight=weight,
         raw_utilities=tuple(np.quantile(raw, np.linspace(0, 1, 101)).tolist()),
         utility=_POOR,
-        sharpness=sharpness_limit(bad, threshold, far=far),
+        sharpness=limit,
+        threshold_rise=threshold_rise(bad, threshold, limit, far=far),
         far=far,
         refused=0.0,
         far_times={},

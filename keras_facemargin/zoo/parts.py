@@ -568,8 +568,13 @@ class FaceQuality(Record):
         raw_utilities: raw utility at the 0 %, 1 %, ..., 100 % of the crops, ascending. The utility
             of a crop is the share of them below its own.
         utility: lowest utility at which the answer "different" holds.
-        sharpness: fewest pixels between the eyes at which any answer holds: no kind of damage then
-            accepts more strangers than clean crops do, at the threshold of clean crops.
+        sharpness: fewest pixels between the eyes of both crops at which any answer holds: no kind
+            of damage then accepts more strangers than clean crops do, at the threshold of clean
+            crops.
+        threshold_rise: rise of the threshold of "same", a cosine for each pixel between the eyes
+            that the sharper crop of a pair has less than 22, if the other is below `sharpness`: no
+            kind of damage then accepts more than 1.5 times the strangers; None if it was not
+            measured or there is none.
         far: false accept rate of the threshold at which the limit was measured.
         refused: share of the clean crops that are below a limit.
         far_times: for each kind of damage the accepted strangers of all, as a multiple of `far`:
@@ -583,6 +588,7 @@ class FaceQuality(Record):
     raw_utilities: Annotated[tuple[float, ...], Field(min_length=101, max_length=101)]
     utility: Share
     sharpness: Annotated[float, Field(ge=0)]
+    threshold_rise: Annotated[float, Field(ge=0)] | None = None
     far: Annotated[float, Field(gt=0, lt=1)]
     refused: Share
     far_times: dict[str, tuple[float, float]]

@@ -26,6 +26,11 @@ def faces(tmp_path_factory):
     return directory
 
 
+@pytest.fixture(autouse=True)
+def _short_work(empty_plots, short_finetuning):
+    """What the commands call has tests of its own."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _build_the_command_once():
     """Typer reads the signature of every command at each call, 0.1 s."""

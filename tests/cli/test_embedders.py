@@ -10,6 +10,7 @@ from one_sentence import assert_one_sentence
 from keras_facemargin.cli.options import DEFAULT
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import all_pairs, embed
+from keras_facemargin.export import read_manifest
 from keras_facemargin.zoo import DIRECTORY, load_card, load_embedder
 
 
@@ -97,11 +98,36 @@ def test_export_to_onnx(facemargin, model):
 
 def test_export_int8_by_faces_of_ones_own(facemargin, model, faces):
     code, out, _ = facemargin(
-        *("export", "-m", model, "-o", "e.tflite", "--precision", "int8", "--images", faces)
+        *("export", "-m", model, "-o", "e.tflite", "--format", "tflite-int8", "--images", faces)
     )
     assert code == 0
     assert "int8, passed" in out
     assert "over 32 images" in out  # the other 32 set the ranges
+    for row in ("LiteRT CompiledModel", "1 thread ", "2 threads", "memory", "delegate", "host"):
+        assert row in out, row
+
+
+def test_export_writes_a_folder(facemargin, model):
+    code, out, _ = facemargin("export", "-m", model, "-o", "e.savedmodel")
+    assert code == 0
+    assert "e.savedmodel: savedmodel float32, passed" in out
+    assert Path("e.savedmodel/saved_model.pb").is_file()
+    assert_one_sentence(
+        facemargin("export", "-m", model, "-o", "e.savedmodel"), "must not be in use"
+    )
+
+
+def test_a_bundle_has_the_formats_of_the_command(facemargin, model, faces):
+    formats = ("tflite-float16", "tflite-int8", "onnx-float32")
+    words = [word for name in formats for word in ("--format", name)]
+    code, _, _ = facemargin("export", "-m", model, "--bundle", "b", "--images", faces, *words)
+    assert code == 0
+    found = {each["file"]: each["precision"] for each in read_manifest("b").to_dict()["models"]}
+    assert found == {
+        "embedder.tflite": "float16",
+        "embedder_int8.tflite": "int8",
+        "embedder.onnx": "float32",
+    }
 
 
 def test_export_prints_the_threshold_of_an_image_alone(facemargin):

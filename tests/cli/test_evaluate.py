@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from matplotlib.figure import Figure
 from one_sentence import assert_one_sentence
 from onnx import TensorProto, helper
 from PIL import Image
@@ -41,13 +40,8 @@ embed_module = importlib.import_module("keras_facemargin.evaluate.embedding")
 OPENED = {}  # digest -> embedder
 
 
-@pytest.fixture
-def real_plots():
-    """Takes part in a test that looks at the plots; others write empty pictures."""
-
-
 @pytest.fixture(autouse=True)
-def cheap_work(monkeypatch, request):
+def cheap_work(monkeypatch):
     """Opens each embedder once for all tests; pages have 50 draws, not 1,000."""
     opened = zoo.load_embedder
 
@@ -60,9 +54,6 @@ def cheap_work(monkeypatch, request):
     monkeypatch.setattr("keras_facemargin.zoo.open.load_embedder", load_embedder)
     few = property(lambda self: dataclasses.asdict(self) | {"replicates": 50})
     monkeypatch.setattr(Resampling, "options", few)
-    if "real_plots" not in request.fixturenames:
-        empty = Image.new("L", (1, 1))
-        monkeypatch.setattr(Figure, "savefig", lambda _, file, format: empty.save(file, format))
 
 
 def test_evaluate_lfw_writes_plots_and_figures(facemargin, model, tmp_path, real_plots):

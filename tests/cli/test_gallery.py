@@ -68,6 +68,20 @@ def test_add_some_photos_of_a_person_and_refuse_the_others(facemargin, enrolled,
     assert (code, out) == (0, "s.gallery: image 1 of person_000 removed\n")
 
 
+def test_add_warns_of_a_photo_under_two_names(facemargin, model, faces, monkeypatch):
+    photo = faces / "person_000" / "000.jpg"
+    facemargin("gallery", "add", "t.gallery", "Ada Lovelace", photo, "-m", model, *FAST)
+    code, out, _ = facemargin("gallery", "add", "t.gallery", "Grace Hopper", photo, *FAST)
+    assert code == 0
+    assert f"warning: Grace Hopper (image 2, {photo}) and Ada Lovelace (image 1, {photo})" in out
+    assert "cosine 1.0000" in out
+    code, out, _ = facemargin("gallery", "add", "t.gallery", "Ada Lovelace", photo, *FAST)
+    assert "warning" not in out  # nothing was added
+    monkeypatch.setattr("keras_facemargin.cli.gallery._WARNINGS", 0)
+    _, out, _ = facemargin("gallery", "add", "t.gallery", "Mary Ward", photo, *FAST)
+    assert "warnings not printed: 1\n" in out
+
+
 def test_identify_answers_by_its_exit_code(facemargin, enrolled, faces):
     photo = faces / "person_003" / "002.jpg"
     code, out, _ = facemargin("identify", enrolled, photo, "--threshold", "0.1", *FAST, "--json")

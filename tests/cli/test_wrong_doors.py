@@ -58,7 +58,7 @@ def wrong(faces, model):
         ("finetune nothere -o new", ["folder of identity folders", "nothere"]),
         ("finetune one -o new", ["at least two identities", "Received: 1"]),
         ("finetune few -o new", ["at least 8", "Received: 5 identities in few"]),
-        ("finetune few", ["finetuned/embedder.keras exists", "--output"]),
+        ("finetune few", ["must not be in use", "Received: finetuned exists"]),
         ("finetune few -o bad.jpg", ["bad.jpg"]),
         ("calibrate few --far 1.5", ["--far must be a rate"]),
         ("calibrate few --far 1e-4", ["not supported by 640 impostor pairs"]),
@@ -100,8 +100,11 @@ def wrong(faces, model):
         ("finetune nothere.tfrecord -o new", ["Neither the file nor a shard"]),
         ("finetune nothere.rec -o new", ["nothere.rec: No such file"]),
         ("export -o e.txt", ["must end in .tflite or .onnx", "Received: 'e.txt'"]),
-        ("export -o e.onnx --precision int8", ["must be float32", "Received: precision='int8'"]),
-        ("export -o e.tflite --precision int8 --images few", ["at least 64", "40 images"]),
+        ("export -o e.onnx --format tflite-int8", ["Write --output e.tflite --format"]),
+        ("export -o e.onnx --format coreml", ["one of tflite-float32,", "Received: 'coreml'"]),
+        ("export -o e.onnx --format onnx-int8 --format onnx-float32", ["with --bundle"]),
+        ("export --bundle b --format openvino-float32", ["must be .tflite or .onnx"]),
+        ("export -o e.tflite --format tflite-int8 --images few", ["at least 64", "40 images"]),
     ],
 )
 def test_a_wrong_argument_gives_one_sentence(facemargin, model, wrong, command, parts):

@@ -16,6 +16,7 @@ from keras_facemargin.evaluate.degraded import (
     judge_faces,
     read_sides,
     sharpness_limit,
+    threshold_rise,
 )
 from keras_facemargin.images import synthesize_faces
 from keras_facemargin.quality import Quality, decide
@@ -31,7 +32,7 @@ def patches(images):
 
 
 class Rule:
-    utility, sharpness = 0.2, 15.0
+    utility, sharpness, threshold_rise = 0.2, 15.0, 0.02
 
     def utilities(self, norms, agreements):
         return np.clip(agreements, 0, 1)
@@ -101,9 +102,15 @@ def test_the_threshold_is_that_of_clean_crops(sides):
 def test_limits_refuse_blurred_crops(sides):
     found = measure_degraded(patches, sides, rule=Rule(), far=0.01, kinds=["blur4"], progress=False)
     clean, blurred, one = found.columns
-    assert blurred.answered_impostors == one.answered_impostors == 0
+    assert blurred.answered_impostors == blurred.answered_genuines == 0
     assert clean.answered_genuines > 0
-    assert "0 of 0" in str(found.table()[1][1])
+    # One sharp crop is enough for "same", and for no other answer.
+    assert one.answered_impostors == one.answered_false_accepts
+    assert one.answered_genuines > one.answered_false_rejects == 0
+    assert found.table()[1][1][3:] == ["0.00 x", "0.0%", "0.0%", "0.0%"]
+    same = f"{one.answered_genuines / 36:.1%}"
+    assert found.table()[1][2][4:] == ["0.0%", same, "0.0%"]
+    assert f"{clean.answered_false_rejects / 36:.1%}" == found.table()[1][0][6]
     assert json.loads(json.dumps(found.to_dict()))["columns"][1]["kind"] == "blur4"
 
 
@@ -111,10 +118,35 @@ def test_the_limit_is_the_lowest_that_holds_the_rate():
     units = np.ones((2, 11, 1))  # every pair is accepted
     sharpness = np.tile(np.arange(10, 21.0), (2, 1))
     faces = JudgedFaces(units, sharpness, None, None)
-    limit = sharpness_limit({"blur2": faces}, 0.5, far=0.1)
     # Of 110 pairs, 11 may pass: those of the sharpest four faces are 12, of three 6.
-    assert limit == 17.5
+    assert sharpness_limit({"blur2": faces}, 0.5, far=0.1) == 17.5
     assert sharpness_limit({"blur2": faces}, 1.5, far=0.1) == 0
+
+
+@pytest.mark.parametrize("limit", [12.0, 18.0, 30.0])
+def test_the_rise_is_the_smallest_that_holds_the_rate(limit):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(2, 60, 3))
+    faces = JudgedFaces(
+        rows / np.linalg.norm(rows, axis=2, keepdims=True), rng.uniform(5, 20, (2, 60)), None, None
+    )
+    weaker = JudgedFaces(faces.units, np.minimum(faces.sharpness, 8.0), None, None)
+    bad = {"blur2": faces, "blur4": weaker}
+    rise = threshold_rise(bad, 0.5, limit, far=0.1)
+
+    def accepted(rise):
+        rule = Rule()
+        rule.utility, rule.sharpness, rule.threshold_rise = 0, limit, rise
+        counts = [count_pairs(each, each, "x", 0.5, rule) for each in bad.values()]
+        return max(each.answered_false_accepts / each.impostors for each in counts)
+
+    assert 0 < rise == round(rise, 4)
+    assert accepted(rise) <= 0.15 < accepted(rise - 1e-4)
+    faint = JudgedFaces(faces.units, np.full((2, 60), 7.0), None, None)
+    assert threshold_rise({"blur4": faint}, 0.5, limit, far=0.1) == 0  # no answer at all
+    sharp = JudgedFaces(faces.units, np.full((2, 60), 22.0), None, None)
+    if limit > 22:
+        assert threshold_rise({"noise": sharp}, 0.5, limit, far=0.1) is None
 
 
 def test_a_card_gets_scale_and_limits(sides):
@@ -124,7 +156,8 @@ def test_a_card_gets_scale_and_limits(sides):
     assert (quality.people, quality.crops) == (36, 72)
     assert list(quality.raw_utilities) == sorted(quality.raw_utilities)
     assert tuple(quality.far_times) == DAMAGE
-    assert all(after <= min(before, 1) for before, after in quality.far_times.values())
+    assert all(after <= min(before, 1.5) for before, after in quality.far_times.values())
+    assert quality.threshold_rise >= 0
     clean = judge_faces(patches, read_sides(patches, sides), progress=False)
     utilities = clean.utilities(quality)
     assert 0 <= utilities.min() < 0.05 and utilities.max() > 0.95

@@ -88,7 +88,7 @@ def exported(embedder, faces, tmp_path_factory):
         precision: export_tflite(
             embedder, folder / f"{precision}.tflite", precision=precision, images=faces
         )
-        for precision in ("float32", "float16", "dynamic_int8", "int8")
+        for precision in ("float32", "float16", "dynamic_int8", "int16x8", "int8")
     }
 
 

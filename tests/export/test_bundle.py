@@ -210,6 +210,8 @@ def test_the_command_writes_a_bundle(tmp_path, facemargin, monkeypatch):
     assert {one.thresholds.of for one in manifest.models} == {"this file"}
     assert manifest.models[0].verdict["decisions"]["impostor_pairs"] == 594
     assert "Decisions" in Path("made/verdict.html").read_text()
+    page = json.loads(Path("made/web/settings.json").read_text())
+    assert "594 impostor pairs" in page["threshold"]["origin"]
     # Nothing is done before the refusal.
     result = facemargin("export", "--bundle", "made", "--model", "missing.keras")
     assert_one_sentence(result, "made", "in use")
@@ -313,10 +315,9 @@ def test_the_javascript_code_aligns_to_one_grey_level(made, photo, tmp_path):
 
 
 def test_the_javascript_code_passes_its_self_test(copied):
-    """`ONNXRUNTIME_NODE` is the folder node_modules with onnxruntime-node."""
-    modules = os.environ.get("ONNXRUNTIME_NODE")
+    modules = os.environ.get("NODE_MODULES")
     if modules is None:
-        pytest.skip("needs onnxruntime-node: set ONNXRUNTIME_NODE to a folder node_modules with it")
+        pytest.skip("needs onnxruntime-node: set NODE_MODULES to a folder node_modules with it")
     (copied / "node_modules").symlink_to(modules)
     run = node(copied / "face_embedder.mjs", folder=copied)
     assert (run.stdout, run.returncode) == ("The self-test passed.\n", 0), run.stderr

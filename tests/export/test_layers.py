@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from keras import activations, layers, ops
 
-from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite
+from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite, write
 from keras_facemargin.export.conversion import converting
-from keras_facemargin.export.formats import FORMATS, runner
+from keras_facemargin.export.formats import find_format
 from keras_facemargin.export.graph import normalised
 from keras_facemargin.runtime.file import Session
 
@@ -243,19 +243,24 @@ def convert(model, format, precision="float32"):
     """The converted network as a function of images."""
     with converting(format, model):
         if format == "ONNX":
-            return runner(FORMATS[".onnx"], onnx.convert(model))
+            return write.runner(find_format("onnx-float32"), onnx.convert(model))
         representative = IMAGES if precision == "int8" else None
-        return runner(FORMATS[".tflite"], tflite.convert(model, precision, representative))
+        artefact = tflite.convert(model, precision, representative)
+        return write.runner(find_format(f"tflite-{precision}"), artefact)
 
 
+# Of each layer the first case, and each activation; `test_a_layer_passes_the_verdict_or_is_named`
+# has every case.
+FIRST = {name.split()[0]: name for name in reversed(CASES) if not name.startswith("Activation")}
+QUICK = [name for name in CASES if name.startswith("Activation") or name in FIRST.values()]
 TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
 
 
 @pytest.fixture(scope="module", params=["ONNX", "TFLite"])
 def results(request):
-    """Keras' and the format's results of every case."""
+    """Keras' and the format's results of the quick cases."""
     keras.utils.set_random_seed(0)
-    names, found = list(CASES), {}
+    names, found = QUICK, {}
     for start in range(0, len(names), TOGETHER):
         group = names[start : start + TOGETHER]
         model, ends = network([CASES[name] for name in group])
@@ -267,7 +272,7 @@ def results(request):
     return found
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", QUICK)
 def test_layer_gives_what_keras_gives(results, name):
     expected, received = results[name]
     assert np.ptp(expected, axis=0).max() > 0  # the branch sees the image
@@ -354,6 +359,25 @@ def test_an_error_of_a_converter_names_the_layer_in_its_text():
         raise KeyError("usr/lib/x")
 
 
+def test_an_op_that_the_runtime_refuses_is_named_with_its_layer(monkeypatch, tmp_path):
+    model = embedder_of(CASES["DepthwiseConv2D"])
+    (number,) = [
+        index
+        for index, op in enumerate(tflite.list_ops(tflite.convert(model, "float32", None)))
+        if op.name == "DEPTHWISE_CONV_2D"
+    ]
+
+    def refuse(artefact, threads):
+        raise RuntimeError(f"overflow.Node number {number} (DEPTHWISE_CONV_2D) failed to prepare.")
+
+    writer = dataclasses.replace(write._WRITERS["tflite"], open_session=refuse)
+    monkeypatch.setitem(write._WRITERS, "tflite", writer)
+    (layer,) = [each for each in model.layers if isinstance(each, layers.DepthwiseConv2D)]
+    rule = rf"DEPTHWISE_CONV_2D in layer '{layer.name}' \(DepthwiseConv2D\): overflow"
+    with pytest.raises(ExportError, match=rule):
+        export_tflite(model, tmp_path / "face.tflite", images=IMAGES)
+
+
 def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
     def run(images):
         raise RuntimeError("Non-zero status code")
@@ -361,7 +385,7 @@ def test_an_error_of_a_runtime_is_an_export_error(monkeypatch, tmp_path):
     def broken(artefact, threads):
         return Session((None, 8, 8, 3), np.dtype("float32"), None, run, None)
 
-    format = dataclasses.replace(FORMATS[".onnx"], open_session=broken)
-    monkeypatch.setitem(FORMATS, ".onnx", format)
+    writer = dataclasses.replace(write._WRITERS["onnx"], open_session=broken)
+    monkeypatch.setitem(write._WRITERS, "onnx", writer)
     with pytest.raises(ExportError, match="RuntimeError: Non-zero status code"):
         export_onnx(embedder_of(CASES["Conv2D valid"]), tmp_path / "face.onnx", images=IMAGES)

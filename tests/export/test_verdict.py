@@ -9,9 +9,9 @@ import tempfile
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from keras_facemargin.export import ExportError, Tolerance, Verdict
+from keras_facemargin.export import Costs, ExportError, Tolerance, Verdict
+from keras_facemargin.export.formats import find_format
 from keras_facemargin.export.verdict import check_path, deliver
 
 TOLERANCE = Tolerance(0.9, 0.95)
@@ -26,20 +26,16 @@ def embed(images):
     return images.reshape(len(images), -1) - 127.5
 
 
-def keras_function(images):
-    return {"embedding": tf.constant(embed(images))}
-
-
-def judge(path, images, run=embed, tolerance=TOLERANCE, reference=keras_function):
+def judge(path, images, run=embed, tolerance=TOLERANCE, reference=embed, other_rows=None):
     return deliver(
         b"artefact",
         path,
         run,
         reference,
         images,
+        format=find_format("tflite-float16"),
         tolerance=tolerance,
-        format="tflite",
-        precision="float16",
+        other_rows=other_rows,
     )
 
 
@@ -87,7 +83,7 @@ def test_scale_of_the_embedding_does_not_matter(tmp_path, images):
 )
 def test_broken_file_fails_and_is_put_aside(tmp_path, images, broken):
     path = tmp_path / "face.tflite"
-    with pytest.raises(ExportError, match=r"Received: min .*export float32") as info:
+    with pytest.raises(ExportError, match=r"Received: .*export float32") as info:
         judge(path, images, broken)
     assert not path.exists()
     failed = tmp_path / "face.tflite.failed"
@@ -146,12 +142,31 @@ def test_equal_embeddings_prove_nothing(tmp_path, images, count):
         judge(tmp_path / "face.tflite", same)
 
 
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_a_constant_embedding_is_named_and_refused(tmp_path, images, value):
+    rule = "another embedding for another image. Received: .* all 40 images.* in LiteRT "
+    with pytest.raises(ExportError, match=rule):
+        judge(tmp_path / "face.tflite", images, lambda x: np.full_like(embed(x), value))
+    assert not (tmp_path / "face.tflite").exists()
+
+
+def test_the_file_must_pass_in_every_runtime(tmp_path, images):
+    path, rows = tmp_path / "face.tflite", embed(images)
+    assert judge(path, images, other_rows={"Another": rows}).other_runtimes == {
+        "Another": pytest.approx(1.0)
+    }
+    with pytest.raises(ExportError, match="in Another min -1"):
+        judge(path, images, other_rows={"Another": -rows})
+    with pytest.raises(ExportError, match=r"not finite, in Another \("):
+        judge(path, images, other_rows={"Another": np.zeros_like(rows)})
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_a_damaged_embedder_is_named_before_the_file_is_judged(tmp_path, images, value):
     def reference(batch):
         embeddings = embed(batch)
         embeddings[(batch == images[7]).all(axis=(1, 2, 3))] = value
-        return {"embedding": tf.constant(embeddings)}
+        return embeddings
 
     rule = "finite and not zero. Received: 1 of 40 images whose embedding is not, .* index 7"
     with pytest.raises(ValueError, match=rule):
@@ -174,7 +189,9 @@ def test_verdict_reads_and_serialises():
         threads=2,
         tolerance=Tolerance(0.95, 0.98),
         passed=True,
+        ops={"CONV_2D": 3, "SOFTMAX": 1},
         float_islands=("SOFTMAX",),
+        costs=Costs("Linux, 2 CPUs", {1: 2.5, 2: 1.25}, 7_400_000, 2, ("SOFTMAX",)),
     )
     text = str(verdict)
     for fact in (
@@ -183,11 +200,18 @@ def test_verdict_reads_and_serialises():
         "1.23 MB",
         "1.23 ms, Keras 5.68 ms (one image, 2 threads)",
         "float islands    SOFTMAX",
+        "ops              3 CONV_2D, 1 SOFTMAX",
+        "  1 thread       2.50 ms",
+        "  2 threads      1.25 ms",
+        "memory           7.4 MB",
+        "XNNPACK, 2 parts; ops outside: SOFTMAX",
+        "host             Linux, 2 CPUs",
     ):
         assert fact in text
     facts = json.loads(json.dumps(verdict.to_dict()))
     assert facts["tolerance"] == {"cosine_min": 0.95, "cosine_mean": 0.98}
     assert facts["float_islands"] == ["SOFTMAX"]
+    assert facts["costs"]["latency_ms"] == {"1": 2.5, "2": 1.25}
     assert facts["passed"] is True
 
 

@@ -61,6 +61,26 @@ def test_enrol_list_remove(gallery):
     assert gallery.enrol("bob", drawn(1)) == [4]  # a number is used once
 
 
+def test_one_photo_under_two_names_is_found(gallery):
+    photos = drawn(5)
+    (ann, *_) = gallery.enrol("ann", photos[:3])
+    near = photos[0] + 0.02 * np.linalg.norm(photos[0]) * np.eye(DIM, dtype="float32")[0]
+    own, copy, other = gallery.enrol("bob", [photos[3], 2 * near, photos[4]])
+    assert gallery.under_two_names([own, other]) == gallery.under_two_names([]) == []
+    ((one, found, cosine),) = gallery.under_two_names([own, copy, other])
+    assert (one.id, one.person, found.id, found.person) == (copy, "bob", ann, "ann")
+    expected = float(near @ photos[0] / np.linalg.norm(near) / np.linalg.norm(photos[0]))
+    assert cosine == pytest.approx(expected, abs=1e-6)
+    assert gallery.under_two_names([copy], cosine=expected + 1e-4) == []
+    # Images of one person do not hide the other's, and a pair is listed once.
+    gallery.enrol("bob", [photos[0]] * 4)
+    assert {each[1].person for each in gallery.under_two_names([copy])} == {"ann"}
+    assert len(gallery.under_two_names([copy, ann])) == 2
+    assert len(gallery.under_two_names([own, 1, 7])) == 1
+    with pytest.raises(ValueError, match="no image of that number"):
+        gallery.under_two_names([own, 99])
+
+
 def test_a_removed_person_is_not_in_the_file():
     rows = drawn(40)
     with open_gallery() as gallery:
@@ -120,7 +140,7 @@ def test_identify(gallery):
     assert answers[0].cosine == pytest.approx(1 / np.sqrt(1.01))
 
     class Limits:
-        utility, sharpness = 0.0, 11.0
+        utility, sharpness, threshold_rise = 0.0, 11.0, 0.5
 
     sharp = [Quality(None, 30.0)] * 3
     answers = gallery.identify(probes, threshold=0.5, qualities=sharp, limits=Limits)
@@ -133,10 +153,14 @@ def test_identify(gallery):
         )
         named = {"same": "identified", "different": "unknown", "cannot say": "cannot say"}
         assert answer.verdict == named[expected.verdict]
+    assert [each.person for each in answers] == ["ann", "bob", None]
+    assert answers[2].verdict == "cannot say"
+    assert "The enrolled face" in answers[2].reason
+    soft = [Quality(None, 20.0)] * 3
+    answers = gallery.identify(probes, threshold=0.5, qualities=soft, limits=Limits)
+    assert [each.person for each in answers] == [None, "bob", None]
     assert answers[0].verdict == "cannot say"
-    assert answers[0].person is None
-    assert "The enrolled face" in answers[0].reason
-    assert answers[1].person == "bob"
+    assert [each.threshold for each in answers] == [1.5, 0.5, 1.5]
 
 
 def test_expected_fpir():

@@ -25,23 +25,30 @@ pytestmark = [
     # A default may be low for the seven classes of these tests.
     pytest.mark.filterwarnings("ignore:.*should be at:UserWarning"),
 ]
-# Properties that depend on a head's settings run for every setting ...
-every_setting = pytest.mark.parametrize("case", CASES)
-# ... and properties that come from `MarginHead` for its defaults, for other settings as slow tests.
-every_head = pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in HEADS else pytest.mark.slow) for c in CASES]
-)
-# Properties of the core run for heads that take different paths through it.
-PATHS = ("CosFace", "SphereFace", "L2Softmax", "SubCenterArcFace", "CurricularFace", "SphereFace2")
-every_path = pytest.mark.parametrize(
-    "case", [pytest.param(c, marks=() if c in PATHS else pytest.mark.slow) for c in CASES]
-)
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="promised on tensorflow only"
-)
-# What jax and torch compute with the same code runs there for fewer cases: `test_backends_agree`
-# compares the losses and gradients of every head.
 TENSORFLOW = keras.backend.backend() == "tensorflow"
+# Heads that take different paths through the core.
+PATHS = ("CosFace", "SphereFace", "L2Softmax", "SubCenterArcFace", "CurricularFace", "SphereFace2")
+
+
+def for_cases(quick, among=CASES):
+    """A property of cases; those that are not in `quick` are slow tests."""
+    return pytest.mark.parametrize(
+        "case", [pytest.param(c, marks=() if c in quick else pytest.mark.slow) for c in among]
+    )
+
+
+# Properties that depend on a head's settings run for every setting, properties that come from
+# `MarginHead` for its defaults, properties of the core for each path. jax and torch run the same
+# code: there each path runs, because `test_backends_agree` compares the losses, gradients and state
+# of every head.
+SETTINGS = CASES if TENSORFLOW else PATHS
+DEFAULTS = HEADS if TENSORFLOW else PATHS
+every_setting = for_cases(SETTINGS)
+every_head = for_cases(DEFAULTS)
+every_path = for_cases(PATHS)
+# Backends differ in the gradients of functions at their edges.
+every_setting_at_the_edges = for_cases(CASES if TENSORFLOW else HEADS)
+on_tensorflow = pytest.mark.skipif(not TENSORFLOW, reason="promised on tensorflow only")
 
 
 @pytest.fixture(autouse=True)
@@ -60,12 +67,13 @@ def precision():
 
 
 def prepared(case, seed=0, **kwargs):
-    """A built head after a training batch, the batch, and its reference."""
+    """A built head, after a training batch if it has state; the batch; and its reference."""
     head = make(case, **kwargs)
     head.build((None, DIM))
     embeddings, labels, prototypes = batch(seed, shape=head.prototypes_shape)
     head.prototypes.assign(prototypes)
-    head.compute_losses(embeddings.astype(head.compute_dtype), labels, training=True)
+    if type(head).update_state is not heads.MarginHead.update_state:
+        head.compute_losses(embeddings.astype(head.compute_dtype), labels, training=True)
     return head, embeddings, labels, prototypes, references.of(head)
 
 
@@ -83,25 +91,23 @@ def test_every_exported_head_has_a_case():
 @every_setting
 def test_losses_equal_the_plain_loop_reference(case):
     dtype, tolerance = precision()
-    for seed in range(2):
-        head, embeddings, labels, prototypes, reference = prepared(case, seed, dtype=dtype)
-        expected, expected_losses = reference(embeddings, labels, prototypes)
-        embeddings = keras.ops.convert_to_tensor(embeddings, dtype=dtype)
-        logits = as_numpy(head(embeddings, labels))
-        losses = as_numpy(head.compute_losses(embeddings, labels)[0])
-        np.testing.assert_allclose(logits, expected, rtol=tolerance, atol=tolerance)
-        np.testing.assert_allclose(losses, expected_losses, rtol=tolerance, atol=tolerance)
+    head, embeddings, labels, prototypes, reference = prepared(case, dtype=dtype)
+    expected, expected_losses = reference(embeddings, labels, prototypes)
+    embeddings = keras.ops.convert_to_tensor(embeddings, dtype=dtype)
+    logits = as_numpy(head(embeddings, labels))
+    losses = as_numpy(head.compute_losses(embeddings, labels)[0])
+    np.testing.assert_allclose(logits, expected, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(losses, expected_losses, rtol=tolerance, atol=tolerance)
     again = type(head).from_config(head.get_config())
     assert again.get_config() == head.get_config()
 
 
-@(every_setting if TENSORFLOW else every_path)
+@every_setting
 def test_gradients_equal_finite_differences_of_the_reference(case):
     """Along random directions, which an error in any entry changes."""
     dtype, _ = precision()
     tolerance = 2e-2 if dtype == "float32" else 2e-5
     head, embeddings, labels, prototypes, reference = prepared(case, 3, dtype=dtype)
-    embeddings, labels = embeddings[:6], labels[:6]
     _, by_embeddings, by_prototypes = sum_of_losses(head, embeddings, labels)
     kept_still = embeddings.copy(), prototypes.copy()
 
@@ -111,7 +117,7 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
     rng, step = np.random.default_rng(5), 1e-6
     for array, gradient in ((embeddings, by_embeddings), (prototypes, by_prototypes)):
         here = array.copy()
-        for _ in range(6):
+        for _ in range(2):
             direction = rng.normal(size=array.shape)
             array[:] = here + step * direction
             above = loss()
@@ -122,11 +128,11 @@ def test_gradients_equal_finite_differences_of_the_reference(case):
             assert np.sum(gradient * direction) == pytest.approx(slope, abs=tolerance * scale)
 
 
-@(every_head if TENSORFLOW else every_path)
+@every_head
 def test_the_loss_does_not_depend_on_block_width_or_kept_products(case, monkeypatch):
     values = []
     ways = [(CLASSES, False), (2, True)]
-    if case in PATHS:
+    if case in (PATHS if TENSORFLOW else PATHS[:1]):
         ways.append((2, False))
     for width, blockwise in ways:
         monkeypatch.setattr(blocks, "WIDTH", width)
@@ -140,7 +146,7 @@ def test_the_loss_does_not_depend_on_block_width_or_kept_products(case, monkeypa
             np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6 * np.abs(a).max(initial=1))
 
 
-@(every_setting if TENSORFLOW else every_head)
+@every_setting_at_the_edges
 def test_value_and_gradient_are_finite_at_the_edges(case):
     """Embeddings on their prototype, opposite, a rounding error away, zero, and of norm 1e4."""
     head = make(case)
@@ -150,15 +156,17 @@ def test_value_and_gradient_are_finite_at_the_edges(case):
     rounding = np.float32([1, 1, 1, 1, 1 + 1e-7])
     zero = np.zeros(DIM, "float32")
     edges = np.stack([rows[0], -rows[0], rows[0] * rounding, zero, 1e4 * rows[1]])
+    edges = np.resize(edges, (BATCH, DIM))  # as many as in other tests: jax compiles for each shape
+    labels = np.zeros(BATCH, "int32")
     assign_rows(head, rows)
-    loss, by_embeddings, by_prototypes = sum_of_losses(head, edges, np.zeros(5, "int32"))
+    loss, by_embeddings, by_prototypes = sum_of_losses(head, edges, labels)
     assert all(np.isfinite(value).all() for value in (loss, by_embeddings, by_prototypes))
     assert np.abs(by_embeddings[3]).max() < 1e5  # of the zero embedding; 1 / norm would be 1e6
     assert np.abs(by_prototypes).max() < 1e6
     zeros = rows.copy()
     zeros[:2] = 0.0
     assign_rows(head, zeros)
-    for value in sum_of_losses(head, rows[2:3], np.array([0])):
+    for value in sum_of_losses(head, np.repeat(rows[2:3], BATCH, axis=0), labels):
         assert np.isfinite(value).all() and np.abs(value).max() < 1e5
 
 
@@ -180,7 +188,7 @@ def test_a_nan_embedding_makes_only_its_own_loss_nan(case):
     np.testing.assert_allclose(np.delete(losses, 3), np.delete(expected, 3), rtol=1e-5, atol=1e-6)
 
 
-@every_setting
+@every_setting_at_the_edges
 def test_the_margin_is_finite_for_cosines_rounded_past_one(case):
     """Calls the hooks, because no test can make a product of unit vectors exceed 1."""
     head = make(case)
@@ -199,7 +207,7 @@ def test_the_margin_is_finite_for_cosines_rounded_past_one(case):
         assert np.isfinite(value).all()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case not in cases.RISING])
+@for_cases(SETTINGS, [case for case in CASES if case not in cases.RISING])
 def test_a_wider_angle_never_scores_higher(case):
     head = make(case)
     head.build((None, 2))
@@ -238,14 +246,7 @@ def test_a_margin_weight_of_zero_gives_the_plain_logits(case):
     np.testing.assert_allclose(half, (plain + whole) / 2, rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=() if case in HEADS else pytest.mark.slow)
-        for case, (_, arguments) in CASES.items()
-        if "detach_margin" not in arguments
-    ],
-)
+@for_cases(DEFAULTS, [case for case, (_, given) in CASES.items() if "detach_margin" not in given])
 def test_detaching_the_margin_keeps_the_value_and_takes_the_plain_gradient(case):
     gradients = []
     for detach in (False, True):
@@ -416,7 +417,8 @@ def test_xla_equals_the_eager_step(case):
         np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5 * scale)
 
 
-@every_path
+# A counter, a bias and a statistic; other paths do not differ by replicas, and are slow tests.
+@for_cases(("SphereFace", "L2Softmax", "CurricularFace"))
 @on_tensorflow
 def test_two_replicas_train_as_one_device(case, monkeypatch):
     """Three steps, the second with unequal shares, the third with none for one; with state.

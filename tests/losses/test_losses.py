@@ -52,8 +52,18 @@ for _metric, _distance in METRICS.items():
         functools.partial(references.hard, margin=0.0, metric=_distance, soft=True),
     )
 
+TENSORFLOW = keras.backend.backend() == "tensorflow"
+# jax and torch run the same code, and their gradients of roots and logarithms: every kind and every
+# metric there, the other pairs of the two as slow tests.
+EACH_METRIC = ("semi-hard angular", "hard L2", "soft squared-L2", "contrastive", "lifted", "npairs")
 ONE_OF_EACH = ("semi-hard L2", "hard L2", "contrastive", "lifted", "npairs")
-every_loss = pytest.mark.parametrize("case", CASES)
+every_loss = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=() if TENSORFLOW or c in EACH_METRIC else pytest.mark.slow)
+        for c in CASES
+    ],
+)
 one_of_each = pytest.mark.parametrize("case", ONE_OF_EACH)
 pytestmark = pytest.mark.any_backend
 
@@ -82,7 +92,9 @@ def test_every_exported_loss_has_a_case():
     kinds = {kind.__name__ for kind, _, _ in CASES.values()}
     # With other tests: the first below, the second in test_center.py.
     assert kinds | {"NpairsMultilabelLoss", "CenterLoss"} == set(losses.list())
-    assert {CASES[case][0] for case in ONE_OF_EACH} == {kind for kind, _, _ in CASES.values()}
+    for chosen in (ONE_OF_EACH, EACH_METRIC):
+        assert {CASES[case][0] for case in chosen} == {kind for kind, _, _ in CASES.values()}
+    assert {case.split()[-1] for case in EACH_METRIC} >= set(METRICS)
 
 
 @every_loss

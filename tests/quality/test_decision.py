@@ -5,32 +5,53 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_facemargin.quality import Quality, decide, judge, shortfall, without_answer
+from keras_facemargin.quality import Quality, decide, judge, shortfall, verdicts
 
-LIMITS = SimpleNamespace(utility=0.02, sharpness=12.0)
-GOOD, BLURRED, POOR = Quality(0.5, 20.0), Quality(0.5, 8.0), Quality(0.01, 20.0)
+LIMITS = SimpleNamespace(utility=0.02, sharpness=12.0, threshold_rise=0.01)
+BEFORE = SimpleNamespace(utility=0.02, sharpness=12.0, threshold_rise=None)
+GOOD, BLURRED, POOR = Quality(0.5, 22.0), Quality(0.5, 8.0), Quality(0.01, 24.0)
+FAIR, FAINT = Quality(0.5, 18.0), Quality(0.5, 7.0)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "accepted", "rejected"),
+    ("first", "second", "same_from", "different"),
     [
-        (GOOD, GOOD, "same", "different"),
-        (GOOD, BLURRED, "cannot say", "cannot say"),
-        (BLURRED, BLURRED, "cannot say", "cannot say"),
-        (POOR, GOOD, "same", "cannot say"),
-        (POOR, BLURRED, "cannot say", "cannot say"),
-        (None, GOOD, "same", "different"),
-        (Quality(None, 20.0), GOOD, "same", "different"),
-        (Quality(0.02, 12.0), GOOD, "same", "different"),
+        (GOOD, GOOD, 0.5, True),
+        (FAIR, FAIR, 0.5, True),
+        (GOOD, BLURRED, 0.5, False),  # a sharp crop beside it
+        (FAIR, BLURRED, 0.54, False),  # 18 of 22 pixels
+        (BLURRED, BLURRED, 0.64, False),
+        (FAINT, FAINT, None, False),
+        (GOOD, FAINT, 0.5, False),
+        (None, BLURRED, 0.6, False),  # counts as at the limit
+        (POOR, GOOD, 0.5, False),
+        (POOR, BLURRED, 0.5, False),
+        (None, GOOD, 0.5, True),
+        (Quality(None, 20.0), GOOD, 0.5, True),
+        (Quality(0.02, 12.0), GOOD, 0.5, True),
     ],
 )
-def test_verdicts(first, second, accepted, rejected):
-    for cosine, expected in ((0.5, accepted), (0.4999, rejected)):
-        for pair in ((first, second), (second, first)):
+def test_verdicts(first, second, same_from, different):
+    for pair in ((first, second), (second, first)):
+        for cosine in (0.4, 0.4999, 0.5001, 0.5399, 0.5401, 0.5999, 0.6001, 0.6399, 0.6401, 1.0):
             decision = decide(cosine, 0.5, qualities=pair, limits=LIMITS)
+            expected = "different" if different and cosine < 0.5 else "cannot say"
+            if same_from is not None and cosine >= same_from:
+                expected = "same"
             assert decision.verdict == expected
+            assert decision.threshold == pytest.approx(same_from or 0.5)
             assert bool(decision.reason) == (expected == "cannot say")
-        assert decide(cosine, 0.5, qualities=(first, second), limits=None).verdict != "cannot say"
+            assert decide(cosine, 0.5, qualities=pair, limits=None).verdict == (
+                "same" if cosine >= 0.5 else "different"
+            )
+
+
+def test_without_a_measured_rise_a_blurred_crop_has_no_answer():
+    for cosine in (0.6, 0.4):
+        found = decide(cosine, 0.5, qualities=(GOOD, BLURRED), limits=BEFORE)
+        assert found.verdict == "cannot say"
+        assert found.reason.startswith("The second face has the detail of 8.0 pixels")
+    assert decide(0.6, 0.5, qualities=(GOOD, POOR), limits=BEFORE).verdict == "same"
 
 
 def test_the_reason_names_each_face_and_its_number():
@@ -43,22 +64,26 @@ def test_the_reason_names_each_face_and_its_number():
 
 
 def test_arrays_follow_the_same_rule():
-    kinds = [GOOD, BLURRED, POOR]
-    blurred = np.array([each.sharpness < LIMITS.sharpness for each in kinds])
-    poor = np.array([each.utility < LIMITS.utility for each in kinds])
-    for accepted in (True, False):
-        found = without_answer(
-            np.full((3, 3), accepted),
-            blurred=(blurred[:, None], blurred),
-            poor=(poor[:, None], poor),
-        )
-        cosine = 0.6 if accepted else 0.4
-        expected = [
-            [decide(cosine, 0.5, qualities=(a, b), limits=LIMITS).verdict == "cannot say"]
-            for a in kinds
-            for b in kinds
-        ]
-        assert found.reshape(-1, 1).tolist() == expected
+    kinds = [GOOD, BLURRED, POOR, FAIR, FAINT]
+    sharpness = np.array([each.sharpness for each in kinds])
+    utility = np.array([each.utility for each in kinds])
+    for limits in (LIMITS, BEFORE):
+        for cosine in (0.4, 0.52, 0.7):
+            found = verdicts(
+                np.full((5, 5), cosine),
+                0.5,
+                sharpness=(sharpness[:, None], sharpness),
+                utility=(utility[:, None], utility),
+                limits=limits,
+            )
+            expected = [
+                [decide(cosine, 0.5, qualities=(a, b), limits=limits).verdict for b in kinds]
+                for a in kinds
+            ]
+            assert found.same.tolist() == [[each == "same" for each in row] for row in expected]
+            assert found.different.tolist() == [
+                [each == "different" for each in row] for row in expected
+            ]
 
 
 class Scale:

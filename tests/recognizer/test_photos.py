@@ -53,7 +53,11 @@ def test_every_photo_is_of_the_same_person_as_itself_turned(recognizer, photos, 
 def test_answers_for_all_pairs_of_photos_are_those_of_their_crops(
     recognizer, photos, faces, shared_data
 ):
-    """Against crops aligned by others: nearly every verdict is the same."""
+    """Against crops aligned by others.
+
+    Nearly every answer is the same. A face at a limit of quality, of one alignment above it and of
+    the other below, has no answer in about twelve pairs.
+    """
     theirs = [
         recognizer.face_of_crop(
             read_face(shared_data / "lfw/aligned" / path.parent.name / path.name)
@@ -61,18 +65,25 @@ def test_answers_for_all_pairs_of_photos_are_those_of_their_crops(
         for path in photos
     ]
     people = np.array([path.parent.name for path in photos])
-    agree, wrong, strangers = [], 0, 0
+    verdicts, wrong, strangers = [], 0, 0
     rng = np.random.default_rng(0)
     pairs = rng.choice(len(photos), (1500, 2))
     same = [(a, b) for a in range(250) for b in range(a) if people[a] == people[b]]
     for a, b in [*pairs[pairs[:, 0] != pairs[:, 1]], *same[:300]]:
         answer = recognizer.verify(faces[a], faces[b])
-        agree.append(answer.verdict == recognizer.verify(theirs[a], theirs[b]).verdict)
+        verdicts.append((answer.verdict, recognizer.verify(theirs[a], theirs[b]).verdict))
         if people[a] != people[b]:
             strangers += 1
             wrong += answer.verdict == "same"
-    print(f"{np.mean(agree):.4f} agree; {wrong} of {strangers} strangers accepted")
-    assert np.mean(agree) > 0.97
+    mine, others = np.array(verdicts).T
+    refused = (mine == "cannot say") != (others == "cannot say")
+    agree = np.mean(mine[~refused] == others[~refused])
+    print(
+        f"{agree:.4f} of the answers agree; {refused.sum()} of {len(refused)} pairs have an answer "
+        f"by one alignment only; {wrong} of {strangers} strangers accepted"
+    )
+    assert agree > 0.99
+    assert refused.mean() < 0.05
     assert wrong <= 0.01 * strangers
 
 

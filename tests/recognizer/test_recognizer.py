@@ -103,7 +103,7 @@ def test_a_verdict_without_thresholds_names_the_way_out():
 class Limits:
     """As the field `quality` of a card."""
 
-    utility, sharpness = 0.0, 11.0
+    utility, sharpness, threshold_rise = 0.0, 11.0, 0.01
 
 
 def test_two_blurred_faces_have_no_answer():
@@ -118,10 +118,17 @@ def test_two_blurred_faces_have_no_answer():
     result = recognizer.verify(blurred, blurred, threshold=0.5)
     assert "5.0 pixels" in result.reason and str(result).startswith("cannot say: The first face")
     assert result.log10_likelihood_ratio is None and result.meaning == ""  # of good crops only
-    sharp = dataclasses.replace(sharp, quality=Quality(None, 20.0))
+    sharp = dataclasses.replace(sharp, quality=Quality(None, 22.0))
     result = recognizer.verify(sharp, sharp, threshold=0.5)
     assert result.verdict == "same"
     assert "is 100 times as likely for one person as for two people" in str(result)
+    one = recognizer.verify(sharp, blurred, threshold=0.5)
+    assert (one.verdict, one.log10_likelihood_ratio, one.raised_by) == ("same", None, 0)
+    soft = dataclasses.replace(sharp, quality=Quality(None, 10.0))
+    two = recognizer.verify(soft, blurred, threshold=0.5)
+    assert (two.verdict, two.threshold, two.raised_by) == ("same", 0.62, pytest.approx(0.12))
+    assert "cosine 1.0000, threshold 0.6200, raised by 0.1200 for missing detail" in str(two)
+    assert "raised" not in str(result)
     rare = dataclasses.replace(result, log10_likelihood_ratio=-3.0)
     assert "is 1,000 times as likely for two people as for one person" in rare.sentence
 

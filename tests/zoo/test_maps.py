@@ -1,6 +1,7 @@
 """Checkpoints in the published names, with random weights, against their PyTorch networks."""
 
 import h5py
+import keras
 import numpy as np
 import pytest
 from published_files import card_of, rule
@@ -12,6 +13,16 @@ from keras_facemargin.zoo.parity import cosine
 pytestmark = pytest.mark.any_backend
 torch = pytest.importorskip("torch", reason="writes the checkpoints")
 networks = pytest.importorskip("torch_networks")
+# Networks of a hundred layers are the same code for all backends, and half a minute to compile for
+# jax; the small networks run on each.
+LARGE = () if keras.backend.backend() == "tensorflow" else (pytest.mark.slow,)
+
+
+def large(test):
+    """Marks a test of such a network."""
+    for mark in LARGE:
+        test = mark(test)
+    return test
 
 
 def network(backbone, neck, dim, **arguments):
@@ -54,7 +65,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, marks=LARGE if c == "inception_resnet_facenet" else ()) for c in CASES],
+)
 def case(request, tmp_path_factory):
     """(card, network of PyTorch, checkpoint, arguments of `run`)."""
     make, card, options = CASES[request.param]
@@ -156,6 +170,7 @@ def keras_facenet_layers(model):
     return {name: [each.detach().numpy() for each in weights] for name, weights in layers.items()}
 
 
+@large
 def test_keras_facenets_file_embeds_as_the_network_of_pytorch(tmp_path):
     original = networks.randomize(networks.FaceNet())
     for module in original.modules():
@@ -235,6 +250,7 @@ def edgeface_state():
     return state
 
 
+@large
 def test_edgeface_embeds_as_the_network_of_pytorch(tmp_path):
     oracles = pytest.importorskip("torch_oracles")
     state = edgeface_state()
@@ -290,8 +306,6 @@ def write_h5(file, layers):
 
 
 def ghostfacenet():
-    import keras
-
     from keras_facemargin.backbones import GhostFaceNetV1
     from keras_facemargin.backbones.necks import NECKS
 

@@ -1,91 +1,85 @@
 """The tables of docs/gallery.md: what a migration costs, and the FPIR of galleries of N people.
 
-    python tools/benchmarks/measure_migration.py --fitted celeb2/train --tested lfw/aligned \
-        --model spherenet_distilled mobilefacenet_foamliu --embeddings embeddings
+    python tools/benchmarks/measure_migration.py --data ../shared/data --work WORK \\
+        spherenet_distilled MobileFaceNet.tflite
 
-Maps are fitted on every second person of the first folder, and judged on the first 4,000 crops of
-the second one, in the order of their names, as `facemargin gallery migrate` does it. FPIR: one crop
-of each person of the second folder; the threshold has the false accept rate on all pairs of them;
-galleries are drawn at random, and the people who are not in one are its probes. The embeddings of a
-model are kept, so that a stopped run continues with the next one. Two files are written to
-`--output`: migration.csv and fpir.csv.
+Maps between each two of the models are fitted on the 8,840 crops of CelebA that the thresholds of
+the cards are calibrated on, and judged on the first 4,000 crops of LFW, in the order of their
+names, by the functions of `facemargin gallery migrate`. FPIR: one crop of each person of LFW; the
+threshold has the false accept rate on all pairs of them; galleries are drawn at random, and the
+people who are not in one are its probes. WORK keeps the embeddings, as that of write_groups.py
+does: an interrupted run resumes. Rows that migration.csv and fpir.csv have are not measured again.
 """
 
 import argparse
 import itertools
+import sys
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from side_by_side import append_rows
+from run_rows import add_rows, has_run
 
-from keras_facemargin.evaluate import embed
+from keras_facemargin.bench.embedding import embed_faces
+from keras_facemargin.bench.faces import BenchFaces
 from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.evaluate.saved import read_embeddings, save_embeddings
 from keras_facemargin.gallery import expected_fpir, fit_migration, price
+from keras_facemargin.images import Crop
 from keras_facemargin.zoo import open_embedder
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "assets"))
+from calibration_crops import calibration_crops
 
 JUDGED = 4_000
 CASES = ((1e-3, 100), (1e-3, 1_000), (1e-4, 100), (1e-4, 1_000), (1e-5, 1_000), (1e-5, 2_500))
 DRAWS = 20
-
-console = Console()
+MIGRATION = (
+    *("old", "new", "fitted", "target", "old_tar", "new_tar", "mapped_tar", "mapped_far"),
+    *("people", "genuine_pairs", "impostor_pairs", "works"),
+)
+FPIR = ("model", "far", "people", "expected_fpir", "fpir", "lowest", "highest", "draws", "probes")
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--fitted", type=Path, required=True, help="crops, a folder each person")
-    parser.add_argument("--tested", type=Path, required=True, help="crops of other people")
-    parser.add_argument("--model", nargs="+", required=True, help="as open_embedder takes it")
-    parser.add_argument("--embeddings", type=Path, required=True, help="folder to keep them in")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+", help="names or files of embedders of the zoo")
+    parser.add_argument("--data", type=Path, required=True, help="folder with celeb2/ and lfw/")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the embeddings")
     parser.add_argument("--output", type=Path, default=Path("zoo/results"))
-    parser.add_argument("--most", type=int, help="people of each folder, for a trial")
     options = parser.parse_args(arguments)
 
-    people = folders(options.fitted)[::2][: options.most]
-    others = folders(options.tested)[: options.most]
-    fitted = [crop for person in people for crop in crops(person)]
-    one_each = [crops(person)[0] for person in others]
-    judged = [crop for person in others for crop in crops(person)][:JUDGED]
-    options.embeddings.mkdir(parents=True, exist_ok=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for model in options.model:
-        embedder = open_embedder(model)
-        rows = {
-            name: embedded(embedder, files, options.embeddings / f"{embedder.name}.{name}.npz")
-            for name, files in (("fitted", fitted), ("judged", judged), ("one_each", one_each))
-        }
-        found[embedder.name] = embedder.id_of(mirrored=True), rows
-        for row in fpir_rows(embedder.name, rows["one_each"]):
-            console.print(row)
-            append_rows(options.output / "fpir.csv", [row])
+    fitted = calibration_crops(options.data)
+    people = [
+        sorted(each.glob("*.jpg")) for each in sorted((options.data / "lfw/aligned").iterdir())
+    ]
+    firsts = [crops[0] for crops in people]
+    judged = [crop for crops in people for crop in crops][:JUDGED]
+    tested = [*judged, *(crop for crop in firsts if crop not in {*judged})]
+    of_firsts = np.array([place for place, crop in enumerate(tested) if crop in {*firsts}])
     names = np.unique([crop.parent.name for crop in judged], return_inverse=True)[1]
-    for (old, (old_id, a)), (new, (new_id, b)) in itertools.permutations(found.items(), 2):
-        migration = fit_migration(a["fitted"], b["fitted"], old_id=old_id, new_id=new_id)
-        cost = price(migration, a["judged"], b["judged"], people=names).price
+    found = {}
+    for model in options.models:
+        embedder = open_embedder(model)
+        on_fitted, on_tested = (
+            embed_once(embedder, each, options.work) for each in (fitted, tested)
+        )
+        found[embedder.name] = on_fitted, on_tested[:JUDGED]
+        if not has_run(options.output / "fpir.csv", model=embedder.name):
+            rows = fpir_rows(embedder.name, on_tested[of_firsts])
+            add_rows(options.output / "fpir.csv", FPIR, rows)
+    for (old, a), (new, b) in itertools.permutations(found.items(), 2):
+        if has_run(options.output / "migration.csv", old=old, new=new):
+            continue
+        migration = fit_migration(a[0], b[0], old_id=old, new_id=new)
+        cost = price(migration, a[1], b[1], people=names).price
         row = {"old": old, "new": new, "fitted": len(fitted), **vars(cost), "works": cost.works}
-        console.print(row)
-        append_rows(options.output / "migration.csv", [row])
+        print(old, new, cost, cost.works)
+        add_rows(options.output / "migration.csv", MIGRATION, [row])
 
 
-def folders(root):
-    return sorted(each for each in root.iterdir() if each.is_dir())
-
-
-def crops(person):
-    return sorted(person.glob("*.jpg"))
-
-
-def embedded(embedder, files, kept):
+def embed_once(embedder, files, work):
     """The embeddings of the files, with those of the mirror images."""
-    if not kept.exists():
-        rows, id = embed(embedder, files), embedder.id_of(mirrored=True)
-        save_embeddings(kept, rows, files, embedding_id=id, model=embedder.name)
-    saved = read_embeddings(kept)
-    if len(saved.embeddings) != len(files):
-        raise SystemExit(f"{kept} has other images. Remove it.")
-    return saved.embeddings
+    faces = BenchFaces({Crop.of(): files}, [file.parent.name for file in files], 0, None, {})
+    return embed_faces({"it": embedder}, faces, work, flip=True, progress=True)["it"]
 
 
 def fpir_rows(model, rows):

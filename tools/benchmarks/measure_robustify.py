@@ -1,13 +1,14 @@
 """Robustifies embedders and writes error rates before and after, a row for each measure.
 
     python tools/benchmarks/measure_robustify.py zoo/results/robust.csv robustify-cache \
-        --model mobilefacenet_192 --crops celeb/unlabelled celeb2/unlabelled celeb/train \
-        --people celeb2/train --lfw lfw/aligned --pairs lfw/pairs.txt --seeds 0
+        --model mobilefacenet_192 --crops celeb2/unlabelled/celeba --people celeb2/train \
+        --lfw lfw/aligned --pairs lfw/pairs.txt --seeds 0
 
 The folders have 112x112 ArcFace crops; those of an embedder with another template are cut out of
 them. From `--people` it draws 300 people to measure on, always the same, none of the 300 on whom
 the settings of `robustify` were chosen. The second argument is a folder that keeps embeddings and
-cut crops. Runs whose rows are in the file are left out, so a stopped measurement continues.
+cut crops. Rows that are in the file are left out, so a stopped measurement continues; those of LFW
+come after the others.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from keras_facemargin.zoo import load_embedder, open_embedder
 
 ARCFACE = Crop(112, 112)
 CHOSEN_ON, MEASURED_ON = 300, 300  # people
-DRAWN = 2500  # crops
+DRAWN = 4000  # crops
 FIELDS = ("model", "seed", "measure", "before", "after")
 
 
@@ -48,12 +49,19 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        if not has_run(arguments.output, model=arguments.model, seed=seed):
-            add_rows(arguments.output, FIELDS, run(arguments, seed))
+        for measure, first in ((rates, "people"), (lfw_accuracy, "LFW accuracy")):
+            key = {"model": arguments.model, "seed": seed}
+            if not has_run(arguments.output, **key, measure=first):
+                found = measure(arguments, seed).items()
+                rows = (
+                    key | {"measure": name, "before": number(before), "after": number(after)}
+                    for name, (before, after) in found
+                )
+                add_rows(arguments.output, FIELDS, rows)
 
 
-def run(arguments, seed):
-    """Robustifies once; gives rows."""
+def rates(arguments, seed):
+    """Robustifies once; gives the measures before and after, by name."""
     embedder = load_embedder(arguments.model, weights=arguments.weights)
     crop = Crop.of_embedder(embedder)
     place = arguments.cache / (crop.template or "other")
@@ -68,7 +76,7 @@ def run(arguments, seed):
         checkpoint=checkpoint,
     )
     checkpoint.unlink(missing_ok=True)
-    result.save(arguments.cache / f"{arguments.model}-{seed}", arguments.model)
+    result.save(result_folder(arguments, seed), arguments.model)
     print(result.kept)
     measures = {
         "images to train on": (result.images, result.images),
@@ -76,7 +84,6 @@ def run(arguments, seed):
         "clean cosine, mean": (1, result.kept.mean),
         "clean cosine, 1st percentile": (1, result.kept.percentile_1),
         "clean cosine, least": (1, result.kept.lowest),
-        **lfw_accuracy(arguments, place, result.embedder),
     }
     for images, before, after in (
         ("both", result.before.both, result.after.both),
@@ -86,22 +93,23 @@ def run(arguments, seed):
             for rate in ("fmr", "fnmr"):
                 values = (getattr(before[kind], rate), getattr(after[kind], rate))
                 measures[f"{rate}, {images} {kind}"] = values
-    for measure, (before, after) in measures.items():
-        yield dict(
-            zip(
-                FIELDS, (arguments.model, seed, measure, number(before), number(after)), strict=True
-            )
-        )
+    return measures
 
 
-def lfw_accuracy(arguments, place, robust):
+def result_folder(arguments, seed):
+    return arguments.cache / f"{arguments.model}-{seed}"
+
+
+def lfw_accuracy(arguments, seed):
     """Accuracy on LFW's official pairs with mirror images, and its standard error."""
+    robust = load_embedder(result_folder(arguments, seed))
     folders = [arguments.lfw]
     old = open_embedder(arguments.weights or arguments.model)
     if old.crop.template != ARCFACE.template:
         files = {file.relative_to(arguments.lfw): file for file in arguments.lfw.rglob("*.jpg")}
-        cut(files, place / "lfw", old.crop)
-        folders.append(place / "lfw")
+        place = arguments.cache / old.crop.template / "lfw"
+        cut(files, place, old.crop)
+        folders.append(place)
     faces = BenchFaces.read(folders, pairs=arguments.pairs)
     rows = embed_faces(
         {"old": old}, faces, arguments.cache / "embeddings", flip=True, progress=True

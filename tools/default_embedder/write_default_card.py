@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="folder with celeb2/ and lfw/")
     parser.add_argument("--work", type=Path, required=True, help="folder of train_default.py")
     options = parser.parse_args()
-    state, about = State.load(options.work / "checkpoint.npz")
+    state, about = State.load(options.work / "cooled.npz")
 
     folder = zoo.DIRECTORY / NAME
     folder.mkdir(parents=True, exist_ok=True)
@@ -73,9 +73,10 @@ def describe_training(state, about):
         tool="tools/default_embedder/train_default.py",
         command=(
             "python tools/default_embedder/train_default.py --data DATA --work WORK"
-            f" --network {about['network']} --images {about['total']} --mixes {about['mixes']}"
+            f" --network {about['network']} --small {about['small']} --mixes {about['mixes']}"
             f" --batch {about['batch']} --learning-rate {about['learning_rate']}"
-            f" --seed {about['seed']}"
+            f" --seed {about['seed']}, once with --until {about['start'] * about['batch']} and"
+            f" once with --cool {(about['end'] - about['start']) * about['batch']}"
         ),
         seed=about["seed"],
         steps=state.images // about["batch"],

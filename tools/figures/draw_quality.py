@@ -3,14 +3,15 @@
     facemargin evaluate lfw --lists LFW --images CROPS --on-missing reject --report edc.html
     facemargin evaluate degraded --images CROPS --report degraded.html
     facemargin evaluate degraded --images CROPS --people 600 --model MODEL --output OUT
-    python tools/figures/draw_quality.py edc.json degraded.json [OUT/results.json ...]
+    python tools/figures/draw_quality.py degraded.json [OUT/results.json ...] --curves edc.json
 
-The first file of degraded faces is drawn; all are in the table.
+The first file of degraded faces is drawn; all are in the table, where the rows of other embedders
+stay. Without --curves docs/quality_edc.png stays.
 """
 
+import argparse
 import csv
 import json
-import sys
 from pathlib import Path
 
 from keras_facemargin.evaluate.degraded import Damage, Degraded
@@ -52,18 +53,26 @@ def read_degraded(file):
     }
 
 
-def main(edc, *files):
-    """Draws and writes all."""
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="+", type=Path, help="JSON of degraded faces")
+    parser.add_argument("--curves", type=Path, help="JSON of a report on a list of pairs")
+    options = parser.parse_args(arguments)
     results = {}
-    for file in files:
-        results |= read_degraded(Path(file))
-    figure = plot_error_versus_discard(read_curves(Path(edc)))
-    figure.savefig(CHECKOUT / "docs" / "quality_edc.png", dpi=110)
+    for file in options.files:
+        results |= read_degraded(file)
+    if options.curves is not None:
+        figure = plot_error_versus_discard(read_curves(options.curves))
+        figure.savefig(CHECKOUT / "docs" / "quality_edc.png", dpi=110)
     drawn = next(iter(results.values()))
     plot_degraded(drawn).savefig(CHECKOUT / "docs" / "quality_degraded.png", dpi=110)
-    with (CHECKOUT / "zoo" / "results" / "degraded.csv").open("w", newline="") as stream:
+    file = CHECKOUT / "zoo" / "results" / "degraded.csv"
+    with file.open(newline="") as stream:
+        others = [row for row in csv.reader(stream) if row[0] not in {FIELDS[0], *results}]
+    with file.open("w", newline="") as stream:
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(FIELDS)
+        table.writerows(others)
         for name, found in results.items():
             for each in found.columns:
                 table.writerow(
@@ -78,4 +87,4 @@ def main(edc, *files):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

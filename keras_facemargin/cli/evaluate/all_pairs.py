@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_facemargin.cli.alignment import note_crops
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.evaluate.run import about_flip, check_compared, show
 from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page, printable
 from keras_facemargin.cli.opening import ModelOptions
@@ -97,7 +97,7 @@ def _to_folder(
 
     prepare_folder(output, "results.json")
     result = verify_all_pairs(embeddings, labels, state=state)
-    console.print(result)
+    show_table(result)
     write_json(output / "results.json", record | result.to_dict())
     say(f"{output}/results.json")
 

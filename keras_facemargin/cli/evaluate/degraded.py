@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_facemargin.cli.alignment import note_crops
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.evaluate.run import about_flip, check_compared
 from keras_facemargin.cli.files import image_files, prepare_folder, prepare_page, printable
 from keras_facemargin.cli.opening import ModelOptions
@@ -71,7 +71,7 @@ def degraded(
         rule = None if embedder.card is None else embedder.card.quality
         found = measure_degraded(embedder, sides, rule=rule, far=far, flip=flip)
         results[printable(name)] = found
-        console.print(found)
+        show_table(found)
     drawn = f"{len(sides[0]):,} people of {images}, drawn by seed {seed}."
     if report is not None:
         from keras_facemargin.report import report_degraded

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.evaluate.tasks import Task
 from keras_facemargin.cli.files import prepare_folder, prepare_page, printable
 from keras_facemargin.cli.opening import ModelOptions
@@ -64,7 +64,7 @@ def _to_folder(run: EvaluationRun, models: ModelOptions, output: Path, flip: boo
         require_matplotlib()
     found = run.task.measure(embedder, listed, flip)
     result = run.task.conclude(listed, found)
-    console.print(result)
+    show_table(result)
     id = embedder.id_of(mirrored=flip)
     about = {"model": model, "flip": flip, "embedding_id": id}
     record = {**run.record, **about, **result.to_dict()}
@@ -106,7 +106,7 @@ def show(models: "Mapping[str, Measured[Any, Any]]", report: Path) -> None:
     table = Table(*headers)
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    show_table(table)
     say(f"{report}, {report.with_suffix('.json').name}")
 
 

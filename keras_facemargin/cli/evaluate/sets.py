@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_facemargin.cli.console import console, say
+from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.evaluate import tasks
 from keras_facemargin.cli.evaluate.run import EvaluationRun, show, to_page_or_folder
 from keras_facemargin.cli.files import (
@@ -200,7 +200,7 @@ def _search_files(gallery: Path, probes: Path, output: Path, report: Path | None
     if report is None:
         prepare_folder(output, "results.json")
         _, result = search_embeddings(known, searched)
-        console.print(result)
+        show_table(result)
         record = {"gallery": str(gallery), "probes": str(probes), "model": model}
         write_json(
             output / "results.json",

@@ -61,7 +61,7 @@ _CLIENTS = {
 _WORD = re.compile(r"@([A-Z_]+)@")
 
 
-def write_clients(directory: Path, manifest: Manifest) -> None:
+def write_clients(directory: Path, manifest: Manifest, *, page: bool) -> None:
     """Writes the code for the formats that a bundle has, and the README.
 
     The code aligns by the template of the crop; for a crop without one only the README is written.
@@ -69,6 +69,7 @@ def write_clients(directory: Path, manifest: Manifest) -> None:
     Args:
         directory: the folder.
         manifest: its manifest.
+        page: whether the folder gets a page.
     """
     values = {
         "NAME": manifest.name,
@@ -83,7 +84,7 @@ def write_clients(directory: Path, manifest: Manifest) -> None:
             code[name] = models[0]
             numbers = _numbers(models[0], client, manifest.crop.points)
             _write(directory, name, values | numbers)
-    _write(directory, "README.md", values | _sections(manifest, code))
+    _write(directory, "README.md", values | _sections(manifest, code, page))
 
 
 def _write(directory: Path, name: str, values: dict[str, str]) -> None:
@@ -121,7 +122,7 @@ def _pairs(client: _Client, pairs: Iterable[tuple[float, float]]) -> str:
     return ", ".join(client.pair.format(*pair) for pair in pairs)
 
 
-def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]:
+def _sections(manifest: Manifest, code: dict[str, ModelEntry], page: bool) -> dict[str, str]:
     """The parts of the README that depend on the bundle."""
     return {
         "DESCRIPTION": manifest.description,
@@ -139,8 +140,10 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
                 ("`verdict.html`", "how the files compare with the embedder before the export"),
                 ("`selftest/`", "two crops, a photo, and the embeddings that the model must give"),
                 *((f"`{name}`", f"code: {_CLIENTS[name].language}") for name in code),
+                *([("`web/`", "a page that compares two photos in a browser")] if page else []),
             ],
         ),
+        "PAGE": _template("page.md") if page else "",
         "STEPS": _steps(manifest),
         "CODE": _table(
             ("code", "runs", "needs", "tested"),
@@ -155,7 +158,7 @@ def _sections(manifest: Manifest, code: dict[str, ModelEntry]) -> dict[str, str]
         "MODELS": "\n\n".join(map(_about, manifest.models)),
         "THRESHOLDS": "\n\n".join(map(_thresholds, manifest.models)),
         "DETECTORS": _template("detectors.md").strip(),
-        "LICENSE": _license(manifest),
+        "LICENSE": _license(manifest) + (_template("detector_license.md") if page else ""),
         "CAUTION": manifest.caution,
     }
 

@@ -24,16 +24,19 @@ from keras_facemargin.export.bundle.manifest import (
     SelfTest,
     schema,
 )
+from keras_facemargin.export.bundle.page import has_page, write_page
 from keras_facemargin.export.bundle.selftest import (
     Photo,
     expected_embeddings,
     golden_crops,
     golden_photo,
 )
+from keras_facemargin.export.costs import with_costs
 from keras_facemargin.export.decisions import LabelledFaces, compare_decisions
-from keras_facemargin.export.formats import FORMATS, check_format, export_embedder
+from keras_facemargin.export.formats import format_of
 from keras_facemargin.export.graph import INPUT_NAME, OUTPUT_NAME
 from keras_facemargin.export.page import write_verdicts
+from keras_facemargin.export.write import export_embedder, open_session
 from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.runtime.file import Session
@@ -41,6 +44,7 @@ from keras_facemargin.runtime.pixels import Pixels
 from keras_facemargin.zoo.calibration import find_thresholds
 from keras_facemargin.zoo.card import Card, describe_file, digest_of
 from keras_facemargin.zoo.open import open_embedder
+from keras_facemargin.zoo.parts import Threshold
 
 # A phone's file and a browser's.
 FILES = {"embedder.tflite": "float32", "embedder.onnx": "float32"}
@@ -67,6 +71,7 @@ def export_bundle(
     | `manifest.json` | what the files take and give, thresholds, licence ledger, digests |
     | `selftest/` | drawn faces, their embeddings, and those under each known fault of an app |
     | `face_embedder.py`, `.mjs`, `FaceEmbedder.kt`, `.swift` | from five points to the answer |
+    | `web/` | a page that compares two photos in a browser, if a file is ONNX in float32 |
     | `verdict.html` | cosines, size, latency and, with `people`, decisions before and after |
     | `README.md` | for the developer of the app |
 
@@ -104,7 +109,11 @@ def export_bundle(
         crops, photo = golden_crops(crop), golden_photo(crop)
         selftest = _write_images(draft, crops, photo)
         models, verdicts = [], []
-        before = None if people is None else embed(embedder, people.paths, flip=False)
+        page = _model_of_page(files, crop)
+        before = mirrored = None
+        if people is not None:
+            mirrored = embed(embedder, people.paths)
+            before = mirrored[:, : mirrored.shape[1] // 2]
         for name, precision in files.items():
             verdict = export_embedder(
                 embedder,
@@ -113,8 +122,9 @@ def export_bundle(
                 images=images,
                 keep=directory.with_name(f"{directory.name}.{name}.failed"),
             )
+            verdict = with_costs(verdict)
             file = draft / name
-            session = FORMATS[file.suffix.lower()].open_session(file, None)
+            session = open_session(file, None)
             expected = expected_embeddings(session, crops, photo, crop, precision)
             place = f"{_SELFTEST}/{name}.json"
             (draft / place).write_text(expected.model_dump_json(), encoding="utf-8")
@@ -181,16 +191,49 @@ def export_bundle(
         )
         write_json(draft / MANIFEST, manifest.to_dict())
         write_json(draft / SCHEMA, schema())
-        write_clients(draft, manifest)
+        write_clients(draft, manifest, page=page is not None)
+        if page is not None:
+            write_page(
+                draft,
+                draft / page,
+                crop,
+                card=card,
+                thresholds=_thresholds_of_page(mirrored, people, card, fars),
+            )
         write_verdicts(draft / VERDICTS, manifest.name, verdicts)
     return manifest
+
+
+def _model_of_page(files: Mapping[str, str], crop: Crop) -> str | None:
+    """The model file that the page runs; None: the bundle gets no page."""
+    for name, precision in files.items():
+        if name.lower().endswith(".onnx") and precision == "float32" and has_page(crop):
+            return name
+    return None
+
+
+def _thresholds_of_page(
+    mirrored: npt.NDArray[np.float32] | None,
+    people: LabelledFaces | None,
+    card: Card | None,
+    fars: Sequence[float] | None,
+) -> tuple[Threshold, ...]:
+    """The thresholds for embeddings with the mirror image's appended."""
+    if mirrored is not None and people is not None:
+        about = _about(mirrored, people.labels)
+        return find_thresholds(mirrored, people.labels, fars, about, True)
+    return () if card is None or card.thresholds is None else card.thresholds.mirrored
 
 
 def _check_names(files: Mapping[str, str]) -> None:
     if not files:
         raise ValueError("A bundle must have a model file. Received: files={}")
     for name, precision in files.items():
-        check_format(name, precision)
+        if format_of(name, precision).container.folder:
+            raise ValueError(
+                "The model files of a bundle must be .tflite or .onnx, which its code runs. "
+                f"Received: {name!r}. Export a folder beside the bundle with export_embedder."
+            )
         if Path(name).name != name:
             raise ValueError(
                 f"The model files of a bundle must be names without a folder. Received: {name!r}"
@@ -228,5 +271,9 @@ def _normalised(session: Session, crops: list[npt.NDArray[np.uint8]]) -> bool:
 def _calibrated(
     rows: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], fars: Sequence[float] | None
 ) -> FileThresholds:
-    about = f"all pairs of {len(rows):,} images of {len(np.unique(labels)):,} people"
+    about = _about(rows, labels)
     return FileThresholds(of="this file", single=find_thresholds(rows, labels, fars, about, True))
+
+
+def _about(rows: npt.NDArray[np.float32], labels: npt.NDArray[np.int32]) -> str:
+    return f"all pairs of {len(rows):,} images of {len(np.unique(labels)):,} people"

@@ -169,7 +169,7 @@ def _squares(boxes: _Floats) -> _Floats:
 
 def _suppress(boxes: _Floats, scores: _Floats, most: float) -> npt.NDArray[np.intp]:
     """Rows of the boxes that share at most a part of their union with a better one, best first."""
-    order = np.argsort(scores)[::-1]
+    order = np.argsort(scores, kind="stable")[::-1]  # many scores are exactly 1
     b = boxes[order]
     area = np.prod(b[:, 2:] - b[:, :2], axis=1)
     bad = np.zeros(len(b), bool)

@@ -2,8 +2,8 @@
 
 The steps in their order, a file each: `parts` (who trains, who tests), `known` (people of an
 earlier fine-tuning), `heads` (to train with), `fit` (a map of the embedding), `layers` (on
-request), `judge` (before and after), `result` (the kept embedder, its folder). `run` joins them in
-`finetune`.
+request), `learned` (what both give), `judge` (before and after), `result` (the kept embedder, its
+folder). `run` joins them in `finetune`.
 """
 
 from keras_facemargin.training.finetune.heads import HEADS

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.training.finetune.learned import Learned, Trained
 from keras_facemargin.training.interpolation import interpolate_weights
 
 MAP = "fine_tuned"  # name of the layer that fine-tuning appends
@@ -22,31 +23,41 @@ _Rows = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Learned:
-    """What was learned, and where it started.
+class LearnedMap(Learned):
+    """A map of the embedding.
 
     Attributes:
+        embedder: the embedder before; it is not changed.
         matrix: float32 (D, D); embeddings e become e W. It started at the identity.
-        before, after: prototypes (C, D), or (C, K, D) with sub-centres.
-        history: lists by epoch, "loss" and "accuracy".
     """
 
+    trained: ClassVar[Trained] = "embedding"
+    embedder: keras.Model
     matrix: _Rows
-    before: _Rows
-    after: _Rows
-    history: dict[str, list[float]]
 
     def map_at(self, share: float) -> _Rows:
         """The matrix that went a share of the way from the identity: (1 - share) I + share W."""
         identity = np.eye(len(self.matrix), dtype="float32")
         return interpolate_weights([identity], [self.matrix], share)[0]  # type: ignore[no-any-return]
 
-    def prototypes_at(self, share: float) -> _Rows:
-        """The prototypes that went the same share of their way."""
-        return interpolate_weights([self.before], [self.after], share)[0]  # type: ignore[no-any-return]
+    def embedder_at(self, share: float) -> keras.Model:
+        """The embedder and the map that went a share of the way."""
+        return with_map(self.embedder, self.map_at(share))
+
+    def carry(self, prototypes: _Rows, share: float) -> _Rows:
+        """The prototypes after the map, as embeddings are."""
+        return prototypes @ self.map_at(share)
 
 
-def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed: int) -> Learned:
+def fit(
+    embedder: keras.Model,
+    head: Any,
+    prototypes: _Rows,
+    embeddings: _Rows,
+    labels: _Rows,
+    *,
+    seed: int,
+) -> LearnedMap:
     """Learns a linear map W of embeddings e, and the prototypes, with a head.
 
         loss = head(e W) + 30 (1 - cos(e, e W)) / d
@@ -58,6 +69,7 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
     embeddings point to one side, as dlib's do, so that the same move means more.
 
     Args:
+        embedder: (B, H, W, 3) -> (B, D), whose embeddings these are.
         head: a `MarginHead`.
         prototypes: (C, D) or (C, K, D), where they start.
         embeddings: (N, D).
@@ -82,7 +94,13 @@ def fit(head: Any, prototypes: _Rows, embeddings: _Rows, labels: _Rows, *, seed:
         embeddings, labels, batch_size=_BATCH, epochs=epochs, verbose=0
     ).history
     after = ops.convert_to_numpy(head.prototypes)[: head.num_classes]
-    return Learned(ops.convert_to_numpy(layer.kernel), before, after, history)
+    return LearnedMap(
+        before=before,
+        after=after,
+        history=history,
+        embedder=embedder,
+        matrix=ops.convert_to_numpy(layer.kernel),
+    )
 
 
 class KeepingClassifier(MarginClassifier):

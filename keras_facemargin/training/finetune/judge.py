@@ -14,7 +14,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -179,7 +178,7 @@ class Judge:
         if parts.general is not None:
             self.sets["general"] = Images(*sample_images(parts.general, seed))
 
-    def embed(self, embedder: keras.Model) -> dict[str, _Rows]:
+    def embed(self, embedder: Any) -> dict[str, _Rows]:
         """Embeddings of all images, with the mirror images'."""
         every = np.concatenate([images.paths for images in self.sets.values()])
         rows = embed(embedder, every, progress=self.progress)

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -13,6 +13,7 @@ from keras import ops
 from keras_facemargin.callbacks import StepBar
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.training.finetune.judge import Judge
+from keras_facemargin.training.finetune.learned import Learned, Trained
 from keras_facemargin.training.interpolation import interpolate_weights
 
 FEW = 5  # images a person: so many and fewer are few
@@ -85,31 +86,23 @@ def require_trainable(embedder: keras.Model) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class LearnedLayers:
-    """A trained network, and where it started.
+class LearnedLayers(Learned):
+    """A trained network.
 
     Attributes:
         embedder: a copy of the embedder, trained.
         start, end: its weights before and after the training.
-        before, after: prototypes (C, D), or (C, K, D) with sub-centres.
-        history: lists by epoch, "loss" and "accuracy".
     """
 
+    trained: ClassVar[Trained] = "layers"
     embedder: keras.Model
     start: list[_Rows]
     end: list[_Rows]
-    before: _Rows
-    after: _Rows
-    history: dict[str, list[float]]
 
     def embedder_at(self, share: float) -> keras.Model:
         """The network with weights that went a share of the way; the same object each time."""
         self.embedder.set_weights(interpolate_weights(self.start, self.end, share))
         return self.embedder
-
-    def prototypes_at(self, share: float) -> _Rows:
-        """The prototypes that went the same share of their way."""
-        return interpolate_weights([self.before], [self.after], share)[0]  # type: ignore[no-any-return]
 
 
 def fit_layers(
@@ -167,7 +160,14 @@ def fit_layers(
     for layer in frozen:
         layer.trainable = True
     after = ops.convert_to_numpy(head.prototypes)[: head.num_classes]
-    return LearnedLayers(network, start, network.get_weights(), before, after, history)
+    return LearnedLayers(
+        before=before,
+        after=after,
+        history=history,
+        embedder=network,
+        start=start,
+        end=network.get_weights(),
+    )
 
 
 def choose_recipe(labels: npt.NDArray[Any], images: int) -> tuple[int, float]:

@@ -4,17 +4,18 @@ import dataclasses
 import math
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.table import Table
 
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.evaluate import Pairs
-from keras_facemargin.files import write_json
+from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.saving import save_model
-from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judged
+from keras_facemargin.training.finetune.judge import FAR, Comparison, Images, Judge, Judged
 from keras_facemargin.training.finetune.known import CLASSIFIER, REPORT
+from keras_facemargin.training.finetune.learned import Trained
 from keras_facemargin.training.finetune.parts import Parts
 from keras_facemargin.zoo import (
     CARD,
@@ -25,8 +26,6 @@ from keras_facemargin.zoo import (
     keras_card,
     write_card,
 )
-
-Trained = Literal["embedding", "layers"]
 
 # The files that `FineTuned.save` writes.
 SAVED_FILES = ("embedder.keras", CARD, CLASSIFIER, REPORT)
@@ -56,6 +55,7 @@ class FineTuned:
             strangers' impostor pairs or, of fewer than a thousand, one pair: for the embedding of
             an image alone and for embeddings with the mirror image's appended.
         notes: sentences about the images, such as copies that were left out.
+        judge: measures other embedders on the same images.
     """
 
     classifier: MarginClassifier
@@ -68,7 +68,8 @@ class FineTuned:
     comparison: Comparison
     strangers: Images
     thresholds: Thresholds
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    judge: Judge = dataclasses.field(repr=False)
 
     @property
     def result(self) -> Judged:
@@ -81,6 +82,17 @@ class FineTuned:
         paths, labels = self.strangers
         first, second = np.triu_indices(len(paths), 1)
         return Pairs(tuple(paths[first]), tuple(paths[second]), labels[first] == labels[second])
+
+    def compare(self, embedder: Any) -> Comparison:
+        """The measures before fine-tuning beside those of an embedder made of the result.
+
+        Args:
+            embedder: as `evaluate.embed` takes it, such as an exported file of the result that
+                `open_embedder` opened. A file normalises each embedding before that of the mirror
+                image is appended, so single answers may differ from the embedder's.
+        """
+        judged = self.judge.measure(self.judge.embed(embedder), dict(self.before.embeddings))
+        return self.judge.compare(self.before, judged, intervals=False)
 
     @property
     def verdict(self) -> str:
@@ -133,27 +145,23 @@ class FineTuned:
         return rows
 
     def save(self, directory: str | os.PathLike[str], model: str | os.PathLike[str]) -> None:
-        """Writes `embedder.keras` (to use), `classifier.keras` (to train further) and two records.
+        """Writes the folder in one step.
 
-        `card.json` describes the embedder and holds its thresholds: `load_embedder` and every
-        command take the folder as a model. `report.json` holds the people, the history and the
-        measures; with it `finetune` continues from the folder.
+        The files are `embedder.keras` (to use), `classifier.keras` (to train further) and two
+        records. `card.json` describes the embedder and holds its thresholds: `load_embedder` and
+        every command take the folder as a model. `report.json` holds the people, the history and
+        the measures; with it `finetune` continues from the folder.
 
         Args:
-            directory: the folder, created if missing; it replaces files of these names.
+            directory: the folder; it must not exist, or be empty.
             model: name or path of the original embedder. The new card repeats the licence and the
                 lineage of its card, if it has one.
 
         Raises:
+            FileExistsError: the folder is in use.
             OSError: a file cannot be written.
         """
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        card, base = directory / CARD, find_card(model)
-        card.unlink(missing_ok=True)  # an older card does not describe the new file
-        save_model(self.classifier.embedder, directory / "embedder.keras")
-        save_model(self.classifier, directory / CLASSIFIER)
-        write_card(card, self._card(directory / "embedder.keras", str(model), base))
+        base = find_card(model)
         training = self.parts.training
         trained = sorted(set(training.labels.tolist()))
         record = {
@@ -172,7 +180,13 @@ class FineTuned:
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
         }
-        write_json(directory / REPORT, record)
+        with draft_folder(directory) as draft:
+            file = draft / "embedder.keras"
+            save_model(self.classifier.embedder, file)
+            save_model(self.classifier, draft / CLASSIFIER)
+            card = self._card(file, str(model), base)
+            write_card(draft / CARD, card.changed(name=Path(directory).resolve().name))
+            write_json(draft / REPORT, record)
 
     def _card(self, file: Path, model: str, base: Card | None) -> Card:
         embedder, training = self.classifier.embedder, self.parts.training
@@ -197,7 +211,6 @@ class FineTuned:
         if base is None:
             return describe(embedder, file, line, lineage=(line,), thresholds=self.thresholds)
         return keras_card(base, file).changed(
-            name=file.resolve().parent.name or "embedder",
             description=line,
             lineage=(*base.lineage, line),
             thresholds=self.thresholds,

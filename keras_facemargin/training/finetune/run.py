@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from keras_facemargin.classifier import MarginClassifier
-from keras_facemargin.training.finetune.fit import Learned, fit, with_map
+from keras_facemargin.training.finetune.fit import fit
 from keras_facemargin.training.finetune.heads import head_of
 from keras_facemargin.training.finetune.judge import (
     FAR,
@@ -21,13 +21,10 @@ from keras_facemargin.training.finetune.judge import (
     mean_directions,
 )
 from keras_facemargin.training.finetune.known import Known, refuse_contradictions
-from keras_facemargin.training.finetune.layers import (
-    LearnedLayers,
-    fit_layers,
-    require_trainable,
-)
+from keras_facemargin.training.finetune.layers import fit_layers, require_trainable
+from keras_facemargin.training.finetune.learned import Learned, Trained
 from keras_facemargin.training.finetune.parts import Parts, divide
-from keras_facemargin.training.finetune.result import FineTuned, Trained
+from keras_facemargin.training.finetune.result import FineTuned
 from keras_facemargin.zoo import calibrate
 
 # A new embedder has a new id, so galleries must be made again: that needs a gain of a point.
@@ -125,7 +122,7 @@ def finetune(
     before = judge.measure(clean, clean)
     rows, labels = _to_train_on(judge, clean, embedder.output_shape[1])
     prototypes = _starting_prototypes(rows, labels, parts, known)
-    learned = fit(make_head(len(prototypes)), prototypes, rows, labels, seed=seed)
+    learned = fit(embedder, make_head(len(prototypes)), prototypes, rows, labels, seed=seed)
     maps = [
         _judge(judge, before, mapped(clean, learned.map_at(share)), learned, share)
         for share in SHARES
@@ -141,11 +138,9 @@ def finetune(
         ]
         best = max(best, *networks, key=_by_all_gains)
     after, share = best.judged, best.share
-    trained: Trained | None = best.trained
+    trained: Trained | None = best.learned.trained
     if best.comparison.score < LEAST_GAIN:
         trained, share = None, 0.0
-    elif isinstance(best.learned, Learned):
-        embedder = with_map(embedder, best.learned.map_at(share))
     else:
         embedder = best.learned.embedder_at(share)
     classifier = MarginClassifier(embedder, make_head(len(parts.identities)))
@@ -174,6 +169,7 @@ def finetune(
             progress=False,
         ),
         notes=tuple(notes),
+        judge=judge,
     )
 
 
@@ -181,21 +177,17 @@ def finetune(
 class _Candidate:
     """A share of what was learned, and its judgement."""
 
-    learned: Learned | LearnedLayers
+    learned: Learned
     share: float
     judged: Judged
     comparison: Comparison
-
-    @property
-    def trained(self) -> Trained:
-        return "embedding" if isinstance(self.learned, Learned) else "layers"
 
 
 def _judge(
     judge: Judge,
     before: Judged,
     embeddings: dict[str, _Rows],
-    learned: Learned | LearnedLayers,
+    learned: Learned,
     share: float,
 ) -> _Candidate:
     judged = judge.measure(embeddings, dict(before.embeddings))
@@ -255,15 +247,11 @@ def _starting_prototypes(
     return every
 
 
-def _prototypes(
-    learned: Learned | LearnedLayers, share: float, parts: Parts, known: Known | None
-) -> _Rows:
+def _prototypes(learned: Learned, share: float, parts: Parts, known: Known | None) -> _Rows:
     """Those of my people. Known people without an image follow the map; layers leave them."""
     prototypes = np.array(learned.prototypes_at(share)[: len(parts.identities)])
     if known is not None:
         present = set(parts.training.labels.tolist())
         absent = [place for place in range(len(known.identities)) if place not in present]
-        prototypes[absent] = known.prototypes[absent]
-        if isinstance(learned, Learned):
-            prototypes[absent] = prototypes[absent] @ learned.map_at(share)
+        prototypes[absent] = learned.carry(known.prototypes[absent], share)
     return prototypes

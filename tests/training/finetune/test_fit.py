@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_facemargin.heads import CosFace
-from keras_facemargin.training.finetune.fit import Learned, fit, with_map
+from keras_facemargin.training.finetune.fit import LearnedMap, fit, with_map
 
 
 def unit(rows):
@@ -30,7 +30,7 @@ def test_the_map_gives_less_to_what_differs_within_people_and_moves_little():
     rng = np.random.default_rng(0)
     rows, labels = people(rng, 40, 5, noise=0.6)
     means = unit(np.stack([unit(rows)[labels == each].mean(axis=0) for each in range(40)]))
-    learned = fit(CosFace(40, scale=16.0), means.astype("float32"), rows, labels, seed=0)
+    learned = fit(None, CosFace(40, scale=16.0), means.astype("float32"), rows, labels, seed=0)
     assert learned.history["loss"][-1] < learned.history["loss"][0]
     np.testing.assert_allclose(learned.before, means, atol=1e-6)
     new, who = people(rng, 30, 2, noise=0.6)  # other people
@@ -44,10 +44,12 @@ def test_the_map_gives_less_to_what_differs_within_people_and_moves_little():
 
 
 def test_a_share_of_the_way_is_on_the_line():
-    learned = Learned(np.diag([3.0, 1.0]), np.zeros((1, 2)), np.ones((1, 2)), {})
+    before, after = np.zeros((1, 2)), np.ones((1, 2))
+    learned = LearnedMap(before, after, {}, embedder=None, matrix=np.diag([3.0, 1.0]))
     np.testing.assert_array_equal(learned.map_at(0.0), np.eye(2))
     np.testing.assert_array_equal(learned.map_at(0.5), np.diag([2.0, 1.0]))
     np.testing.assert_array_equal(learned.prototypes_at(0.25), [[0.25, 0.25]])
+    np.testing.assert_array_equal(learned.carry(after, 0.5), [[2.0, 1.0]])
 
 
 @pytest.mark.any_backend

@@ -249,10 +249,8 @@ def test_the_card_of_an_unchanged_embedder_says_so_and_adds_no_images(useless, t
     load_embedder(tmp_path / "again")
 
 
-def test_a_full_disk_leaves_the_old_model_and_names_the_file(session, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_nothing_and_names_the_file(session, tmp_path, monkeypatch):
     *_, tuned = session
-    tuned.save(tmp_path, model="tiny")
-    before = (tmp_path / "embedder.keras").read_bytes()
 
     def full(self, path):
         Path(path).write_bytes(b"half")
@@ -260,10 +258,17 @@ def test_a_full_disk_leaves_the_old_model_and_names_the_file(session, tmp_path, 
 
     monkeypatch.setattr(keras.Model, "save", full)
     with pytest.raises(OSError, match="The disk is full") as caught:
+        tuned.save(tmp_path / "one", model="tiny")
+    assert Path(caught.value.filename).name == "embedder.keras"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_use_is_refused(session, tmp_path):
+    *_, tuned = session
+    (tmp_path / "note.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="must not be in use"):
         tuned.save(tmp_path, model="tiny")
-    assert caught.value.filename == str(tmp_path / "embedder.keras")
-    assert (tmp_path / "embedder.keras").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    assert [each.name for each in tmp_path.iterdir()] == ["note.txt"]
 
 
 def test_what_is_saved_has_the_mode_of_the_umask(session, tmp_path):
