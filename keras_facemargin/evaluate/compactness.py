@@ -51,9 +51,9 @@ def angular_fisher_score(embeddings: Any, labels: Any) -> float:
     for label in np.unique(labels):
         members = vectors[labels == label]
         mean = _direction(members.mean(axis=0))
-        within += (1.0 - members @ mean).sum()
-        between += len(members) * (1.0 - mean @ center)
-    return float(within / between) if between else float("nan")
+        within += float((1.0 - members @ mean).sum())
+        between += len(members) * (1.0 - float(mean @ center))
+    return within / between if between else float("nan")
 
 
 def _direction(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
