@@ -12,7 +12,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_facemargin.export.formats import FORMATS, Format, Tolerance
-from keras_facemargin.export.verdict import ExportError, Verdict
 
 if TYPE_CHECKING:
     from keras_facemargin.export.bundle.check import CheckedBundle, check_bundle
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from keras_facemargin.export.costs import Costs, with_costs
     from keras_facemargin.export.decisions import Decisions, compare_decisions, with_decisions
     from keras_facemargin.export.page import write_verdicts
+    from keras_facemargin.export.verdict import ExportError, Verdict
     from keras_facemargin.export.write import export_embedder, export_onnx, export_tflite
 
 __all__ = [
@@ -45,12 +45,15 @@ __all__ = [
     "write_verdicts",
 ]
 
-# The conversion needs Keras, the check of a bundle does not.
+# The help reads the table of formats and opens no library; the conversion needs Keras, the check of
+# a bundle does not.
 _HOMES = {
     "CheckedBundle": "bundle.check",
     "Costs": "costs",
     "Decisions": "decisions",
+    "ExportError": "verdict",
     "Manifest": "bundle.manifest",
+    "Verdict": "verdict",
     "check_bundle": "bundle.check",
     "compare_decisions": "decisions",
     "export_bundle": "bundle.write",
