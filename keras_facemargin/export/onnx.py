@@ -175,17 +175,30 @@ def _with_integers(model: Any, representative: Iterable[npt.NDArray[Any]]) -> An
 
 
 def _normalisation(graph: Any) -> list[Any]:
-    """The nodes of the L2 normalisation: the last sum, its squares, what follows, constants."""
+    """The nodes of the L2 normalisation: all that the embedding goes through, and their constants.
+
+    Its last node of several inputs multiplies the embedding, from which the last sum is made.
+    """
     nodes = list(graph.node)
-    last = max(index for index, node in enumerate(nodes) if node.op_type.startswith("Reduce"))
-    squares = [node for node in nodes[:last] if set(nodes[last].input) & set(node.output)]
-    tail = [*squares, *nodes[last:]]
+    makers = {name: node for node in nodes for name in node.output}
+    last = makers[graph.output[0].name]
+    while len(last.input) == 1:
+        last = makers[last.input[0]]
+    before = next(node for node in reversed(nodes) if node.op_type.startswith("Reduce"))
+    sources, waiting = set(), list(before.input)
+    while waiting:
+        name = waiting.pop()
+        if name not in sources:
+            sources.add(name)
+            waiting += makers[name].input if name in makers else ()
+    after = {name for name in last.input if name in sources}
+    tail = []
+    for node in nodes:
+        if after & set(node.input):
+            after |= set(node.output)
+            tail.append(node)
     given = {name for node in tail for name in node.input}
-    constants = [
-        node
-        for node in nodes[:last]
-        if node.op_type == "Constant" and given & set(node.output) and node not in tail
-    ]
+    constants = [node for node in nodes if node.op_type == "Constant" and given & set(node.output)]
     return [*constants, *tail]
 
 

@@ -79,7 +79,7 @@ def test_the_docs_state_the_numbers_of_the_cards():
         ("quality", f"the card's, of CelebA people, is {threshold.cosine:.4f}"),
         ("evaluation", f"`spherenet_distilled`, accuracy | {row(default)}"),
         ("evaluation", f"foamliu's MobileFaceNet, accuracy | {row(other)}"),
-        ("robustify", f"stays at {100 * third.find_measured('lfw').accuracy:.2f} "),
+        ("robustify", f"`{third.name}` {100 * third.find_measured('lfw').accuracy:.2f} →"),
     ):
         text = (CHECKOUT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         assert words in " ".join(text.split()), (page, words)
