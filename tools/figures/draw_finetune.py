@@ -69,6 +69,8 @@ def cell(rows):
         low, high = (100 * float(rows[0][column]) for column in ("low", "high"))
     else:
         return text
+    if low == high == 0:  # the embedder was kept as it was
+        return text
     return f"{text} ({low:+.1f} to {high:+.1f})"
 
 
