@@ -107,8 +107,8 @@ def _with_halves(model: Any) -> Any:
     """The model in float16, with float32 input, output and L2 normalisation.
 
     The sum of the squares of an embedding leaves the range of float16 from a norm of 256 on. The
-    normalisation is taken off for the conversion: nodes that the converter is told to leave out
-    still get their values in float16.
+    normalisation is taken off for the conversion, because the converter gives the nodes of its
+    block list their values in float16, too.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16

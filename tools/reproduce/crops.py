@@ -1,6 +1,5 @@
 """The faces of the experiments: small crops in folders, with labels that an audit has cleaned."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from rich.progress import track
 from keras_facemargin.audit import label_noise, shared_identities
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
-from keras_facemargin.files import draft_folder
+from keras_facemargin.files import draft_folder, write_json
 from keras_facemargin.images import read_face
 from keras_facemargin.zoo import load_embedder
 
@@ -39,17 +38,18 @@ def write_training_crops(data, teacher, folder, lfw):
     embeddings = embed(embedder, paths)
     test = FaceFolder(lfw)
     keep, person, dropped = clean(embeddings, labels, (embed(embedder, test.paths), test.labels))
-    with draft_folder(folder) as draft:
-        for row in track(np.flatnonzero(keep), "Small crops"):
-            name = people[person[row]]
-            write_small(paths[row], draft / name / f"{names[row]}_{paths[row].stem}.jpg")
     counts = np.bincount(person[keep])
     report = {
         "read": {"images": len(paths), "people": len(people)},
         **dropped,
         "kept": {"images": int(keep.sum()), "people": int(np.count_nonzero(counts))},
     }
-    folder.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    with draft_folder(folder) as draft:
+        for row in track(np.flatnonzero(keep), "Small crops"):
+            name = people[person[row]]
+            write_small(paths[row], draft / name / f"{names[row]}_{paths[row].stem}.jpg")
+        # Before the folder has its name: a folder that exists has its report.
+        write_json(folder.with_suffix(".json"), report)
 
 
 def clean(embeddings, labels, test):

@@ -35,7 +35,7 @@ def main(arguments=None):
         rows = [row for row in csv.DictReader(file) if row["paper"] == options.paper]
     for row in rows if options.every else chosen(rows):
         key = {name: row[name] for name in ("paper", "recipe", "changes", "seed")}
-        if reproduce.has_row(options.final, key):
+        if reproduce.has_run(options.final, **key):
             continue
         embedder = load_embedder(options.work / "runs" / reproduce.run_name(key) / "embedder.keras")
         scores = score_pairs(embedder, pairs, progress=False)
@@ -45,7 +45,7 @@ def main(arguments=None):
         row = key | {"view2": f"{view_2.accuracy.mean:.4f}"}
         for name, rate in zip(FIELDS[-len(FARS) :], rates.tar_at_far, strict=True):
             row[name] = f"{rate.tar:.4f}"
-        reproduce.add_row(options.final, row, FIELDS)
+        reproduce.add_rows(options.final, FIELDS, [row])
         Console().print(row)
         keras.backend.clear_session()
 

@@ -29,6 +29,9 @@ from keras_facemargin.evaluate import angular_fisher_score, embed
 from keras_facemargin.evaluate.protocols import evaluate_view_1, read_view_1
 from keras_facemargin.zoo import load_embedder
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from run_rows import add_rows, has_run
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
 SEEDS = (0, 1, 2)
@@ -49,7 +52,7 @@ def main(arguments=None):
     runs = [(setting, seed) for seed in options.seeds for setting in STUDIES[options.paper]]
     for number, (setting, seed) in enumerate(runs, start=1):
         key = key_of(options.paper, setting, seed)
-        if has_row(options.results, key):
+        if has_run(options.results, **key):
             continue
         console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
         run = options.work / "runs" / run_name(key)
@@ -57,7 +60,7 @@ def main(arguments=None):
         train(key, setting, run, faces)
         row = key | last_epoch(run) | measure(run / "embedder.keras", faces, view_1)
         row["cpu_seconds"] = round(cpu_seconds() - before)
-        add_row(options.results, row)
+        add_rows(options.results, FIELDS, [row])
         console.print(row)
 
 
@@ -123,22 +126,6 @@ def cpu_seconds():
     """Of this process and of those that it waited for."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return sum(sum(resource.getrusage(kind)[:2]) for kind in kinds)
-
-
-def has_row(results, key):
-    if not results.is_file():
-        return False
-    with open(results, newline="", encoding="utf-8") as file:
-        return any(key.items() <= row.items() for row in csv.DictReader(file))
-
-
-def add_row(results, row, fields=FIELDS):
-    new = not results.is_file()
-    with open(results, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
