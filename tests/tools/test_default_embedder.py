@@ -145,10 +145,13 @@ def test_another_setting_is_refused(trained, data, monkeypatch):
         train_default.main([str(each) for each in arguments(data, trained[0], *more)])
 
 
-def test_a_folder_without_crops_is_refused(tmp_path):
+def test_a_folder_without_the_data_is_refused(tmp_path):
+    needed = "The data must have celeb/train"
+    with pytest.raises(SystemExit, match=f"{needed}.* without celeb2/manifest.csv"):
+        faces.list_crops(tmp_path)
     (tmp_path / "celeb2").mkdir()
     (tmp_path / "celeb2" / "manifest.csv").write_text("file,inside\n")
-    with pytest.raises(SystemExit, match="The data must have celeb/train"):
+    with pytest.raises(SystemExit, match=f"{needed}.* without labelled crops"):
         faces.list_crops(tmp_path)
 
 

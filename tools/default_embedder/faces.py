@@ -22,6 +22,7 @@ from keras_facemargin.images import read_face
 
 SIZE = 112
 TRAIN, CHOICE, CARD = "train", "choice", "card"
+_NEEDED = "The data must have celeb/train, celeb2/train and celeb2/manifest.csv."
 _FULL = 0.98  # share of a crop inside of its photo, from which on it has no frame
 # People with two labels in the development data.
 _SAME_PERSON = {
@@ -53,7 +54,10 @@ def part_of(person):
 
 def list_crops(data):
     """All crops, in an order that depends on the files only."""
-    with (data / "celeb2" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+    manifest = data / "celeb2" / "manifest.csv"
+    if not manifest.is_file():
+        raise SystemExit(f"{_NEEDED} Received: {data}, without {manifest.relative_to(data)}.")
+    with manifest.open(newline="", encoding="utf-8") as file:
         inside = {row["file"]: float(row["inside"]) for row in csv.DictReader(file)}
 
     def crop(path, person, part):
@@ -69,10 +73,7 @@ def list_crops(data):
     unlabelled = sorted((data / "celeb" / "unlabelled").glob("*.jpg"))
     unlabelled += sorted((data / "celeb2" / "unlabelled").glob("*/*.jpg"))
     if not labelled:
-        raise SystemExit(
-            "The data must have celeb/train, celeb2/train and celeb2/manifest.csv. "
-            f"Received: {data}, without crops there."
-        )
+        raise SystemExit(f"{_NEEDED} Received: {data}, without labelled crops.")
     return labelled + [crop(path, "", TRAIN) for path in unlabelled]
 
 
