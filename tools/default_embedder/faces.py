@@ -76,7 +76,9 @@ def list_crops(data):
     others = sorted((data / "celeb2" / "unlabelled").glob("*/*.jpg"))
     if not labelled:
         raise SystemExit(f"{_NEEDED} Received: {data}, without labelled crops.")
-    unlabelled = [crop(path, "", SEEN) for path in seen] + [crop(path, "", TRAIN) for path in others]
+    unlabelled = [crop(path, "", SEEN) for path in seen] + [
+        crop(path, "", TRAIN) for path in others
+    ]
     return labelled + unlabelled
 
 

@@ -84,13 +84,7 @@ def main(arguments=None):
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
     state = find_state(options)
-    crops = [
-        crop
-        for number, crop in enumerate(faces.list_crops(options.data))
-        if crop.part == faces.CHOICE or number % options.every == 0
-    ]
-    pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
-    lesson = Lesson(crops, pixels, options)
+    lesson = read_lesson(options)
     exam = Exam(lesson, options)
     course, state = course_of(state, options)
     run(state, course, lesson, exam, options)
@@ -109,7 +103,7 @@ def read_options(arguments):
     add("--cool", type=int, default=0, metavar="IMAGES", help="end here, over so many views")
     add("--mixes", type=int, default=20_000, help="faces that are mixes of two crops")
     add("--batch", type=int, default=64)
-    add("--learning-rate", type=float, default=2e-3, help="peak of the schedule")
+    add("--learning-rate", type=float, default=1e-3, help="peak of the schedule")
     add("--seed", type=int, default=0)
     add("--measure-every", type=int, default=250_000, metavar="IMAGES")
     add("--save-every", type=int, default=50_000, metavar="IMAGES")
@@ -160,6 +154,17 @@ def course_of(state, options):
         if (about["start"], about["end"]) == (course.start, course.end):
             return course, cooled
     return course, state
+
+
+def read_lesson(options):
+    """The lesson of the work folder; what is missing there is made."""
+    crops = [
+        crop
+        for number, crop in enumerate(faces.list_crops(options.data))
+        if crop.part == faces.CHOICE or number % options.every == 0
+    ]
+    pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
+    return Lesson(crops, pixels, options)
 
 
 def about_run(options):
