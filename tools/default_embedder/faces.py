@@ -72,8 +72,6 @@ def list_crops(data):
         for folder in ("celeb", "celeb2")
         for path in sorted((data / folder / "train").glob("*/*.jpg"))
     ]
-    seen = sorted((data / "celeb" / "unlabelled").glob("*.jpg"))
-    others = sorted((data / "celeb2" / "unlabelled").glob("*/*.jpg"))
     if not labelled:
         raise SystemExit(f"{_NEEDED} Received: {data}, without labelled crops.")
     unlabelled = [crop(path, "", SEEN) for path in seen] + [
