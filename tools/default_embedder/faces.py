@@ -74,8 +74,10 @@ def list_crops(data):
     ]
     if not labelled:
         raise SystemExit(f"{_NEEDED} Received: {data}, without labelled crops.")
-    unlabelled = [crop(path, "", SEEN) for path in seen] + [
-        crop(path, "", TRAIN) for path in others
+    unlabelled = [
+        crop(path, "", part)
+        for files, part in (("celeb/unlabelled/*.jpg", SEEN), ("celeb2/unlabelled/*/*.jpg", TRAIN))
+        for path in sorted(data.glob(files))
     ]
     return labelled + unlabelled
 
