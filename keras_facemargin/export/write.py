@@ -77,7 +77,7 @@ def open_session(path: Path, threads: int | None) -> Session:
 
 
 def open_exported(path: str | os.PathLike[str], embedder: Any) -> Embedder:
-    """Opens an exported file, or folder, to embed images with it.
+    """Opens an exported file, or folder, to embed images with it, on as many threads as Keras.
 
     Args:
         path: as `export_embedder` wrote it.
@@ -85,8 +85,8 @@ def open_exported(path: str | os.PathLike[str], embedder: Any) -> Embedder:
     """
     path = Path(path)
     if not CONTAINERS[path.suffix.lower()].folder:
-        return open_embedder(path)
-    session = open_session(path, None)
+        return open_embedder(path, threads=threads())
+    session = open_session(path, threads())
     return open_embedder(
         lambda images: session.run(images.astype(session.dtype))[0],
         crop=Crop.of_embedder(embedder),
