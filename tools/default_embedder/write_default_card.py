@@ -4,8 +4,9 @@
 
 The thresholds are calibrated on the people that `faces.part_of` keeps for the card: no crop that is
 labelled as one of them, or looks like one to the teacher, was trained on. The rates that they have
-on all pairs of LFW are a note of the card. Figures, golden embedding, quality and groups are
-written by the tools of tools/assets afterwards, as the last line says. Nothing is chosen by them.
+on all pairs of LFW are a note of the card. Figures, golden embedding, quality (on the same people,
+linked in WORK/card_faces) and groups are written by the tools of tools/assets afterwards, as the
+last line says. Nothing is chosen by them.
 """
 
 import argparse
@@ -145,6 +146,7 @@ def calibrate(embedder, options):
     lesson = train_default.read_lesson(train_default.read_options(arguments))
     crops = [lesson.crops[row] for row in lesson.held_out[faces.CARD]]
     people = [crop.person for crop in crops]
+    link_faces(crops, options.work / "card_faces")
     about = (
         f"all pairs of {len(crops):,} crops of {len(set(people)):,} people of CelebA, none among "
         "those of its training, of its first weights' training or in LFW"
@@ -154,6 +156,15 @@ def calibrate(embedder, options):
         zoo.calibrate(embeddings, people, data=about),
         zoo.fit_likelihood(embeddings, people, data=about),
     )
+
+
+def link_faces(crops, folder):
+    """The crops as a folder of people, for tools that take one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for crop in crops:
+        link = folder / crop.person / crop.path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(crop.path.resolve())
 
 
 if __name__ == "__main__":
