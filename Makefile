@@ -8,6 +8,9 @@ WORKERS ?= 2
 # Files in the order of tests/conftest.py, which has the long ones first.
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+# Containers often set it. Then each process of the tests compiles the package again, and each worker
+# rewrites the assertions of all test files.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-tensorflow test-jax test-torch test-slow lint docs clean
 

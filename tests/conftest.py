@@ -58,11 +58,17 @@ def pytest_configure(config):
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
         from tensorflow.python import pywrap_tfe
+        from tensorflow.python.client import pywrap_tf_session
+        from tensorflow.python.util import tf_stack
 
         # `keras.utils.set_random_seed`, which runs before each test, makes TensorFlow forget the
         # kernels of all operations: two thirds of the time of tests that run without a graph. Only
         # TensorFlow's own random operations have a state in a kernel, and Keras draws with none.
         pywrap_tfe.TFE_ContextClearCaches = lambda context: None
+        # Each operation of a graph keeps the Python stack that made it, for error messages. Under
+        # pytest a stack is long: a sixth of the time of tests that trace.
+        tf_stack.extract_stack = lambda stacklevel=1: None
+        pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
