@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from keras_facemargin.export import onnx, openvino, savedmodel, tflite
 from keras_facemargin.export.conversion import converting, unrunnable
+from keras_facemargin.export.equalise import equalise
 from keras_facemargin.export.formats import (
     CONTAINERS,
     TFLITE,
@@ -166,7 +167,10 @@ def export_embedder(
     writer = _WRITERS[format.container.name]
     other_rows = {}
     with converting(f"{format.container.title} {precision}", embedder):
-        artefact = writer.convert(embedder, precision, representative, carried)
+        converted = embedder
+        if representative is not None and precision == "int8":
+            converted = equalise(embedder, representative)
+        artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:
             dtype = "uint8" if precision == "int8" else "float32"

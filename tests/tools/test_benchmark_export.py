@@ -37,7 +37,7 @@ def test_a_file_gets_every_crop_once_in_its_own_layout(shape, dtype, batches, ex
 @pytest.mark.slow
 def test_every_comparison_gets_a_row(tmp_path, monkeypatch):
     people, output = tmp_path / "people", tmp_path / "export.csv"
-    write_synthetic_faces(people, benchmark_export.CROPS + 80, 1)
+    write_synthetic_faces(people, benchmark_export.CROPS + 64, 1)
     model = tmp_path / "mine.keras"
     tiny_embedder().save(model)
     command = ["benchmark", str(output), "--crops", str(people), "--model", str(model)]

@@ -36,8 +36,8 @@ from keras_facemargin.runtime import Pixels
 from keras_facemargin.zoo import load_embedder, open_embedder
 
 CROPS = 8  # in a turn
-CALIBRATION = 128  # other crops, for the ranges of int8 and the test of each file
-AIM = 1 / 0.56
+CALIBRATION = 64  # other crops, for the ranges of int8 and the test of each file
+AIM = 1.79  # 1 / 0.56
 OWN = (
     ("LiteRT", "float32"),
     ("LiteRT", "weight_int8"),
