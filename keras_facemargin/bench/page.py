@@ -17,7 +17,7 @@ from keras_facemargin.report import Measured, Report
 from keras_facemargin.report.all_pairs import AllPairs
 from keras_facemargin.report.draws import Resampling, draw_pairs, failures_to_enrol
 from keras_facemargin.report.measures import ends_record, power, verification_measures
-from keras_facemargin.report.sections.discards import discard_curves
+from keras_facemargin.report.sections.discards import decided_far, discard_curves
 from keras_facemargin.report.sections.thresholds import FARS
 
 Found = Measured[PairRates, Bootstrap]
@@ -133,12 +133,13 @@ class BenchPage(AllPairs):
                     f"threshold for FAR {next(iter(rates.values())).far:g} over all pairs.",
                 )
         if self.discards:
+            page.heading("Error versus discard")
             page.figure(
                 plot_error_versus_discard(self.discards),
-                "Error versus discard on the official pairs: FNMR at each embedder's threshold "
-                "after the pairs of the lowest utility are discarded, with intervals over people. "
-                "Utility: norm of the embedding and its agreement with the mirror image. Dashed: "
-                "without discards.",
+                "FNMR on the official pairs, at each embedder's threshold of FAR "
+                f"{decided_far(next(iter(self.official.values()))):g} on them, after the pairs of "
+                "the lowest utility are discarded, with intervals over people. Utility: norm of "
+                "the embedding and its agreement with the mirror image. Dashed: without discards.",
             )
         super().add_curves(page, models)
 

@@ -117,7 +117,7 @@ def bench(
         progress=progress,
     )
     page = BenchPage(Resampling(replicates, seed, progress), faces, facts, described, flip=flip)
-    title = f"Bench on {faces.paths[0].resolve().parents[1].name}"
+    title = f"Bench on {Path(os.path.abspath(faces.paths[0])).parents[1].name}"
     mirrored = (
         "The embedding of the mirror image is appended."
         if flip

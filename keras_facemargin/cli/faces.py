@@ -213,7 +213,7 @@ def verify(
 
 def _print_verdict(result: "Verification") -> None:
     colour = {"same": "green", "different": "red"}.get(result.verdict, "yellow")
-    console.print(f"[{colour}]{result.words}[/]: {result.comparison}")
+    console.print(f"[{colour}]{result.words}[/]: {result.comparison}", soft_wrap=True)
     if result.reason:
         say(result.reason)
     if result.meaning:

@@ -256,12 +256,15 @@ def migrate(
                 f"A migration needs another embedder. Received: --to {to}, whose embeddings "
                 f"{gallery} holds."
             )
+        rebuild = None
+        if opened.cannot_rebuild(new.crop) is None:
+            rebuild = f"`facemargin gallery rebuild {gallery} --model {to}`"
         if map_file is not None and map_file.exists():
             migration = Migration.load(map_file)
         elif faces is None:
             raise ValueError(
                 "A migration is fitted on faces. Received: no --faces, and no --map that exists. "
-                "Pass a folder of aligned crops of a few thousand people."
+                f"Pass a folder of aligned crops of a few thousand people{_or_run(rebuild)}."
             )
         else:
             old = open_model(before, None, None)
@@ -275,10 +278,12 @@ def migrate(
                 f"map from {migration.old_id[:12]} to {migration.new_id[:12]}."
             )
         say(f"price: {migration.price}")
+        if rebuild:
+            say(f"The crops are kept: {rebuild} embeds them again, without that price.")
         if migration.price is not None and not migration.price.works and not any_price:
             raise ValueError(
                 "A migration must keep the threshold and nearly all genuine pairs. Received: "
-                f"{migration.price}. Enrol the photos again, or pass --any-price."
+                f"{migration.price}. Enrol the photos again, or pass --any-price{_or_run(rebuild)}."
             )
         with draft_of(migrated) as draft, opened.copy(draft) as copy:
             count = copy.map_embeddings(
@@ -289,6 +294,10 @@ def migrate(
                 note=f"from {before} (id {migration.old_id[:12]}): {migration.price}",
             )
     say(f"{migrated}: {count:,} embeddings mapped from {before} to {to}; {gallery} is unchanged")
+
+
+def _or_run(rebuild: str | None) -> str:
+    return f"; or run {rebuild}, which embeds the kept crops" if rebuild else ""
 
 
 def _fit(faces: Path, old: "Embedder", new: "Embedder", old_id: str, new_id: str) -> "Migration":

@@ -265,7 +265,8 @@ def plot_error_versus_discard(curves: Mapping[str, ErrorVersusDiscard]) -> "Figu
     axes.set(xlabel="Genuine pairs discarded", ylabel="FNMR of the rest", ylim=(0, None))
     _dress(axes)
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
-    axes.legend(loc="lower left", frameon=True, framealpha=0.95, edgecolor="none", fontsize=9)
+    # Above the axes: no corner is free of the curves of every score, good or bad.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False, fontsize=9)
     return figure
 
 

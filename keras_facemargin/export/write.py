@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from keras_facemargin.export import onnx, openvino, savedmodel, tflite
 from keras_facemargin.export.conversion import converting, unrunnable
+from keras_facemargin.export.equalise import equalise
 from keras_facemargin.export.formats import (
     CONTAINERS,
     TFLITE,
@@ -77,7 +78,7 @@ def open_session(path: Path, threads: int | None) -> Session:
 
 
 def open_exported(path: str | os.PathLike[str], embedder: Any) -> Embedder:
-    """Opens an exported file, or folder, to embed images with it.
+    """Opens an exported file, or folder, to embed images with it, on as many threads as Keras.
 
     Args:
         path: as `export_embedder` wrote it.
@@ -85,8 +86,8 @@ def open_exported(path: str | os.PathLike[str], embedder: Any) -> Embedder:
     """
     path = Path(path)
     if not CONTAINERS[path.suffix.lower()].folder:
-        return open_embedder(path)
-    session = open_session(path, None)
+        return open_embedder(path, threads=threads())
+    session = open_session(path, threads())
     return open_embedder(
         lambda images: session.run(images.astype(session.dtype))[0],
         crop=Crop.of_embedder(embedder),
@@ -166,7 +167,10 @@ def export_embedder(
     writer = _WRITERS[format.container.name]
     other_rows = {}
     with converting(f"{format.container.title} {precision}", embedder):
-        artefact = writer.convert(embedder, precision, representative, carried)
+        converted = embedder
+        if representative is not None and precision == "int8":
+            converted = equalise(embedder, representative)
+        artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:
             dtype = "uint8" if precision == "int8" else "float32"

@@ -292,11 +292,18 @@ class Gallery:
         """
         own = self.embedding_id
         if embedding_id != own:
+            without = self._images_without_a_crop()
+            rebuild = (
+                f"; crops for `facemargin gallery rebuild` are missing for {without:,} of "
+                f"{self.num_images:,} images"
+                if without
+                else ", or embed the kept crops again with `facemargin gallery rebuild`"
+            )
             raise ValueError(
                 f"{self.path}: holds embeddings of {self.model or 'another embedder'} (id "
                 f"{own[:12]}). Received: {model or 'an embedder'} (id {str(embedding_id)[:12]}). "
-                f"Use the gallery's model; embed the kept crops again with `facemargin gallery "
-                "rebuild`; or map the embeddings with `facemargin gallery migrate`."
+                "Use the gallery's model, map the embeddings with `facemargin gallery migrate`"
+                f"{rebuild}."
             )
 
     def enrol(
@@ -615,6 +622,40 @@ class Gallery:
             )
         return answers
 
+    def cannot_rebuild(self, crop: Crop) -> str | None:
+        """The reason why the kept crops do not suffice for a `rebuild`.
+
+        Args:
+            crop: of the new embedder.
+
+        Returns:
+            What is needed, and what the gallery has; None if the crops suffice.
+
+        Example:
+
+        >>> gallery = Gallery("no_crops.gallery", embedding_id="f" * 64, embedding_dim=2)
+        >>> _ = gallery.enrol("ann", [[1.0, 0.0]])
+        >>> gallery.cannot_rebuild(Crop.of(112))
+        'a rebuild needs the crop of every image. Received: 1 of 1 images without one.'
+        """
+        without = self._images_without_a_crop()
+        if without:
+            return (
+                f"a rebuild needs the crop of every image. Received: {without:,} of "
+                f"{self.num_images:,} images without one."
+            )
+        templates = {row[0] for row in self._all("SELECT DISTINCT template FROM crops")}
+        if templates - {crop.template}:
+            found = ", ".join(sorted(str(each) for each in templates))
+            return (
+                "the kept crops must be aligned as the new embedder takes them, "
+                f"{crop}. Received: crops of the template {found}."
+            )
+        return None
+
+    def _images_without_a_crop(self) -> int:
+        return self.num_images - int(self._one("SELECT count(*) FROM crops"))
+
     def rebuild(
         self,
         embed: Callable[[npt.NDArray[np.uint8]], npt.ArrayLike],
@@ -639,22 +680,13 @@ class Gallery:
             OSError: as `enrol`.
         """
         version = self._store.changes()
+        reason = self.cannot_rebuild(crop)
+        if reason is not None:
+            raise ValueError(
+                f"{self.path}: {reason} Add the photos again to a new gallery, or map the "
+                "embeddings with `facemargin gallery migrate`."
+            )
         ids = [row[0] for row in self._all("SELECT id FROM images ORDER BY id")]
-        without = len(ids) - int(self._one("SELECT count(*) FROM crops"))
-        if without:
-            raise ValueError(
-                f"{self.path}: a rebuild needs the crop of every image. Received: {without:,} of "
-                f"{len(ids):,} images without one. Add their photos again to a new gallery, or map "
-                "the embeddings with `facemargin gallery migrate`."
-            )
-        templates = {row[0] for row in self._all("SELECT DISTINCT template FROM crops")}
-        if templates - {crop.template}:
-            found = ", ".join(sorted(str(each) for each in templates))
-            raise ValueError(
-                f"{self.path}: the kept crops must be aligned as the new embedder takes them, "
-                f"{crop}. Received: crops of the template {found}. Add the photos again to a new "
-                "gallery."
-            )
         parts = [
             self._checked(embed(crops), embedding_dim) for crops in self._kept_crops(ids, crop)
         ]

@@ -183,7 +183,7 @@ class _ListOfPairs(ReportTask[Scores, Verification, Bootstrap]):
         add_likelihood(page, result, self.costs[name])
         for rates in measured.groups:
             add_groups(page, rates)
-        add_discards(page, self.discards[name])
+        add_discards(page, self.discards[name], result)
         add_hardest(page, self.pairs, result.scores)
 
     def _validation_rates(self, result: Verification, fars: list[float]) -> list[list[str]]:

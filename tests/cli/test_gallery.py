@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -135,13 +136,14 @@ def test_migrate_prints_a_price_and_keeps_the_map(
     write_synthetic_faces(tmp_path / "others", 64, 4, seed=1)
     command = ("gallery", "migrate", enrolled, "new.gallery", "--to", other_model)
     before = (tmp_path / enrolled).read_bytes()
-    assert_one_sentence(facemargin(*command), "fitted on faces")
+    rebuild = f"facemargin gallery rebuild {enrolled} --model {other_model}`"
+    assert_one_sentence(facemargin(*command), f"or run `{rebuild}, which embeds the kept crops")
     same = ("gallery", "migrate", enrolled, "new.gallery", "--to", model)
     assert_one_sentence(facemargin(*same), "needs another embedder")
     options = ("--map", "map.npz", "--any-price")
     code, out, _ = facemargin(*command, "--faces", "others", *options)
     assert code == 0
-    assert "price: TAR " in out
+    assert "price: TAR " in out and rebuild in out
     assert "64 embeddings mapped from" in out
     with np.load("map.npz") as file:
         assert file["matrix"].shape == (48, 48)
@@ -150,6 +152,16 @@ def test_migrate_prints_a_price_and_keeps_the_map(
     assert (tmp_path / enrolled).read_bytes() == before
     assert not list(tmp_path.glob(".*draft*"))
     assert_one_sentence(facemargin(*command, "--map", "map.npz"), "new.gallery, which exists")
+    (tmp_path / "new.gallery").unlink()
+    refused = facemargin(*command, "--map", "map.npz")
+    assert_one_sentence(refused, "nearly all genuine pairs", f"or run `{rebuild}")
+    shutil.copy(tmp_path / enrolled, "without.gallery")
+    with sqlite3.connect("without.gallery") as database:
+        database.execute("DELETE FROM crops")
+    refused = facemargin(*command[:2], "without.gallery", *command[3:], "--map", "map.npz")
+    assert_one_sentence(refused, "nearly all genuine pairs")
+    assert "rebuild" not in refused[2]
+    facemargin(*command, "--map", "map.npz", "--any-price")
     command = ("gallery", "migrate", "new.gallery", "third.gallery", "--to", model)
     assert_one_sentence(facemargin(*command, "--map", "map.npz"), "map.npz: must map from")
     assert not (tmp_path / "third.gallery").exists()

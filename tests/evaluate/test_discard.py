@@ -77,6 +77,10 @@ def test_intervals_over_people_hold_the_curve():
     assert found.to_dict()["area"] == found.area and len(found.rows()) == 8
     axes = plot_error_versus_discard({"ours": found}).axes[0]
     assert axes.get_lines()[0].get_ydata().tolist() == list(found.fnmr)
+    axes.figure.canvas.draw()
+    legend = axes.get_legend().get_window_extent()
+    assert legend.y0 >= axes.get_window_extent().y1  # it hides no curve
+    assert legend.y1 <= axes.figure.bbox.y1
 
 
 @pytest.mark.parametrize(

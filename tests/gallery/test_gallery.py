@@ -201,8 +201,12 @@ def test_another_process_is_seen(gallery):
 
 
 def test_another_embedder_is_refused_with_the_ways_out(gallery):
-    gallery.enrol("ann", drawn(1))
-    with pytest.raises(ValueError, match=r"id f{12}.*theirs \(id e{12}\).*rebuild.*migrate"):
+    gallery.enrol("ann", drawn(1), crops=[np.zeros((112, 112, 3), "uint8")])
+    ways = r"migrate`, or embed the kept crops again with `facemargin gallery rebuild`\.$"
+    with pytest.raises(ValueError, match=rf"id f{{12}}.*theirs \(id e{{12}}\).*{ways}"):
+        open_gallery(embedding_id=OTHER_ID, model="theirs")
+    gallery.enrol("bob", drawn(1))
+    with pytest.raises(ValueError, match=r"migrate`; crops .* missing for 1 of 2 images\.$"):
         open_gallery(embedding_id=OTHER_ID, model="theirs")
 
 

@@ -56,7 +56,7 @@ def test_answers_for_all_pairs_of_photos_are_those_of_their_crops(
     """Against crops aligned by others.
 
     Nearly every answer is the same. A face at a limit of quality, of one alignment above it and of
-    the other below, has no answer in about twelve pairs.
+    the other below, leaves 54 of 1,575 pairs with an answer by one alignment only.
     """
     theirs = [
         recognizer.face_of_crop(

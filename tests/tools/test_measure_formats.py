@@ -8,10 +8,12 @@ import sys
 import measure_formats
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import tiny_embedder
 
+from keras_facemargin.evaluate import embed, verify_all_pairs
 from keras_facemargin.export import FORMATS
-from keras_facemargin.images import Crop, write_synthetic_faces
+from keras_facemargin.images import Crop, synthesize_faces, write_synthetic_faces
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +52,46 @@ def test_a_stopped_measurement_continues(people, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [*command, "--formats", names[0]])
     measure_formats.main()
     assert rows_of(output) == rows
+
+
+def test_decisions_are_those_of_each_side_at_its_own_threshold(people, tmp_path, monkeypatch):
+    crops, labels = synthesize_faces(40, 3, seed=5)
+    lfw = tmp_path / "lfw"
+    for number, (crop, label) in enumerate(zip(crops, labels, strict=True)):
+        file = lfw / f"p{label}" / f"p{label}_{number % 3 + 1:04}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(crop).save(file)
+    half = [range(6), range(6, 12)]
+    lines = ["2\t6"]
+    for fold in half:
+        lines += [f"p{person}\t1\t2" for person in fold]
+        lines += [f"p{person}\t1\tp{person + 20}\t3" for person in fold]
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("\n".join(lines) + "\n")
+    embedder = tiny_embedder()
+    monkeypatch.setattr(measure_formats, "load_embedder", lambda name, weights: embedder)
+    output = tmp_path / "decided.csv"
+    command = ["measure", str(output), "--crops", str(people), "--networks", "mine"]
+    decided = ["--decide", str(lfw), "--pairs", str(pairs), "--formats"]
+    names = ["tflite-float32", "tflite-int8"]
+    monkeypatch.setattr(sys, "argv", [*command, *decided, *names])
+    measure_formats.main()
+    same, small = rows_of(output)
+    assert [same["format"], small["format"]] == names
+    assert same["people"] == "64" and same["images"] == "120"
+    assert same["accuracy"] == same["accuracy_after"] == small["accuracy"]
+    paths = [
+        str(lfw / f"p{label}" / f"p{label}_{i % 3 + 1:04}.png") for i, label in enumerate(labels)
+    ]
+    rows = embed(embedder, paths, flip=False)
+    expected = verify_all_pairs(rows, labels, fars=[1e-3], progress=False).tar_at_far[0]
+    for row in (same, small):
+        assert float(row["tar@1e-3"]) == pytest.approx(expected.tar, abs=1e-6)
+        assert float(row["threshold@1e-3"]) == pytest.approx(expected.threshold, abs=1e-6)
+        assert row["tar@1e-4"] == ""  # 7,020 impostor pairs do not support it
+    change = float(same["threshold_after@1e-3"]) - float(same["threshold@1e-3"])
+    assert abs(change) < 1e-4
+    assert small["threshold_after@1e-3"] != small["threshold@1e-3"]
 
 
 def rows_of(output):

@@ -292,7 +292,7 @@ def test_a_published_file_is_recognised_by_its_digest_and_converted_once(publish
 
 
 def test_a_missing_published_file_is_requested(published, converter):
-    with pytest.raises(FetchError, match=r"your own copy \(its page\): call load_embedder with"):
+    with pytest.raises(FetchError, match=r"your own copy \(its page\): pass the path"):
         zoo.load_embedder("tiny")
     published.write_bytes(b"other")
     with pytest.raises(ValueError, match=r"is not net\.onnx of tiny: its SHA-256 must be"):

@@ -153,7 +153,7 @@ def test_every_source_is_named_with_its_reason(server):
     assert lines[1] == "  the card's folder: the file is not beside the card"
     assert lines[2].startswith("  https://host.example/404: net.onnx could not be fetched")
     assert lines[-1] == (
-        "  your own copy (where it is published): call load_embedder with the path of the file"
+        "  your own copy (where it is published): pass the path of the file instead of the name"
     )
 
 

@@ -48,14 +48,14 @@ _CLIENTS = {
         ("tflite",),
         "doubleArrayOf({}, {})",
         "LiteRT",
-        "not compiled: run its self-test",
+        f"{_RUN}, on a Java machine without Android",
     ),
     "FaceEmbedder.swift": _Client(
         "Swift, for iOS",
         ("tflite",),
         "[{}, {}]",
         "TensorFlowLiteSwift",
-        "not compiled: run its self-test",
+        "parsed, not compiled: run its self-test",
     ),
 }
 _WORD = re.compile(r"@([A-Z_]+)@")

@@ -24,11 +24,8 @@ PAGE = "web"
 
 
 def has_page(crop: Crop) -> bool:
-    """Whether there is a page for an embedder of this crop.
-
-    The page aligns by the template, and measures the detail of a crop without resizing it.
-    """
-    return crop.template is not None and find_window(crop).shape == crop.shape
+    """Whether there is a page for an embedder of this crop: the page aligns by the template."""
+    return crop.template is not None
 
 
 def write_page(
@@ -91,6 +88,7 @@ def _settings(
             "faint": FAINT,
         },
         "sharpness": {
+            "shape": window.shape,
             "top": window.top,
             "left": window.left,
             "side": SIDE,

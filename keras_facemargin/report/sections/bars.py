@@ -15,8 +15,9 @@ Rates = tuple[Sequence[TarAtFar], Sequence[Measure], int]
 
 def add_bars(page: Report, models: Mapping[str, Rates]) -> None:
     """Adds a row for each named bar and a column for each embedder."""
+    page.heading("Named bars")
     page.table(
-        ("Named bar", *models),
+        ("Bar", *models),
         [[bar.title, *(_judged(bar, rates) for rates in models.values())] for bar in BARS],
         "Met: the whole interval of the FNMR is below the bar, at the smallest threshold whose FMR "
         f"on these pairs is at most that of the bar. A bar needs {DECIDING} accepted impostor "

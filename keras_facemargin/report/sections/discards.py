@@ -22,15 +22,15 @@ def discard_curves(
     resampling: Resampling,
 ) -> dict[str, ErrorVersusDiscard]:
     """An `ErrorVersusDiscard` for each quality; none without qualities or with too few pairs."""
-    supported = [far for far in FARS if far * result.impostors >= DECIDING]
-    if not qualities or not supported:
+    far = decided_far(result)
+    if not qualities or far is None:
         return {}
     return {
         name: error_versus_discard(
             result.scores,
             result.same,
             sides,
-            far=supported[0],
+            far=far,
             people=pairs.people,
             replicates=resampling.replicates,
             seed=resampling.seed,
@@ -39,15 +39,23 @@ def discard_curves(
     }
 
 
-def add_discards(page: Report, found: Mapping[str, ErrorVersusDiscard]) -> None:
+def decided_far(result: Verification) -> float | None:
+    """The FAR of the fixed threshold; None with too few impostor pairs."""
+    return next((far for far in FARS if far * result.impostors >= DECIDING), None)
+
+
+def add_discards(
+    page: Report, found: Mapping[str, ErrorVersusDiscard], result: Verification
+) -> None:
     """Adds the curves and their table."""
     if not found:
         return
     first, *_ = found.values()
     page.figure(
         plot_error_versus_discard(found),
-        f"Error versus discard: FNMR at the fixed threshold {first.threshold:.4f} after the pairs "
-        "of the lowest quality are discarded. Quality of a pair: the lower one of its images. "
+        f"Error versus discard: FNMR at the fixed threshold {first.threshold:.4f}, that of FAR "
+        f"{decided_far(result):g} on these pairs, after the pairs of the lowest quality are "
+        "discarded. Quality of a pair: the lower one of its images. "
         "Dashed: where a quality score that is noise stays. Utility: norm of the embedding and its "
         "agreement with the mirror image. Sharpness: pixels between the eyes, which predicts false "
         "accepts of blurred faces; on sharp pictures it says little about false rejects.",

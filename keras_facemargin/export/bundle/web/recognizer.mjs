@@ -205,11 +205,13 @@ function interpolated(x, xs, ys) {
 
 // Pixels between the eyes that hold the detail of a crop: of two measures, of its spectrum and of its
 // 8x8 blocks, the lower one counts.
-export function sharpness(crop, { top, left, side, measures }) {
+export function sharpness(crop, { shape, top, left, side, measures }) {
+  const [height, width] = shape;
+  if (height !== HEIGHT || width !== WIDTH) crop = resized(crop, height, width);
   const grey = new Float64Array(side * side);
   let low = Infinity, high = -Infinity;
   for (let row = 0; row < side; row++) for (let column = 0; column < side; column++) {
-    const at = 3 * ((top + row) * WIDTH + left + column);
+    const at = 3 * ((top + row) * width + left + column);
     const level = 0.299 * crop[at] + 0.587 * crop[at + 1] + 0.114 * crop[at + 2];
     grey[row * side + column] = level;
     low = Math.min(low, level);
@@ -219,6 +221,39 @@ export function sharpness(crop, { top, left, side, measures }) {
   const [pixels, spectrum, blocks] = [0, 1, 2].map((k) => measures.map((each) => each[k]));
   return Math.min(interpolated(ofSpectrum(grey, side), spectrum, pixels),
     interpolated(ofBlocks(grey, side), blocks, pixels));
+}
+
+// The crop at another size, as Pillow resizes it: cubic, and averaged where it shrinks.
+function resized(crop, height, width) {
+  const narrow = new Uint8ClampedArray(3 * HEIGHT * width), out = new Uint8ClampedArray(3 * height * width);
+  tapsOf(WIDTH, width).forEach(({ first, weights }, column) => {
+    for (let row = 0; row < HEIGHT; row++) for (let c = 0; c < 3; c++)
+      narrow[3 * (row * width + column) + c] =
+        weights.reduce((sum, weight, k) => sum + weight * crop[3 * (row * WIDTH + first + k) + c], 0);
+  });
+  tapsOf(HEIGHT, height).forEach(({ first, weights }, row) => {
+    for (let column = 0; column < width; column++) for (let c = 0; c < 3; c++)
+      out[3 * (row * width + column) + c] =
+        weights.reduce((sum, weight, k) => sum + weight * narrow[3 * ((first + k) * width + column) + c], 0);
+  });
+  return out;
+}
+
+// For each of `to` pixels the pixels of `from` that it is made of: the first one, and the weights.
+function tapsOf(from, to) {
+  const step = from / to, spread = Math.max(step, 1);
+  return Array.from({ length: to }, (_, i) => {
+    const centre = (i + 0.5) * step, first = Math.max(Math.floor(centre - 2 * spread + 0.5), 0);
+    const last = Math.min(Math.floor(centre + 2 * spread + 0.5), from);
+    const found = Array.from({ length: last - first }, (_, k) => cubic(Math.abs(first + k - centre + 0.5) / spread));
+    const sum = found.reduce((before, each) => before + each, 0);
+    return { first, weights: found.map((each) => each / sum) };
+  });
+}
+
+function cubic(x) {
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
 }
 
 // The power at 9 to 13 periods over that at 3 to 6, under a Hann window.
