@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from file_server import serve
+from jax_cache import keep_compiled_functions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
@@ -55,6 +56,7 @@ def pytest_configure(config):
         # Random numbers that no device shares. XLA compiles a draw for each shape, and jax's
         # default draw takes it ten times as long: 1.5 s for each kernel of a network.
         jax.config.update("jax_threefry_partitionable", False)
+        keep_compiled_functions()
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
         from tensorflow.python import pywrap_tfe

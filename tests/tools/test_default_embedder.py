@@ -145,10 +145,13 @@ def test_another_setting_is_refused(trained, data, monkeypatch):
         train_default.main([str(each) for each in arguments(data, trained[0], *more)])
 
 
-def test_a_folder_without_crops_is_refused(tmp_path):
+def test_a_folder_without_the_data_is_refused(tmp_path):
+    needed = "The data must have celeb/train"
+    with pytest.raises(SystemExit, match=f"{needed}.* without celeb2/manifest.csv"):
+        faces.list_crops(tmp_path)
     (tmp_path / "celeb2").mkdir()
     (tmp_path / "celeb2" / "manifest.csv").write_text("file,inside\n")
-    with pytest.raises(SystemExit, match="The data must have celeb/train"):
+    with pytest.raises(SystemExit, match=f"{needed}.* without labelled crops"):
         faces.list_crops(tmp_path)
 
 
@@ -176,6 +179,14 @@ def test_unknown_crops_that_look_like_a_held_out_person_are_left_out():
         np.array([1, 2, 3]), targets, ["held", "known", "", ""], np.array([0])
     )
     assert rows.tolist() == [1, 2]
+
+
+def test_a_held_out_person_who_looks_like_a_seen_crop_is_not_measured():
+    targets = np.eye(4, dtype="f4")[[0, 1, 2, 0]]  # the last looks like the first
+    people = ["held", "other", "", ""]
+    kept = teaching.unseen(np.array([0, 1]), targets, people, [2, 3])
+    assert kept.tolist() == [1]
+    assert teaching.unseen(np.array([0, 1]), targets, people, []).tolist() == [0, 1]
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +241,22 @@ def test_branches_are_summed_into_one_convolution():
     assert not any(isinstance(layer, layers.Add) for layer in plain.layers)
     crops = rng.uniform(0, 255, (2, 112, 112, 3)).astype("float32")
     np.testing.assert_allclose(plain(crops), network(crops), atol=1e-4)
+
+
+def test_a_grown_network_begins_as_the_narrower_one(tmp_path):
+    """All slopes of the old network are 0, so its PReLU is the new one's ReLU."""
+    old, rng = networks.spherenet_prelu(), np.random.default_rng(0)
+    for layer in old.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
+    crops = rng.uniform(0, 255, (2, 112, 112, 3)).astype("float32")
+    old.save(tmp_path / "old.keras")
+    state = students.State("spherenet_late")
+    state.begin_with(tmp_path / "old.keras")
+    np.testing.assert_allclose(state.saved()(crops), old(crops), rtol=1e-3, atol=1e-4)
+    assert len(state.origin) == 64
+    state.save_small(tmp_path / "small.npz", {})
+    assert students.State.load(tmp_path / "small.npz")[0].origin == state.origin
 
 
 def test_multiply_adds_are_those_of_the_published_networks():

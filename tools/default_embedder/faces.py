@@ -1,9 +1,11 @@
 """The crops that the default embedder learns from, and those that it is chosen and measured by.
 
-People of `celeb/train` and `celeb2/train` are split by their name: 82 of 100 train, 4 are for
-choices (`CHOICE`), 14 for the figures and thresholds of the card (`CARD`). Unlabelled crops train;
-those that look like a held-out person to the teacher are left out (`targets.without_held_out`). No
-crop is of a person of LFW.
+People of `celeb2/train` are split by their name: 82 of 100 train, 4 are for choices (`CHOICE`), 14
+for the figures and thresholds of the card (`CARD`). All of `celeb` trains: the first generation,
+whose weights a run may begin with, has seen it (`SEEN`). So a held-out person who looks like an
+unlabelled crop of it to the teacher is not measured (`targets.unseen`), and unlabelled crops that
+look like one of the others are not trained on (`targets.without_held_out`). No crop is of a person
+of LFW.
 
 A crop of a photo that is tighter than the template has a black frame. A network that sees frames
 only on some people learns the frame, so `views` puts frames on full crops too.
@@ -21,9 +23,10 @@ from rich.progress import track
 from keras_facemargin.images import read_face
 
 SIZE = 112
-TRAIN, CHOICE, CARD = "train", "choice", "card"
+SEEN, TRAIN, CHOICE, CARD = "seen", "train", "choice", "card"
+_NEEDED = "The data must have celeb/train, celeb2/train and celeb2/manifest.csv."
 _FULL = 0.98  # share of a crop inside of its photo, from which on it has no frame
-# People with two labels in the development data.
+# People with two labels in celeb/train.
 _SAME_PERSON = {
     "c7393": "c7392",
     "c2813": "p_Ehud_Olmert",
@@ -42,18 +45,21 @@ class Crop(NamedTuple):
 
 
 def part_of(person):
-    """The part of a person, the same whatever other people there are.
+    """The part of a person of celeb2, the same whatever other people there are.
 
-    >>> part_of("c10"), part_of("c12"), part_of("c7393") == part_of("c7392")
-    ('train', 'card', True)
+    >>> part_of("c10"), part_of("c12")
+    ('train', 'card')
     """
-    number = zlib.crc32(_SAME_PERSON.get(person, person).encode()) % 100
+    number = zlib.crc32(person.encode()) % 100
     return CHOICE if number < 4 else CARD if number < 18 else TRAIN
 
 
 def list_crops(data):
     """All crops, in an order that depends on the files only."""
-    with (data / "celeb2" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+    manifest = data / "celeb2" / "manifest.csv"
+    if not manifest.is_file():
+        raise SystemExit(f"{_NEEDED} Received: {data}, without {manifest.relative_to(data)}.")
+    with manifest.open(newline="", encoding="utf-8") as file:
         inside = {row["file"]: float(row["inside"]) for row in csv.DictReader(file)}
 
     def crop(path, person, part):
@@ -62,18 +68,18 @@ def list_crops(data):
         return Crop(path, _SAME_PERSON.get(person, person), part, full)
 
     labelled = [
-        crop(path, path.parent.name, part_of(path.parent.name))
+        crop(path, path.parent.name, SEEN if folder == "celeb" else part_of(path.parent.name))
         for folder in ("celeb", "celeb2")
         for path in sorted((data / folder / "train").glob("*/*.jpg"))
     ]
-    unlabelled = sorted((data / "celeb" / "unlabelled").glob("*.jpg"))
-    unlabelled += sorted((data / "celeb2" / "unlabelled").glob("*/*.jpg"))
     if not labelled:
-        raise SystemExit(
-            "The data must have celeb/train, celeb2/train and celeb2/manifest.csv. "
-            f"Received: {data}, without crops there."
-        )
-    return labelled + [crop(path, "", TRAIN) for path in unlabelled]
+        raise SystemExit(f"{_NEEDED} Received: {data}, without labelled crops.")
+    unlabelled = [
+        crop(path, "", part)
+        for files, part in (("celeb/unlabelled/*.jpg", SEEN), ("celeb2/unlabelled/*/*.jpg", TRAIN))
+        for path in sorted(data.glob(files))
+    ]
+    return labelled + unlabelled
 
 
 def open_pixels(path, crops, mixes, seed):
@@ -90,7 +96,7 @@ def open_pixels(path, crops, mixes, seed):
     pixels = np.lib.format.open_memmap(draft, mode="w+", dtype=np.uint8, shape=shape)
     for row, crop in enumerate(track(crops, "Crops")):
         pixels[row] = read_face(crop.path, SIZE)
-    sources = np.flatnonzero([crop.part == TRAIN for crop in crops])
+    sources = np.flatnonzero([crop.part in (SEEN, TRAIN) for crop in crops])
     for number in track(range(mixes), "Mixes"):
         pixels[len(crops) + number] = mix(pixels, sources, np.random.default_rng((seed, number)))
     pixels.flush()

@@ -143,6 +143,44 @@ def plain(network):
     return merged
 
 
+def grow(network, source):
+    """Begins `network` with the weights of a narrower one, layer by layer, by their names.
+
+    A wider layer has the old channels first. Its new channels keep their random weights, and the
+    old channels of the next layer do not read them yet: at the start the network computes what the
+    narrower one does, as far as their activations agree (Net2Net, arXiv:1511.05641). A kernel as
+    large as the map must have the same size in both.
+
+    Args:
+        network: a candidate, changed in place.
+        source: an embedder with layers of the same names, perhaps nested.
+    """
+    old = {layer.name: layer for layer in _leaves(source) if layer.weights}
+    for layer in network.layers:
+        if layer.name not in old:
+            continue
+        depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        pairs = zip(layer.get_weights(), old[layer.name].get_weights(), strict=True)
+        layer.set_weights([_grown(new, had, depthwise) for new, had in pairs])
+
+
+def _grown(new, had, depthwise):
+    new = new.copy()
+    if new.ndim == 1:
+        new[: len(had)] = had
+        return new
+    inputs, outputs = had.shape[-2:]
+    if not depthwise:
+        new[..., inputs:, :outputs] = 0.0
+    new[..., :inputs, :outputs] = had
+    return new
+
+
+def _leaves(model):
+    for layer in model.layers:
+        yield from _leaves(layer) if isinstance(layer, keras.Model) else (layer,)
+
+
 def multiply_adds(network):
     """Of convolutions and linear layers, for one crop."""
     total = 0

@@ -15,6 +15,7 @@ from keras import ops
 from keras_facemargin import CosFace
 from keras_facemargin.files import draft_of
 from keras_facemargin.saving import save_model
+from keras_facemargin.zoo import digest_of
 
 SIZE = 112
 RELATION_WEIGHT = 1.0
@@ -79,14 +80,27 @@ class State:
 
     Args:
         network: name in `networks.CANDIDATES`.
+        origin: digest of the file whose weights it began with, "" if they were random.
         images: number of views seen.
         cpu_hours: CPU time of all sessions.
         arrays: dict from name to array; None at the start.
     """
 
-    def __init__(self, network, images=0, cpu_hours=0.0, arrays=None):
-        self.network, self.images, self.cpu_hours = network, images, cpu_hours
+    def __init__(self, network, origin="", images=0, cpu_hours=0.0, arrays=None):
+        self.network, self.origin = network, origin
+        self.images, self.cpu_hours = images, cpu_hours
         self.arrays = arrays or {}
+
+    def begin_with(self, file):
+        """Takes the weights of an earlier embedder, a .keras file, as `networks.grow` does."""
+        embedder = networks.CANDIDATES[self.network]()
+        networks.grow(embedder, keras.saving.load_model(file))
+        self.origin = digest_of(file)
+        self.arrays = {
+            name: ops.convert_to_numpy(variable).copy()
+            for kind in ("weights", "average")
+            for name, variable in _named(kind, embedder.weights)
+        }
 
     def student(self, size, learning_rate, prototypes):
         """A compiled student in mixed bfloat16 that continues from here at a size of crop."""
@@ -98,8 +112,7 @@ class State:
         student.optimizer.build(student.embedder.trainable_variables)
         self._put("weights", embedder.weights)
         self._put("optimizer", student.optimizer.variables)
-        if not self.arrays:
-            self.take(student)
+        self.take(student)
         return student
 
     def take(self, student):
@@ -171,12 +184,14 @@ class State:
             scale, name = arrays.pop(name), name.removesuffix("/scale")
             array = arrays[name].astype(np.float32) * scale
             arrays[name] = array**2 if name.endswith("_velocity") else array
-        return cls(about["network"], about["images"], about["cpu_hours"], arrays), about
+        names = ("network", "origin", "images", "cpu_hours")
+        return cls(*(about[name] for name in names), arrays), about
 
     def _write(self, path, arrays, about, write):
         about = {
             **about,
             "network": self.network,
+            "origin": self.origin,
             "images": self.images,
             "cpu_hours": self.cpu_hours,
         }

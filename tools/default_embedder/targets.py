@@ -14,7 +14,7 @@ from keras_facemargin.images import Crop
 from keras_facemargin.zoo import load_embedder
 
 _BATCH = 64
-_LOOKS_LIKE = 0.4  # a teacher's cosine to a person's mean, far above strangers
+_LOOKS_LIKE = 0.45  # a teacher's cosine to a person's mean, far above strangers
 
 
 def open_targets(work, teachers, pixels, dim, rows):
@@ -73,6 +73,21 @@ def without_held_out(rows, targets, people, held_out):
     nearest = (targets[rows] @ np.stack(list(means.values())).T).max(axis=1)
     unknown = np.array([not people[row] for row in rows])
     return rows[~(unknown & (nearest > _LOOKS_LIKE))]
+
+
+def unseen(held_out, targets, people, unknown):
+    """The rows of held-out people who look like none of some unlabelled crops.
+
+    Args:
+        held_out: integers, rows of the held-out crops.
+        targets: unit rows of all crops.
+        people: the name of each crop's person, or "".
+        unknown: rows of the unlabelled crops.
+    """
+    means = person_means(targets[held_out], [people[row] for row in held_out])
+    nearest = (np.stack(list(means.values())) @ targets[unknown].T).max(axis=1, initial=-1.0)
+    kept = {person for person, cosine in zip(means, nearest, strict=True) if cosine < _LOOKS_LIKE}
+    return np.array([row for row in held_out if people[row] in kept], int)
 
 
 def _of_teacher(work, teacher, pixels):

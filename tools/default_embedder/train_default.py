@@ -83,14 +83,8 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
-    state = find_state(options.work / "checkpoint.npz", COMMITTED, about_run(options))
-    crops = [
-        crop
-        for number, crop in enumerate(faces.list_crops(options.data))
-        if crop.part == faces.CHOICE or number % options.every == 0
-    ]
-    pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
-    lesson = Lesson(crops, pixels, options)
+    state = find_state(options)
+    lesson = read_lesson(options)
     exam = Exam(lesson, options)
     course, state = course_of(state, options)
     run(state, course, lesson, exam, options)
@@ -103,12 +97,13 @@ def read_options(arguments):
     add("--work", type=Path, required=True, help="folder of pixels, targets and checkpoints")
     add("--network", default="spherenet_late", choices=networks.CANDIDATES)
     add("--teachers", nargs="+", help="names or files; default: foamliu's .pt in DATA/weights")
+    add("--begin-with", type=Path, metavar="FILE", help="a new run's first weights: a .keras file")
     add("--until", type=int, default=6_000_000, metavar="IMAGES", help="views in all")
-    add("--small", type=int, default=1_500_000, metavar="IMAGES", help="first views, of 80x80")
+    add("--small", type=int, default=0, metavar="IMAGES", help="first views, of 80x80")
     add("--cool", type=int, default=0, metavar="IMAGES", help="end here, over so many views")
     add("--mixes", type=int, default=20_000, help="faces that are mixes of two crops")
     add("--batch", type=int, default=64)
-    add("--learning-rate", type=float, default=2e-3, help="peak of the schedule")
+    add("--learning-rate", type=float, default=1e-3, help="peak of the schedule")
     add("--seed", type=int, default=0)
     add("--measure-every", type=int, default=250_000, metavar="IMAGES")
     add("--save-every", type=int, default=50_000, metavar="IMAGES")
@@ -123,9 +118,10 @@ def read_options(arguments):
     return options
 
 
-def find_state(own, committed, wanted):
+def find_state(options):
     """The state of the work folder, else the committed one of the same settings, else a new one."""
-    for path in (own, committed):
+    own, wanted = options.work / "checkpoint.npz", about_run(options)
+    for path in (own, COMMITTED):
         if not path.exists():
             continue
         state, about = students.State.load(path)
@@ -139,7 +135,10 @@ def find_state(own, committed, wanted):
                 + ", ".join(f"{name} {wanted[name]}, before {about[name]}" for name in different)
                 + f". Take another --work, or delete {own}."
             )
-    return students.State(wanted["network"])
+    state = students.State(wanted["network"])
+    if options.begin_with is not None:
+        state.begin_with(options.begin_with)
+    return state
 
 
 def course_of(state, options):
@@ -155,6 +154,17 @@ def course_of(state, options):
         if (about["start"], about["end"]) == (course.start, course.end):
             return course, cooled
     return course, state
+
+
+def read_lesson(options):
+    """The lesson of the work folder; what is missing there is made."""
+    crops = [
+        crop
+        for number, crop in enumerate(faces.list_crops(options.data))
+        if crop.part == faces.CHOICE or number % options.every == 0
+    ]
+    pixels = faces.open_pixels(options.work / "pixels.npy", crops, options.mixes, options.seed)
+    return Lesson(crops, pixels, options)
 
 
 def about_run(options):
@@ -179,11 +189,15 @@ class Lesson:
         people = [crop.person for crop in crops] + [""] * options.mixes
         self.people = people
         self.full = np.array([crop.full for crop in crops] + [False] * options.mixes)
-        self.held_out = {part: np.flatnonzero(parts == part) for part in (faces.CHOICE, faces.CARD)}
-        rows = np.flatnonzero(parts == faces.TRAIN)
+        rows = np.flatnonzero((parts == faces.TRAIN) | (parts == faces.SEEN))
         self.targets = teaching.open_targets(
             options.work, options.teachers, pixels, networks.EMBEDDING_DIM, rows
         )
+        seen = [row for row in np.flatnonzero(parts == faces.SEEN) if not people[row]]
+        self.held_out = {
+            part: teaching.unseen(np.flatnonzero(parts == part), self.targets, people, seen)
+            for part in (faces.CHOICE, faces.CARD)
+        }
         both = np.concatenate(list(self.held_out.values()))
         self.rows = teaching.without_held_out(rows, self.targets, people, both)
         known = [people[row] for row in self.rows]
@@ -196,7 +210,8 @@ class Lesson:
         console.print(
             f"{len(self.rows) - mixed:,} crops and {mixed:,} mixes to train on, "
             f"{np.count_nonzero(self.labels >= 0):,} crops of {len(means):,} known people; "
-            f"{len(rows) - len(self.rows):,} left out that look like held-out people"
+            f"{len(rows) - len(self.rows):,} left out that look like held-out people. Held out: "
+            + ", ".join(f"{len(each):,} crops ({part})" for part, each in self.held_out.items())
         )
 
 
