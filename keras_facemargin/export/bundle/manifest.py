@@ -60,7 +60,7 @@ class ModelOutput(Record):
         dtype: "float32".
         embedding_dim: D.
         normalised: whether every embedding has unit length to within 0.001, so that the dot product
-            of two is their cosine.
+            of two is their cosine. False for a file that rounds its activations.
     """
 
     name: Text

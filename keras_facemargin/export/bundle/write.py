@@ -160,7 +160,9 @@ def export_bundle(
                             "name": OUTPUT_NAME,
                             "dtype": "float32",
                             "embedding_dim": described.embedding_dim,
-                            "normalised": _normalised(session, crops),
+                            # An output of 256 steps has unit length for some crops only.
+                            "normalised": not format_of(name, precision).calibrated
+                            and _normalised(session, crops),
                         },
                         "embedding_id": described.embedding_id,
                         "thresholds": thresholds,
