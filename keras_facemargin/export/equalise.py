@@ -60,7 +60,7 @@ def equalise(embedder: Any, images: npt.NDArray[Any]) -> Any:
     ]
     if not tensors:
         return model
-    probe = keras.Model(model.inputs, tensors)
+    probe = keras.Model(model.inputs[0], tensors)
     ranges: list[Floats] = []
     for start in range(0, len(images), _BATCH):
         found = probe.predict_on_batch(images[start : start + _BATCH])
