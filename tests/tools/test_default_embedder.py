@@ -155,6 +155,13 @@ def test_a_folder_without_the_data_is_refused(tmp_path):
         faces.list_crops(tmp_path)
 
 
+def test_missing_first_weights_are_refused(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(networks.CANDIDATES, "tiny", tiny_network)
+    more = ["--begin-with", tmp_path / "none.keras"]
+    with pytest.raises(SystemExit, match=r"Received: .*none\.keras, which does not exist"):
+        train_default.main([str(each) for each in arguments(data, tmp_path, *more)])
+
+
 def test_people_with_two_labels_are_one_person(data):
     crops = faces.list_crops(data)
     assert [crop.part for crop in crops].count(faces.CHOICE) == 80

@@ -82,7 +82,7 @@ class State:
         network: name in `networks.CANDIDATES`.
         origin: digest of the file whose weights it began with, "" if they were random.
         images: number of views seen.
-        cpu_hours: CPU time of all sessions.
+        cpu_hours: CPU time of all runs.
         arrays: dict from name to array; None at the start.
     """
 

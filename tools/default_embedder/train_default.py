@@ -137,6 +137,11 @@ def find_state(options):
             )
     state = students.State(wanted["network"])
     if options.begin_with is not None:
+        if not options.begin_with.is_file():
+            raise SystemExit(
+                f"--begin-with must be a .keras file. Received: {options.begin_with}, which does "
+                "not exist. Leave it out to begin with random weights."
+            )
         state.begin_with(options.begin_with)
     return state
 

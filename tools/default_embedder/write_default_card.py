@@ -22,6 +22,7 @@ from student import State
 from keras_facemargin import zoo
 from keras_facemargin.data import open_faces
 from keras_facemargin.evaluate import embed
+from keras_facemargin.evaluate.cosine import unit_rows
 
 NAME, ORIGIN = "spherenet_robust", "spherenet_distilled"
 DESCRIPTION = (
@@ -107,7 +108,7 @@ def hold_on_lfw(embedder, folder, thresholds):
 
 
 def far_of(embeddings, labels, thresholds):
-    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    units = unit_rows(embeddings, "embeddings")
     counts, pairs = np.zeros(len(thresholds), int), 0
     for row in range(0, len(units), 1000):
         scores = units[row : row + 1000] @ units.T
