@@ -143,6 +143,13 @@ LONG = (
 )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """`-m any_backend` imports no file without such a test: some import TensorFlow, seconds."""
+    if "any_backend" in config.getoption("markexpr") and collection_path.match("test_*.py"):
+        return "any_backend" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 def pytest_collection_modifyitems(items):
     """Tests of TensorFlow-only rooms (data, export, tf.distribute) skip on other backends."""
     import keras
