@@ -12,7 +12,7 @@ from jax_cache import keep_compiled_functions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
-# code for fusions and LLVM's optimisation are a third each. Processes of the tests inherit the flags.
+# code for fusions and LLVM's optimisation are a third each. Processes of the tests inherit flags.
 QUICK_XLA = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
 

@@ -266,6 +266,12 @@ def test_a_grown_network_begins_as_the_narrower_one(tmp_path):
     assert students.State.load(tmp_path / "small.npz")[0].origin == state.origin
 
 
+def test_first_weights_of_another_family_are_refused(tmp_path):
+    other = keras.Sequential([keras.Input((8,)), layers.Dense(2, name="other")], name="foreign")
+    with pytest.raises(ValueError, match=r"Received: 'foreign' with none of them"):
+        networks.grow(networks.CANDIDATES["spherenet_late"](), other)
+
+
 def test_multiply_adds_are_those_of_the_published_networks():
     assert networks.multiply_adds(networks.mobilefacenet_prelu()) == pytest.approx(221e6, rel=0.01)
     assert networks.multiply_adds(networks.spherenet_prelu()) == pytest.approx(119e6, rel=0.01)

@@ -8,6 +8,7 @@ import sys
 import measure_formats
 import numpy as np
 import pytest
+from measured_crops import crops_of_people
 from PIL import Image
 from tiny import tiny_embedder
 
@@ -25,7 +26,7 @@ def people(tmp_path_factory):
 
 @functools.cache
 def application(name, people):
-    images = measure_formats.crops(people, Crop.of(measure_formats.SIDE))
+    images = crops_of_people(people, Crop.of(measure_formats.SIDE), 64)
     return measure_formats.application(name, images), images
 
 
@@ -35,9 +36,17 @@ def need(format):
 
 
 def test_crops_are_of_64_people(people):
-    found = measure_formats.crops(people, Crop.of(112))
+    found = crops_of_people(people, Crop.of(112), 64)
     assert found.shape == (64, 112, 112, 3)
     assert len(np.unique(found.reshape(64, -1), axis=0)) == 64
+
+
+@pytest.mark.parametrize("folder", ["people", "absent"])
+def test_a_folder_with_too_few_people_is_refused(people, folder):
+    with pytest.raises(
+        SystemExit, match=r"crops of 65 people or more.* Received: .*with (64|0) pe"
+    ):
+        crops_of_people(people.with_name(folder), Crop.of(112), 65)
 
 
 def test_a_stopped_measurement_continues(people, tmp_path, monkeypatch):

@@ -26,12 +26,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from measured_crops import crops_of_people
 from rich.console import Console
 from side_by_side import LOAD_NOTE, Comparison, append_ratios, race, rates_table, ratios_table
 
 from keras_facemargin.export import ExportError, export_bundle, export_embedder
 from keras_facemargin.export.write import open_session
-from keras_facemargin.images import Crop, read_face
+from keras_facemargin.images import Crop
 from keras_facemargin.runtime import Pixels
 from keras_facemargin.zoo import load_embedder, open_embedder
 
@@ -95,7 +96,7 @@ def ways(folder, options):
     """The functions to race by name, and (way, base, aim) of each comparison."""
     embedder = load_embedder(options.model)
     runs, pairs = {}, []
-    taken = crops(options.crops, Crop.of_embedder(embedder))
+    taken = crops_of_people(options.crops, Crop.of_embedder(embedder), CROPS + CALIBRATION)
     own = functools.partial(exported, folder, threads=options.threads)
     for runtime, precision in OWN:
         name = f"{runtime} {precision}"
@@ -107,7 +108,7 @@ def ways(folder, options):
         runtime = RUNTIMES[file.suffix]
         opened = open_embedder(file)
         name = f"{runtime} {opened.name}"
-        images = crops(options.crops, opened.crop)
+        images = crops_of_people(options.crops, opened.crop, CROPS)
         session = open_session(file, options.threads)
         runs[name] = calls(session, opened.pixels, images[:CROPS])
         for each in (f"{runtime} float32", f"{runtime} int8"):
@@ -167,12 +168,6 @@ def embed_each(batches, embed):
     for batch in batches:
         embed(batch)
     return len(batches)
-
-
-def crops(folder, crop):
-    """The first crop of each of the first people."""
-    people = sorted(each for each in folder.iterdir() if each.is_dir())[: CROPS + CALIBRATION]
-    return np.stack([read_face(min(each.iterdir()), crop) for each in people])
 
 
 class Start:

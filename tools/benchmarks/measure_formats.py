@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 import keras
-import numpy as np
+from measured_crops import crops_of_people
 from run_rows import add_rows, has_run
 
 from keras_facemargin.data import FaceFolder
@@ -32,7 +32,7 @@ from keras_facemargin.export import FORMATS, ExportError, compare_decisions, exp
 from keras_facemargin.export.decisions import fold_accuracies
 from keras_facemargin.export.formats import find_format
 from keras_facemargin.export.write import open_exported
-from keras_facemargin.images import Crop, read_face
+from keras_facemargin.images import Crop
 from keras_facemargin.zoo import load_embedder
 
 APPLICATIONS = (
@@ -81,22 +81,15 @@ def main():
         ]
         if missing:
             if name in APPLICATIONS:
-                images = crops(options.crops, Crop.of(SIDE), options.people)
+                images = crops_of_people(options.crops, Crop.of(SIDE), options.people)
                 embedder = application(name, images)
             else:
                 embedder = load_embedder(name, weights=weights.get(name))
-                images = crops(options.crops, Crop.of_embedder(embedder), options.people)
+                images = crops_of_people(options.crops, Crop.of_embedder(embedder), options.people)
             decide = Decide(embedder, options.decide, options.pairs) if options.decide else None
             for format in missing:
                 row = measure(name, embedder, format, images, decide)
                 add_rows(options.output, fields, [row | run])
-
-
-def crops(folder, crop, count=PEOPLE):
-    """The first crop of each of some people, spread over the folder."""
-    people = sorted(each for each in folder.iterdir() if each.is_dir())
-    chosen = people[:: len(people) // count][:count]
-    return np.stack([read_face(min(each.iterdir()), crop) for each in chosen])
 
 
 class Decide:

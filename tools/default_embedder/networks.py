@@ -154,11 +154,18 @@ def grow(network, source):
     Args:
         network: a candidate, changed in place.
         source: an embedder with layers of the same names, perhaps nested.
+
+    Raises:
+        ValueError: if no layer has the name of one of the network's.
     """
     old = {layer.name: layer for layer in _leaves(source) if layer.weights}
-    for layer in network.layers:
-        if layer.name not in old:
-            continue
+    shared = [layer for layer in network.layers if layer.name in old]
+    if not shared:
+        raise ValueError(
+            f"The source must have layers of the names of {network.name!r}. Received: "
+            f"{source.name!r} with none of them. Take weights of a network of this family."
+        )
+    for layer in shared:
         depthwise = isinstance(layer, layers.DepthwiseConv2D)
         pairs = zip(layer.get_weights(), old[layer.name].get_weights(), strict=True)
         layer.set_weights([_grown(new, had, depthwise) for new, had in pairs])

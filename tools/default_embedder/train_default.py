@@ -126,6 +126,8 @@ def find_state(options):
             continue
         state, about = students.State.load(path)
         if all(about[name] == wanted[name] for name in SETTINGS):
+            if options.begin_with is not None:
+                console.print(f"--begin-with is for a new run: {options.begin_with} is not read")
             console.print(f"Continues from {path}, {state.images:,} images")
             return state
         if path == own:
