@@ -107,10 +107,11 @@ def empty_plots(monkeypatch, request):
 
 @pytest.fixture(scope="module")
 def short_finetuning():
-    """A third of the steps of `finetune`, for tests of what is around it."""
+    """A tenth of the steps of `finetune`, for tests of what is around it."""
     fit = importlib.import_module("keras_facemargin.training.finetune.fit")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_STEPS", 20)
+        patch.setattr(fit, "_STEPS", 6)
+        patch.setattr(fit, "_LEAST_EPOCHS", 3)
         yield
 
 

@@ -302,7 +302,7 @@ def _images(
                 f"0..255. Received: {faces.dtype} of shape {faces.shape}"
             )
         chosen = faces[_spread(len(faces), most)]
-        return [align_face(image, crop.points, _CROP) for image in chosen], []
+        return [_aligned(image, crop) for image in chosen], []
     if isinstance(faces, str | os.PathLike):
         if not os.path.isdir(faces):
             raise ValueError(f"A folder of face crops is needed. Received: {os.fspath(faces)!r}")
@@ -320,12 +320,18 @@ def _images(
     for index in _spread(len(paths), most):
         try:
             image = read_face(paths[index], crop)
-            images.append(align_face(image, crop.points, _CROP))
+            images.append(_aligned(image, crop))
         except BadImage as error:
             unread.append(error)
         except OSError as error:
             unread.append(BadImage(paths[index], f"it cannot be read: {error.strerror}."))
     return images, unread
+
+
+def _aligned(image: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
+    """The crop as an ArcFace crop of 112x112."""
+    # From that crop to itself every pixel stays, after most of the time of the check.
+    return image if crop == _CROP else align_face(image, crop.points, _CROP)
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int_]:
