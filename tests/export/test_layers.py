@@ -253,16 +253,17 @@ def convert(model, format, precision="float32"):
 # has every case.
 FIRST = {name.split()[0]: name for name in reversed(CASES) if not name.startswith("Activation")}
 QUICK = [name for name in CASES if name.startswith("Activation") or name in FIRST.values()]
-TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
+# Branches of one network: the time of tf2onnx grows faster than the network.
+TOGETHER = {"ONNX": 16, "TFLite": 64}
 
 
 @pytest.fixture(scope="module", params=["ONNX", "TFLite"])
 def results(request):
     """Keras' and the format's results of the quick cases."""
     keras.utils.set_random_seed(0)
-    names, found = QUICK, {}
-    for start in range(0, len(names), TOGETHER):
-        group = names[start : start + TOGETHER]
+    names, found, together = QUICK, {}, TOGETHER[request.param]
+    for start in range(0, len(names), together):
+        group = names[start : start + together]
         model, ends = network([CASES[name] for name in group])
         run = convert(model, request.param)
         received = np.concatenate([run(image[None]) for image in IMAGES])
