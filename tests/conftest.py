@@ -85,6 +85,17 @@ def _draw_each_synthetic_face_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _move_the_template_once():
+    """Most sets of the tests are noise, for which each opening searches all moves: 34 MB."""
+    from keras_facemargin.images import alignment_check
+
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(alignment_check._moved_template)
+        patch.setattr(alignment_check, "_moved_template", cached)
+        yield
+
+
 @pytest.fixture
 def real_plots():
     """Takes part in a test that looks at the plots, where the others have `empty_plots`."""
