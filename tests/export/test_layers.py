@@ -9,6 +9,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from inference import infer
 from keras import activations, layers, ops
 
 from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite, write
@@ -290,7 +291,7 @@ def embedder_of(branch):
     features = keras.Model(model.input, layers.Dense(8)(model.output))
     centre = layers.BatchNormalization()
     embedder = keras.Model(model.input, centre(features.output))
-    values = features.predict(IMAGES, verbose=0)
+    values = infer(features, IMAGES)
     centre.moving_mean.assign(values.mean(axis=0))
     centre.moving_variance.assign(values.var(axis=0))
     return embedder
