@@ -151,6 +151,12 @@ LONG = (
     "test_embedder.py",
     "training/test_run.py",
     "training/finetune/test_run.py",
+    "zoo/test_convert.py",
+    "zoo/test_maps.py",
+    "test_fitting.py",
+    "tools/test_default_embedder.py",
+    "cli/test_bench.py",
+    "cli/test_embedders.py",
 )
 
 
