@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.files import visible_files
 from keras_facemargin.images.align import align_face
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.images.image import BadImage, read_face, read_size
@@ -309,13 +310,7 @@ def _images(
     if isinstance(faces, str | os.PathLike):
         if not os.path.isdir(faces):
             raise ValueError(f"A folder of face crops is needed. Received: {os.fspath(faces)!r}")
-        folder = os.fspath(faces)
-        faces = sorted(
-            os.path.join(place, name)
-            for place, _, names in os.walk(folder, followlinks=True)
-            for name in names
-            if not name.startswith(".")
-        )
+        faces = [os.path.join(faces, name) for name in visible_files(faces)]
     paths = getattr(faces, "paths", faces)  # a labelled set, or the images themselves
     if crop.template == "arcface":
         crop = _CROP  # resized, with a filter against aliases
@@ -457,8 +452,8 @@ def _moved_template(
     mask = ((across / _REACH[0]) ** 2 + (down / _REACH[1]) ** 2 < 1).astype(float)
     moved = _sample(_template(), across + _MIDDLE[0], down + _MIDDLE[1])
     moved = (moved - (moved * mask).sum() / mask.sum()) * mask
-    spectra = (np.conj(np.fft.rfft2(each, (_SIDE, _SIDE))) for each in (moved, mask))
-    return *spectra, float(mask.sum()), float((moved**2).sum())
+    of_moved, of_mask = (np.conj(np.fft.rfft2(each, (_SIDE, _SIDE))) for each in (moved, mask))
+    return of_moved, of_mask, float(mask.sum()), float((moved**2).sum())
 
 
 def _refine(face: npt.NDArray[np.float64], scale: float, turn: float, x: float, y: float) -> _Place:
