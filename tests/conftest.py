@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from file_server import serve
+from graphs import run_graphs_as_traced
 from jax_cache import keep_compiled_functions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,7 @@ def pytest_configure(config):
         # pytest a stack is long: a sixth of the time of tests that trace.
         tf_stack.extract_stack = lambda stacklevel=1: None
         pywrap_tf_session.TF_SetOpStackTrace = lambda operation, stack: None
+        run_graphs_as_traced()
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )

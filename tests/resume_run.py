@@ -11,6 +11,7 @@ import signal
 import sys
 
 import keras
+from graphs import run_graphs_as_traced
 
 from keras_facemargin import ElasticFace, MarginClassifier
 from keras_facemargin.callbacks import ExactResume, MarginRamp
@@ -91,4 +92,5 @@ def main(folder, directory, log, seed, die_after, while_writing=False):
 
 
 if __name__ == "__main__":
+    run_graphs_as_traced()  # as the tests that compare with it
     main(*sys.argv[1:])
