@@ -107,7 +107,7 @@ def real_plots():
 def empty_plots(monkeypatch, request):
     """Figures are made and saved as empty pictures: matplotlib takes most of the time of a page.
 
-    `tests/evaluate` and `tests/report` draw every plot.
+    `tests/evaluate` and, with `real_plots`, `tests/report` draw every plot.
     """
     if "real_plots" in request.fixturenames:
         return

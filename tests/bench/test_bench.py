@@ -23,6 +23,9 @@ from keras_facemargin.images.synthetic import write_synthetic_faces
 from keras_facemargin.quality import norm_weight
 from keras_facemargin.quality.judge import norm_and_agreement
 
+# The plots of a page are alike in most tests; those with `real_plots` draw each kind.
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 PEOPLE, IMAGES = 8, 4
 CELLS = 28
 
@@ -95,7 +98,7 @@ def test_the_numbers_are_those_of_the_protocol_and_of_all_pairs(benched, faces, 
     assert f"not supported by {impostors:,} impostor pairs" in page
 
 
-def test_utility_is_judged_on_the_official_pairs(benched, faces, tmp_path):
+def test_utility_is_judged_on_the_official_pairs(real_plots, benched, faces, tmp_path):
     folder, _, names = faces
     lines = ["2\t16"]
     for fold in (names[:4], names[4:]):
@@ -168,7 +171,7 @@ def test_groups_are_side_by_side(benched, faces, tmp_path):
     assert f"{rate.rate:.2%} ({rate.interval.low:.2%} to" in page
 
 
-def test_a_bench_without_official_pairs(benched):
+def test_a_bench_without_official_pairs(real_plots, benched):
     found, page, record = benched({"colours": colours}, pairs=None)
     assert found["colours"].official is None
     assert "official_pairs" not in record["models"]["colours"]

@@ -19,6 +19,9 @@ from keras_facemargin.evaluate import (
 from keras_facemargin.evaluate.verification import threshold_at_far
 from keras_facemargin.report import report_all_pairs
 
+# The plots of a page are alike in most tests; those with `real_plots` draw each kind.
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 LABELS = np.arange(60) // 3
 
 
@@ -100,7 +103,7 @@ def test_the_page_without_images(written, embeddings):
 
 
 def test_existing_images_are_shown_and_others_named(
-    written, embeddings, pictures, tmp_path_factory
+    real_plots, written, embeddings, pictures, tmp_path_factory
 ):
     ours = {"ours": embeddings["ours"]}
     folder = tmp_path_factory.mktemp("set")
@@ -177,7 +180,7 @@ def test_wrong_arguments_are_refused_before_a_file_is_written(written, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_the_page_of_collapsed_embeddings_is_written(tmp_path):
+def test_the_page_of_collapsed_embeddings_is_written(real_plots, tmp_path):
     rows = np.ones((12, 4), "float32")
     people = np.repeat(np.arange(6), 2)
     report_all_pairs(

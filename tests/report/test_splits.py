@@ -8,6 +8,9 @@ from keras_facemargin.evaluate.splits import verify_by_fold
 from keras_facemargin.evaluate.uncertainty import bootstrap_splits
 from keras_facemargin.report import report_splits
 
+# The plots of a page are alike in most tests; those with `real_plots` draw each kind.
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 @pytest.fixture(scope="module")
 def sample(pictures):
@@ -22,7 +25,7 @@ def sample(pictures):
     return pairs, {"ours": good, "theirs": good - 0.2 * same * rng.random(900)}
 
 
-def test_the_record_has_the_results_of_the_splits(written, sample):
+def test_the_record_has_the_results_of_the_splits(real_plots, written, sample):
     pairs, scores = sample
     models, page, record = written(report_splits, "In splits", pairs, scores, seed=3)
     for name, values in scores.items():
@@ -65,7 +68,7 @@ def test_groups_are_at_one_threshold_over_all_splits(written, sample):
     assert "Errors by sex at one threshold for all groups" in page
 
 
-def test_one_split_has_no_deviation(written, sample):
+def test_one_split_has_no_deviation(real_plots, written, sample):
     pairs, scores = sample
     part = pairs.folds == 0
     one = Pairs(None, None, pairs.same[part], pairs.folds[part])

@@ -13,6 +13,9 @@ from keras_facemargin.report import draws as module
 from keras_facemargin.report import report_verification
 from keras_facemargin.report.measures import measures_table
 
+# The plots of a page are alike in most tests; those with `real_plots` draw each kind.
+pytestmark = pytest.mark.usefixtures("empty_plots")
+
 
 @pytest.fixture(scope="module")
 def sample(pictures):
@@ -72,7 +75,7 @@ def test_the_record_has_the_measures(written, sample):
         assert list(verdicts) == ["NIST SP 800-63B-4", "Windows Hello"]
 
 
-def test_the_page_shows_the_measures(written, sample):
+def test_the_page_shows_the_measures(real_plots, written, sample):
     pairs, scores = sample
     models, page, _ = written(
         report_verification, "Faces", pairs, scores, about=["how it was done"]
@@ -108,7 +111,7 @@ def test_measures_are_side_by_side(written, sample):
     assert all(len(row) == 3 for row in rows)
 
 
-def test_templates_without_pictures_people_or_folds(written, sample):
+def test_templates_without_pictures_people_or_folds(real_plots, written, sample):
     pairs, scores = sample
     templates = Pairs(None, None, pairs.same)
     _, page, record = written(report_verification, "Templates", templates, {"ours": scores["ours"]})
@@ -216,7 +219,7 @@ def test_templates_have_pictures_and_failures_to_enrol(written, sample):
     assert page.count('src="data:image/png') == 4
 
 
-def test_the_page_has_the_cost_of_likelihood_ratios_where_folds_fix_a_map(tmp_path):
+def test_the_page_has_the_cost_of_likelihood_ratios_where_folds_fix_a_map(real_plots, tmp_path):
     rng = np.random.default_rng(0)
     same = np.repeat([True, False], [600, 2_400])
     scores = np.tanh(rng.normal(size=3_000) / 3 + same)
