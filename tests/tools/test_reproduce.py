@@ -4,13 +4,15 @@ import csv
 from pathlib import Path
 
 import crops
-import final
+import measure
 import numpy as np
 import pytest
 import reproduce
 from PIL import Image
 from studies import STUDIES
 
+from keras_facemargin.evaluate import Pairs
+from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
 
@@ -54,20 +56,36 @@ def test_labels_are_cleaned_by_embeddings():
     assert list(dropped.values()) == [1, 2, 1, 1, 1]
 
 
-def test_view_1_chooses_one_setting_of_each_recipe():
-    view1 = {("a", "m=1"): (0.7, 0.9), ("a", "m=2"): (0.8, 0.9), ("b", "m=1"): (0.5, 0.5)}
-    rows = [
-        {"recipe": recipe, "changes": changes, "seed": seed, "view1": str(value)}
-        for (recipe, changes), values in view1.items()
-        for seed, value in enumerate(values)
-    ]
-    assert final.chosen(rows) == [rows[2], rows[3], rows[4], rows[5]]
+def test_each_development_list_is_judged_at_the_threshold_of_the_other():
+    angles = {"a": 0.0, "b": 10.0, "c": 30.0, "d": 50.0, "e": 70.0}  # degrees
+    embeddings = np.array([[np.cos(each), np.sin(each)] for each in np.deg2rad([*angles.values()])])
+    rows = {Path(name): row for row, name in enumerate(angles)}
+    train = Pairs([*"aa"], [*"cd"], np.array([True, False]))  # a threshold of 30 degrees
+    test = Pairs([*"aaa"], [*"bde"], np.array([True, True, False]))  # of 50
+    # Wrong: a-d of the tests at 30 degrees, a-d of the training list at 50, both read as the other.
+    assert measure.accuracy_view_1(View1(train, test), embeddings, rows) == 3 / 5
+
+
+def test_an_image_that_is_missing_is_rejected():
+    pairs = Pairs([*"aa"], [*"ab"], np.array([True, True]), missing=frozenset({Path("b")}))
+    scores = measure.scores_of(pairs, np.array([[2.0, 0.0]]), {Path("a"): 0})
+    assert scores.tolist() == [1.0, -1.0]
+
+
+def test_people_with_one_image_are_the_strangers_of_the_open_set():
+    axes = np.eye(4)
+    labels = np.array([0, 0, 1, 1, 2])
+    close = axes[[0, 0, 1, 1, 3]]
+    assert measure.open_set_rate(close, labels) is None  # one stranger: no 1 %
+    strangers = np.tile(axes[3], (100, 1)) + 0.1 * axes[0]
+    embeddings = np.concatenate([axes[[0, 0, 1, 2]], strangers])
+    assert measure.open_set_rate(embeddings, np.array([0, 0, 1, 1, *range(2, 102)])) == 0.5
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     """Drawn faces, one epoch, one setting."""
-    images, _ = synthesize_faces(8, 4, seed=0)
+    images = synthesize_faces(9, 4, seed=0)[0][:33]  # of the last person only one
     data = tmp_path / "data"
     for number, image in enumerate(images):
         person, count = divmod(number, 4)
@@ -75,8 +93,10 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
         place = data / folder / f"p{person}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(image, np.uint8)).save(place / f"p{person}_000{count + 1}.jpg")
+    fold = "p6\t1\t2\np6\t1\tp7\t1\n"
     for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
-        (data / "lfw" / file).write_text("1\np6\t1\t2\np6\t1\tp7\t1\n")
+        (data / "lfw" / file).write_text(f"1\n{fold}")
+    (data / "lfw" / "pairs.txt").write_text(f"2\t1\n{fold}p6\t3\t4\np6\t2\tp7\t2\n")
     setting = STUDIES["cosface"][0]
     quick = setting._replace(changes=("epochs=2", "batch_size=4", *setting.changes))
     monkeypatch.setitem(STUDIES, "cosface", [quick])
