@@ -103,6 +103,7 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     results = tmp_path / "results.csv"
     arguments = ["cosface", "--data", data, "--work", tmp_path / "work", "--results", results]
     arguments += ["--seeds", 0, "--teacher", "spherenet_distilled"]
+    arguments += ["--corrections", tmp_path / "labels.csv"]
     for _ in range(2):
         reproduce.main([str(each) for each in arguments])
     with results.open(newline="") as file:

@@ -29,6 +29,7 @@ from run_rows import add_rows, has_run
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
+CORRECTIONS = RESULTS.with_name("reproduce_labels.csv")
 SEEDS = (0, 1, 2)
 FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")
 console = Console()
@@ -39,8 +40,9 @@ def main(arguments=None):
     os.nice(10)
     faces, lfw = options.work / "faces", options.work / "lfw"
     teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
-    crops.write_training_crops(options.data, teacher, faces, options.data / "lfw" / "aligned")
-    crops.write_test_crops(options.data / "lfw" / "aligned", lfw)
+    test = options.data / "lfw" / "aligned"
+    crops.write_training_crops(options.data, teacher, faces, test, options.corrections)
+    crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
     runs = [(setting, seed) for seed in options.seeds for setting in STUDIES[options.paper]]
     for number, (setting, seed) in enumerate(runs, start=1):
@@ -65,7 +67,12 @@ def read_options(arguments):
     add("--data", type=Path, required=True, help="folder with celeb/, celeb2/, lfw/, weights/")
     add("--work", type=Path, required=True, help="folder of small crops and runs")
     add("--seeds", type=int, nargs="+", default=SEEDS)
-    add("--teacher", help="embedder that checks the labels; default: foamliu's .pt in DATA/weights")
+    add(
+        "--teacher",
+        help="embedder that finds wrong labels, where the CSV of them is missing; "
+        "default: foamliu's .pt in DATA/weights",
+    )
+    add("--corrections", type=Path, default=CORRECTIONS, help="CSV of wrong labels")
     add("--results", type=Path, default=RESULTS, help="CSV with a row for each run")
     return parser.parse_args(arguments)
 
