@@ -8,6 +8,7 @@ import measure
 import numpy as np
 import pytest
 import reproduce
+import tables
 from PIL import Image
 from studies import STUDIES
 
@@ -110,3 +111,62 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
         (row,) = csv.DictReader(file)
     assert (row["changes"], row["seed"]) == (" ".join(quick.changes), "0")
     assert float(row["fisher"]) > 0
+
+
+ROWS = [
+    {"recipe": recipe, "changes": changes, "view1": str(view1), "tar_1e-04": tar}
+    for recipe, changes, view1, tar in [
+        ("a", "head.margin=1", 0.7, "0.1"),
+        ("a", "head.margin=1", 0.9, ""),
+        ("a", "head.margin=2 head.base=0.0", 0.85, "0.2"),
+        ("a", "head.margin=2 head.base=0.0", 0.85, "0.4"),
+        ("b", "", 0.6, "0.3"),
+        ("b", "", 0.6, "0.3"),
+    ]
+]
+
+
+def all_measures(row):
+    return dict.fromkeys(tables.MEASURES | tables.COMPACTNESS, "0.5") | row
+
+
+def test_intervals_have_the_spread_over_seeds_of_all_settings():
+    found = tables.results_of([all_measures(row) for row in ROWS])
+    first, second, third = found.values()
+    # Squares 0.02, 0 and 0 with three degrees of freedom; t is 3.182.
+    half = 3.182446 * np.sqrt(0.02 / 3) / np.sqrt(2)
+    assert first["view1"] == pytest.approx((0.8, half))
+    assert second["view1"] == pytest.approx((0.85, half))
+    assert "tar_1e-04" not in first
+    assert third["tar_1e-04"].mean == pytest.approx(0.3)
+
+
+def test_view_1_chooses_one_setting_of_each_recipe():
+    found = tables.results_of([all_measures(row) for row in ROWS])
+    assert [*tables.chosen(found)] == [("a", "head.margin=2 head.base=0.0"), ("b", "")]
+
+
+def test_a_table_stands_between_its_marks(tmp_path, capsys):
+    results = tmp_path / "results.csv"
+    rows = [all_measures(row) | {"paper": "cosface"} for row in ROWS]
+    with results.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    page = tmp_path / "cosface.md"
+    page.write_text(f"# CosFace\n\n{tables.BEGIN}old\n{tables.END}\n\nText\n")
+    tables.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = page.read_text()
+    assert "| a | margin=2, base=0.0 | 85.0 ± 18.4 | 50.0 ± 0.0 |" in text
+    assert "old" not in text
+    assert text.endswith(f"{tables.END}\n\nText\n")
+    assert (tmp_path / "cosface.png").stat().st_size > 1000
+    page.write_text("# CosFace\n")
+    with pytest.raises(SystemExit, match="must have the marks"):
+        tables.main(["--results", str(results), "--docs", str(tmp_path)])
+
+
+def test_depths_are_drawn_at_their_number_of_convolutions():
+    assert tables.position("[1,2,4,1]") == 20
+    assert tables.position("0.35") == 0.35
+    assert tables.position("true") is None
