@@ -14,7 +14,7 @@ from keras_facemargin.files import draft_folder, draft_of, write_json
 from keras_facemargin.images import read_face
 from keras_facemargin.zoo import load_embedder
 
-SIZE = 56
+SIZE = 40
 ONE_PERSON = 0.6  # cosine of two labels' means from which they are one person
 LFW_PERSON = 0.5  # cosine of a label's mean to one of LFW's from which its person is left out
 FEWEST = 2  # images of a person
