@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import crops
+import keras
 import measure
 import numpy as np
 import pytest
@@ -83,6 +84,23 @@ def test_people_with_one_image_are_the_strangers_of_the_open_set():
     assert measure.open_set_rate(embeddings, np.array([0, 0, 1, 1, *range(2, 102)])) == 0.5
 
 
+def test_norms_of_blurred_crops_are_shares_of_those_of_the_clean(tmp_path):
+    """The norm of the contrast: a blur removes a checkerboard."""
+    board = 255 * (np.indices((112, 112)).sum(axis=0) % 2)
+    for number in range(3):
+        Image.fromarray(np.stack([board] * 3, axis=2).astype("uint8")).save(
+            tmp_path / f"{number}.png"
+        )
+    contrast = keras.Sequential(
+        [
+            keras.Input((112, 112, 3)),
+            keras.layers.Lambda(lambda x: keras.ops.mean(keras.ops.abs(x - 127.5), axis=(1, 2))),
+        ]
+    )
+    share = measure.norm_of_blurred(contrast, sorted(tmp_path.glob("*.png")))
+    assert share < 0.1
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     """Drawn faces, one epoch, one setting."""
@@ -127,7 +145,7 @@ ROWS = [
 
 
 def all_measures(row):
-    return dict.fromkeys(tables.MEASURES | tables.COMPACTNESS, "0.5") | row
+    return dict.fromkeys([*tables.MEASURES, *tables.SHARES], "0.5") | row
 
 
 def test_intervals_have_the_spread_over_seeds_of_all_settings():

@@ -18,12 +18,16 @@ from keras_facemargin.evaluate import (
     verify_all_pairs,
 )
 from keras_facemargin.evaluate.protocols import View1, read_view_1
+from keras_facemargin.images import Crop, read_face
+from keras_facemargin.images.degrade import degrade
 from keras_facemargin.zoo import load_embedder
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5)
 FPIR = 0.01
 SCORED = 2000  # training crops of the Angular Fisher Score
+BLURRED = 1000  # crops of LFW, for the norms
 COLUMNS = ("view1", "view2", *(f"tar_{far:.0e}" for far in FARS), "tpir", "fisher", "fisher_lfw")
+COLUMNS += ("norm_blurred",)
 
 
 class Tests(NamedTuple):
@@ -65,6 +69,7 @@ def measure(file, tests):
         open_set_rate(embeddings, tests.lfw.labels),
         angular_fisher_score(trained, tests.faces.labels[chosen]),
         angular_fisher_score(embeddings, tests.lfw.labels),
+        norm_of_blurred(embedder, tests.lfw.paths),
     )
     return {
         name: "" if value is None else f"{value:.4f}"  # too few pairs for a low rate
@@ -111,3 +116,15 @@ def open_set_rate(embeddings, labels):
         progress=False,
     )
     return found.tpir_at_fpir(FPIR).tpir
+
+
+def norm_of_blurred(embedder, paths):
+    """Median over crops: the norm of the embedding of the blurred crop, as a share of the clean."""
+    crop = Crop.of_embedder(embedder)
+    chosen = np.linspace(0, len(paths) - 1, BLURRED).astype(int)
+    clean = [read_face(paths[row], crop) for row in chosen]
+    norms = [
+        np.linalg.norm(embedder.predict(np.stack(crops), verbose=0), axis=1)
+        for crops in (clean, [degrade(each, "blur4") for each in clean])
+    ]
+    return np.median(norms[1] / norms[0])

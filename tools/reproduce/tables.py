@@ -32,7 +32,11 @@ MEASURES = {
     "tar_1e-04": "at 1e-4",
     "tpir": "TPIR at 1 %",
 }
-COMPACTNESS = {"fisher": "AFS, trained", "fisher_lfw": "AFS, LFW"}
+MORE = {
+    "sphereface": {"fisher": "AFS, trained", "fisher_lfw": "AFS, LFW"},
+    "l2_softmax": {"norm_blurred": "norm under blur"},
+}
+SHARES = frozenset().union(*MORE.values())  # numbers, not percentages
 CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
 DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "TAR at FAR 1e-3, all pairs of LFW (%)"}
 
@@ -57,7 +61,7 @@ def main(arguments=None):
             continue
         if paper in CHOSEN:
             found = chosen(found)
-        table = table_of(found, MEASURES | (COMPACTNESS if paper == "sphereface" else {}))
+        table = table_of(found, MEASURES | MORE.get(paper, {}))
         write_between_marks(options.docs / f"{paper}.md", table)
         draw = draw_bars if paper in CHOSEN else draw_sweeps
         draw(found).savefig(options.docs / f"{paper}.png", dpi=110)
@@ -74,7 +78,7 @@ def results_of(rows):
     for row in rows:
         settings.setdefault((row["recipe"], row["changes"]), []).append(row)
     found = {setting: {} for setting in settings}
-    for measure in MEASURES | COMPACTNESS:
+    for measure in (*MEASURES, *SHARES):
         values = {
             setting: [float(row[measure]) for row in own]
             for setting, own in settings.items()
@@ -96,7 +100,7 @@ def table_of(found, measures):
         "| --- | --- |" + " --- |" * len(measures),
     ]
     for (recipe, changes), results in found.items():
-        cells = [_cell(results.get(each), 1 if each in COMPACTNESS else 100) for each in measures]
+        cells = [_cell(results.get(each), 1 if each in SHARES else 100) for each in measures]
         lines.append("| " + " | ".join([recipe, short(changes), *cells]) + " |")
     return "\n".join(lines) + "\n"
 
