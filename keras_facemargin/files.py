@@ -1,6 +1,7 @@
 """Files on disk: read text, write a file in one step, allow one writer at a time.
 
 - `read_text` reads UTF-8 with or without a byte-order mark, and names another encoding.
+- `visible_files` lists the files in a folder and in the folders in it.
 - `atomic_write` and `write_json` replace a file in one step and keep its mode; `draft_of` does so
   for a writer that opens its file itself; `draft_folder` writes a new folder in one step.
 - `check_writable` checks before the work that a file can be written.
@@ -73,6 +74,39 @@ def read_text(path, what="a text file", errors="strict"):
             f"{path}, line {line:,}: must be {what} in UTF-8. Received: byte "
             f"0x{data[error.start]:02x} that is not UTF-8. Save it as UTF-8."
         ) from None
+
+
+def visible_files(folder):
+    """Lists the files in a folder and in the folders in it, in order.
+
+    Links are followed, each folder once. Files and folders whose name begins with a dot are left
+    out, such as thumbnails.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        list of paths relative to it, with `/`.
+
+    Example:
+        >>> for name in ("ann/1.jpg", "ann/.thumbs/1.jpg", "bob/1.jpg"):
+        ...     Path("people", name).parent.mkdir(parents=True, exist_ok=True)
+        ...     Path("people", name).touch()
+        >>> visible_files("people")
+        ['ann/1.jpg', 'bob/1.jpg']
+    """
+    names, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for file in files:
+            if not file.startswith("."):
+                names.append(os.path.relpath(os.path.join(place, file), folder))
+    return sorted(name.replace(os.sep, "/") for name in names)
 
 
 @contextlib.contextmanager

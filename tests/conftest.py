@@ -12,9 +12,8 @@ from jax_cache import keep_compiled_functions
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 # XLA compiles each operation for each shape: most of the time of the jax suite, of which its newer
-# code for fusions is a third. Optimisation stays on: level 0 rounds differently. Processes of the
-# tests inherit the flag.
-QUICK_XLA = "--xla_cpu_use_fusion_emitters=false"
+# code for fusions and LLVM's optimisation are a third each. Processes of the tests inherit flags.
+QUICK_XLA = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +85,17 @@ def _draw_each_synthetic_face_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _move_the_template_once():
+    """Most sets of the tests are noise, for which each opening searches all moves: 34 MB."""
+    from keras_facemargin.images import alignment_check
+
+    with pytest.MonkeyPatch.context() as patch:
+        cached = functools.cache(alignment_check._moved_template)
+        patch.setattr(alignment_check, "_moved_template", cached)
+        yield
+
+
 @pytest.fixture
 def real_plots():
     """Takes part in a test that looks at the plots, where the others have `empty_plots`."""
@@ -108,10 +118,11 @@ def empty_plots(monkeypatch, request):
 
 @pytest.fixture(scope="module")
 def short_finetuning():
-    """A third of the steps of `finetune`, for tests of what is around it."""
+    """A tenth of the steps of `finetune`, for tests of what is around it."""
     fit = importlib.import_module("keras_facemargin.training.finetune.fit")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "_STEPS", 20)
+        patch.setattr(fit, "_STEPS", 6)
+        patch.setattr(fit, "_LEAST_EPOCHS", 3)
         yield
 
 
@@ -140,7 +151,20 @@ LONG = (
     "test_embedder.py",
     "training/test_run.py",
     "training/finetune/test_run.py",
+    "zoo/test_convert.py",
+    "zoo/test_maps.py",
+    "test_fitting.py",
+    "tools/test_default_embedder.py",
+    "cli/test_bench.py",
+    "cli/test_embedders.py",
 )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """`-m any_backend` imports no file without such a test: some import TensorFlow, seconds."""
+    if "any_backend" in config.getoption("markexpr") and collection_path.match("test_*.py"):
+        return "any_backend" not in collection_path.read_text(encoding="utf-8") or None
+    return None
 
 
 def pytest_collection_modifyitems(items):

@@ -3,6 +3,7 @@
 XLA compiles each operation for each shape, which is most of the time of the jax suite.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -12,6 +13,10 @@ FOLDER = Path(__file__).resolve().parents[1] / ".pytest_cache" / "jax"  # `make 
 def keep_compiled_functions():
     import jax
     from jax._src import lru_cache
+    from jax._src.interpreters import mlir
+
+    # One context for all operations: jax makes another for each, 5 ms.
+    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
     def put(cache, key, compiled):
         """Unlike jax's own, shows no part of a file to the `get` of another process."""

@@ -13,11 +13,14 @@ _SECONDS = 240  # a process that hangs is ended; nothing here takes a tenth of i
 
 def start(*arguments, **environment):
     """Starts `python ARGUMENTS` with the package and the tests at hand."""
+    folders = [CHECKOUT, CHECKOUT / "tests"]
+    if {**os.environ, **environment}.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        folders.append(CHECKOUT / "tests" / "not_imported")
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         env={
             **os.environ,
-            "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}",
+            "PYTHONPATH": ":".join(map(str, folders)),
             "TF_CPP_MIN_LOG_LEVEL": "3",
             **environment,
         },

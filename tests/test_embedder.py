@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from inference import infer
 from processes import finish, start
 
 from keras_facemargin import build_embedder
@@ -52,11 +53,11 @@ def test_every_applications_family_ends_at_7x7_or_little_more(name, tmp_path):
     embedder = build_embedder(name, embedding_dim=16)
     assert 7 <= min(last_map(embedder)) <= 8
     images = np.random.default_rng(0).uniform(0, 255, (2, 112, 112, 3)).astype("float32")
-    embeddings = embedder.predict(images, verbose=0)
+    embeddings = infer(embedder, images)
     assert np.isfinite(embeddings).all()
     embedder.save(tmp_path / "embedder.keras")
     again = keras.models.load_model(tmp_path / "embedder.keras")
-    np.testing.assert_allclose(again.predict(images, verbose=0), embeddings, atol=1e-4)
+    np.testing.assert_allclose(infer(again, images), embeddings, atol=1e-4)
 
 
 RED = np.broadcast_to(np.float32([200, 100, 50]), (1, 112, 112, 3))
@@ -337,7 +338,7 @@ def test_tokens_and_vectors_become_embeddings(neck, tokens, tmp_path):
     assert embeddings.shape == (2, 6) and np.abs(embeddings[0] - embeddings[1]).max() > 1e-6
     embedder.save(tmp_path / "embedder.keras")
     again = keras.models.load_model(tmp_path / "embedder.keras")
-    np.testing.assert_allclose(again.predict(images, verbose=0), embeddings, atol=1e-5)
+    np.testing.assert_allclose(infer(again, images), embeddings, atol=1e-5)
 
 
 @any_backend

@@ -19,6 +19,7 @@ from keras_facemargin.files import (
     exclusive,
     full_disk_names,
     read_text,
+    visible_files,
     write_json,
 )
 
@@ -237,3 +238,14 @@ def test_a_folder_that_another_process_wrote_meanwhile_is_kept(tmp_path):
         (tmp_path / "made" / "note.txt").write_text("theirs")
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
     assert (tmp_path / "made" / "note.txt").read_text() == "theirs"
+
+
+def test_links_to_folders_are_followed_once(tmp_path):
+    people, elsewhere = tmp_path / "people", tmp_path / "elsewhere"
+    for place in (people / "ada", people / ".hidden", elsewhere / "deep"):
+        place.mkdir(parents=True)
+        (place / "1.jpg").touch()
+    (people / "ada" / ".2.jpg").touch()
+    (people / "bob").symlink_to(elsewhere)
+    (people / "around").symlink_to(people)
+    assert visible_files(people) == ["ada/1.jpg", "bob/deep/1.jpg"]

@@ -3,6 +3,7 @@
 import functools
 
 import keras
+from inference import infer
 
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.synthetic import synthesize_faces
@@ -33,9 +34,7 @@ def _original(crop):
     normalization = keras.layers.BatchNormalization(name="normalization")
     model = keras.Model(image, normalization(x), name="tiny")
 
-    features = keras.Model(image, x).predict(
-        synthesize_faces(16, 2, seed=1, size=crop)[0], verbose=0
-    )
+    features = infer(keras.Model(image, x), synthesize_faces(16, 2, seed=1, size=crop)[0])
     normalization.moving_mean.assign(features.mean(axis=0))
     normalization.moving_variance.assign(features.var(axis=0))
     return model

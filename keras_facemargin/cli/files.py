@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from keras_facemargin.files import check_writable
+from keras_facemargin.files import check_writable, visible_files
 
 _CONTAINERS = (".rec", ".tfrecord", ".tfrecords")
 # The formats that `read_face` and `read_photo` read, by the usual names.
@@ -25,11 +25,8 @@ def image_files(places: Iterable[Path]) -> list[Path]:
     files: list[Path] = []
     for place in places:
         if place.is_dir():
-            found = sorted(
-                path
-                for path in place.rglob("*")
-                if path.suffix.lower() in _IMAGES and not path.name.startswith(".")
-            )
+            names = visible_files(place)
+            found = [place / name for name in names if Path(name).suffix.lower() in _IMAGES]
             if not found:
                 raise ValueError(
                     f"The folder must have images ({', '.join(_IMAGES)}). "

@@ -137,7 +137,7 @@ class Degraded(Measures):
         if self.limited:
             headers += [
                 "With limits: FMR / target",
-                "Strangers: different",
+                "Two people: different",
                 "One person: same",
                 "One person: different",
             ]

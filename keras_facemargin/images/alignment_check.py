@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_facemargin.files import visible_files
 from keras_facemargin.images.align import align_face
 from keras_facemargin.images.crop import Crop, Size
 from keras_facemargin.images.image import BadImage, read_face, read_size
@@ -34,6 +35,9 @@ _SIZE = _CROP.height
 _MIDDLE = np.array([55.5, 69.5])  # of the part of a face that is compared: x and y in pixels
 _REACH = np.array([33.0, 36.0])  # its half axes: brows to chin, no hair, little background
 FEWEST = 12  # images that make a mean
+_STEP = 4  # pixels between those that the search compares
+_HALF = 17  # of its template: pixels each way from the middle
+_SIDE = 64  # zeros on all sides of the padded 40 of the face for the template to hang over
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 # Limits of an aligned set: see `alignment_report`.
@@ -302,17 +306,11 @@ def _images(
                 f"0..255. Received: {faces.dtype} of shape {faces.shape}"
             )
         chosen = faces[_spread(len(faces), most)]
-        return [align_face(image, crop.points, _CROP) for image in chosen], []
+        return [_aligned(image, crop) for image in chosen], []
     if isinstance(faces, str | os.PathLike):
         if not os.path.isdir(faces):
             raise ValueError(f"A folder of face crops is needed. Received: {os.fspath(faces)!r}")
-        folder = os.fspath(faces)
-        faces = sorted(
-            os.path.join(place, name)
-            for place, _, names in os.walk(folder, followlinks=True)
-            for name in names
-            if not name.startswith(".")
-        )
+        faces = [os.path.join(faces, name) for name in visible_files(faces)]
     paths = getattr(faces, "paths", faces)  # a labelled set, or the images themselves
     if crop.template == "arcface":
         crop = _CROP  # resized, with a filter against aliases
@@ -320,12 +318,18 @@ def _images(
     for index in _spread(len(paths), most):
         try:
             image = read_face(paths[index], crop)
-            images.append(align_face(image, crop.points, _CROP))
+            images.append(_aligned(image, crop))
         except BadImage as error:
             unread.append(error)
         except OSError as error:
             unread.append(BadImage(paths[index], f"it cannot be read: {error.strerror}."))
     return images, unread
+
+
+def _aligned(image: npt.NDArray[np.uint8], crop: Crop) -> npt.NDArray[np.uint8]:
+    """The crop as an ArcFace crop of 112x112."""
+    # From that crop to itself every pixel stays, after most of the time of the check.
+    return image if crop == _CROP else align_face(image, crop.points, _CROP)
 
 
 def _spread(count: int, most: int) -> npt.NDArray[np.int_]:
@@ -412,32 +416,21 @@ def _search(face: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
     The correlation of the moved template, cut to its ellipse, with the face at every shift at once:
     three convolutions for each turn and scale.
     """
-    step, border, reach = 4, 6, 17
+    step, border = _STEP, 6
     padded = np.pad(_smooth(face, 4)[::step, ::step], border, mode="edge")
-    side = 64  # zeros on all sides of the padded 40 for the template to hang over
-    spectrum = np.fft.rfft2(padded, (side, side))
-    of_squares = np.fft.rfft2(padded**2, (side, side))
-    y, x = float(step) * np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    spectrum = np.fft.rfft2(padded, (_SIDE, _SIDE))
+    of_squares = np.fft.rfft2(padded**2, (_SIDE, _SIDE))
     highest, best = -np.inf, (1.0, 0.0, 0.0, 0.0)
     for scale in 0.4 * 1.12 ** np.arange(14):
         for turn in np.radians(np.arange(0, 360, 10)):
-            cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
-            across, down = cosine * x + sine * y, cosine * y - sine * x
-            mask = ((across / _REACH[0]) ** 2 + (down / _REACH[1]) ** 2 < 1).astype(float)
-            moved = _sample(_template(), across + _MIDDLE[0], down + _MIDDLE[1])
-            moved = (moved - (moved * mask).sum() / mask.sum()) * mask
+            moved, mask, size, energy = _moved_template(scale, turn)
             products, sums, squares = np.fft.irfft2(
-                [
-                    spectrum * np.conj(np.fft.rfft2(moved, (side, side))),
-                    spectrum * np.conj(np.fft.rfft2(mask, (side, side))),
-                    of_squares * np.conj(np.fft.rfft2(mask, (side, side))),
-                ],
-                (side, side),
+                [spectrum * moved, spectrum * mask, of_squares * mask], (_SIDE, _SIDE)
             )
-            variance = np.maximum(squares - sums**2 / mask.sum(), 1e-9)
-            values = products / np.sqrt(variance * (moved**2).sum())
-            # The template's middle is `reach` from its corner, the face `border` from its own.
-            values = np.roll(values, (reach, reach), (0, 1))
+            variance = np.maximum(squares - sums**2 / size, 1e-9)
+            values = products / np.sqrt(variance * energy)
+            # The template's middle is `_HALF` from its corner, the face `border` from its own.
+            values = np.roll(values, (_HALF, _HALF), (0, 1))
             stop = border + _SIZE // step
             values = values[border:stop, border:stop]
             row, column = np.unravel_index(np.argmax(values), values.shape)
@@ -446,6 +439,21 @@ def _search(face: npt.NDArray[np.float64]) -> tuple[float, float, float, float]:
                 best = scale, turn, float(step * column), float(step * row)
     scale, turn, x_best, y_best = best
     return scale, turn, x_best - _MIDDLE[0], y_best - _MIDDLE[1]
+
+
+def _moved_template(
+    scale: float, turn: float
+) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128], float, float]:
+    """The template, scaled, turned and cut to its ellipse: conjugate spectra of it and of the
+    ellipse, and sums of the squares of the ellipse and of it."""
+    y, x = float(_STEP) * np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1]
+    cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
+    across, down = cosine * x + sine * y, cosine * y - sine * x
+    mask = ((across / _REACH[0]) ** 2 + (down / _REACH[1]) ** 2 < 1).astype(float)
+    moved = _sample(_template(), across + _MIDDLE[0], down + _MIDDLE[1])
+    moved = (moved - (moved * mask).sum() / mask.sum()) * mask
+    of_moved, of_mask = (np.conj(np.fft.rfft2(each, (_SIDE, _SIDE))) for each in (moved, mask))
+    return of_moved, of_mask, float(mask.sum()), float((moved**2).sum())
 
 
 def _refine(face: npt.NDArray[np.float64], scale: float, turn: float, x: float, y: float) -> _Place:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from keras_facemargin.files import atomic_write, exclusive, read_text
+from keras_facemargin.files import atomic_write, exclusive, read_text, visible_files
 from keras_facemargin.images.align import align_face
 from keras_facemargin.images.alignment_check import warn_unaligned
 from keras_facemargin.images.crop import Crop, Size
@@ -131,7 +131,7 @@ def align_folder(
             "`min_face` needs the name of a detector. Received: "
             f"min_face={min_face}, detector={detector!r}, landmarks={landmarks!r}"
         )
-    names = _list_photos(source)
+    names = visible_files(source)
     if not names:
         raise ValueError(f"The folder of photos must have a photo. Received: {source!r}")
     if landmarks is not None:
@@ -248,23 +248,6 @@ def _align_all(
         destination, written, kept, several, misses, misses_file if misses else None
     )
     return done, crops
-
-
-def _list_photos(source: str) -> list[str]:
-    """Every visible file under a folder: paths relative to it with `/`, in order."""
-    names: list[str] = []
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # a link to a folder around it
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for file in files:
-            if not file.startswith("."):
-                names.append(os.path.relpath(os.path.join(folder, file), source))
-    return sorted(name.replace(os.sep, "/") for name in names)
 
 
 def _read(source: str, name: str) -> _Photo:

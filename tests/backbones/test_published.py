@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from inference import infer
 
 from keras_facemargin import backbones, build_embedder
 from keras_facemargin.backbones.padding import pad_before_stride
@@ -68,7 +69,7 @@ def test_symmetric_padding_is_pytorchs(size, padding):
         stride=2,
         padding=size // 2,
     )
-    difference = np.abs(model.predict(images, verbose=0) - theirs.numpy().transpose(0, 2, 3, 1))
+    difference = np.abs(infer(model, images) - theirs.numpy().transpose(0, 2, 3, 1))
     assert difference.shape == (1, 3, 3, 3)
     assert (difference.max() < 1e-5) == (padding == "symmetric" or size == 1)
 
@@ -120,6 +121,4 @@ def test_a_saved_network_gives_the_same_map(tmp_path):
     image = np.random.default_rng(0).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     backbone.save(tmp_path / "backbone.keras")
     reopened = keras.saving.load_model(tmp_path / "backbone.keras")
-    np.testing.assert_allclose(
-        reopened.predict(image, verbose=0), backbone.predict(image, verbose=0), atol=1e-5
-    )
+    np.testing.assert_allclose(infer(reopened, image), infer(backbone, image), atol=1e-5)

@@ -149,9 +149,9 @@ def test_a_damaged_checkpoint_is_replaced_by_the_one_before(faces, uninterrupted
         ExactResume(folder)
 
 
-def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeypatch):
+def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, interrupted, monkeypatch):
     """The disk is full during the second checkpoint."""
-    lines, opened = [], Path.open
+    (lines, folder), opened = interrupted, Path.open
     room = [400_000]
 
     class Full:
@@ -177,19 +177,18 @@ def test_a_full_disk_loses_no_checkpoint(faces, uninterrupted, tmp_path, monkeyp
         stream = opened(path, mode, *rest, **options)
         return Full(stream) if path.suffix == ".draft" else stream
 
-    lines = killed_after(4, faces, tmp_path, seed=1)
-    there = [(file, file.read_bytes()) for file in checkpoints(tmp_path)]
+    there = [(file, file.read_bytes()) for file in checkpoints(folder)]
     room[0] = len(there[0][1]) + 1000  # for one checkpoint
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
         with pytest.raises(OSError, match=r"disk is full: .* are complete: make room") as error:
-            run(faces, tmp_path, lines.append, seed=77)
+            run(faces, folder, lines.append, seed=77)
     assert error.value.errno == errno.ENOSPC
-    left = checkpoints(tmp_path)
+    left = checkpoints(folder)
     assert len(left) == 2 and left[1:] == [there[0][0]]
     assert left[1].read_bytes() == there[0][1]
-    assert not list(tmp_path.glob("*.draft"))
-    run(faces, tmp_path, lines.append, seed=78)
+    assert not list(folder.glob("*.draft"))
+    run(faces, folder, lines.append, seed=78)
     assert_resumed(lines, uninterrupted[0])
 
 
@@ -251,24 +250,24 @@ def test_callbacks_remember_and_loss_scaling_resumes(faces, tmp_path):
     assert scale == 64.0 * 2 ** (EPOCHS * STEPS // 4)
 
 
-def test_another_model_optimizer_or_start_is_refused(faces, tmp_path):
-    killed_after(3, faces, tmp_path, seed=1)
+def test_another_model_optimizer_or_start_is_refused(faces, interrupted):
+    _, folder = interrupted
     other = build(faces.num_classes + 1, 1)
-    resume = ExactResume(tmp_path, every=2)
-    assert resume.start == (0, 2)
+    resume = ExactResume(folder, every=2)
+    assert resume.start == (1, 2)
     data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)
     with pytest.raises(ValueError, match=r"\[3, 6\] and float32 \[4, 6\].*Build the same"):
         other.fit(data, verbose=0, shuffle=False, callbacks=[resume])
     same = build(faces.num_classes, 1, keras.optimizers.SGD(0.1))
     with pytest.raises(ValueError, match="variables of the optimizer for 2"):
-        same.fit(data, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
+        same.fit(data, verbose=0, shuffle=False, callbacks=[ExactResume(folder, every=2)])
     same = build(faces.num_classes, 1)
     fresh = faces.dataset(BATCH, training=True)
-    with pytest.raises(ValueError, match=r"Received: data that starts at .*\(0, 0\).*\(0, 2\)"):
-        same.fit(fresh, verbose=0, shuffle=False, callbacks=[ExactResume(tmp_path, every=2)])
+    with pytest.raises(ValueError, match=r"Received: data that starts at .*\(0, 0\).*\(1, 2\)"):
+        same.fit(fresh, verbose=0, shuffle=False, callbacks=[ExactResume(folder, every=2)])
     images, labels = np.zeros((4, SIDE, SIDE, 3)), np.array([0, 1, 2, 0])
     with pytest.raises(ValueError, match=r"unknown for a run at \(0, 0\) with every=2"):
-        same.fit(images, labels, verbose=0, callbacks=[ExactResume(tmp_path / "new", every=2)])
+        same.fit(images, labels, verbose=0, callbacks=[ExactResume(folder / "new", every=2)])
 
 
 def test_epochs_of_arrays_resume(tmp_path):
@@ -428,31 +427,33 @@ def test_a_file_that_is_not_a_checkpoint_is_skipped_and_named(interrupted, what)
         ExactResume(folder)
 
 
-def test_a_checkpoint_that_lacks_an_array_is_refused_in_one_sentence(faces, tmp_path):
-    killed_after(3, faces, tmp_path, seed=1)
-    (file,) = checkpoints(tmp_path)
+def test_a_checkpoint_that_lacks_an_array_is_refused_in_one_sentence(faces, interrupted):
+    _, folder = interrupted
+    file, before = checkpoints(folder)
+    before.unlink()
 
     def without(arrays):
         return {name: array for name, array in arrays.items() if name != "model.1"}
 
     file = rewrite(file, dict, without)
     with pytest.raises(ValueError, match=rf"{file.name}: must be a checkpoint.*KeyError.*model.1"):
-        run(faces, tmp_path, list, seed=1)
+        run(faces, folder, list, seed=1)
     rewrite(file, lambda state: {**state, "place": "here"})
     with pytest.raises(ValueError, match="only damaged ones"):
-        ExactResume(tmp_path)
+        ExactResume(folder)
 
 
-def test_one_process_trains_with_a_folder(faces, tmp_path):
-    lines = []
+def test_one_process_trains_with_a_folder(faces, interrupted):
+    (_, folder), lines = interrupted, []
     with (
-        exclusive(tmp_path / "run"),
+        exclusive(folder),
         pytest.raises(BlockingIOError, match=r"Another process is writing to .*run. Received"),
     ):
-        run(faces, tmp_path / "run", lines.append, seed=1)
-    killed_after(3, faces, tmp_path / "run", seed=1)  # a killed run releases the folder
-    resume = ExactResume(tmp_path / "run", every=2)
-    killed_after(3, faces, tmp_path / "run", seed=1)
+        run(faces, folder, lines.append, seed=1)
+    resume = ExactResume(folder, every=2)
+    killed_after(3, faces, folder, seed=1)
+    with exclusive(folder):  # a killed run has released it
+        pass
     data = faces.dataset(BATCH, training=True, seed=5, start=resume.start)
     with pytest.raises(ValueError, match=r"which has changed. Make a new ExactResume"):
         build(PEOPLE, 1).fit(data, shuffle=False, verbose=0, callbacks=[resume])

@@ -5,6 +5,7 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
+from inference import infer
 
 from keras_facemargin.export import ExportError, export_tflite, write
 from keras_facemargin.export.equalise import equalise
@@ -64,9 +65,9 @@ def parts(model):
 def test_the_function_stays_the_same_and_the_embedder_unchanged(images):
     keras.utils.set_random_seed(0)
     embedder = everything()
-    before, weights = embedder.predict(images, verbose=0), embedder.get_weights()
+    before, weights = infer(embedder, images), embedder.get_weights()
     equal = equalise(embedder, images[:40])
-    found = equal.predict(images, verbose=0)
+    found = infer(equal, images)
     np.testing.assert_allclose(found, before, rtol=1e-3, atol=1e-4 * np.abs(before).max())
     for own, other in zip(weights, embedder.get_weights(), strict=True):
         np.testing.assert_array_equal(own, other)

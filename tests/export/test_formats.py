@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from inference import infer
 from tiny import tiny_embedder
 
 from keras_facemargin.export import FORMATS, ExportError, Tolerance, export_embedder
@@ -89,7 +90,7 @@ def test_a_file_equals_keras_in_its_own_runtime(embedder, crops, tmp_path, capfd
     verdict = export_embedder(embedder, path, precision=format.precision, images=crops)
     assert (verdict.format, verdict.precision) == (format.container.name, format.precision)
     assert capfd.readouterr() == ("", "")
-    expected = embedder.predict(crops[1::2].astype("float32"), verbose=0)
+    expected = infer(embedder, crops[1::2].astype("float32"))
     received = RUNTIMES[format.container.name](path, crops[1::2])
     norms = [np.linalg.norm(each, axis=1) for each in (expected, received)]
     np.testing.assert_allclose(norms[1], 1.0, atol=0.05 if format.precision == "int8" else 1e-3)

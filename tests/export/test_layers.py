@@ -9,6 +9,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from inference import infer
 from keras import activations, layers, ops
 
 from keras_facemargin.export import ExportError, export_onnx, export_tflite, onnx, tflite, write
@@ -253,16 +254,17 @@ def convert(model, format, precision="float32"):
 # has every case.
 FIRST = {name.split()[0]: name for name in reversed(CASES) if not name.startswith("Activation")}
 QUICK = [name for name in CASES if name.startswith("Activation") or name in FIRST.values()]
-TOGETHER = 32  # branches of one network: the time of tf2onnx grows faster than the network
+# Branches of one network: the time of tf2onnx grows faster than the network.
+TOGETHER = {"ONNX": 16, "TFLite": 64}
 
 
 @pytest.fixture(scope="module", params=["ONNX", "TFLite"])
 def results(request):
     """Keras' and the format's results of the quick cases."""
     keras.utils.set_random_seed(0)
-    names, found = QUICK, {}
-    for start in range(0, len(names), TOGETHER):
-        group = names[start : start + TOGETHER]
+    names, found, together = QUICK, {}, TOGETHER[request.param]
+    for start in range(0, len(names), together):
+        group = names[start : start + together]
         model, ends = network([CASES[name] for name in group])
         run = convert(model, request.param)
         received = np.concatenate([run(image[None]) for image in IMAGES])
@@ -289,7 +291,7 @@ def embedder_of(branch):
     features = keras.Model(model.input, layers.Dense(8)(model.output))
     centre = layers.BatchNormalization()
     embedder = keras.Model(model.input, centre(features.output))
-    values = features.predict(IMAGES, verbose=0)
+    values = infer(features, IMAGES)
     centre.moving_mean.assign(values.mean(axis=0))
     centre.moving_variance.assign(values.var(axis=0))
     return embedder

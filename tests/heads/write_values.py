@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from cases import DIM, batch, make
 from gradients import sum_of_losses
+from jax_cache import keep_compiled_functions
 
 
 def values_of(names):
@@ -31,4 +32,6 @@ def values_of(names):
 
 if __name__ == "__main__":
     path, *names = sys.argv[1:]
+    if keras.backend.backend() == "jax":
+        keep_compiled_functions()
     np.savez(path, **values_of(names))

@@ -14,6 +14,7 @@ import student as students
 import targets as teaching
 import train_default
 import views as viewing
+from inference import infer
 from keras import layers
 from PIL import Image
 
@@ -121,7 +122,7 @@ def test_the_saved_embedder_is_plain_and_half_as_large(trained):
     assert {weight.dtype for weight in embedder.weights} == {"float32"}
     state, _ = students.State.load(trained[0] / "cooled.npz")
     crop = np.full((1, 112, 112, 3), 128, "float32")
-    found, wanted = (net.predict(crop, verbose=0)[0] for net in (embedder, state.saved()))
+    found, wanted = (infer(net, crop)[0] for net in (embedder, state.saved()))
     assert found @ wanted / np.linalg.norm(found) / np.linalg.norm(wanted) > 0.9999
 
 

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from inference import infer
 from published_files import (
     DLIB,
     PUBLISHED,
@@ -81,7 +82,7 @@ def test_a_converted_file_embeds_real_crops_as_its_own_runtime(name, shared_data
     model, card = opened(name), published_card(name)
     wanted = original(name, shared_data, crops, card)
     batch = np.stack([place(crop, card.crop) for crop in crops]).astype("float32")
-    found = model.predict(batch, verbose=0)
+    found = infer(model, batch)
     assert min(map(cosine, found, wanted)) > 0.999999
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
 
@@ -120,7 +121,7 @@ def test_a_converted_model_opens_with_keras_alone(name, opened, tmp_path, crops)
     model.save(tmp_path / "model.keras")
     reopened = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     batch = np.stack([place(crop, card.crop) for crop in crops[:2]]).astype("float32")
-    found = [each.predict(batch, verbose=0) for each in (model, reopened)]
+    found = [infer(each, batch) for each in (model, reopened)]
     np.testing.assert_array_equal(*found)
 
 

@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from inference import infer
 
 from keras_facemargin.zoo import graph as graphs
 from keras_facemargin.zoo.graph import UnknownOperator
@@ -78,7 +79,7 @@ def test_a_rebuilt_graph_embeds_as_onnxruntime(name, opset, tmp_path, crops):
     built = graphs.build(reader.read(file), size=(112, 112), preprocessing=(127.5, 127.5, "RGB"))
     pixels = (crops.astype("float32") - 127.5) / 127.5
     wanted = run_onnx(file, pixels.transpose(0, 3, 1, 2))
-    found = built.model.predict(crops.astype("float32"), verbose=0)
+    found = infer(built.model, crops.astype("float32"))
     assert min(map(cosine, found, wanted)) > 0.999999
     np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -138,7 +139,7 @@ def test_normalization_of_pixels_in_the_graph_joins_the_pixel_rule():
     # `preprocessing` has its means in the order of RGB.
     bgr = ((image - [4, 5, 6]) / 2)[..., ::-1]
     wanted = ((bgr - [1, 2, 3]) * 0.5).sum(-1).mean()
-    np.testing.assert_allclose(model.predict(image, verbose=0), [[wanted] * 2], rtol=1e-5)
+    np.testing.assert_allclose(infer(model, image), [[wanted] * 2], rtol=1e-5)
 
 
 def small_graph(*nodes, outputs=("out",), shape=(0, 3, 8, 8), **constants):

@@ -4,6 +4,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from inference import infer
 from published_files import card_of, rule
 
 from keras_facemargin.zoo import load_card
@@ -85,7 +86,7 @@ def test_a_filled_backbone_embeds_as_the_network_of_pytorch(case):
     model = convert(file, card)
     crops = np.random.default_rng(0).integers(0, 256, (2, *card.crop.shape, 3)).astype("uint8")
     wanted = networks.run(original, crops, **options)
-    found = model.predict(crops.astype("float32"), verbose=0)
+    found = infer(model, crops.astype("float32"))
     assert min(map(cosine, found, wanted)) > 0.999999
 
 
@@ -181,7 +182,7 @@ def test_keras_facenets_file_embeds_as_the_network_of_pytorch(tmp_path):
     model = convert(tmp_path / "a.h5", KERAS_FACENET)
     crops = np.random.default_rng(0).integers(0, 256, (2, 160, 160, 3)).astype("uint8")
     wanted = networks.run(original, crops, scale=128.0)
-    assert min(map(cosine, model.predict(crops.astype("f4"), verbose=0), wanted)) > 0.999999
+    assert min(map(cosine, infer(model, crops.astype("f4")), wanted)) > 0.999999
 
     write_h5(tmp_path / "b.h5", layers | {"Logits": [np.zeros((512, 3), "f4")]})
     with pytest.raises(ValueError, match=r"must belong to the network\. Received: Logits"):
@@ -258,7 +259,7 @@ def test_edgeface_embeds_as_the_network_of_pytorch(tmp_path):
     model = convert(tmp_path / "a.pt", EDGEFACE)
     crops = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3)).astype("uint8")
     wanted = oracles.run_edgeface({name: each.numpy() for name, each in state.items()}, crops)
-    assert min(map(cosine, model.predict(crops.astype("f4"), verbose=0), wanted)) > 0.999999
+    assert min(map(cosine, infer(model, crops.astype("f4")), wanted)) > 0.999999
     torch.save(state | {"model.extra": torch.zeros(3)}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"Received: 1 others, extra"):
         convert(tmp_path / "a.pt", EDGEFACE)

@@ -4,11 +4,12 @@
         spherenet_distilled MobileFaceNet.tflite
 
 Maps between each two of the models are fitted on the 8,840 crops of CelebA that the thresholds of
-the cards are calibrated on, and judged on the first 4,000 crops of LFW, in the order of their
-names, by the functions of `facemargin gallery migrate`. FPIR: one crop of each person of LFW; the
-threshold has the false accept rate on all pairs of them; galleries are drawn at random, and the
-people who are not in one are its probes. WORK keeps the embeddings, as that of write_groups.py
-does: an interrupted run resumes. Rows that migration.csv and fpir.csv have are not measured again.
+the cards are calibrated on, and judged on LFW by the functions of `facemargin gallery migrate`: on
+the first 4,000 crops in the order of their names, at most ten of a person, or the pairs of one
+person would be half of the genuine ones. FPIR: one crop of each person of LFW; the threshold has
+the false accept rate on all pairs of them; galleries are drawn at random, and the people who are
+not in one are its probes. WORK keeps the embeddings, as that of write_groups.py does: an
+interrupted run resumes. Rows that migration.csv and fpir.csv have are not measured again.
 """
 
 import argparse
@@ -29,7 +30,7 @@ from keras_facemargin.zoo import open_embedder
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "assets"))
 from calibration_crops import calibration_crops
 
-JUDGED = 4_000
+JUDGED, OF_A_PERSON = 4_000, 10
 CASES = ((1e-3, 100), (1e-3, 1_000), (1e-4, 100), (1e-4, 1_000), (1e-5, 1_000), (1e-5, 2_500))
 DRAWS = 20
 MIGRATION = (
@@ -51,18 +52,20 @@ def main(arguments=None):
     people = [
         sorted(each.glob("*.jpg")) for each in sorted((options.data / "lfw/aligned").iterdir())
     ]
-    firsts = [crops[0] for crops in people]
+    firsts = {crops[0] for crops in people}
     judged = [crop for crops in people for crop in crops][:JUDGED]
-    tested = [*judged, *(crop for crop in firsts if crop not in {*judged})]
-    of_firsts = np.array([place for place, crop in enumerate(tested) if crop in {*firsts}])
-    names = np.unique([crop.parent.name for crop in judged], return_inverse=True)[1]
+    few = {crop for crops in people for crop in crops[:OF_A_PERSON]}
+    tested = [*judged, *sorted(firsts - {*judged})]
+    of_firsts = np.array([place for place, crop in enumerate(tested) if crop in firsts])
+    of_judged = np.array([place for place, crop in enumerate(judged) if crop in few])
+    names = np.unique([judged[place].parent.name for place in of_judged], return_inverse=True)[1]
     found = {}
     for model in options.models:
         embedder = open_embedder(model)
         on_fitted, on_tested = (
             embed_once(embedder, each, options.work) for each in (fitted, tested)
         )
-        found[embedder.name] = on_fitted, on_tested[:JUDGED]
+        found[embedder.name] = on_fitted, on_tested[of_judged]
         if not has_run(options.output / "fpir.csv", model=embedder.name):
             rows = fpir_rows(embedder.name, on_tested[of_firsts])
             add_rows(options.output / "fpir.csv", FPIR, rows)
@@ -71,9 +74,17 @@ def main(arguments=None):
             continue
         migration = fit_migration(a[0], b[0], old_id=old, new_id=new)
         cost = price(migration, a[1], b[1], people=names).price
-        row = {"old": old, "new": new, "fitted": len(fitted), **vars(cost), "works": cost.works}
+        row = {"old": old, "new": new, "fitted": len(fitted), **rounded(cost), "works": cost.works}
         print(old, new, cost, cost.works)
         add_rows(options.output / "migration.csv", MIGRATION, [row])
+
+
+def rounded(cost):
+    """Its values, rates with three digits."""
+    return {
+        name: f"{value:.3g}" if isinstance(value, float) else value
+        for name, value in vars(cost).items()
+    }
 
 
 def embed_once(embedder, files, work):
