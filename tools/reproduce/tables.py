@@ -224,3 +224,7 @@ def write_between_marks(page, table):
         )
     with atomic_write(page) as file:
         file.write(f"{before}{BEGIN}{table}{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
