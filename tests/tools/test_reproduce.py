@@ -184,6 +184,11 @@ def test_a_table_stands_between_its_marks(tmp_path, capsys):
         tables.main(["--results", str(results), "--docs", str(tmp_path)])
 
 
+def test_one_seed_has_no_interval():
+    found = tables.results_of([all_measures(row) for row in ROWS[4:5]])
+    assert "| b |  | 60.0 | 50.0 |" in tables.table_of(found, tables.MEASURES)
+
+
 def test_depths_are_drawn_at_their_number_of_convolutions():
     assert tables.position("[1,2,4,1]") == 20
     assert tables.position("0.35") == 0.35

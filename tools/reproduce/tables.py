@@ -109,7 +109,8 @@ def _cell(result, scale):
     if result is None:
         return "-"
     digits = 1 if scale == 100 else 3
-    return f"{result.mean * scale:.{digits}f} ± {result.half * scale:.{digits}f}"
+    mean, half = (f"{value * scale:.{digits}f}" for value in result)
+    return mean if np.isnan(result.half) else f"{mean} ± {half}"  # NaN: no setting has two seeds
 
 
 def short(changes):
