@@ -38,7 +38,7 @@ MORE = {
 }
 SHARES = frozenset().union(*MORE.values())  # numbers, not percentages
 CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
-DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "TAR at FAR 1e-3, all pairs of LFW (%)"}
+DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
 
 
 class Result(NamedTuple):
