@@ -34,7 +34,8 @@ MEASURES = {
 }
 MORE = {
     "sphereface": {"fisher": "AFS, trained", "fisher_lfw": "AFS, LFW"},
-    "l2_softmax": {"norm_blurred": "norm under blur"},
+    "l2_softmax": {"loss": "training loss", "norm_blurred": "norm under blur"},
+    "cosface": {"loss": "training loss"},
 }
 SHARES = frozenset().union(*MORE.values())  # numbers, not percentages
 CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
