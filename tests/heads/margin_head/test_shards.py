@@ -26,7 +26,7 @@ def devices(request):
 def ends(devices, tmp_path_factory):
     """The results of 1 and of all devices, by their number; all load weights that one saved."""
     out = tmp_path_factory.mktemp("shards") / "ends.npz"
-    ((code, _, errors),) = finish(start(SCRIPT, devices, out))
+    ((code, _, errors),) = finish(start(SCRIPT, devices, out, KERAS_BACKEND="jax"))
     assert code == 0, errors
     found = {1: {}, devices: {}}
     for name, values in np.load(out).items():
