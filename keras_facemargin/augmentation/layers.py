@@ -130,8 +130,9 @@ class FaceAugmentation(keras.layers.Layer):
 
     def get_config(self):
         """The arguments of the constructor, each an attribute of the same name."""
-        names = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        names = inspect.signature(type(self).__init__).parameters  # in order: a set has a new one
+        own = {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("keras_facemargin")

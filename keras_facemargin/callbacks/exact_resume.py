@@ -6,6 +6,7 @@ checkpoint is written under a draft's name, flushed to the disk and renamed: it 
 full disk or a kill during the write costs only the draft.
 """
 
+import ast
 import contextlib
 import errno
 import hashlib
@@ -196,7 +197,7 @@ class ExactResume(keras.callbacks.Callback):
             return
         for kind, ours in json.loads(json.dumps(self._fingerprints)).items():
             theirs = self._found.state.get(kind, {})  # an earlier version has none
-            other = [name for name in ours if name in theirs and ours[name] != theirs[name]]
+            other = [name for name in ours if name in theirs and not _same(ours, theirs, name)]
             if other:
                 raise ValueError(
                     "A run must resume with the data and the models of its start. Received: "
@@ -387,6 +388,18 @@ def _newest(directory):
             f"{', '.join(damaged)}. Remove them to start again."
         )
     return None
+
+
+def _same(ours, theirs, name):
+    """Whether two fingerprints agree in an entry."""
+    if ours[name] == theirs[name]:
+        return True
+    if name != "augmentation":
+        return False
+    try:  # an earlier version wrote the arguments of a layer in any order
+        return ast.literal_eval(ours[name]) == ast.literal_eval(theirs[name])
+    except (ValueError, SyntaxError):  # "light", or an argument that is an object
+        return False
 
 
 def _fingerprint(data):

@@ -181,7 +181,8 @@ def _settings(layer: Any) -> tuple[str, dict[str, Any]]:
         config = layer.get_config()
     except NotImplementedError:
         config = {}
-    return type(layer).__name__, {k: v for k, v in config.items() if k not in ("name", "dtype")}
+    own = {name: config[name] for name in sorted(config) if name not in ("name", "dtype")}
+    return type(layer).__name__, own
 
 
 class EpochDrawer:

@@ -1,5 +1,6 @@
 """Augmentation layers: pixels and draws of each, in a model and in tf.data, on each backend."""
 
+import inspect
 import io
 
 import keras
@@ -129,6 +130,9 @@ def test_a_layer_comes_back_from_its_config(faces, kind):
     model = keras.Sequential([keras.Input((112, 112, 3)), kind(rate=1.0, seed=3, name="a")])
     config = layer.get_config()
     assert (config["rate"], config["seed"]) == (0.5, 3)
+    # A run resumes with the augmentation of its start, and compares texts.
+    arguments = [name for name in inspect.signature(kind).parameters if name != "kwargs"]
+    assert [name for name in config if name in arguments] == arguments
     assert {name: config[name] for name in settings} == settings
     assert kind.from_config(config).get_config() == config
     again = keras.models.model_from_json(model.to_json())

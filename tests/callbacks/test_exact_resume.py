@@ -19,8 +19,9 @@ from processes import finish, start
 from resume_run import BATCH, EPOCHS, SIDE, build, run
 from strategies import replicas
 
+from keras_facemargin.augmentation import RandomMirror
 from keras_facemargin.callbacks import ExactResume
-from keras_facemargin.callbacks.exact_resume import _fingerprint
+from keras_facemargin.callbacks.exact_resume import _fingerprint, _same
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.files import exclusive
 
@@ -281,6 +282,26 @@ def test_epochs_of_arrays_resume(tmp_path):
     np.testing.assert_allclose(rest["loss"], whole["loss"], **EXACT)
     again = model.fit(images, labels, epochs=1, **options).history  # a new run
     assert len(again["loss"]) == 1
+
+
+def test_arguments_of_an_augmentation_are_compared_in_any_order(faces):
+    """As earlier versions wrote them, in another order in each process."""
+
+    def fingerprint(*layers):
+        data = faces.dataset(BATCH, training=True, augmentation=layers or None)
+        return {"augmentation": _fingerprint(data)["augmentation"]}
+
+    def as_text(**arguments):
+        return {"augmentation": repr([("RandomMirror", arguments)])}
+
+    ours = fingerprint(RandomMirror(rate=0.5))
+    for theirs, same in (
+        (as_text(trainable=True, seed=None, rate=0.5), True),
+        (as_text(rate=0.5, trainable=True, seed=None), True),
+        (as_text(rate=0.4, trainable=True, seed=None), False),
+        (fingerprint(), False),
+    ):
+        assert _same(ours, theirs, "augmentation") == same
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5])

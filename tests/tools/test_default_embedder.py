@@ -19,6 +19,7 @@ from keras import layers
 from PIL import Image
 
 from keras_facemargin.backbones.necks import NECKS
+from keras_facemargin.files import exclusive
 from keras_facemargin.images.synthetic import synthesize_faces
 
 BATCH, SMALL, TOTAL, COOL = 8, 48, 80, 24  # 6 steps of small crops, 4 of whole ones; 3 to cool
@@ -161,6 +162,11 @@ def test_missing_first_weights_are_refused(data, tmp_path, monkeypatch):
     more = ["--begin-with", tmp_path / "none.keras"]
     with pytest.raises(SystemExit, match=r"Received: .*none\.keras, which does not exist"):
         train_default.main([str(each) for each in arguments(data, tmp_path, *more)])
+
+
+def test_a_second_training_in_a_folder_is_refused(data, tmp_path):
+    with exclusive(tmp_path), pytest.raises(BlockingIOError, match="Another process is writing"):
+        train_default.main([str(each) for each in arguments(data, tmp_path)])
 
 
 def test_people_with_two_labels_are_one_person(data):

@@ -4,13 +4,17 @@ import csv
 from pathlib import Path
 
 import crops
-import final
+import keras
+import measure
 import numpy as np
 import pytest
 import reproduce
+import tables
 from PIL import Image
 from studies import STUDIES
 
+from keras_facemargin.evaluate import Pairs
+from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
 
@@ -54,20 +58,53 @@ def test_labels_are_cleaned_by_embeddings():
     assert list(dropped.values()) == [1, 2, 1, 1, 1]
 
 
-def test_view_1_chooses_one_setting_of_each_recipe():
-    view1 = {("a", "m=1"): (0.7, 0.9), ("a", "m=2"): (0.8, 0.9), ("b", "m=1"): (0.5, 0.5)}
-    rows = [
-        {"recipe": recipe, "changes": changes, "seed": seed, "view1": str(value)}
-        for (recipe, changes), values in view1.items()
-        for seed, value in enumerate(values)
-    ]
-    assert final.chosen(rows) == [rows[2], rows[3], rows[4], rows[5]]
+def test_each_development_list_is_judged_at_the_threshold_of_the_other():
+    angles = {"a": 0.0, "b": 10.0, "c": 30.0, "d": 50.0, "e": 70.0}  # degrees
+    embeddings = np.array([[np.cos(each), np.sin(each)] for each in np.deg2rad([*angles.values()])])
+    rows = {Path(name): row for row, name in enumerate(angles)}
+    train = Pairs([*"aa"], [*"cd"], np.array([True, False]))  # a threshold of 30 degrees
+    test = Pairs([*"aaa"], [*"bde"], np.array([True, True, False]))  # of 50
+    # Wrong: a-d of the tests at 30 degrees, a-d of the training list at 50, both read as the other.
+    assert measure.accuracy_view_1(View1(train, test), embeddings, rows) == 3 / 5
+
+
+def test_an_image_that_is_missing_is_rejected():
+    pairs = Pairs([*"aa"], [*"ab"], np.array([True, True]), missing=frozenset({Path("b")}))
+    scores = measure.scores_of(pairs, np.array([[2.0, 0.0]]), {Path("a"): 0})
+    assert scores.tolist() == [1.0, -1.0]
+
+
+def test_people_with_one_image_are_the_strangers_of_the_open_set():
+    axes = np.eye(4)
+    labels = np.array([0, 0, 1, 1, 2])
+    close = axes[[0, 0, 1, 1, 3]]
+    assert measure.open_set_rate(close, labels) is None  # one stranger: no 1 %
+    strangers = np.tile(axes[3], (100, 1)) + 0.1 * axes[0]
+    embeddings = np.concatenate([axes[[0, 0, 1, 2]], strangers])
+    assert measure.open_set_rate(embeddings, np.array([0, 0, 1, 1, *range(2, 102)])) == 0.5
+
+
+def test_norms_of_blurred_crops_are_shares_of_those_of_the_clean(tmp_path):
+    """The norm of the contrast: a blur removes a checkerboard."""
+    board = 255 * (np.indices((112, 112)).sum(axis=0) % 2)
+    for number in range(3):
+        Image.fromarray(np.stack([board] * 3, axis=2).astype("uint8")).save(
+            tmp_path / f"{number}.png"
+        )
+    contrast = keras.Sequential(
+        [
+            keras.Input((112, 112, 3)),
+            keras.layers.Lambda(lambda x: keras.ops.mean(keras.ops.abs(x - 127.5), axis=(1, 2))),
+        ]
+    )
+    share = measure.norm_of_blurred(contrast, sorted(tmp_path.glob("*.png")))
+    assert share < 0.1
 
 
 @pytest.mark.slow
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     """Drawn faces, one epoch, one setting."""
-    images, _ = synthesize_faces(8, 4, seed=0)
+    images = synthesize_faces(9, 4, seed=0)[0][:33]  # of the last person only one
     data = tmp_path / "data"
     for number, image in enumerate(images):
         person, count = divmod(number, 4)
@@ -75,17 +112,84 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
         place = data / folder / f"p{person}"
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(image, np.uint8)).save(place / f"p{person}_000{count + 1}.jpg")
+    fold = "p6\t1\t2\np6\t1\tp7\t1\n"
     for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
-        (data / "lfw" / file).write_text("1\np6\t1\t2\np6\t1\tp7\t1\n")
+        (data / "lfw" / file).write_text(f"1\n{fold}")
+    (data / "lfw" / "pairs.txt").write_text(f"2\t1\n{fold}p6\t3\t4\np6\t2\tp7\t2\n")
     setting = STUDIES["cosface"][0]
     quick = setting._replace(changes=("epochs=2", "batch_size=4", *setting.changes))
     monkeypatch.setitem(STUDIES, "cosface", [quick])
     results = tmp_path / "results.csv"
     arguments = ["cosface", "--data", data, "--work", tmp_path / "work", "--results", results]
     arguments += ["--seeds", 0, "--teacher", "spherenet_distilled"]
+    arguments += ["--corrections", tmp_path / "labels.csv"]
     for _ in range(2):
         reproduce.main([str(each) for each in arguments])
     with results.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["changes"], row["seed"]) == (" ".join(quick.changes), "0")
     assert float(row["fisher"]) > 0
+
+
+ROWS = [
+    {"recipe": recipe, "changes": changes, "view1": str(view1), "tar_1e-04": tar}
+    for recipe, changes, view1, tar in [
+        ("a", "head.margin=1", 0.7, "0.1"),
+        ("a", "head.margin=1", 0.9, ""),
+        ("a", "head.margin=2 head.base=0.0", 0.85, "0.2"),
+        ("a", "head.margin=2 head.base=0.0", 0.85, "0.4"),
+        ("b", "", 0.6, "0.3"),
+        ("b", "", 0.6, "0.3"),
+    ]
+]
+
+
+def all_measures(row):
+    return dict.fromkeys([*tables.MEASURES, *tables.SHARES], "0.5") | row
+
+
+def test_intervals_have_the_spread_over_seeds_of_all_settings():
+    found = tables.results_of([all_measures(row) for row in ROWS])
+    first, second, third = found.values()
+    # Squares 0.02, 0 and 0 with three degrees of freedom; t is 3.182.
+    half = 3.182446 * np.sqrt(0.02 / 3) / np.sqrt(2)
+    assert first["view1"] == pytest.approx((0.8, half))
+    assert second["view1"] == pytest.approx((0.85, half))
+    assert "tar_1e-04" not in first
+    assert third["tar_1e-04"].mean == pytest.approx(0.3)
+
+
+def test_view_1_chooses_one_setting_of_each_recipe():
+    found = tables.results_of([all_measures(row) for row in ROWS])
+    assert [*tables.chosen(found)] == [("a", "head.margin=2 head.base=0.0"), ("b", "")]
+
+
+def test_a_table_stands_between_its_marks(tmp_path, capsys):
+    results = tmp_path / "results.csv"
+    rows = [all_measures(row) | {"paper": "cosface"} for row in ROWS]
+    with results.open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0])
+        table.writeheader()
+        table.writerows(rows)
+    page = tmp_path / "cosface.md"
+    page.write_text(f"# CosFace\n\n{tables.BEGIN}old\n{tables.END}\n\nText\n")
+    tables.main(["--results", str(results), "--docs", str(tmp_path)])
+    text = page.read_text()
+    assert "| a | margin=2, base=0.0 | 85.0 ± 18.4 | 50.0 ± 0.0 |" in text
+    assert "old" not in text
+    assert text.endswith(f"{tables.END}\n\nText\n")
+    assert (tmp_path / "cosface.png").stat().st_size > 1000
+    page.write_text("# CosFace\n")
+    with pytest.raises(SystemExit, match="must have the marks"):
+        tables.main(["--results", str(results), "--docs", str(tmp_path)])
+
+
+def test_one_seed_has_no_interval():
+    found = tables.results_of([all_measures(row) for row in ROWS[4:5]])
+    assert "| b |  | 60.0 | 50.0 |" in tables.table_of(found, tables.MEASURES)
+
+
+def test_depths_are_drawn_at_their_number_of_convolutions():
+    assert tables.position("[1,2,4,1]") == 20
+    assert tables.position("0.35") == 0.35
+    assert tables.position("true") is None

@@ -32,7 +32,7 @@ from rich.console import Console
 from keras_facemargin.evaluate import embed, tar_at_far
 from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.protocols import evaluate_view_1, read_view_1
-from keras_facemargin.files import draft_of
+from keras_facemargin.files import draft_of, exclusive
 from keras_facemargin.training.robustness import TestFaces, rates_of
 
 FAR = 1e-3
@@ -83,11 +83,12 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
-    state = find_state(options)
-    lesson = read_lesson(options)
-    exam = Exam(lesson, options)
-    course, state = course_of(state, options)
-    run(state, course, lesson, exam, options)
+    with exclusive(options.work):
+        state = find_state(options)
+        lesson = read_lesson(options)
+        exam = Exam(lesson, options)
+        course, state = course_of(state, options)
+        run(state, course, lesson, exam, options)
 
 
 def read_options(arguments):

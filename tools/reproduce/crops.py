@@ -1,5 +1,6 @@
 """The faces of the experiments: small crops in folders, with labels that an audit has cleaned."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +10,49 @@ from rich.progress import track
 from keras_facemargin.audit import label_noise, shared_identities
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
-from keras_facemargin.files import draft_folder, write_json
+from keras_facemargin.files import draft_folder, draft_of, write_json
 from keras_facemargin.images import read_face
 from keras_facemargin.zoo import load_embedder
 
-SIZE = 56
+SIZE = 40
 ONE_PERSON = 0.6  # cosine of two labels' means from which they are one person
 LFW_PERSON = 0.5  # cosine of a label's mean to one of LFW's from which its person is left out
 FEWEST = 2  # images of a person
 
 
-def write_training_crops(data, teacher, folder, lfw):
-    """The labelled crops of DATA in `folder`, and what was dropped in `folder`.json.
+def write_training_crops(data, teacher, folder, lfw, corrections):
+    """The labelled crops of DATA in `folder`, by the file of corrections.
 
     Args:
         data: folder with celeb/train and celeb2/train.
         teacher: file of an embedder that was trained on other people.
         folder: of the small crops; nothing is done if it exists.
         lfw: folder of LFW's crops.
+        corrections: CSV with an image, and its person where the folder's name is wrong, or nobody
+            where it is dropped. `find_corrections` writes it if it does not exist.
     """
     if folder.exists():
         return
-    sets = [FaceFolder(data / name / "train") for name in ("celeb", "celeb2")]
-    paths = [Path(path) for faces in sets for path in faces.paths]
-    names = np.array([path.parent.name for path in paths])
+    paths = [
+        path for name in ("celeb", "celeb2") for path in FaceFolder(data / name / "train").paths
+    ]
+    if not corrections.exists():
+        find_corrections(paths, load_embedder(teacher), lfw, corrections)
+    with open(corrections, newline="", encoding="utf-8") as file:
+        corrected = {row["image"]: row["person"] for row in csv.DictReader(file)}
+    with draft_folder(folder) as draft:
+        for path in track([Path(path) for path in paths], "Small crops"):
+            person = corrected.get(name_of(path), path.parent.name)
+            if person:
+                write_small(path, draft / person / f"{path.parent.name}_{path.stem}.jpg")
+
+
+def find_corrections(paths, embedder, lfw, file):
+    """Writes the file of corrections, and beside it, in .json, how many there are of each kind."""
+    names = [Path(path).parent.name for path in paths]
     people, labels = np.unique(names, return_inverse=True)
-    embedder = load_embedder(teacher)
-    embeddings = embed(embedder, paths)
     test = FaceFolder(lfw)
+    embeddings = embed(embedder, paths)
     keep, person, dropped = clean(embeddings, labels, (embed(embedder, test.paths), test.labels))
     counts = np.bincount(person[keep])
     report = {
@@ -44,12 +60,16 @@ def write_training_crops(data, teacher, folder, lfw):
         **dropped,
         "kept": {"images": int(keep.sum()), "people": int(np.count_nonzero(counts))},
     }
-    with draft_folder(folder) as draft:
-        for row in track(np.flatnonzero(keep), "Small crops"):
-            name = people[person[row]]
-            write_small(paths[row], draft / name / f"{names[row]}_{paths[row].stem}.jpg")
-        # Before the folder has its name: a folder that exists has its report.
-        write_json(folder.with_suffix(".json"), report)
+    with draft_of(file) as draft, open(draft, "w", newline="", encoding="utf-8") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("image", "person"))
+        for row in np.flatnonzero(~keep | (person != labels)):
+            table.writerow((name_of(Path(paths[row])), people[person[row]] if keep[row] else ""))
+    write_json(file.with_suffix(".json"), report)
+
+
+def name_of(path):
+    return f"{path.parent.name}/{path.name}"
 
 
 def clean(embeddings, labels, test):

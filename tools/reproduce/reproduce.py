@@ -3,9 +3,9 @@
     python tools/reproduce/reproduce.py cosface --data ../shared/data --work ~/reproduce
 
 Trains each setting of a paper (`studies.py`) with each seed, by `facemargin train` from a recipe in
-`zoo/recipes/PAPER`, and adds a row to `zoo/results/reproduce.csv`: accuracy on LFW's View 1, for
-choices. Finished runs are skipped, and a run that was stopped continues. WORK has the small crops
-and the folder of each run; `final.py` reads the embedders there, once, for the figures of View 2.
+`zoo/recipes/PAPER`, and adds a row to `zoo/results/reproduce.csv` (`measure.py` has its columns).
+Finished runs are skipped, and a run that was stopped continues. WORK has the small crops and the
+folder of each run. `tables.py` makes the tables and figures of the docs from the rows.
 """
 
 import argparse
@@ -20,24 +20,18 @@ from pathlib import Path
 
 import crops
 import keras
-import numpy as np
+from measure import COLUMNS, Tests, measure
 from rich.console import Console
 from studies import STUDIES
-
-from keras_facemargin.data import FaceFolder
-from keras_facemargin.evaluate import angular_fisher_score, embed
-from keras_facemargin.evaluate.protocols import evaluate_view_1, read_view_1
-from keras_facemargin.zoo import load_embedder
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from run_rows import add_rows, has_run
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
+CORRECTIONS = RESULTS.with_name("reproduce_labels.csv")
 SEEDS = (0, 1, 2)
-SCORED = 4000  # training crops of the Angular Fisher Score
-FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy")
-FIELDS += ("view1", "view1_eer", "fisher", "cpu_seconds")
+FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")
 console = Console()
 
 
@@ -46,9 +40,10 @@ def main(arguments=None):
     os.nice(10)
     faces, lfw = options.work / "faces", options.work / "lfw"
     teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
-    crops.write_training_crops(options.data, teacher, faces, options.data / "lfw" / "aligned")
-    crops.write_test_crops(options.data / "lfw" / "aligned", lfw)
-    view_1 = read_view_1(options.data / "lfw", lfw, on_missing="reject")
+    test = options.data / "lfw" / "aligned"
+    crops.write_training_crops(options.data, teacher, faces, test, options.corrections)
+    crops.write_test_crops(test, lfw)
+    tests = Tests.read(options.data / "lfw", lfw, faces)
     runs = [(setting, seed) for seed in options.seeds for setting in STUDIES[options.paper]]
     for number, (setting, seed) in enumerate(runs, start=1):
         key = key_of(options.paper, setting, seed)
@@ -58,7 +53,8 @@ def main(arguments=None):
         run = options.work / "runs" / run_name(key)
         before = cpu_seconds()
         train(key, setting, run, faces)
-        row = key | last_epoch(run) | measure(run / "embedder.keras", faces, view_1)
+        row = key | last_epoch(run) | measure(run / "embedder.keras", tests)
+        keras.backend.clear_session()
         row["cpu_seconds"] = round(cpu_seconds() - before)
         add_rows(options.results, FIELDS, [row])
         console.print(row)
@@ -71,7 +67,12 @@ def read_options(arguments):
     add("--data", type=Path, required=True, help="folder with celeb/, celeb2/, lfw/, weights/")
     add("--work", type=Path, required=True, help="folder of small crops and runs")
     add("--seeds", type=int, nargs="+", default=SEEDS)
-    add("--teacher", help="embedder that checks the labels; default: foamliu's .pt in DATA/weights")
+    add(
+        "--teacher",
+        help="embedder that finds wrong labels, where the CSV of them is missing; "
+        "default: foamliu's .pt in DATA/weights",
+    )
+    add("--corrections", type=Path, default=CORRECTIONS, help="CSV of wrong labels")
     add("--results", type=Path, default=RESULTS, help="CSV with a row for each run")
     return parser.parse_args(arguments)
 
@@ -104,22 +105,6 @@ def last_epoch(run):
     with open(run / "history.csv", newline="", encoding="utf-8") as file:
         *_, last = csv.DictReader(file)
     return {name: f"{float(last[name]):.4f}" for name in ("loss", "accuracy")}
-
-
-def measure(file, faces, view_1):
-    """View 1 of LFW with mirrored embeddings, and how compact the training people are."""
-    embedder = load_embedder(file)
-    result = evaluate_view_1(embedder, view_1, progress=False)
-    folder = FaceFolder(faces)
-    rows = np.linspace(0, len(folder.paths) - 1, SCORED).astype(int)
-    embeddings = embed(embedder, [folder.paths[row] for row in rows], flip=False, progress=False)
-    fisher = angular_fisher_score(embeddings, folder.labels[rows])
-    keras.backend.clear_session()
-    return {
-        "view1": f"{result.accuracy:.4f}",
-        "view1_eer": f"{result.test.eer:.4f}",
-        "fisher": f"{fisher:.4f}",
-    }
 
 
 def cpu_seconds():

@@ -25,19 +25,19 @@ STUDIES = {
     # Below the bound of alpha, 10.8 for 5,600 people at p = 0.9, training should fail.
     "l2_softmax": [
         Setting("softmax"),
-        *_sweep("l2_softmax", "head.alpha", (4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)),
+        *_sweep("l2_softmax", "head.alpha", (4.0, 8.0, 12.0, 16.0, 32.0, 64.0)),
         Setting("l2_softmax", ("head.trainable_alpha=true",)),
     ],
     # The depths are convolutions before the last layer: 4, 6, 12, 20.
     "sphereface": [
         *_sweep("sphereface", "head.margin", (1, 2, 3, 4)),
-        *_sweep("sphereface", "head.margin", (2, 3, 4), *_AT_ONCE),
+        *_sweep("sphereface", "head.margin", (2, 4), *_AT_ONCE),
         *_sweep("sphereface", "embedder.arguments.depths", ("[0,0,0,0]", "[0,1,2,1]", "[1,2,4,1]")),
     ],
     # The bound of the scale is 10.8 for 5,600 people at P = 0.9.
     "cosface": [
-        *_sweep("cosface", "head.margin", (0.0, 0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)),
-        *_sweep("cosface", "head.scale", (6.0, 10.0, 20.0, 64.0)),
+        *_sweep("cosface", "head.margin", (0.0, 0.1, 0.2, 0.35, 0.45)),
+        *_sweep("cosface", "head.scale", (8.0, 16.0, 64.0)),
         Setting("modified_softmax"),  # prototypes normalised, features not
     ],
     "crystal": _sweep("crystal", "head.alpha", (16.0, 40.0, 50.0)),

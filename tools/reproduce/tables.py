@@ -1,0 +1,232 @@
+"""Writes the tables and figures of docs/papers from the rows of `reproduce.py`.
+
+    python tools/reproduce/tables.py
+
+A figure and the table between two marks of `docs/papers/PAPER.md`, for each paper with rows. A
+value is the mean over the seeds. Its interval is of Student's t, with the standard deviation over
+seeds pooled over the paper's settings: three seeds alone decide nothing about their own spread.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from matplotlib.figure import Figure
+from reproduce import RESULTS, ROOT
+from studies import STUDIES
+
+from keras_facemargin.evaluate.plots import CURVES, GREY, INK
+from keras_facemargin.files import atomic_write
+
+DOCS = ROOT / "docs" / "papers"
+BEGIN, END = "<!-- table: written by tools/reproduce/tables.py -->\n", "<!-- end of table -->"
+MEASURES = {
+    "view1": "View 1",
+    "view2": "View 2",
+    "tar_1e-02": "TAR at 1e-2",
+    "tar_1e-03": "at 1e-3",
+    "tar_1e-04": "at 1e-4",
+    "tpir": "TPIR at 1 %",
+}
+MORE = {
+    "sphereface": {"fisher": "AFS, trained", "fisher_lfw": "AFS, LFW"},
+    "l2_softmax": {"loss": "training loss", "norm_blurred": "norm under blur"},
+    "cosface": {"loss": "training loss"},
+}
+SHARES = frozenset().union(*MORE.values())  # numbers, not percentages
+CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
+DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
+
+
+class Result(NamedTuple):
+    """A measure of a setting: its mean over seeds and half the width of its 95 % interval."""
+
+    mean: float
+    half: float
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="CSV of reproduce.py")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages")
+    options = parser.parse_args(arguments)
+    with open(options.results, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for paper in STUDIES:
+        found = results_of([row for row in rows if row["paper"] == paper])
+        if not found:
+            continue
+        if paper in CHOSEN:
+            found = chosen(found)
+        table = table_of(found, MEASURES | MORE.get(paper, {}))
+        write_between_marks(options.docs / f"{paper}.md", table)
+        draw = draw_bars if paper in CHOSEN else draw_sweeps
+        draw(found).savefig(options.docs / f"{paper}.png", dpi=110)
+        print(paper)
+        print(table)
+
+
+def results_of(rows):
+    """(recipe, changes) -> measure -> `Result`, in the order of the rows.
+
+    A setting with an empty value of a measure has no result for it.
+    """
+    settings = {}
+    for row in rows:
+        settings.setdefault((row["recipe"], row["changes"]), []).append(row)
+    found = {setting: {} for setting in settings}
+    for measure in (*MEASURES, *SHARES):
+        values = {
+            setting: [float(row[measure]) for row in own]
+            for setting, own in settings.items()
+            if all(row[measure] for row in own)
+        }
+        freedom = sum(len(each) - 1 for each in values.values())
+        square = sum(np.var(each) * len(each) for each in values.values())
+        spread = np.sqrt(square / freedom) if freedom else float("nan")
+        for setting, each in values.items():
+            half = scipy.stats.t.ppf(0.975, freedom) * spread / np.sqrt(len(each))
+            found[setting][measure] = Result(float(np.mean(each)), float(half))
+    return found
+
+
+def table_of(found, measures):
+    """Markdown: a row for each setting."""
+    lines = [
+        "| " + " | ".join(["recipe", "changes", *measures.values()]) + " |",
+        "| --- | --- |" + " --- |" * len(measures),
+    ]
+    for (recipe, changes), results in found.items():
+        cells = [_cell(results.get(each), 1 if each in SHARES else 100) for each in measures]
+        lines.append("| " + " | ".join([recipe, short(changes), *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(result, scale):
+    if result is None:
+        return "-"
+    digits = 1 if scale == 100 else 3
+    mean, half = (f"{value * scale:.{digits}f}" for value in result)
+    return mean if np.isnan(result.half) else f"{mean} ± {half}"  # NaN: no setting has two seeds
+
+
+def short(changes):
+    return changes.replace("head.", "").replace("embedder.arguments.", "").replace(" ", ", ")
+
+
+def chosen(found):
+    """Of each recipe the setting with the best mean on View 1, the best first."""
+    best = {}
+    for setting in found:
+        recipe = setting[0]
+        if recipe not in best or _view_1(found, setting) > _view_1(found, best[recipe]):
+            best[recipe] = setting
+    order = sorted(best.values(), key=lambda setting: -_view_1(found, setting))
+    return {setting: found[setting] for setting in order}
+
+
+def _view_1(found, setting):
+    return found[setting]["view1"].mean
+
+
+def series_of(found):
+    """Name of a sweep -> [(x, setting)], and the settings that lie on none."""
+    sweeps, alone = {}, []
+    for recipe, changes in found:
+        first, *others = changes.split(" ")
+        key, _, value = first.partition("=")
+        x = position(value)
+        if x is None:
+            alone.append((recipe, changes))
+        else:
+            name = ", ".join([f"{recipe}: {short(key)}", *map(short, others)])
+            sweeps.setdefault(name, []).append((x, (recipe, changes)))
+    return sweeps, alone
+
+
+def position(value):
+    """A number, or for the depths of stages the number of convolutions."""
+    if value.startswith("["):
+        return sum(1 + 2 * depth for depth in json.loads(value))
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def draw_sweeps(found):
+    """A row of axes for each key that is swept: its values against the measures of `DRAWN`."""
+    sweeps, alone = series_of(found)
+    keys = {}
+    for name, points in sweeps.items():
+        keys.setdefault(name.split(": ")[1].split(",")[0], {})[name] = sorted(points)
+    figure = Figure(figsize=(9, 3.1 * len(keys)), layout="constrained")
+    grid = figure.subplots(len(keys), len(DRAWN), squeeze=False)
+    for axes_of_key, (key, lines) in zip(grid, keys.items(), strict=True):
+        for axes, (measure, label) in zip(axes_of_key, DRAWN.items(), strict=True):
+            for number, (name, points) in enumerate(lines.items()):
+                results = [found[setting][measure] for _, setting in points]
+                axes.errorbar(
+                    [x for x, _ in points],
+                    [100 * each.mean for each in results],
+                    [100 * each.half for each in results],
+                    *(None, "o-"),
+                    color=CURVES[number % len(CURVES)],
+                    capsize=3,
+                    label=name,
+                )
+            for number, setting in enumerate(alone):
+                axes.axhline(
+                    100 * found[setting][measure].mean,
+                    linestyle=("--", ":", "-.")[number % 3],
+                    color=GREY,
+                    label=f"{setting[0]} {short(setting[1])}".strip(),
+                )
+            axes.set(xlabel=key, ylabel=label)
+            axes.grid(alpha=0.25)
+        axes_of_key[0].legend(fontsize=8)
+    return figure
+
+
+def draw_bars(found):
+    """The settings of the table, the best at the top."""
+    figure = Figure(figsize=(9, 0.32 * len(found) + 1), layout="constrained")
+    names = [f"{recipe} {short(changes)}".strip() for recipe, changes in found]
+    places = np.arange(len(found))[::-1]
+    for number, (axes, (measure, label)) in enumerate(
+        zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN.items(), strict=True)
+    ):
+        results = [each[measure] for each in found.values()]
+        axes.errorbar(
+            [100 * each.mean for each in results],
+            places,
+            xerr=[100 * each.half for each in results],
+            fmt="o",
+            color=CURVES[number],
+            ecolor=INK,
+            capsize=3,
+        )
+        axes.set(xlabel=label)
+        axes.set_yticks(places, names)
+        axes.grid(alpha=0.25)
+    return figure
+
+
+def write_between_marks(page, table):
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(
+            f"{page} must have the marks {BEGIN.strip()!r} and {END!r}. Received: none, or only "
+            "one. Add both, each on a line of its own."
+        )
+    with atomic_write(page) as file:
+        file.write(f"{before}{BEGIN}{table}{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
