@@ -141,6 +141,8 @@ class Degraded(Measures):
                 "One person: same",
                 "One person: different",
             ]
+        # A word a line: seven columns fit 80 characters.
+        headers = [each.replace(" ", "\n").replace("\n/", " /") for each in headers]
         return headers, [self._cells(each) for each in self.columns]
 
     def _cells(self, found: Damage) -> list[str]:

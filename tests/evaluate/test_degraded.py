@@ -1,15 +1,19 @@
 """Degraded faces: counts against plain loops, limits, and the shares that they refuse."""
 
+import io
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from keras_facemargin.evaluate import draw_people, measure_degraded
 from keras_facemargin.evaluate.degraded import (
     DAMAGE,
+    Damage,
+    Degraded,
     JudgedFaces,
     clean_threshold,
     count_pairs,
@@ -204,3 +208,15 @@ def test_faces_without_mirror_images_have_no_utility():
     faces = JudgedFaces(np.ones((2, 3, 1)), np.ones((2, 3)), None, None)
     scale = SimpleNamespace(utilities=None)
     assert faces.utilities(scale).tolist() == np.ones((2, 3)).tolist()
+
+
+def test_the_table_fits_80_columns():
+    columns = tuple(
+        Damage(kind, both, 9, 10**6, 1, 10**6, 5, 5, 1, 0)
+        for kind in ("clean", "28px", "blur4")
+        for both in (True, False)
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(Degraded(9, 1e-3, 0.4, True, 0.02, columns))
+    words = console.export_text().replace("┃", " ").replace("│", " ").split()
+    assert words.count("different") == 2
