@@ -103,10 +103,10 @@ def visible_files(folder):
             continue
         seen.add(real)
         folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for file in files:
-            if not file.startswith("."):
-                names.append(os.path.relpath(os.path.join(place, file), folder))
-    return sorted(name.replace(os.sep, "/") for name in names)
+        inside = Path(os.path.relpath(place, folder)).as_posix()
+        start = "" if inside == "." else f"{inside}/"
+        names += [start + file for file in files if not file.startswith(".")]
+    return sorted(names)
 
 
 @contextlib.contextmanager

@@ -28,8 +28,8 @@ def write_training_crops(data, teacher, folder, lfw, corrections):
         teacher: file of an embedder that was trained on other people.
         folder: of the small crops; nothing is done if it exists.
         lfw: folder of LFW's crops.
-        corrections: CSV with an image, and its person where the folder's name is wrong, or nobody
-            where it is dropped. `find_corrections` writes it if it does not exist.
+        corrections: CSV of the images with a wrong label: image, and its true person, empty where
+            the image is dropped. `find_corrections` writes it if it does not exist.
     """
     if folder.exists():
         return

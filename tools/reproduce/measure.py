@@ -9,7 +9,6 @@ from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import (
     Pairs,
     angular_fisher_score,
-    cosine_scores,
     embed,
     identify,
     read_pairs,
@@ -18,6 +17,7 @@ from keras_facemargin.evaluate import (
     verify_all_pairs,
 )
 from keras_facemargin.evaluate.protocols import View1, read_view_1
+from keras_facemargin.evaluate.verification.pairs import EmbeddedPairs
 from keras_facemargin.images import Crop, read_face
 from keras_facemargin.images.degrade import degrade
 from keras_facemargin.zoo import load_embedder
@@ -79,12 +79,9 @@ def measure(file, tests):
 
 def scores_of(pairs, embeddings, rows):
     """The cosine of each pair, -1 where an image is missing."""
-    scores = np.full(len(pairs), -1.0)
-    sides = [[rows.get(Path(path), -1) for path in side] for side in pairs.images]
-    first, second = np.array(sides)
+    first, second = np.array([[rows.get(Path(path), -1) for path in side] for side in pairs.images])
     seen = (first >= 0) & (second >= 0)
-    scores[seen] = cosine_scores(embeddings[first[seen]], embeddings[second[seen]])
-    return scores
+    return EmbeddedPairs([*rows], embeddings, seen, (first[seen], second[seen])).scores()
 
 
 def accuracy_view_1(view, embeddings, rows):

@@ -22,13 +22,11 @@ import crops
 import keras
 from measure import COLUMNS, Tests, measure
 from rich.console import Console
-from studies import STUDIES
+from studies import RESULTS, ROOT, STUDIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from run_rows import add_rows, has_run
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
 CORRECTIONS = RESULTS.with_name("reproduce_labels.csv")
 SEEDS = (0, 1, 2)
 FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")

@@ -4,7 +4,11 @@ Settings that lie on a paper's own axis, and its baseline. The tables and figure
 its recipe and its changes.
 """
 
+from pathlib import Path
 from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
 
 
 class Setting(NamedTuple):

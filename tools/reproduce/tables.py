@@ -16,8 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
-from reproduce import RESULTS, ROOT
-from studies import STUDIES
+from studies import RESULTS, ROOT, STUDIES
 
 from keras_facemargin.evaluate.plots import CURVES, GREY, INK
 from keras_facemargin.files import atomic_write
