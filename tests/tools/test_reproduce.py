@@ -184,6 +184,11 @@ def test_a_table_stands_between_its_marks(tmp_path, capsys):
         tables.main(["--results", str(results), "--docs", str(tmp_path)])
 
 
+def test_missing_rows_are_refused(tmp_path):
+    with pytest.raises(SystemExit, match=r"Received: .*none\.csv, which does not exist"):
+        tables.main(["--results", str(tmp_path / "none.csv")])
+
+
 def test_one_seed_has_no_interval():
     found = tables.results_of([all_measures(row) for row in ROWS[4:5]])
     assert "| b |  | 60.0 | 50.0 |" in tables.table_of(found, tables.MEASURES)

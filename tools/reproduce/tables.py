@@ -53,6 +53,11 @@ def main(arguments=None):
     parser.add_argument("--results", type=Path, default=RESULTS, help="CSV of reproduce.py")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder of the pages")
     options = parser.parse_args(arguments)
+    if not options.results.is_file():
+        raise SystemExit(
+            f"--results must be the CSV of reproduce.py. Received: {options.results}, which does "
+            "not exist. Run reproduce.py first."
+        )
     with open(options.results, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for paper in STUDIES:
