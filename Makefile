@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check -c constraints.txt
-# Processes of each backend's tests, about 3 GB each.
-WORKERS ?= 2
+# Processes of the tests, about 3 GB each. On two cores a third one fills the time in which tests of
+# TensorFlow wait for processes that they start. jax and torch are slower with three.
+test-tensorflow: WORKERS ?= 3
+test-jax test-torch test-slow: WORKERS ?= 2
 # Files in the order of tests/conftest.py, which has the long ones first.
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 # Containers often set it. Then each process of the tests compiles the package again, and each worker
 # rewrites the assertions of all test files.

@@ -124,22 +124,26 @@ def test_folders_sets_and_lists_give_the_same_report(faces, tmp_path):
     assert "wide.png" in report.findings[0] and "empty" in report.findings[0]
 
 
-@pytest.mark.parametrize("crop", [Crop.of((112, 96)), Crop.of(150), Crop.of(160)], ids=str)
+@pytest.mark.parametrize(
+    "crop",
+    [Crop.of((112, 96)), Crop.of(150), Crop.of(160), Crop(112, 112, "dlib")],
+    ids=["112x96", "150", "160", "dlib's in ArcFace's size"],
+)
 def test_crops_of_other_templates_are_judged_by_their_own(faces, crop):
     points = Crop.of().points
     cut = np.stack([align_face(image, points, crop) for image in faces])
-    report = alignment_report(cut)
+    report = alignment_report(cut, crop)
     assert report.aligned, report
     assert report.shift == pytest.approx((0, 0), abs=0.5)
     assert report.scale == pytest.approx(1, abs=0.02)
     assert report.correlation > 0.9
     lower = points - [0, 6]  # the photo is cut 6 pixels too high
     moved = np.stack([align_face(image, lower, crop) for image in faces])
-    report = alignment_report(moved)
+    report = alignment_report(moved, crop)
     assert report.shift == pytest.approx((0, 6), abs=1)
     assert any("pixels down" in finding for finding in report.findings)
-    assert doubt(cut[:3]) is None
-    assert doubt(np.zeros_like(cut[:3])) is not None
+    assert doubt(cut[:3], crop) is None
+    assert doubt(np.zeros_like(cut[:3]), crop) is not None
 
 
 def test_a_crop_of_another_template_does_not_pass_as_dlibs(faces):
