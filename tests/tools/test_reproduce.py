@@ -11,33 +11,44 @@ import pytest
 import reproduce
 import tables
 from PIL import Image
-from studies import STUDIES
+from studies import RECIPES, STUDIES, Setting, Study
 
 from keras_facemargin.evaluate import Pairs
 from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "zoo" / "recipes").glob("*/*.toml"))
-SETTINGS = [(paper, setting) for paper, settings in STUDIES.items() for setting in settings]
+FILES = sorted(RECIPES.glob("*/*.toml"))
+SETTINGS = list(
+    dict.fromkeys(
+        setting for study in STUDIES.values() for setting in (*study.baselines, *study.settings)
+    )
+)
 
 
 def test_the_recipes_differ_in_the_head_only():
-    assert len(RECIPES) > 5
-    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in RECIPES)
+    assert len(FILES) > 5
+    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in FILES)
     assert all(other == first for other in others)
 
 
-@pytest.mark.parametrize(("paper", "setting"), SETTINGS)
-def test_a_recipe_takes_the_changes_of_a_setting(paper, setting):
-    path = reproduce.ROOT / "zoo" / "recipes" / paper / f"{setting.recipe}.toml"
-    read_recipe(path, [*setting.changes, "seed=1"])
+def test_each_recipe_is_trained():
+    assert {RECIPES / f"{setting.recipe}.toml" for setting in SETTINGS} == set(FILES)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=tables.name_of)
+def test_a_recipe_takes_the_changes_of_a_setting(setting):
+    read_recipe(RECIPES / f"{setting.recipe}.toml", [*setting.changes, "seed=1"])
+
+
+def test_no_two_settings_are_the_same_training():
+    """But for the recipe's own value: it stands in more than one sweep, trained once."""
+    trainings = [str(sorted(tables.arguments_of(setting).items())) for setting in SETTINGS]
+    assert len(set(trainings)) == len(trainings)
 
 
 def test_runs_have_folders_of_their_own():
-    keys = [
-        reproduce.key_of(paper, setting, seed) for paper, setting in SETTINGS for seed in (0, 1)
-    ]
+    keys = [reproduce.key_of(setting, seed) for setting in SETTINGS for seed in (0, 1)]
     assert len({reproduce.run_name(key) for key in keys}) == len(keys)
 
 
@@ -116,9 +127,8 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     for file in ("pairsDevTrain.txt", "pairsDevTest.txt"):
         (data / "lfw" / file).write_text(f"1\n{fold}")
     (data / "lfw" / "pairs.txt").write_text(f"2\t1\n{fold}p6\t3\t4\np6\t2\tp7\t2\n")
-    setting = STUDIES["cosface"][0]
-    quick = setting._replace(changes=("epochs=2", "batch_size=4", *setting.changes))
-    monkeypatch.setitem(STUDIES, "cosface", [quick])
+    quick = Setting("cosface/cosface", ("epochs=2", "batch_size=4", "head.margin=0.0"))
+    monkeypatch.setitem(STUDIES, "cosface", Study((), (quick,)))
     results = tmp_path / "results.csv"
     arguments = ["cosface", "--data", data, "--work", tmp_path / "work", "--results", results]
     arguments += ["--seeds", 0, "--teacher", "spherenet_distilled"]
@@ -131,17 +141,22 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     assert float(row["fisher"]) > 0
 
 
+SPHERE = "sphereface/sphereface"
 ROWS = [
     {"recipe": recipe, "changes": changes, "view1": str(view1), "tar_1e-04": tar}
     for recipe, changes, view1, tar in [
-        ("a", "head.margin=1", 0.7, "0.1"),
-        ("a", "head.margin=1", 0.9, ""),
-        ("a", "head.margin=2 head.base=0.0", 0.85, "0.2"),
-        ("a", "head.margin=2 head.base=0.0", 0.85, "0.4"),
-        ("b", "", 0.6, "0.3"),
-        ("b", "", 0.6, "0.3"),
+        (SPHERE, "head.margin=1", 0.7, "0.1"),
+        (SPHERE, "head.margin=1", 0.9, ""),
+        (SPHERE, "head.margin=2 head.base=0.0", 0.85, "0.2"),
+        (SPHERE, "head.margin=2 head.base=0.0", 0.85, "0.4"),
+        ("l2_softmax/softmax", "", 0.6, "0.3"),
+        ("l2_softmax/softmax", "", 0.6, "0.3"),
+        ("of/no_study", "", 0.9, "0.3"),
     ]
 ]
+AT_ONE = Setting(SPHERE, ("head.margin=1",))
+AT_TWO = Setting(SPHERE, ("head.margin=2", "head.base=0.0"))
+SOFTMAX = Setting("l2_softmax/softmax")
 
 
 def all_measures(row):
@@ -149,7 +164,7 @@ def all_measures(row):
 
 
 def test_intervals_have_the_spread_over_seeds_of_all_settings():
-    found = tables.results_of([all_measures(row) for row in ROWS])
+    found = tables.results_of(map(all_measures, ROWS), [AT_ONE, AT_TWO, SOFTMAX])
     first, second, third = found.values()
     # Squares 0.02, 0 and 0 with three degrees of freedom; t is 3.182.
     half = 3.182446 * np.sqrt(0.02 / 3) / np.sqrt(2)
@@ -160,13 +175,14 @@ def test_intervals_have_the_spread_over_seeds_of_all_settings():
 
 
 def test_view_1_chooses_one_setting_of_each_recipe():
-    found = tables.results_of([all_measures(row) for row in ROWS])
-    assert [*tables.chosen(found)] == [("a", "head.margin=2 head.base=0.0"), ("b", "")]
+    found = tables.results_of(map(all_measures, ROWS), [AT_ONE, AT_TWO, SOFTMAX])
+    assert [*tables.chosen(found)] == [AT_TWO, SOFTMAX]
 
 
-def test_a_table_stands_between_its_marks(tmp_path, capsys):
+def test_a_table_stands_between_its_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "STUDIES", {"cosface": Study((SOFTMAX,), (AT_ONE, AT_TWO))})
     results = tmp_path / "results.csv"
-    rows = [all_measures(row) | {"paper": "cosface"} for row in ROWS]
+    rows = list(map(all_measures, ROWS))
     with results.open("w", newline="") as file:
         table = csv.DictWriter(file, rows[0])
         table.writeheader()
@@ -175,7 +191,7 @@ def test_a_table_stands_between_its_marks(tmp_path, capsys):
     page.write_text(f"# CosFace\n\n{tables.BEGIN}old\n{tables.END}\n\nText\n")
     tables.main(["--results", str(results), "--docs", str(tmp_path)])
     text = page.read_text()
-    assert "| a | margin=2, base=0.0 | 85.0 ± 18.4 | 50.0 ± 0.0 |" in text
+    assert "| sphereface | margin=2, base=0.0 | 85.0 ± 18.4 | 50.0 ± 0.0 |" in text
     assert "old" not in text
     assert text.endswith(f"{tables.END}\n\nText\n")
     assert (tmp_path / "cosface.png").stat().st_size > 1000
@@ -190,8 +206,21 @@ def test_missing_rows_are_refused(tmp_path):
 
 
 def test_one_seed_has_no_interval():
-    found = tables.results_of([all_measures(row) for row in ROWS[4:5]])
-    assert "| b |  | 60.0 | 50.0 |" in tables.table_of(found, tables.MEASURES)
+    found = tables.results_of(map(all_measures, ROWS[4:5]), [SOFTMAX])
+    assert "| softmax |  | 60.0 | 50.0 |" in tables.table_of(found, tables.MEASURES)
+
+
+def test_the_recipes_own_value_is_a_point_of_each_sweep():
+    study = STUDIES["cosface"]
+    sweeps, lines = tables.sweeps_of(dict.fromkeys((*study.baselines, *study.settings)), study)
+    assert [sorted(points) for points in sweeps.values()] == [
+        [0.0, 0.1, 0.2, 0.35, 0.45],
+        [8.0, 16.0, 30.0, 64.0],
+    ]
+    assert sweeps[tables.Sweep("cosface/cosface", "head.scale", ())][30.0].changes == (
+        "head.margin=0.35",
+    )
+    assert lines == [Setting(SPHERE, ("head.margin=1",))]
 
 
 def test_depths_are_drawn_at_their_number_of_convolutions():

@@ -3,9 +3,10 @@
     python tools/reproduce/reproduce.py cosface --data ../shared/data --work ~/reproduce
 
 Trains each setting of a paper (`studies.py`) with each seed, by `facemargin train` from a recipe in
-`zoo/recipes/PAPER`, and adds a row to `zoo/results/reproduce.csv` (`measure.py` has its columns).
-Finished runs are skipped, and a run that was stopped continues. WORK has the small crops and the
-folder of each run. `tables.py` makes the tables and figures of the docs from the rows.
+`zoo/recipes`, and adds a row to `zoo/results/reproduce.csv` (`measure.py` has its columns).
+Finished runs are skipped, those for another paper too, and a run that was stopped continues. WORK
+has the small crops and the folder of each run. `tables.py` makes the tables and figures of the docs
+from the rows.
 """
 
 import argparse
@@ -22,14 +23,14 @@ import crops
 import keras
 from measure import COLUMNS, Tests, measure
 from rich.console import Console
-from studies import RESULTS, ROOT, STUDIES
+from studies import RECIPES, RESULTS, STUDIES
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from run_rows import add_rows, has_run
 
 CORRECTIONS = RESULTS.with_name("reproduce_labels.csv")
 SEEDS = (0, 1, 2)
-FIELDS = ("paper", "recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")
+FIELDS = ("recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")
 console = Console()
 
 
@@ -42,9 +43,11 @@ def main(arguments=None):
     crops.write_training_crops(options.data, teacher, faces, test, options.corrections)
     crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
-    runs = [(setting, seed) for seed in options.seeds for setting in STUDIES[options.paper]]
+    study = STUDIES[options.paper]
+    settings = [*study.baselines, *study.settings]
+    runs = [(setting, seed) for seed in options.seeds for setting in settings]
     for number, (setting, seed) in enumerate(runs, start=1):
-        key = key_of(options.paper, setting, seed)
+        key = key_of(setting, seed)
         if has_run(options.results, **key):
             continue
         console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
@@ -75,20 +78,23 @@ def read_options(arguments):
     return parser.parse_args(arguments)
 
 
-def key_of(paper, setting, seed):
-    changes = " ".join(setting.changes)
-    return {"paper": paper, "recipe": setting.recipe, "changes": changes, "seed": str(seed)}
+def key_of(setting, seed):
+    return {
+        "recipe": setting.recipe,
+        "changes": " ".join(setting.changes),
+        "seed": str(seed),
+    }
 
 
 def run_name(key):
     """The folder of a run: the same whatever settings are added to a study."""
     code = hashlib.sha256(key["changes"].encode()).hexdigest()[:6]
-    return f"{key['paper']}-{key['recipe']}-{code}-seed{key['seed']}"
+    return f"{key['recipe'].replace('/', '-')}-{code}-seed{key['seed']}"
 
 
 def train(key, setting, run, faces):
     """`facemargin train` in a process of its own: what a reader would run."""
-    recipe = ROOT / "zoo" / "recipes" / key["paper"] / f"{setting.recipe}.toml"
+    recipe = RECIPES / f"{setting.recipe}.toml"
     changes = [f'data.path="{faces}"', f"seed={key['seed']}", *setting.changes]
     command = [sys.executable, "-m", "keras_facemargin", "train", str(recipe)]
     command += ["--output", str(run)]

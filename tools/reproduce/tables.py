@@ -10,13 +10,14 @@ seeds pooled over the paper's settings: three seeds alone decide nothing about t
 import argparse
 import csv
 import json
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
-from studies import RESULTS, ROOT, STUDIES
+from studies import RECIPES, RESULTS, ROOT, STUDIES, Setting
 
 from keras_facemargin.evaluate.plots import CURVES, GREY, INK
 from keras_facemargin.files import atomic_write
@@ -60,33 +61,36 @@ def main(arguments=None):
         )
     with open(options.results, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    for paper in STUDIES:
-        found = results_of([row for row in rows if row["paper"] == paper])
-        if not found:
+    for paper, study in STUDIES.items():
+        found = results_of(rows, [*study.baselines, *study.settings])
+        if not any(setting in found for setting in study.settings):
             continue
         if paper in CHOSEN:
             found = chosen(found)
         table = table_of(found, MEASURES | MORE.get(paper, {}))
         write_between_marks(options.docs / f"{paper}.md", table)
-        draw = draw_bars if paper in CHOSEN else draw_sweeps
-        draw(found).savefig(options.docs / f"{paper}.png", dpi=110)
+        figure = draw_bars(found) if paper in CHOSEN else draw_sweeps(found, study)
+        figure.savefig(options.docs / f"{paper}.png", dpi=110)
         print(paper)
         print(table)
 
 
-def results_of(rows):
-    """(recipe, changes) -> measure -> `Result`, in the order of the rows.
+def results_of(rows, settings):
+    """Setting -> measure -> `Result`, for those of the settings that have rows.
 
     A setting with an empty value of a measure has no result for it.
     """
-    settings = {}
+    rows_of = {setting: [] for setting in settings}
     for row in rows:
-        settings.setdefault((row["recipe"], row["changes"]), []).append(row)
-    found = {setting: {} for setting in settings}
+        setting = Setting(row["recipe"], tuple(row["changes"].split()))
+        if setting in rows_of:
+            rows_of[setting].append(row)
+    rows_of = {setting: own for setting, own in rows_of.items() if own}
+    found = {setting: {} for setting in rows_of}
     for measure in (*MEASURES, *SHARES):
         values = {
             setting: [float(row[measure]) for row in own]
-            for setting, own in settings.items()
+            for setting, own in rows_of.items()
             if all(row[measure] for row in own)
         }
         freedom = sum(len(each) - 1 for each in values.values())
@@ -104,9 +108,9 @@ def table_of(found, measures):
         "| " + " | ".join(["recipe", "changes", *measures.values()]) + " |",
         "| --- | --- |" + " --- |" * len(measures),
     ]
-    for (recipe, changes), results in found.items():
+    for setting, results in found.items():
         cells = [_cell(results.get(each), 1 if each in SHARES else 100) for each in measures]
-        lines.append("| " + " | ".join([recipe, short(changes), *cells]) + " |")
+        lines.append("| " + " | ".join([recipe_of(setting), changes_of(setting), *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -118,15 +122,27 @@ def _cell(result, scale):
     return mean if np.isnan(result.half) else f"{mean} ± {half}"  # NaN: no setting has two seeds
 
 
-def short(changes):
-    return changes.replace("head.", "").replace("embedder.arguments.", "").replace(" ", ", ")
+def recipe_of(setting):
+    return setting.recipe.rpartition("/")[2]
+
+
+def changes_of(setting):
+    return ", ".join(map(short, setting.changes))
+
+
+def name_of(setting):
+    return f"{recipe_of(setting)} {changes_of(setting)}".strip()
+
+
+def short(change):
+    return change.removeprefix("head.").removeprefix("embedder.arguments.")
 
 
 def chosen(found):
     """Of each recipe the setting with the best mean on View 1, the best first."""
     best = {}
     for setting in found:
-        recipe = setting[0]
+        recipe = setting.recipe
         if recipe not in best or _view_1(found, setting) > _view_1(found, best[recipe]):
             best[recipe] = setting
     order = sorted(best.values(), key=lambda setting: -_view_1(found, setting))
@@ -137,19 +153,57 @@ def _view_1(found, setting):
     return found[setting]["view1"].mean
 
 
-def series_of(found):
-    """Name of a sweep -> [(x, setting)], and the settings that lie on none."""
-    sweeps, alone = {}, []
-    for recipe, changes in found:
-        first, *others = changes.split(" ")
+class Sweep(NamedTuple):
+    """A key with a number for each setting, where all else is the same."""
+
+    recipe: str
+    key: str
+    others: tuple[str, ...]
+
+    def __str__(self):
+        return ", ".join([recipe_of(self), *map(short, self.others)])
+
+
+def sweeps_of(found, study):
+    """`Sweep` -> x -> setting, and the settings that are lines."""
+    sweeps, lines = {}, [setting for setting in study.baselines if setting in found]
+    for setting in study.settings:
+        if setting not in found:
+            continue
+        first, *others = setting.changes or ("",)
         key, _, value = first.partition("=")
         x = position(value)
         if x is None:
-            alone.append((recipe, changes))
+            lines.append(setting)
         else:
-            name = ", ".join([f"{recipe}: {short(key)}", *map(short, others)])
-            sweeps.setdefault(name, []).append((x, (recipe, changes)))
-    return sweeps, alone
+            sweep = Sweep(setting.recipe, key, tuple(others))
+            sweeps.setdefault(sweep, {})[x] = setting
+    for sweep, points in sweeps.items():
+        # The recipe's own value is a point, too. Another sweep may have trained it.
+        own = arguments_of(Setting(sweep.recipe, sweep.others))
+        for setting in found:
+            if setting not in points.values() and arguments_of(setting) == own:
+                points[position(json.dumps(own[sweep.key]))] = setting
+    return sweeps, lines
+
+
+def arguments_of(setting):
+    """Recipe with its changes: key of a table -> value."""
+    recipe = (RECIPES / f"{setting.recipe}.toml").read_text(encoding="utf-8")
+    found = {}
+    for text in (recipe, *setting.changes):
+        found |= _flat(tomllib.loads(text))
+    return found
+
+
+def _flat(table, prefix=""):
+    found = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
 
 
 def position(value):
@@ -162,20 +216,20 @@ def position(value):
         return None
 
 
-def draw_sweeps(found):
+def draw_sweeps(found, study):
     """A row of axes for each key that is swept: its values against the measures of `DRAWN`."""
-    sweeps, alone = series_of(found)
-    keys = {}
-    for name, points in sweeps.items():
-        keys.setdefault(name.split(": ")[1].split(",")[0], {})[name] = sorted(points)
+    sweeps, lines = sweeps_of(found, study)
+    keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     figure = Figure(figsize=(9, 3.1 * len(keys)), layout="constrained")
     grid = figure.subplots(len(keys), len(DRAWN), squeeze=False)
-    for axes_of_key, (key, lines) in zip(grid, keys.items(), strict=True):
+    for axes_of_key, key in zip(grid, keys, strict=True):
         for axes, (measure, label) in zip(axes_of_key, DRAWN.items(), strict=True):
-            for number, (name, points) in enumerate(lines.items()):
-                results = [found[setting][measure] for _, setting in points]
+            own = {str(sweep): points for sweep, points in sweeps.items() if sweep.key == key}
+            for number, (name, points) in enumerate(own.items()):
+                xs = sorted(points)
+                results = [found[points[x]][measure] for x in xs]
                 axes.errorbar(
-                    [x for x, _ in points],
+                    xs,
                     [100 * each.mean for each in results],
                     [100 * each.half for each in results],
                     *(None, "o-"),
@@ -183,14 +237,14 @@ def draw_sweeps(found):
                     capsize=3,
                     label=name,
                 )
-            for number, setting in enumerate(alone):
+            for number, setting in enumerate(lines):
                 axes.axhline(
                     100 * found[setting][measure].mean,
                     linestyle=("--", ":", "-.")[number % 3],
                     color=GREY,
-                    label=f"{setting[0]} {short(setting[1])}".strip(),
+                    label=name_of(setting),
                 )
-            axes.set(xlabel=key, ylabel=label)
+            axes.set(xlabel=short(key), ylabel=label)
             axes.grid(alpha=0.25)
         axes_of_key[0].legend(fontsize=8)
     return figure
@@ -199,7 +253,7 @@ def draw_sweeps(found):
 def draw_bars(found):
     """The settings of the table, the best at the top."""
     figure = Figure(figsize=(9, 0.32 * len(found) + 1), layout="constrained")
-    names = [f"{recipe} {short(changes)}".strip() for recipe, changes in found]
+    names = list(map(name_of, found))
     places = np.arange(len(found))[::-1]
     for number, (axes, (measure, label)) in enumerate(
         zip(figure.subplots(1, len(DRAWN), sharey=True), DRAWN.items(), strict=True)
