@@ -165,7 +165,7 @@ def test_missing_first_weights_are_refused(data, tmp_path, monkeypatch):
 
 
 def test_a_second_training_in_a_folder_is_refused(data, tmp_path):
-    with exclusive(tmp_path), pytest.raises(BlockingIOError, match="Another process is writing"):
+    with exclusive(tmp_path), pytest.raises(SystemExit, match="Another process is writing"):
         train_default.main([str(each) for each in arguments(data, tmp_path)])
 
 

@@ -112,6 +112,16 @@ def test_norms_of_blurred_crops_are_shares_of_those_of_the_clean(tmp_path):
     assert share < 0.1
 
 
+def test_a_training_that_fails_ends_with_its_code(tmp_path, capfd):
+    """`facemargin train` has said why."""
+    setting = Setting("cosface/cosface", ("head.margin=1.5e9",))
+    key = reproduce.key_of(setting, 0)
+    with pytest.raises(SystemExit) as stop:
+        reproduce.train(key, setting, tmp_path / "run", tmp_path)
+    assert stop.value.code not in (0, None)
+    assert "Received:" in capfd.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     """Drawn faces, one epoch, one setting."""
@@ -179,8 +189,9 @@ def test_view_1_chooses_one_setting_of_each_recipe():
     assert [*tables.chosen(found)] == [AT_TWO, SOFTMAX]
 
 
-def test_a_table_stands_between_its_marks(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "STUDIES", {"cosface": Study((SOFTMAX,), (AT_ONE, AT_TWO))})
+def test_a_table_stands_between_its_marks(tmp_path, monkeypatch, capsys):
+    study = Study((SOFTMAX,), (AT_ONE, AT_TWO))
+    monkeypatch.setattr(tables, "STUDIES", {"unknown": study, "cosface": study})
     results = tmp_path / "results.csv"
     rows = list(map(all_measures, ROWS))
     with results.open("w", newline="") as file:
@@ -190,6 +201,7 @@ def test_a_table_stands_between_its_marks(tmp_path, monkeypatch):
     page = tmp_path / "cosface.md"
     page.write_text(f"# CosFace\n\n{tables.BEGIN}old\n{tables.END}\n\nText\n")
     tables.main(["--results", str(results), "--docs", str(tmp_path)])
+    assert "unknown: no page" in capsys.readouterr().out
     text = page.read_text()
     assert "| sphereface | margin=2, base=0.0 | 85.0 ± 18.4 | 50.0 ± 0.0 |" in text
     assert "old" not in text

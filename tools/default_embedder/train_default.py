@@ -83,12 +83,15 @@ def main(arguments=None):
     options.work.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(options.seed)
     cv2.setNumThreads(1)
-    with exclusive(options.work):
-        state = find_state(options)
-        lesson = read_lesson(options)
-        exam = Exam(lesson, options)
-        course, state = course_of(state, options)
-        run(state, course, lesson, exam, options)
+    try:
+        with exclusive(options.work):
+            state = find_state(options)
+            lesson = read_lesson(options)
+            exam = Exam(lesson, options)
+            course, state = course_of(state, options)
+            run(state, course, lesson, exam, options)
+    except BlockingIOError as error:  # another process trains there
+        raise SystemExit(str(error)) from None
 
 
 def read_options(arguments):

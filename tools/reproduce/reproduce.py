@@ -100,7 +100,9 @@ def train(key, setting, run, faces):
     command += ["--output", str(run)]
     for change in changes:
         command += ["--set", change]
-    subprocess.run(command, check=True)
+    code = subprocess.run(command).returncode
+    if code:
+        raise SystemExit(code)  # the command has said why
     shutil.rmtree(run / "checkpoints", ignore_errors=True)
     (run / "classifier.keras").unlink(missing_ok=True)
 

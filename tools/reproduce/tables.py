@@ -2,7 +2,7 @@
 
     python tools/reproduce/tables.py
 
-A figure and the table between two marks of `docs/papers/PAPER.md`, for each paper with rows. A
+A figure and the table between two marks of `docs/papers/PAPER.md`, for each page there is. A
 value is the mean over the seeds. Its interval is of Student's t, with the standard deviation over
 seeds pooled over the paper's settings: three seeds alone decide nothing about their own spread.
 """
@@ -62,13 +62,17 @@ def main(arguments=None):
     with open(options.results, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for paper, study in STUDIES.items():
+        page = options.docs / f"{paper}.md"
+        if not page.is_file():
+            print(f"{paper}: no page {page}")
+            continue
         found = results_of(rows, [*study.baselines, *study.settings])
         if not any(setting in found for setting in study.settings):
             continue
         if paper in CHOSEN:
             found = chosen(found)
         table = table_of(found, MEASURES | MORE.get(paper, {}))
-        write_between_marks(options.docs / f"{paper}.md", table)
+        write_between_marks(page, table)
         figure = draw_bars(found) if paper in CHOSEN else draw_sweeps(found, study)
         figure.savefig(options.docs / f"{paper}.png", dpi=110)
         print(paper)
