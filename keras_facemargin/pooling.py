@@ -256,7 +256,8 @@ def attenuate(scores, quality_a, quality_b, *, threshold, ratio):
     of the pair. Other users of the paper apply this rule, with the quality of a template's best
     image. The rule and values of `threshold` and `ratio` could not be checked against the paper, so
     they have no defaults: choose them on held-out pairs. A negative score does not change, because
-    division would raise it.
+    division would raise it. Between templates of LFW, half of them degraded, a ratio of 1.1 to 1.2
+    raised TAR at FAR 1e-3 by a point, and one of 2 lowered it by 7 (docs/pooling.csv).
 
     Args:
         scores: similarities, ``(N,)``.

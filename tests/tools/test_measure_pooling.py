@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 from tiny import tiny_embedder
 
+from keras_facemargin.images.degrade import degrade
 from keras_facemargin.images.synthetic import write_synthetic_faces
+from keras_facemargin.quality.resolution import effective_resolution
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmarks" / "measure_pooling.py"
 
@@ -23,11 +25,11 @@ def tool():
     return module
 
 
-def test_damage_lowers_the_sharpness(tool):
+def test_a_degraded_image_has_a_lower_quality(tool):
     face = np.random.default_rng(0).integers(0, 256, size=(112, 112, 3), dtype=np.uint8)
-    assert tool.shrunk(face, 24).shape == face.shape
-    assert tool.sharpness(tool.shrunk(face, 12)) < tool.sharpness(tool.shrunk(face, 24))
-    assert tool.sharpness(tool.shrunk(face, 24)) < tool.sharpness(face)
+    pixels = effective_resolution(np.stack([degrade(face, "14px"), face]))
+    worse, clean = tool.share_of_range(pixels)
+    assert 0 < worse < tool.POOR < clean < 1
 
 
 def test_templates_are_disjoint_and_of_one_person(tool):
@@ -40,6 +42,8 @@ def test_templates_are_disjoint_and_of_one_person(tool):
 
 def test_measures_and_writes_what_it_found(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "LAMBDAS", (0.0, 1.0))
+    monkeypatch.setattr(tool, "RATIOS", (1.0, 2.0))
+    monkeypatch.setattr(tool, "POOR", 0.1)  # drawn faces have less detail
     monkeypatch.setattr(tool, "FARS", (1e-1, 1e-2))
     monkeypatch.setattr(tool, "CHOSEN_BY", 1e-1)
     monkeypatch.setattr(tool, "MEASURES", ("eer", "tar_at_1e-01", "tar_at_1e-02"))
@@ -61,13 +65,14 @@ def test_measures_and_writes_what_it_found(tool, tmp_path, monkeypatch, capsys):
             *("--model", str(tmp_path / "tiny.keras"), "--output", str(tmp_path / "out")),
         ]
     )
-    assert "12 people, 72 images; 4 reference images" in capsys.readouterr().out
+    assert "12 people, 72 images" in capsys.readouterr().out
     with (tmp_path / "out" / "pooling.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["lam"] for row in rows] == ["0.0", "1.0", "chosen"] * 3
+    assert [row["value"] for row in rows] == ["0.0", "1.0", "chosen"] * 3 + ["1.0", "2.0", "chosen"]
     # All detector scores are equal here, so that λ cannot matter in the first two cases.
     for row in rows[:6]:
         assert float(row["eer_gain"]) == 0
     assert float(rows[7]["eer_gain"]) != 0
+    assert float(rows[10]["eer_gain"]) != 0
     with Image.open(tmp_path / "out" / "pooling.png") as picture:
         assert picture.width > 500

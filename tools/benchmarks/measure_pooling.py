@@ -1,48 +1,74 @@
-"""What quality pooling gains over the plain mean, on templates built from LFW, as λ varies.
+"""What quality pooling and attenuation gain on templates built from LFW.
 
     python tools/benchmarks/measure_pooling.py LFW_FOLDER LANDMARKS_JSONL --output docs
 
 Each person with enough images is split at random into two templates; every pair of templates is a
 comparison. This is repeated, and all ways of pooling see the same templates, so that gains are
-differences within a repetition. λ = 0 is the mean.
-
-Three cases:
+differences within a repetition. λ = 0 is the mean; it pools where attenuation is measured, whose
+ratio 1 changes nothing.
 
 - clean, detector: the images as they are; quality is the face detector's score on the photo;
-- degraded, detector: some images of each template are shrunk to a few pixels and enlarged again.
-  The detector's score is still that of the clean photo, which knows nothing of it: a control, in
-  which nothing can be gained but by chance;
-- degraded, sharpness: the same images; quality is the share of reference images (clean, of people
-  who are in no template) that are less sharp, sharpness being the variance of the Laplacian of the
-  luminance. A simple measure that happens to fit this damage: an upper estimate of what a general
-  one would find.
+- images, detector: half of all images, drawn at random, are degraded in one of the ways of
+  `facemargin evaluate degraded`. The detector's score is still that of the clean photo, which knows
+  nothing of it: a control, in which nothing can be gained but by chance;
+- images, resolution: the same images; quality is the package's own measure of how many pixels
+  between the eyes have detail, as a share of its range;
+- templates, resolution: half of all templates are degraded as a whole, for attenuation. A template
+  has the quality of its best image, and is poor below the middle of the range.
 
-Features are of unit length. The gain to believe is the last row of each case: λ chosen on one half
-of the people, the gain taken on the other half. LFW has no videos, so media pooling cannot be shown
-on it.
+Features are of unit length. The gain to believe is the last row of each case: λ or the ratio chosen
+on one half of the people, the gain taken on the other half. LFW has no videos, so media pooling
+cannot be shown on it.
 """
 
 import argparse
 import csv
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from keras_facemargin.evaluate import all_pairs, embed, roc
+from keras_facemargin.images.degrade import KINDS, degrade
 from keras_facemargin.images.image import read_face
-from keras_facemargin.pooling import pool_templates
+from keras_facemargin.pooling import attenuate, pool_templates
+from keras_facemargin.quality.resolution import effective_resolution
 from keras_facemargin.zoo import load_embedder
 
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+RATIOS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0)
+POOR = 0.5  # the threshold of attenuation
 FARS = (1e-3, 1e-4)
-CHOSEN_BY = 1e-3  # the rate whose TAR λ is chosen by
-SHRUNK_TO = (12, 16, 24)  # pixels a side, of 112
+CHOSEN_BY = 1e-3  # the rate whose TAR λ and the ratio are chosen by
+RANGE = (6.3, 35.2)  # pixels between the eyes that `effective_resolution` tells apart
 MEASURES = ("eer", *(f"tar_at_{far:.0e}" for far in FARS))
+
+
+class Case(NamedTuple):
+    """What is degraded, what the quality is, and what is varied: λ or the ratio."""
+
+    degraded: str
+    quality: str
+    varied: str
+
+    def __str__(self):
+        return f"{self.degraded}, {self.quality}"
+
+    @property
+    def values(self):
+        return LAMBDAS if self.varied == "λ" else RATIOS
+
+
+CASES = (
+    Case("clean", "detector", "λ"),
+    Case("images", "detector", "λ"),
+    Case("images", "resolution", "λ"),
+    Case("templates", "resolution", "ratio"),
+)
 
 console = Console()
 
@@ -60,10 +86,7 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
 
     faces = Faces(options)
-    console.print(
-        f"{len(faces.people):,} people, {len(faces.paths):,} images; "
-        f"{len(faces.reference):,} reference images of others"
-    )
+    console.print(f"{len(faces.people):,} people, {len(faces.paths):,} images")
     cases = measure(faces, options)
     rows = [row for case, results in cases.items() for row in summary(case, results)]
     options.output.mkdir(parents=True, exist_ok=True)
@@ -83,31 +106,25 @@ class Faces:
         rng = np.random.default_rng(0)
         scores = read_scores(options.landmarks)
         folders = {folder: sorted(folder.glob("*.jpg")) for folder in options.images.iterdir()}
-        self.people, self.paths, self.reference, people = [], [], [], []
+        self.people, self.paths, people = [], [], []
         for folder, paths in sorted(folders.items()):
             paths = [path for path in paths if f"{folder.name}/{path.name}" in scores]
-            if len(paths) < options.least:
-                self.reference += paths
-                continue
-            people += [len(self.people)] * len(paths)
-            self.people.append(folder.name)
-            self.paths += paths
+            if len(paths) >= options.least:
+                people += [len(self.people)] * len(paths)
+                self.people.append(folder.name)
+                self.paths += paths
         self.person = np.array(people)
-        self.reference = self.reference[: 2 * len(self.paths)]
-        names = [f"{path.parent.name}/{path.name}" for path in self.paths]
-        self.detector = np.array([scores[name] for name in names])
+        self.detector = np.array([scores[f"{p.parent.name}/{p.name}"] for p in self.paths])
 
         clean = np.stack([read_face(path) for path in self.paths])
-        sizes = rng.choice(SHRUNK_TO, size=len(clean))
-        degraded = np.stack([shrunk(face, size) for face, size in zip(clean, sizes, strict=True)])
-        known = np.sort([sharpness(read_face(path)) for path in self.reference])
+        kinds = rng.choice(KINDS, size=len(clean))
+        degraded = np.stack([degrade(face, kind) for face, kind in zip(clean, kinds, strict=True)])
         embedder = load_embedder(options.model)
-        self.embeddings, self.sharpness = [], []
+        self.embeddings, self.resolution = [], []
         for images in (clean, degraded):
             rows = embed(embedder, images)
             self.embeddings.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-            rank = np.searchsorted(known, [sharpness(face) for face in images])
-            self.sharpness.append((rank + 0.5) / (len(known) + 1))
+            self.resolution.append(share_of_range(effective_resolution(images)))
 
 
 def read_scores(file):
@@ -115,44 +132,44 @@ def read_scores(file):
     return {line["file"]: line["r"]["score"] for line in lines if line["status"] == "ok"}
 
 
-def shrunk(face, size):
-    image = Image.fromarray(face)
-    small = image.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(small.resize(image.size, Image.Resampling.BICUBIC))
-
-
-def sharpness(face):
-    """Variance of the Laplacian of the luminance, on the middle of the crop."""
-    grey = np.asarray(Image.fromarray(face).convert("L"), np.float64)[16:96, 16:96]
-    edges = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    return float(np.var(edges - 4 * grey[1:-1, 1:-1]))
+def share_of_range(pixels):
+    """A quality within (0, 1); its ends would be infinite logits."""
+    return np.clip((pixels - RANGE[0]) / (RANGE[1] - RANGE[0]), 0.01, 0.99)
 
 
 def measure(faces, options):
-    """For each case an array (repeats, λ, half of the people, measures)."""
-    shape = (options.repeats, len(LAMBDAS), 2, len(MEASURES))
-    names = ("clean, detector", "degraded, detector", "degraded, sharpness")
-    cases = {name: np.empty(shape) for name in names}
+    """For each case an array (repeats, values, half of the people, measures)."""
+    cases = {
+        case: np.empty((options.repeats, len(case.values), 2, len(MEASURES))) for case in CASES
+    }
     for repeat in track(range(options.repeats), "Pooling", console=console, transient=True):
         rng = np.random.default_rng(repeat)
         rows, template = draw_templates(faces.person, options.most, rng)
         half = rng.permutation(len(faces.people)) % 2
-        damaged = (rng.random(len(rows)) < options.damaged).astype(int)
-        for name, results in cases.items():
-            poor = damaged if name.startswith("degraded") else 0 * damaged
+        poor = {
+            "clean": np.zeros(len(rows), bool),
+            "images": rng.random(len(rows)) < options.damaged,
+            "templates": (rng.random(template.max() + 1) < options.damaged)[template],
+        }
+        for case, results in cases.items():
+            worse = poor[case.degraded]
             embeddings = np.where(
-                poor[:, None], faces.embeddings[1][rows], faces.embeddings[0][rows]
+                worse[:, None], faces.embeddings[1][rows], faces.embeddings[0][rows]
             )
             quality = faces.detector[rows]
-            if name.endswith("sharpness"):
-                quality = np.where(poor, faces.sharpness[1][rows], faces.sharpness[0][rows])
-            for number, lam in enumerate(LAMBDAS):
+            if case.quality == "resolution":
+                quality = np.where(worse, faces.resolution[1][rows], faces.resolution[0][rows])
+            for number, value in enumerate(case.values):
+                weight, ratio = (value, 1.0) if case.varied == "λ" else (0.0, value)
                 pooled, ids = pool_templates(
-                    embeddings, template, quality=quality, quality_weight=lam
+                    embeddings, template, quality=quality, quality_weight=weight
                 )
+                best = np.array([quality[template == each].max() for each in ids])
                 for side in (0, 1):
                     chosen = half[ids // 2] == side
-                    results[repeat, number, side] = judged(pooled[chosen], ids[chosen] // 2)
+                    results[repeat, number, side] = judged(
+                        pooled[chosen], ids[chosen] // 2, best[chosen], ratio
+                    )
     return cases
 
 
@@ -166,17 +183,21 @@ def draw_templates(person, most, rng):
     return np.array(rows), np.array(template)
 
 
-def judged(templates, people):
-    curve = roc(*all_pairs(templates, people))
+def judged(templates, people, quality, ratio):
+    scores, same = all_pairs(templates, people)
+    first, second = np.triu_indices(len(templates), k=1)
+    scores = attenuate(scores, quality[first], quality[second], threshold=POOR, ratio=ratio)
+    curve = roc(scores, same)
     tars = [curve.tar_at_far(far).tar for far in FARS]
     return [curve.equal_error_rate(), *(np.nan if tar is None else tar for tar in tars)]
 
 
 def summary(case, results):
-    """Means over repetitions of each λ, with its gain over the mean; then the chosen λ."""
+    """Means over repetitions of each value, with its gain over the first; then the chosen value."""
+    facts = {"case": case, "varied": case.varied, "repeats": len(results)}
     rows = []
-    for number, lam in enumerate(LAMBDAS):
-        rows.append({"case": case, "lam": lam, "people": "all", "repeats": len(results)})
+    for number, value in enumerate(case.values):
+        rows.append(facts | {"value": value, "people": "all"})
         values = results[:, number].mean(axis=1)
         gains = (results[:, number] - results[:, 0]).mean(axis=1)
         for index, name in enumerate(MEASURES):
@@ -186,7 +207,7 @@ def summary(case, results):
     each = np.arange(len(results))
     values = results[each, best, 1]  # ... and its gain on the other
     gains = values - results[:, 0, 1]
-    rows.append({"case": case, "lam": "chosen", "people": "other half", "repeats": len(results)})
+    rows.append(facts | {"value": "chosen", "people": "other half"})
     for index, name in enumerate(MEASURES):
         rows[-1] |= figures(name, values[:, index], gains[:, index])
     return rows
@@ -201,12 +222,13 @@ def figures(name, values, gains):
 
 
 def table(rows):
-    result = Table("case", "λ", "EER", *(f"TAR @ {far:g}" for far in FARS), "gain over the mean")
+    result = Table("case", "varied", "value", "EER", *(f"TAR @ {far:g}" for far in FARS), "gain")
     for row in rows:
         name = MEASURES[1]
         result.add_row(
-            row["case"],
-            str(row["lam"]),
+            str(row["case"]),
+            row["varied"],
+            str(row["value"]),
             *(f"{float(row[measure]):.2%}" for measure in MEASURES),
             f"{100 * float(row[f'{name}_gain']):+.2f} ± {100 * float(row[f'{name}_gain_sd']):.2f}",
         )
@@ -214,30 +236,31 @@ def table(rows):
 
 
 def draw(cases, options):
-    """Gain of TAR over the mean, by λ."""
+    """Gain of TAR over the mean, by λ and by the ratio of attenuation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
     by = MEASURES.index(f"tar_at_{CHOSEN_BY:.0e}")
-    places = np.arange(len(LAMBDAS))
-    colors = ("#0072b2", "#8a8a8a", "#d55e00")
-    for color, (case, results) in zip(colors, cases.items(), strict=True):
-        gains = 100 * (results[..., by] - results[:, :1, :, by]).mean(axis=2)
-        middle, spread = gains.mean(axis=0), gains.std(axis=0)
-        mean = 100 * results[:, 0, :, by].mean()
-        axes.plot(places, middle, "o-", color=color, label=f"{case} (mean pooling {mean:.1f} %)")
-        axes.fill_between(places, middle - spread, middle + spread, color=color, alpha=0.15, lw=0)
-    axes.axhline(0, color="#222222", linewidth=0.8)
-    axes.set(
-        xticks=places,
-        xticklabels=[f"{lam:g}" for lam in LAMBDAS],
-        xlabel="λ (0 is the mean)",
-        ylabel=f"gain in TAR at FAR {CHOSEN_BY:g}, points",
-        title=f"Quality pooling against the mean, {options.repeats} draws of LFW templates",
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", frameon=False)
+    colors = iter(("#0072b2", "#8a8a8a", "#d55e00", "#009e73"))
+    for axes, varied in zip(figure.subplots(1, 2), ("λ", "ratio"), strict=True):
+        own = {case: results for case, results in cases.items() if case.varied == varied}
+        for case, results in own.items():
+            color, places = next(colors), np.arange(len(case.values))
+            gains = 100 * (results[..., by] - results[:, :1, :, by]).mean(axis=2)
+            middle, spread = gains.mean(axis=0), gains.std(axis=0)
+            first = 100 * results[:, 0, :, by].mean()
+            axes.plot(places, middle, "o-", color=color, label=f"{case} (before: {first:.1f} %)")
+            axes.fill_between(
+                places, middle - spread, middle + spread, color=color, alpha=0.15, lw=0
+            )
+            axes.set(xticks=places, xticklabels=[f"{value:g}" for value in case.values])
+        axes.axhline(0, color="#222222", linewidth=0.8)
+        axes.set(ylabel=f"gain in TAR at FAR {CHOSEN_BY:g}, points")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    figure.axes[0].set(xlabel="λ (0 is the mean)", title="Quality pooling")
+    figure.axes[1].set(xlabel="ratio (1 changes nothing)", title="Quality attenuation")
+    figure.suptitle(f"{options.repeats} draws of LFW templates")
     return figure
 
 
