@@ -36,8 +36,10 @@ MORE = {
     "sphereface": {"fisher": "AFS, trained", "fisher_lfw": "AFS, LFW"},
     "l2_softmax": {"loss": "training loss", "norm_blurred": "norm under blur"},
     "cosface": {"loss": "training loss"},
+    "crystal": {"tar_1e-05": "at 1e-5"},
+    "sv_softmax": {"tar_1e-05": "at 1e-5"},
 }
-SHARES = frozenset().union(*MORE.values())  # numbers, not percentages
+SHARES = ("fisher", "fisher_lfw", "loss", "norm_blurred")  # numbers, not percentages
 CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
 DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
 
@@ -66,12 +68,13 @@ def main(arguments=None):
         if not page.is_file():
             print(f"{paper}: no page {page}")
             continue
-        found = results_of(rows, [*study.baselines, *study.settings])
+        measures = MEASURES | MORE.get(paper, {})
+        found = results_of(rows, [*study.baselines, *study.settings], measures)
         if not any(setting in found for setting in study.settings):
             continue
         if paper in CHOSEN:
             found = chosen(found)
-        table = table_of(found, MEASURES | MORE.get(paper, {}))
+        table = table_of(found, measures)
         write_between_marks(page, table)
         figure = draw_bars(found) if paper in CHOSEN else draw_sweeps(found, study)
         figure.savefig(options.docs / f"{paper}.png", dpi=110)
@@ -79,7 +82,7 @@ def main(arguments=None):
         print(table)
 
 
-def results_of(rows, settings):
+def results_of(rows, settings, measures):
     """Setting -> measure -> `Result`, for those of the settings that have rows.
 
     A setting with an empty value of a measure has no result for it.
@@ -91,7 +94,7 @@ def results_of(rows, settings):
             rows_of[setting].append(row)
     rows_of = {setting: own for setting, own in rows_of.items() if own}
     found = {setting: {} for setting in rows_of}
-    for measure in (*MEASURES, *SHARES):
+    for measure in measures:
         values = {
             setting: [float(row[measure]) for row in own]
             for setting, own in rows_of.items()
