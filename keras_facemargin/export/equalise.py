@@ -9,11 +9,13 @@ is divided by the square root of its range where it is made and multiplied by it
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from keras_facemargin.export.rewrite import LINEAR, Step, flatten
 
 Floats = npt.NDArray[np.floating]
 _BATCH = 32
@@ -30,15 +32,6 @@ _PASS_ON = (
     keras.layers.ZeroPadding2D,
 )
 _ACTIVATIONS = (keras.activations.linear, keras.activations.relu)
-_LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-
-
-class _Step(NamedTuple):
-    """A call of a layer, or of an operation, in a flat model."""
-
-    layer: Any
-    inputs: list[Any]
-    output: Any
 
 
 def equalise(embedder: Any, images: npt.NDArray[Any]) -> Any:
@@ -51,7 +44,7 @@ def equalise(embedder: Any, images: npt.NDArray[Any]) -> Any:
     Returns:
         A Functional `keras.Model` of new layers.
     """
-    model, steps = _flatten(embedder)
+    model, steps = flatten(embedder)
     channels = _Channels(steps, [*model.inputs, *model.outputs])
     tensors = [
         each.output
@@ -73,45 +66,10 @@ def equalise(embedder: Any, images: npt.NDArray[Any]) -> Any:
     return model
 
 
-def _flatten(embedder: Any) -> tuple[Any, list[_Step]]:
-    """A copy without models of layers inside, and its calls in order."""
-    steps: list[_Step] = []
-    copies: dict[int, Any] = {}  # by the id of the layer
-    originals: dict[int, Any] = {}  # by the id of the copy, until its weights are set
-
-    def copied(layer: Any) -> Any:
-        if isinstance(layer, keras.Model) or not isinstance(layer, keras.layers.Layer):
-            return layer  # a model is copied when it is called, and an operation has no weights
-        if id(layer) not in copies:
-            copy = layer.__class__.from_config(layer.get_config())
-            copies[id(layer)], originals[id(copy)] = copy, layer
-        return copies[id(layer)]
-
-    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(layer, keras.Sequential):
-            output = args[0]
-            for each in layer.layers:
-                output = call(copied(each), output)
-            return output
-        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
-            # As `keras.models.clone_model` does, which returns a model of its own.
-            return layer._run_through_graph(args[0], operation_fn=copied, call_fn=call)
-        output = layer(*args, **kwargs)
-        if (original := originals.pop(id(layer), None)) is not None:
-            layer.set_weights(original.get_weights())
-        given = keras.tree.flatten((args, kwargs))
-        tensors = [each for each in given if isinstance(each, keras.KerasTensor)]
-        steps.append(_Step(layer, tensors, output))
-        return output
-
-    image = keras.Input(embedder.input_shape[1:])
-    return keras.Model(image, call(embedder, image), name=embedder.name), steps
-
-
 class _Channels:
     """Which tensors of a flat model share the factors of their channels, and these factors."""
 
-    def __init__(self, steps: Sequence[_Step], fixed: Sequence[Any]) -> None:
+    def __init__(self, steps: Sequence[Step], fixed: Sequence[Any]) -> None:
         self._parent: dict[int, int] = {}
         self._fixed: set[int] = set()
         self._factors: dict[int, Floats] = {}
@@ -148,7 +106,7 @@ class _Channels:
             shares[root] = np.maximum(shares[root], share) if root in shares else share
         self._factors = {root: np.sqrt(share) for root, share in shares.items()}
 
-    def apply(self, step: _Step) -> None:
+    def apply(self, step: Step) -> None:
         """Takes the factors of its input and its output into the weights of a layer."""
         layer = step.layer
         if not any(_takes_and_gives(layer)):
@@ -200,9 +158,10 @@ def _passes_on(layer: Any) -> bool:
 def _takes_and_gives(layer: Any) -> tuple[bool, bool]:
     """Whether its weights can take factors of its input, and of its output."""
     if type(layer) is keras.layers.BatchNormalization:
-        # Converters merge it with the layer before: the tensor between is not in a file.
+        # One that no linear layer precedes: the others are merged.
         return False, layer.scale and layer.axis in (-1, 3)
-    if type(layer) not in _LINEAR or getattr(layer, "data_format", "") == "channels_first":
+    if type(layer) not in LINEAR or getattr(layer, "data_format", "") == "channels_first":
         return False, False
-    plain = getattr(layer, "groups", 1) == getattr(layer, "depth_multiplier", 1) == 1
-    return plain, plain and layer.activation in _ACTIVATIONS
+    single = getattr(layer, "depth_multiplier", 1) == 1
+    takes = single and getattr(layer, "groups", 1) == 1
+    return takes, single and layer.activation in _ACTIVATIONS

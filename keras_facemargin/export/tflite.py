@@ -9,6 +9,7 @@ import numpy.typing as npt
 from keras_facemargin.export.conversion import unsupported
 from keras_facemargin.export.graph import frozen
 from keras_facemargin.export.metadata import with_entry, with_metadata
+from keras_facemargin.export.rewrite import split_prelu
 from keras_facemargin.export.savedmodel import write_graph
 from keras_facemargin.export.verdict import Op
 from keras_facemargin.runtime.carried import ENTRY
@@ -43,6 +44,8 @@ def convert(
     """
     import tensorflow as tf
 
+    if precision == "int8":
+        embedder = split_prelu(embedder)
     graph = frozen(embedder, batch_size=1)
     if precision == "int8":
         # The quantiser ends the process at the lists of recurrent layers.

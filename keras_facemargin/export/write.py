@@ -24,6 +24,7 @@ from keras_facemargin.export.formats import (
 )
 from keras_facemargin.export.graph import check_backend, float32_embedder, reference_of
 from keras_facemargin.export.images import check_images
+from keras_facemargin.export.rewrite import merge_normalisation
 from keras_facemargin.export.verdict import (
     Artefact,
     Op,
@@ -169,7 +170,7 @@ def export_embedder(
     with converting(f"{format.container.title} {precision}", embedder):
         converted = embedder
         if representative is not None and precision == "int8":
-            converted = equalise(embedder, representative)
+            converted = equalise(merge_normalisation(embedder), representative)
         artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:

@@ -1,0 +1,187 @@
+"""Networks of the same function, written so that the integers of a file compute them well.
+
+- `merge_normalisation`: each batch normalisation becomes part of the layer before. Converters merge
+  it with that one or with the layer behind it, and then a tensor between the two, whose channels
+  differ in range, is rounded to the steps of its widest channel.
+- `split_prelu`: LiteRT computes PReLU of integers one number at a time, outside its delegate, which
+  takes convolutions of 1x1 and a sum. ONNX Runtime is as fast without.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+_CALL = Callable[..., Any]
+
+
+class Step(NamedTuple):
+    """A call of a layer, or of an operation, in a flat model."""
+
+    layer: Any
+    inputs: list[Any]
+    output: Any
+
+
+def flatten(embedder: Any) -> tuple[Any, list[Step]]:
+    """A copy without models of layers inside, and its calls in order.
+
+    Args:
+        embedder: a Functional `keras.Model`, as `float32_embedder` returns it. It is not changed.
+
+    Returns:
+        A Functional `keras.Model` of new layers, and its steps.
+    """
+    steps: list[Step] = []
+    copies: dict[int, Any] = {}  # by the id of the layer
+    originals: dict[int, Any] = {}  # by the id of the copy, until its weights are set
+
+    def copied(layer: Any) -> Any:
+        if isinstance(layer, keras.Model) or not isinstance(layer, keras.layers.Layer):
+            return layer  # a model is copied when it is called, and an operation has no weights
+        if id(layer) not in copies:
+            copy = layer.__class__.from_config(layer.get_config())
+            copies[id(layer)], originals[id(copy)] = copy, layer
+        return copies[id(layer)]
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(layer, keras.Sequential):
+            output = args[0]
+            for each in layer.layers:
+                output = call(copied(each), output)
+            return output
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
+            # As `keras.models.clone_model` does, which returns a model of its own.
+            return layer._run_through_graph(args[0], operation_fn=copied, call_fn=call)
+        output = layer(*args, **kwargs)
+        if (original := originals.pop(id(layer), None)) is not None:
+            layer.set_weights(original.get_weights())
+        given = keras.tree.flatten((args, kwargs))
+        tensors = [each for each in given if isinstance(each, keras.KerasTensor)]
+        steps.append(Step(layer, tensors, output))
+        return output
+
+    image = keras.Input(embedder.input_shape[1:])
+    return keras.Model(image, call(embedder, image), name=embedder.name), steps
+
+
+def merge_normalisation(embedder: Any) -> Any:
+    """An embedder of the same function whose linear layers have their batch normalisation inside.
+
+        BN(W x + b) = (s W) x + s (b - mean) + beta,   s = gamma / sqrt(variance + epsilon)
+
+    Args:
+        embedder: as `flatten`.
+
+    Returns:
+        A Functional `keras.Model` of new layers. A normalisation that no such layer precedes stays.
+    """
+    model, steps = flatten(embedder)
+    calls = Counter(id(step.layer) for step in steps)
+    uses = Counter(id(each) for step in steps for each in step.inputs)
+    uses.update(map(id, model.outputs))
+    makers: dict[int, Any] = {id(step.output): step.layer for step in steps}
+    merged = {}  # id of a linear layer -> its normalisation
+    for layer, inputs, _ in steps:
+        before: Any = makers.get(id(inputs[0])) if len(inputs) == 1 else None
+        if (
+            type(layer) is keras.layers.BatchNormalization
+            and type(before) in LINEAR
+            and before.activation is keras.activations.linear
+            and getattr(before, "data_format", "channels_last") == "channels_last"
+            and layer.axis in (-1, inputs[0].ndim - 1)
+            and calls[id(layer)] == calls[id(before)] == uses[id(inputs[0])] == 1
+        ):
+            merged[id(before)] = layer
+    gone = set(map(id, merged.values()))
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if id(layer) in gone:
+            return args[0]
+        if id(layer) not in merged:
+            return layer(*args, **kwargs)
+        whole = type(layer).from_config({**layer.get_config(), "use_bias": True})
+        output = whole(*args, **kwargs)
+        whole.set_weights(_merged(layer, merged[id(layer)]))
+        return output
+
+    return _called(model, call)
+
+
+def _merged(layer: Any, normalisation: Any) -> list[npt.NDArray[Any]]:
+    """Kernel and bias of a layer with its normalisation."""
+    kernel, *bias = (each.astype("float64") for each in layer.get_weights())
+    mean, variance, gamma, beta = (
+        default if weight is None else keras.ops.convert_to_numpy(weight).astype("float64")
+        for weight, default in (
+            (normalisation.moving_mean, 0.0),
+            (normalisation.moving_variance, 1.0),
+            (normalisation.gamma, 1.0),
+            (normalisation.beta, 0.0),
+        )
+    )
+    scale = gamma / np.sqrt(variance + normalisation.epsilon)
+    # The last axes of a kernel are its output channels, of a depthwise one together.
+    depthwise = type(layer) is keras.layers.DepthwiseConv2D
+    kernel *= scale.reshape(kernel.shape[-2:]) if depthwise else scale
+    return [kernel, ((bias[0] if bias else 0.0) - mean) * scale + beta]
+
+
+def split_prelu(embedder: Any) -> Any:
+    """An embedder of the same function, with PReLU as a sum of two convolutions of 1x1.
+
+        PReLU(x) = ReLU(x) - sign(a) ReLU(-|a| x)
+
+    Each part has a range of its own, so that nothing is lost to rounding.
+
+    Args:
+        embedder: as `flatten`.
+
+    Returns:
+        A Functional `keras.Model`. Slopes that differ from place to place stay a PReLU.
+    """
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        slopes = _slopes(layer, args[0]) if type(layer) is keras.layers.PReLU else None
+        if slopes is None:
+            return layer(*args, **kwargs)
+        above = _scaled(args[0], np.ones_like(slopes), f"{layer.name}_above", "relu")
+        if not slopes.any():
+            return above
+        # A kernel of zeros would have no scale.
+        negative = np.where(slopes == 0, -1.0, -np.abs(slopes))
+        below = _scaled(args[0], negative, f"{layer.name}_below", "relu")
+        if (slopes > 0).all():
+            return keras.layers.Subtract(name=layer.name)([above, below])
+        if not (slopes < 0).all():
+            below = _scaled(below, -np.sign(slopes), f"{layer.name}_signed", None)
+        return keras.layers.Add(name=layer.name)([above, below])
+
+    return _called(flatten(embedder)[0], call)
+
+
+def _slopes(layer: Any, tensor: Any) -> npt.NDArray[Any] | None:
+    """One slope for each channel of `(B, H, W, C)`; None where there is none."""
+    if tensor.ndim != 4:
+        return None
+    alpha = np.broadcast_to(layer.get_weights()[0], (*tensor.shape[1:],))
+    rows = alpha.reshape(-1, alpha.shape[-1])
+    return rows[0] if (rows == rows[0]).all() else None
+
+
+def _scaled(tensor: Any, factors: npt.NDArray[Any], name: str, activation: str | None) -> Any:
+    layer = keras.layers.DepthwiseConv2D(1, use_bias=False, activation=activation, name=name)
+    output = layer(tensor)
+    layer.set_weights([factors.reshape(1, 1, -1, 1)])
+    return output
+
+
+def _called(model: Any, call: _CALL) -> Any:
+    """A flat model whose layers are called by `call(layer, *args, **kwargs)`."""
+    image = keras.Input(model.input_shape[1:])
+    output = model._run_through_graph(image, operation_fn=lambda layer: layer, call_fn=call)
+    return keras.Model(image, output, name=model.name)

@@ -1,0 +1,158 @@
+"""Networks rewritten for integers: the same function, and files that keep it."""
+
+import keras
+import numpy as np
+import pytest
+from inference import infer
+
+from keras_facemargin.export import ExportError, export_tflite, tflite, write
+from keras_facemargin.export.rewrite import merge_normalisation, split_prelu
+from keras_facemargin.runtime.tflite import count_parts
+
+layers = keras.layers
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Squares of random colours."""
+    squares = np.random.default_rng(1).integers(0, 256, (80, 4, 4, 3)).astype("float32")
+    return squares.repeat(4, axis=1).repeat(4, axis=2)
+
+
+def shuffled(model, low=0.1, high=2.0):
+    """The model with random statistics, weights and slopes of its normalisations and PReLUs."""
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.BatchNormalization | layers.PReLU):
+            layer.set_weights([rng.uniform(low, high, each.shape) for each in layer.get_weights()])
+    return model
+
+
+def assert_same_function(found, wanted, images):
+    first, second = infer(wanted, images), infer(found, images)
+    np.testing.assert_allclose(second, first, rtol=1e-3, atol=1e-4 * np.abs(first).max())
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def normalised_everywhere():
+    """Nine normalisations, of which six follow a layer that takes them."""
+    image = keras.Input((16, 16, 3))
+    x = layers.BatchNormalization()(layers.Rescaling(1 / 127.5, -1.0)(image))
+    x = layers.BatchNormalization()(layers.Conv2D(8, 3, use_bias=False)(x))
+    x = layers.BatchNormalization(scale=False)(layers.DepthwiseConv2D(3, depth_multiplier=2)(x))
+    x = layers.BatchNormalization(center=False)(layers.Conv2D(8, 3, groups=2)(x))
+    x = layers.BatchNormalization()(layers.Conv2D(8, 1, activation="relu")(x))
+    both = layers.Conv2D(8, 1)(x)
+    x = layers.Add()([layers.BatchNormalization()(both), both])
+    x = layers.BatchNormalization(axis=3)(layers.Conv2D(8, 3, strides=2)(x))
+    nested = keras.Input(x.shape[1:])
+    x = keras.Model(nested, layers.BatchNormalization()(layers.Conv2D(8, 1)(nested)))(x)
+    x = layers.Dense(6)(layers.Flatten()(x))
+    return shuffled(keras.Model(image, layers.BatchNormalization()(x)))
+
+
+@pytest.mark.any_backend
+def test_merged_normalisation_is_the_same_function(images):
+    model = normalised_everywhere()
+    merged = merge_normalisation(model)
+    assert_same_function(merged, model, images)
+    assert kinds(merged).count("BatchNormalization") == 3
+
+
+def test_a_layer_that_is_called_twice_keeps_its_normalisation(images):
+    image = keras.Input((16, 16, 3))
+    twice, once = layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization()
+    x = once(twice(once(twice(image))))
+    model = shuffled(keras.Model(image, layers.Dense(4)(layers.Flatten()(x))))
+    merged = merge_normalisation(model)
+    assert_same_function(merged, model, images)
+    assert kinds(merged).count("BatchNormalization") == 1
+
+
+def uneven_before_a_dense_layer():
+    """Channels that differ by 1,000 in range before their normalisation, and not behind it."""
+    keras.utils.set_random_seed(1)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(16, 3, strides=2, activation="relu")(layers.Rescaling(1 / 127.5)(image))
+    depthwise, norm = layers.DepthwiseConv2D(7, use_bias=False), layers.BatchNormalization()
+    x = layers.Dense(8)(layers.Flatten()(norm(depthwise(x))))
+    model = keras.Model(image, layers.BatchNormalization()(x))
+    factors = np.geomspace(1, 1000, 16).astype("float32")
+    (kernel,) = depthwise.get_weights()
+    depthwise.set_weights([kernel * factors[:, None]])
+    gamma, beta, mean, variance = norm.get_weights()
+    norm.set_weights([gamma, beta, mean, variance * factors**2])
+    return model
+
+
+def test_full_int8_keeps_channels_before_their_normalisation(images, tmp_path, monkeypatch):
+    """The converter merges it with the dense layer otherwise, as in InsightFace's y1."""
+    options = {"precision": "int8", "images": images.astype("uint8")}
+    merged = export_tflite(uneven_before_a_dense_layer(), tmp_path / "merged.tflite", **options)
+    assert merged.cosine_mean > 0.99
+    monkeypatch.setattr(write, "merge_normalisation", lambda embedder: embedder)
+    with pytest.raises(ExportError) as caught:
+        export_tflite(uneven_before_a_dense_layer(), tmp_path / "plain.tflite", **options)
+    assert 1 - merged.cosine_mean < 0.2 * (1 - caught.value.verdict.cosine_mean)
+
+
+SLOPES = {
+    "positive": [0.25, 0.5, 2.0, 1.0],
+    "negative": [-0.25, -0.5, -2.0, -1.0],
+    "mixed": [-1.5, 0.5, 2.0, 1.0],
+    "with zeros": [0.0, 0.5, -2.0, 0.0],
+    "zeros": [0.0] * 4,
+}
+
+
+def with_slopes(slopes, shared=(1, 2)):
+    keras.utils.set_random_seed(2)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 127.5, -1.0)(image))
+    prelu = layers.PReLU(shared_axes=shared)
+    x = layers.Conv2D(4, 3, strides=2)(prelu(x))
+    x = layers.PReLU()(layers.Flatten()(x))  # of a vector: it stays
+    model = keras.Model(image, layers.Dense(6)(x))
+    prelu.set_weights([np.broadcast_to(np.float32(slopes), prelu.alpha.shape)])
+    return model
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("kind", SLOPES)
+@pytest.mark.parametrize("shared", [(1, 2), None])
+def test_a_split_prelu_is_the_same_function(images, kind, shared):
+    model = with_slopes(SLOPES[kind], shared)
+    split = split_prelu(model)
+    assert_same_function(split, model, images)
+    assert kinds(split).count("PReLU") == 1
+
+
+@pytest.mark.any_backend
+def test_slopes_that_differ_from_place_to_place_stay(images):
+    model = shuffled(with_slopes(SLOPES["positive"], shared=None))
+    split = split_prelu(model)
+    assert_same_function(split, model, images)
+    assert kinds(split).count("PReLU") == 2
+
+
+@pytest.mark.parametrize("kind", SLOPES)
+def test_full_int8_with_prelu_is_one_part_for_the_delegate(images, kind, tmp_path, monkeypatch):
+    keras.utils.set_random_seed(2)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 127.5, -1.0)(image))
+    prelu = layers.PReLU(shared_axes=[1, 2])
+    x = layers.Conv2D(16, 3, strides=2)(prelu(x))
+    model = keras.Model(image, layers.Dense(8)(layers.Flatten()(x)))
+    prelu.set_weights([np.float32(SLOPES[kind]).reshape(1, 1, 4)])
+    options = {"precision": "int8", "images": images.astype("uint8")}
+    verdict = export_tflite(model, tmp_path / "a.tflite", **options)
+    assert verdict.cosine_mean > 0.99
+    outside = {"QUANTIZE", "L2_NORMALIZATION"}
+    assert set(count_parts((tmp_path / "a.tflite").read_bytes())[1]) <= outside
+    monkeypatch.setattr(tflite, "split_prelu", lambda embedder: embedder)
+    plain = export_tflite(model, tmp_path / "b.tflite", **options)
+    assert "PRELU" in count_parts((tmp_path / "b.tflite").read_bytes())[1]
+    assert 1 - verdict.cosine_mean < 1.5 * (1 - plain.cosine_mean) + 1e-4
