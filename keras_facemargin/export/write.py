@@ -168,9 +168,10 @@ def export_embedder(
     writer = _WRITERS[format.container.name]
     other_rows = {}
     with converting(f"{format.container.title} {precision}", embedder):
-        converted = embedder
-        if representative is not None and precision == "int8":
-            converted = equalise(merge_normalisation(embedder), representative)
+        converted = merge_normalisation(embedder) if format.weights == "int8" else embedder
+        if precision in ("int8", "dynamic_int8"):
+            faces = images.astype("float32") if representative is None else representative
+            converted = equalise(converted, faces)
         artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:

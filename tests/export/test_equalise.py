@@ -96,8 +96,9 @@ def uneven():
     return model
 
 
-def test_full_int8_keeps_channels_of_small_range(images, tmp_path, monkeypatch):
-    options = {"precision": "int8", "images": images.astype("uint8")}
+@pytest.mark.parametrize("precision", ["int8", "dynamic_int8"])
+def test_channels_of_small_range_are_kept(images, precision, tmp_path, monkeypatch):
+    options = {"precision": precision, "images": images.astype("uint8")}
     equal = export_tflite(uneven(), tmp_path / "equal.tflite", **options)
     monkeypatch.setattr(write, "equalise", lambda embedder, images: embedder)
     with pytest.raises(ExportError) as caught:

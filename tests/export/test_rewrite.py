@@ -88,9 +88,10 @@ def uneven_before_a_dense_layer():
     return model
 
 
-def test_full_int8_keeps_channels_before_their_normalisation(images, tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["int8", "int16x8"])
+def test_channels_before_their_normalisation_are_kept(images, precision, tmp_path, monkeypatch):
     """The converter merges it with the dense layer otherwise, as in InsightFace's y1."""
-    options = {"precision": "int8", "images": images.astype("uint8")}
+    options = {"precision": precision, "images": images.astype("uint8")}
     merged = export_tflite(uneven_before_a_dense_layer(), tmp_path / "merged.tflite", **options)
     assert merged.cosine_mean > 0.99
     monkeypatch.setattr(write, "merge_normalisation", lambda embedder: embedder)
