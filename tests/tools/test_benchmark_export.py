@@ -51,3 +51,19 @@ def test_every_comparison_gets_a_row(tmp_path, monkeypatch):
     assert "ONNX Runtime float32 / Keras predict" in cases
     assert cases[-1] == "start of the bundle's code / start of Keras"
     assert {row["threads"] for row in rows} == {"1"}
+
+
+@pytest.mark.slow
+def test_a_published_file_is_raced_as_it_is_and_exported_again(shared_data, tmp_path, monkeypatch):
+    model = tmp_path / "mine.keras"
+    tiny_embedder().save(model)
+    command = ["benchmark", str(tmp_path / "export.csv"), "--model", str(model)]
+    command += ["--crops", str(shared_data / "lfw" / "aligned"), "--rounds", "1", "--starts", "1"]
+    command += ["--published", str(shared_data / "weights" / "visassist_mobilefacenet.tflite")]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr("tensorflow.config.threading.set_intra_op_parallelism_threads", id)
+    benchmark_export.main()
+    rows = csv.DictReader((tmp_path / "export.csv").read_text().splitlines())
+    published = "LiteRT mobilefacenet_visassist"
+    again = {f"{published}, exported as {each} / {published}" for each in ("float32", "int8")}
+    assert {f"LiteRT float32 / {published}", *again} <= {row["case"] for row in rows}

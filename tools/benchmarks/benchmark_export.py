@@ -4,9 +4,10 @@
         --published visassist_mobilefacenet.tflite foamliu_MobileFaceNet.onnx --threads 1
 
 Every way embeds the same crops, one at a time, and the ways take turns: the exported files of the
-embedder; each published file as it is, and as this project converts and exports it, which is the
-comparison at equal accuracy; Keras' `predict` and an eager call. The pixels are prepared before the
-clock starts. A published file with a fixed batch of two embeds two crops in a call.
+embedder; each published file as it is, and as this project converts and exports it, of which
+float32 is the comparison at equal accuracy; Keras' `predict` and an eager call. The pixels are
+prepared before the clock starts. A published file with a fixed batch of two embeds two crops in a
+call.
 
 Then programs start in turns: the Python code of a bundle up to its first embedding, TensorFlow up
 to the end of its import, and Keras with the same embedder up to its first embedding.
@@ -108,17 +109,19 @@ def ways(folder, options):
         runtime = RUNTIMES[file.suffix]
         opened = open_embedder(file)
         name = f"{runtime} {opened.name}"
-        images = crops_of_people(options.crops, opened.crop, CROPS)
+        images = crops_of_people(options.crops, opened.crop, CROPS + CALIBRATION)
         session = open_session(file, options.threads)
         runs[name] = calls(session, opened.pixels, images[:CROPS])
         for each in (f"{runtime} float32", f"{runtime} int8"):
             if each in runs:
                 pairs.append((each, name, AIM if each.endswith("float32") else None))
-        with missing_noted(name):
-            converted = f"{name}, exported again"
-            again = load_embedder(opened.name, weights=file)
-            runs[converted] = own(again, images, f"{opened.name}{file.suffix}", "float32")
-            pairs.append((converted, name, None))
+        again = load_embedder(opened.name, weights=file)
+        for precision in ("float32", "int8"):
+            converted = f"{name}, exported as {precision}"
+            with missing_noted(converted):
+                path = f"{opened.name}-{precision}{file.suffix}"
+                runs[converted] = own(again, images, path, precision)
+                pairs.append((converted, name, None))
     images = taken[:CROPS].astype("float32")
     runs["Keras predict"] = lambda: embed_each(
         images[:, None], lambda image: embedder.predict(image, verbose=0)

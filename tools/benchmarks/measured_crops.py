@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_facemargin.files import visible_files
 from keras_facemargin.images import read_face
 
 
@@ -14,11 +15,12 @@ def crops_of_people(folder, crop, count):
     Raises:
         SystemExit: if the folder has fewer people.
     """
-    people = sorted(each for each in folder.glob("*") if each.is_dir() and any(each.glob("*.jpg")))
+    people = {each: visible_files(each) for each in sorted(folder.glob("*")) if each.is_dir()}
+    people = [each / min(names) for each, names in people.items() if names]
     if len(people) < count:
         raise SystemExit(
-            f"--crops must be a folder with crops of {count} people or more, PERSON/*.jpg. "
+            f"--crops must be a folder with crops of {count} people or more, PERSON/IMAGE. "
             f"Received: {folder} with {len(people)} people."
         )
     chosen = people[:: len(people) // count][:count]
-    return np.stack([read_face(min(each.glob("*.jpg")), crop) for each in chosen])
+    return np.stack([read_face(each, crop) for each in chosen])
