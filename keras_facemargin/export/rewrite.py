@@ -7,6 +7,7 @@
   takes convolutions of 1x1 and a sum. ONNX Runtime is as fast without.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,7 +45,7 @@ def flatten(embedder: Any) -> tuple[Any, list[Step]]:
         if isinstance(layer, keras.Model) or not isinstance(layer, keras.layers.Layer):
             return layer  # a model is copied when it is called, and an operation has no weights
         if id(layer) not in copies:
-            copy = layer.__class__.from_config(layer.get_config())
+            copy = _copied(layer)
             copies[id(layer)], originals[id(copy)] = copy, layer
         return copies[id(layer)]
 
@@ -67,6 +68,17 @@ def flatten(embedder: Any) -> tuple[Any, list[Step]]:
 
     image = keras.Input(embedder.input_shape[1:])
     return keras.Model(image, call(embedder, image), name=embedder.name), steps
+
+
+def _copied(layer: Any) -> Any:
+    """A layer of the same configuration, without its weights."""
+    if type(layer) is keras.layers.Lambda:
+        # Its configuration holds code, which Keras does not run. Here the function is at hand.
+        shape = layer._output_shape
+        return keras.layers.Lambda(
+            layer.function, shape, layer.mask, layer.arguments, name=layer.name
+        )
+    return layer.__class__.from_config(layer.get_config())
 
 
 def merge_normalisation(embedder: Any) -> Any:
@@ -101,7 +113,7 @@ def merge_normalisation(embedder: Any) -> Any:
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         if id(layer) in gone:
-            return args[0]
+            return _tensor(args, kwargs)
         if id(layer) not in merged:
             return layer(*args, **kwargs)
         whole = type(layer).from_config({**layer.get_config(), "use_bias": True})
@@ -145,23 +157,35 @@ def split_prelu(embedder: Any) -> Any:
         A Functional `keras.Model`. Slopes that differ from place to place stay a PReLU.
     """
 
+    numbers = itertools.count()  # in the names: a layer may be called more than once
+
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
-        slopes = _slopes(layer, args[0]) if type(layer) is keras.layers.PReLU else None
+        if type(layer) is not keras.layers.PReLU:
+            return layer(*args, **kwargs)
+        x = _tensor(args, kwargs)
+        slopes = _slopes(layer, x)
         if slopes is None:
             return layer(*args, **kwargs)
-        above = _scaled(args[0], np.ones_like(slopes), f"{layer.name}_above", "relu")
+        name = f"prelu{next(numbers)}_of_{layer.name}"
+        above = _scaled(x, np.ones_like(slopes), f"{name}_above", "relu")
         if not slopes.any():
             return above
         # A kernel of zeros would have no scale.
         negative = np.where(slopes == 0, -1.0, -np.abs(slopes))
-        below = _scaled(args[0], negative, f"{layer.name}_below", "relu")
+        below = _scaled(x, negative, f"{name}_below", "relu")
         if (slopes > 0).all():
-            return keras.layers.Subtract(name=layer.name)([above, below])
+            return keras.layers.Subtract(name=name)([above, below])
         if not (slopes < 0).all():
-            below = _scaled(below, -np.sign(slopes), f"{layer.name}_signed", None)
-        return keras.layers.Add(name=layer.name)([above, below])
+            below = _scaled(below, -np.sign(slopes), f"{name}_signed", None)
+        return keras.layers.Add(name=name)([above, below])
 
     return _called(flatten(embedder)[0], call)
+
+
+def _tensor(args: Any, kwargs: Any) -> Any:
+    """The input of a call of a layer with one input."""
+    (tensor,) = (each for each in (*args, *kwargs.values()) if isinstance(each, keras.KerasTensor))
+    return tensor
 
 
 def _slopes(layer: Any, tensor: Any) -> npt.NDArray[Any] | None:

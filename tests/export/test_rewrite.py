@@ -139,6 +139,23 @@ def test_slopes_that_differ_from_place_to_place_stay(images):
     assert kinds(split).count("PReLU") == 2
 
 
+def test_unusual_calls_and_code_of_the_users_own(images, tmp_path):
+    """A PReLU called twice, inputs by name, and a Lambda layer, which Keras does not copy."""
+    image = keras.Input((16, 16, 3))
+    twice = layers.PReLU(shared_axes=[1, 2])
+    x = twice(twice(layers.Conv2D(4, 3)(layers.Lambda(lambda pixels: pixels / 8 - 16)(image))))
+    x = layers.BatchNormalization()(inputs=layers.Conv2D(4, 3)(x))
+    x = layers.PReLU(shared_axes=[1, 2])(inputs=x)
+    model = shuffled(keras.Model(image, layers.Dense(8)(layers.Flatten()(x))))
+    rewritten = split_prelu(merge_normalisation(model))
+    assert_same_function(rewritten, model, images)
+    assert not {"PReLU", "BatchNormalization"} & set(kinds(rewritten))
+    for precision in ("int8", "dynamic_int8"):
+        export_tflite(
+            model, tmp_path / "a.tflite", precision=precision, images=images.astype("uint8")
+        )
+
+
 @pytest.mark.parametrize("kind", SLOPES)
 def test_full_int8_with_prelu_is_one_part_for_the_delegate(images, kind, tmp_path, monkeypatch):
     keras.utils.set_random_seed(2)
