@@ -21,6 +21,9 @@ from keras_facemargin.export.verdict import Op
 from keras_facemargin.runtime.carried import ENTRY
 
 _OPSET = 15
+# Instead of zeros before a MaxPool. ONNX Runtime 1.31 makes padding by zeros part of the pool,
+# whose own padding is of minus infinity: ResNet50V2 had wrong embeddings.
+_NEARLY_ZERO = 1e-6  # also in float16
 _CHANGES_OF_TYPE = ("QuantizeLinear", "DequantizeLinear", "Cast", "Constant")
 # TensorFlow ops that tf2onnx does not convert, in exact ONNX forms: a chain of ops, each on the
 # value so far (x) and the number 1.
@@ -54,6 +57,7 @@ def convert(
     """
     from_torch = check_backend(ONNX) == "torch"
     model = _of_torch(embedder) if from_torch else _of_tensorflow(embedder)
+    _keep_padding(model.graph)
     if precision == "float16":
         model = _with_halves(model)
     if precision == "int8":
@@ -101,6 +105,30 @@ def _of_torch(embedder: Any) -> Any:
     output.name = OUTPUT_NAME
     output.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
+
+
+def _keep_padding(graph: Any) -> None:
+    """Gives zeros that are padded before a MaxPool a value that ONNX Runtime does not take away."""
+    import onnx
+
+    values = {each.name: each for each in graph.initializer}
+    values |= {
+        node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"
+    }
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    for node in graph.node:
+        if node.op_type != "Pad" or node.output[0] not in pooled:
+            continue
+        if any(each.name == "mode" and each.s != b"constant" for each in node.attribute):
+            continue
+        given = node.input[2] if len(node.input) > 2 else ""
+        if given and onnx.numpy_helper.to_array(values[given]) != 0:
+            continue
+        name = f"{node.output[0]}_value"
+        value = np.array(_NEARLY_ZERO, "float32")
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        inputs = [*node.input[:2], name, *node.input[3:]]
+        _replace(node.input, inputs)
 
 
 def _with_halves(model: Any) -> Any:

@@ -2,10 +2,12 @@
 
 import sys
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from keras import layers
 
 from keras_facemargin.export import ExportError, Tolerance, export_embedder, export_onnx
 
@@ -82,3 +84,25 @@ def test_the_ending_of_the_file_chooses_the_format(embedder, faces, tmp_path):
     rule = r"precision of a \.onnx file must be float32 or .*\. Received.*A \.tflite file can"
     with pytest.raises(ValueError, match=rule):
         export_embedder(embedder, tmp_path / "face.onnx", precision="int16x8")
+
+
+def pooled_after_zeros():
+    """Negative values everywhere, then zeros around them, then a MaxPool."""
+    keras.utils.set_random_seed(0)
+    negative = keras.initializers.RandomUniform(-0.1, 0.0, seed=0)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, kernel_initializer=negative)(layers.Rescaling(1 / 255)(image))
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    return keras.Model(image, layers.Dense(8)(layers.Flatten()(x)))
+
+
+@pytest.mark.any_backend
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="ONNX is not written from jax")
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_zeros_before_a_max_pool_stay_zeros(precision, tmp_path):
+    """ONNX Runtime 1.31 replaces them by the pool's own padding, minus infinity."""
+    images = np.random.default_rng(0).integers(1, 256, (64, 4, 4, 3)).astype("uint8")
+    images = images.repeat(4, axis=1).repeat(4, axis=2)
+    model = pooled_after_zeros()
+    verdict = export_onnx(model, tmp_path / "a.onnx", precision=precision, images=images)
+    assert verdict.cosine_min > 0.9999
