@@ -35,6 +35,15 @@ def images(tmp_path_factory):
     return write_synthetic_faces(tmp_path_factory.mktemp("unlabelled") / "faces", 50, 4, seed=3)
 
 
+@pytest.fixture
+def few(images, monkeypatch):
+    """Enough for three blocks of a quarter, for tests of what is around the training."""
+    monkeypatch.setattr(room, "_FEWEST", 40)
+    monkeypatch.setattr(room, "_VIEWS", 72)
+    monkeypatch.setattr(room, "STEPS", 4)
+    return images[:60]
+
+
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people") / "faces"
@@ -81,9 +90,8 @@ def test_the_test_people_give_the_thresholds(result, people):
 
 
 @pytest.mark.any_backend
-def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "STEPS", 4)
-    whole = robustify(tiny_embedder(), images, progress=False)
+def test_a_resumed_run_equals_the_uninterrupted_one(few, tmp_path, monkeypatch):
+    whole = robustify(tiny_embedder(), few, progress=False)
 
     class Killed(Exception):
         pass
@@ -100,13 +108,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, monkeypatc
     file = tmp_path / "checkpoint"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(room._Bank, "_save", save_then_die)
-        robustify(tiny_embedder(), images, checkpoint=file, progress=False)
+        robustify(tiny_embedder(), few, checkpoint=file, progress=False)
     drawn = []
     batch = DegradedViews.batch
     monkeypatch.setattr(
         DegradedViews, "batch", lambda self, step: drawn.append(step) or batch(self, step)
     )
-    resumed = robustify(tiny_embedder(), images, checkpoint=file, progress=False)
+    resumed = robustify(tiny_embedder(), few, checkpoint=file, progress=False)
     assert drawn == [2]  # of three
     for ours, theirs in zip(
         resumed.embedder.get_weights(), whole.embedder.get_weights(), strict=True
@@ -114,31 +122,29 @@ def test_a_resumed_run_equals_the_uninterrupted_one(images, tmp_path, monkeypatc
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_checkpoint_of_another_run_is_refused(images, tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_run_is_refused(few, tmp_path, monkeypatch):
     monkeypatch.setattr(room, "_SECONDS", 0.0)
-    monkeypatch.setattr(room, "STEPS", 1)
     file = tmp_path / "checkpoint"
-    robustify(tiny_embedder(), images, checkpoint=file, progress=False)
+    robustify(tiny_embedder(), few, checkpoint=file, progress=False)
     with pytest.raises(ValueError, match=r"arguments of its start. Received: .*checkpoint"):
-        robustify(tiny_embedder(), images, checkpoint=file, seed=1, progress=False)
+        robustify(tiny_embedder(), few, checkpoint=file, seed=1, progress=False)
     file.write_bytes(b"junk")
     with pytest.raises(ValueError, match=r"checkpoint: must be a .npz file"):
-        robustify(tiny_embedder(), images, checkpoint=file, progress=False)
+        robustify(tiny_embedder(), few, checkpoint=file, progress=False)
 
 
 @pytest.mark.any_backend
-def test_the_embedder_itself_does_not_change(images, monkeypatch):
-    monkeypatch.setattr(room, "STEPS", 4)
+def test_the_embedder_itself_does_not_change(few):
     embedder = tiny_embedder()
     embedder.trainable = False  # a frozen one serves
-    robust = robustify(embedder, images, progress=False).embedder
+    robust = robustify(embedder, few, progress=False).embedder
     old = tiny_embedder().get_weights()
     for weights in (embedder.get_weights(), robust.get_weights()[: len(old)]):
         for ours, theirs in zip(weights, old, strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert robust.input_shape == embedder.input_shape
     assert robust.output_shape == embedder.output_shape
-    again = robustify(robust, images, progress=False).embedder
+    again = robustify(robust, few, progress=False).embedder
     assert [layer.name for layer in again.layers][-2:] == ["correction", "correction_2"]
 
 
@@ -286,16 +292,16 @@ def test_a_failed_save_leaves_nothing(result, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_people_a_tenth_of_the_images_measures(images):
-    result = robustify(tiny_embedder(), images, progress=False)
-    assert (result.images, result.before, result.thresholds) == (180, None, None)
+def test_without_people_a_tenth_of_the_images_measures(few):
+    result = robustify(tiny_embedder(), few, progress=False)
+    assert (result.images, result.before, result.thresholds) == (54, None, None)
     assert isinstance(result, Robustified) and "calibrate" in result.remarks[-1]
     assert set(result.agreement[1]) >= {"14px", "jpeg8", CLEAN}
 
 
-def test_no_more_images_than_needed_are_used(images, monkeypatch):
+def test_no_more_images_than_needed_are_used(few, monkeypatch):
     monkeypatch.setattr(room, "_MOST", 50)
-    assert robustify(tiny_embedder(), images, progress=False).images == 45
+    assert robustify(tiny_embedder(), few, progress=False).images == 45
 
 
 def test_bad_input_is_refused_in_a_sentence(images, people, tmp_path):
