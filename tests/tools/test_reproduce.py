@@ -95,6 +95,12 @@ def test_people_with_one_image_are_the_strangers_of_the_open_set():
     assert measure.open_set_rate(embeddings, np.array([0, 0, 1, 1, *range(2, 102)])) == 0.5
 
 
+def test_embeddings_of_one_direction_have_collapsed():
+    rows = np.random.default_rng(0).normal(size=(50, 8))
+    assert not measure.has_collapsed(rows)
+    assert measure.has_collapsed(np.abs(rows[:, :1]) * np.arange(1, 9) + 1e-4 * rows)
+
+
 def test_norms_of_blurred_crops_are_shares_of_those_of_the_clean(tmp_path):
     """The norm of the contrast: a blur removes a checkerboard."""
     board = 255 * (np.indices((112, 112)).sum(axis=0) % 2)

@@ -232,7 +232,7 @@ def draw_sweeps(found, study):
         for axes, (measure, label) in zip(axes_of_key, DRAWN.items(), strict=True):
             own = {str(sweep): points for sweep, points in sweeps.items() if sweep.key == key}
             for number, (name, points) in enumerate(own.items()):
-                xs = sorted(points)
+                xs = [x for x in sorted(points) if measure in found[points[x]]]
                 results = [found[points[x]][measure] for x in xs]
                 axes.errorbar(
                     xs,
