@@ -1,6 +1,7 @@
 """The experiments of the five papers: recipes, settings, and the cleaning of labels."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import crops
@@ -12,7 +13,9 @@ import reproduce
 import tables
 from PIL import Image
 from studies import RECIPES, STUDIES, Setting, Study
+from tiny import tiny_embedder
 
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import Pairs
 from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.images.synthetic import synthesize_faces
@@ -95,10 +98,26 @@ def test_people_with_one_image_are_the_strangers_of_the_open_set():
     assert measure.open_set_rate(embeddings, np.array([0, 0, 1, 1, *range(2, 102)])) == 0.5
 
 
-def test_embeddings_of_one_direction_have_collapsed():
-    rows = np.random.default_rng(0).normal(size=(50, 8))
-    assert not measure.has_collapsed(rows)
-    assert measure.has_collapsed(np.abs(rows[:, :1]) * np.arange(1, 9) + 1e-4 * rows)
+def test_an_embedder_that_learned_nothing_has_its_accuracy_only(tmp_path, monkeypatch):
+    """`verify_all_pairs` refuses millions of equal scores."""
+
+    def refuse(*_, **__):
+        raise ValueError("At most 8,000,000 pairs ...")
+
+    monkeypatch.setattr(measure, "verify_all_pairs", refuse)
+    for person, image in itertools.product("ab", "12"):
+        (tmp_path / "faces" / person).mkdir(parents=True, exist_ok=True)
+        pixels = np.full((112, 112, 3), 50 * int(image), "uint8")
+        Image.fromarray(pixels).save(tmp_path / "faces" / person / f"{person}_000{image}.png")
+    tiny_embedder().save(tmp_path / "tiny.keras")
+    faces = FaceFolder(tmp_path / "faces")
+    sides = [[str(path) for path in paths] for paths in (faces.paths, faces.paths[::-1])]
+    pairs = Pairs(*sides, np.array([True, False] * 2))
+    folds = Pairs(*sides, np.array([True, False] * 2), np.array([0, 0, 1, 1]))
+    tests = measure.Tests(faces, View1(pairs, pairs), folds, faces)
+    row = measure.measure(tmp_path / "tiny.keras", tests)
+    assert {name for name, value in row.items() if value} == {"view1", "view2"}
+    assert [*row] == [*measure.COLUMNS]
 
 
 def test_norms_of_blurred_crops_are_shares_of_those_of_the_clean(tmp_path):

@@ -16,7 +16,6 @@ from keras_facemargin.evaluate import (
     verify,
     verify_all_pairs,
 )
-from keras_facemargin.evaluate.cosine import unit_rows
 from keras_facemargin.evaluate.protocols import View1, read_view_1
 from keras_facemargin.evaluate.verification.pairs import EmbeddedPairs
 from keras_facemargin.images import Crop, read_face
@@ -55,7 +54,8 @@ class Tests(NamedTuple):
 def measure(file, tests):
     """The columns of a .keras embedder, as text; embeddings of LFW are mirrored.
 
-    An embedder that gives every face one embedding has its accuracy on pairs only: half of them.
+    An embedder that learned nothing gives too many pairs one score for a rate of all pairs. It has
+    its accuracy on the listed pairs only.
     """
     embedder = load_embedder(file)
     embeddings = embed(embedder, tests.lfw.paths, progress=False)
@@ -64,11 +64,12 @@ def measure(file, tests):
         scores_of(tests.view_2, embeddings, rows), tests.view_2.same, tests.view_2.folds
     )
     accuracies = accuracy_view_1(tests.view_1, embeddings, rows), view_2.accuracy.mean
-    if has_collapsed(embeddings):
-        return dict.fromkeys(COLUMNS, "") | {
-            name: f"{value:.4f}" for name, value in zip(COLUMNS, accuracies, strict=False)
-        }
-    every = verify_all_pairs(embeddings, tests.lfw.labels, fars=FARS, progress=False)
+    try:
+        every = verify_all_pairs(embeddings, tests.lfw.labels, fars=FARS, progress=False)
+    except ValueError as error:
+        print(f"{file} has no rates. {error}")
+        named = zip(COLUMNS, accuracies, strict=False)
+        return dict.fromkeys(COLUMNS, "") | {name: f"{value:.4f}" for name, value in named}
     chosen = np.linspace(0, len(tests.faces.paths) - 1, SCORED).astype(int)
     trained = embed(embedder, [tests.faces.paths[row] for row in chosen], progress=False)
     values = (
@@ -83,12 +84,6 @@ def measure(file, tests):
         name: "" if value is None else f"{value:.4f}"  # too few pairs for a low rate
         for name, value in zip(COLUMNS, values, strict=True)
     }
-
-
-def has_collapsed(embeddings):
-    """Whether all embeddings have one direction, to the digits of float32."""
-    units = unit_rows(embeddings, "embeddings")
-    return bool((units @ units.mean(axis=0)).min() > 1 - 1e-5)
 
 
 def scores_of(pairs, embeddings, rows):
