@@ -209,6 +209,16 @@ def test_intervals_have_the_spread_over_seeds_of_all_settings():
     assert third["tar_1e-04"].mean == pytest.approx(0.3)
 
 
+def test_a_setting_that_learned_nothing_has_no_interval_and_no_point():
+    failed = [all_measures(row) | {"tar_1e-02": "", "tar_1e-03": ""} for row in ROWS[2:4]]
+    rows = [*map(all_measures, ROWS[:2]), *failed]
+    found = tables.results_of(rows, [AT_ONE, AT_TWO], tables.MEASURES)
+    assert found[AT_TWO]["view1"].mean == 0.85 and np.isnan(found[AT_TWO]["view1"].half)
+    assert found[AT_ONE]["view1"].half > 0
+    figure = tables.draw_sweeps(found, Study((), (AT_ONE, AT_TWO)))
+    assert [len(axes.containers) for axes in figure.axes] == [1, 1]
+
+
 def test_view_1_chooses_one_setting_of_each_recipe():
     found = tables.results_of(map(all_measures, ROWS), [AT_ONE, AT_TWO, SOFTMAX], tables.MEASURES)
     assert [*tables.chosen(found)] == [AT_TWO, SOFTMAX]

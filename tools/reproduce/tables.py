@@ -84,7 +84,8 @@ def main(arguments=None):
 def results_of(rows, settings, measures):
     """Setting -> measure -> `Result`, for those of the settings that have rows.
 
-    A setting with an empty value of a measure has no result for it.
+    A setting with an empty value of a measure has no result for it. One that learned nothing, so
+    that it has no rates of all pairs, has no interval and no part in the pooled spread.
     """
     rows_of = {setting: [] for setting in settings}
     for row in rows:
@@ -92,6 +93,9 @@ def results_of(rows, settings, measures):
         if setting in rows_of:
             rows_of[setting].append(row)
     rows_of = {setting: own for setting, own in rows_of.items() if own}
+    has_learned = {
+        setting for setting, own in rows_of.items() if all(row["tar_1e-02"] for row in own)
+    }
     found = {setting: {} for setting in rows_of}
     for measure in measures:
         values = {
@@ -99,11 +103,13 @@ def results_of(rows, settings, measures):
             for setting, own in rows_of.items()
             if all(row[measure] for row in own)
         }
-        freedom = sum(len(each) - 1 for each in values.values())
-        square = sum(np.var(each) * len(each) for each in values.values())
+        learned = {setting: each for setting, each in values.items() if setting in has_learned}
+        freedom = sum(len(each) - 1 for each in learned.values())
+        square = sum(np.var(each) * len(each) for each in learned.values())
         spread = np.sqrt(square / freedom) if freedom else float("nan")
         for setting, each in values.items():
             half = scipy.stats.t.ppf(0.975, freedom) * spread / np.sqrt(len(each))
+            half = half if setting in learned else float("nan")
             found[setting][measure] = Result(float(np.mean(each)), float(half))
     return found
 
@@ -224,6 +230,7 @@ def position(value):
 
 def draw_sweeps(found, study):
     """A row of axes for each key that is swept: its values against the measures of `DRAWN`."""
+    found = {setting: own for setting, own in found.items() if own.keys() >= DRAWN.keys()}
     sweeps, lines = sweeps_of(found, study)
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     figure = Figure(figsize=(9, 3.1 * len(keys)), layout="constrained")
@@ -232,7 +239,7 @@ def draw_sweeps(found, study):
         for axes, (measure, label) in zip(axes_of_key, DRAWN.items(), strict=True):
             own = {str(sweep): points for sweep, points in sweeps.items() if sweep.key == key}
             for number, (name, points) in enumerate(own.items()):
-                xs = [x for x in sorted(points) if measure in found[points[x]]]
+                xs = sorted(points)
                 results = [found[points[x]][measure] for x in xs]
                 axes.errorbar(
                     xs,
