@@ -39,6 +39,7 @@ MORE = {
     "cosface": {"loss": "training loss"},
 }
 SHARES = ("fisher", "fisher_lfw", "loss", "norm_blurred")  # numbers, not percentages
+LEARNED = 0.01  # of the training crops that a setting names right at the end
 CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
 DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
 
@@ -84,8 +85,8 @@ def main(arguments=None):
 def results_of(rows, settings, measures):
     """Setting -> measure -> `Result`, for those of the settings that have rows.
 
-    A setting with an empty value of a measure has no result for it. One that learned nothing, so
-    that it has no rates of all pairs, has no interval and no part in the pooled spread.
+    A setting with an empty value of a measure has no result for it. One that learned nothing has no
+    interval and no part in the pooled spread.
     """
     rows_of = {setting: [] for setting in settings}
     for row in rows:
@@ -94,10 +95,12 @@ def results_of(rows, settings, measures):
             rows_of[setting].append(row)
     rows_of = {setting: own for setting, own in rows_of.items() if own}
     has_learned = {
-        setting for setting, own in rows_of.items() if all(row["tar_1e-02"] for row in own)
+        setting
+        for setting, own in rows_of.items()
+        if all(float(row["accuracy"]) > LEARNED for row in own)
     }
     found = {setting: {} for setting in rows_of}
-    for measure in measures:
+    for measure in (*measures, "accuracy"):
         values = {
             setting: [float(row[measure]) for row in own]
             for setting, own in rows_of.items()
@@ -230,7 +233,8 @@ def position(value):
 
 def draw_sweeps(found, study):
     """A row of axes for each key that is swept: its values against the measures of `DRAWN`."""
-    found = {setting: own for setting, own in found.items() if own.keys() >= DRAWN.keys()}
+    learned = {each for each, own in found.items() if own["accuracy"].mean > LEARNED}
+    found = {setting: own for setting, own in found.items() if setting in learned}
     sweeps, lines = sweeps_of(found, study)
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     figure = Figure(figsize=(9, 3.1 * len(keys)), layout="constrained")
