@@ -58,6 +58,9 @@ def main(arguments=None):
         keras.backend.clear_session()
         row["cpu_seconds"] = round(cpu_seconds() - before)
         add_rows(options.results, FIELDS, [row])
+        # Not before: a run that is whole is not trained again if its measuring was stopped.
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        (run / "classifier.keras").unlink(missing_ok=True)
         console.print(row)
 
 
@@ -103,8 +106,6 @@ def train(key, setting, run, faces):
     code = subprocess.run(command).returncode
     if code:
         raise SystemExit(code)  # the command has said why
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    (run / "classifier.keras").unlink(missing_ok=True)
 
 
 def last_epoch(run):
