@@ -113,7 +113,10 @@ def _keep_padding(graph: Any) -> None:
 
     values = {each.name: each for each in graph.initializer}
     values |= {
-        node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"
+        node.output[0]: each.t
+        for node in graph.node
+        for each in node.attribute
+        if (node.op_type, each.name) == ("Constant", "value")
     }
     pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
     for node in graph.node:
@@ -122,8 +125,8 @@ def _keep_padding(graph: Any) -> None:
         if any(each.name == "mode" and each.s != b"constant" for each in node.attribute):
             continue
         given = node.input[2] if len(node.input) > 2 else ""
-        if given and onnx.numpy_helper.to_array(values[given]) != 0:
-            continue
+        if given and (given not in values or onnx.numpy_helper.to_array(values[given]) != 0):
+            continue  # not zero, or not known here
         name = f"{node.output[0]}_value"
         value = np.array(_NEARLY_ZERO, "float32")
         graph.initializer.append(onnx.numpy_helper.from_array(value, name))

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
-_CALL = Callable[..., Any]
 
 
 class Step(NamedTuple):
@@ -204,7 +203,7 @@ def _scaled(tensor: Any, factors: npt.NDArray[Any], name: str, activation: str |
     return output
 
 
-def _called(model: Any, call: _CALL) -> Any:
+def _called(model: Any, call: Callable[..., Any]) -> Any:
     """A flat model whose layers are called by `call(layer, *args, **kwargs)`."""
     image = keras.Input(model.input_shape[1:])
     output = model._run_through_graph(image, operation_fn=lambda layer: layer, call_fn=call)

@@ -22,6 +22,13 @@ def faces():
 
 
 @pytest.fixture(scope="session")
+def squares():
+    """Squares of random colours."""
+    colours = np.random.default_rng(1).integers(0, 256, (80, 4, 4, 3)).astype("float32")
+    return colours.repeat(4, axis=1).repeat(4, axis=2)
+
+
+@pytest.fixture(scope="session")
 def make_embedder():
     """Builds the embedder with the parts that conversions stumble over; preprocess goes first."""
 

@@ -47,13 +47,6 @@ def everything():
     return model
 
 
-@pytest.fixture(scope="module")
-def images():
-    """Squares of random colours."""
-    squares = np.random.default_rng(1).integers(0, 256, (80, 4, 4, 3)).astype("float32")
-    return squares.repeat(4, axis=1).repeat(4, axis=2)
-
-
 def parts(model):
     """The layers with weights, by name."""
     layers = [each for each in model._flatten_layers(recursive=True) if each.weights]
@@ -62,12 +55,12 @@ def parts(model):
 
 
 @pytest.mark.any_backend
-def test_the_function_stays_the_same_and_the_embedder_unchanged(images):
+def test_the_function_stays_the_same_and_the_embedder_unchanged(squares):
     keras.utils.set_random_seed(0)
     embedder = everything()
-    before, weights = infer(embedder, images), embedder.get_weights()
-    equal = equalise(embedder, images[:40])
-    found = infer(equal, images)
+    before, weights = infer(embedder, squares), embedder.get_weights()
+    equal = equalise(embedder, squares[:40])
+    found = infer(equal, squares)
     np.testing.assert_allclose(found, before, rtol=1e-3, atol=1e-4 * np.abs(before).max())
     for own, other in zip(weights, embedder.get_weights(), strict=True):
         np.testing.assert_array_equal(own, other)
@@ -97,10 +90,10 @@ def uneven():
 
 
 @pytest.mark.parametrize("precision", ["int8", "dynamic_int8"])
-def test_channels_of_small_range_are_kept(images, precision, tmp_path, monkeypatch):
-    options = {"precision": precision, "images": images.astype("uint8")}
+def test_channels_of_small_range_are_kept(squares, precision, tmp_path, monkeypatch):
+    options = {"precision": precision, "images": squares.astype("uint8")}
     equal = export_tflite(uneven(), tmp_path / "equal.tflite", **options)
-    monkeypatch.setattr(write, "equalise", lambda embedder, images: embedder)
+    monkeypatch.setattr(write, "equalise", lambda embedder, squares: embedder)
     with pytest.raises(ExportError) as caught:
         export_tflite(uneven(), tmp_path / "plain.tflite", **options)
     assert equal.cosine_mean > 0.99

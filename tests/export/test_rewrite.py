@@ -12,13 +12,6 @@ from keras_facemargin.runtime.tflite import count_parts
 layers = keras.layers
 
 
-@pytest.fixture(scope="module")
-def images():
-    """Squares of random colours."""
-    squares = np.random.default_rng(1).integers(0, 256, (80, 4, 4, 3)).astype("float32")
-    return squares.repeat(4, axis=1).repeat(4, axis=2)
-
-
 def shuffled(model, low=0.1, high=2.0):
     """The model with random statistics, weights and slopes of its normalisations and PReLUs."""
     rng = np.random.default_rng(0)
@@ -28,8 +21,8 @@ def shuffled(model, low=0.1, high=2.0):
     return model
 
 
-def assert_same_function(found, wanted, images):
-    first, second = infer(wanted, images), infer(found, images)
+def assert_same_function(found, wanted, squares):
+    first, second = infer(wanted, squares), infer(found, squares)
     np.testing.assert_allclose(second, first, rtol=1e-3, atol=1e-4 * np.abs(first).max())
 
 
@@ -55,20 +48,20 @@ def normalised_everywhere():
 
 
 @pytest.mark.any_backend
-def test_merged_normalisation_is_the_same_function(images):
+def test_merged_normalisation_is_the_same_function(squares):
     model = normalised_everywhere()
     merged = merge_normalisation(model)
-    assert_same_function(merged, model, images)
+    assert_same_function(merged, model, squares)
     assert kinds(merged).count("BatchNormalization") == 3
 
 
-def test_a_layer_that_is_called_twice_keeps_its_normalisation(images):
+def test_a_layer_that_is_called_twice_keeps_its_normalisation(squares):
     image = keras.Input((16, 16, 3))
     twice, once = layers.Conv2D(3, 3, padding="same"), layers.BatchNormalization()
     x = once(twice(once(twice(image))))
     model = shuffled(keras.Model(image, layers.Dense(4)(layers.Flatten()(x))))
     merged = merge_normalisation(model)
-    assert_same_function(merged, model, images)
+    assert_same_function(merged, model, squares)
     assert kinds(merged).count("BatchNormalization") == 1
 
 
@@ -89,9 +82,9 @@ def uneven_before_a_dense_layer():
 
 
 @pytest.mark.parametrize("precision", ["int8", "int16x8"])
-def test_channels_before_their_normalisation_are_kept(images, precision, tmp_path, monkeypatch):
+def test_channels_before_their_normalisation_are_kept(squares, precision, tmp_path, monkeypatch):
     """The converter merges it with the dense layer otherwise, as in InsightFace's y1."""
-    options = {"precision": precision, "images": images.astype("uint8")}
+    options = {"precision": precision, "images": squares.astype("uint8")}
     merged = export_tflite(uneven_before_a_dense_layer(), tmp_path / "merged.tflite", **options)
     assert merged.cosine_mean > 0.99
     monkeypatch.setattr(write, "merge_normalisation", lambda embedder: embedder)
@@ -124,22 +117,22 @@ def with_slopes(slopes, shared=(1, 2)):
 @pytest.mark.any_backend
 @pytest.mark.parametrize("kind", SLOPES)
 @pytest.mark.parametrize("shared", [(1, 2), None])
-def test_a_split_prelu_is_the_same_function(images, kind, shared):
+def test_a_split_prelu_is_the_same_function(squares, kind, shared):
     model = with_slopes(SLOPES[kind], shared)
     split = split_prelu(model)
-    assert_same_function(split, model, images)
+    assert_same_function(split, model, squares)
     assert kinds(split).count("PReLU") == 1
 
 
 @pytest.mark.any_backend
-def test_slopes_that_differ_from_place_to_place_stay(images):
+def test_slopes_that_differ_from_place_to_place_stay(squares):
     model = shuffled(with_slopes(SLOPES["positive"], shared=None))
     split = split_prelu(model)
-    assert_same_function(split, model, images)
+    assert_same_function(split, model, squares)
     assert kinds(split).count("PReLU") == 2
 
 
-def test_unusual_calls_and_code_of_the_users_own(images, tmp_path):
+def test_unusual_calls_and_code_of_the_users_own(squares, tmp_path):
     """A PReLU called twice, inputs by name, and a Lambda layer, which Keras does not copy."""
     image = keras.Input((16, 16, 3))
     twice = layers.PReLU(shared_axes=[1, 2])
@@ -148,16 +141,16 @@ def test_unusual_calls_and_code_of_the_users_own(images, tmp_path):
     x = layers.PReLU(shared_axes=[1, 2])(inputs=x)
     model = shuffled(keras.Model(image, layers.Dense(8)(layers.Flatten()(x))))
     rewritten = split_prelu(merge_normalisation(model))
-    assert_same_function(rewritten, model, images)
+    assert_same_function(rewritten, model, squares)
     assert not {"PReLU", "BatchNormalization"} & set(kinds(rewritten))
     for precision in ("int8", "dynamic_int8"):
         export_tflite(
-            model, tmp_path / "a.tflite", precision=precision, images=images.astype("uint8")
+            model, tmp_path / "a.tflite", precision=precision, images=squares.astype("uint8")
         )
 
 
 @pytest.mark.parametrize("kind", SLOPES)
-def test_full_int8_with_prelu_is_one_part_for_the_delegate(images, kind, tmp_path, monkeypatch):
+def test_full_int8_with_prelu_is_one_part_for_the_delegate(squares, kind, tmp_path, monkeypatch):
     keras.utils.set_random_seed(2)
     image = keras.Input((16, 16, 3))
     x = layers.Conv2D(4, 3)(layers.Rescaling(1 / 127.5, -1.0)(image))
@@ -165,7 +158,7 @@ def test_full_int8_with_prelu_is_one_part_for_the_delegate(images, kind, tmp_pat
     x = layers.Conv2D(16, 3, strides=2)(prelu(x))
     model = keras.Model(image, layers.Dense(8)(layers.Flatten()(x)))
     prelu.set_weights([np.float32(SLOPES[kind]).reshape(1, 1, 4)])
-    options = {"precision": "int8", "images": images.astype("uint8")}
+    options = {"precision": "int8", "images": squares.astype("uint8")}
     verdict = export_tflite(model, tmp_path / "a.tflite", **options)
     assert verdict.cosine_mean > 0.99
     outside = {"QUANTIZE", "L2_NORMALIZATION"}

@@ -45,7 +45,7 @@ def test_a_recipe_takes_the_changes_of_a_setting(setting):
 
 
 def test_no_two_settings_are_the_same_training():
-    """But for the recipe's own value: it stands in more than one sweep, trained once."""
+    """A recipe's own value is in more than one sweep and is trained once."""
     trainings = [str(sorted(tables.arguments_of(setting).items())) for setting in SETTINGS]
     assert len(set(trainings)) == len(trainings)
 

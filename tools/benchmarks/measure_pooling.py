@@ -159,16 +159,17 @@ def measure(faces, options):
             quality = faces.detector[rows]
             if case.quality == "resolution":
                 quality = np.where(worse, faces.resolution[1][rows], faces.resolution[0][rows])
+            best = np.zeros(template.max() + 1)  # of each template
+            np.maximum.at(best, template, quality)
             for number, value in enumerate(case.values):
                 weight, ratio = (value, 1.0) if case.varied == "λ" else (0.0, value)
                 pooled, ids = pool_templates(
                     embeddings, template, quality=quality, quality_weight=weight
                 )
-                best = np.array([quality[template == each].max() for each in ids])
                 for side in (0, 1):
                     chosen = half[ids // 2] == side
                     results[repeat, number, side] = judged(
-                        pooled[chosen], ids[chosen] // 2, best[chosen], ratio
+                        pooled[chosen], ids[chosen] // 2, best[ids[chosen]], ratio
                     )
     return cases
 

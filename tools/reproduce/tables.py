@@ -9,8 +9,8 @@ seeds pooled over the paper's settings: three seeds alone decide nothing about t
 
 import argparse
 import csv
+import functools
 import json
-import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from studies import RECIPES, RESULTS, ROOT, STUDIES, Setting
 
 from keras_facemargin.evaluate.plots import CURVES, GREY, INK
 from keras_facemargin.files import atomic_write
+from keras_facemargin.training.document import apply_change, read_document
 
 DOCS = ROOT / "docs" / "papers"
 BEGIN, END = "<!-- table: written by tools/reproduce/tables.py -->\n", "<!-- end of table -->"
@@ -97,7 +98,7 @@ def results_of(rows, settings, measures):
     has_learned = {
         setting
         for setting, own in rows_of.items()
-        if all(float(row["accuracy"]) > LEARNED for row in own)
+        if np.mean([float(row["accuracy"]) for row in own]) > LEARNED
     }
     found = {setting: {} for setting in rows_of}
     for measure in (*measures, "accuracy"):
@@ -134,7 +135,7 @@ def _cell(result, scale):
         return "-"
     digits = 1 if scale == 100 else 3
     mean, half = (f"{value * scale:.{digits}f}" for value in result)
-    return mean if np.isnan(result.half) else f"{mean} ± {half}"  # NaN: no setting has two seeds
+    return mean if np.isnan(result.half) else f"{mean} ± {half}"  # NaN: see `results_of`
 
 
 def recipe_of(setting):
@@ -193,32 +194,23 @@ def sweeps_of(found, study):
         else:
             sweep = Sweep(setting.recipe, key, tuple(others))
             sweeps.setdefault(sweep, {})[x] = setting
+    arguments = {setting: arguments_of(setting) for setting in found}
     for sweep, points in sweeps.items():
         # The recipe's own value is a point, too. Another sweep may have trained it.
         own = arguments_of(Setting(sweep.recipe, sweep.others))
         for setting in found:
-            if setting not in points.values() and arguments_of(setting) == own:
-                points[position(json.dumps(own[sweep.key]))] = setting
+            if setting not in points.values() and arguments[setting] == own:
+                value = functools.reduce(dict.get, sweep.key.split("."), own)
+                points[position(json.dumps(value))] = setting
     return sweeps, lines
 
 
 def arguments_of(setting):
-    """Recipe with its changes: key of a table -> value."""
-    recipe = (RECIPES / f"{setting.recipe}.toml").read_text(encoding="utf-8")
-    found = {}
-    for text in (recipe, *setting.changes):
-        found |= _flat(tomllib.loads(text))
-    return found
-
-
-def _flat(table, prefix=""):
-    found = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+    """The recipe with its changes, as a document."""
+    _, document = read_document(RECIPES / f"{setting.recipe}.toml")
+    for change in setting.changes:
+        apply_change(document, change)
+    return document
 
 
 def position(value):
@@ -233,8 +225,7 @@ def position(value):
 
 def draw_sweeps(found, study):
     """A row of axes for each key that is swept: its values against the measures of `DRAWN`."""
-    learned = {each for each, own in found.items() if own["accuracy"].mean > LEARNED}
-    found = {setting: own for setting, own in found.items() if setting in learned}
+    found = {each: own for each, own in found.items() if own["accuracy"].mean > LEARNED}
     sweeps, lines = sweeps_of(found, study)
     keys = list(dict.fromkeys(sweep.key for sweep in sweeps))
     figure = Figure(figsize=(9, 3.1 * len(keys)), layout="constrained")
