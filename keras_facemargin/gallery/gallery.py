@@ -18,15 +18,11 @@ from keras_facemargin.gallery.search import nearest
 from keras_facemargin.gallery.store import Store
 from keras_facemargin.images.crop import Crop
 from keras_facemargin.images.image import decode_face, encode_face
-from keras_facemargin.quality import Limits, Quality, decide
+from keras_facemargin.quality import Limits, Quality, decide, pooling_quality
 from keras_facemargin.template_pooling import pool_templates
 
 # Crystal Loss chooses λ on held-out data. Measured here by tools/benchmarks/measure_pooling.py.
 QUALITY_WEIGHT = 0.3
-
-# Pixels between the eyes of a 112x112 crop, and the range of the qualities for the pooling.
-_FULL_SHARPNESS = 35.0
-_QUALITIES = (0.02, 0.98)
 
 _VERDICTS: dict[str, Literal["identified", "unknown", "cannot say"]] = {
     "same": "identified",
@@ -806,7 +802,7 @@ class Gallery:
         if not len(names):
             return _Templates(changes, names, np.empty((0, rows.shape[1]), np.float32))
         ids = np.array([number for number, _ in people])
-        quality = np.clip(sharpness / _FULL_SHARPNESS, *_QUALITIES)
+        quality = pooling_quality(sharpness)
         # Where one is missing, the images of the person weigh the same.
         quality[np.isin(numbers, numbers[np.isnan(quality)])] = 0.5
         try:

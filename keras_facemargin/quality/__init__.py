@@ -9,7 +9,7 @@ Plain numpy: neither Keras nor a runtime is needed.
 
 from keras_facemargin.quality.decision import Decision, Verdicts, decide, shortfall, verdicts
 from keras_facemargin.quality.judge import Limits, Quality, UtilityScale, judge, norm_weight
-from keras_facemargin.quality.resolution import effective_resolution
+from keras_facemargin.quality.resolution import effective_resolution, pooling_quality
 
 __all__ = [
     "Decision",
@@ -21,6 +21,7 @@ __all__ = [
     "effective_resolution",
     "judge",
     "norm_weight",
+    "pooling_quality",
     "shortfall",
     "verdicts",
 ]

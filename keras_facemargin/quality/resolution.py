@@ -92,6 +92,26 @@ def effective_resolution(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64
     return found
 
 
+def pooling_quality(pixels: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The quality of an image for quality pooling and attenuation.
+
+    Its pixels as a share of the 35 between the eyes of a 112x112 crop, within 0.02..0.98: 0 and 1
+    would be infinite logits.
+
+    Args:
+        pixels: as `effective_resolution` returns them, any shape. NaN stays NaN.
+
+    Returns:
+        float64, of the same shape.
+
+    Example:
+
+    >>> pooling_quality([0.0, 7.0, 35.2]).tolist()
+    [0.02, 0.2, 0.98]
+    """
+    return np.clip(np.asarray(pixels, np.float64) / 35.0, 0.02, 0.98)
+
+
 class Window(NamedTuple):
     """The part of a crop that is measured, from the eyebrows to the mouth: `SIDE` pixels wide.
 

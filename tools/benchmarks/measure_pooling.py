@@ -11,10 +11,10 @@ ratio 1 changes nothing.
 - images, detector: half of all images, drawn at random, are degraded in one of the ways of
   `facemargin evaluate degraded`. The detector's score is still that of the clean photo, which knows
   nothing of it: a control, in which nothing can be gained but by chance;
-- images, resolution: the same images; quality is the package's own measure of how many pixels
-  between the eyes have detail, as a share of its range;
+- images, resolution: the same images; quality is `pooling_quality`, which galleries use: how many
+  pixels between the eyes have detail;
 - templates, resolution: half of all templates are degraded as a whole, for attenuation. A template
-  has the quality of its best image, and is poor below the middle of the range.
+  has the quality of its best image, and is poor below 0.5, 17.5 pixels.
 
 Features are of unit length. The gain to believe is the last row of each case: λ or the ratio chosen
 on one half of the people, the gain taken on the other half. LFW has no videos, so media pooling
@@ -36,7 +36,7 @@ from keras_facemargin.evaluate import all_pairs, embed, roc
 from keras_facemargin.images.degrade import KINDS, degrade
 from keras_facemargin.images.image import read_face
 from keras_facemargin.pooling import attenuate, pool_templates
-from keras_facemargin.quality.resolution import effective_resolution
+from keras_facemargin.quality.resolution import effective_resolution, pooling_quality
 from keras_facemargin.zoo import load_embedder
 
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
@@ -44,7 +44,6 @@ RATIOS = (1.0, 1.02, 1.05, 1.1, 1.2, 1.5, 2.0, 3.0)
 POOR = 0.5  # the threshold of attenuation
 FARS = (1e-3, 1e-4)
 CHOSEN_BY = 1e-3  # the rate whose TAR λ and the ratio are chosen by
-RANGE = (6.3, 35.2)  # pixels between the eyes that `effective_resolution` tells apart
 MEASURES = ("eer", *(f"tar_at_{far:.0e}" for far in FARS))
 
 
@@ -124,17 +123,12 @@ class Faces:
         for images in (clean, degraded):
             rows = embed(embedder, images)
             self.embeddings.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
-            self.resolution.append(share_of_range(effective_resolution(images)))
+            self.resolution.append(pooling_quality(effective_resolution(images)))
 
 
 def read_scores(file):
     lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     return {line["file"]: line["r"]["score"] for line in lines if line["status"] == "ok"}
-
-
-def share_of_range(pixels):
-    """A quality within (0, 1); its ends would be infinite logits."""
-    return np.clip((pixels - RANGE[0]) / (RANGE[1] - RANGE[0]), 0.01, 0.99)
 
 
 def measure(faces, options):
