@@ -10,6 +10,7 @@ import measure
 import numpy as np
 import pytest
 import reproduce
+import small_models
 import tables
 from PIL import Image
 from studies import RECIPES, STUDIES, Setting, Study
@@ -21,7 +22,8 @@ from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
 
-FILES = sorted(RECIPES.glob("*/*.toml"))
+SMALL = [RECIPES / f"{recipe}.toml" for recipe in small_models.LOSSES]
+FILES = sorted(set(RECIPES.glob("*/*.toml")) - set(SMALL))
 SETTINGS = list(
     dict.fromkeys(
         setting for study in STUDIES.values() for setting in (*study.baselines, *study.settings)
@@ -29,10 +31,18 @@ SETTINGS = list(
 )
 
 
-def test_the_recipes_differ_in_the_head_only():
-    assert len(FILES) > 5
-    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in FILES)
+@pytest.mark.parametrize("files", [FILES, SMALL], ids=["studies", "models"])
+def test_the_recipes_differ_in_the_head_only(files):
+    assert len(files) > 5
+    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in files)
     assert all(other == first for other in others)
+
+
+def test_a_model_takes_the_head_of_an_experiment():
+    """View 1 was read there; the models choose nothing."""
+    heads = [tables.arguments_of(setting)["head"] for setting in SETTINGS]
+    for path in SMALL:
+        assert read_recipe(path).settings.head in heads, path
 
 
 def test_each_recipe_is_trained():

@@ -20,19 +20,23 @@ LFW_PERSON = 0.5  # cosine of a label's mean to one of LFW's from which its pers
 FEWEST = 2  # images of a person
 
 
-def write_training_crops(data, teacher, folder, lfw, corrections):
-    """The labelled crops of DATA in `folder`, by the file of corrections.
+def write_training_crops(crops, folder, size=SIZE):
+    """The crops of `cleaned_crops`, small, in folders of people."""
+    with draft_folder(folder) as draft:
+        for path, person in track(crops, "Small crops"):
+            write_small(path, draft / person / f"{path.parent.name}_{path.stem}.jpg", size)
+
+
+def cleaned_crops(data, teacher, lfw, corrections):
+    """(path, person) of each labelled crop of DATA, by the file of corrections.
 
     Args:
         data: folder with celeb/train and celeb2/train.
         teacher: file of an embedder that was trained on other people.
-        folder: of the small crops; nothing is done if it exists.
         lfw: folder of LFW's crops.
         corrections: CSV of the images with a wrong label: image, and its true person, empty where
             the image is dropped. `find_corrections` writes it if it does not exist.
     """
-    if folder.exists():
-        return
     paths = [
         path for name in ("celeb", "celeb2") for path in FaceFolder(data / name / "train").paths
     ]
@@ -40,11 +44,8 @@ def write_training_crops(data, teacher, folder, lfw, corrections):
         find_corrections(paths, load_embedder(teacher), lfw, corrections)
     with open(corrections, newline="", encoding="utf-8") as file:
         corrected = {row["image"]: row["person"] for row in csv.DictReader(file)}
-    with draft_folder(folder) as draft:
-        for path in track([Path(path) for path in paths], "Small crops"):
-            person = corrected.get(name_of(path), path.parent.name)
-            if person:
-                write_small(path, draft / person / f"{path.parent.name}_{path.stem}.jpg")
+    people = ((path, corrected.get(name_of(path), path.parent.name)) for path in map(Path, paths))
+    return [(path, person) for path, person in people if person]
 
 
 def find_corrections(paths, embedder, lfw, file):
@@ -113,9 +114,9 @@ def write_test_crops(source, folder):
         return
     with draft_folder(folder) as draft:
         for path in track(sorted(source.glob("*/*.jpg")), "Small crops of LFW"):
-            write_small(path, draft / path.parent.name / path.name)
+            write_small(path, draft / path.parent.name / path.name, SIZE)
 
 
-def write_small(source, target):
+def write_small(source, target, size):
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(read_face(source, SIZE)).save(target, quality=95)
+    Image.fromarray(read_face(source, size)).save(target, quality=95)

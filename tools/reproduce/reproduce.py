@@ -40,7 +40,9 @@ def main(arguments=None):
     faces, lfw = options.work / "faces", options.work / "lfw"
     teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
     test = options.data / "lfw" / "aligned"
-    crops.write_training_crops(options.data, teacher, faces, test, options.corrections)
+    if not faces.exists():
+        every = crops.cleaned_crops(options.data, teacher, test, options.corrections)
+        crops.write_training_crops(every, faces)
     crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
     study = STUDIES[options.paper]
