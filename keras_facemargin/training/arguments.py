@@ -21,6 +21,9 @@ from keras_facemargin.callbacks import MarginRamp, ScaleRamp
 from keras_facemargin.embedder import SET_BY_BUILD_EMBEDDER
 from keras_facemargin.training.checks import Table
 
+# `margin = {by_class_size = 0.5}`: `margins_by_class_size` of the images, 0.5 the largest.
+BY_CLASS_SIZE = "by_class_size"
+
 # Table -> the classes that `name` chooses from; the other keys are arguments.
 TABLES: dict[str, Any] = {
     "head": {
@@ -52,14 +55,22 @@ def _finite_or_list(value: Any) -> Any:
     return [_finite(each) for each in value] if isinstance(value, list) else _finite(value)
 
 
+def _margin(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return _finite_or_list(value)
+    if list(value) != [BY_CLASS_SIZE] or not _finite(value[BY_CLASS_SIZE]) > 0:
+        raise PydanticCustomError("margin", "is no margin by class size")
+    return value
+
+
 Number = Annotated[Any, PlainValidator(_finite)]  # stays an int or a float
-NumberOrNumbers = Annotated[Any, PlainValidator(_finite_or_list)]
+Margin = Annotated[Any, PlainValidator(_margin)]
 
 # Arguments whose default does not show their type.
 _TYPES = {
     "blockwise": bool,
     "exclude_layers": list[str],
-    "margin": NumberOrNumbers,  # of a head: one for each class, or the ends of a range
+    "margin": Margin,  # of a head: one number, one for each class, or the ends of a range
     "learning_rate": Annotated[float, Field(ge=0)],
     "prototypes_constraint": str,
     "prototypes_initializer": str,

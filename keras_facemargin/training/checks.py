@@ -20,6 +20,7 @@ _KINDS = {
     "less_than": "below {lt:g}",
     "list_type": "a list",
     "literal_error": "{expected}",
+    "margin": "a number, numbers, or {{by_class_size = LARGEST}} with a number above 0",
     "model_type": "a table",
     "number": "a finite number",
     "string_type": "a text",

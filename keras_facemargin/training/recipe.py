@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from keras_facemargin.images.crop import Crop, parse_size
 from keras_facemargin.training.arguments import (
+    BY_CLASS_SIZE,
     TABLES,
     Number,
     argument_table,
@@ -289,7 +290,26 @@ def _arguments(table: str, content: Arguments, file: Path) -> Arguments:
         raise ValueError(unknown(f"{table}.name", name, classes).sentence(file))
     keys = argument_table(class_of(table, name), with_name)
     values = check(keys, content, file=file, table=table)
-    return {key: getattr(values, key) for key in content}
+    given = {key: getattr(values, key) for key in content}
+    if isinstance(given.get("margin"), dict):
+        _check_margin_by_class_size(given, file)
+    return given
+
+
+def _check_margin_by_class_size(head: Arguments, file: Path) -> None:
+    """Raises before the data is opened if the head does not take a margin for each class."""
+    largest = head["margin"][BY_CLASS_SIZE]
+    made = class_of("head", head["name"])
+    arguments = {key: value for key, value in head.items() if key != "name"}
+    try:
+        made(num_classes=2, **{**arguments, "margin": [largest, largest / 2]})
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`head.margin` by class size needs a head that takes a margin for each class, and "
+            f"margins within its range. Received: {file}: name = {head['name']!r}, largest "
+            f"margin {largest!r}. Choose another head, such as CosFace or ArcFace, or another "
+            f"margin. {made.__name__} says: {error}"
+        ) from None
 
 
 def _refuse_old_names(document: Document, file: Path) -> None:

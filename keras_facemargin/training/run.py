@@ -24,18 +24,21 @@ from types import TracebackType
 from typing import Any
 
 import keras
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from keras_facemargin.callbacks import ExactResume, RestoreBestByPairs, StepBar
 from keras_facemargin.classifier import MarginClassifier
 from keras_facemargin.data import open_faces
+from keras_facemargin.data.faces import Faces
 from keras_facemargin.embedder import build_embedder
 from keras_facemargin.files import atomic_write, exclusive, full_disk_names, read_text
 from keras_facemargin.fitting import worker_of
+from keras_facemargin.heads import margins_by_class_size
 from keras_facemargin.images import Crop
 from keras_facemargin.saving import save_model
-from keras_facemargin.training.arguments import class_of
+from keras_facemargin.training.arguments import BY_CLASS_SIZE, class_of
 from keras_facemargin.training.document import read_document
 from keras_facemargin.training.recipe import Recipe, read_recipe
 from keras_facemargin.training.validation import fingerprint, split_for_validation
@@ -218,7 +221,7 @@ def _fit(
                     faces, settings.validation, place=place, seed=settings.seed
                 )
             steps = math.ceil(len(faces) / settings.batch_size)
-            head = _make(recipe, "head", settings.head, num_classes=faces.num_classes)
+            head = _head(recipe, faces)
             classifier = MarginClassifier(embedder, head)
             classifier.compile(_optimizer(recipe, steps))
     finally:
@@ -262,6 +265,16 @@ def _fit(
             callbacks=[*callbacks, resume],
         ).history
     return classifier, {name: history[name] for name in dict.fromkeys(["loss", *history])}
+
+
+def _head(recipe: Recipe, faces: Faces) -> Any:
+    """The head of the recipe, for the people of `faces`."""
+    arguments = recipe.settings.head
+    margin = arguments.get("margin")
+    if isinstance(margin, dict):
+        counts = np.bincount(faces.labels, minlength=faces.num_classes)
+        arguments = {**arguments, "margin": margins_by_class_size(counts, margin[BY_CLASS_SIZE])}
+    return _make(recipe, "head", arguments, num_classes=faces.num_classes)
 
 
 def _model_digest(recipe: Recipe, embedder: keras.Model) -> dict[str, str]:

@@ -225,6 +225,24 @@ def test_a_head_is_told_what_every_head_takes(kitchen):
         recipe_of(kitchen, re.sub(r"margin = [\d.]+\n", "sampel_rate = 1\n", RECIPE, count=1))
 
 
+def test_a_margin_by_class_size_is_for_heads_that_take_one_for_each_class(kitchen):
+    def recipe(name, margin, more=""):
+        head = f'name = "{name}"\n{more}margin = {margin}\n'
+        return recipe_of(kitchen, re.sub(r'name = "CosFace"\nmargin = [\d.]+\n', head, RECIPE))
+
+    largest = {"by_class_size": 0.3}
+    for name, more in (("CosFace", ""), ("ArcFace", ""), ("SVSoftmax", 'variant = "am"\n')):
+        assert recipe(name, "{by_class_size = 0.3}", more).settings.head["margin"] == largest
+    for name in ("CurricularFace", "SphereFace2"):
+        with pytest.raises(ValueError, match=r"needs a head .*Received: .*other.toml.*Choose an"):
+            recipe(name, "{by_class_size = 0.3}")
+    with pytest.raises(ValueError, match="within its range"):
+        recipe("ArcFace", "{by_class_size = 4.0}")
+    for wrong in ("{by_size = 0.3}", "{by_class_size = 0}", "{by_class_size = 'x'}", "{}"):
+        with pytest.raises(ValueError, match=r"`head.margin` must be .*Received: "):
+            recipe("CosFace", wrong)
+
+
 def test_every_head_but_the_abstract_one_can_be_named():
     assert set(TABLES["head"]) == {
         name

@@ -46,6 +46,17 @@ def test_a_recipe_trains_and_leaves_what_it_made(kitchen):  # noqa: F811
     assert again == history and steps(kitchen / "run") == lines
 
 
+def test_people_with_fewer_images_have_a_larger_margin(kitchen):  # noqa: F811
+    *_, last = sorted((kitchen / "people").iterdir())
+    sorted(last.iterdir())[0].unlink()
+    changes = ["epochs=1", "head.margin={by_class_size=0.3}"]
+    train(read_recipe(kitchen / "recipe.toml", changes), kitchen / "run", progress=False)
+    head = keras.saving.load_model(kitchen / "run" / "classifier.keras").head
+    counts = np.bincount(open_faces(kitchen / "people", image_size=SIDE).labels)
+    assert len(np.unique(head.margin)) > 1
+    np.testing.assert_allclose(head.margin, 0.3 * (min(counts) / counts) ** 0.25)
+
+
 def test_a_run_that_was_stopped_goes_on(kitchen, monkeypatch):  # noqa: F811
     class Stopped(BaseException):
         pass

@@ -101,6 +101,7 @@ STUDIES = {
             *_sweep("heads/sphereface2", "head.margin", (0.2, 0.3, 0.4)),
             *_sweep("heads/combined_margin", "head.m2", (0.1, 0.2, 0.3)),
             *_sweep(_COSINE, "head.margin", (0.1, 0.2, 0.35)),
+            *_sweep("heads/ldam", "head.margin.by_class_size", (0.2, 0.35, 0.5)),
             *_sweep(_SV_AM, "head.margin", (0.1, 0.2)),
             Setting(_SV_AM, ("head.hardness=1.2",)),  # its margin is 0.35
             *(
