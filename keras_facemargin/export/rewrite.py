@@ -1,10 +1,11 @@
-"""Networks of the same function, written so that the integers of a file compute them well.
+"""Networks of the same function, written so that the runtime of a file computes them well.
 
 - `merge_normalisation`: each batch normalisation becomes part of the layer before. Converters merge
   it with that one or with the layer behind it, and then a tensor between the two, whose channels
   differ in range, is rounded to the steps of its widest channel.
 - `split_prelu`: LiteRT computes PReLU of integers one number at a time, outside its delegate, which
   takes convolutions of 1x1 and a sum. ONNX Runtime is as fast without.
+- `guard_normalisation`: LiteRT's delegate computes 1 / sqrt(0) as NaN.
 """
 
 import itertools
@@ -16,6 +17,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+# The operation of `keras.ops.normalize`, which has no public name.
+_NORMALIZE = type(keras.ops.normalize(keras.KerasTensor((1, 1)))._keras_history.operation)
 LINEAR = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
 
 
@@ -179,6 +182,52 @@ def split_prelu(embedder: Any) -> Any:
         return keras.layers.Add(name=name)([above, below])
 
     return _called(flatten(embedder)[0], call)
+
+
+def guard_normalisation(embedder: Any, smallest: float) -> Any:
+    """An embedder of the same function whose vectors of zeros stay zeros in every runtime.
+
+        x / |x| = x / sqrt(max(sum x^2, s))
+
+    Keras takes the minimum of 1 / sqrt(sum x^2) and 1 / epsilon instead, and a file of float16 has
+    no number that is as large or as small.
+
+    Args:
+        embedder: as `flatten`.
+        smallest: s is the square of the layer's epsilon, but at least this.
+
+    Returns:
+        A Functional `keras.Model`; `embedder` itself if it normalises nothing.
+    """
+    if not any(map(_epsilon_of, _operations(embedder))):
+        return embedder
+
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        epsilon = _epsilon_of(layer)
+        if epsilon is None:
+            return layer(*args, **kwargs)
+        ops, x = keras.ops, _tensor(args, kwargs)
+        squares = ops.sum(ops.square(x), axis=layer.axis, keepdims=True)
+        return x * ops.rsqrt(ops.maximum(squares, max(epsilon**2, smallest)))
+
+    return _called(flatten(embedder)[0], call)
+
+
+def _operations(model: Any) -> list[Any]:
+    """The layers and operations of a model and of the models in it."""
+    found = []
+    for each in getattr(model, "operations", ()):
+        found += [each, *_operations(each)]
+    return found
+
+
+def _epsilon_of(layer: Any) -> float | None:
+    """The epsilon of a layer or operation that divides by the L2 norm; None of another."""
+    if type(layer) is keras.layers.UnitNormalization:
+        return 1e-12  # Keras' constant
+    if type(layer) is _NORMALIZE and layer.order == 2:
+        return float(layer.epsilon or keras.config.epsilon())
+    return None
 
 
 def _tensor(args: Any, kwargs: Any) -> Any:

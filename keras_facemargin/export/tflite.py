@@ -9,13 +9,15 @@ import numpy.typing as npt
 from keras_facemargin.export.conversion import unsupported
 from keras_facemargin.export.graph import frozen
 from keras_facemargin.export.metadata import with_entry, with_metadata
-from keras_facemargin.export.rewrite import split_prelu
+from keras_facemargin.export.rewrite import guard_normalisation, split_prelu
 from keras_facemargin.export.savedmodel import write_graph
 from keras_facemargin.export.verdict import Op
 from keras_facemargin.runtime.carried import ENTRY
 
 # How the converter names an op of the TensorFlow graph, with its path, in an error.
 _OP_IN_ERROR = re.compile(r'error: loc\(callsite\(fused\["(\w+):", "([^"@]+)')
+
+_SMALLEST = 1.2e-7  # twice the smallest number of float16
 
 # How the interpreter names an op of the file.
 _NODE_IN_ERROR = re.compile(r"Node number (\d+) \((\w+)\)")
@@ -46,6 +48,8 @@ def convert(
 
     if precision == "int8":
         embedder = split_prelu(embedder)
+    elif precision != "int16x8":
+        embedder = guard_normalisation(embedder, _SMALLEST if precision == "float16" else 0.0)
     graph = frozen(embedder, batch_size=1)
     if precision == "int8":
         # The quantiser ends the process at the lists of recurrent layers.

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from inference import infer
 
-from keras_facemargin.export import ExportError, export_tflite, tflite, write
-from keras_facemargin.export.rewrite import merge_normalisation, split_prelu
+from keras_facemargin.export import ExportError, Tolerance, export_tflite, tflite, write
+from keras_facemargin.export.rewrite import guard_normalisation, merge_normalisation, split_prelu
 from keras_facemargin.runtime.tflite import count_parts
 
 layers = keras.layers
@@ -167,3 +167,38 @@ def test_full_int8_with_prelu_is_one_part_for_the_delegate(squares, kind, tmp_pa
     plain = export_tflite(model, tmp_path / "b.tflite", **options)
     assert "PRELU" in count_parts((tmp_path / "b.tflite").read_bytes())[1]
     assert 1 - verdict.cosine_mean < 1.5 * (1 - plain.cosine_mean) + 1e-4
+
+
+def with_dead_vectors():
+    """Vectors of unit length along three axes, of which the first and some channels are zeros."""
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, activation="relu", name="half_dead")(image)
+    nested = keras.Input(x.shape[1:])
+    once = layers.UnitNormalization(axis=-1)(layers.Rescaling(0.0)(x))
+    twice = keras.Model(nested, layers.UnitNormalization(axis=(1, 2))(nested))(x)
+    third = keras.ops.normalize(x, axis=1, order=2, epsilon=1e-3)
+    other = keras.ops.normalize(x, axis=1, order=1)
+    x = layers.Concatenate()([once, twice, third, other])
+    model = keras.Model(image, layers.Dense(8)(layers.Flatten()(x)))
+    kernel, bias = model.get_layer("half_dead").get_weights()
+    kernel[..., ::2] = -np.abs(kernel[..., ::2])
+    model.get_layer("half_dead").set_weights([kernel, bias])
+    return model
+
+
+@pytest.mark.any_backend
+def test_vectors_of_zeros_keep_their_function(squares):
+    model = with_dead_vectors()
+    guarded = guard_normalisation(model, 0.0)
+    assert_same_function(guarded, model, squares)
+    assert "UnitNormalization" not in kinds(guarded)
+    plain = keras.Sequential([keras.Input((4, 4, 3)), layers.Flatten()])
+    assert guard_normalisation(plain, 0.0) is plain
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "weight_int8", "dynamic_int8"])
+def test_vectors_of_zeros_are_numbers_in_every_file(squares, precision, tmp_path):
+    """LiteRT's delegate computes 1 / sqrt(0) as NaN, and float16 rounds the guard to 0."""
+    options = {"precision": precision, "images": squares.astype("uint8")}
+    tolerance = Tolerance(0.98, 0.98)  # a small layer loses more to eight bits
+    export_tflite(with_dead_vectors(), tmp_path / "a.tflite", **options, tolerance=tolerance)
