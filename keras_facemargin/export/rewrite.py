@@ -5,6 +5,7 @@
   differ in range, is rounded to the steps of its widest channel.
 - `split_prelu`: LiteRT computes PReLU of integers one number at a time, outside its delegate, which
   takes convolutions of 1x1 and a sum. ONNX Runtime is as fast without.
+- `drop_last_normalisation`: a file normalises its embedding itself, and integers normalise badly.
 - `guard_normalisation`: LiteRT's delegate computes 1 / sqrt(0) as NaN.
 """
 
@@ -184,6 +185,27 @@ def split_prelu(embedder: Any) -> Any:
     return _called(flatten(embedder)[0], call)
 
 
+def drop_last_normalisation(embedder: Any) -> Any:
+    """An embedder whose embeddings keep their direction, without a normalisation at its end.
+
+    Args:
+        embedder: as `flatten`.
+
+    Returns:
+        A Functional `keras.Model`; `embedder` itself if it does not end so.
+    """
+    if not any(map(_epsilon_of, _operations(embedder))):
+        return embedder
+    model, steps = flatten(embedder)
+    makers = {id(step.output): step for step in steps}
+    output = model.output
+    while (
+        (step := makers.get(id(output))) and _epsilon_of(step.layer) and step.layer.axis in (-1, 1)
+    ):
+        (output,) = step.inputs
+    return embedder if output is model.output else keras.Model(model.input, output)
+
+
 def guard_normalisation(embedder: Any, smallest: float) -> Any:
     """An embedder of the same function whose vectors of zeros stay zeros in every runtime.
 
@@ -216,7 +238,7 @@ def guard_normalisation(embedder: Any, smallest: float) -> Any:
 def _operations(model: Any) -> list[Any]:
     """The layers and operations of a model and of the models in it."""
     found = []
-    for each in getattr(model, "operations", ()):
+    for each in getattr(model, "operations", getattr(model, "layers", ())):
         found += [each, *_operations(each)]
     return found
 

@@ -9,7 +9,11 @@ import numpy.typing as npt
 from keras_facemargin.export.conversion import unsupported
 from keras_facemargin.export.graph import frozen
 from keras_facemargin.export.metadata import with_entry, with_metadata
-from keras_facemargin.export.rewrite import guard_normalisation, split_prelu
+from keras_facemargin.export.rewrite import (
+    drop_last_normalisation,
+    guard_normalisation,
+    split_prelu,
+)
 from keras_facemargin.export.savedmodel import write_graph
 from keras_facemargin.export.verdict import Op
 from keras_facemargin.runtime.carried import ENTRY
@@ -46,10 +50,12 @@ def convert(
     """
     import tensorflow as tf
 
+    if precision in ("int8", "int16x8"):
+        embedder = drop_last_normalisation(embedder)
+    else:
+        embedder = guard_normalisation(embedder, _SMALLEST if precision == "float16" else 0.0)
     if precision == "int8":
         embedder = split_prelu(embedder)
-    elif precision != "int16x8":
-        embedder = guard_normalisation(embedder, _SMALLEST if precision == "float16" else 0.0)
     graph = frozen(embedder, batch_size=1)
     if precision == "int8":
         # The quantiser ends the process at the lists of recurrent layers.

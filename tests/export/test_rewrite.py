@@ -6,7 +6,12 @@ import pytest
 from inference import infer
 
 from keras_facemargin.export import ExportError, Tolerance, export_tflite, tflite, write
-from keras_facemargin.export.rewrite import guard_normalisation, merge_normalisation, split_prelu
+from keras_facemargin.export.rewrite import (
+    drop_last_normalisation,
+    guard_normalisation,
+    merge_normalisation,
+    split_prelu,
+)
 from keras_facemargin.runtime.tflite import count_parts
 
 layers = keras.layers
@@ -202,3 +207,40 @@ def test_vectors_of_zeros_are_numbers_in_every_file(squares, precision, tmp_path
     options = {"precision": precision, "images": squares.astype("uint8")}
     tolerance = Tolerance(0.98, 0.98)  # a small layer loses more to eight bits
     export_tflite(with_dead_vectors(), tmp_path / "a.tflite", **options, tolerance=tolerance)
+
+
+def ends_normalised(end):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, strides=2)(layers.Rescaling(1 / 127.5, -1.0)(image))
+    return keras.Model(image, end(layers.Dense(8)(layers.Flatten()(x))))
+
+
+ENDS = {
+    "layer": lambda x: layers.UnitNormalization()(x),
+    "twice": lambda x: layers.UnitNormalization(axis=1)(keras.ops.normalize(x, epsilon=1e-12)),
+    "nested": lambda x: keras.Sequential([layers.Dense(8), layers.UnitNormalization()])(x),
+}
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("end", ENDS)
+def test_a_last_normalisation_is_left_to_the_file(squares, end):
+    model = ends_normalised(ENDS[end])
+    dropped = drop_last_normalisation(model)
+    found, wanted = infer(dropped, squares), infer(model, squares)
+    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, wanted, atol=1e-5)
+    assert np.abs(found - wanted).max() > 0.01 and kinds(dropped)[-1] == "Dense"
+    other = ends_normalised(lambda x: layers.Dense(4)(layers.UnitNormalization()(x)))
+    assert drop_last_normalisation(other) is other
+
+
+@pytest.mark.parametrize("precision", ["int16x8", "int8"])
+def test_integers_keep_an_embedder_that_ends_normalised(squares, precision, tmp_path):
+    """In 16 bits every embedding had the wrong sign."""
+    options = {"precision": precision, "images": squares.astype("uint8")}
+    tolerance = Tolerance(0.95, 0.98)  # untrained
+    file = tmp_path / "a.tflite"
+    verdict = export_tflite(ends_normalised(ENDS["layer"]), file, **options, tolerance=tolerance)
+    assert not {"SQUARE", "RSQRT"} & set(verdict.ops)
