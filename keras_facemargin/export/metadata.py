@@ -44,7 +44,6 @@ def with_entry(artefact: bytes, name: str, content: bytes) -> bytes:
     Returns:
         The bytes of the file with the entry; tensors and operators are unchanged.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(artefact)
@@ -54,7 +53,34 @@ def with_entry(artefact: bytes, name: str, content: bytes) -> bytes:
     buffer.data = np.frombuffer(content, np.uint8)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(artefact) + 4096)
+    return _packed(model, len(artefact))
+
+
+def _packed(model: Any, size: int) -> bytes:
+    """The bytes of a `ModelT`: equal vectors once, buffers at multiples of 16 as the schema asks.
+
+    Each channel of int8 weights has a scale of four bytes and a zero point of eight, which is 0. In
+    a MobileFaceNet these are two fifths of the file.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]  # flatbuffers has no types
+        def __init__(self) -> None:
+            super().__init__(size + 4096)
+            self.places: dict[tuple[str, bytes], int] = {}
+
+        def CreateNumpyVector(self, x: Any) -> int:  # the name of flatbuffers
+            if x.dtype == np.uint8:
+                return int(super().CreateNumpyVector(x))
+            key = x.dtype.str, x.tobytes()
+            if key not in self.places:
+                self.places[key] = super().CreateNumpyVector(x)
+            return self.places[key]
+
+        def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
+            return int(super().StartVector(elemSize, numElems, 16 if elemSize == 1 else alignment))
+
+    builder = Builder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 

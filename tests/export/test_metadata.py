@@ -12,6 +12,7 @@ from flatbuffers import number_types as numbers
 from keras_facemargin.export import export_tflite
 from keras_facemargin.export.metadata import with_metadata
 
+ALIGNMENT = 16  # `force_align` of a buffer in the schema
 FLOAT = ("float32", "float16", "dynamic_int8")
 
 
@@ -126,3 +127,56 @@ def test_mediapipe_gives_the_same_embedding(files, faces, precision):
             expected = run(image=face[None].astype(details["dtype"]))["embedding"][0]
             cosine = received @ expected / np.linalg.norm(received) / np.linalg.norm(expected)
             assert cosine > 0.9999
+
+
+def raw(artefact):
+    """The model of the generated reader, which knows where each vector lies."""
+    return schema.Model.GetRootAs(artefact)
+
+
+def place_of_zero_points(tensor):
+    table = tensor.Quantization()._tab
+    return table.Vector(table.Offset(10)) if table.Offset(10) else None
+
+
+@pytest.mark.parametrize("precision", ["int8", "dynamic_int8", "float32"])
+def test_buffers_are_aligned(files, precision):
+    model = raw(files[precision])
+    places = [
+        model.Buffers(n)._tab.Vector(model.Buffers(n)._tab.Offset(4))
+        for n in range(model.BuffersLength())
+        if model.Buffers(n).DataLength()
+    ]
+    assert places and all(place % ALIGNMENT == 0 for place in places)
+
+
+def test_zero_points_of_channels_are_written_once(files):
+    graph = raw(files["int8"]).Subgraphs(0)
+    tensors = [graph.Tensors(number) for number in range(graph.TensorsLength())]
+    places = {}
+    for tensor in tensors:
+        count = tensor.Quantization().ZeroPointLength() if tensor.Quantization() else 0
+        if count > 1:
+            assert not tensor.Quantization().ZeroPointAsNumpy().any()
+            places.setdefault(count, []).append(place_of_zero_points(tensor))
+    assert sum(map(len, places.values())) > len(places)
+    assert all(len(set(each)) == 1 for each in places.values())
+
+
+def test_a_repacked_file_computes_the_same(files):
+    """Entries are added to a finished file, whose tensors stay as they are."""
+    before = files["int8"]
+    after = with_metadata(before, "again")
+    images = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), dtype=np.uint8)
+    results = []
+    for content in (before, after):
+        interpreter = Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+        given, made = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        rows = []
+        for image in images:
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            rows.append(interpreter.get_tensor(made["index"]).copy())
+        results.append(np.concatenate(rows))
+    np.testing.assert_array_equal(*results)
