@@ -215,8 +215,8 @@ def deliver(
     if not passed:
         untouched = " the existing file is unchanged;" if path.is_file() else ""
         kept = f"Nothing was written to {path};{untouched} the failed file is {place}."
-        constant = [name for name, rows in received.items() if _is_constant(rows)]
-        raise ExportError(f"{_miss(verdict, constant)} {kept}", verdict)
+        faults = {name: fault for name, rows in received.items() if (fault := _fault_of(rows))}
+        raise ExportError(f"{_miss(verdict, faults)} {kept}", verdict)
     return verdict
 
 
@@ -246,17 +246,24 @@ def _files(artefact: Artefact) -> dict[str, bytes]:
     return {"": artefact} if isinstance(artefact, bytes) else artefact
 
 
-def _is_constant(embeddings: npt.NDArray[Any]) -> bool:
-    return bool((embeddings == embeddings[:1]).all()) or not np.isfinite(embeddings).all()
+def _fault_of(embeddings: npt.NDArray[Any]) -> str:
+    """What no embedder gives, in words; "" if the embeddings are finite and differ."""
+    finite = np.isfinite(embeddings).all(axis=1)
+    if not finite.all():
+        count = np.count_nonzero(~finite)
+        return f"numbers that are not finite for {count} of {len(embeddings)} images"
+    if (embeddings == embeddings[:1]).all():
+        return f"the same embedding for all {len(embeddings)} images"
+    return ""
 
 
-def _miss(verdict: Verdict, constant: list[str]) -> str:
+def _miss(verdict: Verdict, faults: dict[str, str]) -> str:
     """The error for a file that missed its tolerance, and what to do."""
-    if constant:
+    if faults:
+        found = "; ".join(f"{fault} in {runtime}" for runtime, fault in faults.items())
         return (
-            "An exported file must give another embedding for another image. Received: the same "
-            f"embedding for all {verdict.num_images} images, or one that is not finite, in "
-            f"{' and '.join(constant)} ({verdict.format}, {verdict.precision}). Do not use this "
+            "An exported file must give finite numbers, and another embedding for another image. "
+            f"Received: {found} ({verdict.format}, {verdict.precision}). Do not use this "
             "precision for this embedder: export float32."
         )
     advice = {
