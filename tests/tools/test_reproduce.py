@@ -19,6 +19,7 @@ from tiny import tiny_embedder
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import Pairs
 from keras_facemargin.evaluate.protocols import View1
+from keras_facemargin.files import exclusive
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
 
@@ -178,8 +179,13 @@ def test_a_finished_run_is_not_repeated(tmp_path, monkeypatch):
     arguments = ["cosface", "--data", data, "--work", tmp_path / "work", "--results", results]
     arguments += ["--seeds", 0, "--teacher", "spherenet_distilled"]
     arguments += ["--corrections", tmp_path / "labels.csv"]
+    arguments = [str(each) for each in arguments]
+    name = reproduce.run_name(reproduce.key_of(quick, 0))
+    with exclusive(tmp_path / "work" / "runs" / f"{name}-row"):
+        reproduce.main(arguments)  # another process trains it
+    assert not results.exists()
     for _ in range(2):
-        reproduce.main([str(each) for each in arguments])
+        reproduce.main(arguments)
     with results.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["changes"], row["seed"]) == (" ".join(quick.changes), "0")

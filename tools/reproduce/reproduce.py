@@ -4,8 +4,9 @@
 
 Trains each setting of a paper (`studies.py`) with each seed, by `facemargin train` from a recipe in
 `zoo/recipes`, and adds a row to `zoo/results/reproduce.csv` (`measure.py` has its columns).
-Finished runs are skipped, those for another paper too, and a run that was stopped continues. WORK
-has the small crops and the folder of each run. `tables.py` makes the tables and figures of the docs
+Finished runs are skipped, those for another paper too, and a run that was stopped continues. The
+same command may run twice at once: a run that one process trains the other skips. WORK has the
+small crops and the folder of each run. `tables.py` makes the tables and figures of the docs
 from the rows.
 """
 
@@ -25,6 +26,8 @@ from measure import COLUMNS, Tests, measure
 from rich.console import Console
 from studies import RECIPES, RESULTS, STUDIES
 
+from keras_facemargin.files import exclusive
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from run_rows import add_rows, has_run
 
@@ -40,30 +43,40 @@ def main(arguments=None):
     faces, lfw = options.work / "faces", options.work / "lfw"
     teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
     test = options.data / "lfw" / "aligned"
-    if not faces.exists():
-        every = crops.cleaned_crops(options.data, teacher, test, options.corrections)
-        crops.write_training_crops(every, faces)
-    crops.write_test_crops(test, lfw)
+    with exclusive(options.work / "crops", wait=3600):
+        if not faces.exists():
+            every = crops.cleaned_crops(options.data, teacher, test, options.corrections)
+            crops.write_training_crops(every, faces)
+        crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
     study = STUDIES[options.paper]
     settings = [*study.baselines, *study.settings]
     runs = [(setting, seed) for seed in options.seeds for setting in settings]
     for number, (setting, seed) in enumerate(runs, start=1):
         key = key_of(setting, seed)
-        if has_run(options.results, **key):
-            continue
-        console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
         run = options.work / "runs" / run_name(key)
-        before = cpu_seconds()
-        train(key, setting, run, faces)
-        row = key | last_epoch(run) | measure(run / "embedder.keras", tests)
-        keras.backend.clear_session()
-        row["cpu_seconds"] = round(cpu_seconds() - before)
-        add_rows(options.results, FIELDS, [row])
+        try:
+            with exclusive(run.with_name(f"{run.name}-row")):
+                if has_run(options.results, **key):
+                    continue
+                console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
+                row = row_of(key, setting, run, faces, tests)
+                add_rows(options.results, FIELDS, [row])
+                console.print(row)
+        except BlockingIOError:
+            continue  # another process trains it
         # Not before: a run that is whole is not trained again if its measuring was stopped.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         (run / "classifier.keras").unlink(missing_ok=True)
-        console.print(row)
+
+
+def row_of(key, setting, run, faces, tests):
+    """Trains a run, or what is missing of it, and measures it."""
+    before = cpu_seconds()
+    train(key, setting, run, faces)
+    row = key | last_epoch(run) | measure(run / "embedder.keras", tests)
+    keras.backend.clear_session()
+    return row | {"cpu_seconds": round(cpu_seconds() - before)}
 
 
 def read_options(arguments):
