@@ -5,11 +5,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from keras_facemargin.processor import processor
 
 # Calls before the clock starts: the first ones compile or allocate memory.
 WARM_UP = 5
@@ -78,13 +79,4 @@ def machine() -> str:
     cores = len(usable) or os.cpu_count() or 1
     words = f"{cores} core{'s' if cores > 1 else ''}"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{_processor()}, {words}, {platform.system()} {platform.machine()}{load}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or "unknown processor"
+    return f"{processor()}, {words}, {platform.system()} {platform.machine()}{load}"

@@ -15,6 +15,7 @@ import numpy as np
 from keras_facemargin.export.formats import CONTAINERS, TFLITE
 from keras_facemargin.export.verdict import Verdict, alternating_medians
 from keras_facemargin.export.write import open_session
+from keras_facemargin.processor import processor
 from keras_facemargin.runtime.openvino import MODEL
 from keras_facemargin.runtime.tflite import count_parts
 
@@ -134,15 +135,7 @@ def with_costs(verdict: Verdict) -> Verdict:
 
 def host() -> str:
     """System, processor and number of CPUs of this machine."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text(errors="replace").splitlines()
-        model = next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
-            model,
-        )
-    return f"{platform.system()} {platform.machine()}, {model}, {os.cpu_count()} CPUs"
+    return f"{platform.system()} {platform.machine()}, {processor()}, {os.cpu_count()} CPUs"
 
 
 def measure_memory(path: Path) -> int | None:

@@ -200,6 +200,10 @@ def _with_integers(model: Any, representative: Iterable[npt.NDArray[Any]]) -> An
             f"{folder}/model.onnx",
             Reader(),
             per_channel=True,
+            # Without VNNI an x86 processor multiplies signed bytes in 16 bits, which overflow, or
+            # one at a time: these are right on every processor.
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QUInt8,
             nodes_to_exclude=[node.name for node in _normalisation(model.graph)],
         )
         return onnx.load(f"{folder}/model.onnx")

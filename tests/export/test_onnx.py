@@ -106,3 +106,15 @@ def test_zeros_before_a_max_pool_stay_zeros(precision, tmp_path):
     model = pooled_after_zeros()
     verdict = export_onnx(model, tmp_path / "a.onnx", precision=precision, images=images)
     assert verdict.cosine_min > 0.9999
+
+
+def test_bytes_are_unsigned(embedder, faces, tmp_path):
+    """Signed ones overflow in ONNX Runtime on x86 processors without VNNI."""
+    export_onnx(embedder, tmp_path / "a.onnx", precision="int8", images=faces)
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    types = {each.name: each.data_type for each in graph.initializer}
+    ops = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert ops and {types[node.input[2]] for node in ops} == {onnx.TensorProto.UINT8}
+    weights = [node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"]
+    kinds = {types[name] for name in weights if name in types}
+    assert kinds <= {onnx.TensorProto.UINT8, onnx.TensorProto.INT32}  # INT32: of biases

@@ -263,24 +263,6 @@ def test_a_table_stands_between_its_marks(tmp_path, monkeypatch, capsys):
         tables.main(["--results", str(results), "--docs", str(tmp_path)])
 
 
-def test_the_small_models_have_a_table_too(tmp_path):
-    rows = [
-        {"model": name, **dict.fromkeys(tables.MEASURES, "0.5"), "view1": view1}
-        for name, view1 in (("softmax_small", "0.8"), ("cosface_small", "0.9"))
-    ]
-    with (tmp_path / "small_models.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, rows[0])
-        table.writeheader()
-        table.writerows(rows)
-    (tmp_path / "results.csv").write_text("recipe,changes,seed\n")
-    page = tmp_path / "models.md"
-    page.write_text(f"{tables.BEGIN}old\n{tables.END}\n")
-    tables.main(["--results", str(tmp_path / "results.csv"), "--docs", str(tmp_path)])
-    lines = page.read_text().splitlines()
-    assert lines[3].startswith("| `cosface_small` | 90.0 | 50.0 |")
-    assert lines[4].startswith("| `softmax_small` | 80.0 |")
-
-
 def test_missing_rows_are_refused(tmp_path):
     with pytest.raises(SystemExit, match=r"Received: .*none\.csv, which does not exist"):
         tables.main(["--results", str(tmp_path / "none.csv")])

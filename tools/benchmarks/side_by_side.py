@@ -4,13 +4,13 @@ import csv
 import dataclasses
 import datetime
 import os
-import platform
 import statistics
 import time
-from pathlib import Path
 
 from rich.progress import track
 from rich.table import Table
+
+from keras_facemargin.processor import processor
 
 LOAD_NOTE = "An idle machine starts near 0: distrust the figures otherwise."
 
@@ -101,10 +101,7 @@ def ratios_table(results):
 
 
 def machine():
-    cpuinfo = Path("/proc/cpuinfo")  # elsewhere than on Linux, Python itself knows the name
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def append_ratios(path, results, load, **described):

@@ -2,10 +2,9 @@
 
     python tools/reproduce/tables.py
 
-A figure and the table between two marks of `docs/papers/PAPER.md`, for each page there is, and the
-table of `models.md` from the rows of `small_models.py`. A value is the mean over the seeds. Its
-interval is of Student's t, with the standard deviation over seeds pooled over the paper's settings:
-three seeds alone decide nothing about their own spread.
+A figure and the table between two marks of `docs/papers/PAPER.md`, for each page there is. A
+value is the mean over the seeds. Its interval is of Student's t, with the standard deviation over
+seeds pooled over the paper's settings: three seeds alone decide nothing about their own spread.
 """
 
 import argparse
@@ -82,22 +81,6 @@ def main(arguments=None):
         figure.savefig(options.docs / f"{paper}.png", dpi=110)
         print(paper)
         print(table)
-    models = options.results.with_name("small_models.csv")
-    if models.is_file() and (page := options.docs / "models.md").is_file():
-        with open(models, newline="", encoding="utf-8") as file:
-            write_between_marks(page, table_of_models(csv.DictReader(file)))
-
-
-def table_of_models(rows):
-    """Markdown: a row for each small model, the best on View 1 first; one run each."""
-    lines = [
-        "| " + " | ".join(["embedder", *MEASURES.values()]) + " |",
-        "| --- |" + " --- |" * len(MEASURES),
-    ]
-    for row in sorted(rows, key=lambda row: -float(row["view1"])):
-        cells = [f"{100 * float(row[each]):.1f}" for each in MEASURES]
-        lines.append("| " + " | ".join([f"`{row['model']}`", *cells]) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def results_of(rows, settings, measures):
