@@ -194,16 +194,20 @@ def drop_last_normalisation(embedder: Any) -> Any:
     Returns:
         A Functional `keras.Model`; `embedder` itself if it does not end so.
     """
-    if not any(map(_epsilon_of, _operations(embedder))):
+    if not _normalises(embedder):
         return embedder
     model, steps = flatten(embedder)
     makers = {id(step.output): step for step in steps}
     output = model.output
     while (
-        (step := makers.get(id(output))) and _epsilon_of(step.layer) and step.layer.axis in (-1, 1)
+        (step := makers.get(id(output)))
+        and _epsilon_of(step.layer) is not None
+        and step.layer.axis in (-1, 1)
     ):
         (output,) = step.inputs
-    return embedder if output is model.output else keras.Model(model.input, output)
+    if output is model.output:
+        return embedder
+    return keras.Model(model.input, output, name=model.name)
 
 
 def guard_normalisation(embedder: Any, smallest: float) -> Any:
@@ -221,7 +225,7 @@ def guard_normalisation(embedder: Any, smallest: float) -> Any:
     Returns:
         A Functional `keras.Model`; `embedder` itself if it normalises nothing.
     """
-    if not any(map(_epsilon_of, _operations(embedder))):
+    if not _normalises(embedder):
         return embedder
 
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -235,12 +239,10 @@ def guard_normalisation(embedder: Any, smallest: float) -> Any:
     return _called(flatten(embedder)[0], call)
 
 
-def _operations(model: Any) -> list[Any]:
-    """The layers and operations of a model and of the models in it."""
-    found = []
-    for each in getattr(model, "operations", getattr(model, "layers", ())):
-        found += [each, *_operations(each)]
-    return found
+def _normalises(model: Any) -> bool:
+    """Whether a model, or one of the models in it, divides by an L2 norm."""
+    parts = getattr(model, "operations", getattr(model, "layers", ()))
+    return any(_epsilon_of(each) is not None or _normalises(each) for each in parts)
 
 
 def _epsilon_of(layer: Any) -> float | None:
@@ -248,7 +250,7 @@ def _epsilon_of(layer: Any) -> float | None:
     if type(layer) is keras.layers.UnitNormalization:
         return 1e-12  # Keras' constant
     if type(layer) is _NORMALIZE and layer.order == 2:
-        return float(layer.epsilon or keras.config.epsilon())
+        return float(keras.config.epsilon() if layer.epsilon is None else layer.epsilon)
     return None
 
 
