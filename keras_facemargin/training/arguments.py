@@ -59,7 +59,7 @@ def _margin(value: Any) -> Any:
     if not isinstance(value, dict):
         return _finite_or_list(value)
     if list(value) != [BY_CLASS_SIZE] or not _finite(value[BY_CLASS_SIZE]) > 0:
-        raise PydanticCustomError("margin", "is no margin by class size")
+        raise PydanticCustomError("margin", "must be a margin by class size")
     return value
 
 

@@ -302,7 +302,7 @@ def _check_margin_by_class_size(head: Arguments, file: Path) -> None:
     made = class_of("head", head["name"])
     arguments = {key: value for key, value in head.items() if key != "name"}
     try:
-        made(num_classes=2, **{**arguments, "margin": [largest, largest / 2]})
+        made(num_classes=2, **{**arguments, "margin": [largest, largest]})
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`head.margin` by class size needs a head that takes a margin for each class, and "

@@ -10,7 +10,7 @@ from rich.progress import track
 from keras_facemargin.audit import label_noise, shared_identities
 from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
-from keras_facemargin.files import draft_folder, draft_of, write_json
+from keras_facemargin.files import draft_folder, draft_of, exclusive, write_json
 from keras_facemargin.images import read_face
 from keras_facemargin.zoo import load_embedder
 
@@ -21,10 +21,9 @@ FEWEST = 2  # images of a person
 
 
 def write_training_crops(crops, folder, size=SIZE):
-    """The crops of `cleaned_crops`, small, in folders of people."""
-    with draft_folder(folder) as draft:
-        for path, person in track(crops, "Small crops"):
-            write_small(path, draft / person / f"{path.parent.name}_{path.stem}.jpg", size)
+    """The crops of `cleaned_crops`, small, in folders of people; nothing if the folder exists."""
+    names = (f"{person}/{path.parent.name}_{path.stem}.jpg" for path, person in crops)
+    write_small([path for path, _ in crops], names, folder, size)
 
 
 def cleaned_crops(data, teacher, lfw, corrections):
@@ -109,14 +108,18 @@ def clean(embeddings, labels, test):
 
 
 def write_test_crops(source, folder):
-    """The crops of a folder of people, small."""
-    if folder.exists():
-        return
-    with draft_folder(folder) as draft:
-        for path in track(sorted(source.glob("*/*.jpg")), "Small crops of LFW"):
-            write_small(path, draft / path.parent.name / path.name, SIZE)
+    """The crops of a folder of people, small; nothing if the folder exists."""
+    paths = sorted(source.glob("*/*.jpg"))
+    write_small(paths, map(name_of, paths), folder, SIZE)
 
 
-def write_small(source, target, size):
-    target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(read_face(source, size)).save(target, quality=95)
+def write_small(paths, names, folder, size):
+    """One process writes, another one waits for it."""
+    with exclusive(folder, wait=3600):
+        if folder.exists():
+            return
+        with draft_folder(folder) as draft:
+            for path, name in zip(track(paths, "Small crops"), names, strict=True):
+                target = draft / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(read_face(path, size)).save(target, quality=95)

@@ -43,11 +43,9 @@ def main(arguments=None):
     faces, lfw = options.work / "faces", options.work / "lfw"
     teacher = options.teacher or options.data / "weights" / "foamliu_mobilefacenet.pt"
     test = options.data / "lfw" / "aligned"
-    with exclusive(options.work / "crops", wait=3600):
-        if not faces.exists():
-            every = crops.cleaned_crops(options.data, teacher, test, options.corrections)
-            crops.write_training_crops(every, faces)
-        crops.write_test_crops(test, lfw)
+    every = crops.cleaned_crops(options.data, teacher, test, options.corrections)
+    crops.write_training_crops(every, faces)
+    crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
     study = STUDIES[options.paper]
     settings = [*study.baselines, *study.settings]

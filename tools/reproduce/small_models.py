@@ -1,4 +1,4 @@
-"""Trains the small embedders of the zoo, one for each loss of the papers, and writes their cards.
+"""Trains small embedders for the zoo, one for each loss of the papers, and writes their cards.
 
     python tools/reproduce/small_models.py --data ../shared/data --work ~/reproduce cosface_small
 
@@ -6,8 +6,8 @@ A model is what `facemargin train` makes of its recipe, `zoo/recipes/*/NAME.toml
 are trained. The crops are those of the papers' experiments, larger, without 5 of 100 people by the
 hash of their name: those are for the thresholds and the quality of the card. View 1 chose nothing
 here but what the recipes took from the experiments; the rows of `zoo/results/small_models.csv` have
-the columns of `measure.py`. A run that was stopped continues; one that is in the table is skipped.
-Run `tools/assets/write_zoo_readme.py` and `tools/reproduce/tables.py` afterwards.
+the columns of `measure.py`. A run that was stopped continues; a model that has a card is skipped.
+Run `tools/assets/write_zoo_readme.py` afterwards.
 """
 
 import argparse
@@ -64,14 +64,14 @@ def main(arguments=None):
     every = crops.cleaned_crops(options.data, teacher, lfw, reproduce.CORRECTIONS)
     held_out = [each for each in every if is_held_out(each[1])]
     for name in options.names or RECIPE_OF:
-        if has_run(options.results, model=name):
+        if (zoo.DIRECTORY / name / zoo.CARD).exists():
+            print(f"{name} is in the zoo already")
             continue
         recipe = read_recipe(RECIPES / f"{RECIPE_OF[name]}.toml").settings
         size = recipe.embedder.image_size
         faces = options.work / f"faces{size}"
-        if not faces.exists():
-            trained = [each for each in every if not is_held_out(each[1])]
-            crops.write_training_crops(trained, faces, size)
+        trained = [each for each in every if not is_held_out(each[1])]
+        crops.write_training_crops(trained, faces, size)
         run = options.work / "runs" / name
         before = reproduce.cpu_seconds()
         reproduce.train({"seed": recipe.seed}, Setting(RECIPE_OF[name]), run, faces)
@@ -79,7 +79,8 @@ def main(arguments=None):
         row = {"model": name} | reproduce.last_epoch(run) | measure(run / "embedder.keras", tests)
         row["cpu_seconds"] = round(reproduce.cpu_seconds() - before)
         publish(name, recipe, run, faces, held_out, options.data)
-        add_rows(options.results, FIELDS, [row])
+        if not has_run(options.results, model=name):
+            add_rows(options.results, FIELDS, [row])
         print(row)
 
 
