@@ -58,7 +58,12 @@ def _finite_or_list(value: Any) -> Any:
 def _margin(value: Any) -> Any:
     if not isinstance(value, dict):
         return _finite_or_list(value)
-    if list(value) != [BY_CLASS_SIZE] or not _finite(value[BY_CLASS_SIZE]) > 0:
+    largest = value.get(BY_CLASS_SIZE) if len(value) == 1 else None
+    if (
+        isinstance(largest, bool)
+        or not isinstance(largest, int | float)
+        or not _finite(largest) > 0
+    ):
         raise PydanticCustomError("margin", "must be a margin by class size")
     return value
 

@@ -239,7 +239,7 @@ def test_a_margin_by_class_size_is_for_heads_that_take_one_for_each_class(kitche
     with pytest.raises(ValueError, match="within its range"):
         recipe("ArcFace", "{by_class_size = 4.0}")
     for wrong in ("{by_size = 0.3}", "{by_class_size = 0}", "{by_class_size = 'x'}", "{}"):
-        with pytest.raises(ValueError, match=r"`head.margin` must be .*Received: "):
+        with pytest.raises(ValueError, match=r"`head.margin` must be a number, .*Received: "):
             recipe("CosFace", wrong)
 
 

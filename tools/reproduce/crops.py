@@ -36,9 +36,12 @@ def cleaned_crops(data, teacher, lfw, corrections):
         corrections: CSV of the images with a wrong label: image, and its true person, empty where
             the image is dropped. `find_corrections` writes it if it does not exist.
     """
-    paths = [
-        path for name in ("celeb", "celeb2") for path in FaceFolder(data / name / "train").paths
-    ]
+    folders = [data / name / "train" for name in ("celeb", "celeb2")]
+    if not all(folder.is_dir() for folder in folders):
+        raise SystemExit(
+            f"--data must be a folder with celeb/train and celeb2/train. Received: {data}."
+        )
+    paths = [path for folder in folders for path in FaceFolder(folder).paths]
     if not corrections.exists():
         find_corrections(paths, load_embedder(teacher), lfw, corrections)
     with open(corrections, newline="", encoding="utf-8") as file:
