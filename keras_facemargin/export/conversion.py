@@ -80,7 +80,8 @@ def unrunnable(
     where = next(iter([*named, *layers]), "an op outside layers")
     return ExportError(
         f"The runtime of {format} refuses an op of this embedder. Received: {op} in {where}: "
-        f"{' '.join(str(error).split())[:200]} Export another precision."
+        f"{' '.join(str(error).split())[:200]} Export tflite-dynamic_int8, "
+        "which is as small, or tflite-float16."
     )
 
 
