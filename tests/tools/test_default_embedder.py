@@ -1,6 +1,7 @@
 """The training of the default embedder: splits, targets, views, and a run that was interrupted."""
 
 import csv
+import doctest
 import itertools
 
 import benchmark_networks
@@ -289,3 +290,10 @@ def test_the_benchmark_keeps_the_other_columns(tmp_path):
     benchmark_networks.write(table, {"a": {"parameters": 1}})
     benchmark_networks.write(table, {"a": {"ms_onnx_1": "0.5"}, "b": {"ms_onnx_1": "0.7"}})
     assert table.read_text() == "network,parameters,ms_onnx_1\na,1,0.5\nb,,0.7\n"
+
+
+@pytest.mark.parametrize("module", [faces, teaching])
+def test_the_examples_of_a_module_run(module):
+    """The run of all doctests reads the package only."""
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed

@@ -12,6 +12,7 @@ import pytest
 import reproduce
 import small_models
 import tables
+from numpy.testing import assert_allclose
 from PIL import Image
 from studies import RECIPES, STUDIES, Setting, Study
 from tiny import tiny_embedder
@@ -22,9 +23,9 @@ from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.files import exclusive
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
+from keras_facemargin.zoo import load_embedder
 
-SMALL = [RECIPES / f"{recipe}.toml" for recipe in small_models.LOSSES]
-FILES = sorted(set(RECIPES.glob("*/*.toml")) - set(SMALL))
+FILES = sorted(RECIPES.glob("*/*.toml"))
 SETTINGS = list(
     dict.fromkeys(
         setting for study in STUDIES.values() for setting in (*study.baselines, *study.settings)
@@ -32,18 +33,51 @@ SETTINGS = list(
 )
 
 
-@pytest.mark.parametrize("files", [FILES, SMALL], ids=["studies", "models"])
-def test_the_recipes_differ_in_the_head_only(files):
-    assert len(files) > 5
-    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in files)
+def test_the_recipes_differ_in_the_head_only():
+    assert len(FILES) > 5
+    first, *others = (read_recipe(path).settings.model_dump(exclude={"head"}) for path in FILES)
     assert all(other == first for other in others)
 
 
-def test_a_model_takes_the_head_of_an_experiment():
-    """View 1 was read there; the models choose nothing."""
-    heads = [tables.arguments_of(setting)["head"] for setting in SETTINGS]
-    for path in SMALL:
-        assert read_recipe(path).settings.head in heads, path
+@pytest.mark.parametrize("name", small_models.LOSSES)
+def test_a_model_takes_the_head_of_an_experiment(name):
+    """View 1 was read there."""
+    loss = small_models.LOSSES[name]
+    head = {"name": loss.head, **loss.arguments}
+    assert head in [tables.arguments_of(setting)["head"] for setting in SETTINGS]
+
+
+def test_people_of_the_card_are_not_trained_on():
+    crop, seen = Path("celeb2/train/c6/0.jpg"), Path("celeb/train/c6/0.jpg")
+    other = Path("celeb2/train/c10/0.jpg")
+    assert small_models.split([(crop, "c6"), (other, "c10")]) == (
+        [(other, "c10")],
+        [(crop, "c6")],
+    )
+    # A person with crops in both sets: the default embedder has seen some.
+    assert small_models.split([(crop, "c6"), (seen, "c6")])[1] == []
+
+
+def test_a_small_embedder_has_the_first_stages_of_the_default():
+    images = synthesize_faces(2, 2, seed=0)[0].astype("float32")
+    origin = load_embedder(small_models.ORIGIN).get_layer("spherenet")
+    third = origin.get_layer(small_models.FIRST_OF_LAST).output
+    maps = keras.Model(origin.inputs[0], third).predict(images, verbose=0)
+    embedder, last = small_models.small_embedder()
+    expected = embedder.predict(images, verbose=0)
+    assert_allclose(last.predict(maps, verbose=0), expected, atol=1e-4)
+
+
+def test_each_side_of_a_crop_is_seen_once_in_an_epoch():
+    maps = np.arange(2 * small_models.BATCH, dtype="float16").reshape(-1, 2, 1)
+    data = small_models.Maps(maps, np.arange(small_models.BATCH))
+    for _ in range(2):
+        found = [data[number] for number in range(len(data))]
+        sides = np.concatenate([batch for batch, _ in found])[:, 0]
+        truth = np.concatenate([truth for _, truth in found])
+        assert sorted(sides) == [*range(2 * small_models.BATCH)]
+        assert_allclose(truth, sides // 2)
+        data.on_epoch_end()
 
 
 def test_each_recipe_is_trained():

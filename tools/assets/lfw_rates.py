@@ -2,20 +2,22 @@
 
 import numpy as np
 
-from keras_facemargin.data import open_faces
-from keras_facemargin.evaluate import embed
 from keras_facemargin.evaluate.cosine import unit_rows
 
 
-def hold_on_lfw(embedder, folder, thresholds):
-    """The rates of the thresholds on all pairs of LFW, in words."""
-    lfw = open_faces(folder, image_size=embedder.input_shape[1:3])
-    both = embed(embedder, lfw.paths)  # the mirror image's behind each
-    straight = both[:, : both.shape[1] // 2]
+def rates_on_lfw(embeddings, lfw, thresholds):
+    """The rates of the thresholds on all pairs of LFW, in words.
+
+    Args:
+        embeddings: (N, 2 D), the mirror image's behind each.
+        lfw: the `FaceFolder` of the N crops.
+        thresholds: of the card.
+    """
+    straight = embeddings[:, : embeddings.shape[1] // 2]
     return (
         f"On all pairs of {len(lfw.paths):,} images of {lfw.num_classes:,} people of LFW the "
-        f"thresholds have FARs of {far_of(both, lfw.labels, thresholds.mirrored)} with the mirror "
-        f"image, and {far_of(straight, lfw.labels, thresholds.single)} alone."
+        f"thresholds have FARs of {far_of(embeddings, lfw.labels, thresholds.mirrored)} with the "
+        f"mirror image, and {far_of(straight, lfw.labels, thresholds.single)} alone."
     )
 
 

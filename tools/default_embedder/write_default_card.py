@@ -20,10 +20,11 @@ from rich.console import Console
 from student import State
 
 from keras_facemargin import zoo
+from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "assets"))
-from lfw_rates import hold_on_lfw
+from lfw_rates import rates_on_lfw
 
 NAME, ORIGIN = "spherenet_robust", "spherenet_distilled"
 DESCRIPTION = (
@@ -53,6 +54,7 @@ def main():
     embedder = zoo.load_embedder(weights)
 
     thresholds, likelihood = calibrate(embedder, options)
+    lfw = FaceFolder(options.data / "lfw" / "aligned")
     parent = zoo.load_card(ORIGIN)
     card = parent.changed(
         name=NAME,
@@ -71,7 +73,7 @@ def main():
             "cosine), a term that pushes strangers apart, and CosFace against fixed prototypes "
             "while the rate falls.",
         ),
-        notes=(hold_on_lfw(embedder, options.data / "lfw" / "aligned", thresholds),),
+        notes=(rates_on_lfw(embed(embedder, lfw.paths), lfw, thresholds),),
         caution=CAUTION,
         measured=(),
         thresholds=thresholds,

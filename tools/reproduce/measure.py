@@ -52,13 +52,17 @@ class Tests(NamedTuple):
 
 
 def measure(file, tests):
-    """The columns of a .keras embedder, as text; embeddings of LFW are mirrored.
-
-    An embedder that learned nothing gives too many pairs one score for a rate of all pairs. It has
-    its accuracy on the listed pairs only.
-    """
+    """The columns of a .keras embedder, as text; embeddings of LFW are mirrored."""
     embedder = load_embedder(file)
-    embeddings = embed(embedder, tests.lfw.paths, progress=False)
+    return measures_of(embedder, embed(embedder, tests.lfw.paths, progress=False), tests)
+
+
+def measures_of(embedder, embeddings, tests):
+    """The columns of an embedder with its embeddings of LFW, as text.
+
+    One that learned nothing gives too many pairs one score for a rate of all pairs. It has its
+    accuracy on the listed pairs only.
+    """
     rows = {Path(path): row for row, path in enumerate(tests.lfw.paths)}
     view_2 = verify(
         scores_of(tests.view_2, embeddings, rows), tests.view_2.same, tests.view_2.folds
@@ -67,7 +71,7 @@ def measure(file, tests):
     try:
         every = verify_all_pairs(embeddings, tests.lfw.labels, fars=FARS, progress=False)
     except ValueError as error:
-        print(f"{file} has no rates. {error}")
+        print(f"{embedder.name} has no rates. {error}")
         named = zip(COLUMNS, accuracies, strict=False)
         return dict.fromkeys(COLUMNS, "") | {name: f"{value:.4f}" for name, value in named}
     chosen = np.linspace(0, len(tests.faces.paths) - 1, SCORED).astype(int)
