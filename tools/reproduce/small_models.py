@@ -57,6 +57,10 @@ LFW_NOTES = (
     "The official 6,000 pairs of View 2, unrestricted with labelled outside data; nothing was "
     "trained on or chosen by them. No training crop shows a person of LFW."
 )
+CALIBRATE = (
+    "It learned to tell few people apart, and finds strangers of another source more alike than "
+    "those of its thresholds: calibrate on people like yours before you decide by it."
+)
 
 
 class Loss(NamedTuple):
@@ -308,7 +312,7 @@ def publish(name, embedder, labels, held_out, tests, options):
             f"Last stage: {BEGINNING} epochs of {ORIGIN}'s embeddings of the training crops (one "
             f"minus the cosine), then {EPOCHS} of {LOSSES[name].words}.",
         ),
-        notes=(rates_on_lfw(lfw, tests.lfw, thresholds),),
+        notes=(rates_on_lfw(lfw, tests.lfw, thresholds), CALIBRATE),
         caution=origin.caution,
     )
     file = folder / zoo.CARD
