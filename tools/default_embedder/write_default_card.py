@@ -24,7 +24,7 @@ from keras_facemargin.data import FaceFolder
 from keras_facemargin.evaluate import embed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "assets"))
-from lfw_rates import rates_on_lfw
+from rates_on_faces import rates_on
 
 NAME, ORIGIN = "spherenet_robust", "spherenet_distilled"
 DESCRIPTION = (
@@ -73,7 +73,14 @@ def main():
             "cosine), a term that pushes strangers apart, and CosFace against fixed prototypes "
             "while the rate falls.",
         ),
-        notes=(rates_on_lfw(embed(embedder, lfw.paths), lfw, thresholds),),
+        notes=(
+            rates_on(
+                f"{len(lfw.paths):,} images of {lfw.num_classes:,} people of LFW",
+                embed(embedder, lfw.paths),
+                lfw.labels,
+                thresholds,
+            ),
+        ),
         caution=CAUTION,
         measured=(),
         thresholds=thresholds,

@@ -1,23 +1,24 @@
-"""The rates that an embedder's thresholds have on all pairs of LFW, in words for its card."""
+"""The rates that an embedder's thresholds have on all pairs of other faces, for its card."""
 
 import numpy as np
 
 from keras_facemargin.evaluate.cosine import unit_rows
 
 
-def rates_on_lfw(embeddings, lfw, thresholds):
-    """The rates of the thresholds on all pairs of LFW, in words.
+def rates_on(faces, embeddings, labels, thresholds):
+    """The rates of the thresholds on all pairs of other faces, in words.
 
     Args:
+        faces: what the images are, such as "13,232 images of 5,749 people of LFW".
         embeddings: (N, 2 D), the mirror image's behind each.
-        lfw: the `FaceFolder` of the N crops.
+        labels: int (N,).
         thresholds: of the card.
     """
     straight = embeddings[:, : embeddings.shape[1] // 2]
     return (
-        f"On all pairs of {len(lfw.paths):,} images of {lfw.num_classes:,} people of LFW the "
-        f"thresholds have FARs of {far_of(embeddings, lfw.labels, thresholds.mirrored)} with the "
-        f"mirror image, and {far_of(straight, lfw.labels, thresholds.single)} alone."
+        f"On all pairs of {faces} the thresholds have FARs of "
+        f"{far_of(embeddings, labels, thresholds.mirrored)} with the mirror image, and "
+        f"{far_of(straight, labels, thresholds.single)} alone."
     )
 
 
