@@ -23,7 +23,7 @@ from keras_facemargin.evaluate.protocols import View1
 from keras_facemargin.files import exclusive
 from keras_facemargin.images.synthetic import synthesize_faces
 from keras_facemargin.training.recipe import read_recipe
-from keras_facemargin.zoo import load_embedder
+from keras_facemargin.zoo import DIRECTORY, load_embedder
 
 FILES = sorted(RECIPES.glob("*/*.toml"))
 SETTINGS = list(
@@ -45,6 +45,19 @@ def test_a_model_takes_the_head_of_an_experiment(name):
     loss = small_models.LOSSES[name]
     head = {"name": loss.head, **loss.arguments}
     assert head in [tables.arguments_of(setting)["head"] for setting in SETTINGS]
+
+
+def test_the_models_in_the_zoo_are_small():
+    names = filter(small_models.is_whole, small_models.LOSSES)
+    files = [DIRECTORY / name / "embedder.keras" for name in names]
+    assert len(files) >= 6
+    assert sum(file.stat().st_size for file in files) < 12e6
+
+
+def test_a_model_without_figures_is_not_whole():
+    """A stop after the first form of its card left one."""
+    names = ("cosface_small", "adaface_ir101_webface12m", "none")
+    assert [*map(small_models.is_whole, names)] == [True, False, False]
 
 
 def test_people_of_the_card_are_not_trained_on():

@@ -6,7 +6,7 @@ All begin alike. The first three stages are those of the default embedder and st
 each crop and of its mirror image are computed once, into WORK. A last stage of 96 channels, in
 place of 160, learns the default's embeddings of the training crops. From there one loss trains the
 last stage for each model, by `MarginClassifier.fit` on the maps. Without names all are trained; a
-model that has a card is skipped, and what WORK has is not made again.
+model whose card has its figures is skipped, and what WORK has is not made again.
 
 The crops are the labelled ones of the papers' experiments, without the people of celeb2/train that
 `faces.part_of` keeps for cards: those are for quality, and for a note on each card. Thresholds are
@@ -102,7 +102,7 @@ def main(arguments=None):
         begin(maps, targets, start)
     tests = Tests.read(options.data / "lfw", lfw, options.data / "celeb" / "train")
     for name in options.names or LOSSES:
-        if (zoo.DIRECTORY / name / zoo.CARD).exists():
+        if is_whole(name):
             print(f"{name} is in the zoo already")
             continue
         before = reproduce.cpu_seconds()
@@ -128,6 +128,11 @@ def read_options(arguments):
     if unknown:
         parser.error(f"a name must be one of {', '.join(LOSSES)}. Received: {', '.join(unknown)}.")
     return options
+
+
+def is_whole(name):
+    """Whether the zoo has the model with its figures, which are written last."""
+    return (zoo.DIRECTORY / name / zoo.CARD).exists() and bool(zoo.load_card(name).measured)
 
 
 def split(every):
