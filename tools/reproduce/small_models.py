@@ -34,7 +34,9 @@ from rich.progress import track
 from keras_facemargin import MarginClassifier, build_embedder, heads, zoo
 from keras_facemargin.evaluate import embed
 from keras_facemargin.evaluate.cosine import unit_rows
+from keras_facemargin.files import write_json
 from keras_facemargin.images import read_face
+from keras_facemargin.saving import save_model
 from keras_facemargin.zoo.parity import golden_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "assets"))
@@ -158,7 +160,7 @@ def without_seen(held_out, data, teacher, file):
         units = unit_rows(embed(zoo.load_embedder(teacher), paths, flip=False), "embeddings")
         rows = np.arange(len(paths))
         kept = unseen(rows[: len(held_out)], units, people, rows[len(held_out) :])
-        file.write_text(json.dumps(sorted({people[row] for row in kept})), encoding="utf-8")
+        write_json(file, sorted({people[row] for row in kept}))
     names = set(json.loads(file.read_text(encoding="utf-8")))
     return [(path, person) for path, person in held_out if person in names]
 
@@ -252,7 +254,7 @@ def begin(maps, targets, file):
     data = Maps(maps, unit_rows(units.sum(axis=1), "targets").astype("float32"))
     last.compile(optimizer(BEGINNING * len(data), BEGINNING_RATE), distance)
     last.fit(data, epochs=BEGINNING)
-    embedder.save(file)
+    save_model(embedder, file)
 
 
 def distance(truth, embeddings):
@@ -315,7 +317,10 @@ def publish(name, embedder, labels, held_out, tests, options):
             f"Last stage: {BEGINNING} epochs of {ORIGIN}'s embeddings of the training crops (one "
             f"minus the cosine), then {EPOCHS} of {LOSSES[name].words}.",
         ),
-        notes=(f"{rates} They are calibrated on LFW, which is stricter; no figure uses them.",),
+        notes=(
+            f"{rates} They are calibrated on LFW, which is stricter; LFW's accuracy does not use "
+            "them.",
+        ),
         caution=origin.caution,
     )
     file = folder / zoo.CARD
