@@ -34,7 +34,7 @@ from rich.progress import track
 from keras_facemargin import MarginClassifier, build_embedder, heads, zoo
 from keras_facemargin.evaluate import embed
 from keras_facemargin.evaluate.cosine import unit_rows
-from keras_facemargin.files import write_json
+from keras_facemargin.files import exclusive, write_json
 from keras_facemargin.images import read_face
 from keras_facemargin.saving import save_model
 from keras_facemargin.zoo.parity import golden_of
@@ -92,6 +92,15 @@ def main(arguments=None):
     options = read_options(arguments)
     os.nice(10)
     options.work.mkdir(parents=True, exist_ok=True)
+    try:
+        with exclusive(options.work):
+            make(options)
+    except BlockingIOError as error:  # another process trains there
+        raise SystemExit(str(error)) from None
+
+
+def make(options):
+    """Trains and publishes the models that the zoo does not have."""
     lfw = options.data / "lfw" / "aligned"
     teacher = options.data / "weights" / "foamliu_mobilefacenet.pt"
     every = crops.cleaned_crops(options.data, teacher, lfw, reproduce.CORRECTIONS)
