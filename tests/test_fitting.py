@@ -50,6 +50,7 @@ def test_four_replicas_as_one_device(one_device):
     assert_same(json.loads(output)[0], one_device[8])
 
 
+@pytest.mark.slow
 def test_two_workers_as_one_device(one_device):
     workers = [
         start(SCRIPT, 1, 8, TF_CONFIG=config, **WITHOUT_ONEDNN) for config in worker_environments(2)

@@ -31,6 +31,7 @@ def people(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_rates_and_the_accuracy_are_written_once(tool, people, tmp_path, monkeypatch):
     monkeypatch.setattr(robustify, "STEPS", 3)
     monkeypatch.setattr(tool, "CHOSEN_ON", 2)

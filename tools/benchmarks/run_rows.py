@@ -5,11 +5,16 @@ import csv
 
 def has_run(output, **run):
     """Whether the file has rows with these values in the columns of these names."""
-    if not output.is_file():
-        return False
     wanted = {column: str(value) for column, value in run.items()}
+    return any(wanted.items() <= row.items() for row in read_rows(output))
+
+
+def read_rows(output):
+    """The rows of all runs; none if there is no file yet."""
+    if not output.is_file():
+        return []
     with open(output, newline="", encoding="utf-8") as file:
-        return any(wanted.items() <= row.items() for row in csv.DictReader(file))
+        return list(csv.DictReader(file))
 
 
 def add_rows(output, fields, rows):

@@ -24,15 +24,14 @@ import crops
 import keras
 from measure import COLUMNS, Tests, measure
 from rich.console import Console
-from studies import RECIPES, RESULTS, STUDIES
+from studies import RECIPES, RESULTS, SEEDS, STUDIES, chosen
 
 from keras_facemargin.files import exclusive
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from run_rows import add_rows, has_run
+from run_rows import add_rows, has_run, read_rows
 
 CORRECTIONS = RESULTS.with_name("reproduce_labels.csv")
-SEEDS = (0, 1, 2)
 FIELDS = ("recipe", "changes", "seed", "loss", "accuracy", *COLUMNS, "cpu_seconds")
 console = Console()
 
@@ -47,17 +46,14 @@ def main(arguments=None):
     crops.write_training_crops(every, faces)
     crops.write_test_crops(test, lfw)
     tests = Tests.read(options.data / "lfw", lfw, faces)
-    study = STUDIES[options.paper]
-    settings = [*study.baselines, *study.settings]
-    runs = [(setting, seed) for seed in options.seeds for setting in settings]
-    for number, (setting, seed) in enumerate(runs, start=1):
+    for place, setting, seed in runs_of(STUDIES[options.paper], options.seeds, options.results):
         key = key_of(setting, seed)
         run = options.work / "runs" / run_name(key)
         try:
             with exclusive(run.with_name(f"{run.name}-row")):
                 if has_run(options.results, **key):
                     continue
-                console.print(f"{number} of {len(runs)}: {' '.join(map(str, key.values()))}")
+                console.print(f"{place}: {' '.join(map(str, key.values()))}")
                 row = row_of(key, setting, run, faces, tests)
                 add_rows(options.results, FIELDS, [row])
                 console.print(row)
@@ -66,6 +62,16 @@ def main(arguments=None):
         # Not before: a run that is whole is not trained again if its measuring was stopped.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         (run / "classifier.keras").unlink(missing_ok=True)
+
+
+def runs_of(study, seeds, results):
+    """(place, setting, seed) of each run. What is chosen is read when the first seed is done."""
+    for seed in seeds:
+        settings = study.all_settings
+        if study.chooses and seed != SEEDS[0]:
+            settings = chosen(read_rows(results), settings)
+        for number, setting in enumerate(settings, start=1):
+            yield f"seed {seed}, {number} of {len(settings)}", setting, seed
 
 
 def row_of(key, setting, run, faces, tests):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "zoo" / "recipes"
 RESULTS = ROOT / "zoo" / "results" / "reproduce.csv"
+SEEDS = (0, 1, 2)
 
 
 class Setting(NamedTuple):
@@ -20,10 +21,19 @@ class Setting(NamedTuple):
 
 
 class Study(NamedTuple):
-    """Baselines are lines in the figure, settings with numbers points over their first change."""
+    """Baselines are lines in the figure, settings with numbers points over their first change.
+
+    In a study that chooses, View 1 chooses one setting of each recipe, with the first seed; only
+    those are trained with the other seeds and stand in the table.
+    """
 
     baselines: tuple[Setting, ...]
     settings: tuple[Setting, ...]
+    chooses: bool = False
+
+    @property
+    def all_settings(self) -> list[Setting]:
+        return [*self.baselines, *self.settings]
 
 
 def _sweep(recipe, key, values, *more):
@@ -87,7 +97,7 @@ STUDIES = {
             *_sweep("sv_softmax/sv_arc_softmax", *_HARDNESS),
         ),
     ),
-    # Each head with three margins (or what it has instead); View 1 chooses.
+    # Each head with three margins, or what it has instead.
     "heads": Study(
         (),
         (
@@ -115,5 +125,26 @@ STUDIES = {
                 for margin in (0.1, 0.2, 0.35)
             ),
         ),
+        chooses=True,
     ),
 }
+
+
+def chosen(rows, settings):
+    """Of each recipe the setting with the best View 1 in the rows of the first seed.
+
+    A recipe without a row for each of its settings is left out: another process may train it.
+    """
+    view_1 = {
+        Setting(row["recipe"], tuple(row["changes"].split())): float(row["view1"])
+        for row in rows
+        if row["seed"] == str(SEEDS[0])
+    }
+    of_recipe: dict[str, list[Setting]] = {}
+    for setting in settings:
+        of_recipe.setdefault(setting.recipe, []).append(setting)
+    return [
+        max(own, key=view_1.__getitem__)
+        for own in of_recipe.values()
+        if all(setting in view_1 for setting in own)
+    ]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
-from studies import RECIPES, RESULTS, ROOT, STUDIES, Setting
+from studies import RECIPES, RESULTS, ROOT, STUDIES, Setting, chosen
 
 from keras_facemargin.evaluate.plots import CURVES, GREY, INK
 from keras_facemargin.files import atomic_write
@@ -41,7 +41,6 @@ MORE = {
 }
 SHARES = ("fisher", "fisher_lfw", "loss", "norm_blurred")  # numbers, not percentages
 LEARNED = 0.01  # of the training crops that a setting names right at the end
-CHOSEN = ("heads",)  # one setting of each recipe, by View 1, is in the table
 DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
 
 
@@ -70,14 +69,17 @@ def main(arguments=None):
             print(f"{paper}: no page {page}")
             continue
         measures = MEASURES | MORE.get(paper, {})
-        found = results_of(rows, [*study.baselines, *study.settings], measures)
+        settings = study.all_settings
+        if study.chooses:
+            settings = chosen(rows, settings)
+        found = results_of(rows, settings, measures)
         if not any(setting in found for setting in study.settings):
             continue
-        if paper in CHOSEN:
-            found = chosen(found)
+        if study.chooses:
+            found = dict(sorted(found.items(), key=lambda each: -each[1]["view2"].mean))
         table = table_of(found, measures)
         write_between_marks(page, table)
-        figure = draw_bars(found) if paper in CHOSEN else draw_sweeps(found, study)
+        figure = draw_bars(found) if study.chooses else draw_sweeps(found, study)
         figure.savefig(options.docs / f"{paper}.png", dpi=110)
         print(paper)
         print(table)
@@ -152,21 +154,6 @@ def name_of(setting):
 
 def short(change):
     return change.removeprefix("head.").removeprefix("embedder.arguments.")
-
-
-def chosen(found):
-    """Of each recipe the setting with the best mean on View 1, the best first."""
-    best = {}
-    for setting in found:
-        recipe = setting.recipe
-        if recipe not in best or _view_1(found, setting) > _view_1(found, best[recipe]):
-            best[recipe] = setting
-    order = sorted(best.values(), key=lambda setting: -_view_1(found, setting))
-    return {setting: found[setting] for setting in order}
-
-
-def _view_1(found, setting):
-    return found[setting]["view1"].mean
 
 
 class Sweep(NamedTuple):
