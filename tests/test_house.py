@@ -59,6 +59,7 @@ ALLOWED = {
     ),
     "report": ("bars", "evaluate", "files", "images"),
     "export": (
+        "callbacks",
         "evaluate",
         "files",
         "images",

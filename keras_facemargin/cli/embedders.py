@@ -55,6 +55,13 @@ def export(
             "Default: synthetic faces."
         ),
     ] = None,
+    tune: Annotated[
+        Path | None,
+        typer.Option(
+            help="More aligned faces, for an int8 file: a copy of the network trains on them with "
+            "the rounding inside, at most 2,000, without labels."
+        ),
+    ] = None,
     calibrate: Annotated[
         Path | None,
         typer.Option(
@@ -109,7 +116,7 @@ def export(
                 "--pairs and --report are for one file. Received: --bundle, whose folder has the "
                 "page verdict.html. Leave them out, or name a file with --output."
             )
-        _export_bundle(cast(Path, bundle), model, formats, images, calibrate)
+        _export_bundle(cast(Path, bundle), model, formats, images, tune, calibrate)
         return
     precision = _precision(output, formats)
     if report is not None:
@@ -120,7 +127,14 @@ def export(
     people = None if calibrate is None else _open_people(calibrate, embedder)
     listed = None if pairs is None else read_pairs(pairs, cast(Path, calibrate))
     pixels = _test_images(embedder, images)
-    verdict = export_embedder(embedder, output, precision=precision, images=pixels)
+    verdict = export_embedder(
+        embedder,
+        output,
+        precision=precision,
+        images=pixels,
+        tune=_tuning_images(embedder, tune),
+        progress=True,
+    )
     verdict = with_costs(verdict)
     if people is not None:
         verdict = with_decisions(verdict, embedder, people, pairs=listed)
@@ -172,6 +186,7 @@ def _export_bundle(
     model: str,
     formats: list[str] | None,
     images: Path | None,
+    tune: Path | None,
     calibrate: Path | None,
 ) -> None:
     from keras_facemargin.export import export_bundle
@@ -188,7 +203,9 @@ def _export_bundle(
         files=_bundled(formats),
         card=find_card(model),
         images=_test_images(embedder, images),
+        tune=_tuning_images(embedder, tune),
         people=people,
+        progress=True,
     )
     table = Table("file", "precision", "MB", "least cosine to Keras", "threshold", "FAR", "of")
     for one in manifest.models:
@@ -221,15 +238,26 @@ def _open_people(faces: Path, embedder: Any) -> "Faces":
 
 def _test_images(embedder: Any, images: Path | None) -> "npt.NDArray[Any]":
     """The crops that a file is compared on: at most 256 of a folder, or drawn ones."""
+    from keras_facemargin.images import Crop, synthesize_faces
+
+    if images is None:
+        return synthesize_faces(64, 2, size=Crop.of_embedder(embedder))[0]
+    return _some_of(images, embedder, 256)
+
+
+def _tuning_images(embedder: Any, images: Path | None) -> "npt.NDArray[Any] | None":
+    return None if images is None else _some_of(images, embedder, 2000)
+
+
+def _some_of(images: Path, embedder: Any, most: int) -> "npt.NDArray[Any]":
+    """Crops of a folder, some of each person."""
     import numpy as np
 
-    from keras_facemargin.images import Crop, read_face, synthesize_faces
+    from keras_facemargin.images import Crop, read_face
 
     crop = Crop.of_embedder(embedder)
-    if images is None:
-        return synthesize_faces(64, 2, size=crop)[0]
     paths = image_files([images])
-    spread = paths[:: math.ceil(len(paths) / 256)]  # some of each person
+    spread = paths[:: math.ceil(len(paths) / most)]
     return np.stack([read_face(path, crop) for path in spread])
 
 

@@ -124,7 +124,7 @@ def merge_normalisation(embedder: Any) -> Any:
         whole.set_weights(_merged(layer, merged[id(layer)]))
         return output
 
-    return _called(model, call)
+    return called(model, call)
 
 
 def _merged(layer: Any, normalisation: Any) -> list[npt.NDArray[Any]]:
@@ -182,7 +182,7 @@ def split_prelu(embedder: Any) -> Any:
             below = _scaled(below, -np.sign(slopes), f"{name}_signed", None)
         return keras.layers.Add(name=name)([above, below])
 
-    return _called(flatten(embedder)[0], call)
+    return called(flatten(embedder)[0], call)
 
 
 def drop_last_normalisation(embedder: Any) -> Any:
@@ -236,7 +236,7 @@ def guard_normalisation(embedder: Any, smallest: float) -> Any:
         squares = ops.sum(ops.square(x), axis=layer.axis, keepdims=True)
         return x * ops.rsqrt(ops.maximum(squares, max(epsilon**2, smallest)))
 
-    return _called(flatten(embedder)[0], call)
+    return called(flatten(embedder)[0], call)
 
 
 def _normalises(model: Any) -> bool:
@@ -276,7 +276,7 @@ def _scaled(tensor: Any, factors: npt.NDArray[Any], name: str, activation: str |
     return output
 
 
-def _called(model: Any, call: Callable[..., Any]) -> Any:
+def called(model: Any, call: Callable[..., Any]) -> Any:
     """A flat model whose layers are called by `call(layer, *args, **kwargs)`."""
     image = keras.Input(model.input_shape[1:])
     output = model._run_through_graph(image, operation_fn=lambda layer: layer, call_fn=call)

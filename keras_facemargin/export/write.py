@@ -24,6 +24,7 @@ from keras_facemargin.export.formats import (
 )
 from keras_facemargin.export.graph import check_backend, float32_embedder, reference_of
 from keras_facemargin.export.images import check_images
+from keras_facemargin.export.int8_aware import tune_for_int8
 from keras_facemargin.export.rewrite import merge_normalisation
 from keras_facemargin.export.verdict import (
     Artefact,
@@ -118,8 +119,10 @@ def export_embedder(
     *,
     precision: str = "float32",
     images: Images | None = None,
+    tune: Images | None = None,
     tolerance: Tolerance | None = None,
     keep: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> Verdict:
     """Writes an embedder in the format that the ending of the file names, and compares it.
 
@@ -135,10 +138,11 @@ def export_embedder(
     in `keras_facemargin.json`.
 
     Args:
-        embedder, images, tolerance: as `export_tflite` and `export_onnx`.
+        embedder, images, tune, tolerance: as `export_tflite` and `export_onnx`.
         path: the file to write; a folder must not exist, or be empty.
         precision: of a row of `FORMATS` with this ending.
         keep: where a file that misses the tolerance is written. Default: `<path>.failed`.
+        progress: whether to show the progress of `tune` on standard error.
 
     Returns:
         A `Verdict`.
@@ -164,6 +168,8 @@ def export_embedder(
         representative, images = _split_representative(images, embedder.input_shape[1:], precision)
     else:
         images = check_images(images, embedder.input_shape[1:])
+    if tune is not None:
+        tune = _check_tuning(tune, embedder.input_shape[1:], precision)
     require(format, backend)
     writer = _WRITERS[format.container.name]
     other_rows = {}
@@ -172,6 +178,9 @@ def export_embedder(
         if precision in ("int8", "dynamic_int8"):
             faces = images.astype("float32") if representative is None else representative
             converted = equalise(converted, faces)
+            if tune is not None:
+                # Its ranges are other ones.
+                converted = equalise(tune_for_int8(converted, tune, progress), faces)
         artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:
@@ -215,7 +224,9 @@ def export_tflite(
     *,
     precision: str = "float32",
     images: Images | None = None,
+    tune: Images | None = None,
     tolerance: Tolerance | None = None,
+    progress: bool = False,
 ) -> Verdict:
     """Writes an embedder as a TFLite file and compares it with Keras.
 
@@ -250,8 +261,13 @@ def export_tflite(
             Default: 64 synthetic faces. int8 and int16x8 have no default: they need at least 64
             images (some hundreds of different people are better). Every other image sets the ranges
             of the activations; the rest are compared.
+        tune: uint8 or float `(N, H, W, 3)`, more such crops, at least 64, without labels. For int8
+            only: a copy of the network trains on them with the rounding inside, until the file is
+            nearer to Keras (arXiv:1712.05877). The embedder itself does not change. It takes some
+            minutes. Default: no training.
         tolerance: a `Tolerance`. Default: that of the row in `FORMATS`. In full int8 a mean of
             0.995 is usual for a trained embedder, and 0.5 for an untrained one.
+        progress: whether to show the progress of `tune` on standard error.
 
     Returns:
         A `Verdict`; print it, or keep its `to_dict()`.
@@ -272,7 +288,15 @@ def export_tflite(
     ```
     """
     check_path(path, ".tflite")
-    return export_embedder(embedder, path, precision=precision, images=images, tolerance=tolerance)
+    return export_embedder(
+        embedder,
+        path,
+        precision=precision,
+        images=images,
+        tune=tune,
+        tolerance=tolerance,
+        progress=progress,
+    )
 
 
 def export_onnx(
@@ -281,7 +305,9 @@ def export_onnx(
     *,
     precision: str = "float32",
     images: Images | None = None,
+    tune: Images | None = None,
     tolerance: Tolerance | None = None,
+    progress: bool = False,
 ) -> Verdict:
     """Writes an embedder as an ONNX file and compares it with Keras.
 
@@ -300,7 +326,7 @@ def export_onnx(
         path: the file to write, ending in `.onnx`. Only a file that passes replaces an existing
             one, in one step.
         precision: a row of the table.
-        images: as `export_tflite`; int8 needs at least 64.
+        images, tune, progress: as `export_tflite`; int8 needs at least 64 images.
         tolerance: a `Tolerance`. Default: that of the row in `FORMATS`.
 
     Returns:
@@ -320,7 +346,15 @@ def export_onnx(
     ```
     """
     check_path(path, ".onnx")
-    return export_embedder(embedder, path, precision=precision, images=images, tolerance=tolerance)
+    return export_embedder(
+        embedder,
+        path,
+        precision=precision,
+        images=images,
+        tune=tune,
+        tolerance=tolerance,
+        progress=progress,
+    )
 
 
 def _split_representative(
@@ -343,3 +377,20 @@ def _split_representative(
     # rescale every image a little.
     representative[0, 0, 0], representative[0, 0, -1] = 0.0, 255.0
     return representative, pixels[1::2]
+
+
+def _check_tuning(images: Images, input_shape: tuple[int, ...], precision: str) -> Images:
+    """Images of the training with rounding -> uint8 images."""
+    if precision != "int8":
+        raise ValueError(
+            '`tune` must go with precision="int8", whose rounding it trains. Received: '
+            f"precision={precision!r}. Leave `tune` out, or write int8."
+        )
+    images = check_images(images, input_shape, "tune")
+    if len(images) < MIN_REPRESENTATIVE:
+        raise ValueError(
+            f"`tune` needs at least {MIN_REPRESENTATIVE} aligned face crops (N, H, W, 3), RGB "
+            f"0..255; some thousands of different people are better. Received: {len(images)} "
+            "images. Pass more crops, or leave it out."
+        )
+    return np.rint(images).astype("uint8")

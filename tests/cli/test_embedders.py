@@ -97,10 +97,11 @@ def test_export_to_onnx(facemargin, model):
 
 
 def test_export_int8_by_faces_of_ones_own(facemargin, model, faces):
-    code, out, _ = facemargin(
-        *("export", "-m", model, "-o", "e.tflite", "--format", "tflite-int8", "--images", faces)
-    )
+    command = ("export", "-m", model, "-o", "e.tflite", "--images", faces, "--tune", faces)
+    assert_one_sentence(facemargin(*command), '`tune` must go with precision="int8"')
+    code, out, err = facemargin(*command, "--format", "tflite-int8")
     assert code == 0
+    assert "epoch 2/2" in err
     assert "int8, passed" in out
     assert "over 32 images" in out  # the other 32 set the ranges
     for row in ("LiteRT CompiledModel", "1 thread ", "2 threads", "memory", "delegate", "host"):

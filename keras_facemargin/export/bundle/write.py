@@ -60,8 +60,10 @@ def export_bundle(
     files: Mapping[str, str] = FILES,
     card: Card | None = None,
     images: npt.NDArray[Any] | None = None,
+    tune: npt.NDArray[Any] | None = None,
     people: LabelledFaces | None = None,
     fars: Sequence[float] | None = None,
+    progress: bool = False,
 ) -> Manifest:
     """Writes a folder with all that an app needs to use an embedder, and to prove that it does.
 
@@ -81,7 +83,8 @@ def export_bundle(
         files: name of each model file -> precision. The ending chooses the format.
         card: `Card` of the embedder, for the ledger and, without `people`, the thresholds. None:
             the ledger is empty.
-        images: as `export_embedder`; int8 needs at least 64.
+        images, tune, progress: as `export_embedder`; int8 needs at least 64 images, and only its
+            files train.
         people: labelled crops of people whom the embedder was not trained on. Every pair calibrates
             the thresholds of each file on its own embeddings, and is decided before and after.
         fars: false accept rates of the thresholds, as `calibrate` takes them.
@@ -103,6 +106,7 @@ def export_bundle(
     """
     directory = Path(directory)
     _check_names(files)
+    _check_tuned(files, tune)
     crop = Crop.of_embedder(embedder) if card is None else card.crop
     with draft_folder(directory) as draft:
         (draft / _SELFTEST).mkdir()
@@ -120,6 +124,8 @@ def export_bundle(
                 draft / name,
                 precision=precision,
                 images=images,
+                tune=tune if precision == "int8" else None,
+                progress=progress,
                 keep=directory.with_name(f"{directory.name}.{name}.failed"),
             )
             verdict = with_costs(verdict)
@@ -240,6 +246,14 @@ def _check_names(files: Mapping[str, str]) -> None:
             raise ValueError(
                 f"The model files of a bundle must be names without a folder. Received: {name!r}"
             )
+
+
+def _check_tuned(files: Mapping[str, str], tune: npt.NDArray[Any] | None) -> None:
+    if tune is not None and "int8" not in files.values():
+        raise ValueError(
+            "`tune` trains the rounding of int8, so the bundle must have an int8 file. Received: "
+            f"files={dict(files)}. Add one, or leave `tune` out."
+        )
 
 
 def _write_images(draft: Path, crops: list[npt.NDArray[np.uint8]], photo: Photo | None) -> SelfTest:
