@@ -11,7 +11,14 @@ from keras_facemargin.cli.alignment import note_unaligned
 from keras_facemargin.cli.console import say, show_table
 from keras_facemargin.cli.files import image_files, prepare_file
 from keras_facemargin.cli.opening import open_model
-from keras_facemargin.cli.options import DEFAULT, FileCrop, FilePixels, Model
+from keras_facemargin.cli.options import (
+    DEFAULT,
+    FileCrop,
+    FilePixels,
+    Model,
+    OnMissing,
+    OnMissingPair,
+)
 from keras_facemargin.export.formats import CONTAINERS, NAMES, find_format, format_of
 
 if TYPE_CHECKING:
@@ -77,6 +84,7 @@ def export(
             "after."
         ),
     ] = None,
+    on_missing: OnMissingPair = OnMissing.refuse,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -125,7 +133,9 @@ def export(
     if not format_of(output, precision).container.folder:
         prepare_file("--output", output, *CONTAINERS)
     people = None if calibrate is None else _open_people(calibrate, embedder)
-    listed = None if pairs is None else read_pairs(pairs, cast(Path, calibrate))
+    listed = None
+    if pairs is not None:
+        listed = read_pairs(pairs, cast(Path, calibrate), on_missing=on_missing.value)
     pixels = _test_images(embedder, images)
     verdict = export_embedder(
         embedder,
@@ -139,6 +149,8 @@ def export(
     if people is not None:
         verdict = with_decisions(verdict, embedder, people, pairs=listed)
     say(str(verdict))
+    if listed is not None and (lost := int(listed.failed_to_enrol.sum())):
+        say(f"  missing images   {lost:,} of the {len(listed.same):,} listed pairs are rejected")
     if report is not None:
         write_verdicts(report, model, [verdict])
         write_json(report.with_suffix(".json"), verdict.to_dict())

@@ -83,6 +83,10 @@ OnMissingImage = Annotated[
     OnMissing,
     typer.Option(help="Missing images: 'refuse' stops, 'reject' counts them as failures to enrol."),
 ]
+OnMissingPair = Annotated[
+    OnMissing,
+    typer.Option(help="Missing images: 'refuse' stops, 'reject' counts their pairs as rejected."),
+]
 QualityWeight = Annotated[
     float,
     typer.Option(min=0, help="Weight of image quality in a template. 0: the mean over media."),

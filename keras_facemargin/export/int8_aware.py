@@ -26,7 +26,7 @@ from keras_facemargin.export.rewrite import LINEAR, called, drop_last_normalisat
 
 BATCH = 32
 PASSES = 2  # over the images and their mirror images
-_RATE = 1e-4  # of Adam, falling to 0 along half a cosine
+_RATE = 5e-5  # of Adam, falling to 0 along half a cosine
 _LEAST = 1e-9  # half the range of a channel of zeros
 
 

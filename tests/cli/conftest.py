@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -52,3 +53,20 @@ def facemargin(monkeypatch, capsys, tmp_path):
         return stop.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def few_pairs():
+    """A list of pairs and its images in LFW's layout; returns the command to evaluate them."""
+    files = write_synthetic_faces("people", 6, 2)
+    lines = ["2\t3"]
+    for number, image in enumerate(files):
+        name = f"p{number // 2}"
+        place = Path("lfw", name, f"{name}_{number % 2 + 1:04d}.jpg")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(image).rename(place)
+    for names in (("p0", "p1", "p2"), ("p3", "p4", "p5")):
+        lines += [f"{name}\t1\t2" for name in names]
+        lines += [f"{names[i]}\t1\t{names[i - 1]}\t2" for i in range(3)]
+    Path("pairs.txt").write_text("\n".join(lines) + "\n")
+    return "evaluate", "lfw", "--images", "lfw", "--pairs", "pairs.txt"

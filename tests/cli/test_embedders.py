@@ -108,6 +108,17 @@ def test_export_int8_by_faces_of_ones_own(facemargin, model, faces):
         assert row in out, row
 
 
+def test_pairs_with_a_missing_image_are_rejected_when_asked_for(facemargin, model, few_pairs):
+    Path("lfw/p0/p0_0002.jpg").unlink()
+    command = ("export", "-m", model, "-o", "e.tflite", "--calibrate", *few_pairs[3:])
+    code, _, error = facemargin(*command)
+    assert code == 1
+    assert "1 of 12 images missing" in error and "--on-missing reject" in error
+    code, out, _ = facemargin(*command, "--on-missing", "reject")
+    assert code == 0
+    assert "2 of the 12 listed pairs are rejected" in out
+
+
 def test_export_writes_a_folder(facemargin, model):
     code, out, _ = facemargin("export", "-m", model, "-o", "e.savedmodel")
     assert code == 0

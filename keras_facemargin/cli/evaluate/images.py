@@ -20,6 +20,7 @@ from keras_facemargin.cli.options import (
     Models,
     OnMissing,
     OnMissingImage,
+    OnMissingPair,
     Output,
     ReportFile,
 )
@@ -39,12 +40,7 @@ def lfw(
     pixels: FilesPixels = None,
     output: Output = Path("lfw-results"),
     flip: Flip = True,
-    on_missing: Annotated[
-        OnMissing,
-        typer.Option(
-            help="Missing images: 'refuse' stops, 'reject' counts their pairs as rejected."
-        ),
-    ] = OnMissing.refuse,
+    on_missing: OnMissingPair = OnMissing.refuse,
     report: ReportFile = None,
     groups: Groups = None,
 ) -> None:
