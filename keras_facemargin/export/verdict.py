@@ -271,9 +271,10 @@ def _miss(verdict: Verdict, faults: dict[str, str]) -> str:
         "dynamic_int8": "Export float16, at twice the size.",
         "weight_int8": "Export float16, at twice the size.",
         "int16x8": "Export float16, at twice the size.",
-        "int8": "Pass more and more varied aligned faces as images, or export tflite-dynamic_int8: "
-        "integers throughout do not suit attention and layer normalisation. Untrained weights "
-        "quantise badly: test int8 on a trained embedder.",
+        "int8": "Pass more and more varied aligned faces as images, train with the rounding inside "
+        "(tune=crops, --tune FOLDER), or export tflite-dynamic_int8: integers throughout do not "
+        "suit attention and layer normalisation. Untrained weights quantise badly: test int8 on a "
+        "trained embedder.",
     }.get(
         verdict.precision,
         "The conversion failed; please report it with the embedder's summary().",

@@ -173,14 +173,14 @@ def export_embedder(
     require(format, backend)
     writer = _WRITERS[format.container.name]
     other_rows = {}
-    with converting(f"{format.container.title} {precision}", embedder):
-        converted = merge_normalisation(embedder) if format.weights == "int8" else embedder
-        if precision in ("int8", "dynamic_int8"):
-            faces = images.astype("float32") if representative is None else representative
-            converted = equalise(converted, faces)
-            if tune is not None:
-                # Its ranges are other ones.
-                converted = equalise(tune_for_int8(converted, tune, progress), faces)
+    kind = f"{format.container.title} {precision}"
+    faces = images if representative is None else representative
+    with converting(kind, embedder):
+        converted = _suited(embedder, format, faces)
+    if tune is not None:  # out of what hides output, which its progress is
+        converted = tune_for_int8(converted, tune, progress)
+        converted = equalise(converted, faces)  # its ranges are other ones
+    with converting(kind, embedder):
         artefact = writer.convert(converted, precision, representative, carried)
         run = _first_run(format, artefact, embedder, images)
         if isinstance(artefact, bytes) and format.container is TFLITE:
@@ -202,6 +202,16 @@ def export_embedder(
         ops=dict(Counter(op.name for op in ops)),
         float_islands=tuple(op.name for op in ops if op.is_float) if format.calibrated else (),
     )
+
+
+def _suited(embedder: Any, format: Format, faces: Images) -> Any:
+    """An embedder of the same function that loses less by the integers of a format."""
+    if format.weights != "int8":
+        return embedder
+    merged = merge_normalisation(embedder)
+    if format.precision not in ("int8", "dynamic_int8"):
+        return merged
+    return equalise(merged, faces.astype("float32"))
 
 
 def _first_run(format: Format, artefact: Artefact, embedder: Any, images: Images) -> Run:

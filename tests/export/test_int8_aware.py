@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from inference import infer
 
-from keras_facemargin.export import Tolerance, export_bundle, export_embedder, export_tflite, write
+from keras_facemargin import open_embedder
+from keras_facemargin.export import Tolerance, export_bundle, export_embedder, write
 from keras_facemargin.export.int8_aware import _rounded, tune_for_int8
 
 layers = keras.layers
@@ -94,13 +95,24 @@ def test_a_layer_and_the_relu_behind_it_round_once():
     assert names[first + 3 : first + 5] == ["_RoundedWeights", "_RoundedTensor"]
 
 
-def test_a_file_comes_nearer_to_keras(squares, tmp_path, monkeypatch):
+@pytest.mark.parametrize("ending", ["tflite", "onnx"])
+def test_a_file_comes_nearer_to_keras(squares, tmp_path, monkeypatch, ending):
     """Without the equalising, which leaves this network nothing to lose."""
     monkeypatch.setattr(write, "equalise", lambda embedder, squares: embedder)
     options = {"precision": "int8", "images": squares, "tolerance": Tolerance(0.5, 0.5)}
-    alone = export_tflite(uneven(), tmp_path / "alone.tflite", **options)
-    tuned = export_tflite(uneven(), tmp_path / "tuned.tflite", tune=squares, **options)
+    alone = export_embedder(uneven(), tmp_path / f"alone.{ending}", **options)
+    file = tmp_path / f"tuned.{ending}"
+    tuned = export_embedder(uneven(), file, tune=squares, **options)
     assert 1 - tuned.cosine_mean < 0.8 * (1 - alone.cosine_mean)
+    norms = np.linalg.norm(open_embedder(file)(squares[:8]), axis=1)
+    np.testing.assert_allclose(norms, 1.0, atol=0.05)
+
+
+def test_the_progress_is_seen(squares, tmp_path, capfd):
+    """What converters print is hidden."""
+    options = {"precision": "int8", "images": squares, "tolerance": Tolerance(0.5, 0.5)}
+    export_embedder(uneven(), tmp_path / "e.tflite", tune=squares, progress=True, **options)
+    assert "epoch 2/2" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
