@@ -76,7 +76,7 @@ def test_embeddings_come_nearer_when_they_are_rounded(squares):
     """Channels that differ in range by up to 300, which the export would equalise."""
     embedder = uneven()
     before, weights = infer(embedder, squares), embedder.get_weights()
-    tuned = tune_for_int8(embedder, squares)
+    tuned = tune_for_int8(embedder, squares.astype("uint8"))
     for own, other in zip(weights, embedder.get_weights(), strict=True):
         np.testing.assert_array_equal(own, other)
     assert not any(type(each).__name__.startswith("_") for each in tuned.layers)
