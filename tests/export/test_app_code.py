@@ -1,4 +1,4 @@
-"""The Kotlin and Swift code of a bundle: compiled and run, or parsed, without a phone."""
+"""The Kotlin and Swift code of a bundle, compiled and run without a phone."""
 
 import os
 import shutil
@@ -14,8 +14,9 @@ from keras_facemargin.export import export_bundle, read_manifest
 from keras_facemargin.images import Crop, align_face, synthesize_faces
 from keras_facemargin.zoo import load_card
 
-# Stand-ins for the classes of Android and LiteRT that the code calls, and an app.
-ANDROID = Path(__file__).parent / "android"
+# Stand-ins for what the code calls of Android, iOS and LiteRT, each with an app.
+ANDROID, IOS = (Path(__file__).parent / name for name in ("android", "ios"))
+PYTHON = "\n".join((sys.executable, str(Path(__file__).with_name("embed.py"))))
 # Debian's libandroid-json-org-java: Android's own org.json.
 JSON = Path("/usr/share/java/json-android.jar")
 
@@ -51,10 +52,58 @@ def test_the_kotlin_code_compiles_and_passes_its_self_test(bundle, tmp_path):
     crop = tmp_path / "crop.rgb"
     words = run(
         java,
-        "-Dpython=" + "\n".join((sys.executable, str(ANDROID / "embed.py"))),
+        f"-Dpython={PYTHON}",
         *("-classpath", os.pathsep.join((str(tmp_path / "app.jar"), path)), "MainKt"),
         *(bundle, tmp_path / "photo.argb", *size, *points.ravel(), crop),
     )
+    check(words, crop, photo, points)
+
+
+@pytest.mark.slow
+def test_the_swift_code_compiles_and_passes_its_self_test(bundle, tmp_path, monkeypatch):
+    swift = shutil.which("swiftc")
+    if not swift:
+        pytest.skip("needs Swift's compiler, which Debian 13 has as swiftlang")
+    for name in ("CoreGraphics", "TensorFlowLite"):
+        made = (
+            "-o",
+            tmp_path / f"lib{name}.so",
+            "-emit-module-path",
+            f"{tmp_path}/{name}.swiftmodule",
+        )
+        run(
+            swift,
+            "-emit-library",
+            "-emit-module",
+            "-module-name",
+            name,
+            IOS / f"{name}.swift",
+            *made,
+        )
+    app = tmp_path / "app"
+    run(
+        *(
+            swift,
+            "-warnings-as-errors",
+            bundle / "FaceEmbedder.swift",
+            IOS / "main.swift",
+            "-o",
+            app,
+        ),
+        *("-I", tmp_path, "-L", tmp_path, "-lCoreGraphics", "-lTensorFlowLite"),
+        *("-Xlinker", "-rpath", "-Xlinker", tmp_path),
+    )
+    photo, points, size = drawn_photo(bundle)
+    rgba = np.dstack([photo, np.full(photo.shape[:2], 255, "uint8")])
+    (tmp_path / "photo.rgba").write_bytes(rgba.tobytes())
+    crop = tmp_path / "crop.rgb"
+    monkeypatch.setenv("PYTHON", PYTHON)
+    words = run(app, bundle, tmp_path / "photo.rgba", *size, *points.ravel(), crop)
+    check(words, crop, photo, points)
+
+
+def check(words, crop, photo, points):
+    """What an app prints and writes."""
     right, swapped, cosine, same = words.split("\n")[:4]
     assert right == ""
     assert swapped == "BGR: blue comes before red"

@@ -1,4 +1,4 @@
-"""LiteRT for the stand-in of its Java interface: embed.py MODEL IMAGE writes the embedding."""
+"""LiteRT for the stand-ins of its interfaces: embed.py MODEL IMAGE writes the embedding."""
 
 import sys
 
