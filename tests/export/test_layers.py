@@ -291,7 +291,12 @@ def embedder_of(branch):
     features = keras.Model(model.input, layers.Dense(8)(model.output))
     centre = layers.BatchNormalization()
     embedder = keras.Model(model.input, centre(features.output))
-    values = infer(features, IMAGES)
+    try:
+        values = infer(features, IMAGES)
+    except Exception as error:
+        if "do not yet support dilation rates" not in str(error):
+            raise
+        pytest.skip("TensorFlow without oneDNN computes no dilated transposed convolution")
     centre.moving_mean.assign(values.mean(axis=0))
     centre.moving_variance.assign(values.var(axis=0))
     return embedder
