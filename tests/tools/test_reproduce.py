@@ -270,6 +270,17 @@ def test_intervals_have_the_spread_over_seeds_of_all_settings():
     assert third["tar_1e-04"].mean == pytest.approx(0.3)
 
 
+def test_a_setting_on_the_edge_of_failure_has_an_interval_of_its_own():
+    values = iter((0.5, 0.7))  # one seed nearly fails
+    edge = [all_measures(row) | {"accuracy": "0.3", "view1": next(values)} for row in ROWS[2:4]]
+    alone = tables.results_of(map(all_measures, ROWS[:2]), [AT_ONE], tables.MEASURES)
+    found = tables.results_of(
+        [*map(all_measures, ROWS[:2]), *edge], [AT_ONE, AT_TWO], tables.MEASURES
+    )
+    assert found[AT_ONE] == alone[AT_ONE]
+    assert found[AT_TWO]["view1"] == pytest.approx((0.6, 12.7062 * 0.1))
+
+
 def test_a_setting_that_learned_nothing_has_no_interval_and_no_point():
     failed = [all_measures(row) | {"tar_1e-03": "", "accuracy": "0.001"} for row in ROWS[2:4]]
     rows = [*map(all_measures, ROWS[:2]), *failed]

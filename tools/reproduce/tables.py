@@ -4,7 +4,9 @@
 
 A figure and the table between two marks of `docs/papers/PAPER.md`, for each page there is. A
 value is the mean over the seeds. Its interval is of Student's t, with the standard deviation over
-seeds pooled over the paper's settings: three seeds alone decide nothing about their own spread.
+seeds pooled over the paper's settings: three seeds alone decide nothing about their own spread. A
+setting on the edge of failure differs more from seed to seed than the others: it has an interval of
+its own seeds.
 """
 
 import argparse
@@ -40,7 +42,9 @@ MORE = {
     "cosface": {"loss": "training loss"},
 }
 SHARES = ("fisher", "fisher_lfw", "loss", "norm_blurred")  # numbers, not percentages
-LEARNED = 0.01  # of the training crops that a setting names right at the end
+# Shares of the training crops that a setting names right at the end.
+LEARNED = 0.02  # below it has learned nothing
+TRAINED = 0.5  # below it is on the edge of failure
 DRAWN = {"view2": "LFW, View 2 (%)", "tar_1e-03": "LFW, TAR at FAR 1e-3 (%)"}
 
 
@@ -89,7 +93,7 @@ def results_of(rows, settings, measures):
     """Setting -> measure -> `Result`, for those of the settings that have rows.
 
     A setting with an empty value of a measure has no result for it. One that learned nothing has no
-    interval and no part in the pooled spread.
+    interval.
     """
     rows_of = {setting: [] for setting in settings}
     for row in rows:
@@ -97,10 +101,9 @@ def results_of(rows, settings, measures):
         if setting in rows_of:
             rows_of[setting].append(row)
     rows_of = {setting: own for setting, own in rows_of.items() if own}
-    has_learned = {
-        setting
+    named = {
+        setting: np.mean([float(row["accuracy"]) for row in own])
         for setting, own in rows_of.items()
-        if np.mean([float(row["accuracy"]) for row in own]) > LEARNED
     }
     found = {setting: {} for setting in rows_of}
     for measure in (*measures, "accuracy"):
@@ -109,15 +112,22 @@ def results_of(rows, settings, measures):
             for setting, own in rows_of.items()
             if all(row[measure] for row in own)
         }
-        learned = {setting: each for setting, each in values.items() if setting in has_learned}
-        freedom = sum(len(each) - 1 for each in learned.values())
-        square = sum(np.var(each) * len(each) for each in learned.values())
-        spread = np.sqrt(square / freedom) if freedom else float("nan")
+        pooled = [each for setting, each in values.items() if named[setting] >= TRAINED]
         for setting, each in values.items():
-            half = scipy.stats.t.ppf(0.975, freedom) * spread / np.sqrt(len(each))
-            half = half if setting in learned else float("nan")
-            found[setting][measure] = Result(float(np.mean(each)), float(half))
+            half = float("nan")
+            if named[setting] > LEARNED:
+                half = half_width(pooled if named[setting] >= TRAINED else [each], len(each))
+            found[setting][measure] = Result(float(np.mean(each)), half)
     return found
+
+
+def half_width(groups, count):
+    """Half the 95 % interval of a mean of `count` values whose spread is that within the groups."""
+    freedom = sum(len(each) - 1 for each in groups)
+    if not freedom:
+        return float("nan")
+    square = sum(np.var(each) * len(each) for each in groups)
+    return float(scipy.stats.t.ppf(0.975, freedom) * np.sqrt(square / freedom / count))
 
 
 def table_of(found, measures):
@@ -240,6 +250,7 @@ def draw_sweeps(found, study):
                     label=name_of(setting),
                 )
             axes.set(xlabel=short(key), ylabel=label)
+            axes.locator_params(axis="x", nbins=6)  # labels that do not touch
             axes.grid(alpha=0.25)
         axes_of_key[0].legend(fontsize=8)
     return figure
