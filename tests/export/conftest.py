@@ -29,6 +29,28 @@ def squares():
 
 
 @pytest.fixture(scope="session")
+def uneven():
+    """Builds a network whose channels differ in range by up to `most`."""
+
+    def make(most):
+        layers = keras.layers
+        keras.utils.set_random_seed(1)
+        image = keras.Input((16, 16, 3))
+        x = layers.Rescaling(1 / 127.5, -1.0)(image)
+        first, second = layers.Conv2D(16, 3, strides=2), layers.Conv2D(16, 3, strides=2)
+        x = layers.PReLU(shared_axes=[1, 2])(first(x))
+        model = keras.Model(image, layers.Dense(8)(layers.Flatten()(second(x))))
+        factors = np.geomspace(1, most, 16).astype("float32")
+        kernel, bias = first.get_weights()
+        first.set_weights([kernel * factors, bias * factors])
+        kernel, bias = second.get_weights()
+        second.set_weights([kernel / factors[:, None], bias])
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def make_embedder():
     """Builds the embedder with the parts that conversions stumble over; preprocess goes first."""
 

@@ -10,7 +10,7 @@ def has_run(output, **run):
 
 
 def read_rows(output):
-    """The rows of all runs; none if there is no file yet."""
+    """The rows of all runs. A file that does not exist has none."""
     if not output.is_file():
         return []
     with open(output, newline="", encoding="utf-8") as file:

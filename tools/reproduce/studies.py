@@ -23,8 +23,8 @@ class Setting(NamedTuple):
 class Study(NamedTuple):
     """Baselines are lines in the figure, settings with numbers points over their first change.
 
-    In a study that chooses, View 1 chooses one setting of each recipe, with the first seed; only
-    those are trained with the other seeds and stand in the table.
+    In a study that chooses, each setting trains with the first seed, and View 1 chooses one setting
+    of each recipe. Only these train with the other seeds, and the table shows only these.
     """
 
     baselines: tuple[Setting, ...]
